@@ -1,0 +1,37 @@
+/** The only file of this package that reads the clock, waits or draws chance. Everything else is given a Clock. */
+
+export interface Clock {
+  /** Milliseconds since the epoch by this machine; never compare with another machine's. */
+  nowMs(): number;
+  /** Monotonic milliseconds with a fraction, for measuring durations. */
+  monotonicMs(): number;
+  /** Resolves after `ms`, or at once when the signal aborts. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Calls `run` once after `ms` unless the returned function is called first. Keeps no process alive. */
+  after(ms: number, run: () => void): () => void;
+  /** A number in [0, 1) for spreading load; never for decisions. */
+  jitter(): number;
+}
+
+export const systemClock: Clock = {
+  nowMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  sleep(ms, signal) {
+    return new Promise((resolve) => {
+      if (signal?.aborted) return resolve();
+      const end = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", end);
+        resolve();
+      };
+      const timer = setTimeout(end, ms);
+      signal?.addEventListener("abort", end, { once: true });
+    });
+  },
+  after(ms, run) {
+    const timer = setTimeout(run, ms);
+    if (typeof timer === "object") timer.unref();
+    return () => clearTimeout(timer);
+  },
+  jitter: () => Math.random(),
+};

@@ -1,0 +1,44 @@
+/** Identities that carry a queue. All keys of one queue share its tag, so that every script touches one slot of a Redis Cluster. */
+
+import { createHash, randomBytes } from "node:crypto";
+
+const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
+
+function base32(bytes: Uint8Array, length: number): string {
+  let text = "";
+  let held = 0;
+  let bits = 0;
+  for (const byte of bytes) {
+    held = (held << 8) | byte;
+    bits += 8;
+    while (bits >= 5 && text.length < length) {
+      bits -= 5;
+      text += alphabet[(held >> bits) & 31];
+    }
+    held &= (1 << bits) - 1;
+  }
+  if (text.length < length && bits > 0) text += alphabet[(held << (5 - bits)) & 31];
+  return text;
+}
+
+/** 10 base32 characters of SHA-256(model name, version digest). */
+export function queueTag(model: string, digest: string): string {
+  return base32(createHash("sha256").update(model).update("\0").update(digest).digest(), 10);
+}
+
+/** `<tag>-<26 base32 characters>`: 128 random bits behind the tag of the job's queue. */
+export function newJobId(tag: string): string {
+  return `${tag}-${base32(randomBytes(16), 26)}`;
+}
+
+export const jobIdPattern = /^[a-z2-7]{10}-[a-z2-7]{26}$/;
+
+/** The queue that a job or ticket id belongs to. */
+export function tagOf(id: string): string {
+  return id.slice(0, 10);
+}
+
+/** 128 random bits that name one start of a process. */
+export function newIncarnation(): string {
+  return base32(randomBytes(16), 26);
+}
