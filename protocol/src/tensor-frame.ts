@@ -1,0 +1,115 @@
+/**
+ * How a job's tensors travel in Redis values and between coordinator and host: one frame per job.
+ *
+ *   uint32 LE header length | header JSON, padded with spaces | tensor bytes, each starting at a multiple of 8
+ *
+ * The header is `{"t": [[name, datatype, shape, bytes], ...], "x"?: extra}`. Two jobs with equal headers have equal layouts.
+ * Offsets are multiples of 8 **from the start of the frame**: a frame that itself starts at an odd address (a reply inside a larger
+ * buffer) gives unaligned tensors, and `alignedView` copies such a tensor before a typed array is laid over it.
+ */
+
+import { SwitchyardError } from "./errors.ts";
+import { elementBytes, elementCount, isDatatype, type Tensor } from "./tensors.ts";
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const alignment = 8;
+
+type FrameEntry = [name: string, datatype: string, shape: number[], sizeBytes: number];
+
+/** Rounds up to the alignment; not by bit masks, which would fail at 2 GiB. */
+function padAfter(size: number): number {
+  return Math.ceil(size / alignment) * alignment;
+}
+
+/**
+ * Packs tensors into one frame, which starts at an 8-byte aligned address.
+ * `extra` is any JSON value that travels with them; read it with `frameExtra`.
+ */
+export function encodeFrame(tensors: readonly Tensor[], extra?: unknown): Uint8Array {
+  const entries: FrameEntry[] = [];
+  let bodyBytes = 0;
+  for (const tensor of tensors) {
+    entries.push([tensor.name, tensor.datatype, tensor.shape, tensor.bytes.length]);
+    bodyBytes += padAfter(tensor.bytes.length);
+  }
+  const header = encoder.encode(JSON.stringify(extra === undefined ? { t: entries } : { t: entries, x: extra }));
+  const bodyAt = padAfter(4 + header.length);
+  const frame = new Uint8Array(bodyAt + bodyBytes);
+  new DataView(frame.buffer).setUint32(0, bodyAt - 4, true);
+  frame.set(header, 4);
+  frame.fill(0x20, 4 + header.length, bodyAt);
+  let at = bodyAt;
+  for (const tensor of tensors) {
+    frame.set(tensor.bytes, at);
+    at += padAfter(tensor.bytes.length);
+  }
+  return frame;
+}
+
+/** The tensors of a frame as views on it, no copies. Throws `internal` when the frame is truncated or not a frame. */
+export function decodeFrame(frame: Uint8Array): Tensor[] {
+  const { entries, bodyAt } = readHeader(frame);
+  const tensors: Tensor[] = [];
+  let at = bodyAt;
+  for (const [name, datatype, shape, sizeBytes] of entries) {
+    if (!isDatatype(datatype)) throw broken(`datatype ${datatype} is unknown`);
+    const width = elementBytes[datatype];
+    if (width > 0 && elementCount(shape) * width !== sizeBytes) throw broken(`tensor ${name} does not fill its shape`);
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || at + sizeBytes > frame.length) throw broken(`tensor ${name} is cut off`);
+    tensors.push({ name, datatype, shape, bytes: new Uint8Array(frame.buffer, frame.byteOffset + at, sizeBytes) });
+    at += padAfter(sizeBytes);
+  }
+  return tensors;
+}
+
+/** What `encodeFrame` was given as `extra`; undefined when nothing. */
+export function frameExtra(frame: Uint8Array): unknown {
+  return readHeader(frame).extra;
+}
+
+/** The header's text: equal texts mean equal names, datatypes, shapes, sizes and extra. Throws `internal` when truncated. */
+export function frameHeader(frame: Uint8Array): string {
+  if (frame.length < 4) throw broken(`${frame.length} bytes hold no header length`);
+  const size = headerSize(frame);
+  if (4 + size > frame.length) throw broken(`the header needs ${size} bytes, ${frame.length - 4} came`);
+  try {
+    return decoder.decode(frame.subarray(4, 4 + size));
+  } catch {
+    throw broken("the header is not UTF-8");
+  }
+}
+
+/** The same bytes at an address that is a multiple of `width` (1, 2, 4 or 8): the view itself if it is, else a copy. */
+export function alignedView(bytes: Uint8Array, width: number): Uint8Array {
+  return bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes);
+}
+
+function readHeader(frame: Uint8Array): { entries: FrameEntry[]; extra: unknown; bodyAt: number } {
+  const text = frameHeader(frame);
+  let header: unknown;
+  try {
+    header = JSON.parse(text);
+  } catch {
+    throw broken("the header is not JSON");
+  }
+  if (typeof header !== "object" || header === null || !("t" in header) || !Array.isArray(header.t))
+    throw broken("the header lists no tensors");
+  for (const entry of header.t) if (!isEntry(entry)) throw broken("the header holds an entry that is no tensor");
+  return { entries: header.t, extra: "x" in header ? header.x : undefined, bodyAt: 4 + headerSize(frame) };
+}
+
+function headerSize(frame: Uint8Array): number {
+  return (frame[0]! | (frame[1]! << 8) | (frame[2]! << 16) | (frame[3]! << 24)) >>> 0;
+}
+
+function isEntry(entry: unknown): entry is FrameEntry {
+  if (!Array.isArray(entry) || entry.length !== 4) return false;
+  const [name, datatype, shape, sizeBytes] = entry;
+  if (typeof name !== "string" || typeof datatype !== "string" || typeof sizeBytes !== "number" || !Array.isArray(shape)) return false;
+  return shape.every((axis) => Number.isSafeInteger(axis) && axis >= 0);
+}
+
+function broken(why: string): SwitchyardError {
+  return new SwitchyardError("internal", `A stored tensor frame cannot be read: ${why}`);
+}
