@@ -1,0 +1,85 @@
+/**
+ * Reads JSON that a stranger wrote: depth is limited before parsing, by one pass over the bytes, and whole numbers beyond 2^53 can be
+ * had exactly. Keys such as `__proto__` are data: JSON.parse makes own properties of them, and nobody here copies keys by assignment.
+ */
+
+import { refuse, told } from "./request-fault.ts";
+
+const decoder = new TextDecoder("utf-8", { fatal: true });
+
+/** Longest literal that fits INT64 and UINT64: a sign and 19 digits, or 20 digits. Longer ones are out of range anyway. */
+const maxIntegerChars = 20;
+
+export interface JsonDocument {
+  value: unknown;
+  /** The same document with whole numbers beyond 2^53 as bigint. Parses again, much slower, at most once. */
+  exact(): unknown;
+}
+
+/** Throws `invalid_request` when the text is deeper than `maxDepth`, not UTF-8 or not JSON. */
+export function parseJson(bytes: Uint8Array, maxDepth: number): JsonDocument {
+  checkNesting(bytes, maxDepth);
+  const text = decodeText(bytes);
+  let exact: { value: unknown } | undefined;
+  return {
+    value: parseText(text),
+    exact: () => {
+      exact ??= { value: JSON.parse(text, keepWholeNumbers) };
+      return exact.value;
+    },
+  };
+}
+
+function decodeText(bytes: Uint8Array): string {
+  try {
+    return decoder.decode(bytes);
+  } catch {
+    throw refuse({
+      at: "",
+      expected: "JSON in UTF-8",
+      got: told(`${bytes.length} bytes that are not UTF-8`),
+      detail: "The JSON is not valid UTF-8",
+    });
+  }
+}
+
+function parseText(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : "it cannot be parsed";
+    throw refuse({
+      at: "",
+      expected: "JSON",
+      got: text === "" ? told("an empty body") : text,
+      detail: `The body is not valid JSON: ${why}`,
+    });
+  }
+}
+
+const quote = 0x22;
+const backslash = 0x5c;
+
+function checkNesting(bytes: Uint8Array, maxDepth: number): void {
+  let depth = 0;
+  for (let at = 0; at < bytes.length; at++) {
+    const byte = bytes[at]!;
+    if (byte === quote) {
+      at++;
+      while (at < bytes.length && bytes[at] !== quote) at += bytes[at] === backslash ? 2 : 1;
+    } else if (byte === 0x5b || byte === 0x7b) {
+      depth++;
+      if (depth > maxDepth) {
+        const detail = `JSON nesting depth exceeds maximum allowed limit (${maxDepth})`;
+        throw refuse({ at: "", expected: `at most ${maxDepth} levels`, got: told("more"), detail });
+      }
+    } else if (byte === 0x5d || byte === 0x7d) depth--;
+  }
+}
+
+/** A reviver; `context.source` is the literal as it was written (TC39 JSON.parse source text access). */
+function keepWholeNumbers(this: unknown, _key: string, value: unknown, context?: { source?: string }): unknown {
+  if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
+  const source = context?.source;
+  return source !== undefined && source.length <= maxIntegerChars && /^-?\d+$/.test(source) ? BigInt(source) : value;
+}

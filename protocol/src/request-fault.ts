@@ -1,0 +1,52 @@
+/** How the codec refuses a request: one sentence for people, one field for programs. Values of the client are shown shortened. */
+
+import { type ErrorCode, SwitchyardError } from "./errors.ts";
+
+const shownChars = 64;
+
+interface Fault {
+  /** JSON pointer into the body. */
+  at: string;
+  expected: string;
+  /** Described if it is not already a sentence; see `describe`. */
+  got: unknown;
+  detail: string;
+}
+
+export function refuse(
+  fault: Fault,
+  code: Extract<ErrorCode, "invalid_request" | "signature_mismatch"> = "invalid_request",
+): SwitchyardError {
+  const got = fault.got instanceof Told ? fault.got.text : describe(fault.got);
+  return new SwitchyardError(code, fault.detail, { fields: [{ pointer: fault.at, expected: fault.expected, got }] });
+}
+
+/** Words of ours about what came, to be shown as they are. */
+class Told {
+  readonly text: string;
+  constructor(text: string) {
+    this.text = text;
+  }
+}
+
+export function told(text: string): Told {
+  return new Told(text);
+}
+
+/** A name that a client chose, short enough for a message. */
+export function shown(text: string): string {
+  return text.length <= shownChars ? text : `${text.slice(0, shownChars)}…`;
+}
+
+export function describe(value: unknown): string {
+  if (value === undefined) return "nothing";
+  if (typeof value === "string") return JSON.stringify(shown(value));
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === "object" && value !== null) return "an object";
+  return shown(String(value));
+}
+
+/** One segment of a JSON pointer (RFC 6901). */
+export function pointerSegment(key: string): string {
+  return shown(key).replaceAll("~", "~0").replaceAll("/", "~1");
+}
