@@ -61,6 +61,7 @@ const quote = 0x22;
 const backslash = 0x5c;
 
 function checkNesting(bytes: Uint8Array, maxDepth: number): void {
+  if (hasFewBrackets(bytes, maxDepth)) return;
   let depth = 0;
   for (let at = 0; at < bytes.length; at++) {
     const byte = bytes[at]!;
@@ -75,6 +76,15 @@ function checkNesting(bytes: Uint8Array, maxDepth: number): void {
       }
     } else if (byte === 0x5d || byte === 0x7d) depth--;
   }
+}
+
+/** The usual case, decided by native search: what opens fewer brackets than the limit, in strings or not, cannot be too deep. */
+function hasFewBrackets(bytes: Uint8Array, maxDepth: number): boolean {
+  let found = 0;
+  for (const bracket of [0x5b, 0x7b]) {
+    for (let at = bytes.indexOf(bracket); at >= 0; at = bytes.indexOf(bracket, at + 1)) if (++found > maxDepth) return false;
+  }
+  return true;
 }
 
 /** A reviver; `context.source` is the literal as it was written (TC39 JSON.parse source text access). */

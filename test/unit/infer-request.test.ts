@@ -362,7 +362,7 @@ test("a valid request with bytes flipped is a request or a refusal", () => {
       parameters: { a: 1 },
       inputs: [
         { name: "a", datatype: "BYTES", shape: [2, 1], parameters: { binary_data_size: 10 } },
-        { name: "b", datatype: "INT64", shape: [2], data: [9007199254740993, 1] },
+        { name: "b", datatype: "INT64", shape: [2], data: [2 ** 53, 1] },
       ],
       outputs: [{ name: "y", parameters: { classification: 1 } }],
     },
