@@ -1,0 +1,72 @@
+/** Tickets through BullMQ: the only file of the coordinator that imports it. Adds, never consumes. */
+
+import { bullPrefix, coldQueueName, ticketQueueName } from "@switchyard/protocol/redis";
+import { Queue } from "bullmq";
+import { Redis } from "ioredis";
+import type { Metrics } from "../ports/metrics.ts";
+import type { TicketQueue } from "../ports/ticket-queue.ts";
+
+export class BullmqTickets implements TicketQueue {
+  readonly #connection: Redis;
+  readonly #queues = new Map<string, Queue>();
+  readonly #isWarm: (tag: string) => boolean;
+  readonly #metrics: Metrics;
+
+  constructor(parts: { url: string; isWarm: (tag: string) => boolean; metrics: Metrics }) {
+    this.#isWarm = parts.isWarm;
+    this.#metrics = parts.metrics;
+    this.#connection = new Redis(parts.url, {
+      protocol: 2,
+      maxRetriesPerRequest: 0,
+      autoResendUnfulfilledCommands: false,
+      enableOfflineQueue: false,
+      connectTimeout: 2_000,
+      commandTimeout: 2_000,
+      keepAlive: 5_000,
+      connectionName: "switchyard-coordinator-tickets",
+      retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
+    });
+    this.#connection.on("error", () => {}); // each add reports its own failure
+  }
+
+  offer(tag: string, ticketId: string): void {
+    this.#add(this.#isWarm(tag) ? ticketQueueName(tag) : coldQueueName, ticketId);
+  }
+
+  offerCold(_tag: string, ticketId: string): void {
+    this.#add(coldQueueName, ticketId);
+  }
+
+  #add(queueName: string, ticketId: string): void {
+    let queue = this.#queues.get(queueName);
+    if (!queue) {
+      queue = new Queue(queueName, {
+        connection: this.#connection as never,
+        prefix: bullPrefix,
+        skipWaitingForReady: true,
+        streams: { events: { maxLen: 100 } },
+        defaultJobOptions: {
+          priority: 1,
+          removeOnComplete: true,
+          removeOnFail: true,
+          attempts: 3,
+          backoff: { type: "exponential", delay: 200, jitter: 0.5 },
+          stackTraceLimit: 1,
+          sizeLimit: 1024,
+        },
+      });
+      queue.on("error", () => {});
+      this.#queues.set(queueName, queue);
+    }
+    // a ticket that could not be offered is replaced by the sweeper
+    queue.add("ticket", {}, { jobId: ticketId }).then(
+      () => this.#metrics.ticketOffered(true),
+      () => this.#metrics.ticketOffered(false),
+    );
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.#queues.values()].map((queue) => queue.close()));
+    this.#connection.disconnect();
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * The coordinator's connections to Redis. Commands fail fast: nothing is queued while the connection is down, and a watchdog ends a
+ * connection that stopped answering, so that a frozen server costs its callers `frozenAfterMs` at most.
+ */
+
+import { readFileSync } from "node:fs";
+import { SwitchyardError } from "@switchyard/protocol";
+import { assembleScript, type Script, type ScriptName, scriptNames } from "@switchyard/protocol/redis";
+import { Redis } from "ioredis";
+import type { Clock } from "../clock.ts";
+
+const pingEveryMs = 250;
+const frozenAfterMs = 2_000;
+
+const scripts = new Map<string, Script>();
+for (const name of scriptNames) {
+  scripts.set(
+    name,
+    assembleScript(name, (file) => readFileSync(new URL(import.meta.resolve(`@switchyard/protocol/lua/${file}`)), "utf8")),
+  );
+}
+
+export type RedisReply = string | number | null | RedisReply[];
+type Command = [name: string, ...args: (string | number | Uint8Array)[]];
+
+function connect(url: string, name: string): Redis {
+  return new Redis(url, {
+    protocol: 2,
+    lazyConnect: true,
+    connectionName: name,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+    connectTimeout: 2_000,
+    keepAlive: 5_000,
+    noDelay: true,
+    retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
+    reconnectOnError: (error) => (/^(READONLY|UNBLOCKED)/.test(error.message) ? 1 : false),
+  });
+}
+
+/** What a foreign error means here. Errors of our own scripts stay what they are: bugs. */
+function translate(error: Error): Error {
+  if (/^OOM|maxmemory/.test(error.message)) {
+    return new SwitchyardError("store_full", "the store has no memory left; try again later", { retryAfterMs: 1_000 });
+  }
+  if (/^ERR|^WRONGTYPE|^CROSSSLOT|^NOPERM|Error running script|user_script/.test(error.message)) return error;
+  return new SwitchyardError("store_unavailable", "the store does not answer; the job may exist: repeat with the same idempotency key", {
+    retryAfterMs: 1_000,
+  });
+}
+
+export class RedisConnection {
+  readonly redis: Redis;
+  readonly #clock: Clock;
+  #answering = false;
+  #changedMs: number;
+  /** The store's clock minus ours. */
+  #offsetMs = 0;
+  #handshakePings = 0;
+  #stopPing: () => void = () => {};
+  #closed = false;
+  #listeners: ((answering: boolean) => void)[] = [];
+
+  constructor(url: string, name: string, clock: Clock) {
+    this.#clock = clock;
+    this.#changedMs = clock.monotonicMs();
+    this.redis = connect(url, name);
+    this.redis.on("error", () => {}); // failures show in health() and in each call
+    this.redis.on("close", () => this.#mark(false));
+  }
+
+  /** Connects and checks the server; throws a plain sentence when it cannot be used. */
+  async open(): Promise<void> {
+    await this.redis.connect();
+    await this.#ping();
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#closed) return;
+    this.#stopPing = this.#clock.after(pingEveryMs, () => {
+      void this.#ping().then(() => this.#schedule());
+    });
+  }
+
+  async #ping(): Promise<void> {
+    const socket = (this.redis as unknown as { stream?: { destroy(): void } }).stream;
+    if (this.redis.status !== "ready") {
+      this.#mark(false);
+      // a handshake that hangs is as dead as a connection that hangs
+      if (this.redis.status === "connect" && ++this.#handshakePings * pingEveryMs > 5_000) {
+        this.#handshakePings = 0;
+        socket?.destroy();
+      }
+      return;
+    }
+    this.#handshakePings = 0;
+    const stopWatch = this.#clock.after(frozenAfterMs, () => {
+      this.#mark(false);
+      socket?.destroy(); // rejects everything that waits on this connection
+    });
+    try {
+      const time = await this.redis.time();
+      this.#offsetMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - this.#clock.nowMs();
+      this.#mark(true);
+    } catch {
+      this.#mark(false);
+    } finally {
+      stopWatch();
+    }
+  }
+
+  #mark(answering: boolean): void {
+    if (answering === this.#answering) return;
+    this.#answering = answering;
+    this.#changedMs = this.#clock.monotonicMs();
+    for (const listener of this.#listeners) listener(answering);
+  }
+
+  onHealth(listener: (answering: boolean) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /** `sinceMs`: for how long this has been so. */
+  health(): { answering: boolean; sinceMs: number } {
+    return { answering: this.#answering, sinceMs: this.#clock.monotonicMs() - this.#changedMs };
+  }
+
+  /** The store's clock now. */
+  nowMs(): number {
+    return Math.floor(this.#clock.nowMs() + this.#offsetMs);
+  }
+
+  /** Sends commands in one write and answers their replies in order; replies of `Buffer` commands are bytes. */
+  async send(commands: Command[]): Promise<(RedisReply | Error)[]> {
+    try {
+      const replies = await this.redis.pipeline(commands as unknown as unknown[][]).exec();
+      return (replies ?? []).map(([error, reply]) => (error ? error : (reply as RedisReply)));
+    } catch (error) {
+      throw translate(error as Error);
+    }
+  }
+
+  /** As `send`, but the first error among the replies is thrown, translated. */
+  async sendAll(commands: Command[]): Promise<RedisReply[]> {
+    const replies = await this.send(commands);
+    for (const reply of replies) if (reply instanceof Error) throw translate(reply);
+    return replies as RedisReply[];
+  }
+
+  /** The command that runs a script on one queue (or host) key, for `send`. */
+  script(name: ScriptName, key: string, args: readonly (string | number)[]): Command {
+    return ["evalsha", (scripts.get(name) as Script).sha, 1, key, ...args];
+  }
+
+  /** Runs one script. A server that forgot it (restart, SCRIPT FLUSH) is taught again. `before` are plain commands of the same write. */
+  async run(name: ScriptName, key: string, args: readonly (string | number)[], before: Command[] = []): Promise<RedisReply> {
+    const replies = await this.send([...before, this.script(name, key, args)]);
+    let last = replies.at(-1);
+    for (const reply of replies.slice(0, -1)) if (reply instanceof Error) throw translate(reply);
+    if (last instanceof Error && last.message.startsWith("NOSCRIPT")) {
+      [last] = await this.send([["eval", (scripts.get(name) as Script).source, 1, key, ...args]]);
+    }
+    if (last instanceof Error) throw translate(last);
+    return last ?? null;
+  }
+
+  /** Values of keys as bytes, in order. */
+  async bytes(wanted: readonly string[]): Promise<(Buffer | null)[]> {
+    try {
+      return await this.redis.mgetBuffer(...wanted);
+    } catch (error) {
+      throw translate(error as Error);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#stopPing();
+    this.redis.disconnect();
+  }
+}
+
+/** A connection that only listens. It pings, because an idle subscriber never notices a dead socket. */
+export class RedisSubscription {
+  readonly #redis: Redis;
+  #stop: () => void = () => {};
+
+  constructor(url: string, name: string, clock: Clock) {
+    this.#redis = connect(url, name);
+    this.#redis.on("error", () => {});
+    const beat = (): void => {
+      this.#stop = clock.after(5_000, () => {
+        if (this.#redis.status === "ready") {
+          const socket = (this.#redis as unknown as { stream?: { destroy(): void } }).stream;
+          const stopWatch = clock.after(3_000, () => socket?.destroy());
+          this.#redis.ping().then(stopWatch, stopWatch);
+        }
+        beat();
+      });
+    };
+    beat();
+  }
+
+  async open(channel: string, listener: (message: string) => void): Promise<void> {
+    await this.#redis.connect();
+    this.#redis.on("message", (_channel: string, message: string) => listener(message));
+    await this.#redis.subscribe(channel);
+  }
+
+  close(): void {
+    this.#stop();
+    this.#redis.disconnect();
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * The job store on Redis. Owns: one write for all jobs of an event-loop turn (inputs by plain SET, records by lua/admit), one read for all
+ * outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot.
+ */
+
+import type { JobState } from "@switchyard/protocol";
+import { channels, keys, tagOf } from "@switchyard/protocol/redis";
+import type {
+  Admitted,
+  JobListFilter,
+  JobNotice,
+  JobPage,
+  JobRecord,
+  JobStore,
+  NewJob,
+  SweepAnswer,
+  TombState,
+} from "../ports/job-store.ts";
+import type { TicketQueue } from "../ports/ticket-queue.ts";
+import { fieldsOf, noticesOf, recordOf, tombOf, traitsOf } from "./job-rows.ts";
+import type { RedisConnection, RedisReply, RedisSubscription } from "./redis-connection.ts";
+import { listJobs } from "./redis-job-list.ts";
+
+/** How long inputs outlive the deadline: late claims, clock steps. */
+const inputMarginMs = 60_000;
+const maxJobsPerScript = 200;
+
+interface PendingAdmit {
+  job: NewJob;
+  resolve: (answer: Admitted) => void;
+  reject: (error: unknown) => void;
+}
+
+interface Turn {
+  jobs: PendingAdmit[];
+  matchingHosts: number;
+  batchItems: number;
+}
+
+interface PendingOutput {
+  key: string;
+  resolve: (bytes: Uint8Array | undefined) => void;
+  reject: (error: unknown) => void;
+}
+
+export class RedisJobStore implements JobStore {
+  readonly #redis: RedisConnection;
+  readonly #subscription: RedisSubscription;
+  readonly #tickets: TicketQueue;
+  readonly #coordinator: string;
+  readonly #turns = new Map<string, Turn>();
+  #outputs: PendingOutput[] = [];
+
+  constructor(parts: { redis: RedisConnection; subscription: RedisSubscription; tickets: TicketQueue; coordinator: string }) {
+    this.#redis = parts.redis;
+    this.#subscription = parts.subscription;
+    this.#tickets = parts.tickets;
+    this.#coordinator = parts.coordinator;
+  }
+
+  async onNotice(listener: (notice: JobNotice) => void): Promise<void> {
+    await this.#subscription.open(channels.notices(this.#coordinator), (message) => {
+      for (const notice of noticesOf(message)) listener(notice);
+    });
+  }
+
+  admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted> {
+    return new Promise((resolve, reject) => {
+      const tag = tagOf(job.id);
+      let turn = this.#turns.get(tag);
+      if (!turn) {
+        turn = { jobs: [], matchingHosts, batchItems };
+        this.#turns.set(tag, turn);
+        if (this.#turns.size === 1) setImmediate(() => this.#flushAdmits());
+      }
+      turn.jobs.push({ job, resolve, reject });
+    });
+  }
+
+  #flushAdmits(): void {
+    const turns = [...this.#turns];
+    this.#turns.clear();
+    for (const [tag, turn] of turns) {
+      for (let from = 0; from < turn.jobs.length; from += maxJobsPerScript) {
+        void this.#admitTogether(tag, turn.jobs.slice(from, from + maxJobsPerScript), turn);
+      }
+    }
+  }
+
+  async #admitTogether(tag: string, pending: PendingAdmit[], turn: Turn): Promise<void> {
+    const inputs: [string, ...(string | number | Uint8Array)[]][] = [];
+    const args: (string | number)[] = [tag, turn.matchingHosts, turn.batchItems, this.#coordinator];
+    for (const { job } of pending) {
+      inputs.push(["set", keys.input(tag, job.id), job.inputs, "PX", job.timeoutMs + inputMarginMs]);
+      args.push(job.id, job.class, job.timeoutMs, job.latestStartMs, job.maxAttempts, job.shapeClass, job.items, job.ttlMs);
+      args.push(job.held ? 1 : 0, job.wait ? 1 : 0, job.tenant, traitsOf(job), job.inputs.length);
+    }
+    try {
+      const reply = (await this.#redis.run("admit", keys.base(tag), args, inputs)) as (string | number)[];
+      const nowMs = Number(reply[0]);
+      const tickets = Number(reply[1]);
+      for (let at = 0; at < tickets; at++) this.#tickets.offer(tag, String(reply[2 + at]));
+      pending.forEach(({ job, resolve }, at) => {
+        const state = reply[2 + tickets + at] as JobState | "admitted";
+        const deadlineMs = nowMs + job.timeoutMs;
+        if (state === "admitted") resolve({ id: job.id, answer: "admitted", state: "queued", createdMs: nowMs, deadlineMs });
+        else resolve({ id: job.id, answer: "existing", state, createdMs: nowMs, deadlineMs });
+      });
+    } catch (error) {
+      // one bad job must not refuse its neighbours; repeating is safe because ids are new
+      if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
+      else for (const { reject } of pending) reject(error);
+    }
+  }
+
+  async read(id: string): Promise<JobRecord | TombState | undefined> {
+    const base = keys.base(tagOf(id));
+    const [flat, tomb] = await this.#redis.sendAll([
+      ["hgetall", `${base}job:${id}`],
+      ["get", `${base}tomb:${id}`],
+    ]);
+    const fields = flat as unknown as Record<string, string>;
+    if (fields && Object.keys(fields).length > 0) return recordOf(id, fields);
+    return tomb ? tombOf(String(tomb)) : undefined;
+  }
+
+  async watch(id: string): Promise<JobRecord | TombState | undefined> {
+    const reply = (await this.#redis.run("watch", keys.base(tagOf(id)), [id, this.#coordinator])) as RedisReply[];
+    if (reply.length === 0) return undefined;
+    if (reply[0] === "tomb") return tombOf(String(reply[1]));
+    return recordOf(id, fieldsOf(reply));
+  }
+
+  async peek(ids: readonly string[]): Promise<Map<string, { state: JobState; revision: number }>> {
+    const replies = await this.#redis.sendAll(ids.map((id) => ["hmget", `${keys.base(tagOf(id))}job:${id}`, "state", "revision"]));
+    const seen = new Map<string, { state: JobState; revision: number }>();
+    replies.forEach((reply, at) => {
+      const [state, revision] = reply as [string | null, string | null];
+      if (state) seen.set(ids[at] as string, { state: state as JobState, revision: Number(revision) });
+    });
+    return seen;
+  }
+
+  outputs(id: string, fence: number): Promise<Uint8Array | undefined> {
+    return new Promise((resolve, reject) => {
+      this.#outputs.push({ key: keys.output(tagOf(id), id, fence), resolve, reject });
+      if (this.#outputs.length === 1) setImmediate(() => void this.#flushOutputs());
+    });
+  }
+
+  async #flushOutputs(): Promise<void> {
+    const pending = this.#outputs;
+    this.#outputs = [];
+    try {
+      const values = await this.#redis.bytes(pending.map((one) => one.key));
+      pending.forEach((one, at) => {
+        one.resolve(values[at] ?? undefined);
+      });
+    } catch (error) {
+      for (const one of pending) one.reject(error);
+    }
+  }
+
+  async cancel(id: string): Promise<{ record: JobRecord; moved: boolean } | undefined> {
+    const state = await this.#redis.run("cancel", keys.base(tagOf(id)), [id]);
+    if (state === "none") return undefined;
+    const record = await this.read(id);
+    return record && "id" in record ? { record, moved: state === "cancelled" } : undefined;
+  }
+
+  async expire(ids: readonly string[]): Promise<void> {
+    for (const [tag, group] of Map.groupBy(ids, tagOf)) await this.#redis.run("expire", keys.base(tag), group);
+  }
+
+  async keep(id: string, ttlMs: number): Promise<void> {
+    await this.#redis.run("keep", keys.base(tagOf(id)), [id, ttlMs]);
+  }
+
+  list(tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
+    return listJobs(this.#redis, tags, filter);
+  }
+
+  async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {
+    const reply = (await this.#redis.run("sweep", keys.base(tag), [tag, matchingHosts, batchItems])) as (string | number)[];
+    const [nowMs, waiting, running, oldestMs, expired, claimCount] = reply.slice(0, 6).map(Number) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const claims: SweepAnswer["claims"] = [];
+    for (let at = 0; at < claimCount; at++) {
+      claims.push({ incarnation: String(reply[6 + 2 * at]), sequence: Number(reply[7 + 2 * at]) });
+    }
+    return { nowMs, figures: { waiting, running, oldestMs }, expired, claims, tickets: reply.slice(6 + 2 * claimCount).map(String) };
+  }
+
+  async takeBack(tag: string, incarnation: string, matchingHosts: number, batchItems: number) {
+    const reply = (await this.#redis.run("take-back", keys.base(tag), [tag, incarnation, matchingHosts, batchItems])) as (
+      | string
+      | number
+    )[];
+    return { returned: Number(reply[0]), failed: Number(reply[1]), tickets: reply.slice(2).map(String) };
+  }
+
+  async returnClaim(tag: string, incarnation: string, sequence: number): Promise<number> {
+    return Number(await this.#redis.run("return-claim", keys.base(tag), [incarnation, sequence]));
+  }
+
+  health(): { answering: boolean; sinceMs: number } {
+    return this.#redis.health();
+  }
+
+  nowMs(): number {
+    return this.#redis.nowMs();
+  }
+}
+
+function isStoreFailure(error: unknown): boolean {
+  const code = (error as { code?: string }).code;
+  return code === "store_unavailable" || code === "store_full";
+}

@@ -1,0 +1,51 @@
+/** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
+
+import type { InferRequest, JobClass, Tensor } from "@switchyard/protocol";
+import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
+import type { Caller } from "./caller.ts";
+
+export interface Submission {
+  model: string;
+  version?: number;
+  request: InferRequest;
+  timeoutMs?: number;
+  class?: JobClass;
+  maxAttempts?: number;
+  tags?: Record<string, string>;
+  /** The client's idempotency key and the SHA-256 of the canonical request. */
+  idempotency?: { key: string; fingerprint: string };
+  /** The caller holds the line: without an idempotency key the record is kept 60 s only. */
+  hold: boolean;
+}
+
+export interface Settled {
+  record: JobRecord;
+  /** Whether this answers an earlier request with the same idempotency key. */
+  replayed: boolean;
+}
+
+export interface JobService {
+  /** Validates, admits, answers at once. */
+  submit(submission: Submission, caller: Caller): Promise<Settled>;
+  /**
+   * Submits and holds until the outcome. Resolves with outputs when succeeded; throws the job's own error otherwise (`expired`, `cancelled`,
+   * `run_failed`, …). When `signal` aborts, a job without an idempotency key is cancelled.
+   */
+  infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }>;
+  /** The record as it is; job_not_found, or result_expired for a tombstone. */
+  get(id: string, caller: Caller): Promise<JobRecord>;
+  /**
+   * Waits until the record is terminal, or its revision leaves `afterRevision`, or `waitMs` is over, or the signal aborts; answers the
+   * record as it then is. A frozen store ends the wait with store_unavailable.
+   */
+  wait(id: string, how: { waitMs: number; afterRevision?: number; signal?: AbortSignal }, caller: Caller): Promise<JobRecord>;
+  /** A held job that outlives its call keeps its full retention. */
+  keep(id: string): Promise<void>;
+  /** Outputs in the order asked for. job_not_finished, job_not_succeeded (with the job's error in facts.extra), result_expired. */
+  outputs(record: JobRecord): Promise<Tensor[]>;
+  /** `moved` is false when it had already ended otherwise. */
+  cancel(id: string, caller: Caller): Promise<{ record: JobRecord; moved: boolean }>;
+  list(filter: JobListFilter, caller: Caller): Promise<JobPage>;
+  /** What is wrong right now, for /readyz: empty when ready. */
+  unready(): { check: string; detail: string }[];
+}

@@ -1,0 +1,163 @@
+/**
+ * Where jobs live. Every method is one atomic step on one queue and safe to repeat: after a lost reply the caller repeats it and gets
+ * the answer that stands. Failures of the store itself are `store_unavailable` (the step may or may not have happened) or `store_full`.
+ */
+
+import type { JobClass, JobError, JobState } from "@switchyard/protocol";
+
+export interface JobTimings {
+  queueMs: number;
+  runMs: number;
+  totalMs: number;
+  batchItems: number;
+}
+
+/** What the record says; times are milliseconds of the store's clock. */
+export interface JobRecord {
+  id: string;
+  state: JobState;
+  /** Rises with every transition; the ETag of the job view. */
+  revision: number;
+  fence: number;
+  attempt: number;
+  model: string;
+  version: number;
+  class: JobClass;
+  tenant: string;
+  createdMs: number;
+  deadlineMs: number;
+  startedMs?: number;
+  finishedMs?: number;
+  timings?: JobTimings;
+  error?: JobError;
+  tags?: Record<string, string>;
+  hostId?: string;
+  /** How long result and record stay after the end. */
+  ttlMs: number;
+  /** A held call without a key: nobody else will ask for it. */
+  held: boolean;
+  /** Outputs that were asked for, with their encoding wishes, as the door gave them; empty = all. */
+  outputs?: { name: string; binary?: boolean; classification?: number }[];
+  /** The client's own `id` of the inference, echoed in the answer. */
+  requestId?: string;
+}
+
+export interface NewJob {
+  id: string;
+  model: string;
+  version: number;
+  class: JobClass;
+  tenant: string;
+  /** From now, by the store's clock. */
+  timeoutMs: number;
+  /** Order key = now + this: the latest start that still meets the deadline. */
+  latestStartMs: number;
+  maxAttempts: number;
+  shapeClass: string;
+  items: number;
+  ttlMs: number;
+  held: boolean;
+  tags?: Record<string, string>;
+  outputs?: { name: string; binary?: boolean; classification?: number }[];
+  requestId?: string;
+  /** The framed inputs (protocol tensor-frame). */
+  inputs: Uint8Array;
+  /** Register this coordinator as a waiter in the same step. */
+  wait: boolean;
+}
+
+export interface Admitted {
+  id: string;
+  /** `existing`: the id was there before; `state` is what the record says. */
+  answer: "admitted" | "existing";
+  state: JobState;
+  createdMs: number;
+  deadlineMs: number;
+}
+
+/** One outcome or change that a waiter is told. */
+export interface JobNotice {
+  id: string;
+  state: JobState;
+  revision: number;
+  fence: number;
+  startedMs: number;
+  finishedMs: number;
+  deadlineMs: number;
+  attempt: number;
+  runMs: number;
+  batchItems: number;
+  error?: JobError;
+}
+
+export interface JobListFilter {
+  model?: string;
+  version?: number;
+  state?: JobState;
+  class?: JobClass;
+  tag?: string;
+  createdAfterMs?: number;
+  limit: number;
+  cursor?: string;
+}
+
+export interface JobPage {
+  jobs: JobRecord[];
+  /** Present while there may be more. */
+  cursor?: string;
+}
+
+export type TombState = { state: JobState; finishedMs: number };
+
+export interface QueueFigures {
+  waiting: number;
+  running: number;
+  /** Age of the oldest waiting job; 0 without one. */
+  oldestMs: number;
+}
+
+export interface SweepAnswer {
+  nowMs: number;
+  figures: QueueFigures;
+  expired: number;
+  tickets: string[];
+  /** Incarnations with an outstanding claim, with the claim's sequence. */
+  claims: { incarnation: string; sequence: number }[];
+}
+
+export interface JobStore {
+  /** Writes inputs and records of all jobs of this turn; asks for tickets where needed. Jobs of one call may belong to several queues. */
+  admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted>;
+  /** The record, or a tombstone of one that is gone, or nothing. */
+  read(id: string): Promise<JobRecord | TombState | undefined>;
+  /** Reads the record and registers this coordinator as a waiter in one step. */
+  watch(id: string): Promise<JobRecord | TombState | undefined>;
+  /** States and revisions of many jobs at once; the fallback when a notice was lost. Missing jobs are absent. */
+  peek(ids: readonly string[]): Promise<Map<string, { state: JobState; revision: number }>>;
+  /** Framed outputs of a succeeded job; undefined when they are gone. Calls of one turn are read together. */
+  outputs(id: string, fence: number): Promise<Uint8Array | undefined>;
+  /** Moves the record to `cancelled` if it is not terminal; answers the record as it then is. `moved` tells whether this call (or an earlier cancel) did it. */
+  cancel(id: string): Promise<{ record: JobRecord; moved: boolean } | undefined>;
+  /** Moves the record to `expired` if its deadline has passed and it is not terminal; answers its state. */
+  expire(ids: readonly string[]): Promise<void>;
+  /** A held job that outlives its call is kept like any other: full retention, listed. */
+  keep(id: string, ttlMs: number): Promise<void>;
+  list(tags: readonly string[], filter: JobListFilter): Promise<JobPage>;
+  /** Repairs one queue: expires heads, promotes due retries, forgets lost tickets, issues missing ones. */
+  sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer>;
+  /** Bars an incarnation in this queue and returns its claims; answers how many jobs came back and the tickets to offer. */
+  takeBack(
+    tag: string,
+    incarnation: string,
+    matchingHosts: number,
+    batchItems: number,
+  ): Promise<{ returned: number; failed: number; tickets: string[] }>;
+  /** Returns one claim that its host does not know of (its reply was lost). */
+  returnClaim(tag: string, incarnation: string, sequence: number): Promise<number>;
+  /** Whether the store answers, and for how long this has been so. */
+  health(): { answering: boolean; sinceMs: number };
+  /** Called with every notice for jobs that this coordinator waits for. */
+  onNotice(listener: (notice: JobNotice) => void): Promise<void>;
+  /** The store's clock now, extrapolated from its last answer. */
+  nowMs(): number;
+}

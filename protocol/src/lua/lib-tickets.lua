@@ -1,0 +1,57 @@
+-- Fragment: which tickets live, and how many are missing. Included by admit, claim, sweep, take-back and release.
+-- Keeps: a waiting queue has a ticket that can act, or one is issued here; a ticket id is never used twice; tickets that nobody
+-- took never exceed matching hosts + 1.
+
+local heldMarginMs = 1500     -- the holder's main loop renews every 500 ms
+local wakeMarginMs = 60       -- a lingering host that was woken claims within milliseconds, or it is dead
+local untakenMarginMs = 400   -- after this a matching host that is idle would have taken it
+local forgetUntakenMs = 30000
+
+local function waitingJobs(base)
+  return redis.call('ZCARD', base .. 'order:interactive') + redis.call('ZCARD', base .. 'order:standard') + redis.call('ZCARD', base .. 'order:batch')
+end
+
+-- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued (stale ones too).
+-- With `repair`, lost ones are removed.
+local function countTickets(base, now, repair)
+  local entries = redis.call('HGETALL', base .. 'tickets')
+  local count = { free = 0, busy = 0, untaken = 0 }
+  for index = 1, #entries, 2 do
+    local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)$')
+    till = tonumber(till)
+    if state == 'issued' then count.untaken = count.untaken + 1 end
+    if till > now then
+      if state == 'busy' then
+        count.busy = count.busy + 1
+      else
+        count.free = count.free + 1
+        if state == 'lingering' and not count.lingering then count.lingering = { entries[index], incarnation } end
+      end
+    elseif repair and (state ~= 'issued' or till + forgetUntakenMs < now) then
+      redis.call('HDEL', base .. 'tickets', entries[index])
+    end
+  end
+  return count
+end
+
+-- Issues what is missing: as many tickets as matching hosts could use for the waiting jobs. Wakes one lingering host.
+-- Answers the new ticket ids; they do nothing until the caller has offered them through BullMQ.
+local function issueTickets(base, tag, now, waiting, matchingHosts, batchItems, repair)
+  local issued = {}
+  if waiting == 0 then return issued end
+  local count = countTickets(base, now, repair)
+  if count.lingering then
+    redis.call('HSET', base .. 'tickets', count.lingering[1], 'held ' .. count.lingering[2] .. ' ' .. (now + wakeMarginMs))
+    redis.call('PUBLISH', 'sy:wake:' .. count.lingering[2], tag)
+  end
+  -- without any known host one ticket is issued all the same: a host that comes later takes it
+  local want = math.min(math.max(matchingHosts - count.busy, 0), math.ceil(waiting / batchItems))
+  if want == 0 and count.free + count.busy == 0 then want = 1 end
+  local missing = math.min(want - count.free, matchingHosts + 1 - count.untaken)
+  for _ = 1, missing do
+    local ticketId = tag .. '-t' .. redis.call('HINCRBY', base .. 'clock', 'tickets', 1)
+    redis.call('HSET', base .. 'tickets', ticketId, 'issued - ' .. (now + untakenMarginMs))
+    issued[#issued + 1] = ticketId
+  end
+  return issued
+end

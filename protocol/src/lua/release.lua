@@ -1,0 +1,11 @@
+-- A host gives a ticket up without a last claim (drain, no longer warm): remove it and issue another if jobs wait.
+-- KEYS  1 base of the queue's keys
+-- ARGV  1 queue tag  2 incarnation  3 ticket id  4 hosts that may take the next one
+-- Answers  the ticket ids to offer, none when nothing waits or the ticket was not this holder's.
+-- Keeps: a waiting queue has a ticket that can act.
+-- @include lib-time.lua lib-tickets.lua
+local base, tag, incarnation, ticketId = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local holder = string.match(redis.call('HGET', base .. 'tickets', ticketId) or '', '^%a+ (%S+)')
+if holder ~= incarnation then return {} end
+redis.call('HDEL', base .. 'tickets', ticketId)
+return issueTickets(base, tag, nowMs(), waitingJobs(base), tonumber(ARGV[4]), 1, true)

@@ -1,0 +1,13 @@
+-- Return a claim that its living host does not know of: the reply was lost, nothing ran.
+-- KEYS  1 base of the queue's keys
+-- ARGV  1 incarnation  2 sequence
+-- Answers  how many jobs came back.
+-- Keeps: only the named sequence is returned; the sequence stays recorded, so that a late repeat of that claim is refused.
+-- Flags: allow-oom
+-- @include lib-time.lua lib-finish.lua lib-return.lua
+local base, incarnation, sequence = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local claim = redis.call('HGET', base .. 'claims', incarnation)
+if not claim or tonumber(string.match(claim, '^%d+')) ~= sequence then return 0 end
+redis.call('HSET', base .. 'claims', incarnation, (sequence + 1) .. ' 0')
+local returned = returnJobs(base, claim, nowMs(), false)
+return returned

@@ -1,0 +1,61 @@
+-- Repair one queue: expire what is over, promote due retries, forget lost tickets, issue missing ones, tidy lists, tell the figures.
+-- KEYS  1 base of the queue's keys
+-- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch
+-- Answers  now, waiting, running, oldestMs, expired, number of outstanding claims, then per claim its incarnation and sequence, then the
+--          ticket ids to offer.
+-- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
+-- Flags: allow-oom
+-- @include lib-time.lua lib-finish.lua lib-tickets.lua
+local base, tag = KEYS[1], ARGV[1]
+local now = nowMs()
+
+local over = redis.call('ZRANGEBYSCORE', base .. 'due', '-inf', now, 'LIMIT', 0, 500)
+for _, id in ipairs(over) do
+  local row = redis.call('HMGET', base .. 'job:' .. id, unpack(finishFields))
+  if row[1] and stillOpen(row[1]) then
+    endOutside(base, id, row, 'expired', now, expiredError)
+  else
+    redis.call('ZREM', base .. 'due', id)
+  end
+end
+flushNotices()
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. 'later', '-inf', now, 'LIMIT', 0, 500)) do
+  local row = redis.call('HMGET', base .. 'job:' .. id, 'state', 'class', 'order')
+  redis.call('ZREM', base .. 'later', id)
+  if row[1] == 'queued' then redis.call('ZADD', base .. 'order:' .. row[2], row[3], id) end
+end
+
+redis.call('ZREMRANGEBYSCORE', base .. 'recent', '-inf', now - 120000)
+for _, id in ipairs(redis.call('ZRANGE', base .. 'index', 0, 49)) do
+  if redis.call('EXISTS', base .. 'job:' .. id) == 1 then break end
+  redis.call('ZREM', base .. 'index', id)
+end
+
+local waiting = waitingJobs(base)
+local oldest = 0
+for _, class in ipairs({ 'interactive', 'standard', 'batch' }) do
+  local head = redis.call('ZRANGE', base .. 'order:' .. class, 0, 0)
+  if head[1] then oldest = math.max(oldest, now - (tonumber(redis.call('HGET', base .. 'job:' .. head[1], 'created')) or now)) end
+end
+
+local claims, running = {}, 0
+local entries = redis.call('HGETALL', base .. 'claims')
+for index = 1, #entries, 2 do
+  local _, jobs = string.gsub(entries[index + 1], '=', '')
+  local sequence, freeAt = string.match(entries[index + 1], '^(%d+) (%d+)')
+  if jobs > 0 then
+    running = running + jobs
+    claims[#claims + 1] = entries[index]
+    claims[#claims + 1] = sequence
+  elseif tonumber(freeAt) + 3600000 < now then
+    redis.call('HDEL', base .. 'claims', entries[index])
+  end
+end
+
+local reply = { now, waiting, running, oldest, #over, #claims / 2 }
+for _, value in ipairs(claims) do reply[#reply + 1] = value end
+for _, ticketId in ipairs(issueTickets(base, tag, now, waiting, tonumber(ARGV[2]), tonumber(ARGV[3]), true)) do
+  reply[#reply + 1] = ticketId
+end
+return reply

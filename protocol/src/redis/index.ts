@@ -1,0 +1,5 @@
+/** Everything about Redis that coordinators and hosts must agree on. Needs Node (crypto); the SDK does not import it. */
+
+export * from "./keys.ts";
+export * from "./queue-tag.ts";
+export * from "./scripts.ts";

@@ -1,0 +1,60 @@
+/**
+ * Every Redis key of Switchyard: its type, its only writers and its lifetime. No key is parsed back.
+ * All keys of one queue share the hash tag `{<queue tag>}`; Lua scripts get `base` and append the names marked (lua).
+ */
+
+const prefix = "sy";
+
+/** Prefix of BullMQ's own keys; the queue name carries the braces. */
+export const bullPrefix = "sy:bull";
+
+/** BullMQ queue name of one queue's tickets. */
+export const ticketQueueName = (tag: string): string => `{${tag}}`;
+
+/** BullMQ queue name of tickets for queues whose model no host holds warm. */
+export const coldQueueName = "{cold}";
+
+export const keys = {
+  /**
+   * What scripts append to, for one queue:
+   * - `job:<id>` hash, the record. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention.
+   * - `tomb:<id>` string `<state> <finishedMs>`, written with the end of a kept job; lives retention + 24 h.
+   * - `order:<class>` sorted set of waiting ids by order key. Written by admit, claim, commit, expire, cancel, take-back.
+   * - `later` sorted set of waiting ids by the time at which they may run again. Same writers.
+   * - `due` sorted set of ids without an outcome by deadline. Same writers.
+   * - `index` sorted set of kept ids by creation; `recent` the same for held ones (120 s).
+   * - `tickets` hash `<ticket id>` → `<state> <incarnation or -> <until ms>`.
+   * - `claims` hash `<incarnation>` → `<sequence> <freeAt ms> <id>=<fence> …`, at most one outstanding claim each.
+   * - `barred` sorted set of incarnations by when to forget them.
+   * - `clock` hash: ticket counter, class clocks, last fence-free figures.
+   */
+  base: (tag: string): string => `${prefix}:{${tag}}:`,
+
+  /** string, framed inputs. Written by admit's pipeline; deleted by the winning commit, else by its TTL (deadline + margin). (lua deletes) */
+  input: (tag: string, id: string): string => `${prefix}:{${tag}}:in:${id}`,
+
+  /** string, framed outputs of one fence. Written by its host before commit; lives as long as the result. */
+  output: (tag: string, id: string, fence: number): string => `${prefix}:{${tag}}:out:${id}:${fence}`,
+
+  /** hash, one host's registration and heartbeat. Written by the host; `lost` by the presence script. Lives 1 h after the last beat. */
+  host: (incarnation: string): string => `${prefix}:{host-${incarnation}}`,
+
+  /** sorted set of incarnations by registration time (Redis ms). Written by hosts at start; trimmed by coordinators. */
+  hosts: `${prefix}:hosts`,
+
+  /** hash `<model>@<version>` → ModelVersion as JSON. Written by coordinators from the repository. */
+  models: `${prefix}:models`,
+
+  /** string counter, raised with every change of `models`. */
+  modelsRevision: `${prefix}:models-revision`,
+
+  /** string `<fingerprint> <job id>`, one idempotency key of a tenant. Written before the record; lives as long as the result. */
+  idempotency: (tenant: string, keyDigest: string): string => `${prefix}:{tenant-${tenant}}:key:${keyDigest}`,
+} as const;
+
+export const channels = {
+  /** Notices of outcomes for one coordinator's waiters: JSON, see lua/finish.lua. */
+  notices: (coordinator: string): string => `${prefix}:notices:${coordinator}`,
+  /** Queue tags with new work, for one host that lingers. */
+  wake: (incarnation: string): string => `${prefix}:wake:${incarnation}`,
+} as const;
