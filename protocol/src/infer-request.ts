@@ -70,7 +70,7 @@ export function openBody(source: InferBody): { header: Record<string, unknown>; 
 /** Reads the protocol's own fields from a parsed request; fields it does not know are left alone. */
 export function readInferRequest(header: Record<string, unknown>, document: JsonDocument, rest: Uint8Array | undefined): InferRequest {
   const parameters = readParameters(header.parameters, "/parameters");
-  const inputs = readInputs(header.inputs, document, rest);
+  const inputs = readTensors("inputs", document, rest);
   const request: InferRequest = {
     parameters,
     inputs,
@@ -114,33 +114,36 @@ function readFlag(value: unknown, at: string): boolean | undefined {
   throw refuse({ at, expected: "true or false", got: value, detail: `${at} must be true or false` });
 }
 
-function readInputs(value: unknown, document: JsonDocument, rest: Uint8Array | undefined): Tensor[] {
-  if (!Array.isArray(value))
-    throw refuse({ at: "/inputs", expected: "an array of tensors", got: value, detail: "inputs must be an array" });
-  const inputs: Tensor[] = [];
+/** The tensors under `field` of a parsed body, binary ones as views on `rest`, which they must use up. */
+export function readTensors(field: "inputs" | "outputs", document: JsonDocument, rest: Uint8Array | undefined): Tensor[] {
+  const value = (document.value as Record<string, unknown>)[field];
+  if (!Array.isArray(value)) {
+    throw refuse({ at: `/${field}`, expected: "an array of tensors", got: value, detail: `${field} must be an array` });
+  }
+  const tensors: Tensor[] = [];
   const names = new Set<string>();
   let used = 0;
   for (let index = 0; index < value.length; index++) {
-    const at = `/inputs/${index}`;
+    const at = `/${field}/${index}`;
     const head = readTensorHead(value[index], at);
     if (names.has(head.name)) {
-      const detail = `input '${shown(head.name)}' already exists in request`;
+      const detail = `${field.slice(0, -1)} '${shown(head.name)}' already exists in request`;
       throw refuse({ at: `${at}/name`, expected: "a name of its own", got: head.name, detail });
     }
     names.add(head.name);
-    const tensor = readTensorData(head, at, { rest, from: used, exactInput: () => exactInput(document, index) });
+    const tensor = readTensorData(head, at, { rest, from: used, exactData: () => exactData(document, field, index) });
     if (head.binarySize !== undefined) used += head.binarySize;
-    inputs.push(tensor);
+    tensors.push(tensor);
   }
   if (rest !== undefined && used !== rest.length) {
-    const detail = `unexpected additional input data for model: binary inputs take ${used} bytes, ${rest.length} follow the JSON`;
-    throw refuse({ at: "/inputs", expected: `${used} bytes after the JSON`, got: told(`${rest.length} bytes`), detail });
+    const detail = `unexpected additional input data for model: binary tensors take ${used} bytes, ${rest.length} follow the JSON`;
+    throw refuse({ at: `/${field}`, expected: `${used} bytes after the JSON`, got: told(`${rest.length} bytes`), detail });
   }
-  return inputs;
+  return tensors;
 }
 
-function exactInput(document: JsonDocument, index: number): unknown {
-  return (document.exact() as { inputs: { data: unknown }[] }).inputs[index]!.data;
+function exactData(document: JsonDocument, field: "inputs" | "outputs", index: number): unknown {
+  return (document.exact() as Record<typeof field, { data: unknown }[]>)[field][index]!.data;
 }
 
 interface TensorHead {
@@ -153,11 +156,11 @@ interface TensorHead {
 }
 
 function readTensorHead(value: unknown, at: string): TensorHead {
-  const entry = asObject(value, at, "An input");
+  const entry = asObject(value, at, "A tensor");
   const name = readName(entry.name, at);
   const datatype = entry.datatype;
   if (typeof datatype !== "string" || !isDatatype(datatype)) {
-    const detail = `Input '${shown(name)}': datatype must be one of ${Object.keys(elementBytes).join(", ")}`;
+    const detail = `Tensor '${shown(name)}': datatype must be one of ${Object.keys(elementBytes).join(", ")}`;
     throw refuse({ at: `${at}/datatype`, expected: Object.keys(elementBytes).join(", "), got: datatype, detail });
   }
   const shape = readShape(entry.shape, name, at);
@@ -177,12 +180,12 @@ function readName(name: unknown, at: string): string {
 
 function readShape(shape: unknown, name: string, at: string): number[] {
   if (!Array.isArray(shape) || shape.length > maxRank) {
-    const detail = `Input '${shown(name)}': shape must be an array of at most ${maxRank} whole numbers`;
+    const detail = `Tensor '${shown(name)}': shape must be an array of at most ${maxRank} whole numbers`;
     throw refuse({ at: `${at}/shape`, expected: `an array of at most ${maxRank} whole numbers`, got: shape, detail });
   }
   for (let axis = 0; axis < shape.length; axis++) {
     if (!Number.isSafeInteger(shape[axis]) || shape[axis] < 0) {
-      const detail = `Input '${shown(name)}': axis ${axis} of its shape must be a whole number of 0 or more`;
+      const detail = `Tensor '${shown(name)}': axis ${axis} of its shape must be a whole number of 0 or more`;
       throw refuse({ at: `${at}/shape/${axis}`, expected: "a whole number ≥ 0", got: shape[axis], detail });
     }
   }
@@ -194,7 +197,7 @@ function readBinarySize(value: unknown, name: string, at: string): number | unde
   if (Object.hasOwn(parameters, "shared_memory_region")) throw sharedMemory(name, at);
   const size = parameters.binary_data_size;
   if (size === undefined || (Number.isSafeInteger(size) && (size as number) >= 0)) return size as number | undefined;
-  const detail = `Input '${shown(name)}': binary_data_size must be a whole number of bytes`;
+  const detail = `Tensor '${shown(name)}': binary_data_size must be a whole number of bytes`;
   throw refuse({ at: `${at}/parameters/binary_data_size`, expected: "a whole number ≥ 0", got: size, detail });
 }
 
@@ -206,20 +209,20 @@ function sharedMemory(name: string, at: string) {
 function readTensorData(
   head: TensorHead,
   at: string,
-  source: { rest: Uint8Array | undefined; from: number; exactInput(): unknown },
+  source: { rest: Uint8Array | undefined; from: number; exactData(): unknown },
 ): Tensor {
   const { name, datatype, shape, binarySize } = head;
   if ((binarySize === undefined) === (head.data === undefined)) {
     const came = binarySize === undefined ? "neither" : "both";
-    const detail = `Input '${shown(name)}' must have either data or parameters.binary_data_size, it has ${came}`;
+    const detail = `Tensor '${shown(name)}' must have either data or parameters.binary_data_size, it has ${came}`;
     throw refuse({ at, expected: "data or parameters.binary_data_size", got: told(came), detail });
   }
-  if (binarySize === undefined) return { name, datatype, shape, bytes: bytesFromJson({ ...head, at, exactData: source.exactInput }) };
+  if (binarySize === undefined) return { name, datatype, shape, bytes: bytesFromJson({ ...head, at, exactData: source.exactData }) };
   const left = source.rest === undefined ? 0 : source.rest.length - source.from;
   if (binarySize > left) {
     const where =
       source.rest === undefined ? "there is no Inference-Header-Content-Length header" : `only ${left} bytes are left in the body`;
-    const detail = `Input '${shown(name)}': binary_data_size is ${binarySize}, but ${where}`;
+    const detail = `Tensor '${shown(name)}': binary_data_size is ${binarySize}, but ${where}`;
     throw refuse({ at: `${at}/parameters/binary_data_size`, expected: `at most ${left}`, got: binarySize, detail });
   }
   const from = source.rest === undefined ? 0 : source.rest.byteOffset + source.from;
@@ -236,17 +239,17 @@ export function checkTensorBytes(tensor: Tensor, at: string): void {
   const width = elementBytes[datatype];
   if (width > 0) {
     if (bytes.length === count * width) return;
-    const detail = `Input '${shown(name)}': ${datatype} [${shape}] takes ${count * width} bytes, got ${bytes.length}`;
+    const detail = `Tensor '${shown(name)}': ${datatype} [${shape}] takes ${count * width} bytes, got ${bytes.length}`;
     throw refuse({ at, expected: `${count * width} bytes`, got: told(`${bytes.length} bytes`), detail });
   }
   const scan = scanBytesElements(bytes);
   if (scan.fault !== undefined) {
     const why = scan.fault.kind === "truncated" ? "runs past the end of its tensor" : "is not valid UTF-8";
-    const detail = `Input '${shown(name)}': BYTES element ${scan.fault.index} ${why}`;
+    const detail = `Tensor '${shown(name)}': BYTES element ${scan.fault.index} ${why}`;
     throw refuse({ at, expected: "length-prefixed UTF-8 elements", got: told(`element ${scan.fault.index} ${why}`), detail });
   }
   if (scan.count !== count) {
-    const detail = `Input '${shown(name)}': BYTES [${shape}] has ${count} elements, got ${scan.count}`;
+    const detail = `Tensor '${shown(name)}': BYTES [${shape}] has ${count} elements, got ${scan.count}`;
     throw refuse({ at, expected: `${count} elements`, got: told(`${scan.count} elements`), detail });
   }
 }

@@ -37,7 +37,7 @@ function oneString(input: TensorSignature, body: Uint8Array): { shape: number[];
     });
   }
   if (!isUtf8(body)) {
-    const detail = `Input '${shown(input.name)}': BYTES element 0 is not valid UTF-8`;
+    const detail = `Tensor '${shown(input.name)}': BYTES element 0 is not valid UTF-8`;
     throw refuse({ at: "", expected: "UTF-8 text", got: told("other bytes"), detail });
   }
   const bytes = new Uint8Array(4 + body.length);

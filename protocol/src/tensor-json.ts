@@ -55,7 +55,7 @@ export function bytesFromJson(source: JsonTensorData): Uint8Array {
         at: `${source.at}/data`,
         expected: "binary tensor data",
         got: source.data,
-        detail: `Input '${shown(source.name)}': FP16 has no JSON form, use binary tensor data (binary_data_size)`,
+        detail: `Tensor '${shown(source.name)}': FP16 has no JSON form, use binary tensor data (binary_data_size)`,
       });
   }
 }
@@ -68,7 +68,7 @@ function elementsOf(source: JsonTensorData, data: unknown): readonly unknown[] {
       at: `${source.at}/data`,
       expected: `${source.count} elements for shape [${source.shape}]`,
       got: told(`${values.length} elements`),
-      detail: `Input '${shown(source.name)}': shape [${source.shape}] has ${source.count} elements, data has ${values.length}`,
+      detail: `Tensor '${shown(source.name)}': shape [${source.shape}] has ${source.count} elements, data has ${values.length}`,
     });
   }
   return values;
@@ -81,7 +81,7 @@ function flatten(source: JsonTensorData, data: unknown): readonly unknown[] {
       at: `${source.at}/data`,
       expected: "an array",
       got: data,
-      detail: `Input '${shown(source.name)}': data must be an array`,
+      detail: `Tensor '${shown(source.name)}': data must be an array`,
     });
   }
   if (!Array.isArray(data[0])) return data;
@@ -93,7 +93,7 @@ function flatten(source: JsonTensorData, data: unknown): readonly unknown[] {
       at: `${source.at}/data`,
       expected: `flat data, or data nested as [${source.shape}]`,
       got: told(`data nested as [${lengths}]${nestsAs(lengths, source.shape) ? ", unevenly" : ""}`),
-      detail: `Input '${shown(source.name)}': data is neither flat nor nested as its shape [${source.shape}]`,
+      detail: `Tensor '${shown(source.name)}': data is neither flat nor nested as its shape [${source.shape}]`,
     });
   }
   return values;
@@ -125,7 +125,7 @@ function nestsAs(lengths: readonly number[], shape: readonly number[]): boolean 
 }
 
 function badElement(source: JsonTensorData, index: number, value: unknown, expected: string): SwitchyardError {
-  const detail = `Input '${shown(source.name)}': element ${index} must be ${expected}, got ${describe(value)}`;
+  const detail = `Tensor '${shown(source.name)}': element ${index} must be ${expected}, got ${describe(value)}`;
   return refuse({ at: `${source.at}/data/${index}`, expected, got: value, detail });
 }
 
