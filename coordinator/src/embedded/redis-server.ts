@@ -1,0 +1,301 @@
+/**
+ * A real redis-server of our own: where its program comes from, how it is configured, started, awaited and stopped.
+ * It listens on loopback only, behind a password that is new at every start of a folder, and it never outlives the process that
+ * started it nor the processes that share its lifeline: a shell that waits on a pipe ends it when the last holder is gone.
+ */
+
+import { execFile, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { connect, createServer } from "node:net";
+import { totalmem } from "node:os";
+import path from "node:path";
+import type { Writable } from "node:stream";
+import { promisify } from "node:util";
+import { systemClock } from "../clock.ts";
+import { canFetchDebianPackages, fetchDebianPackages } from "./debian-packages.ts";
+import { type ProcessLock, tryLock } from "./process-lock.ts";
+
+const execFileAsync = promisify(execFile);
+
+export interface RedisBinary {
+  path: string;
+  /** As the program says it, such as "7.0.15". */
+  version: string;
+  kind: "redis" | "valkey";
+  source: "path" | "cache";
+  /** LD_LIBRARY_PATH for the program, when it needs one. */
+  libraryPath?: string;
+}
+
+export interface FindRedisOptions {
+  /** Folders to look in, separated by colons, like PATH. */
+  pathEnv: string;
+  /** Where fetched packages are kept. */
+  cacheFolder: string;
+  onProgress?: (message: string) => void;
+}
+
+const debianPackages = ["redis-server", "redis-tools", "liblzf1", "libjemalloc2", "libatomic1"];
+const oldestMajor = 7;
+
+async function versionOf(file: string, libraryPath?: string): Promise<{ version: string; kind: "redis" | "valkey" } | undefined> {
+  const env = libraryPath === undefined ? process.env : { ...process.env, LD_LIBRARY_PATH: libraryPath };
+  const { stdout } = await execFileAsync(file, ["--version"], { env }).catch(() => ({ stdout: "" }));
+  const version = /\bv=(\d+\.\d+\.\d+)/.exec(stdout)?.[1];
+  return version === undefined ? undefined : { version, kind: /valkey/i.test(stdout) ? "valkey" : "redis" };
+}
+
+/** The first redis-server or valkey-server in these folders that is new enough. */
+export async function redisOnPath(pathEnv: string): Promise<RedisBinary | undefined> {
+  for (const name of ["redis-server", "valkey-server"]) {
+    for (const folder of pathEnv.split(":")) {
+      const file = path.join(folder, name);
+      if (folder === "" || !existsSync(file)) continue;
+      const found = await versionOf(file);
+      if (found && Number.parseInt(found.version, 10) >= oldestMajor) return { path: file, source: "path", ...found };
+    }
+  }
+  return undefined;
+}
+
+/** The server on PATH, else the distribution's packages from the cache or its mirror. Throws an Error that says what to install. */
+export async function findRedis(options: FindRedisOptions): Promise<RedisBinary> {
+  const onPath = await redisOnPath(options.pathEnv);
+  if (onPath) return onPath;
+  const advice =
+    `Install redis-server or valkey-server, version ${oldestMajor} or newer, so that it is on PATH ` +
+    "(macOS: brew install redis; Fedora: dnf install valkey; Debian, Ubuntu: apt install redis-server), or set SWITCHYARD_REDIS_URL to a running one.";
+  if (!canFetchDebianPackages()) {
+    throw new Error(
+      `No redis-server of version ${oldestMajor} or newer was found, and its packages can be fetched on Debian and Ubuntu only. ${advice}`,
+    );
+  }
+  let why: string;
+  try {
+    const request = { packages: debianPackages, cacheFolder: options.cacheFolder, programs: ["redis-server"] };
+    const packages = await fetchDebianPackages({ ...request, ...(options.onProgress ? { onProgress: options.onProgress } : {}) });
+    const file = packages.binary("redis-server");
+    const found = await versionOf(file, packages.libraryPath);
+    if (found && Number.parseInt(found.version, 10) >= oldestMajor) {
+      return { path: file, source: "cache", libraryPath: packages.libraryPath, ...found };
+    }
+    why = found ? `the distribution offers version ${found.version}` : "the fetched program does not run";
+  } catch (error) {
+    why = error instanceof Error ? error.message : String(error);
+  }
+  throw new Error(`No redis-server of version ${oldestMajor} or newer was found, and fetching it failed: ${why}\n${advice}`);
+}
+
+export interface StartRedisOptions {
+  /** The server's own folder: configuration, lock, append-only file. Created if missing. */
+  dataFolder: string;
+  binary: RedisBinary;
+  /** Default: a free one. Give it to come back under the same address. */
+  port?: number;
+  /** Default: a new one. Give it to come back under the same address. */
+  password?: string;
+  /** Default: redis.log in the data folder. */
+  logFile?: string;
+  /** Default: a quarter of the machine's memory, at most 4 GiB. */
+  maxMemoryBytes?: number;
+}
+
+export interface RedisServer {
+  /** redis://:password@127.0.0.1:port */
+  url: string;
+  port: number;
+  password: string;
+  pid: number;
+  /** Resolves when the server has ended, whoever ended it. */
+  exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  /** While any process holds this pipe's end, the server lives on. Hand it to children through their stdio. */
+  lifeline: Writable;
+  /** Asks it to save and end, and waits for that. */
+  stop(): Promise<void>;
+}
+
+/** Another process works in the folder. */
+export class DataFolderInUse extends Error {
+  readonly pid: number;
+  constructor(folder: string, pid: number) {
+    super(`The data folder ${folder} is in use by process ${pid}. Stop that process, or choose another folder with --data.`);
+    this.pid = pid;
+  }
+}
+
+export function defaultMaxMemoryBytes(): number {
+  const limit = process.constrainedMemory();
+  const bytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+  return Math.min(Math.floor(bytes / 4), 4 * 1024 ** 3);
+}
+
+/** Starts a server and waits until it answers. Throws DataFolderInUse, or an Error with the end of the server's log. */
+export async function startRedis(options: StartRedisOptions): Promise<RedisServer> {
+  const folder = path.resolve(options.dataFolder);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const lock = tryLock(path.join(folder, "redis.pid"));
+  if ("heldBy" in lock) throw new DataFolderInUse(folder, lock.heldBy);
+  try {
+    const password = options.password ?? randomBytes(18).toString("base64url");
+    for (let attempt = 1; ; attempt++) {
+      const port = options.port ?? (await freePort());
+      const started = await launch(options, { folder, port, password, lock });
+      if (started !== "address in use") return started;
+      if (attempt === 20) throw new Error(`redis-server found its port taken ${attempt} times, last ${port} on 127.0.0.1`);
+      if (options.port !== undefined) await systemClock.sleep(100);
+    }
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
+}
+
+/** A port that was free a moment ago; whoever uses it must expect to lose the race. */
+export async function freePort(): Promise<number> {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const address = probe.address();
+  probe.close();
+  await once(probe, "close");
+  if (address === null || typeof address === "string") throw new Error("the system gave no port");
+  return address.port;
+}
+
+function configuration(options: StartRedisOptions, own: { folder: string; port: number; password: string; logFile: string }): string {
+  return [
+    "bind 127.0.0.1",
+    `port ${own.port}`,
+    "protected-mode yes",
+    `requirepass ${own.password}`,
+    "daemonize no",
+    `dir "${own.folder}"`,
+    `logfile "${own.logFile}"`,
+    `maxmemory ${options.maxMemoryBytes ?? defaultMaxMemoryBytes()}`,
+    "maxmemory-policy noeviction",
+    "appendonly yes",
+    "appendfsync everysec",
+    "aof-use-rdb-preamble yes",
+    "no-appendfsync-on-rewrite no",
+    "auto-aof-rewrite-min-size 512mb", // tensors pass through the file; the usual 64 MB means a rewrite every two seconds under load
+    'save ""',
+    "hash-max-listpack-value 512",
+    "timeout 0",
+    "tcp-keepalive 60",
+    "slowlog-log-slower-than 10000",
+    "latency-monitor-threshold 50",
+    "",
+  ].join("\n");
+}
+
+interface Own {
+  folder: string;
+  port: number;
+  password: string;
+  lock: ProcessLock;
+}
+
+async function launch(options: StartRedisOptions, own: Own): Promise<RedisServer | "address in use"> {
+  const logFile = path.resolve(options.logFile ?? path.join(own.folder, "redis.log"));
+  await mkdir(path.dirname(logFile), { recursive: true });
+  const logStart = (await readFile(logFile).catch(() => Buffer.alloc(0))).length;
+  const newLog = async (): Promise<string> => (await readFile(logFile)).subarray(logStart).toString().trimEnd();
+  const configFile = path.join(own.folder, "redis.conf");
+  await rm(configFile, { force: true });
+  await writeFile(configFile, configuration(options, { ...own, logFile }), { mode: 0o600 });
+
+  const env = options.binary.libraryPath === undefined ? process.env : { ...process.env, LD_LIBRARY_PATH: options.binary.libraryPath };
+  // A group of its own: Ctrl-C in the terminal must not reach the server before those that still use it.
+  const child = spawn(options.binary.path, [configFile], { env, stdio: "ignore", detached: true });
+  const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => {
+    child.once("error", () => resolve({ code: null, signal: null }));
+    child.once("exit", (code, signal) => resolve({ code, signal }));
+  });
+  if (child.pid === undefined) {
+    await exited;
+    throw new Error(`${options.binary.path} could not be started`);
+  }
+  const pid = child.pid;
+  own.lock.handTo(pid);
+  const guard = guardServer(pid);
+  let running = true;
+  void exited.then(() => {
+    running = false;
+    guard.end();
+    own.lock.release();
+  });
+
+  while (running && !(await answers({ ...own, pid }))) await systemClock.sleep(5);
+  if (!running) {
+    const log = await newLog().catch(() => "");
+    if (/Address already in use/i.test(log)) {
+      const again = tryLock(path.join(own.folder, "redis.pid"));
+      if ("heldBy" in again) throw new DataFolderInUse(own.folder, again.heldBy);
+      own.lock = again;
+      return "address in use";
+    }
+    throw new Error(`redis-server ended while starting. The end of ${logFile}:\n${log.split("\n").slice(-8).join("\n")}`);
+  }
+  return {
+    url: `redis://:${own.password}@127.0.0.1:${own.port}`,
+    port: own.port,
+    password: own.password,
+    pid,
+    exited,
+    lifeline: guard.lifeline,
+    async stop() {
+      if (running) process.kill(pid, "SIGTERM");
+      if (running) process.kill(pid, "SIGCONT"); // a frozen server hears nothing until it is woken
+      await exited;
+    },
+  };
+}
+
+/**
+ * A shell that sleeps on a pipe. All holders of the other end gone means that nobody is left who could stop the server, so the shell does.
+ * A stopped (SIGSTOP) server is woken to hear it, and one that will not end is killed.
+ */
+function guardServer(pid: number): { lifeline: Writable; end(): void } {
+  const script = `read -r _ <&3; kill -TERM "$1" && kill -CONT "$1"; n=0
+    while kill -0 "$1" 2>/dev/null; do n=$((n+1)); [ $n -gt 30 ] && kill -KILL "$1"; sleep 1; done`;
+  const guard = spawn("/bin/sh", ["-c", script, "redis-guard", String(pid)], {
+    stdio: ["ignore", "ignore", "ignore", "pipe"],
+    detached: true,
+  });
+  const lifeline = guard.stdio[3] as Writable & { unref(): void };
+  lifeline.on("error", () => {});
+  guard.on("error", () => {});
+  guard.unref();
+  lifeline.unref();
+  return {
+    lifeline,
+    end() {
+      guard.kill("SIGKILL");
+      lifeline.destroy();
+    },
+  };
+}
+
+/** Whether the server on this port is the one we started and has finished loading its data. Two inline commands need no client library. */
+function answers(server: { port: number; password: string; pid: number }): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ host: "127.0.0.1", port: server.port });
+    let text = "";
+    const end = (answer: boolean): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.on("connect", () => socket.write(`AUTH ${server.password}\r\nINFO server\r\nPING\r\n`));
+    socket.on("error", () => end(false));
+    socket.on("close", () => end(false));
+    socket.on("data", (chunk) => {
+      text += chunk.toString("latin1");
+      const owner = /^process_id:(\d+)/m.exec(text)?.[1];
+      if (owner !== undefined && owner !== String(server.pid)) end(false);
+      if (/^-LOADING|^-WRONGPASS|^-ERR/m.test(text)) end(false);
+      if (owner === String(server.pid) && /^\+PONG/m.test(text)) end(true);
+    });
+  });
+}

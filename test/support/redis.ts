@@ -1,0 +1,72 @@
+/**
+ * A real Redis of a test's own, in a temporary folder, gone when the test's process is. Every process starts its own server.
+ * SWITCHYARD_TEST_REDIS names another redis-server or valkey-server program to test against.
+ */
+
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { findRedis, type RedisBinary, type RedisServer, startRedis } from "../../coordinator/src/embedded/redis-server.ts";
+
+export interface TestRedis {
+  /** redis://:password@127.0.0.1:port; stays the same after restart(). */
+  readonly url: string;
+  readonly port: number;
+  readonly password: string;
+  readonly pid: number;
+  /** Ends the server and removes its data. */
+  stop(): Promise<void>;
+  /** Freezes the server: connections stay open and nothing answers. */
+  pause(): void;
+  resume(): void;
+  /** Kills the server without warning; the address refuses connections until restart(). */
+  kill(): Promise<void>;
+  /** Ends the server if it runs and starts it again on the same data and address. */
+  restart(): Promise<void>;
+}
+
+const cacheFolder = process.env["SWITCHYARD_CACHE"] ?? fileURLToPath(new URL("../../.cache/debian", import.meta.url));
+let binary: Promise<RedisBinary> | undefined;
+
+/** The program that tests run against. */
+export function testRedisBinary(): Promise<RedisBinary> {
+  const named = process.env["SWITCHYARD_TEST_REDIS"];
+  const pathEnv = named === undefined ? (process.env["PATH"] ?? "") : path.dirname(named);
+  binary ??= findRedis({ pathEnv, cacheFolder });
+  return binary;
+}
+
+export async function startTestRedis(options: { maxMemoryBytes?: number } = {}): Promise<TestRedis> {
+  const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-redis-"));
+  const program = await testRedisBinary();
+  const start = { dataFolder, binary: program, maxMemoryBytes: 1024 ** 3, ...options };
+  let server: RedisServer = await startRedis(start);
+  const { url, port, password } = server;
+  return {
+    url,
+    port,
+    password,
+    get pid() {
+      return server.pid;
+    },
+    async stop() {
+      await server.stop();
+      await rm(dataFolder, { recursive: true, force: true });
+    },
+    pause() {
+      process.kill(server.pid, "SIGSTOP");
+    },
+    resume() {
+      process.kill(server.pid, "SIGCONT");
+    },
+    async kill() {
+      process.kill(server.pid, "SIGKILL");
+      await server.exited;
+    },
+    async restart() {
+      await server.stop();
+      server = await startRedis({ ...start, port, password });
+    },
+  };
+}
