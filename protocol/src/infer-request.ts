@@ -55,7 +55,7 @@ export function openBody(source: InferBody): { header: Record<string, unknown>; 
       at: "Inference-Header-Content-Length",
       expected: `a number from 1 to ${body.length}, the size of the body`,
       got: headerLength,
-      detail: `Inference-Header-Content-Length is ${headerLength}, but the body has ${body.length} bytes`,
+      detail: `Inference-Header-Content-Length must be from 1 to ${body.length}, the size of the body; got ${headerLength}`,
     });
   }
   const json = headerLength === undefined ? body : body.subarray(0, headerLength);

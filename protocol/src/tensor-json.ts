@@ -18,7 +18,7 @@ export interface JsonTensorData {
   /** Elements that the shape asks for. */
   count: number;
   data: unknown;
-  /** The same data with whole numbers beyond 2^53 as bigint; asked only if such numbers came. */
+  /** The same data with long whole numbers as strings of digits; asked only if numbers beyond 2^53 came. */
   exactData(): unknown;
 }
 
@@ -156,18 +156,28 @@ function readIntegers(source: JsonTensorData, values: readonly unknown[], into: 
   return bytesOf(into);
 }
 
-function readLongs(source: JsonTensorData, rounded: readonly unknown[], min: bigint, max: bigint): Uint8Array {
-  const needsExact = rounded.some((value) => typeof value === "number" && !Number.isSafeInteger(value));
-  const values = needsExact ? elementsOf(source, source.exactData()) : rounded;
+/** Longest literal that fits INT64 or UINT64; a longer one is not even converted. */
+const maxLongChars = 20;
+
+function readLongs(source: JsonTensorData, values: readonly unknown[], min: bigint, max: bigint): Uint8Array {
   const halves = new Int32Array(2 * values.length);
   const whole = new BigInt64Array(halves.buffer);
+  const expected = `a whole number from ${min} to ${max}`;
+  let exact: readonly unknown[] | undefined;
   for (let index = 0; index < values.length; index++) {
     const value = values[index];
-    if (Number.isSafeInteger(value) && (min < 0n || (value as number) >= 0)) {
-      halves[2 * index] = value as number; // ToInt32 keeps the low 32 bits
-      halves[2 * index + 1] = Math.floor((value as number) / 2 ** 32);
-    } else if (typeof value === "bigint" && value >= min && value <= max) whole[index] = value;
-    else throw badElement(source, index, value, `a whole number from ${min} to ${max}`);
+    if (typeof value !== "number") throw badElement(source, index, value, expected);
+    if (Number.isSafeInteger(value)) {
+      if (value < 0 && min === 0n) throw badElement(source, index, value, expected);
+      halves[2 * index] = value; // ToInt32 keeps the low 32 bits
+      halves[2 * index + 1] = Math.floor(value / 2 ** 32);
+      continue;
+    }
+    exact ??= elementsOf(source, source.exactData());
+    const digits = exact[index];
+    const long = typeof digits === "string" && digits.length <= maxLongChars ? BigInt(digits) : undefined;
+    if (long === undefined || long < min || long > max) throw badElement(source, index, value, expected);
+    whole[index] = long;
   }
   return bytesOf(halves);
 }
