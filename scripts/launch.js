@@ -1,0 +1,176 @@
+/**
+ * The front step of every npm script and of the command line in a clone: plain JavaScript for any Node from 20 on.
+ * It installs what package-lock.json asks for if that is not there, then runs the pinned Node on
+ *   node scripts/launch.js --run <script.ts> [arguments]      a script of this repository
+ *   node scripts/launch.js [arguments]                        the command line
+ * with the same terminal, and ends as that process ends.
+ */
+
+import { spawn } from "node:child_process";
+import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const pinnedNode = path.join(root, "node_modules", "node", "bin", process.platform === "win32" ? "node.exe" : "node");
+
+/** Whether node_modules holds what package-lock.json asks for; npm leaves its own account of it there. */
+function isInstalled() {
+  if (!existsSync(pinnedNode)) return false;
+  try {
+    const wanted = JSON.parse(readFileSync(path.join(root, "package-lock.json"), "utf8")).packages;
+    const present = JSON.parse(readFileSync(path.join(root, "node_modules", ".package-lock.json"), "utf8")).packages;
+    const same = (name) => present[name]?.version === wanted[name]?.version && present[name]?.integrity === wanted[name]?.integrity;
+    const missing = Object.keys(wanted).some((name) => name !== "" && !same(name) && !(wanted[name].optional && !present[name]));
+    return !missing && Object.keys(present).every((name) => wanted[name] !== undefined);
+  } catch {
+    return false;
+  }
+}
+
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error.code === "EPERM";
+  }
+}
+
+/** Two launches of a fresh clone must not both write node_modules: one installs, the other waits. Answers a function that lets go. */
+async function lockInstall() {
+  const folder = path.join(root, ".cache");
+  const file = path.join(folder, "install.lock");
+  const own = `${file}.${process.pid}`;
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(own, String(process.pid));
+  let told = false;
+  try {
+    for (;;) {
+      try {
+        linkSync(own, file); // fails if the file exists, and the file is never seen without its text
+        return () => rmSync(file, { force: true });
+      } catch (error) {
+        if (error.code !== "EEXIST") throw error;
+      }
+      let holder;
+      try {
+        holder = Number(readFileSync(file, "utf8"));
+      } catch {
+        continue;
+      }
+      if (!isAlive(holder)) {
+        removeStale(file, holder, `${own}.stale`);
+        continue;
+      }
+      if (!told) process.stderr.write(`Process ${holder} is installing the dependencies; waiting for it.\n`);
+      told = true;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  } finally {
+    rmSync(own, { force: true });
+  }
+}
+
+/** Takes a dead process's lock away, and puts it back if a live one had replaced it meanwhile. */
+function removeStale(file, holder, aside) {
+  try {
+    renameSync(file, aside);
+    if (Number(readFileSync(aside, "utf8")) !== holder) linkSync(aside, file);
+  } catch {
+    // Another launch was faster; the next look decides.
+  }
+  rmSync(aside, { force: true });
+}
+
+function npmCommand() {
+  const running = process.env.npm_execpath;
+  if (running?.endsWith(".js") && existsSync(running)) return [process.execPath, running];
+  return [process.platform === "win32" ? "npm.cmd" : "npm"];
+}
+
+function runNpm(args) {
+  const [command, ...before] = npmCommand();
+  // onnxruntime-node would download CUDA libraries after installation; the CPU library comes inside the package.
+  const env = { ...process.env, ONNXRUNTIME_NODE_INSTALL: "skip", ONNXRUNTIME_NODE_INSTALL_CUDA: "skip" };
+  return new Promise((resolve) => {
+    const child = spawn(command, [...before, ...args], { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
+    child.once("error", (error) => resolve({ code: 1, output: `${output}${error.message}\n` }));
+    child.once("close", (code) => resolve({ code: code ?? 1, output }));
+  });
+}
+
+/** Answers what went wrong, or undefined. */
+async function install() {
+  const release = await lockInstall();
+  try {
+    if (isInstalled()) return undefined; // the launch that we waited for did it
+    process.stderr.write("Installing dependencies (npm ci) …\n");
+    const started = Date.now();
+    const { code, output } = await runNpm(["ci", "--include=dev", "--no-audit", "--no-fund", "--loglevel=error"]);
+    if (code !== 0) return `${output}\nThe dependencies could not be installed: npm ci ended with code ${code}.\n`;
+    if (!existsSync(pinnedNode)) return `${output}\nnpm ci ran, but brought no Node (are install scripts switched off?).\n`;
+    process.stderr.write(`Installed in ${((Date.now() - started) / 1000).toFixed(0)} s.\n`);
+    return undefined;
+  } finally {
+    release();
+  }
+}
+
+/** Whether a Ctrl-C of the terminal reaches our children by itself: it goes to the whole foreground group. */
+function isForeground() {
+  if (process.platform !== "linux") return process.stdin.isTTY === true;
+  try {
+    const stat = readFileSync("/proc/self/stat", "utf8");
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    return fields[2] === fields[5]; // own process group, the terminal's foreground group
+  } catch {
+    return process.stdin.isTTY === true;
+  }
+}
+
+/** Runs the pinned Node with our terminal, passes signals on, and ends as it ends. */
+function become(args) {
+  const bin = path.join(root, "node_modules", ".bin");
+  const env = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH ?? ""}` };
+  const child = spawn(pinnedNode, args, { stdio: "inherit", env });
+  const handlers = new Map();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR2"]) {
+    const pass = () => {
+      if ((signal === "SIGINT" || signal === "SIGQUIT") && isForeground()) return;
+      child.kill(signal);
+    };
+    handlers.set(signal, pass);
+    process.on(signal, pass);
+  }
+  child.once("error", (error) => {
+    process.stderr.write(`${pinnedNode} could not be started: ${error.message}\n`);
+    process.exit(1);
+  });
+  child.once("exit", (code, signal) => {
+    if (signal === null) process.exit(code ?? 1);
+    for (const [name, pass] of handlers) process.off(name, pass);
+    process.kill(process.pid, signal);
+    setTimeout(() => process.exit(128 + (constants.signals[signal] ?? 0)), 1000); // a signal that does not end us
+  });
+}
+
+export async function launch(args) {
+  const major = Number.parseInt(process.versions.node, 10);
+  if (major < 20) {
+    process.stderr.write(`Switchyard needs Node 20 or newer to start; this is ${process.version}. See https://nodejs.org.\n`);
+    process.exit(1);
+  }
+  const failure = isInstalled() ? undefined : await install();
+  if (failure !== undefined) {
+    process.stderr.write(failure);
+    process.exit(1);
+  }
+  if (args[0] === "--run") become(args.slice(1));
+  else become([path.join(root, "client-sdk", "src", "cli", "main.ts"), ...args]);
+}
+
+if (process.argv[1] && path.resolve(process.argv[1]) === fileURLToPath(import.meta.url)) await launch(process.argv.slice(2));
