@@ -26,7 +26,9 @@ function pinnedNode() {
   }
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
   if (main === source && (major < 22 || (major === 22 && minor < 18))) {
-    console.error(`switchyard: Node ${process.versions.node} cannot run TypeScript and the pinned Node is not installed; run \`npm ci\` in the clone`);
+    console.error(
+      `switchyard: Node ${process.versions.node} cannot run TypeScript and the pinned Node is not installed; run \`npm ci\` in the clone`,
+    );
     process.exit(1);
   }
   return process.execPath;

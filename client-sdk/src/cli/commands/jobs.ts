@@ -1,0 +1,73 @@
+/** `switchyard jobs`: the jobs that the server remembers, newest first. */
+
+import { type JobClass, type JobState, jobClasses, jobStates } from "@switchyard/protocol";
+import type { Command } from "commander";
+import type { JobView } from "../../job-records.ts";
+import type { Cli } from "../cli.ts";
+import { oneOf, positiveWhole } from "../option-values.ts";
+import { shortDuration, textTable } from "../text-table.ts";
+
+interface JobsOptions {
+  state?: JobState;
+  model?: string;
+  class?: JobClass;
+  tag?: string;
+  limit: number;
+}
+
+const largestPage = 200;
+
+export function registerJobs(program: Command, cli: Cli): void {
+  const command = program.command("jobs").summary("list jobs");
+  command
+    .description("List jobs, newest first. With --json: one job view a line.")
+    .option("--state <state>", jobStates.join(", "), oneOf(...jobStates))
+    .option("--model <model>", "jobs of one model")
+    .option("--class <class>", jobClasses.join(", "), oneOf(...jobClasses))
+    .option("--tag <key=value>", "jobs with this tag")
+    .option("--limit <n>", "at most this many", positiveWhole, 20)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ switchyard jobs --state failed --model digits
+  $ switchyard jobs --limit 1000 --json | jq -r .id`,
+    )
+    .action((options: JobsOptions) => jobs(cli, command, options));
+}
+
+async function jobs(cli: Cli, command: Command, options: JobsOptions): Promise<void> {
+  const { limit, ...filter } = options;
+  const isJson = cli.wantsJson(command);
+  const found: JobView[] = [];
+  let count = 0;
+  for await (const job of cli.hastyClient(command).jobs.each({ ...filter, limit: Math.min(limit, largestPage) })) {
+    if (isJson) cli.printJson(job);
+    else found.push(job);
+    if (++count === limit) break;
+  }
+  if (isJson) return;
+  if (found.length === 0) return cli.note("no jobs");
+  const columns = [
+    { title: "ID" },
+    { title: "STATE" },
+    { title: "MODEL" },
+    { title: "CLASS" },
+    { title: "CREATED" },
+    { title: "TOTAL", align: "right" as const },
+    { title: "ERROR" },
+  ];
+  cli.print(textTable(columns, found.map(row)));
+}
+
+function row(job: JobView) {
+  return [
+    job.id,
+    job.state,
+    `${job.model}@${job.version}`,
+    job.class,
+    job.created_at,
+    shortDuration(job.timings?.total_ms),
+    job.error?.code,
+  ];
+}

@@ -1,0 +1,29 @@
+/** Commands that the product will have and does not have yet. They say so, rather than being unknown. */
+
+import type { Command } from "commander";
+import { UsageError } from "../exit-codes.ts";
+
+const planned: Readonly<Record<string, string>> = {
+  mcp: "serve the Model Context Protocol on standard input and output",
+  keys: "make and list API keys",
+  top: "watch queues and hosts live",
+  tenants: "show what each tenant uses",
+  retry: "run a job again that ended",
+  pipelines: "run and list pipelines",
+  train: "start and follow training runs",
+  bench: "measure this installation",
+};
+
+export function registerPlanned(program: Command): void {
+  for (const [name, purpose] of Object.entries(planned)) {
+    program
+      .command(name)
+      .summary(`${purpose} (not built yet)`)
+      .description(`Will ${purpose}. Not built yet.`)
+      .argument("[args...]")
+      .allowUnknownOption()
+      .action(() => {
+        throw new UsageError(`\`switchyard ${name}\` is not built yet`);
+      });
+  }
+}

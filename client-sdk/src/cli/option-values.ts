@@ -1,0 +1,36 @@
+/** Values of command line options, read strictly. Each throws commander's InvalidArgumentError, which names the option. */
+
+import { InvalidArgumentError } from "commander";
+
+const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** `500`, `500ms`, `5s`, `2m`, `1h` in milliseconds. */
+export function duration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text);
+  if (match === null || Number(match[1]) === 0) throw new InvalidArgumentError("Give a time such as 500ms, 5s, 2m or 1h.");
+  return Number(match[1]) * unitMs[match[2] ?? "ms"]!;
+}
+
+export function positiveWhole(text: string): number {
+  if (!/^\d+$/.test(text) || Number(text) < 1 || !Number.isSafeInteger(Number(text)))
+    throw new InvalidArgumentError("Give a whole number of at least 1.");
+  return Number(text);
+}
+
+export function oneOf<Word extends string>(...words: readonly Word[]): (text: string) => Word {
+  return (text) => {
+    const word = words.find((candidate) => candidate === text);
+    if (word === undefined) throw new InvalidArgumentError(`Give one of ${words.join(", ")}.`);
+    return word;
+  };
+}
+
+export function collect(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), text];
+}
+
+export function tag(text: string, before: Record<string, string> | undefined): Record<string, string> {
+  const at = text.indexOf("=");
+  if (at < 1) throw new InvalidArgumentError("Give a tag as key=value.");
+  return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
+}

@@ -1,0 +1,248 @@
+/**
+ * The client: what an application calls. Needs only fetch, so it runs in Node and in browsers alike. Holds no connection of its own and
+ * needs no closing.
+ */
+
+import { defaultTimeoutMs, type JobClass } from "@switchyard/protocol";
+import { timeLimit } from "./abort.ts";
+import { ClientError, TimeoutError } from "./client-errors.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { type InferResult, readInferAnswer } from "./infer-answer.ts";
+import { encodeInfer, encodeJob, type InferOptions, type RequestBody, type SubmitOptions } from "./infer-call.ts";
+import type { Inputs } from "./inputs.ts";
+import { type CallOptions, JobHandle } from "./job-handle.ts";
+import { type HostView, type JobView, type ModelView, type Page, readJobView, readObject, readPage } from "./job-records.ts";
+import { type RetryOptions, retryPolicy } from "./retry-policy.ts";
+import { Transport } from "./transport.ts";
+
+export interface ClientOptions {
+  /** Where coordinators listen. Several are tried in turn when one is away. Default: SWITCHYARD_URL (comma-separated), else http://127.0.0.1:8000. */
+  url?: string | readonly string[] | undefined;
+  /** Default: SWITCHYARD_API_KEY. */
+  apiKey?: string | undefined;
+  fetch?: typeof fetch;
+  /** `false`: every call is tried once. */
+  retry?: RetryOptions | false;
+  clock?: Clock;
+}
+
+export interface JobFilter {
+  state?: string | undefined;
+  model?: string | undefined;
+  class?: JobClass | undefined;
+  /** `key=value`, or a key that must be there. */
+  tag?: string | undefined;
+  /** RFC 3339. */
+  createdAfter?: string | undefined;
+  /** Jobs a page, 1 to 200. */
+  limit?: number | undefined;
+  cursor?: string | undefined;
+}
+
+/** A try of a plain question may take this long. */
+const answerMs = 10_000;
+/** Time that the server gets to say itself that a deadline passed, before the client gives up by its own clock. */
+const graceMs = 1_000;
+/** A job outlives its submission, but a submission is not repeated for a whole day. */
+const longestSubmitMs = 60_000;
+
+export class Switchyard {
+  readonly #transport: Transport;
+  readonly jobs: JobList;
+
+  constructor(options: ClientOptions = {}) {
+    const urls = addresses(options.url ?? environment("SWITCHYARD_URL") ?? "http://127.0.0.1:8000");
+    this.#transport = new Transport({
+      urls,
+      apiKey: options.apiKey ?? environment("SWITCHYARD_API_KEY"),
+      fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
+      retry: retryPolicy(options.retry),
+      clock: options.clock ?? systemClock,
+    });
+    this.jobs = new JobList(this.#transport);
+  }
+
+  /** The address in use. */
+  get url(): string {
+    return this.#transport.url;
+  }
+
+  /**
+   * Runs a model and waits for its outputs. After a lost connection or a retryable refusal the same request is sent again within its
+   * deadline, under one Idempotency-Key, so that the job of a try that did arrive is not run a second time by the tries after it.
+   *
+   * Throws ClientError (`model_not_found`, `invalid_request`, `run_failed`, `expired`, …), ConnectionError, TimeoutError when
+   * `timeoutMs` is over and no server said so, or the reason of an aborted `signal`, which also cancels the job.
+   */
+  async infer(model: string, inputs: Inputs, options: InferOptions = {}): Promise<InferResult> {
+    return readInferAnswer(await this.#infer(model, encodeInfer(inputs, options, { binaryOutputs: true }), options));
+  }
+
+  /** As `infer`, but answers the JSON body as the server wrote it: exact for 64-bit integers. FP16 outputs have no JSON form. */
+  async inferText(model: string, inputs: Inputs, options: InferOptions = {}): Promise<string> {
+    return (await this.#infer(model, encodeInfer(inputs, options, { binaryOutputs: false }), options)).text();
+  }
+
+  /** Hands a job over and returns as soon as it is recorded. Throws as `infer`, of what can be known before the run. */
+  async submit(model: string, inputs: Inputs, options: SubmitOptions = {}): Promise<JobHandle> {
+    return this.job((await this.submitText(model, inputs, options)).id);
+  }
+
+  /** As `submit`, but answers the id and the JSON as the server wrote it. */
+  async submitText(model: string, inputs: Inputs, options: SubmitOptions = {}): Promise<{ id: string; text: string }> {
+    options.signal?.throwIfAborted();
+    const body = encodeJob(model, inputs, options);
+    const call = { method: "POST", path: "/v1/jobs", ...body, signal: options.signal, tryMs: answerMs + body.body.length / 1_000 } as const;
+    const withinMs = Math.min(options.timeoutMs ?? longestSubmitMs, longestSubmitMs);
+    const key = { value: options.idempotencyKey ?? newKey(), from: "first try" } as const;
+    const answer = await this.#transport.send(call, { withinMs: this.#tryOnce() ? 0 : withinMs, key });
+    const text = answer.text();
+    return { id: readJobView(text).id, text };
+  }
+
+  /** The handle of a job that exists already. Asks nothing. */
+  job(id: string): JobHandle {
+    return new JobHandle(this.#transport, id);
+  }
+
+  async hosts(options: CallOptions = {}): Promise<HostView[]> {
+    return this.#all<HostView>("/v1/hosts", "a list of hosts", options);
+  }
+
+  /** All versions of all models. */
+  async models(options: CallOptions = {}): Promise<ModelView[]> {
+    return this.#all<ModelView>("/v1/models", "a list of models", options);
+  }
+
+  /** One model; its highest version that can be served, unless one is named. Throws ClientError `model_not_found` or `version_not_found`. */
+  async model(model: string, options: CallOptions & { version?: number | undefined } = {}): Promise<ModelView> {
+    const { version } = options;
+    const versions = await this.modelVersions(model, options);
+    const wanted =
+      version === undefined
+        ? (versions.find((view) => view.state !== "failed") ?? versions[0])
+        : versions.find((view) => view.version === version);
+    if (wanted !== undefined) return wanted;
+    const why = version === undefined ? "no versions" : `no version ${version}; it has ${versions.map((view) => view.version).join(", ")}`;
+    throw new ClientError("version_not_found", `model ${model} has ${why}`, { status: 404 });
+  }
+
+  /** All versions of one model, highest first. Throws ClientError `model_not_found`. */
+  async modelVersions(model: string, options: CallOptions = {}): Promise<ModelView[]> {
+    const body = readObject(await this.#get(`/v1/models/${encodeURIComponent(model)}`, options), "a model");
+    const versions = (Array.isArray(body.items) ? body.items : [body]) as ModelView[];
+    return versions.sort((a, b) => b.version - a.version);
+  }
+
+  async #infer(model: string, body: RequestBody, options: InferOptions) {
+    options.signal?.throwIfAborted();
+    const version = options.version === undefined ? "" : `/versions/${options.version}`;
+    const path = `/v2/models/${encodeURIComponent(model)}${version}/infer`;
+    const limit = timeLimit(
+      this.#transport.clock,
+      options.timeoutMs === undefined ? undefined : options.timeoutMs + graceMs,
+      options.signal,
+    );
+    const withinMs = options.timeoutMs ?? defaultTimeoutMs[options.class ?? "standard"];
+    try {
+      return await this.#transport.send(
+        { method: "POST", path, ...body, signal: limit.signal },
+        {
+          withinMs: this.#tryOnce() ? 0 : withinMs,
+          key: { value: newKey(), from: "second try" },
+          headersAt: (remainingMs) =>
+            deadlineHeader(options.timeoutMs === undefined ? undefined : Math.min(remainingMs, options.timeoutMs)),
+        },
+      );
+    } catch (error) {
+      if (!limit.isOver() || options.signal?.aborted) throw error;
+      throw new TimeoutError(`${model} has not answered within ${options.timeoutMs} ms`);
+    } finally {
+      limit.release();
+    }
+  }
+
+  #tryOnce(): boolean {
+    return this.#transport.retry.giveUpAfterMs === 0;
+  }
+
+  async #get(path: string, options: CallOptions): Promise<string> {
+    return (
+      await this.#transport.send({ path, signal: options.signal, tryMs: answerMs }, { withinMs: this.#transport.retry.giveUpAfterMs })
+    ).text();
+  }
+
+  async #all<Item>(path: string, what: string, options: CallOptions): Promise<Item[]> {
+    const items: Item[] = [];
+    for (let cursor: string | undefined, asked = false; !asked || cursor !== undefined; asked = true) {
+      const page: Page<Item> = readPage<Item>(
+        await this.#get(cursor === undefined ? path : `${path}?cursor=${encodeURIComponent(cursor)}`, options),
+        what,
+      );
+      for (const item of page.items) items.push(item);
+      cursor = page.cursor;
+    }
+    return items;
+  }
+}
+
+/** The jobs that the server remembers. */
+export class JobList {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  /** One page, newest first; a page may be empty and still have a cursor, because filters look at a bounded number of jobs a request. */
+  async list(filter: JobFilter = {}, options: CallOptions = {}): Promise<Page<JobView>> {
+    const query = new URLSearchParams();
+    const { createdAfter, ...rest } = filter;
+    for (const [key, value] of Object.entries({ ...rest, created_after: createdAfter }))
+      if (value !== undefined) query.set(key, String(value));
+    const path = query.size === 0 ? "/v1/jobs" : `/v1/jobs?${query}`;
+    const call = { path, signal: options.signal, tryMs: answerMs };
+    return readPage<JobView>(
+      (await this.#transport.send(call, { withinMs: this.#transport.retry.giveUpAfterMs })).text(),
+      "a list of jobs",
+    );
+  }
+
+  /** All pages, one job after the other. */
+  async *each(filter: JobFilter = {}, options: CallOptions = {}): AsyncGenerator<JobView, void, undefined> {
+    let cursor = filter.cursor;
+    do {
+      const page = await this.list({ ...filter, cursor }, options);
+      yield* page.items;
+      cursor = page.cursor;
+    } while (cursor !== undefined);
+  }
+}
+
+function deadlineHeader(timeoutMs: number | undefined): Record<string, string> {
+  return timeoutMs === undefined ? {} : { "x-request-timeout-ms": String(Math.max(1, Math.ceil(timeoutMs))) };
+}
+
+function addresses(given: string | readonly string[]): string[] {
+  const urls = (typeof given === "string" ? given.split(",") : [...given])
+    .map((url) => url.trim().replace(/\/+$/, ""))
+    .filter((url) => url !== "");
+  for (const url of urls) {
+    if (!/^https?:\/\//.test(url) || !URL.canParse(url)) {
+      throw new ClientError("invalid_request", `url must be an http:// or https:// address, got ${JSON.stringify(url)}`);
+    }
+  }
+  if (urls.length === 0) throw new ClientError("invalid_request", "url must name at least one address");
+  return urls;
+}
+
+/** 128 random bits; unlike crypto.randomUUID also there on plain http pages. */
+function newKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Browsers have no process. */
+function environment(name: string): string | undefined {
+  const value = (globalThis as { process?: { env?: Record<string, string | undefined> } }).process?.env?.[name];
+  return value === "" ? undefined : value;
+}

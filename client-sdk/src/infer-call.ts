@@ -1,0 +1,124 @@
+/** The bodies of POST …/infer and POST /v1/jobs, with their headers. Pure. */
+
+import {
+  type EncodedBody,
+  encodeInferRequest,
+  type JobClass,
+  jobClasses,
+  maxTimeoutMs,
+  type Parameters,
+  type RequestedOutput,
+  SwitchyardError,
+} from "@switchyard/protocol";
+import { ClientError } from "./client-errors.ts";
+import { type Inputs, tensorsOf } from "./inputs.ts";
+
+export interface InferOptions {
+  /** Default: the highest that can be served. */
+  version?: number | undefined;
+  /** Deadline from now, everything included; default: the model's, else the class's (5 s, 60 s, 24 h). */
+  timeoutMs?: number | undefined;
+  class?: JobClass | undefined;
+  /** Names of the outputs wanted, in order; `classification: k` answers the k likeliest classes as "value:index:label" text. */
+  outputs?: readonly (string | RequestedOutput)[] | undefined;
+  /** Further request parameters of the Open Inference Protocol. */
+  parameters?: Parameters | undefined;
+  /** Your own name for the request; echoed. */
+  id?: string | undefined;
+  signal?: AbortSignal | undefined;
+}
+
+export type Durability = "fast" | "fsync" | "replicated";
+
+export interface SubmitOptions extends InferOptions {
+  tags?: Readonly<Record<string, string>> | undefined;
+  maxAttempts?: number | undefined;
+  durability?: Durability | undefined;
+  /** Two submissions with one key are one job. Default: a new key for every submit(). */
+  idempotencyKey?: string | undefined;
+}
+
+export interface RequestBody {
+  headers: Record<string, string>;
+  body: Uint8Array;
+}
+
+/** On /v2 a class travels as the protocol's priority, 1 the highest. */
+const priorityOf: Record<JobClass, number> = { interactive: 1, standard: 2, batch: 3 };
+
+/** Throws ClientError `invalid_request`. */
+export function encodeInfer(inputs: Inputs, options: InferOptions, form: { binaryOutputs: boolean }): RequestBody {
+  checkOptions(options);
+  const parameters = options.class === undefined ? options.parameters : { ...options.parameters, priority: priorityOf[options.class] };
+  return encode(() =>
+    encodeInferRequest({
+      inputs: tensorsOf(inputs),
+      outputs: wanted(options),
+      parameters,
+      id: options.id,
+      binaryOutputs: form.binaryOutputs,
+    }),
+  );
+}
+
+/** Throws ClientError `invalid_request`. */
+export function encodeJob(model: string, inputs: Inputs, options: SubmitOptions): RequestBody {
+  checkOptions(options);
+  const fields: Record<string, unknown> = { model };
+  if (options.version !== undefined) fields.version = options.version;
+  if (options.timeoutMs !== undefined) fields.timeout_ms = Math.ceil(options.timeoutMs);
+  if (options.class !== undefined) fields.class = options.class;
+  if (options.maxAttempts !== undefined) fields.max_attempts = options.maxAttempts;
+  if (options.durability !== undefined) fields.durability = options.durability;
+  if (options.tags !== undefined) fields.tags = options.tags;
+  const { parameters, id } = options;
+  return encode(() =>
+    encodeInferRequest({ inputs: tensorsOf(inputs), outputs: wanted(options), parameters, id, fields, binaryOutputs: false }),
+  );
+}
+
+function checkOptions(options: SubmitOptions): void {
+  const { timeoutMs, version } = options;
+  if (timeoutMs !== undefined && !(timeoutMs > 0 && timeoutMs <= maxTimeoutMs)) {
+    throw new ClientError("invalid_request", `timeoutMs must be more than 0 and at most ${maxTimeoutMs}, got ${timeoutMs}`);
+  }
+  if (version !== undefined && !(Number.isSafeInteger(version) && version > 0)) {
+    throw new ClientError("invalid_request", `version must be a positive whole number, got ${version}`);
+  }
+  if (options.class !== undefined && !jobClasses.includes(options.class)) {
+    throw new ClientError("invalid_request", `class must be one of ${jobClasses.join(", ")}, got ${options.class}`);
+  }
+  const key = options.idempotencyKey;
+  if (key !== undefined && !/^[\x20\x21\x23-\x5b\x5d-\x7e]{1,255}$/.test(key)) {
+    throw new ClientError("invalid_request", "idempotencyKey must be 1 to 255 printable ASCII characters without quotes and backslashes");
+  }
+}
+
+function wanted(options: InferOptions): RequestedOutput[] | undefined {
+  return options.outputs?.map((output) => (typeof output === "string" ? { name: output } : output));
+}
+
+function encode(make: () => EncodedBody): RequestBody {
+  let encoded: EncodedBody;
+  try {
+    encoded = make();
+  } catch (error) {
+    if (error instanceof SwitchyardError) throw new ClientError(error.code, error.message);
+    throw error;
+  }
+  const headers: Record<string, string> = { "content-type": encoded.contentType };
+  if (encoded.headerLength !== undefined) headers["inference-header-content-length"] = String(encoded.headerLength);
+  return { headers, body: joined(encoded.parts) };
+}
+
+/** One piece, so that a repeated request sends the same bytes; fetch takes no list. */
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0]!;
+  const body = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    body.set(part, at);
+    at += part.length;
+  }
+  return body;
+}

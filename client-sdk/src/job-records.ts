@@ -1,0 +1,60 @@
+/**
+ * What the server says of jobs, hosts and models, as this SDK hands it on. Fields that this version does not know stay in the objects;
+ * words of `state` that it does not know become "unknown", so that a newer server does not break an older client.
+ */
+
+import { type HostView, isTerminal, type JobState, type ModelView, type JobView as WireJobView } from "@switchyard/protocol";
+import { ClientError } from "./client-errors.ts";
+
+export type ClientJobState = JobState | "unknown";
+
+export type JobView = Omit<WireJobView, "state"> & { state: ClientJobState };
+
+export type { HostView, ModelView };
+
+const states: ReadonlySet<string> = new Set(["queued", "running", "succeeded", "failed", "cancelled", "expired"]);
+
+export function hasEnded(state: ClientJobState): boolean {
+  return state !== "unknown" && isTerminal(state);
+}
+
+/** Throws ClientError `unexpected_answer` when the text is no job. */
+export function readJobView(text: string): JobView {
+  const view = readObject(text, "a job");
+  if (typeof view.id !== "string" || typeof view.state !== "string") throw unexpected("a job", text);
+  if (!states.has(view.state)) view.state = "unknown";
+  return view as unknown as JobView;
+}
+
+export interface Page<Item> {
+  items: Item[];
+  /** Give it to the next call to go on; absent on the last page. */
+  cursor?: string;
+}
+
+/** A list answer; `links.next` is the same address with a cursor. */
+export function readPage<Item>(text: string, what: string): Page<Item> {
+  const { items, links } = readObject(text, what) as { items?: Item[]; links?: { next?: unknown } };
+  if (!Array.isArray(items)) throw unexpected(what, text);
+  const next = typeof links?.next === "string" ? new URL(links.next, "http://any").searchParams.get("cursor") : null;
+  return next === null ? { items } : { items, cursor: next };
+}
+
+export function readObject(text: string, what: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw unexpected(what, text);
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw unexpected(what, text);
+  return value as Record<string, unknown>;
+}
+
+function unexpected(what: string, text: string): ClientError {
+  const shown = text.length > 80 ? `${text.slice(0, 80)}…` : text;
+  return new ClientError(
+    "unexpected_answer",
+    `the server did not answer with ${what}, but with: ${shown}. Is this the address of Switchyard?`,
+  );
+}

@@ -1,0 +1,163 @@
+/**
+ * Requests over fetch: which server, with which key, how long, how often again. The only file that calls fetch.
+ *
+ * With several addresses it stays with one until that one fails, then moves to the next; any coordinator can answer for any job.
+ */
+
+import { timeLimit } from "./abort.ts";
+import { ClientError, ConnectionError, errorFromAnswer } from "./client-errors.ts";
+import type { Clock } from "./clock.ts";
+import { mayRetry, type RetryPolicy, retryDelayMs } from "./retry-policy.ts";
+
+export interface TransportOptions {
+  urls: readonly string[];
+  apiKey: string | undefined;
+  fetch: typeof fetch;
+  retry: RetryPolicy;
+  clock: Clock;
+}
+
+export interface Call {
+  method?: "GET" | "POST" | "DELETE";
+  /** Path and query, from the server's root. */
+  path: string;
+  headers?: Record<string, string>;
+  body?: Uint8Array | string;
+  signal?: AbortSignal | undefined;
+  /** How long one try may take; when it is over, the server counts as away. */
+  tryMs?: number;
+}
+
+export interface Persistence {
+  /** How long it may take altogether, pauses included. */
+  withinMs: number;
+  /** Sends this Idempotency-Key with every try, or from the second one on. */
+  key?: { value: string; from: "first try" | "second try" };
+  /** Headers that depend on the time left. Asked for the first try without a key and the first with one: tries with one key must be equal. */
+  headersAt?: (remainingMs: number) => Record<string, string>;
+}
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  bytes: Uint8Array;
+  text(): string;
+}
+
+export class Transport {
+  readonly #options: TransportOptions;
+  #current = 0;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+  }
+
+  get clock(): Clock {
+    return this.#options.clock;
+  }
+
+  get retry(): RetryPolicy {
+    return this.#options.retry;
+  }
+
+  /** Where the next request goes. */
+  get url(): string {
+    return this.#options.urls[this.#current % this.#options.urls.length]!;
+  }
+
+  /** One try, body read whole. Throws ClientError for a status ≥ 400, ConnectionError without an answer, the signal's reason if aborted. */
+  async once(call: Call): Promise<Answer> {
+    const limit = timeLimit(this.clock, call.tryMs, call.signal);
+    const url = this.url;
+    try {
+      const response = await this.#fetch(url, call, limit.signal);
+      const bytes = new Uint8Array(await response.arrayBuffer());
+      const text = (): string => new TextDecoder().decode(bytes);
+      if (response.status >= 400) throw this.#refused(url, errorFromAnswer(response.status, response.headers, text()));
+      return { status: response.status, headers: response.headers, bytes, text };
+    } catch (error) {
+      throw this.#failed(url, error, call, limit.isOver());
+    } finally {
+      limit.release();
+    }
+  }
+
+  /** One try, body left unread; for streams. `call.tryMs` ends with the headers. */
+  async open(call: Call): Promise<Response> {
+    const limit = timeLimit(this.clock, call.tryMs, call.signal);
+    const url = this.url;
+    try {
+      const response = await this.#fetch(url, call, limit.signal);
+      if (response.status >= 400) throw this.#refused(url, errorFromAnswer(response.status, response.headers, await response.text()));
+      return response;
+    } catch (error) {
+      throw this.#failed(url, error, call, limit.isOver());
+    } finally {
+      limit.release();
+    }
+  }
+
+  /** Tries until an answer, a refusal that will not change, or the end of the time. Throws as `once`. */
+  async send(call: Call, persistence: Persistence): Promise<Answer> {
+    const { clock, retry } = this.#options;
+    const untilMs = clock.monotonicMs() + persistence.withinMs;
+    let varying: Record<string, string> = {};
+    for (let tries = 1; ; tries++) {
+      const isNewRequest = tries === 1 || (tries === 2 && persistence.key?.from === "second try");
+      if (isNewRequest) varying = persistence.headersAt?.(Math.max(1, untilMs - clock.monotonicMs())) ?? {};
+      const keyed = persistence.key !== undefined && (persistence.key.from === "first try" || tries > 1);
+      const key: Record<string, string> = keyed ? { "idempotency-key": `"${persistence.key!.value}"` } : {};
+      const url = this.url;
+      try {
+        return await this.once({ ...call, headers: { ...call.headers, ...varying, ...key } });
+      } catch (error) {
+        if (!mayRetry(error)) throw error;
+        const isElsewhere = this.url !== url;
+        const pauseMs = retryDelayMs(retry, tries, clock.jitter(), isElsewhere ? undefined : error.retryAfterMs);
+        if (clock.monotonicMs() + pauseMs >= untilMs) throw error;
+        await this.pause(pauseMs, call.signal);
+      }
+    }
+  }
+
+  /** Waits; throws the signal's reason when it aborts. */
+  async pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+    await this.clock.sleep(ms, signal);
+    signal?.throwIfAborted();
+  }
+
+  #fetch(url: string, call: Call, signal: AbortSignal | undefined): Promise<Response> {
+    const headers: Record<string, string> = { ...call.headers };
+    if (this.#options.apiKey !== undefined) headers.authorization = `Bearer ${this.#options.apiKey}`;
+    const init: RequestInit = { method: call.method ?? "GET", headers, cache: "no-store" };
+    if (call.body !== undefined) init.body = call.body as BodyInit;
+    if (signal !== undefined) init.signal = signal;
+    return this.#options.fetch(url + call.path, init);
+  }
+
+  #refused(url: string, error: ClientError): ClientError {
+    if (error.code === "draining") this.#leave(url);
+    return error;
+  }
+
+  #failed(url: string, error: unknown, call: Call, isOver: boolean): unknown {
+    if (call.signal?.aborted) return call.signal.reason;
+    if (error instanceof ClientError) return error;
+    this.#leave(url);
+    return new ConnectionError(url, isOver ? `no answer within ${call.tryMs} ms` : reasonOf(error), error);
+  }
+
+  #leave(url: string): void {
+    if (url === this.url) this.#current = (this.#current + 1) % this.#options.urls.length;
+  }
+}
+
+/** fetch says only "fetch failed"; what helps is in its causes. */
+function reasonOf(error: unknown): string {
+  let reason = "the connection failed";
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+    const code = "code" in cause && typeof cause.code === "string" ? cause.code : undefined;
+    reason = code ?? (cause.message !== "" ? cause.message : reason);
+  }
+  return reason;
+}
