@@ -1,0 +1,220 @@
+/**
+ * What can be set from outside: flags and SWITCHYARD_ variables, flags winning. A flag is its variable without the prefix:
+ * SWITCHYARD_REDIS_URL is --redis-url. Everything is checked at once and all mistakes are told together, before anything starts.
+ */
+
+import path from "node:path";
+import { z } from "zod";
+
+export interface Address {
+  host: string;
+  port: number;
+}
+
+export interface Config {
+  http: Address;
+  grpc: Address;
+  /** The coordinator's; worker n serves its own on this port + n. */
+  metrics: Address;
+  /** Undefined: the embedded server. */
+  redisUrl?: string;
+  /** Absolute path of the model repository. */
+  models: string;
+  /** Absolute path of the folder for the embedded server's files, blobs and logs. */
+  data: string;
+  workers: number;
+  /** Absolute path of the key file. */
+  apiKeys?: string;
+  maxBodyBytes: number;
+  resultTtlMs: number;
+  /** Origins of browsers that may call; "*" for all. */
+  corsOrigins: string[];
+  /** /readyz waits for this many registered hosts. */
+  expectedHosts: number;
+  /** Where fetched programs are kept. */
+  cache: string;
+  /** Show all log lines on the terminal (`up`). */
+  verbose: boolean;
+}
+
+export interface ConfigSource {
+  /** Without the program's name. */
+  argv: readonly string[];
+  env: Readonly<Record<string, string | undefined>>;
+  /** What relative paths start from; default: the current folder. */
+  folder?: string;
+}
+
+/** All that is wrong with the configuration, one line each. */
+export class ConfigError extends Error {
+  readonly mistakes: readonly string[];
+  constructor(mistakes: readonly string[]) {
+    super(
+      `The configuration has ${mistakes.length === 1 ? "a mistake" : `${mistakes.length} mistakes`}:\n${mistakes.map((line) => `  ${line}`).join("\n")}`,
+    );
+    this.name = "ConfigError";
+    this.mistakes = mistakes;
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+const wholeNumber = (text: string): number => (/^\d{1,15}$/.test(text) ? Number(text) : Number.NaN);
+
+/** A schema over a text that `parse` understands; undefined means that it does not. */
+function text<T>(expected: string, parse: (value: string) => T | undefined) {
+  return z.string().transform((value, context): T => {
+    const parsed = parse(value.trim());
+    if (parsed !== undefined) return parsed;
+    context.addIssue({ code: "custom", message: expected });
+    return z.NEVER;
+  });
+}
+
+const address = text("host:port, such as 127.0.0.1:8000 or [::1]:8000", (value): Address | undefined => {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(value);
+  const port = Number(match?.[3]);
+  const host = match?.[1] ?? match?.[2];
+  return host === undefined || port > 65_535 ? undefined : { host, port };
+});
+
+const count = (most: number) =>
+  text(`a whole number from 0 to ${most}`, (value) => (wholeNumber(value) <= most ? wholeNumber(value) : undefined));
+
+const sizeUnits: Record<string, number> = { "": 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+const size = text("a size from 1 byte to 4 GiB, such as 67108864 or 64MiB", (value) => {
+  const [, digits = "", unit = ""] = /^(\d+) ?([A-Za-z]*)$/.exec(value) ?? [];
+  const bytes = wholeNumber(digits) * (sizeUnits[unit] ?? Number.NaN);
+  return bytes >= 1 && bytes <= 2 ** 32 ? bytes : undefined;
+});
+
+const timeUnits: Record<string, number> = { "": 1_000, ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+const duration = text("a time from 1 s to 30 days: seconds, or 30s, 15m, 1h, 7d", (value) => {
+  const [, digits = "", unit = ""] = /^(\d+) ?([a-z]*)$/.exec(value) ?? [];
+  const ms = wholeNumber(digits) * (timeUnits[unit] ?? Number.NaN);
+  return ms >= 1_000 && ms <= 30 * 86_400_000 ? ms : undefined;
+});
+
+const redisUrl = text("redis://host:port or rediss://host:port", (value) => {
+  if (!URL.canParse(value)) return undefined;
+  const url = new URL(value);
+  return ["redis:", "rediss:"].includes(url.protocol) && url.hostname !== "" ? value : undefined;
+});
+
+const origins = text('origins such as https://example.org, separated by commas, or "*"', (value) => {
+  const list = value.split(",").map((origin) => origin.trim());
+  return list.every((origin) => origin === "*" || (URL.canParse(origin) && new URL(origin).origin === origin)) ? list : undefined;
+});
+
+const nonEmpty = text("a path", (value) => (value === "" ? undefined : value));
+
+const settings = z.object({
+  HTTP: address.prefault("127.0.0.1:8000"),
+  GRPC: address.prefault("127.0.0.1:8001"),
+  METRICS: address.prefault("127.0.0.1:8002"),
+  REDIS_URL: redisUrl.optional(),
+  MODELS: nonEmpty.prefault("./models"),
+  DATA: nonEmpty.prefault("./.switchyard"),
+  WORKERS: count(256).prefault("1"),
+  API_KEYS: nonEmpty.optional(),
+  MAX_BODY: size.prefault("64MiB"),
+  RESULT_TTL: duration.prefault("1h"),
+  CORS_ORIGINS: origins.optional(),
+  EXPECTED_HOSTS: count(100_000).prefault("0"),
+  CACHE: nonEmpty.optional(),
+});
+
+type SettingName = keyof typeof settings.shape;
+const names = Object.keys(settings.shape) as SettingName[];
+const flagOf = (name: string): string => `--${name.toLowerCase().replaceAll("_", "-")}`;
+const secret: ReadonlySet<string> = new Set(["REDIS_URL"]);
+
+interface Given {
+  value: string;
+  /** The flag or variable, as the user wrote it. */
+  from: string;
+}
+
+function readFlags(argv: readonly string[], mistakes: string[]): { given: Map<string, Given>; verbose: boolean } {
+  const given = new Map<string, Given>();
+  let verbose = false;
+  for (let index = 0; index < argv.length; index++) {
+    const [flag = "", inline] = (argv[index] ?? "").split(/=(.*)/s, 2);
+    const name = names.find((each) => flagOf(each) === flag);
+    if (flag === "--verbose" && inline === undefined) verbose = true;
+    else if (name === undefined) mistakes.push(`${flag}: no such flag; known are ${names.map(flagOf).join(", ")}, --verbose`);
+    else {
+      const value = inline ?? argv[++index];
+      if (value === undefined) mistakes.push(`${flag}: a value is expected after it, and nothing follows`);
+      else given.set(name, { value, from: flag });
+    }
+  }
+  return { given, verbose };
+}
+
+/** Reads flags and variables; an empty variable counts as unset. Throws a ConfigError that lists every mistake. */
+export function readConfig(source: ConfigSource): Config {
+  const mistakes: string[] = [];
+  const { given, verbose } = readFlags(source.argv, mistakes);
+  for (const name of names) {
+    const value = source.env[`SWITCHYARD_${name}`];
+    if (!given.has(name) && value !== undefined && value !== "") given.set(name, { value, from: `SWITCHYARD_${name}` });
+  }
+  const parsed = settings.safeParse(Object.fromEntries([...given].map(([name, { value }]) => [name, value])));
+  for (const issue of parsed.error?.issues ?? []) {
+    const name = String(issue.path[0]);
+    const { from, value } = given.get(name) ?? { from: name, value: "" };
+    mistakes.push(`${from}: expected ${issue.message}, got ${secret.has(name) ? "something else" : JSON.stringify(value)}`);
+  }
+  if (parsed.data) mistakes.push(...contradictions(parsed.data, given));
+  if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
+
+  const folder = source.folder ?? process.cwd();
+  const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, WORKERS, API_KEYS, CACHE } = parsed.data;
+  return {
+    http: HTTP,
+    grpc: GRPC,
+    metrics: METRICS,
+    ...(REDIS_URL === undefined ? {} : { redisUrl: REDIS_URL }),
+    models: path.resolve(folder, MODELS),
+    data: path.resolve(folder, DATA),
+    workers: WORKERS,
+    ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
+    maxBodyBytes: parsed.data.MAX_BODY,
+    resultTtlMs: parsed.data.RESULT_TTL,
+    corsOrigins: parsed.data.CORS_ORIGINS ?? [],
+    expectedHosts: parsed.data.EXPECTED_HOSTS,
+    cache: CACHE === undefined ? path.resolve(import.meta.dirname, "../../.cache/debian") : path.resolve(folder, CACHE),
+    verbose,
+  };
+}
+
+/** Values that are right alone and wrong together. */
+function contradictions(values: z.infer<typeof settings>, given: Map<string, Given>): string[] {
+  const found: string[] = [];
+  const named = (name: SettingName): string => given.get(name)?.from ?? `SWITCHYARD_${name}`;
+  if (values.API_KEYS !== undefined) {
+    found.push(
+      `${named("API_KEYS")}: API keys are not supported yet, so nothing would be protected; expected to be unset, got ${JSON.stringify(values.API_KEYS)}`,
+    );
+  }
+  for (const name of ["HTTP", "GRPC"] as const) {
+    if (isLoopback(values[name].host) || values.API_KEYS !== undefined) continue;
+    found.push(
+      `${named(name)}: expected a loopback address (127.0.0.1, [::1], localhost) because no API keys are set, got ${JSON.stringify(given.get(name)?.value)}`,
+    );
+  }
+  const used = new Map<string, SettingName>();
+  for (const name of ["HTTP", "GRPC", "METRICS"] as const) {
+    if (values[name].port === 0) continue;
+    const place = `${values[name].host}:${values[name].port}`;
+    const other = used.get(place);
+    if (other !== undefined) found.push(`${named(name)}: expected an address of its own, got ${place}, which ${named(other)} has`);
+    used.set(place, name);
+  }
+  return found;
+}
