@@ -1,0 +1,266 @@
+/**
+ * The model repository as a folder: `<model>/<version>/model.onnx` and `<model>/model.yaml`. A scan reads only what changed since the one
+ * before. It reports what lies there; whether a version may change its content is the registry's to decide.
+ */
+
+import { readdir, realpath, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { type ModelVersion, modelNamePattern } from "@switchyard/protocol";
+import { queueTag } from "@switchyard/protocol/redis";
+import { type Clock, systemClock } from "../clock.ts";
+import { type Fingerprint, fingerprintOf, isInside, type ModelFile, readModelFile, sameFingerprint } from "./model-file.ts";
+import { type ModelSettings, readModelSettings, settingsHold } from "./model-settings.ts";
+
+export interface RepositoryProblem {
+  /** Below the repository's root. */
+  path: string;
+  problem: string;
+}
+
+export interface RepositoryScan {
+  /** By model name, then version. An unchanged version is the same object as in the scan before. */
+  versions: ModelVersion[];
+  /** What is no version: bad names, folders without a model, links that lead out, files still being written. */
+  problems: RepositoryProblem[];
+}
+
+interface Listing {
+  /** Real path of the model's folder. */
+  folder: string;
+  fingerprint: Fingerprint;
+  /** False while the folder is so young that an entry could have come in the same tick of its clock. */
+  trusted: boolean;
+  versions: number[];
+  hasSettings: boolean;
+  problems: RepositoryProblem[];
+}
+
+interface KnownVersion {
+  file: ModelFile;
+  /** The settings that `listed` was made with. */
+  settings: ModelSettings;
+  listed: ModelVersion;
+}
+
+interface KnownModel {
+  listing: Listing;
+  settings: ModelSettings;
+  versions: Map<number, KnownVersion>;
+}
+
+/** A file that cannot be read and is younger than this is taken for half-written. */
+const halfWrittenMs = 1_000;
+/** Coarser than the time stamps of any filesystem in use. */
+const folderTickMs = 2_000;
+const foldersAtOnce = 8;
+/** Larger files are read one at a time, so that memory holds at most one of them. */
+const largeFileBytes = 64 << 20;
+
+export class FilesystemModels {
+  readonly #root: string;
+  readonly #clock: Clock;
+  #known = new Map<string, KnownModel>();
+  #running: Promise<RepositoryScan> | undefined;
+  #largeReads: Promise<unknown> = Promise.resolve();
+
+  constructor(repository: { root: string; clock?: Clock }) {
+    this.#root = repository.root;
+    this.#clock = repository.clock ?? systemClock;
+  }
+
+  /** Calls during a scan join it. Rejects only when the root itself cannot be read. */
+  scan(): Promise<RepositoryScan> {
+    this.#running ??= this.#scan().finally(() => {
+      this.#running = undefined;
+    });
+    return this.#running;
+  }
+
+  async #scan(): Promise<RepositoryScan> {
+    const problems: RepositoryProblem[] = [];
+    const root = await realpath(this.#root).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+      return undefined;
+    });
+    const known = new Map<string, KnownModel>();
+    if (root === undefined) {
+      this.#known = known;
+      return { versions: [], problems: [{ path: ".", problem: "the repository's folder does not exist" }] };
+    }
+    const entries = await readdir(root, { withFileTypes: true });
+    // Hidden entries and plain files beside the models (a README) are nobody's business here.
+    const names = entries.filter((entry) => !entry.name.startsWith(".") && !entry.isFile()).map((entry) => entry.name);
+    await eachOf(names.sort(), foldersAtOnce, async (name) => {
+      const model = await this.#model(root, name, problems);
+      if (model) known.set(name, model);
+    });
+    this.#known = known;
+    const versions = [...known.values()].flatMap((model) => [...model.versions.values()].map((version) => version.listed));
+    versions.sort((one, other) => compareText(one.model, other.model) || one.version - other.version);
+    problems.sort((one, other) => compareText(one.path, other.path));
+    return { versions, problems };
+  }
+
+  async #model(root: string, name: string, problems: RepositoryProblem[]): Promise<KnownModel | undefined> {
+    const known = this.#known.get(name);
+    try {
+      const listing = await this.#list(root, name, known?.listing);
+      if (typeof listing === "string") {
+        problems.push({ path: name, problem: listing });
+        return undefined;
+      }
+      problems.push(...listing.problems);
+      const settings = await this.#settings(listing, known);
+      const versions = new Map<number, KnownVersion>();
+      for (const number of listing.versions) {
+        const before = known?.versions.get(number);
+        const version = await this.#version(root, { name, number, listing, settings }, before, problems).catch((error: Error) => {
+          problems.push({ path: `${name}/${number}/model.onnx`, problem: `cannot be read: ${error.message}` });
+          return before;
+        });
+        if (version) versions.set(number, version);
+      }
+      return { listing, settings, versions };
+    } catch (error) {
+      problems.push({ path: name, problem: `cannot be read: ${(error as Error).message}` });
+      return known;
+    }
+  }
+
+  /** What the model's folder has, or why it is not a model's folder. An unchanged folder is not read again. */
+  async #list(root: string, name: string, known: Listing | undefined): Promise<Listing | string> {
+    if (!modelNamePattern.test(name)) {
+      return `bad model name: expected a letter or digit, then at most 127 letters, digits, ".", "_" or "-", got ${JSON.stringify(name)}`;
+    }
+    const path = join(root, name);
+    const fingerprint = await fingerprintOf(path);
+    if (fingerprint === undefined) return "leads nowhere";
+    if (known?.trusted && sameFingerprint(known.fingerprint, fingerprint)) return known;
+    const folder = await realpath(path);
+    if (!isInside(folder, root)) return "is a link that leads out of the repository";
+    const entries = await readdir(folder, { withFileTypes: true });
+    const trusted = Math.abs(this.#clock.nowMs() - fingerprint.modifiedMs) > folderTickMs;
+    const listing: Listing = { folder, fingerprint, trusted, versions: [], hasSettings: false, problems: [] };
+    for (const entry of entries.sort((one, other) => compareText(one.name, other.name))) {
+      if (entry.name === "model.yaml") listing.hasSettings = true;
+      if (entry.name.startsWith(".") || entry.isFile()) continue;
+      const number = versionNumber(entry.name);
+      if (number !== undefined) listing.versions.push(number);
+      else if (entry.isDirectory()) listing.problems.push({ path: `${name}/${entry.name}`, problem: badVersion(entry.name) });
+    }
+    if (listing.versions.length === 0) listing.problems.push({ path: name, problem: "has no version folder, such as 1" });
+    return listing;
+  }
+
+  async #settings(listing: Listing, known: KnownModel | undefined): Promise<ModelSettings> {
+    if (known && known.listing.folder === listing.folder) {
+      if (!listing.hasSettings && !known.listing.hasSettings) return known.settings;
+      if (known.listing.hasSettings && (await settingsHold(known.settings))) return known.settings;
+    }
+    const settings = await readModelSettings(listing.folder);
+    // An editor may be writing it at this moment: what was known stays for one more scan.
+    const halfWritten = settings.failure !== undefined && this.#isYoung(settings.files.values());
+    return halfWritten && known ? known.settings : settings;
+  }
+
+  async #version(
+    root: string,
+    of: { name: string; number: number; listing: Listing; settings: ModelSettings },
+    known: KnownVersion | undefined,
+    problems: RepositoryProblem[],
+  ): Promise<KnownVersion | undefined> {
+    const path = `${of.name}/${of.number}/model.onnx`;
+    const given = join(of.listing.folder, String(of.number), "model.onnx");
+    const refuse = (problem: string): undefined => {
+      problems.push({ path, problem });
+      return undefined;
+    };
+    let file = known?.file;
+    if (file === undefined || !(await filesHold(file))) {
+      const real = await realpath(given).catch(() => undefined);
+      const folder = await realpath(join(given, "..")).catch(() => undefined);
+      if (real === undefined || folder === undefined) return refuse("there is no such file");
+      if (!isInside(real, root) || !isInside(folder, root)) return refuse("is a link that leads out of the repository");
+      // Opening a pipe would wait for its writer.
+      if (!(await stat(real)).isFile()) return refuse("is no file");
+      const read = await this.#readFile(given, folder);
+      if (read.unsettled || (read.failure !== undefined && this.#isYoung(read.files.values()))) {
+        refuse("is still being written; it is read again at the next scan");
+        return known;
+      }
+      file = read;
+    }
+    if (known?.file === file && known.settings === of.settings) return known;
+    return { file, settings: of.settings, listed: modelVersion(of, path, file) };
+  }
+
+  async #readFile(path: string, folder: string): Promise<ModelFile> {
+    if (((await fingerprintOf(path))?.size ?? 0) <= largeFileBytes) return readModelFile(path, folder);
+    const turn = this.#largeReads.then(() => readModelFile(path, folder));
+    this.#largeReads = turn.catch(() => undefined);
+    return turn;
+  }
+
+  #isYoung(files: Iterable<Fingerprint | undefined>): boolean {
+    const nowMs = this.#clock.nowMs();
+    for (const file of files) if (file && Math.abs(nowMs - file.modifiedMs) < halfWrittenMs) return true;
+    return false;
+  }
+}
+
+function modelVersion(of: { name: string; number: number; settings: ModelSettings }, path: string, file: ModelFile): ModelVersion {
+  const { config, labels } = of.settings;
+  const failures = [
+    ...(of.settings.failure ? [of.settings.failure] : []),
+    ...(file.failure ? [`${of.number}/model.onnx: ${file.failure}`] : unknownOutputs(of.settings, file)),
+  ];
+  return {
+    model: of.name,
+    version: of.number,
+    digest: file.digest,
+    tag: queueTag(of.name, file.digest),
+    sizeBytes: file.sizeBytes,
+    path,
+    signature: file.signature,
+    config,
+    ...(labels ? { labels } : {}),
+    ...(failures.length > 0 ? { failure: failures.join("; ") } : {}),
+  };
+}
+
+function unknownOutputs({ config }: ModelSettings, { signature }: ModelFile): string[] {
+  const outputs = signature.outputs.map((output) => output.name);
+  return Object.keys(config.outputs ?? {})
+    .filter((name) => !outputs.includes(name))
+    .map((name) => `model.yaml: outputs.${name}: expected an output of the model (${outputs.join(", ")})`);
+}
+
+async function filesHold(file: ModelFile): Promise<boolean> {
+  for (const [path, before] of file.files) {
+    if (!sameFingerprint(await fingerprintOf(path), before)) return false;
+  }
+  return true;
+}
+
+function versionNumber(name: string): number | undefined {
+  if (!/^[1-9][0-9]*$/.test(name)) return undefined;
+  const number = Number(name);
+  return Number.isSafeInteger(number) ? number : undefined;
+}
+
+function badVersion(name: string): string {
+  return `bad version folder: expected a positive whole number, such as 1, got ${JSON.stringify(name)}`;
+}
+
+function compareText(one: string, other: string): number {
+  return one < other ? -1 : one > other ? 1 : 0;
+}
+
+/** Runs `visit` for every item, at most `atOnce` at a time. */
+async function eachOf<Item>(items: readonly Item[], atOnce: number, visit: (item: Item) => Promise<void>): Promise<void> {
+  const waiting = items.values();
+  const lane = async (): Promise<void> => {
+    for (const item of waiting) await visit(item);
+  };
+  await Promise.all(Array.from({ length: atOnce }, lane));
+}
