@@ -6,6 +6,7 @@ export * from "./job-request.ts";
 export * from "./job-states.ts";
 export * from "./job-view.ts";
 export * from "./model.ts";
+export * from "./model-config.ts";
 export * from "./raw-request.ts";
 export * from "./signature-check.ts";
 export * from "./tensor-frame.ts";
