@@ -36,7 +36,7 @@ export interface DebianPackages {
 }
 
 /** Whether this machine has the tools; elsewhere `fetchDebianPackages` throws. */
-export function canFetchDebianPackages(pathEnv: string = process.env["PATH"] ?? ""): boolean {
+export function canFetchDebianPackages(pathEnv: string = process.env.PATH ?? ""): boolean {
   return ["apt-get", "dpkg-deb"].every((tool) => pathEnv.split(":").some((folder) => folder !== "" && existsSync(path.join(folder, tool))));
 }
 

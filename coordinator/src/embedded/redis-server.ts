@@ -101,6 +101,20 @@ export interface StartRedisOptions {
   logFile?: string;
   /** Default: a quarter of the machine's memory, at most 4 GiB. */
   maxMemoryBytes?: number;
+  /** What keeps it alive; default: one of its own, which this process holds. */
+  lifeline?: Lifeline;
+}
+
+/** A pipe with a shell at the far end. When all holders of the near end are gone, the shell ends the server. */
+export interface Lifeline {
+  /** The near end. Hand it to children through their stdio: each holder keeps the server alive. */
+  pipe: Writable;
+  /** Names the process to end. */
+  guard(pid: number): void;
+  /** That process has ended by itself. */
+  release(): void;
+  /** Ends the shell, which then does nothing. */
+  close(): void;
 }
 
 export interface RedisServer {
@@ -111,8 +125,6 @@ export interface RedisServer {
   pid: number;
   /** Resolves when the server has ended, whoever ended it. */
   exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  /** While any process holds this pipe's end, the server lives on. Hand it to children through their stdio. */
-  lifeline: Writable;
   /** Asks it to save and end, and waits for that. */
   stop(): Promise<void>;
 }
@@ -219,11 +231,13 @@ async function launch(options: StartRedisOptions, own: Own): Promise<RedisServer
   }
   const pid = child.pid;
   own.lock.handTo(pid);
-  const guard = guardServer(pid);
+  const lifeline = options.lifeline ?? createLifeline();
+  lifeline.guard(pid);
   let running = true;
   void exited.then(() => {
     running = false;
-    guard.end();
+    if (options.lifeline) lifeline.release();
+    else lifeline.close();
     own.lock.release();
   });
 
@@ -244,7 +258,6 @@ async function launch(options: StartRedisOptions, own: Own): Promise<RedisServer
     password: own.password,
     pid,
     exited,
-    lifeline: guard.lifeline,
     async stop() {
       if (running) process.kill(pid, "SIGTERM");
       if (running) process.kill(pid, "SIGCONT"); // a frozen server hears nothing until it is woken
@@ -253,27 +266,25 @@ async function launch(options: StartRedisOptions, own: Own): Promise<RedisServer
   };
 }
 
-/**
- * A shell that sleeps on a pipe. All holders of the other end gone means that nobody is left who could stop the server, so the shell does.
- * A stopped (SIGSTOP) server is woken to hear it, and one that will not end is killed.
- */
-function guardServer(pid: number): { lifeline: Writable; end(): void } {
-  const script = `read -r _ <&3; kill -TERM "$1" && kill -CONT "$1"; n=0
-    while kill -0 "$1" 2>/dev/null; do n=$((n+1)); [ $n -gt 30 ] && kill -KILL "$1"; sleep 1; done`;
-  const guard = spawn("/bin/sh", ["-c", script, "redis-guard", String(pid)], {
-    stdio: ["ignore", "ignore", "ignore", "pipe"],
-    detached: true,
-  });
-  const lifeline = guard.stdio[3] as Writable & { unref(): void };
-  lifeline.on("error", () => {});
-  guard.on("error", () => {});
-  guard.unref();
-  lifeline.unref();
+/** A stopped (SIGSTOP) server is woken to hear that it shall end, and one that will not end is killed after half a minute. */
+export function createLifeline(): Lifeline {
+  const script = `server=0; while read -r next; do server=$next; done <&3
+    [ "$server" -gt 1 ] || exit 0
+    kill -TERM "$server" && kill -CONT "$server"; n=0
+    while kill -0 "$server" 2>/dev/null; do n=$((n+1)); [ $n -gt 30 ] && kill -KILL "$server"; sleep 1; done`;
+  const shell = spawn("/bin/sh", ["-c", script, "redis-lifeline"], { stdio: ["ignore", "ignore", "ignore", "pipe"], detached: true });
+  const pipe = shell.stdio[3] as Writable & { unref(): void };
+  pipe.on("error", () => {});
+  shell.on("error", () => {});
+  shell.unref();
+  pipe.unref();
   return {
-    lifeline,
-    end() {
-      guard.kill("SIGKILL");
-      lifeline.destroy();
+    pipe,
+    guard: (pid) => pipe.write(`${pid}\n`),
+    release: () => pipe.write("0\n"),
+    close() {
+      shell.kill("SIGKILL");
+      pipe.destroy();
     },
   };
 }

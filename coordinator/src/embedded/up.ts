@@ -1,0 +1,370 @@
+/**
+ * `switchyard up`: Redis, one coordinator and workers on this machine, each a process of its own, kept running and ended in order.
+ * Nothing outlives it, not even when it is killed: its children hold pipes from it and drain when these close, and Redis ends when the
+ * last of them is gone. It owns the data folder while it runs.
+ */
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { RedisConnection } from "../adapters/redis-connection.ts";
+import { systemClock } from "../clock.ts";
+import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
+import { KeptProcess, type RunningProcess } from "./kept-process.ts";
+import { LogTail } from "./log-tail.ts";
+import { watchParent } from "./parent-pipe.ts";
+import { holderOf, type ProcessLock, tryLock } from "./process-lock.ts";
+import { createLifeline, DataFolderInUse, findRedis, freePort, type Lifeline, type RedisServer, startRedis } from "./redis-server.ts";
+import { createTerminal } from "./terminal.ts";
+
+const clock = systemClock;
+const terminal = createTerminal(process.stderr, clock);
+
+/** Repeats of a signal within this time are one: terminal and npm both deliver a Ctrl-C. */
+const oneSignalMs = 400;
+const coordinatorHeadStartMs = 5_000;
+const graceMs = 30_000;
+
+const shown = (address: Address): string =>
+  address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
+
+async function main(): Promise<void> {
+  const config = await withPorts(readConfig({ argv: process.argv.slice(2), env: process.env }));
+  const lock = takeDataFolder(config.data);
+  try {
+    await refuseTakenPorts(config);
+    process.exitCode = await run(config);
+  } finally {
+    lock.release();
+  }
+}
+
+/** Port 0 means any; a number is chosen here, because the children and the printed address must agree on it. */
+async function withPorts(config: Config): Promise<Config> {
+  const fill = async (address: Address): Promise<Address> => (address.port === 0 ? { ...address, port: await freePort() } : address);
+  return { ...config, http: await fill(config.http), grpc: await fill(config.grpc), metrics: await fill(config.metrics) };
+}
+
+function takeDataFolder(folder: string): ProcessLock {
+  const lock = tryLock(path.join(folder, "up.pid"));
+  if ("heldBy" in lock) throw new DataFolderInUse(folder, lock.heldBy);
+  return lock;
+}
+
+async function refuseTakenPorts(config: Config): Promise<void> {
+  const taken: string[] = [];
+  for (const flag of ["http", "metrics"] as const) {
+    const why = await cannotListen(config[flag]);
+    if (why !== undefined) taken.push(`  ${shown(config[flag])} ${why}; choose another address with --${flag}`);
+  }
+  if (taken.length > 0) throw new Error(`Switchyard cannot listen:\n${taken.join("\n")}`);
+}
+
+async function cannotListen({ host, port }: Address): Promise<string | undefined> {
+  const probe = createServer().listen({ host, port, exclusive: true });
+  try {
+    await once(probe, "listening");
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    return code === "EADDRINUSE" ? "is taken by another process" : code === "EACCES" ? "needs a privilege" : `does not work (${message})`;
+  }
+  probe.close();
+  await once(probe, "close");
+  return undefined;
+}
+
+interface Embedded {
+  url: string;
+  kept: KeptProcess;
+  lifeline: Lifeline;
+}
+
+interface House {
+  config: Config;
+  logs: LogTail[];
+  /** Ends everything with exit code 1. */
+  fail: (message: string) => void;
+}
+
+function keep(house: House, name: string, start: () => Promise<RunningProcess>, log: LogTail): KeptProcess {
+  return new KeptProcess({
+    name,
+    start,
+    clock,
+    onDeath: ({ why, nextMs }) => terminal.say(`${name}: ${why}; starting it again in ${nextMs / 1000} s`),
+    onGivenUp(_name, why) {
+      const ending = log.ending().map((line) => `  ${line}`);
+      house.fail(`${name} died ten times within a minute, last because ${why}. The end of ${log.file}:\n${ending.join("\n")}`);
+    },
+  });
+}
+
+function newLog(house: House, name: string): LogTail {
+  const folder = path.join(house.config.data, "logs");
+  const show = house.config.verbose ? "all" : name === "redis" ? "nothing" : "warnings";
+  const log = new LogTail({ folder, name, show, say: (line) => terminal.say(line) });
+  house.logs.push(log);
+  return log;
+}
+
+async function startEmbeddedRedis(house: House): Promise<Embedded> {
+  const { config } = house;
+  const binary = await findRedis({
+    pathEnv: process.env.PATH ?? "",
+    cacheFolder: config.cache,
+    onProgress: (message) => terminal.wait(`Redis: ${message}`),
+  });
+  const dataFolder = path.join(config.data, "redis");
+  await waitForOrphan(path.join(dataFolder, "redis.pid"));
+  const log = newLog(house, "redis");
+  const lifeline = createLifeline();
+  const endpoint = path.join(dataFolder, "url");
+  let server: RedisServer | undefined;
+  const start = async (): Promise<RunningProcess> => {
+    const again = server ? { port: server.port, password: server.password } : {};
+    server = await startRedis({ dataFolder, binary, lifeline, logFile: log.file, ...again });
+    writeFileSync(endpoint, server.url, { mode: 0o600 });
+    return asRunning(server.pid, server.exited);
+  };
+  const kept = keep(house, "redis", start, log);
+  await kept.start();
+  terminal.say(
+    `Redis ${binary.version} (${binary.source === "path" ? binary.path : "fetched from the distribution"}), data in ${dataFolder}`,
+  );
+  return { url: readFileSync(endpoint, "utf8"), kept, lifeline };
+}
+
+/** A given Redis that does not answer is said now, not by ten deaths of a coordinator. */
+async function mustAnswer(url: string): Promise<void> {
+  const connection = new RedisConnection(url, "switchyard-up", clock);
+  let why = "it does not answer within 5 s";
+  connection.redis.on("error", (error: Error) => {
+    why = error.message;
+  });
+  const opened = connection.open().then(
+    () => true,
+    () => false,
+  );
+  const answered = await Promise.race([opened, clock.sleep(5_000).then(() => false)]);
+  await connection.close();
+  if (answered) return;
+  const { protocol, host } = new URL(url);
+  throw new Error(`Redis at ${protocol}//${host} (SWITCHYARD_REDIS_URL or --redis-url) cannot be used: ${why}`);
+}
+
+/** After a killed `up` its processes are still draining for a moment; that is no reason to refuse. */
+async function waitForOrphan(lockFile: string): Promise<void> {
+  for (let waitedMs = 0; waitedMs < graceMs; waitedMs += 100) {
+    const pid = holderOf(lockFile);
+    if (pid === undefined) return;
+    terminal.wait(`Redis: process ${pid} of an earlier start is still ending`);
+    await clock.sleep(100);
+  }
+}
+
+function asRunning(pid: number, exited: RunningProcess["exited"]): RunningProcess {
+  let ended = false;
+  void exited.then(() => {
+    ended = true;
+  });
+  return {
+    pid,
+    exited,
+    signal(name) {
+      if (!ended) process.kill(pid, name);
+    },
+  };
+}
+
+/** The variables that say to a child what this process was told, flags included. */
+function childEnv(config: Config, redisUrl: string): Record<string, string | undefined> {
+  return {
+    ...process.env,
+    SWITCHYARD_HTTP: shown(config.http),
+    SWITCHYARD_GRPC: shown(config.grpc),
+    SWITCHYARD_METRICS: shown(config.metrics),
+    SWITCHYARD_REDIS_URL: redisUrl,
+    SWITCHYARD_MODELS: config.models,
+    SWITCHYARD_DATA: config.data,
+    SWITCHYARD_WORKERS: String(config.workers),
+    SWITCHYARD_MAX_BODY: String(config.maxBodyBytes),
+    SWITCHYARD_RESULT_TTL: `${config.resultTtlMs}ms`,
+    SWITCHYARD_CORS_ORIGINS: config.corsOrigins.join(","),
+    SWITCHYARD_CACHE: config.cache,
+    SWITCHYARD_PARENT_PIPE: "3",
+  };
+}
+
+/** One of our own programs as a child: descriptor 3 tells it that we are gone, 4 keeps Redis alive for it. */
+function keepProgram(
+  house: House,
+  program: { name: string; module: string; env: Record<string, string | undefined> },
+  lifeline?: Lifeline,
+): KeptProcess {
+  const log = newLog(house, program.name);
+  const start = async (): Promise<RunningProcess> => {
+    const file = fileURLToPath(import.meta.resolve(program.module));
+    const output = log.open();
+    try {
+      // A group of its own: a Ctrl-C in the terminal reaches it through us, in order.
+      const child = spawn(process.execPath, ["--enable-source-maps", file], {
+        env: program.env,
+        detached: true,
+        stdio: ["ignore", output, output, "pipe", lifeline?.pipe ?? "ignore"],
+      });
+      const exited = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve, reject) => {
+        child.once("error", reject);
+        child.once("exit", (code, signal) => resolve({ code, signal }));
+      });
+      child.stdio[3]?.on("error", () => {});
+      return { pid: child.pid ?? 0, exited, signal: (name) => void child.kill(name) };
+    } finally {
+      closeSync(output);
+    }
+  };
+  return keep(house, program.name, start, log);
+}
+
+async function run(config: Config): Promise<number> {
+  let end: (ending: { code: number; message?: string }) => void = () => {};
+  const ended = new Promise<{ code: number; message?: string }>((resolve) => {
+    end = resolve;
+  });
+  const house: House = { config, logs: [], fail: (message) => end({ code: 1, message }) };
+  const started: KeptProcess[] = []; // in the order of their start
+  const stopSignals = onStopSignals({
+    first: (name) => end({ code: 0, message: `${name}: draining; once more ends at once` }),
+    second() {
+      for (const kept of started) kept.signal(kept.name === "redis" ? "SIGTERM" : "SIGKILL");
+      process.exit(130);
+    },
+  });
+  watchParent(process.env, () => end({ code: 0, message: "the process that started this one is gone: draining" }));
+
+  const stopTailing = tailLogs(house.logs);
+  let failure: unknown;
+  const opening = open(house, started).catch((error: unknown) => {
+    failure = error;
+    end({ code: 1 });
+  });
+  const ending = await ended;
+  terminal.wait(undefined);
+  if (ending.message) terminal.say(ending.message);
+  await Promise.race([opening, clock.sleep(100)]);
+  await close(started);
+  await stopTailing();
+  stopSignals();
+  if (failure !== undefined) throw failure;
+  return ending.code;
+}
+
+/** Starts everything, waits until it can serve, and says how to use it. */
+async function open(house: House, started: KeptProcess[]): Promise<void> {
+  const { config } = house;
+  let lifeline: Lifeline | undefined;
+  let url = config.redisUrl;
+  if (url === undefined) {
+    terminal.wait("Redis: starting");
+    const embedded = await startEmbeddedRedis(house);
+    started.push(embedded.kept);
+    ({ lifeline, url } = embedded);
+  } else {
+    terminal.wait("Redis: connecting");
+    await mustAnswer(url);
+  }
+  const env = childEnv(config, url);
+  const coordinator = keepProgram(
+    house,
+    { name: "coordinator", module: "@switchyard/coordinator/main", env: { ...env, SWITCHYARD_EXPECTED_HOSTS: String(config.workers) } },
+    lifeline,
+  );
+  started.push(coordinator);
+  await coordinator.start();
+  for (let index = 1; index <= config.workers; index++) {
+    const own = { ...env, SWITCHYARD_WORKER_INDEX: String(index) };
+    const worker = keepProgram(house, { name: `worker-${index}`, module: "@switchyard/worker/main", env: own }, lifeline);
+    started.push(worker);
+    await worker.start();
+  }
+  await untilReady(config);
+  terminal.wait(undefined);
+  const elsewhere = shown(config.http) === "127.0.0.1:8000" ? "" : ` --url http://${shown(config.http)}`;
+  terminal.say(`Switchyard is ready at http://${shown(config.http)}`);
+  terminal.say(`Try: npx switchyard infer digits --image examples/digits/five.png${elsewhere}`);
+  terminal.say(`Logs: ${path.join(config.data, "logs")}. Ctrl-C drains and ends.`);
+}
+
+async function untilReady(config: Config): Promise<void> {
+  const workers = config.workers === 1 ? "one worker" : `${config.workers} workers`;
+  for (;;) {
+    const why = await notReady(config);
+    if (why === undefined) return;
+    terminal.wait(`Starting the coordinator and ${workers}${why === "" ? "" : `: ${why}`}`);
+    await clock.sleep(100);
+  }
+}
+
+/** Undefined when ready, else the reason as the coordinator gives it, empty before it answers. */
+async function notReady(config: Config): Promise<string | undefined> {
+  try {
+    const answer = await fetch(`http://${shown(config.http)}/readyz`, { signal: AbortSignal.timeout(2_000) });
+    if (answer.ok) return undefined;
+    const body = (await answer.json()) as { detail?: unknown; error?: unknown };
+    return String(body.detail ?? body.error ?? "");
+  } catch {
+    return "";
+  }
+}
+
+/** The coordinator goes first, because the calls it holds need the workers; Redis goes last, because all others need it. */
+async function close(started: readonly KeptProcess[]): Promise<void> {
+  const named = (test: (name: string) => boolean): KeptProcess[] => started.filter(({ name }) => test(name));
+  const coordinators = named((name) => name === "coordinator").map((kept) => kept.stop(graceMs));
+  await Promise.race([Promise.all(coordinators), clock.sleep(coordinatorHeadStartMs)]);
+  const workers = named((name) => name.startsWith("worker-")).map((kept) => kept.stop(graceMs));
+  await Promise.all([...coordinators, ...workers]);
+  await Promise.all(named((name) => name === "redis").map((kept) => kept.stop(graceMs)));
+}
+
+function onStopSignals(act: { first: (name: string) => void; second: () => void }): () => void {
+  let firstMs: number | undefined;
+  const heard = (name: NodeJS.Signals): void => {
+    const nowMs = clock.monotonicMs();
+    if (firstMs === undefined) {
+      firstMs = nowMs;
+      act.first(name);
+    } else if (nowMs - firstMs > oneSignalMs) act.second();
+  };
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  for (const name of names) process.on(name, heard);
+  return () => {
+    for (const name of names) process.off(name, heard);
+  };
+}
+
+function tailLogs(logs: readonly LogTail[]): () => Promise<void> {
+  const stop = new AbortController();
+  const following = (async () => {
+    do {
+      await clock.sleep(250, stop.signal);
+      for (const log of logs) log.read();
+    } while (!stop.signal.aborted);
+  })();
+  return () => {
+    stop.abort();
+    return following;
+  };
+}
+
+try {
+  await main();
+} catch (error) {
+  terminal.wait(undefined);
+  const isFault = error instanceof TypeError || error instanceof ReferenceError;
+  terminal.say(isFault ? String(error.stack) : (error as Error).message);
+  process.exitCode = error instanceof ConfigError ? 2 : 1;
+}
+process.exit();
