@@ -5,11 +5,12 @@
 
 import { readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { type ModelVersion, modelNamePattern } from "@switchyard/protocol";
 import { queueTag } from "@switchyard/protocol/redis";
 import { type Clock, systemClock } from "../clock.ts";
-import { type Fingerprint, fingerprintOf, isInside, type ModelFile, readModelFile, sameFingerprint } from "./model-file.ts";
-import { type ModelSettings, readModelSettings, settingsHold } from "./model-settings.ts";
+import { type Fingerprint, filesHold, fingerprintOf, isInside, type ModelFile, readModelFile, sameFingerprint } from "./model-file.ts";
+import { type ModelSettings, readModelSettings } from "./model-settings.ts";
 
 export interface RepositoryProblem {
   /** Below the repository's root. */
@@ -53,6 +54,8 @@ const halfWrittenMs = 1_000;
 /** Coarser than the time stamps of any filesystem in use. */
 const folderTickMs = 2_000;
 const foldersAtOnce = 8;
+/** Checks of unchanged files are synchronous; the event loop waits for them no longer than this at a time. */
+const longestTurnMs = 2;
 /** Larger files are read one at a time, so that memory holds at most one of them. */
 const largeFileBytes = 64 << 20;
 
@@ -90,7 +93,12 @@ export class FilesystemModels {
     const entries = await readdir(root, { withFileTypes: true });
     // Hidden entries and plain files beside the models (a README) are nobody's business here.
     const names = entries.filter((entry) => !entry.name.startsWith(".") && !entry.isFile()).map((entry) => entry.name);
+    let turnBeganMs = this.#clock.monotonicMs();
     await eachOf(names.sort(), foldersAtOnce, async (name) => {
+      if (this.#clock.monotonicMs() - turnBeganMs > longestTurnMs) {
+        await nextTurn();
+        turnBeganMs = this.#clock.monotonicMs();
+      }
       const model = await this.#model(root, name, problems);
       if (model) known.set(name, model);
     });
@@ -133,7 +141,7 @@ export class FilesystemModels {
       return `bad model name: expected a letter or digit, then at most 127 letters, digits, ".", "_" or "-", got ${JSON.stringify(name)}`;
     }
     const path = join(root, name);
-    const fingerprint = await fingerprintOf(path);
+    const fingerprint = fingerprintOf(path);
     if (fingerprint === undefined) return "leads nowhere";
     if (known?.trusted && sameFingerprint(known.fingerprint, fingerprint)) return known;
     const folder = await realpath(path);
@@ -155,7 +163,7 @@ export class FilesystemModels {
   async #settings(listing: Listing, known: KnownModel | undefined): Promise<ModelSettings> {
     if (known && known.listing.folder === listing.folder) {
       if (!listing.hasSettings && !known.listing.hasSettings) return known.settings;
-      if (known.listing.hasSettings && (await settingsHold(known.settings))) return known.settings;
+      if (known.listing.hasSettings && filesHold(known.settings.files)) return known.settings;
     }
     const settings = await readModelSettings(listing.folder);
     // An editor may be writing it at this moment: what was known stays for one more scan.
@@ -176,7 +184,7 @@ export class FilesystemModels {
       return undefined;
     };
     let file = known?.file;
-    if (file === undefined || !(await filesHold(file))) {
+    if (file === undefined || !filesHold(file.files)) {
       const real = await realpath(given).catch(() => undefined);
       const folder = await realpath(join(given, "..")).catch(() => undefined);
       if (real === undefined || folder === undefined) return refuse("there is no such file");
@@ -195,7 +203,7 @@ export class FilesystemModels {
   }
 
   async #readFile(path: string, folder: string): Promise<ModelFile> {
-    if (((await fingerprintOf(path))?.size ?? 0) <= largeFileBytes) return readModelFile(path, folder);
+    if ((fingerprintOf(path)?.size ?? 0) <= largeFileBytes) return readModelFile(path, folder);
     const turn = this.#largeReads.then(() => readModelFile(path, folder));
     this.#largeReads = turn.catch(() => undefined);
     return turn;
@@ -233,13 +241,6 @@ function unknownOutputs({ config }: ModelSettings, { signature }: ModelFile): st
   return Object.keys(config.outputs ?? {})
     .filter((name) => !outputs.includes(name))
     .map((name) => `model.yaml: outputs.${name}: expected an output of the model (${outputs.join(", ")})`);
-}
-
-async function filesHold(file: ModelFile): Promise<boolean> {
-  for (const [path, before] of file.files) {
-    if (!sameFingerprint(await fingerprintOf(path), before)) return false;
-  }
-  return true;
 }
 
 function versionNumber(name: string): number | undefined {

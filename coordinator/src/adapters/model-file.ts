@@ -4,6 +4,7 @@
  */
 
 import { createHash, type Hash } from "node:crypto";
+import { statSync } from "node:fs";
 import { type FileHandle, open, realpath, stat } from "node:fs/promises";
 import { isAbsolute, join, sep } from "node:path";
 import { type ModelSignature, SwitchyardError } from "@switchyard/protocol";
@@ -16,11 +17,14 @@ export interface Fingerprint {
   inode: number;
 }
 
-/** Undefined while there is no such file. */
-export async function fingerprintOf(path: string): Promise<Fingerprint | undefined> {
+/**
+ * Undefined while there is no such file. Synchronous, because a rescan asks this of every file: a promise each costs four times the
+ * processor time (75 against 18 ms for 6,000 files). Callers let the event loop turn in between.
+ */
+export function fingerprintOf(path: string): Fingerprint | undefined {
   try {
-    const { size, mtimeMs, ino } = await stat(path);
-    return { size, modifiedMs: mtimeMs, inode: ino };
+    const status = statSync(path, { throwIfNoEntry: false });
+    return status && { size: status.size, modifiedMs: status.mtimeMs, inode: status.ino };
   } catch {
     return undefined;
   }
@@ -28,6 +32,12 @@ export async function fingerprintOf(path: string): Promise<Fingerprint | undefin
 
 export function sameFingerprint(one: Fingerprint | undefined, other: Fingerprint | undefined): boolean {
   return one?.size === other?.size && one?.modifiedMs === other?.modifiedMs && one?.inode === other?.inode;
+}
+
+/** True while none of the files has changed, come or gone. */
+export function filesHold(files: ReadonlyMap<string, Fingerprint | undefined>): boolean {
+  for (const [path, before] of files) if (!sameFingerprint(fingerprintOf(path), before)) return false;
+  return true;
 }
 
 export interface ModelFile {
@@ -67,7 +77,7 @@ export async function readModelFile(path: string, folder: string): Promise<Model
 }
 
 async function readGraphBytes(path: string, hash: Hash, read: ModelFile): Promise<Uint8Array> {
-  const fingerprint = await fingerprintOf(path);
+  const fingerprint = fingerprintOf(path);
   if (fingerprint === undefined || fingerprint.size <= largestGraphBytes) return (await readHashed(path, hash, read, { keep: true }))!;
   // It can never be served, so its bytes are not worth minutes of hashing: its size stands for them.
   read.files.set(path, fingerprint);
@@ -110,7 +120,7 @@ async function readHashed(path: string, hash: Hash, read: ModelFile, { keep }: {
     const before = { size, modifiedMs: mtimeMs, inode: ino };
     const kept = keep ? Buffer.allocUnsafeSlow(size) : undefined;
     const length = await hashThrough(handle, hash, size, kept);
-    if (length !== size || !sameFingerprint(await fingerprintOf(path), before)) read.unsettled = true;
+    if (length !== size || !sameFingerprint(fingerprintOf(path), before)) read.unsettled = true;
     read.files.set(path, before);
     read.sizeBytes += length;
     return kept?.subarray(0, length);

@@ -3,7 +3,7 @@
 import { readFile, realpath, stat } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { checkModelConfig, type ModelConfig } from "@switchyard/protocol";
-import { type Fingerprint, fingerprintOf, isInside, sameFingerprint } from "./model-file.ts";
+import { type Fingerprint, fingerprintOf, isInside } from "./model-file.ts";
 import { readYaml } from "./yaml-document.ts";
 
 export interface ModelSettings {
@@ -37,14 +37,6 @@ export async function readModelSettings(folder: string): Promise<ModelSettings> 
   }
 }
 
-/** True while none of the files that were read has changed, come or gone. */
-export async function settingsHold(settings: ModelSettings): Promise<boolean> {
-  for (const [path, before] of settings.files) {
-    if (!sameFingerprint(await fingerprintOf(path), before)) return false;
-  }
-  return true;
-}
-
 type Files = Map<string, Fingerprint | undefined>;
 
 async function readLabels(config: ModelConfig, folder: string, files: Files): Promise<Record<string, string[]> | undefined> {
@@ -71,7 +63,7 @@ async function readInside(
   const path = join(folder, name);
   const outside = `${JSON.stringify(name)} lies outside the model's folder`;
   if (isAbsolute(name) || !isInside(path, folder)) throw new Error(outside);
-  const fingerprint = await fingerprintOf(path);
+  const fingerprint = fingerprintOf(path);
   files.set(path, fingerprint);
   if (fingerprint === undefined) return undefined;
   if (!isInside(await realpath(path), folder)) throw new Error(outside);
