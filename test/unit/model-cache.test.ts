@@ -1,0 +1,131 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { ModelVersion } from "@switchyard/protocol";
+import type { Clock } from "../../worker/src/clock.ts";
+import type { LoadedModel } from "../../worker/src/runtime/loaded-model.ts";
+import { estimateMemory, ModelCache, type ModelCacheOptions } from "../../worker/src/runtime/model-cache.ts";
+
+const fileBytes = 1000;
+
+function version(model: string, change: Partial<ModelVersion> = {}): ModelVersion {
+  const signature = { inputs: [], outputs: [] };
+  return { model, version: 1, digest: model, tag: model, sizeBytes: fileBytes, path: "", signature, config: {}, ...change };
+}
+
+function rig(limits: Partial<ModelCacheOptions> = {}) {
+  const events: string[] = [];
+  const time = { nowMs: 0 };
+  const broken = new Set<string>();
+  let gate: Promise<void> = Promise.resolve();
+  const cache = new ModelCache({
+    root: "",
+    clock: { monotonicMs: () => time.nowMs } as Clock,
+    maxBytes: 1e12,
+    maxModels: 2,
+    threads: 1,
+    providers: ["cpu"],
+    onLoaded: (model) => events.push(`loaded ${model.version.model}`),
+    onFailed: (failed, reason) => events.push(`failed ${failed.model}: ${reason}`),
+    onEvicted: (evicted) => {
+      events.push(`leaving ${evicted.model}`);
+    },
+    load: async (wanted) => {
+      events.push(`load ${wanted.model}`);
+      await gate;
+      if (broken.has(wanted.model)) throw new Error("no good");
+      const release = async (): Promise<void> => {
+        events.push(`released ${wanted.model}`);
+      };
+      return { version: wanted, sizeBytes: fileBytes, release } as unknown as LoadedModel;
+    },
+    ...limits,
+  });
+  const hold = (): (() => void) => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    gate = promise;
+    return resolve;
+  };
+  const names = (): string[] => cache.warm().map((model) => model.version.model);
+  return { cache, events, time, broken, hold, names };
+}
+
+test("callers who want the same model at once share one load", async () => {
+  const { cache, events, hold } = rig();
+  const open = hold();
+  const asked = [cache.ensure(version("a")), cache.ensure(version("a"))];
+  open();
+  const [one, other] = await Promise.all(asked);
+  assert.equal(one, other);
+  assert.equal(await cache.ensure(version("a")), one);
+  assert.deepEqual(events, ["load a", "loaded a"]);
+});
+
+test("the least recently used model goes first, and its owner hears of it before its memory is freed", async () => {
+  const { cache, events, names } = rig();
+  await cache.ensure(version("a"));
+  await cache.ensure(version("b"));
+  cache.touch(version("a"));
+  await cache.ensure(version("c"));
+  assert.deepEqual(names(), ["a", "c"]);
+  assert.deepEqual(events.slice(4), ["leaving b", "released b", "load c", "loaded c"]);
+});
+
+test("models go when the bytes run out, and one alone may exceed them", async () => {
+  const { cache, names } = rig({ maxModels: 100, maxBytes: 2 * estimateMemory(fileBytes) });
+  for (const name of ["a", "b", "c"]) await cache.ensure(version(name));
+  assert.deepEqual(names(), ["b", "c"]);
+  await cache.ensure(version("giant", { sizeBytes: 1e9 }));
+  assert.deepEqual(names(), ["giant"]);
+});
+
+test("a model in use is never let go", async () => {
+  const { cache, names } = rig();
+  await cache.use(version("a"), async () => {
+    await cache.ensure(version("b"));
+    await cache.ensure(version("c"));
+    assert.deepEqual(names(), ["a", "c"]);
+    assert.equal(await cache.evict(version("a")), false);
+    const unpin = cache.pin(version("c"));
+    await assert.rejects(cache.ensure(version("d")), { code: "model_not_ready", message: /no room for d version 1/ });
+    unpin();
+    unpin();
+    await cache.ensure(version("d"));
+    assert.deepEqual(names(), ["a", "d"]);
+  });
+  assert.equal(await cache.evict(version("a")), true);
+});
+
+test("a model that does not load is left alone for a while, longer each time, and forgiven when it loads", async () => {
+  const { cache, events, time, broken } = rig();
+  broken.add("a");
+  await assert.rejects(cache.ensure(version("a")), { code: "model_not_ready", message: "no good", facts: { retryAfterMs: 500 } });
+  time.nowMs = 499;
+  await assert.rejects(cache.ensure(version("a")), { facts: { retryAfterMs: 1 } });
+  assert.deepEqual(events, ["load a", "failed a: no good"]);
+  for (const waitMs of [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]) {
+    time.nowMs = cache.failed()[0]!.retryAtMs;
+    await assert.rejects(cache.ensure(version("a")), { facts: { retryAfterMs: waitMs } });
+  }
+  assert.equal(cache.failed()[0]!.attempts, 8);
+  time.nowMs = cache.failed()[0]!.retryAtMs;
+  broken.clear();
+  await cache.ensure(version("a"));
+  assert.deepEqual(cache.failed(), []);
+});
+
+test("another configuration of the same version replaces the loaded one", async () => {
+  const { cache, events } = rig();
+  await cache.ensure(version("a"));
+  const model = await cache.ensure(version("a", { config: { max_batch_items: 4 } }));
+  assert.equal(model.version.config.max_batch_items, 4);
+  assert.deepEqual(events, ["load a", "loaded a", "leaving a", "released a", "load a", "loaded a"]);
+});
+
+test("clearing lets every model go", async () => {
+  const { cache, names } = rig();
+  await cache.ensure(version("a"));
+  await cache.ensure(version("b"));
+  await cache.clear();
+  assert.deepEqual(names(), []);
+  assert.equal(cache.usedBytes, 0);
+});

@@ -1,0 +1,202 @@
+/**
+ * A model in memory, ready to run: its files checked, its session warm, its batch size decided. Loading is the only place where
+ * these are decided; what follows only runs.
+ */
+
+import { type ModelVersion, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
+import type { Clock } from "../clock.ts";
+import { axisObstacle, proveBatching } from "./batch-proof.ts";
+import { readModelFiles } from "./model-files.ts";
+import { loadSession } from "./onnx-runtime.ts";
+import { type InputRecipe, randomInputs, seededChance } from "./random-inputs.ts";
+import type { Session } from "./session.ts";
+import { NotStackable, Scratch, split, stack } from "./stacking.ts";
+
+export interface Batching {
+  /** Most items in one run; 1 when the model is not batched. */
+  maxItems: number;
+  /** Why, in words that /v1/models shows. */
+  reason: string;
+}
+
+export interface LoadedModel {
+  readonly version: ModelVersion;
+  readonly session: Session;
+  /** Falls back to 1 when a run shows that model.yaml promised too much. */
+  batching: Batching;
+  /** ONNX file and external weights. */
+  readonly sizeBytes: number;
+  /** Reading, checking and building the session, without warm-up. */
+  readonly loadMs: number;
+  /** Best time of a run by items in it; empty when the model would not run on random inputs. */
+  readonly warmUpMs: ReadonlyMap<number, number>;
+  readonly clock: Clock;
+  /** Memory for stacked inputs. */
+  readonly scratch: Scratch;
+  release(): Promise<void>;
+}
+
+export interface LoadModelOptions {
+  version: ModelVersion;
+  /** Folder of the model repository. */
+  root: string;
+  clock: Clock;
+  threads: number;
+  providers: readonly string[];
+}
+
+const defaultMaxItems = 32;
+/** Sizes to try for dynamic axes behind the first: sequences like small ones, images need room for their poolings. */
+const otherAxisSizes = [8, 1, 64, 224];
+/** Integers may be indices into small tables; the smaller range is tried where the larger fails. */
+const integerLimits = [8, 2];
+/** Warm-up runs of growing batches stop when they have taken this long together. */
+const warmUpBudgetMs = 2000;
+
+/** Throws `model_not_ready`, saying why, when the version cannot be served by this host. */
+export async function loadModel(options: LoadModelOptions): Promise<LoadedModel> {
+  const { version, root, clock, threads, providers } = options;
+  const startedMs = clock.monotonicMs();
+  const files = await readModelFiles(version, root);
+  const session = await loadSession({ path: files.path, ...(files.hasExternalWeights ? {} : { bytes: files.bytes }), providers, threads });
+  try {
+    checkSignature(session, version);
+    const loadMs = clock.monotonicMs() - startedMs;
+    const { batching, warmUpMs } = await warmUp(session, version, clock);
+    const { sizeBytes } = files;
+    const release = (): Promise<void> => session.release();
+    return { version, session, batching, sizeBytes, loadMs, warmUpMs, clock, scratch: new Scratch(), release };
+  } catch (error) {
+    await session.release();
+    throw error;
+  }
+}
+
+/** Coordinators validated requests against the registry's signature: the session must keep it. */
+function checkSignature(session: Session, version: ModelVersion): void {
+  const { inputs, outputs } = version.signature;
+  for (const [kind, declared, found] of [["input", inputs, session.inputs] as const, ["output", outputs, session.outputs] as const]) {
+    const names = (tensors: readonly TensorSignature[]): string => tensors.map((tensor) => `'${tensor.name}'`).join(", ") || "none";
+    if (declared.length !== found.length) throw mismatch(`${kind}s ${names(declared)}, the runtime finds ${names(found)}`);
+    for (const tensor of declared) {
+      const other = found.find((candidate) => candidate.name === tensor.name);
+      if (other === undefined) throw mismatch(`${kind} '${tensor.name}', the runtime finds ${names(found)}`);
+      if (!isCompatible(tensor, other)) {
+        throw mismatch(`${kind} '${tensor.name}' ${tensor.datatype} [${tensor.shape}], the runtime ${other.datatype} [${other.shape}]`);
+      }
+    }
+  }
+}
+
+/** An output without a declared shape is [] in the registry and may have any shape. */
+function isCompatible(declared: TensorSignature, found: TensorSignature): boolean {
+  if (declared.datatype !== found.datatype) return false;
+  if (declared.shape.length === 0 || found.shape.length === 0) return true;
+  if (declared.shape.length !== found.shape.length) return false;
+  return declared.shape.every((size, axis) => size === -1 || found.shape[axis] === -1 || size === found.shape[axis]);
+}
+
+function mismatch(detail: string): SwitchyardError {
+  return new SwitchyardError("model_not_ready", `The graph does not keep its signature: the registry has ${detail}`);
+}
+
+interface WarmUp {
+  batching: Batching;
+  warmUpMs: Map<number, number>;
+}
+
+async function warmUp(session: Session, version: ModelVersion, clock: Clock): Promise<WarmUp> {
+  const promised = version.config.max_batch_items;
+  const warmUpMs = new Map<number, number>();
+  const found = await findRecipe(session);
+  if ("failure" in found) {
+    const reason = `random inputs do not run (${found.failure})`;
+    return { batching: { maxItems: promised ?? 1, reason: promised ? `model.yaml says ${promised}; ${reason}` : reason }, warmUpMs };
+  }
+  const { recipe } = found;
+  let batching = await decide(session, version, recipe, clock);
+  const startedMs = clock.monotonicMs();
+  for (let items = 1; ; items = Math.min(items * 2, batching.maxItems)) {
+    try {
+      warmUpMs.set(items, await timeRun(session, { ...recipe, items }, clock));
+    } catch (error) {
+      // Batches beyond what this machine or graph can hold are not offered.
+      const why = error instanceof Error ? error.message : String(error);
+      const fitting = Math.max(1, ...warmUpMs.keys());
+      batching = { maxItems: fitting, reason: `${batching.reason}; but a run of ${items} failed: ${why}` };
+      break;
+    }
+    if (items >= batching.maxItems || clock.monotonicMs() - startedMs > warmUpBudgetMs) break;
+  }
+  return { batching, warmUpMs };
+}
+
+async function decide(session: Session, version: ModelVersion, recipe: InputRecipe, clock: Clock): Promise<Batching> {
+  const promised = version.config.max_batch_items;
+  if (promised === 1) return { maxItems: 1, reason: "model.yaml says max_batch_items: 1" };
+  if (promised !== undefined) {
+    const obstacle = await splitObstacle(session, recipe);
+    if (obstacle) return { maxItems: 1, reason: `model.yaml says max_batch_items: ${promised}, but ${obstacle}` };
+    return { maxItems: promised, reason: `model.yaml says max_batch_items: ${promised}` };
+  }
+  const obstacle = axisObstacle(version.signature) ?? axisObstacle({ inputs: [...session.inputs], outputs: [...session.outputs] });
+  if (obstacle) return { maxItems: 1, reason: obstacle };
+  const proof = await proveBatching(session, recipe, clock);
+  if (!proof.isProven) return { maxItems: 1, reason: proof.reason };
+  return { maxItems: defaultMaxItems, reason: `${proof.reason}; ${defaultMaxItems} is the default without max_batch_items` };
+}
+
+/** Whether two jobs can be stacked and cut apart at all, whatever their values. */
+async function splitObstacle(session: Session, recipe: InputRecipe): Promise<string | undefined> {
+  const wanted = session.outputs.map((output) => output.name);
+  const job = randomInputs(session.inputs, { ...recipe, items: 1 }, seededChance(5));
+  const items = job[0]?.shape[0];
+  if (items === undefined) return "its first input has no axes";
+  try {
+    const produced = await session.run(stack([job, job], new Scratch()), wanted);
+    split(
+      wanted.map((name) => produced.get(name)!),
+      [items, items],
+    );
+    return undefined;
+  } catch (error) {
+    if (error instanceof NotStackable) return error.message;
+    return `two stacked items do not run: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+/** The first kind of random inputs that the model runs on. */
+async function findRecipe(session: Session): Promise<{ recipe: InputRecipe } | { failure: string }> {
+  const wanted = session.outputs.map((output) => output.name);
+  const hasOtherAxes = session.inputs.some((input) => input.shape.indexOf(-1, 1) !== -1);
+  let failure = "no inputs were tried";
+  for (const otherAxes of hasOtherAxes ? otherAxisSizes : [1]) {
+    for (const integerLimit of integerLimits) {
+      const recipe: InputRecipe = { items: 1, otherAxes, integerLimit, spread: 1 };
+      try {
+        await session.run(randomInputs(session.inputs, recipe, seededChance(1)), wanted);
+        return { recipe };
+      } catch (error) {
+        failure = error instanceof Error ? error.message : String(error);
+      }
+    }
+  }
+  return { failure };
+}
+
+/** The better of two runs: the first of a new size pays for its memory. A slow run is not repeated. */
+async function timeRun(session: Session, recipe: InputRecipe, clock: Clock): Promise<number> {
+  const wanted = session.outputs.map((output) => output.name);
+  const inputs = randomInputs(session.inputs, recipe, seededChance(3));
+  let bestMs = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 2; round += 1) {
+    const startedMs = clock.monotonicMs();
+    await session.run(inputs, wanted);
+    const tookMs = clock.monotonicMs() - startedMs;
+    bestMs = Math.min(bestMs, tookMs);
+    if (tookMs > slowRunMs) break;
+  }
+  return bestMs;
+}
+
+const slowRunMs = 200;

@@ -1,0 +1,226 @@
+/**
+ * The models that this runner holds in memory: loads on demand, one at a time, and lets the least recently used go when bytes or
+ * number run out. A model in use is pinned and never let go. A version that would not load is not tried again before its back-off.
+ */
+
+import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import type { Clock } from "../clock.ts";
+import { type LoadedModel, loadModel } from "./loaded-model.ts";
+
+export interface ModelCacheOptions {
+  /** Folder of the model repository. */
+  root: string;
+  clock: Clock;
+  /** Budget for the estimated memory of all models; one model alone may exceed it. */
+  maxBytes: number;
+  maxModels: number;
+  threads: number;
+  providers: readonly string[];
+  onLoaded?: (model: LoadedModel) => void;
+  onFailed?: (version: ModelVersion, reason: string) => void;
+  /** Called, and awaited, before a model's memory is freed: the time to stop taking its jobs. */
+  onEvicted?: (version: ModelVersion) => void | Promise<void>;
+  /** How a version becomes a model; reads it from `root` by default. */
+  load?: (version: ModelVersion) => Promise<LoadedModel>;
+}
+
+export interface FailedLoad {
+  version: ModelVersion;
+  reason: string;
+  /** Failures in a row. */
+  attempts: number;
+  /** Monotonic milliseconds before which it is not tried again. */
+  retryAtMs: number;
+}
+
+interface Entry {
+  model: LoadedModel;
+  costBytes: number;
+  pins: number;
+}
+
+const firstBackOffMs = 500;
+const longestBackOffMs = 30_000;
+/** A session beside its weights: code, thread pools, activations of a small model. */
+const sessionBytes = 4 * 1024 * 1024;
+
+/** Bytes of memory that a model of this file size is expected to take. */
+export function estimateMemory(fileBytes: number): number {
+  return Math.ceil(fileBytes * 1.5) + sessionBytes;
+}
+
+export class ModelCache {
+  readonly #options: ModelCacheOptions;
+  /** Least recently used first. */
+  readonly #entries = new Map<string, Entry>();
+  readonly #failures = new Map<string, FailedLoad>();
+  readonly #loading = new Map<string, Promise<LoadedModel>>();
+  /** Loads and evictions happen one after another, so that the budget is counted by one at a time. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(options: ModelCacheOptions) {
+    this.#options = options;
+  }
+
+  /** Estimated bytes of all models held. */
+  get usedBytes(): number {
+    let sum = 0;
+    for (const { costBytes } of this.#entries.values()) sum += costBytes;
+    return sum;
+  }
+
+  /** Models held, least recently used first. */
+  warm(): LoadedModel[] {
+    return [...this.#entries.values()].map((entry) => entry.model);
+  }
+
+  /** Versions that did not load when last tried. */
+  failed(): FailedLoad[] {
+    return [...this.#failures.values()];
+  }
+
+  /**
+   * The loaded model; concurrent calls share one load. It stays held until another needs its room: pin it to use it across awaits.
+   * Throws `model_not_ready` with the reason and `retryAfterMs` when it does not load, or while its back-off lasts.
+   */
+  ensure(version: ModelVersion): Promise<LoadedModel> {
+    const held = this.#held(version);
+    if (held) return Promise.resolve(held.model);
+    const key = keyOf(version);
+    const loading = this.#loading.get(key);
+    if (loading) return loading;
+    const load = this.#inTurn(() => this.#load(version)).finally(() => this.#loading.delete(key));
+    this.#loading.set(key, load);
+    return load;
+  }
+
+  /** Runs `act` with the model loaded and pinned. Throws like `ensure`, and what `act` throws. */
+  async use<Result>(version: ModelVersion, act: (model: LoadedModel) => Promise<Result>): Promise<Result> {
+    for (;;) {
+      const model = await this.ensure(version);
+      // Another load may have taken its room between the answer and this line.
+      if (this.#entries.get(keyOf(version))?.model !== model) continue;
+      const unpin = this.pin(version);
+      try {
+        return await act(model);
+      } finally {
+        unpin();
+      }
+    }
+  }
+
+  /** Keeps a held model until the answered function is called. Throws `model_not_ready` when it is not held. */
+  pin(version: ModelVersion): () => void {
+    const entry = this.#held(version);
+    if (!entry) throw new SwitchyardError("model_not_ready", `${version.model} version ${version.version} is not loaded`);
+    let isPinned = true;
+    entry.pins += 1;
+    return () => {
+      if (isPinned) entry.pins -= 1;
+      isPinned = false;
+    };
+  }
+
+  /** Marks a model as just used. */
+  touch(version: ModelVersion): void {
+    this.#held(version);
+  }
+
+  /** Lets a model go now. False when it is not held or in use. */
+  evict(version: ModelVersion): Promise<boolean> {
+    return this.#inTurn(() => this.#release(keyOf(version)));
+  }
+
+  /** Lets every model go that is not in use. */
+  async clear(): Promise<void> {
+    for (const key of [...this.#entries.keys()]) await this.#inTurn(() => this.#release(key));
+  }
+
+  #held(version: ModelVersion): Entry | undefined {
+    const key = keyOf(version);
+    const entry = this.#entries.get(key);
+    if (!entry) return undefined;
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    return entry;
+  }
+
+  #inTurn<Result>(act: () => Promise<Result>): Promise<Result> {
+    const result = this.#turn.then(act);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+
+  async #load(version: ModelVersion): Promise<LoadedModel> {
+    const { clock, onLoaded, onFailed } = this.#options;
+    const key = keyOf(version);
+    const failure = this.#failures.get(key);
+    const waitMs = failure ? failure.retryAtMs - clock.monotonicMs() : 0;
+    if (failure && waitMs > 0) throw notReady(failure.reason, waitMs);
+    const costBytes = estimateMemory(version.sizeBytes);
+    await this.#makeRoom(version, costBytes);
+    let model: LoadedModel;
+    try {
+      model = await (this.#options.load ?? this.#read)(version);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const attempts = (failure?.attempts ?? 0) + 1;
+      const backOffMs = Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
+      this.#failures.set(key, { version, reason, attempts, retryAtMs: clock.monotonicMs() + backOffMs });
+      onFailed?.(version, reason);
+      throw notReady(reason, backOffMs);
+    }
+    this.#failures.delete(key);
+    this.#entries.set(key, { model, costBytes, pins: 0 });
+    onLoaded?.(model);
+    return model;
+  }
+
+  readonly #read = (version: ModelVersion): Promise<LoadedModel> => {
+    const { root, clock, threads, providers } = this.#options;
+    return loadModel({ version, root, clock, threads, providers });
+  };
+
+  /** Older content or configuration of the same version goes first, then the least recently used. */
+  async #makeRoom(version: ModelVersion, costBytes: number): Promise<void> {
+    for (const [key, { model }] of [...this.#entries]) if (isSameNumber(model.version, version)) await this.#release(key);
+    for (const [key] of [...this.#failures]) if (key !== keyOf(version)) this.#forgetIfReplaced(key, version);
+    while (!this.#fits(costBytes)) {
+      const oldest = [...this.#entries].find(([, entry]) => entry.pins === 0);
+      if (!oldest) throw notReady(`no room for ${version.model} version ${version.version}: every loaded model is in use`, firstBackOffMs);
+      await this.#release(oldest[0]);
+    }
+  }
+
+  #forgetIfReplaced(key: string, version: ModelVersion): void {
+    if (isSameNumber(this.#failures.get(key)!.version, version)) this.#failures.delete(key);
+  }
+
+  #fits(costBytes: number): boolean {
+    const { maxBytes, maxModels } = this.#options;
+    return this.#entries.size === 0 || (this.usedBytes + costBytes <= maxBytes && this.#entries.size < maxModels);
+  }
+
+  /** Out of the map first, so that nobody can pin what is about to be freed. */
+  async #release(key: string): Promise<boolean> {
+    const entry = this.#entries.get(key);
+    if (!entry || entry.pins > 0) return false;
+    this.#entries.delete(key);
+    await this.#options.onEvicted?.(entry.model.version);
+    await entry.model.release();
+    return true;
+  }
+}
+
+/** What is loaded depends on the content and on model.yaml. */
+function keyOf(version: ModelVersion): string {
+  return JSON.stringify([version.model, version.version, version.digest, version.config]);
+}
+
+function isSameNumber(left: ModelVersion, right: ModelVersion): boolean {
+  return left.model === right.model && left.version === right.version;
+}
+
+function notReady(reason: string, retryAfterMs: number): SwitchyardError {
+  return new SwitchyardError("model_not_ready", reason, { retryAfterMs });
+}

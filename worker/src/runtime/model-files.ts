@@ -1,0 +1,57 @@
+/** Reads a model version's files and answers for their content: what is loaded is what the registry named by its digest. */
+
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { basename, dirname, join, resolve, sep } from "node:path";
+import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { readGraph } from "@switchyard/protocol/onnx";
+
+export interface ModelFiles {
+  /** The ONNX file. */
+  path: string;
+  bytes: Uint8Array;
+  hasExternalWeights: boolean;
+  /** ONNX file and external weights together. */
+  sizeBytes: number;
+}
+
+/**
+ * Reads the ONNX file below `root` and checks the SHA-256 over it and its external files, in name order. Throws `model_not_ready`
+ * when a file is missing, lies outside the model's folder, or the content is not the version's.
+ */
+export async function readModelFiles(version: ModelVersion, root: string): Promise<ModelFiles> {
+  const path = inside(resolve(root), version.path);
+  const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
+    throw notReady(`${version.path} cannot be read (${error.code})`);
+  });
+  const hash = createHash("sha256").update(bytes);
+  let sizeBytes = bytes.length;
+  const { externalFiles } = readGraph(bytes);
+  for (const name of externalFiles) {
+    const weights = inside(dirname(path), name);
+    try {
+      for await (const chunk of createReadStream(weights)) {
+        hash.update(chunk);
+        sizeBytes += chunk.length;
+      }
+    } catch (error) {
+      throw notReady(`external weights ${basename(name)} of ${version.path} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+    }
+  }
+  const digest = hash.digest("hex");
+  if (digest !== version.digest) {
+    throw notReady(`${version.path} has changed: its SHA-256 is ${digest}, the registry names ${version.digest}`);
+  }
+  return { path, bytes, hasExternalWeights: externalFiles.length > 0, sizeBytes };
+}
+
+function inside(folder: string, name: string): string {
+  const path = resolve(join(folder, name));
+  if (!path.startsWith(folder.endsWith(sep) ? folder : folder + sep)) throw notReady(`${name} lies outside its folder`);
+  return path;
+}
+
+function notReady(detail: string): SwitchyardError {
+  return new SwitchyardError("model_not_ready", detail);
+}
