@@ -1,0 +1,47 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { checkModelConfig } from "@switchyard/protocol";
+
+function problem(document: unknown): string {
+  const checked = checkModelConfig(document);
+  assert.ok("problem" in checked, "the configuration was accepted");
+  return checked.problem;
+}
+
+test("an empty model.yaml is a valid configuration that sets nothing", () => {
+  assert.deepEqual(checkModelConfig(null), { config: {} });
+  assert.deepEqual(checkModelConfig({}), { config: {} });
+});
+
+test("a fault in model.yaml is told with the field's path, what was expected and what came", () => {
+  const cases: [unknown, string][] = [
+    [{ max_batch_items: "many" }, 'max_batch_items: expected a number, got "many"'],
+    [{ max_batch_items: 0 }, "max_batch_items: expected a number above 0, got 0"],
+    [{ max_batch_items: 1.5 }, "max_batch_items: expected a whole number, got 1.5"],
+    [{ max_batch_items: 100_000 }, "max_batch_items: expected a number of at most 65536, got 100000"],
+    [{ pin: "yes" }, 'pin: expected true or false, got "yes"'],
+    [{ class: "urgent" }, 'class: expected one of interactive, standard, batch, got "urgent"'],
+    [{ batch_axis: 1 }, "batch_axis: expected 0, got 1"],
+    [{ cache: {} }, "cache.ttl_s: expected a number, got nothing"],
+    [{ image: { size: [8] } }, "image.size: expected at least 2 entries, got [8]"],
+    [{ image: { size: [8, 8], std: [1, 0] } }, "image.std[1]: expected a number above 0, got 0"],
+    [{ require: { labels: { zone: 3 } } }, "require.labels.zone: expected text, got 3"],
+    [{ require: { providers: [""] } }, 'require.providers[0]: expected at least 1 characters, got ""'],
+    [["max_batch_items"], 'the document: expected a mapping, got ["max_batch_items"]'],
+  ];
+  for (const [document, text] of cases) assert.equal(problem(document), text);
+});
+
+test("an unknown key in model.yaml is an error that lists the known ones of its place", () => {
+  assert.match(problem({ max_batch: 8 }), /^max_batch: unknown key; expected one of max_batch_items, batch_axis, /);
+  assert.equal(
+    problem({ image: { size: [8, 8], color: true } }),
+    "image.color: unknown key; expected one of size, layout, scale, mean, std, invert",
+  );
+  assert.equal(problem({ outputs: { y: { label: "f" } } }), "outputs.y.label: unknown key; expected labels");
+  assert.equal(problem({ prefer: [{ label: "a", weight: 1, why: 2 }] }), "prefer[0].why: unknown key; expected one of label, weight");
+});
+
+test("every fault of a model.yaml is told at once", () => {
+  assert.equal(problem({ pin: 1, max_delay_ms: -1 }).split("; ").length, 2);
+});
