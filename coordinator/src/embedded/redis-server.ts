@@ -270,8 +270,10 @@ async function launch(options: StartRedisOptions, own: Own): Promise<RedisServer
 export function createLifeline(): Lifeline {
   const script = `server=0; while read -r next; do server=$next; done <&3
     [ "$server" -gt 1 ] || exit 0
+    runs() { kill -0 "$server" 2>/dev/null && { [ ! -d /proc/self ] || [ -e "/proc/$server/exe" ]; }; } # a zombie does not run
     kill -TERM "$server" && kill -CONT "$server"; n=0
-    while kill -0 "$server" 2>/dev/null; do n=$((n+1)); [ $n -gt 30 ] && kill -KILL "$server"; sleep 1; done`;
+    while runs && [ $n -lt 300 ]; do n=$((n+1)); sleep 0.1; done
+    runs && kill -KILL "$server"`;
   const shell = spawn("/bin/sh", ["-c", script, "redis-lifeline"], { stdio: ["ignore", "ignore", "ignore", "pipe"], detached: true });
   const pipe = shell.stdio[3] as Writable & { unref(): void };
   pipe.on("error", () => {});

@@ -1,0 +1,49 @@
+/** For logs: a dot a test, what was skipped and why, failures in full with what their files printed, and node's closing figures. */
+
+import type { TestEvent } from "node:test/reporters";
+import { inspect } from "node:util";
+
+interface Ended {
+  name: string;
+  nesting: number;
+  file?: string;
+  line?: number;
+  skip?: boolean | string;
+  details: { type?: string; error?: Error & { cause?: unknown; failureType?: string } };
+}
+
+export default async function* brief(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
+  const failed: Ended[] = [];
+  const skipped: string[] = [];
+  const figures: string[] = [];
+  const printed = new Map<string, string>();
+  let dots = 0;
+  for await (const { type, data } of events) {
+    if (type === "test:pass" || type === "test:fail") {
+      const test = data as Ended;
+      if (test.skip !== undefined) skipped.push(`${test.name}${typeof test.skip === "string" ? ` (${test.skip})` : ""}`);
+      // A suite that fails only because a test in it failed says nothing new.
+      if (type === "test:fail" && test.details.error?.failureType !== "subtestsFailed") failed.push(test);
+      if (test.details.type !== "suite") yield `${type === "test:pass" ? "." : "X"}${++dots % 100 === 0 ? "\n" : ""}`;
+    } else if (type === "test:stdout" || type === "test:stderr") {
+      printed.set(data.file, (printed.get(data.file) ?? "") + data.message);
+    } else if (
+      type === "test:diagnostic" &&
+      data.nesting === 0 &&
+      /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) /.test(data.message)
+    ) {
+      figures.push(data.message);
+    }
+  }
+  yield "\n";
+  for (const line of skipped) yield `skipped: ${line}\n`;
+  for (const test of failed) {
+    const { error } = test.details;
+    yield `\n✖ ${test.name}\n  at ${test.file}:${test.line}\n${inspect(error?.cause ?? error, { colors: false })}\n`;
+  }
+  for (const file of new Set(failed.map((test) => test.file ?? ""))) {
+    if (printed.has(file)) yield `\nprinted by ${file}:\n${printed.get(file)?.slice(-8_000)}\n`;
+  }
+  yield "\n";
+  for (const figure of figures) yield `ℹ ${figure}\n`;
+}
