@@ -1,0 +1,39 @@
+/** What every HTTP door is given. */
+
+import type { Caller } from "../application/caller.ts";
+import { localCaller } from "../application/caller.ts";
+import type { JobService } from "../application/job-service.ts";
+import type { Clock } from "../clock.ts";
+import type { HostRegistry } from "../ports/host-registry.ts";
+import type { Log } from "../ports/log.ts";
+import type { Metrics } from "../ports/metrics.ts";
+import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { OpenCalls } from "./open-calls.ts";
+
+export interface HttpConfig {
+  /** Largest body, also after decompression. */
+  maxBodyBytes: number;
+  /** Origins whose pages may call; `*` for all. Empty: none. */
+  corsOrigins: readonly string[];
+  /** How long results are kept; told to clients. */
+  resultTtlMs: number;
+}
+
+export interface DoorContext {
+  jobs: JobService;
+  models: ModelRegistry;
+  hosts: HostRegistry;
+  config: HttpConfig;
+  clock: Clock;
+  metrics: Metrics;
+  log: Log;
+  /** Whether this coordinator is shutting down: new work is refused. */
+  draining(): boolean;
+  version: string;
+  calls: OpenCalls;
+}
+
+/** Without a key file everybody is the one local tenant. */
+export function callerOf(): Caller {
+  return localCaller;
+}

@@ -1,0 +1,169 @@
+/** The description of /v1 for tools, made from the same schemas; only routes that exist. */
+
+import {
+  errors,
+  hostViewSchema,
+  jobClasses,
+  jobViewSchema,
+  listSchema,
+  maxJobAttempts,
+  maxTimeoutMs,
+  modelViewSchema,
+  problemSchema,
+} from "@switchyard/protocol";
+import { z } from "zod";
+
+const schemas = {
+  Job: jobViewSchema,
+  Jobs: listSchema(jobViewSchema),
+  Host: hostViewSchema,
+  Hosts: listSchema(hostViewSchema),
+  Model: modelViewSchema,
+  Models: listSchema(modelViewSchema),
+  Problem: problemSchema,
+};
+
+const tensor = {
+  type: "object",
+  required: ["name", "datatype", "shape"],
+  properties: {
+    name: { type: "string" },
+    datatype: { type: "string" },
+    shape: { type: "array", items: { type: "integer", minimum: 0 } },
+    data: { type: "array" },
+    parameters: { type: "object" },
+  },
+};
+
+const jobRequest = {
+  type: "object",
+  additionalProperties: false,
+  required: ["model", "inputs"],
+  properties: {
+    model: { type: "string" },
+    version: { type: "integer", minimum: 1 },
+    id: { type: "string" },
+    parameters: { type: "object" },
+    inputs: { type: "array", items: tensor },
+    outputs: {
+      type: "array",
+      items: { type: "object", required: ["name"], properties: { name: { type: "string" }, parameters: { type: "object" } } },
+    },
+    timeout_ms: { type: "integer", minimum: 1, maximum: maxTimeoutMs },
+    class: { enum: jobClasses },
+    max_attempts: { type: "integer", minimum: 1, maximum: maxJobAttempts },
+    durability: { enum: ["fast"] },
+    tags: { type: "object", additionalProperties: { type: "string" } },
+    idempotency_key: { type: "string", maxLength: 255 },
+  },
+};
+
+function ref(name: string) {
+  return { $ref: `#/components/schemas/${name}` };
+}
+
+function json(description: string, schema: unknown) {
+  return { description, content: { "application/json": { schema } } };
+}
+
+const problem = {
+  description: `A failure; code is one of ${Object.keys(errors).join(", ")}`,
+  content: { "application/problem+json": { schema: ref("Problem") } },
+};
+
+const parameter = (name: string, place: "path" | "query" | "header", schema: object = { type: "string" }) => ({
+  name,
+  in: place,
+  required: place === "path",
+  schema,
+});
+
+const waitQuery = parameter("wait", "query", { type: "integer", minimum: 0, maximum: 60 });
+
+function get(summary: string, schema: string, parameters: unknown[] = []) {
+  return { summary, parameters, responses: { 200: json(summary, ref(schema)), default: problem } };
+}
+
+let made: { version: string; document: unknown } | undefined;
+
+export function openApiDocument(version: string): unknown {
+  if (made?.version !== version) made = { version, document: makeDocument(version) };
+  return made.document;
+}
+
+function makeDocument(version: string): unknown {
+  const components = Object.fromEntries(Object.entries(schemas).map(([name, schema]) => [name, withoutDialect(z.toJSONSchema(schema))]));
+  const id = parameter("id", "path");
+  const listFilters = ["state", "model", "version", "class", "tag", "created_after", "limit", "cursor"].map((name) =>
+    parameter(name, "query"),
+  );
+  const model = parameter("model", "path");
+  return {
+    openapi: "3.1.0",
+    info: { title: "Switchyard", version },
+    paths: {
+      "/v1/jobs": {
+        get: get("Jobs, newest first", "Jobs", listFilters),
+        post: {
+          summary: "Submit a job",
+          parameters: ["Prefer", "Idempotency-Key", "X-Request-Timeout-Ms", "Inference-Header-Content-Length"].map((name) =>
+            parameter(name, "header"),
+          ),
+          requestBody: {
+            required: true,
+            content: {
+              "application/json": { schema: ref("JobRequest") },
+              "application/octet-stream": { schema: { type: "string", format: "binary" } },
+            },
+          },
+          responses: {
+            200: json("The job has ended within the wait", ref("Job")),
+            202: json("The job is admitted", ref("Job")),
+            default: problem,
+          },
+        },
+      },
+      "/v1/jobs/{id}": {
+        get: get("One job", "Job", [id, waitQuery, parameter("If-None-Match", "header")]),
+        delete: {
+          summary: "Cancel the job",
+          parameters: [id],
+          responses: { 200: json("The job is cancelled", ref("Job")), default: problem },
+        },
+      },
+      "/v1/jobs/{id}/result": {
+        get: {
+          summary: "The result, as an Open Inference Protocol answer",
+          parameters: [id, waitQuery, parameter("Accept", "header")],
+          responses: {
+            200: {
+              description: "The outputs",
+              content: { "application/json": { schema: { type: "object" } }, "application/octet-stream": {} },
+            },
+            default: problem,
+          },
+        },
+      },
+      "/v1/jobs/{id}/events": {
+        get: {
+          summary: "The job's states as server-sent events",
+          parameters: [id, parameter("Last-Event-ID", "header")],
+          responses: {
+            200: { description: "One event per state, data is the job", content: { "text/event-stream": {} } },
+            default: problem,
+          },
+        },
+      },
+      "/v1/hosts": { get: get("Registered hosts", "Hosts") },
+      "/v1/hosts/{id}": { get: get("One host", "Host", [id]) },
+      "/v1/models": { get: get("Model versions", "Models") },
+      "/v1/models/{model}": { get: get("The versions of one model", "Models", [model]) },
+      "/v1/models/{model}/versions/{version}": { get: get("One model version", "Model", [model, parameter("version", "path")]) },
+    },
+    components: { schemas: { ...components, JobRequest: jobRequest } },
+  };
+}
+
+function withoutDialect(schema: object): object {
+  return Object.fromEntries(Object.entries(schema).filter(([key]) => key !== "$schema"));
+}

@@ -1,0 +1,102 @@
+/**
+ * Failures as answers: RFC 9457 problem+json everywhere except /v2, whose clients compare Content-Type as a whole and want exactly
+ * `{"error": "text"}`. What is not a SwitchyardError is a bug: logged with its trace id, answered without its inner text.
+ */
+
+import { type ErrorCode, errors, SwitchyardError } from "@switchyard/protocol";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import type { Log } from "../ports/log.ts";
+
+const waitByDefaultMs = 1000;
+
+export function isV2(url: string): boolean {
+  return url.startsWith("/v2") && (url.length === 3 || url[3] === "/" || url[3] === "?");
+}
+
+export function statusOf(code: ErrorCode, v2: boolean): number {
+  const row: { http: number; httpV2?: number } = errors[code];
+  return v2 ? (row.httpV2 ?? row.http) : row.http;
+}
+
+/** Up to a fifth more, by the request's id, so that refused clients do not come back together. */
+function spread(ms: number, id: string): number {
+  let hash = 0;
+  for (let at = 0; at < id.length; at++) hash = (Math.imul(hash, 31) + id.charCodeAt(at)) >>> 0;
+  return Math.ceil(ms * (1 + (hash % 1000) / 5000));
+}
+
+/** How long the client should wait before it repeats the request; undefined where repeating is not advised. */
+function retryAfterMs(error: SwitchyardError, status: number, requestId: string): number | undefined {
+  const hint = error.facts.retryAfterMs;
+  if (hint === undefined && status !== 429 && status !== 503 && error.code !== "job_not_finished") return undefined;
+  return spread(hint ?? waitByDefaultMs, requestId);
+}
+
+/** The body of a failure on /v1. */
+export function toProblem(error: SwitchyardError, about: { instance: string; traceId: string; retryAfterMs?: number | undefined }) {
+  const { facts, code } = error;
+  return {
+    ...facts.extra,
+    type: `urn:switchyard:problem:${code}`,
+    title: errors[code].title,
+    status: errors[code].http,
+    detail: error.message,
+    instance: about.instance,
+    code,
+    retryable: errors[code].retryable,
+    ...(facts.jobId !== undefined && { job_id: facts.jobId }),
+    ...(about.retryAfterMs !== undefined && { retry_after_ms: about.retryAfterMs }),
+    ...(facts.estimatedMs !== undefined && { estimated_ms: facts.estimatedMs }),
+    ...(facts.fields !== undefined && { errors: facts.fields }),
+    trace_id: about.traceId,
+  };
+}
+
+export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply, log: Log): FastifyReply {
+  const error = asSwitchyardError(thrown, request, log);
+  const v2 = isV2(request.url);
+  const status = statusOf(error.code, v2);
+  const waitMs = retryAfterMs(error, status, request.id);
+  if (waitMs !== undefined) reply.header("retry-after", String(Math.ceil(waitMs / 1000)));
+  if (error.facts.estimatedMs !== undefined) reply.header("estimated_ms", String(Math.round(error.facts.estimatedMs)));
+  // The framework closes the connection after a body that it could not read; the rest of such a body is discarded instead, because a
+  // closed socket would take the answer from a client that is still sending.
+  reply.removeHeader("connection").removeHeader("etag").removeHeader("content-encoding");
+  reply.code(status);
+  if (v2) return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify({ error: v2Text(error) })));
+  const problem = toProblem(error, { instance: request.url, traceId: request.id, retryAfterMs: waitMs });
+  return reply
+    .header("content-type", "application/problem+json")
+    .header("cache-control", "no-store")
+    .send(Buffer.from(JSON.stringify(problem)));
+}
+
+/** Clients of other servers look for these words. */
+function v2Text(error: SwitchyardError): string {
+  const unknownModel = "Request for unknown model";
+  const isUnknown = error.code === "model_not_found" || error.code === "version_not_found";
+  return isUnknown && !error.message.includes(unknownModel) ? `${unknownModel}: ${error.message}` : error.message;
+}
+
+function asSwitchyardError(thrown: unknown, request: FastifyRequest, log: Log): SwitchyardError {
+  if (thrown instanceof SwitchyardError) return thrown;
+  const status = thrown instanceof Error && "statusCode" in thrown ? Number(thrown.statusCode) : 500;
+  if (status >= 400 && status < 500) return fromFramework(status, thrown as Error, request);
+  log.error("request_failed", {
+    trace_id: request.id,
+    method: request.method,
+    route: request.routeOptions.url ?? "none",
+    error: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown),
+  });
+  return new SwitchyardError("internal", `Something broke inside Switchyard. Its log has the cause under trace id ${request.id}`);
+}
+
+function fromFramework(status: number, thrown: Error, request: FastifyRequest): SwitchyardError {
+  if (status === 415) {
+    const got = String(request.headers["content-type"]);
+    return new SwitchyardError("unsupported_media_type", "The Content-Type header is not a media type", {
+      fields: [{ pointer: "Content-Type", expected: "a media type such as application/json", got }],
+    });
+  }
+  return new SwitchyardError(status === 413 ? "payload_too_large" : "invalid_request", thrown.message);
+}

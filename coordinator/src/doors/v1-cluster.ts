@@ -1,0 +1,99 @@
+/** Hosts and models as /v1 shows them, and the probes. */
+
+import { errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { HostSnapshot } from "../ports/host-registry.ts";
+import type { ModelStatus } from "../ports/model-registry.ts";
+import { sendJson } from "./answers.ts";
+import type { DoorContext } from "./door-context.ts";
+import { openApiDocument } from "./openapi.ts";
+import { addRoute, addUnbuilt } from "./routes.ts";
+import { type ModelPath, versionIn } from "./v2-inference.ts";
+import { tensorView } from "./v2-models.ts";
+
+export function addCluster(app: FastifyInstance, context: DoorContext): void {
+  addRoute(app, "/livez", { GET: (request, reply) => sendJson(request, reply, { live: true }) });
+  addRoute(app, "/readyz", { GET: (request, reply) => answerReady(context, request, reply) });
+  addRoute(app, "/openapi.json", { GET: (request, reply) => sendJson(request, reply, openApiDocument(context.version)) });
+  addRoute(app, "/v1/hosts", {
+    GET: (request, reply) => sendJson(request, reply, { items: context.hosts.list().map((host) => toHostView(host, context)), links: {} }),
+  });
+  addRoute(app, "/v1/hosts/:id", {
+    GET: (request, reply) => sendJson(request, reply, hostOf(context, (request.params as { id: string }).id)),
+  });
+  addRoute(app, "/v1/models", {
+    GET: (request, reply) => sendJson(request, reply, { items: context.models.list().map(toModelView), links: {} }),
+  });
+  addRoute(app, "/v1/models/:model", {
+    GET: (request, reply) => {
+      const { model } = request.params as ModelPath;
+      context.models.resolve(model);
+      return sendJson(request, reply, { items: context.models.versions(model).map(toModelView), links: {} });
+    },
+  });
+  addRoute(app, "/v1/models/:model/versions/:version", {
+    GET: (request, reply) => {
+      const path = request.params as ModelPath;
+      return sendJson(request, reply, toModelView(context.models.resolve(path.model, versionIn(path))));
+    },
+  });
+  addUnbuilt(app, "/v1/hosts/:id/drain", "Draining a host by request");
+  for (const [path, what] of [
+    ["pipelines", "Pipelines"],
+    ["training", "Training"],
+    ["tenants", "Tenants"],
+    ["dead-letters", "The list of dead letters"],
+  ]) {
+    addUnbuilt(app, `/v1/${path}`, what!);
+    addUnbuilt(app, `/v1/${path}/*`, what!);
+  }
+  addUnbuilt(app, "/mcp", "MCP");
+}
+
+function hostOf(context: DoorContext, id: string): HostView {
+  const host = context.hosts.list().find((candidate) => candidate.view.id === id);
+  if (host !== undefined) return toHostView(host, context);
+  throw new SwitchyardError("host_not_found", `No host '${id.slice(0, 64)}' is registered`);
+}
+
+/** A host names queues by their tags; clients know models. */
+function toHostView({ view, loaded, failures }: HostSnapshot, context: DoorContext): HostView {
+  const name = (tag: string): string[] => {
+    const version = context.models.byTag(tag)?.version;
+    return version === undefined ? [] : [`${version.model}@${version.version}`];
+  };
+  const failed = Object.entries(failures).flatMap(([tag, reason]) => name(tag).map((model): [string, string] => [model, reason]));
+  const { failures: _byTag, ...shown } = view;
+  return { ...shown, warm: Object.keys(loaded).flatMap(name), ...(failed.length > 0 && { failures: Object.fromEntries(failed) }) };
+}
+
+export function toModelView(status: ModelStatus): ModelView {
+  const { version } = status;
+  const view: ModelView = {
+    model: version.model,
+    version: version.version,
+    digest: version.digest,
+    size_bytes: version.sizeBytes,
+    state: status.state,
+    inputs: version.signature.inputs.map(tensorView),
+    outputs: version.signature.outputs.map(tensorView),
+    warm_on: status.warmOn,
+    config: { ...version.config },
+  };
+  if (status.reason !== undefined) view.reason = status.reason;
+  if (status.batching !== undefined) view.batching = { max_items: status.batching.maxItems, reason: status.batching.reason };
+  if (version.labels !== undefined) view.labels = version.labels;
+  return view;
+}
+
+function answerReady(context: DoorContext, request: FastifyRequest, reply: FastifyReply): FastifyReply | Promise<FastifyReply> {
+  const failed = context.jobs.unready();
+  if (context.draining()) failed.unshift({ check: "draining", detail: errors.draining.title });
+  reply.header("cache-control", "no-store");
+  const isVerbose = (request.query as Record<string, unknown>).verbose !== undefined;
+  if (failed.length === 0) return sendJson(request, reply, isVerbose ? { ready: true, failed } : { ready: true });
+  const detail = failed.map((one) => `${one.check}: ${one.detail}`).join("; ");
+  throw new SwitchyardError(context.draining() ? "draining" : "model_not_ready", `Not ready. ${detail}`, {
+    extra: { ready: false, failed },
+  });
+}

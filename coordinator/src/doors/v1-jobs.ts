@@ -1,0 +1,277 @@
+/** /v1/jobs: submit, look, wait, cancel, fetch the result, list. Every answer about a job is its view, whatever its outcome. */
+
+import {
+  decodeJobRequest,
+  encodeInferResponse,
+  isTerminal,
+  type JobClass,
+  type JobState,
+  jobClasses,
+  jobStates,
+  modelNamePattern,
+  SwitchyardError,
+  type Tensor,
+} from "@switchyard/protocol";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { Submission } from "../application/job-service.ts";
+import type { JobListFilter, JobRecord } from "../ports/job-store.ts";
+import { addVary, bufferOf, sendEncoded, sendJson, sendJsonBytes } from "./answers.ts";
+import { callerOf, type DoorContext } from "./door-context.ts";
+import { toJobView } from "./job-view.ts";
+import { readBody } from "./request-body.ts";
+import {
+  acceptedForm,
+  badRequest,
+  fingerprintOf,
+  headerLengthOf,
+  headerOf,
+  idempotencyKeyOf,
+  limitsOf,
+  preferenceOf,
+  timeLeft,
+  waitMsOf,
+} from "./request-options.ts";
+import { addRoute, addUnbuilt } from "./routes.ts";
+import { answerEvents } from "./v1-job-events.ts";
+
+const maxInlineBytes = 1_048_576;
+const maxListed = 200;
+const listedByDefault = 50;
+
+export function addJobs(app: FastifyInstance, context: DoorContext): void {
+  addRoute(app, "/v1/jobs", {
+    POST: (request, reply) => answerSubmit(context, request, reply),
+    GET: (request, reply) => answerList(context, request, reply),
+  });
+  addRoute(app, "/v1/jobs/:id", {
+    GET: (request, reply) => answerView(context, request, reply),
+    DELETE: (request, reply) => answerCancel(context, request, reply),
+  });
+  addRoute(app, "/v1/jobs/:id/result", { GET: (request, reply) => answerResult(context, request, reply) });
+  addRoute(app, "/v1/jobs/:id/events", { GET: (request, reply) => answerEvents(context, request, reply) });
+  addUnbuilt(app, "/v1/jobs/:id/retry", "Retrying an ended job");
+  addUnbuilt(app, "/v1/jobs::batch", "Submitting jobs in bulk");
+  addUnbuilt(app, "/v1/events", "The stream of all jobs' events");
+}
+
+function idIn(request: FastifyRequest): string {
+  return (request.params as { id: string }).id;
+}
+
+/** Bodies of an unknown kind are refused by name; a body without a type is taken for what it is by its headers. */
+function checkMediaType(request: FastifyRequest): void {
+  const header = headerOf(request.headers, "content-type");
+  const type = (header ?? "").split(";", 1)[0]!.trim().toLowerCase();
+  if (type === "" || type === "application/json" || type === "application/octet-stream") return;
+  const expected = "application/json, or application/octet-stream with Inference-Header-Content-Length";
+  throw new SwitchyardError("unsupported_media_type", `Content-Type must be ${expected}`, {
+    fields: [{ pointer: "Content-Type", expected, got: type.slice(0, 64) }],
+  });
+}
+
+function submissionFrom(request: FastifyRequest, reply: FastifyReply, body: Buffer): Submission {
+  const job = decodeJobRequest({ body, headerLength: headerLengthOf(request.headers) });
+  if (job.webhook !== undefined) throw new SwitchyardError("unsupported", "webhook is not supported by this version");
+  if (job.durability !== undefined && job.durability !== "fast") {
+    throw new SwitchyardError("unsupported", `durability '${job.durability}' is not supported by this version; 'fast' is`);
+  }
+  const limits = limitsOf(job.request, request.headers, { zeroIsDefault: false, timeoutMs: job.timeoutMs });
+  const submission: Submission = { model: job.model, request: job.request, hold: false };
+  if (job.version !== undefined) submission.version = job.version;
+  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
+  const jobClass = job.class ?? limits.class;
+  if (jobClass !== undefined) submission.class = jobClass;
+  if (job.maxAttempts !== undefined) submission.maxAttempts = job.maxAttempts;
+  if (job.tags !== undefined) submission.tags = job.tags;
+  const header = idempotencyKeyOf(request.headers);
+  if (header !== undefined && job.idempotencyKey !== undefined && header !== job.idempotencyKey) {
+    throw badRequest("/idempotency_key", "equal to the Idempotency-Key header when both are sent", job.idempotencyKey);
+  }
+  const key = header ?? job.idempotencyKey;
+  if (key !== undefined) submission.idempotency = { key, fingerprint: fingerprintOf(request, body) };
+  return submission;
+}
+
+async function answerSubmit(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
+  checkMediaType(request);
+  const preference = preferenceOf(request.headers);
+  const submission = submissionFrom(request, reply, await readBody(request.raw, context.config.maxBodyBytes));
+  const { record, replayed } = await context.jobs.submit(submission, callerOf());
+  addVary(reply, "Prefer").header("cache-control", "no-store");
+  if (replayed) reply.header("idempotent-replayed", "true");
+  const { waitSeconds, respondAsync } = preference;
+  if (waitSeconds === undefined || respondAsync) {
+    if (respondAsync) reply.header("preference-applied", "respond-async");
+    return answerAccepted(request, reply, record);
+  }
+  reply.header("preference-applied", `wait=${waitSeconds}`);
+  const held = await holdFor(context, reply, { record, waitMs: waitSeconds * 1000, keyed: submission.idempotency !== undefined });
+  if (!isTerminal(held.state)) return answerAccepted(request, reply, held);
+  return sendJsonBytes(request, reply, await viewWithResult(context, held));
+}
+
+function answerAccepted(request: FastifyRequest, reply: FastifyReply, record: JobRecord): FastifyReply | Promise<FastifyReply> {
+  return sendJson(request, reply.code(202).header("location", `/v1/jobs/${record.id}`), toJobView(record, callerOf()));
+}
+
+/** Waits for the outcome. A client that leaves before it knows the job's id, and has no key to ask again, takes the job with it. */
+async function holdFor(
+  context: DoorContext,
+  reply: FastifyReply,
+  job: { record: JobRecord; waitMs: number; keyed: boolean },
+): Promise<JobRecord> {
+  if (isTerminal(job.record.state) || job.waitMs === 0 || context.draining()) return job.record;
+  const call = context.calls.waiting(reply.raw);
+  try {
+    const record = await context.jobs.wait(job.record.id, { waitMs: job.waitMs, signal: call.signal }, callerOf());
+    if (call.gone() && !job.keyed && !isTerminal(record.state)) await context.jobs.cancel(record.id, callerOf());
+    return record;
+  } finally {
+    call.end();
+  }
+}
+
+/** The view with the answer spliced in as text: numbers beyond 2^53 would not survive a parse. Left out when JSON cannot say it. */
+async function viewWithResult(context: DoorContext, record: JobRecord): Promise<Buffer> {
+  const view = JSON.stringify(toJobView(record, callerOf()));
+  if (record.state !== "succeeded") return Buffer.from(view);
+  const outputs = await context.jobs.outputs(record);
+  let size = 0;
+  for (const output of outputs) size += output.bytes.length;
+  const result = size <= maxInlineBytes ? resultAs(context, { record, outputs, binary: false }) : undefined;
+  const json = result?.parts[0];
+  if (json === undefined || json.length > maxInlineBytes) return Buffer.from(view);
+  return Buffer.concat([Buffer.from(`${view.slice(0, -1)},"result":`), bufferOf(json), Buffer.from("}")]);
+}
+
+/** Undefined when a value has no JSON form. */
+function resultAs(context: DoorContext, source: { record: JobRecord; outputs: Tensor[]; binary: boolean }) {
+  const { record, outputs, binary } = source;
+  const asked =
+    record.outputs !== undefined && record.outputs.length > 0 ? record.outputs : outputs.map(({ name }): { name: string } => ({ name }));
+  const wishes = { outputs: asked.map((output) => ({ ...output, binary })) };
+  const labels = wishes.outputs.some((output) => "classification" in output)
+    ? context.models.resolve(record.model, record.version).version.labels
+    : undefined;
+  const response = { modelName: record.model, modelVersion: String(record.version), id: record.requestId || record.id, outputs };
+  try {
+    return encodeInferResponse({ response, wishes, labels });
+  } catch (error) {
+    if (!binary && error instanceof SwitchyardError && error.code === "invalid_request") return undefined;
+    throw error;
+  }
+}
+
+async function answerView(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const waitMs = waitMsOf(request.query as Record<string, unknown>);
+  const known = knownRevision(headerOf(request.headers, "if-none-match"));
+  const record = await readOrWait(context, reply, { id: idIn(request), waitMs, ...(known !== undefined && { afterRevision: known }) });
+  reply.header("etag", `"${record.revision}"`).header("cache-control", "no-store");
+  if (known === record.revision) return reply.code(304).send();
+  // Never compressed: a strong ETag names one sequence of bytes.
+  return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify(toJobView(record, callerOf()))));
+}
+
+/** The revision of the client's copy; the highest when it names several. */
+function knownRevision(header: string | undefined): number | undefined {
+  const revisions = [...(header ?? "").matchAll(/(?:W\/)?"(\d{1,15})"/g)].map((match) => Number(match[1]));
+  return revisions.length === 0 ? undefined : Math.max(...revisions);
+}
+
+async function readOrWait(
+  context: DoorContext,
+  reply: FastifyReply,
+  how: { id: string; waitMs: number; afterRevision?: number },
+): Promise<JobRecord> {
+  const { id, ...wait } = how;
+  if (wait.waitMs === 0 || context.draining()) return context.jobs.get(id, callerOf());
+  const call = context.calls.waiting(reply.raw);
+  try {
+    return await context.jobs.wait(id, { ...wait, signal: call.signal }, callerOf());
+  } finally {
+    call.end();
+  }
+}
+
+async function answerCancel(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { record, moved } = await context.jobs.cancel(idIn(request), callerOf());
+  if (!moved) {
+    throw new SwitchyardError("job_already_ended", `The job has already ended: ${record.state}`, {
+      jobId: record.id,
+      extra: { state: record.state },
+    });
+  }
+  return sendJson(request, reply.header("cache-control", "no-store"), toJobView(record, callerOf()));
+}
+
+async function answerResult(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const form = acceptedForm(headerOf(request.headers, "accept"));
+  const notAcceptable = (why: string) =>
+    new SwitchyardError("not_acceptable", why, {
+      fields: [{ pointer: "Accept", expected: "application/json or application/octet-stream", got: String(request.headers.accept) }],
+    });
+  if (form === undefined) throw notAcceptable("A result comes as application/json or application/octet-stream");
+  const waitMs = waitMsOf(request.query as Record<string, unknown>);
+  const record = await readOrWait(context, reply, { id: idIn(request), waitMs });
+  const outputs = await context.jobs.outputs(record);
+  addVary(reply, "Accept").header("cache-control", "no-store");
+  const json = form === "binary" ? undefined : resultAs(context, { record, outputs, binary: false });
+  if (json !== undefined) return sendEncoded(request, reply, json);
+  if (form === "json") throw notAcceptable("This result has values that JSON cannot say; accept application/octet-stream");
+  return sendEncoded(request, reply, resultAs(context, { record, outputs, binary: true })!);
+}
+
+const filters = ["state", "model", "version", "class", "tag", "created_after", "limit", "cursor"];
+
+async function answerList(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const query = request.query as Record<string, unknown>;
+  const page = await context.jobs.list(filterFrom(query), callerOf());
+  const links: { next?: string } = {};
+  if (page.cursor !== undefined) {
+    const next = new URLSearchParams(query as Record<string, string>);
+    next.set("cursor", page.cursor);
+    links.next = `/v1/jobs?${next}`;
+  }
+  const items = page.jobs.map((record) => toJobView(record, callerOf()));
+  return sendJson(request, reply.header("cache-control", "no-store"), { items, links });
+}
+
+function filterFrom(query: Record<string, unknown>): JobListFilter {
+  for (const name of Object.keys(query)) {
+    if (name === "host" || name === "tenant")
+      throw new SwitchyardError("unsupported", `The filter '${name}' is not supported by this version`);
+    if (!filters.includes(name)) throw badRequest(name.slice(0, 64), `one of the filters ${filters.join(", ")}`, name);
+    if (typeof query[name] !== "string") throw badRequest(name, "given once", "several values");
+  }
+  const { state, model, version, class: jobClass, tag, created_after: after, limit, cursor } = query as Record<string, string | undefined>;
+  const filter: JobListFilter = { limit: listedByDefault };
+  if (state !== undefined) filter.state = wordOf("state", state, jobStates) as JobState;
+  if (jobClass !== undefined) filter.class = wordOf("class", jobClass, jobClasses) as JobClass;
+  if (model !== undefined) {
+    if (!modelNamePattern.test(model)) throw badRequest("model", "a model name", model);
+    filter.model = model;
+  }
+  if (version !== undefined) filter.version = wholeOf("version", version, Number.MAX_SAFE_INTEGER);
+  if (tag !== undefined) filter.tag = tag;
+  if (after !== undefined) {
+    const ms = Date.parse(after);
+    if (!/^\d{4}-\d\d-\d\dT/.test(after) || Number.isNaN(ms))
+      throw badRequest("created_after", "an RFC 3339 time such as 2026-01-31T12:00:00Z", after);
+    filter.createdAfterMs = ms;
+  }
+  if (limit !== undefined) filter.limit = wholeOf("limit", limit, maxListed);
+  if (cursor !== undefined) filter.cursor = cursor;
+  return filter;
+}
+
+function wordOf(name: string, value: string, words: readonly string[]): string {
+  if (words.includes(value)) return value;
+  throw badRequest(name, `one of ${words.join(", ")}`, value);
+}
+
+function wholeOf(name: string, value: string, max: number): number {
+  const number = /^\d{1,16}$/.test(value) ? Number(value) : 0;
+  if (number >= 1 && number <= max) return number;
+  throw badRequest(name, `a whole number from 1 to ${max}`, value);
+}

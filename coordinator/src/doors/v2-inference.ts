@@ -1,0 +1,66 @@
+/** POST …/infer of the Open Inference Protocol: JSON, binary and raw bodies. The hot path: one pass from body to submission and back. */
+
+import { decodeInferRequest, decodeRawRequest, encodeInferResponse, type InferRequest, SwitchyardError } from "@switchyard/protocol";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { Submission } from "../application/job-service.ts";
+import { sendEncoded } from "./answers.ts";
+import { callerOf, type DoorContext } from "./door-context.ts";
+import { readBody } from "./request-body.ts";
+import { fingerprintOf, headerLengthOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
+import { addRoute } from "./routes.ts";
+
+export interface ModelPath {
+  model: string;
+  version?: string;
+}
+
+/** Versions in paths are digits; anything else names no version. */
+export function versionIn(path: ModelPath): number | undefined {
+  if (path.version === undefined) return undefined;
+  if (/^[1-9]\d{0,14}$/.test(path.version)) return Number(path.version);
+  throw new SwitchyardError(
+    "version_not_found",
+    `'${path.model}' has no version '${path.version.slice(0, 64)}': versions are whole numbers`,
+  );
+}
+
+export function addInference(app: FastifyInstance, context: DoorContext): void {
+  const infer = (request: FastifyRequest, reply: FastifyReply) => answerInfer(context, request, reply);
+  addRoute(app, "/v2/models/:model/infer", { POST: infer });
+  addRoute(app, "/v2/models/:model/versions/:version/infer", { POST: infer });
+}
+
+async function answerInfer(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
+  const path = request.params as ModelPath;
+  const version = versionIn(path);
+  const status = context.models.resolve(path.model, version);
+  const body = await readBody(request.raw, context.config.maxBodyBytes);
+  const length = headerLengthOf(request.headers);
+  const wanted: InferRequest =
+    length === 0 ? decodeRawRequest({ body, signature: status.version.signature }) : decodeInferRequest({ body, headerLength: length });
+  const submission: Submission = { model: path.model, request: wanted, hold: true };
+  if (version !== undefined) submission.version = version;
+  const limits = limitsOf(wanted, request.headers, { zeroIsDefault: true });
+  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
+  if (limits.class !== undefined) submission.class = limits.class;
+  const key = idempotencyKeyOf(request.headers);
+  if (key !== undefined) submission.idempotency = { key, fingerprint: fingerprintOf(request, body) };
+
+  const call = context.calls.held(reply.raw);
+  try {
+    const settled = await context.jobs.infer(submission, callerOf(), call.signal);
+    const { record, outputs } = settled;
+    if (settled.replayed) reply.header("idempotent-replayed", "true");
+    const ran = record.version === status.version.version ? status : context.models.resolve(record.model, record.version);
+    const response = {
+      modelName: record.model,
+      modelVersion: String(record.version),
+      outputs,
+      ...(wanted.id !== undefined && { id: wanted.id }),
+    };
+    return sendEncoded(request, reply, encodeInferResponse({ response, wishes: wanted, labels: ran.version.labels }));
+  } finally {
+    call.end();
+  }
+}

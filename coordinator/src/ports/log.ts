@@ -1,0 +1,9 @@
+/** Where this process says what happened: one line per event, never tensors, results or keys. */
+
+export type LogFields = Record<string, string | number | boolean | undefined>;
+
+export interface Log {
+  info(event: string, fields?: LogFields): void;
+  warn(event: string, fields?: LogFields): void;
+  error(event: string, fields?: LogFields): void;
+}
