@@ -315,6 +315,13 @@ test("an event that comes in pieces is read whole, and leaving the loop hangs up
   await (await server.request(1)).closed;
 });
 
+test("events behind the last one end at once", async () => {
+  await using server = await startScriptedServer((_, response) => void response.writeHead(204).end());
+  const events = new Switchyard({ url: server.url, retry: quick }).job("abc").events({ lastEventId: "9" });
+  assert.equal((await events.next()).done, true);
+  assert.equal(server.seen[0]?.headers["last-event-id"], "9");
+});
+
 test("events can be aborted, and time out", async () => {
   await using server = await startScriptedServer((_, response) => {
     response.writeHead(200, { "content-type": "text/event-stream" });
