@@ -101,10 +101,12 @@ export class RedisJobStore implements JobStore {
       const tickets = Number(reply[1]);
       for (let at = 0; at < tickets; at++) this.#tickets.offer(tag, String(reply[2 + at]));
       pending.forEach(({ job, resolve }, at) => {
-        const state = reply[2 + tickets + at] as JobState | "admitted";
-        const deadlineMs = nowMs + job.timeoutMs;
-        if (state === "admitted") resolve({ id: job.id, answer: "admitted", state: "queued", createdMs: nowMs, deadlineMs });
-        else resolve({ id: job.id, answer: "existing", state, createdMs: nowMs, deadlineMs });
+        const [state, createdMs, deadlineMs] = String(reply[2 + tickets + at]).split(" ");
+        if (state === "admitted") {
+          resolve({ id: job.id, answer: "admitted", state: "queued", createdMs: nowMs, deadlineMs: nowMs + job.timeoutMs });
+        } else {
+          resolve({ id: job.id, answer: "existing", state: state as JobState, createdMs: Number(createdMs), deadlineMs: Number(deadlineMs) });
+        }
       });
     } catch (error) {
       // one bad job must not refuse its neighbours; repeating is safe because ids are new

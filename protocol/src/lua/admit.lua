@@ -3,12 +3,23 @@
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 coordinator that may wait
 --       then per job 13: id, class, timeoutMs, latestStartMs, maxAttempts, shapeClass, items, ttlMs, held 0|1, wait 0|1, tenant,
 --       traits (JSON of what only views show), inputBytes
--- Answers  now, number of tickets, the ticket ids, then per job "admitted" or the state of the record that was there before.
--- Keeps: an id is admitted once; a repeat registers the waiter and changes nothing else.
--- @include lib-time.lua lib-tickets.lua
+-- Answers  now, number of tickets, the ticket ids, then per job "admitted", or "<state> <created ms> <deadline ms>" of the record that was
+--          there before.
+-- Keeps: an id is admitted once; a repeat registers the waiter and changes nothing else; a malformed job is refused before anything is written.
+-- @include lib-time.lua lib-tickets.lua lib-waiters.lua
 
 local base, tag, coordinator = KEYS[1], ARGV[1], ARGV[4]
 local now = nowMs()
+local function isNumber(text)
+  local value = tonumber(text)
+  return value ~= nil and value == value
+end
+for at = 5, #ARGV, 13 do
+  if not (isNumber(ARGV[at + 2]) and isNumber(ARGV[at + 3])) then
+    return redis.error_reply('ERR job ' .. ARGV[at] .. ' names no time: timeout ' .. ARGV[at + 2] .. ', latest start ' .. ARGV[at + 3])
+  end
+end
+
 local answers, orders, due, index, recent = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }
 
 for at = 5, #ARGV, 13 do
@@ -33,13 +44,9 @@ for at = 5, #ARGV, 13 do
     listing[#listing + 1] = id
     answers[#answers + 1] = 'admitted'
   else
-    if ARGV[at + 9] == '1' then
-      local waiters = redis.call('HGET', key, 'waiters') or ''
-      if not string.find(waiters, coordinator, 1, true) then
-        redis.call('HSET', key, 'waiters', waiters == '' and coordinator or (waiters .. ',' .. coordinator))
-      end
-    end
-    answers[#answers + 1] = redis.call('HGET', key, 'state')
+    local row = redis.call('HMGET', key, 'state', 'waiters', 'created', 'deadline')
+    if ARGV[at + 9] == '1' then addWaiter(key, row[1], row[2], coordinator) end
+    answers[#answers + 1] = row[1] .. ' ' .. row[3] .. ' ' .. row[4]
   end
 end
 

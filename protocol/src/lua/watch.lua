@@ -4,6 +4,7 @@
 -- Answers  the record as HGETALL, or {"tomb", "<state> <finishedMs>"}, or nothing.
 -- Keeps: a terminal record is not written.
 -- Flags: allow-oom
+-- @include lib-waiters.lua
 local base, id, coordinator = KEYS[1], ARGV[1], ARGV[2]
 local key = base .. 'job:' .. id
 local facts = redis.call('HMGET', key, 'state', 'waiters')
@@ -11,10 +12,5 @@ if not facts[1] then
   local tomb = redis.call('GET', base .. 'tomb:' .. id)
   return tomb and { 'tomb', tomb } or {}
 end
-if facts[1] == 'queued' or facts[1] == 'running' then
-  local waiters = facts[2] or ''
-  if not string.find(waiters, coordinator, 1, true) then
-    redis.call('HSET', key, 'waiters', waiters == '' and coordinator or (waiters .. ',' .. coordinator))
-  end
-end
+addWaiter(key, facts[1], facts[2], coordinator)
 return redis.call('HGETALL', key)
