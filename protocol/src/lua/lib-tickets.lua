@@ -11,15 +11,19 @@ local function waitingJobs(base)
   return redis.call('ZCARD', base .. 'order:interactive') + redis.call('ZCARD', base .. 'order:standard') + redis.call('ZCARD', base .. 'order:batch')
 end
 
--- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued (stale ones too).
+-- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
+-- the ids among them that a host should have taken by now.
 -- With `repair`, lost ones are removed.
 local function countTickets(base, now, repair)
   local entries = redis.call('HGETALL', base .. 'tickets')
-  local count = { free = 0, busy = 0, untaken = 0 }
+  local count = { free = 0, busy = 0, untaken = 0, stale = {} }
   for index = 1, #entries, 2 do
     local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)$')
     till = tonumber(till)
-    if state == 'issued' then count.untaken = count.untaken + 1 end
+    if state == 'issued' then
+      count.untaken = count.untaken + 1
+      if till <= now then count.stale[#count.stale + 1] = entries[index] end
+    end
     if till > now then
       if state == 'busy' then
         count.busy = count.busy + 1
@@ -35,7 +39,8 @@ local function countTickets(base, now, repair)
 end
 
 -- Issues what is missing: as many tickets as matching hosts could use for the waiting jobs. Wakes one lingering host.
--- Answers the new ticket ids; they do nothing until the caller has offered them through BullMQ.
+-- Answers the ticket ids to offer; they do nothing until the caller has done so. When as many as allowed were offered and nobody took them,
+-- the offers themselves may be lost: the same ids are offered again, which is harmless where they were not.
 local function issueTickets(base, tag, now, waiting, matchingHosts, batchItems, repair)
   local issued = {}
   if waiting == 0 then return issued end
@@ -47,9 +52,11 @@ local function issueTickets(base, tag, now, waiting, matchingHosts, batchItems, 
   -- without any known host one ticket is issued all the same: a host that comes later takes it
   local want = math.min(math.max(matchingHosts - count.busy, 0), math.ceil(waiting / batchItems))
   if want == 0 and count.free + count.busy == 0 then want = 1 end
-  local missing = math.min(want - count.free, matchingHosts + 1 - count.untaken)
-  for _ = 1, missing do
-    local ticketId = tag .. '-t' .. redis.call('HINCRBY', base .. 'clock', 'tickets', 1)
+  local missing, room = want - count.free, matchingHosts + 1 - count.untaken
+  for at = 1, missing do
+    local ticketId = at > room and table.remove(count.stale)
+    if at > room and not ticketId then break end
+    ticketId = ticketId or (tag .. '-t' .. redis.call('HINCRBY', base .. 'clock', 'tickets', 1))
     redis.call('HSET', base .. 'tickets', ticketId, 'issued - ' .. (now + untakenMarginMs))
     issued[#issued + 1] = ticketId
   end
