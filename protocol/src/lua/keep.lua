@@ -14,7 +14,7 @@ redis.call('ZADD', base .. 'index', row[2], id)
 redis.call('ZREM', base .. 'recent', id)
 if row[3] then
   redis.call('PEXPIRE', key, ttl)
-  redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. row[4], ttl)
+  redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. row[4], ttl + 5000)
   redis.call('SET', base .. 'tomb:' .. id, row[1] .. ' ' .. row[3], 'PX', ttl + 86400000)
 end
 return 1
