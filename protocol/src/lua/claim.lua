@@ -6,7 +6,7 @@
 --          {"empty", now} with the ticket lingering, {"retired", now}, {"later", now, ms until a retry is due} with the ticket retired,
 --          {"not_yours"}, {"barred"}, {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
 -- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline; one batch holds one shape class.
--- Under repetition: the same incarnation and sequence get the same batch.
+-- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
 -- Flags: allow-oom
 -- @include lib-time.lua lib-finish.lua
 
@@ -30,11 +30,13 @@ if outstanding then
   local last = tonumber(string.match(outstanding, '^%d+'))
   if last > sequence then return { 'stale_sequence' } end
   if last == sequence then
+    local told = string.find(outstanding, ' told', 1, true) -- its host has committed, so it had its reply
     for id, fence in string.gmatch(outstanding, ' ([%w-]+)=(%d+)') do
       local row = redis.call('HMGET', base .. 'job:' .. id, 'deadline', 'items', 'attempt', 'created', 'class', 'ttl')
       if row[1] then add(id, { fence = fence, deadline = row[1], items = row[2], attempt = row[3], created = row[4], class = row[5], ttl = row[6] }) end
     end
     if #reply > 2 then return reply end
+    if told then return { 'stale_sequence' } end
   elseif string.find(outstanding, '=', 1, true) then
     return { 'uncommitted' }
   end
@@ -63,7 +65,7 @@ if #backlog > 1 then
   end)
 end
 
-local shape, items, expired, hostId = nil, 0, 0, ARGV[5]
+local shape, apart, items, expired, hostId = nil, false, 0, 0, ARGV[5]
 local taken, ended = {}, { base .. 'due' }
 for _, entry in ipairs(backlog) do
   local order, served, skipped = base .. 'order:' .. entry.class, 0, {}
@@ -82,7 +84,7 @@ for _, entry in ipairs(backlog) do
           redis.call('UNLINK', base .. 'in:' .. id)
           finish(base, id, row, 'expired', now, expiredError, 0, 0)
           expired = expired + 1
-        elseif (shape and row[12] ~= shape) or (items > 0 and items + size > maxItems) then
+        elseif items > 0 and (row[12] ~= shape or apart or items + size > maxItems) then
           skipped[#skipped + 1] = heads[at + 1]
           skipped[#skipped + 1] = id
         else
@@ -90,6 +92,7 @@ for _, entry in ipairs(backlog) do
           redis.call('HSET', key, 'state', 'running', 'revision', tonumber(row[2]) + 1, 'fence', fence, 'attempt', attempt, 'started', now,
             'host', hostId, 'incarnation', incarnation)
           shape, items, served = row[12], items + size, served + size
+          apart = string.sub(shape, 1, 1) == '=' -- its inputs have no common axis 0: it runs alone
           taken[#taken + 1] = id .. '=' .. fence
           add(id, { fence = fence, deadline = row[6], items = size, attempt = attempt, created = row[4], class = entry.class, ttl = row[8] })
         end

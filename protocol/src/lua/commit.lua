@@ -3,7 +3,8 @@
 -- ARGV  1 incarnation  2 ticket id  3 runMs  4 items of the batch
 --       then per job 5: id, fence, "succeeded" | "failed" | "retry" | "back" (unrun: same order, no attempt used), error JSON or "", retryDelayMs
 -- Answers  per job "committed" (its outcome as sent), "expired" (too late), "requeued", "failed" (no attempts left), "stale" (another fence
---          or host owns it), "ended" (already terminal); or only "barred".
+--          or host owns it), "ended" (already terminal), "no_output" (the store refused the bytes: write them and commit again); or only
+--          "barred".
 -- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline.
 -- Flags: allow-oom
 -- @include lib-time.lua lib-finish.lua
@@ -15,6 +16,7 @@ local claim = redis.call('HGET', base .. 'claims', incarnation) or '0 0'
 local owned = {}
 for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do owned[id] = fence end
 
+local told = string.find(claim, ' told', 1, true)
 local answers, ended, inputs = {}, { base .. 'due' }, {}
 for at = 5, #ARGV, 5 do
   local id, fence, outcome, err = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
@@ -25,12 +27,16 @@ for at = 5, #ARGV, 5 do
     answer = (state == 'queued' or state == 'running') and 'stale' or 'ended'
   else
     owned[id] = nil
+    told = true
     local row = redis.call('HMGET', key, unpack(finishFields))
     if row[1] ~= 'running' then
       answer = 'ended'
     elseif tonumber(row[6]) < now then
       finish(base, id, row, 'expired', now, expiredError, runMs, batchItems)
       answer = 'expired'
+    elseif outcome == 'succeeded' and redis.call('EXISTS', base .. 'out:' .. id .. ':' .. fence) == 0 then
+      owned[id] = fence
+      answer = 'no_output'
     elseif outcome == 'succeeded' then
       finish(base, id, row, 'succeeded', now, nil, runMs, batchItems)
       -- its host may have claimed it while it was still held, with a short life for the outputs
@@ -57,7 +63,7 @@ for at = 5, #ARGV, 5 do
         answer = outcome == 'retry' and 'failed' or 'committed'
       end
     end
-    if answer ~= 'requeued' then
+    if answer ~= 'requeued' and answer ~= 'no_output' then
       ended[#ended + 1] = id
       inputs[#inputs + 1] = base .. 'in:' .. id
     end
@@ -72,6 +78,7 @@ end
 flushNotices()
 
 local left = { (string.match(claim, '^%d+ %d+')) }
+if told then left[#left + 1] = 'told' end
 for id, fence in pairs(owned) do left[#left + 1] = id .. '=' .. fence end
 redis.call('HSET', base .. 'claims', incarnation, table.concat(left, ' '))
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)

@@ -8,6 +8,7 @@
 local base, incarnation, sequence = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local claim = redis.call('HGET', base .. 'claims', incarnation)
 if not claim or tonumber(string.match(claim, '^%d+')) ~= sequence then return 0 end
-redis.call('HSET', base .. 'claims', incarnation, (sequence + 1) .. ' 0')
-local returned = returnJobs(base, claim, nowMs(), false)
+local now = nowMs()
+redis.call('HSET', base .. 'claims', incarnation, (sequence + 1) .. ' ' .. now)
+local returned = returnJobs(base, claim, now, false)
 return returned

@@ -72,8 +72,10 @@ export class Claims {
     const row = reply as (string | number)[];
     const kind = row[0] as ClaimAnswer["kind"];
     if (kind === "later") return { kind, dueMs: Number(row[2]) };
-    if (kind !== "batch") return { kind };
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
+    // that sequence was given back in this host's name meanwhile: the next one is accepted
+    if (kind === "stale_sequence") this.#sequences.set(wish.tag, sequence);
+    if (kind !== "batch") return { kind };
     this.#sequences.set(wish.tag, sequence);
     const jobs: ClaimedJob[] = [];
     for (let at = 2; at < row.length; at += 8) {
