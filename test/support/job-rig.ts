@@ -1,0 +1,248 @@
+/**
+ * Drives one queue of a job store from both ends: as a coordinator through the port, and as hosts that take tickets, claim and commit.
+ * The Redis store and the memory store stand behind the same few words, so that one suite of sentences can be run against either.
+ */
+
+import { randomBytes } from "node:crypto";
+import type { JobClass, JobError, JobState } from "@switchyard/protocol";
+import { newIncarnation, newJobId, queueTag } from "@switchyard/protocol/redis";
+import type { JobRecord, JobStore, NewJob, TombState } from "../../coordinator/src/ports/job-store.ts";
+import type { TicketQueue } from "../../coordinator/src/ports/ticket-queue.ts";
+
+export interface HostJob {
+  id: string;
+  fence: number;
+  deadlineMs: number;
+  items: number;
+  attempt: number;
+  createdMs: number;
+  class: JobClass;
+  ttlMs: number;
+}
+
+export type HostClaim =
+  | { kind: "batch"; nowMs: number; jobs: HostJob[] }
+  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" }
+  | { kind: "later"; dueMs: number };
+
+export interface HostOutcome {
+  id: string;
+  fence: number;
+  outcome: "succeeded" | "failed" | "retry" | "back";
+  outputs?: Uint8Array;
+  error?: JobError;
+  retryDelayMs?: number;
+}
+
+export interface ClaimStep {
+  tag: string;
+  incarnation: string;
+  sequence: number;
+  ticketId: string;
+  hostId: string;
+  maxItems: number;
+  busyMs: number;
+  lingerMs: number;
+}
+
+/** What a store answers to hosts; every call may be repeated. */
+export interface HostSide {
+  take(step: { tag: string; incarnation: string; ticketId: string }): Promise<string>;
+  renew(step: { tag: string; incarnation: string; ticketId: string }): Promise<string>;
+  claim(step: ClaimStep): Promise<HostClaim>;
+  /** Writes the outputs first, then the outcomes. */
+  commit(step: { tag: string; incarnation: string; ticketId: string; runMs: number; outcomes: readonly HostOutcome[] }): Promise<string[]>;
+  release(step: { tag: string; incarnation: string; ticketId: string; matchingHosts: number }): Promise<string[]>;
+}
+
+export interface AuditedJob {
+  state: JobState;
+  revision: number;
+  fence: number;
+  attempt: number;
+  failures: number;
+  /** Milliseconds until the record goes; -1 while it has no end. */
+  ttlMs: number;
+}
+
+/** Everything that a queue holds at one moment. */
+export interface QueueAudit {
+  nowMs: number;
+  jobs: Map<string, AuditedJob>;
+  /** Ids by class, in order. */
+  order: Record<JobClass, string[]>;
+  later: string[];
+  due: string[];
+  claims: { incarnation: string; jobs: { id: string; fence: number }[] }[];
+  tickets: { id: string; state: string; incarnation: string; untilMs: number }[];
+  /** Keys of ended jobs that would never go away. */
+  immortal: string[];
+}
+
+export class TestHost {
+  readonly incarnation = newIncarnation();
+  readonly hostId: string;
+  readonly tag: string;
+  readonly #side: HostSide;
+  /** Sequence of the last batch that this host heard of. */
+  sequence = 0;
+
+  constructor(side: HostSide, tag: string, hostId: string) {
+    this.#side = side;
+    this.tag = tag;
+    this.hostId = hostId;
+  }
+
+  #step(ticketId: string) {
+    return { tag: this.tag, incarnation: this.incarnation, ticketId };
+  }
+
+  take(ticketId: string): Promise<string> {
+    return this.#side.take(this.#step(ticketId));
+  }
+
+  renew(ticketId: string): Promise<string> {
+    return this.#side.renew(this.#step(ticketId));
+  }
+
+  /** Claims with the next sequence, or the one that is given. */
+  async claim(
+    ticketId: string,
+    how: { sequence?: number; maxItems?: number; busyMs?: number; lingerMs?: number } = {},
+  ): Promise<HostClaim> {
+    const sequence = how.sequence ?? this.sequence + 1;
+    const wish = { maxItems: 16, busyMs: 500, lingerMs: 200, ...how, sequence };
+    const answer = await this.#side.claim({ ...this.#step(ticketId), hostId: this.hostId, ...wish });
+    if (answer.kind === "batch" || answer.kind === "stale_sequence") this.sequence = Math.max(this.sequence, sequence);
+    return answer;
+  }
+
+  /** Claims and answers the jobs; throws when there is no batch. */
+  async batch(ticketId: string, how: { sequence?: number; maxItems?: number; busyMs?: number } = {}): Promise<HostJob[]> {
+    const answer = await this.claim(ticketId, how);
+    if (answer.kind !== "batch") throw new Error(`expected a batch, got ${answer.kind}`);
+    return answer.jobs;
+  }
+
+  commit(ticketId: string, outcomes: readonly HostOutcome[], runMs = 3): Promise<string[]> {
+    return this.#side.commit({ ...this.#step(ticketId), runMs, outcomes });
+  }
+
+  release(ticketId: string, matchingHosts = 1): Promise<string[]> {
+    return this.#side.release({ ...this.#step(ticketId), matchingHosts });
+  }
+}
+
+/** Remembers the tickets that a store offers, instead of handing them to hosts. */
+export class OfferedTickets implements TicketQueue {
+  readonly all: { tag: string; ticketId: string }[] = [];
+
+  offer(tag: string, ticketId: string): void {
+    this.all.push({ tag, ticketId });
+  }
+
+  offerCold(tag: string, ticketId: string): void {
+    this.all.push({ tag, ticketId });
+  }
+
+  of(tag: string): string[] {
+    return this.all.filter((one) => one.tag === tag).map((one) => one.ticketId);
+  }
+
+  async close(): Promise<void> {}
+}
+
+/** One queue of its own, seen by one coordinator. */
+export class JobRig {
+  readonly tag: string;
+  readonly store: JobStore;
+  readonly side: HostSide;
+  readonly offers: OfferedTickets;
+  readonly #audit: (tag: string) => Promise<QueueAudit>;
+
+  constructor(parts: { store: JobStore; side: HostSide; offers: OfferedTickets; audit: (tag: string) => Promise<QueueAudit> }) {
+    this.tag = queueTag("rig", randomBytes(8).toString("hex"));
+    this.store = parts.store;
+    this.side = parts.side;
+    this.offers = parts.offers;
+    this.#audit = parts.audit;
+  }
+
+  /** Tickets offered for this queue, oldest first. */
+  get offered(): string[] {
+    return this.offers.of(this.tag);
+  }
+
+  host(hostId = "host-1"): TestHost {
+    return new TestHost(this.side, this.tag, hostId);
+  }
+
+  job(wishes: Partial<NewJob> = {}): NewJob {
+    return newJob(this.tag, wishes);
+  }
+
+  /** Admits one job and answers its id. */
+  async admit(wishes: Partial<NewJob> = {}, matchingHosts = 1, batchItems = 1): Promise<string> {
+    const job = this.job(wishes);
+    await this.store.admit(job, matchingHosts, batchItems);
+    return job.id;
+  }
+
+  /** A host that holds a ticket of this queue; jobs must be waiting. */
+  async hostWithTicket(hostId = "host-1"): Promise<{ host: TestHost; ticket: string }> {
+    const ticket = this.offered.at(-1);
+    if (!ticket) throw new Error("no ticket was offered");
+    const host = this.host(hostId);
+    if ((await host.take(ticket)) !== "held") throw new Error("the ticket is gone");
+    return { host, ticket };
+  }
+
+  async record(id: string): Promise<JobRecord> {
+    const record = await this.store.read(id);
+    if (!record || !("id" in record)) throw new Error(`job ${id} has no record`);
+    return record;
+  }
+
+  audit(): Promise<QueueAudit> {
+    return this.#audit(this.tag);
+  }
+}
+
+export function newJob(tag: string, wishes: Partial<NewJob> = {}): NewJob {
+  return {
+    id: newJobId(tag),
+    model: "digits",
+    version: 1,
+    class: "standard",
+    tenant: "default",
+    timeoutMs: 30_000,
+    latestStartMs: 29_000,
+    maxAttempts: 3,
+    shapeClass: "1x64",
+    items: 1,
+    ttlMs: 60_000,
+    held: false,
+    inputs: Uint8Array.of(1, 2, 3),
+    wait: false,
+    ...wishes,
+  };
+}
+
+export function succeeded(job: { id: string; fence: number }, outputs: Uint8Array = Uint8Array.of(7)): HostOutcome {
+  return { id: job.id, fence: job.fence, outcome: "succeeded", outputs };
+}
+
+export function isRecord(found: JobRecord | TombState | undefined): found is JobRecord {
+  return found !== undefined && "id" in found;
+}
+
+/** Waits until something holds; for events that come through the network. */
+export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (const end = Date.now() + 5_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 3))) if (await holds()) return;
+  throw new Error(`never came true: ${what}`);
+}
+
+/** Lets the store's clock pass a moment. */
+export async function clockPasses(store: JobStore, untilMs: number): Promise<void> {
+  await eventually("the store's clock moves on", () => store.nowMs() > untilMs + 2);
+}

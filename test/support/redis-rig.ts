@@ -1,0 +1,203 @@
+/** The rig on a real Redis: the coordinator's store, and the hosts' scripts called one by one. Scripts can be changed on their way in. */
+
+import { readFileSync } from "node:fs";
+import type { JobClass, JobState } from "@switchyard/protocol";
+import { assembleScript, keys, type Script, type ScriptName, scriptNames } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
+import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapters/redis-connection.ts";
+import { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
+import { hostConnection, type RedisReply } from "../../worker/src/redis-connection.ts";
+import { type HostClaim, type HostJob, type HostSide, JobRig, OfferedTickets, type QueueAudit } from "./job-rig.ts";
+
+/** Changes the text of a file of protocol/src/lua before it is sent. */
+export type LuaPatch = (file: string, text: string) => string;
+
+const sources = new URL("../../protocol/src/lua/", import.meta.url);
+
+export class RedisRigs {
+  readonly redis: Redis;
+  readonly url: string;
+  readonly offers = new OfferedTickets();
+  readonly side: HostSide;
+  readonly #scripts = new Map<string, Script>();
+  readonly #closers: (() => Promise<void>)[] = [];
+  #store: RedisJobStore | undefined;
+
+  private constructor(url: string, patch: LuaPatch) {
+    this.url = url;
+    this.redis = hostConnection(url, "rig-host");
+    for (const name of scriptNames) {
+      const script = assembleScript(name, (file) => patch(file, readFileSync(new URL(file, sources), "utf8")));
+      this.#scripts.set(name, script);
+    }
+    this.side = this.#hostSide();
+  }
+
+  static async open(url: string, patch: LuaPatch = (_file, text) => text): Promise<RedisRigs> {
+    const rigs = new RedisRigs(url, patch);
+    rigs.#store = await rigs.coordinator("coordinator-1");
+    return rigs;
+  }
+
+  /** Another coordinator's store on the same Redis. */
+  async coordinator(name: string): Promise<RedisJobStore> {
+    const connection = new RedisConnection(this.url, name, systemClock);
+    await connection.open();
+    const subscription = new RedisSubscription(this.url, `${name}-notices`, systemClock);
+    this.#closers.push(async () => {
+      subscription.close();
+      await connection.close();
+    });
+    return new RedisJobStore({ redis: connection, subscription, tickets: this.offers, coordinator: name });
+  }
+
+  /** Another connection, closed with the rigs. */
+  connection(name: string): Redis {
+    const redis = hostConnection(this.url, name);
+    this.#closers.push(async () => redis.disconnect());
+    return redis;
+  }
+
+  /** A rig with a queue of its own. */
+  rig(): JobRig {
+    return new JobRig({ store: this.#store as RedisJobStore, side: this.side, offers: this.offers, audit: (tag) => this.#audit(tag) });
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closers) await close();
+    this.redis.disconnect();
+  }
+
+  /** Runs one script as it stands in the repository, or as the patch made it. */
+  async script(name: ScriptName, key: string, args: readonly (string | number)[]): Promise<RedisReply> {
+    const { sha, source } = this.#scripts.get(name) as Script;
+    try {
+      return (await this.redis.evalsha(sha, 1, key, ...args)) as RedisReply;
+    } catch (error) {
+      if (!(error as Error).message.startsWith("NOSCRIPT")) throw error;
+      return (await this.redis.eval(source, 1, key, ...args)) as RedisReply;
+    }
+  }
+
+  #hostSide(): HostSide {
+    const answerOf = async (name: ScriptName, tag: string, args: readonly (string | number)[]): Promise<string> =>
+      String(await this.script(name, keys.base(tag), args));
+    return {
+      take: ({ tag, incarnation, ticketId }) => answerOf("take", tag, [incarnation, ticketId]),
+      renew: ({ tag, incarnation, ticketId }) => answerOf("renew", tag, [incarnation, ticketId]),
+      claim: async ({ tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs }) => {
+        const args = [tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs];
+        return claimOf((await this.script("claim", keys.base(tag), args)) as (string | number)[]);
+      },
+      commit: async ({ tag, incarnation, ticketId, runMs, outcomes }) => {
+        const args: (string | number)[] = [incarnation, ticketId, runMs, outcomes.length];
+        for (const { id, fence, outcome, outputs, error, retryDelayMs } of outcomes) {
+          if (outputs) await this.redis.set(keys.output(tag, id, fence), Buffer.from(outputs), "PX", 65_000);
+          args.push(id, fence, outcome, error ? JSON.stringify(error) : "", retryDelayMs ?? 0);
+        }
+        const reply = await this.script("commit", keys.base(tag), args);
+        return Array.isArray(reply) ? reply.map(String) : [String(reply)];
+      },
+      release: async ({ tag, incarnation, ticketId, matchingHosts }) =>
+        ((await this.script("release", keys.base(tag), [tag, incarnation, ticketId, matchingHosts])) as string[]).map(String),
+    };
+  }
+
+  async #audit(tag: string): Promise<QueueAudit> {
+    return auditOf(JSON.parse((await this.redis.eval(auditScript, 1, keys.base(tag))) as string) as RawAudit);
+  }
+}
+
+function claimOf(row: (string | number)[]): HostClaim {
+  const kind = row[0] as HostClaim["kind"];
+  if (kind === "later") return { kind, dueMs: Number(row[2]) };
+  if (kind !== "batch") return { kind };
+  const jobs: HostJob[] = [];
+  for (let at = 2; at < row.length; at += 8) {
+    const [fence, deadlineMs, items, attempt, createdMs] = row.slice(at + 1, at + 6).map(Number) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
+    const [id, jobClass, ttlMs] = [String(row[at]), row[at + 6] as JobClass, Number(row[at + 7])];
+    jobs.push({ id, fence, deadlineMs, items, attempt, createdMs, class: jobClass, ttlMs });
+  }
+  return { kind, nowMs: Number(row[1]), jobs };
+}
+
+interface RawAudit {
+  now: number;
+  records: [id: string, ttlMs: number, ...fields: (string | false)[]][];
+  order: [string[], string[], string[]];
+  later: string[];
+  due: string[];
+  claims: string[];
+  tickets: string[];
+  immortal: string[];
+}
+
+// Everything under the queue's hash tag in one step; only for tests, since it scans. An empty Lua table comes back as {}.
+const auditScript = `
+local base = KEYS[1]
+local time = redis.call('TIME')
+local answer = { now = time[1] * 1000 + math.floor(time[2] / 1000), records = {}, immortal = {} }
+local open = {}
+for _, key in ipairs(redis.call('KEYS', string.gsub(base, '[%[%]]', '?') .. '*')) do
+  local name = string.sub(key, #base + 1)
+  local id = string.match(name, '^job:(.+)$')
+  local ttl = redis.call('PTTL', key)
+  if id then
+    local row = redis.call('HMGET', key, 'state', 'revision', 'fence', 'attempt', 'failures')
+    answer.records[#answer.records + 1] = { id, ttl, row[1], row[2], row[3], row[4], row[5] }
+    if row[1] ~= 'queued' and row[1] ~= 'running' and ttl < 0 then answer.immortal[#answer.immortal + 1] = name end
+  elseif (string.find(name, '^tomb:') or string.find(name, '^in:') or string.find(name, '^out:')) and ttl < 0 then
+    answer.immortal[#answer.immortal + 1] = name
+  end
+end
+answer.order = { redis.call('ZRANGE', base .. 'order:interactive', 0, -1), redis.call('ZRANGE', base .. 'order:standard', 0, -1),
+  redis.call('ZRANGE', base .. 'order:batch', 0, -1) }
+answer.later = redis.call('ZRANGE', base .. 'later', 0, -1)
+answer.due = redis.call('ZRANGE', base .. 'due', 0, -1)
+answer.claims = redis.call('HGETALL', base .. 'claims')
+answer.tickets = redis.call('HGETALL', base .. 'tickets')
+return cjson.encode(answer)`;
+
+function auditOf(raw: RawAudit): QueueAudit {
+  const list = (value: unknown): string[] => (Array.isArray(value) ? (value as string[]) : []);
+  const pairs = (value: unknown): [string, string][] => {
+    const flat = list(value);
+    return flat.flatMap((name, at) => (at % 2 === 0 ? [[name, flat[at + 1] as string] as [string, string]] : []));
+  };
+  const records = Array.isArray(raw.records) ? raw.records : [];
+  return {
+    nowMs: raw.now,
+    jobs: new Map(
+      records.map(([id, ttlMs, state, revision, fence, attempt, failures]) => [
+        id,
+        {
+          state: state as JobState,
+          revision: Number(revision),
+          fence: Number(fence),
+          attempt: Number(attempt),
+          failures: Number(failures),
+          ttlMs,
+        },
+      ]),
+    ),
+    order: { interactive: list(raw.order[0]), standard: list(raw.order[1]), batch: list(raw.order[2]) },
+    later: list(raw.later),
+    due: list(raw.due),
+    claims: pairs(raw.claims).map(([incarnation, text]) => ({
+      incarnation,
+      jobs: [...text.matchAll(/ ([\w-]+)=(\d+)/g)].map(([, id, fence]) => ({ id: id as string, fence: Number(fence) })),
+    })),
+    tickets: pairs(raw.tickets).map(([id, text]) => {
+      const [state, incarnation, until] = text.split(" ") as [string, string, string];
+      return { id, state, incarnation, untilMs: Number(until) };
+    }),
+    immortal: list(raw.immortal),
+  };
+}
