@@ -16,6 +16,7 @@ function rig(limits: Partial<ModelCacheOptions> = {}) {
   const events: string[] = [];
   const time = { nowMs: 0 };
   const broken = new Set<string>();
+  let residentBytes = 0;
   let gate: Promise<void> = Promise.resolve();
   const cache = new ModelCache({
     root: "",
@@ -29,9 +30,11 @@ function rig(limits: Partial<ModelCacheOptions> = {}) {
     onEvicted: (evicted) => {
       events.push(`leaving ${evicted.model}`);
     },
+    residentBytes: () => residentBytes,
     load: async (wanted) => {
       events.push(`load ${wanted.model}`);
       await gate;
+      if (wanted.model === "unfolding") residentBytes += 5e9;
       if (broken.has(wanted.model)) throw new Error("no good");
       const release = async (): Promise<void> => {
         events.push(`released ${wanted.model}`);
@@ -76,6 +79,14 @@ test("models go when the bytes run out, and one alone may exceed them", async ()
   assert.deepEqual(names(), ["b", "c"]);
   await cache.ensure(version("giant", { sizeBytes: 1e9 }));
   assert.deepEqual(names(), ["giant"]);
+});
+
+test("a small file that unfolds in memory counts with what the process has grown by", async () => {
+  const { cache, names } = rig({ maxModels: 100, maxBytes: 4e9 });
+  await cache.ensure(version("unfolding"));
+  assert.equal(cache.usedBytes, 5e9);
+  await cache.ensure(version("a"));
+  assert.deepEqual(names(), ["a"]);
 });
 
 test("a model in use is never let go", async () => {

@@ -22,6 +22,8 @@ export interface ModelCacheOptions {
   onEvicted?: (version: ModelVersion) => void | Promise<void>;
   /** How a version becomes a model; reads it from `root` by default. */
   load?: (version: ModelVersion) => Promise<LoadedModel>;
+  /** Bytes of memory that this process occupies. */
+  residentBytes?: () => number;
 }
 
 export interface FailedLoad {
@@ -44,7 +46,10 @@ const longestBackOffMs = 30_000;
 /** A session beside its weights: code, thread pools, activations of a small model. */
 const sessionBytes = 4 * 1024 * 1024;
 
-/** Bytes of memory that a model of this file size is expected to take. */
+/** Growth of the process during a load counts only beyond what garbage and chance make of it. */
+const residentNoiseBytes = 32 * 1024 * 1024;
+
+/** Bytes of memory that a model of this file size is expected to take, before it is loaded. */
 export function estimateMemory(fileBytes: number): number {
   return Math.ceil(fileBytes * 1.5) + sessionBytes;
 }
@@ -159,6 +164,8 @@ export class ModelCache {
     if (failure && waitMs > 0) throw notReady(failure.reason, waitMs);
     const costBytes = estimateMemory(version.sizeBytes);
     await this.#makeRoom(version, costBytes);
+    const residentBytes = this.#options.residentBytes ?? process.memoryUsage.rss;
+    const beforeBytes = residentBytes();
     let model: LoadedModel;
     try {
       model = await (this.#options.load ?? this.#read)(version);
@@ -171,7 +178,9 @@ export class ModelCache {
       throw notReady(reason, backOffMs);
     }
     this.#failures.delete(key);
-    this.#entries.set(key, { model, costBytes, pins: 0 });
+    // A small file may unfold into large weights and activations: what the process has grown by is the better figure then.
+    const grownBytes = residentBytes() - beforeBytes;
+    this.#entries.set(key, { model, costBytes: grownBytes > costBytes + residentNoiseBytes ? grownBytes : costBytes, pins: 0 });
     onLoaded?.(model);
     return model;
   }
