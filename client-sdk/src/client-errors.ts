@@ -95,11 +95,12 @@ function numberIn(object: Record<string, unknown> | undefined, key: string): num
   return typeof value === "number" && Number.isFinite(value) ? value : undefined;
 }
 
+/** The sentence, with the fields that it does not speak of itself. */
 function withFields(problem: Problem): string {
   const detail = typeof problem.detail === "string" ? problem.detail : problem.title;
-  if (!Array.isArray(problem.errors) || problem.errors.length === 0) return detail;
-  const fields = problem.errors.map((field) => `${field.pointer}: expected ${field.expected}, got ${field.got}`);
-  return fields.some((field) => !detail.includes(field)) ? `${detail} (${fields.join("; ")})` : detail;
+  const unsaid = (Array.isArray(problem.errors) ? problem.errors : []).filter((field) => !detail.includes(field.expected));
+  if (unsaid.length === 0) return detail;
+  return `${detail} (${unsaid.map((field) => `${field.pointer}: expected ${field.expected}, got ${field.got}`).join("; ")})`;
 }
 
 /** The Open Inference Protocol's errors carry no code, so its status has to do. */

@@ -200,11 +200,12 @@ test("lists are tables for people and one JSON value a line for programs", async
   const table = await run(["jobs", "--limit", "4"]);
   assert.equal(table.out.trim().split("\n").length, 5);
   assert.match(table.out, /^ID +STATE +MODEL/);
-  const lines = (await run(["jobs", "--limit", "4", "--json"])).out.trim().split("\n");
+  const lines = (await run(["jobs", "--state", "failed", "--limit", "4", "--json"])).out.trim().split("\n");
   assert.deepEqual(
     lines.map((line) => JSON.parse(line).id),
     ["done", "broken", "late", "done"],
   );
+  assert.ok(server.seen.some((request) => request.url === "/v1/jobs?state=failed&limit=4"));
   assert.match((await run(["models"])).out, /bad +1 +failed .* opset 99/);
   assert.match((await run(["models", "digits"])).out, /input {3}image {2}FP32 \[-1,64\]/);
   assert.deepEqual(await run(["hosts"]), { code: 0, out: "", err: "no hosts: no worker is registered\n" });

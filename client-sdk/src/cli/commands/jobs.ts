@@ -37,11 +37,11 @@ Examples:
 }
 
 async function jobs(cli: Cli, command: Command, options: JobsOptions): Promise<void> {
-  const { limit, ...filter } = options;
+  const { state, model, class: jobClass, tag, limit } = options;
   const isJson = cli.wantsJson(command);
   const found: JobView[] = [];
   let count = 0;
-  for await (const job of cli.hastyClient(command).jobs.each({ ...filter, limit: Math.min(limit, largestPage) })) {
+  for await (const job of cli.hastyClient(command).jobs.each({ state, model, class: jobClass, tag, limit: Math.min(limit, largestPage) })) {
     if (isJson) cli.printJson(job);
     else found.push(job);
     if (++count === limit) break;
