@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { assembleScript, type Script, type ScriptName, scriptNames } from "@switchyard/protocol/redis";
-import { Redis, type RedisOptions } from "ioredis";
+import { Redis } from "ioredis";
 
 const scripts = new Map<string, Script>();
 for (const name of scriptNames) {
@@ -15,7 +15,8 @@ for (const name of scriptNames) {
 export type RedisReply = string | number | null | RedisReply[];
 export type Command = [name: string, ...args: (string | number | Uint8Array)[]];
 
-export function hostConnection(url: string, name: string, options: Partial<RedisOptions> = {}): Redis {
+/** `socketTimeoutMs` must exceed the longest wait for a reply; leave it out where the thread may be blocked while one is due. */
+export function hostConnection(url: string, name: string, socketTimeoutMs?: number): Redis {
   const redis = new Redis(url, {
     protocol: 2,
     connectionName: name,
@@ -25,7 +26,7 @@ export function hostConnection(url: string, name: string, options: Partial<Redis
     noDelay: true,
     retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 6), 2_000),
     reconnectOnError: (error) => (/^(READONLY|UNBLOCKED)/.test(error.message) ? 2 : false),
-    ...options,
+    ...(socketTimeoutMs === undefined ? {} : { socketTimeout: socketTimeoutMs }),
   });
   redis.on("error", () => {}); // each reconnects by itself; presence decides what a long silence means
   return redis;

@@ -68,23 +68,41 @@ export function tombOf(text: string): TombState {
   return { state: state as JobState, finishedMs: Number(finished) };
 }
 
-/** The message that lua/lib-finish.lua publishes: rows in the order of JobNotice. */
+type NoticeRow = [
+  id: string,
+  state: JobState,
+  revision: number,
+  fence: number,
+  createdMs: number,
+  startedMs: number,
+  finishedMs: number,
+  deadlineMs: number,
+  attempt: number,
+  runMs: number,
+  batchItems: number,
+  jobClass: JobClass,
+  error: string,
+];
+
+/** The message that lua/lib-finish.lua publishes. */
 export function noticesOf(message: string): JobNotice[] {
-  const rows = JSON.parse(message) as [string, JobState, number, number, number, number, number, number, number, number, string][];
-  return rows.map((row) => {
+  return (JSON.parse(message) as NoticeRow[]).map((row) => {
+    const [id, state, revision, fence, createdMs, startedMs, finishedMs, deadlineMs, attempt, runMs, batchItems, jobClass, error] = row;
     const notice: JobNotice = {
-      id: row[0],
-      state: row[1],
-      revision: row[2],
-      fence: row[3],
-      startedMs: row[4],
-      finishedMs: row[5],
-      deadlineMs: row[6],
-      attempt: row[7],
-      runMs: row[8],
-      batchItems: row[9],
+      id,
+      state,
+      revision,
+      fence,
+      createdMs,
+      startedMs,
+      finishedMs,
+      deadlineMs,
+      attempt,
+      runMs,
+      batchItems,
+      class: jobClass,
     };
-    if (row[10] !== "") notice.error = JSON.parse(row[10]) as JobError;
+    if (error !== "") notice.error = JSON.parse(error) as JobError;
     return notice;
   });
 }

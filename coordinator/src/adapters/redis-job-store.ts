@@ -3,6 +3,7 @@
  * outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot.
  */
 
+import { createHash } from "node:crypto";
 import type { JobState } from "@switchyard/protocol";
 import { channels, keys, tagOf } from "@switchyard/protocol/redis";
 import type {
@@ -12,6 +13,7 @@ import type {
   JobPage,
   JobRecord,
   JobStore,
+  KeyEntry,
   NewJob,
   SweepAnswer,
   TombState,
@@ -91,7 +93,7 @@ export class RedisJobStore implements JobStore {
     const inputs: [string, ...(string | number | Uint8Array)[]][] = [];
     const args: (string | number)[] = [tag, turn.matchingHosts, turn.batchItems, this.#coordinator];
     for (const { job } of pending) {
-      inputs.push(["set", keys.input(tag, job.id), job.inputs, "PX", job.timeoutMs + inputMarginMs]);
+      inputs.push(["set", keys.input(tag, job.id), asBuffer(job.inputs), "PX", job.timeoutMs + inputMarginMs]);
       args.push(job.id, job.class, job.timeoutMs, job.latestStartMs, job.maxAttempts, job.shapeClass, job.items, job.ttlMs);
       args.push(job.held ? 1 : 0, job.wait ? 1 : 0, job.tenant, traitsOf(job), job.inputs.length);
     }
@@ -105,7 +107,13 @@ export class RedisJobStore implements JobStore {
         if (state === "admitted") {
           resolve({ id: job.id, answer: "admitted", state: "queued", createdMs: nowMs, deadlineMs: nowMs + job.timeoutMs });
         } else {
-          resolve({ id: job.id, answer: "existing", state: state as JobState, createdMs: Number(createdMs), deadlineMs: Number(deadlineMs) });
+          resolve({
+            id: job.id,
+            answer: "existing",
+            state: state as JobState,
+            createdMs: Number(createdMs),
+            deadlineMs: Number(deadlineMs),
+          });
         }
       });
     } catch (error) {
@@ -113,6 +121,20 @@ export class RedisJobStore implements JobStore {
       if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
       else for (const { reject } of pending) reject(error);
     }
+  }
+
+  async bindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<KeyEntry> {
+    const name = keys.idempotency(key.tenant, digestOf(key.name));
+    const reply = await this.#redis.sendAll([
+      ["set", name, `${entry.fingerprint} ${entry.jobId}`, "NX", "PX", key.ttlMs],
+      ["get", name],
+    ]);
+    const [fingerprint, jobId] = String(reply[1] ?? "").split(" ");
+    return fingerprint && jobId ? { fingerprint, jobId } : entry;
+  }
+
+  async freeKey(key: { tenant: string; name: string }): Promise<void> {
+    await this.#redis.sendAll([["del", keys.idempotency(key.tenant, digestOf(key.name))]]);
   }
 
   async read(id: string): Promise<JobRecord | TombState | undefined> {
@@ -182,6 +204,11 @@ export class RedisJobStore implements JobStore {
     return listJobs(this.#redis, tags, filter);
   }
 
+  async openQueues(tags: readonly string[]): Promise<string[]> {
+    const replies = await this.#redis.sendAll(tags.map((tag) => ["exists", `${keys.base(tag)}due`]));
+    return tags.filter((_tag, at) => replies[at] === 1);
+  }
+
   async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {
     const reply = (await this.#redis.run("sweep", keys.base(tag), [tag, matchingHosts, batchItems])) as (string | number)[];
     const [nowMs, waiting, running, oldestMs, expired, claimCount] = reply.slice(0, 6).map(Number) as [
@@ -223,4 +250,13 @@ export class RedisJobStore implements JobStore {
 function isStoreFailure(error: unknown): boolean {
   const code = (error as { code?: string }).code;
   return code === "store_unavailable" || code === "store_full";
+}
+
+function digestOf(text: string): string {
+  return createHash("sha256").update(text).digest("hex").slice(0, 40);
+}
+
+/** ioredis writes Buffers as bytes and anything else as text. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -2,7 +2,6 @@
 
 import { errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { HostSnapshot } from "../ports/host-registry.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
@@ -16,7 +15,7 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/readyz", { GET: (request, reply) => answerReady(context, request, reply) });
   addRoute(app, "/openapi.json", { GET: (request, reply) => sendJson(request, reply, openApiDocument(context.version)) });
   addRoute(app, "/v1/hosts", {
-    GET: (request, reply) => sendJson(request, reply, { items: context.hosts.list().map((host) => toHostView(host, context)), links: {} }),
+    GET: (request, reply) => sendJson(request, reply, { items: context.hosts.list(), links: {} }),
   });
   addRoute(app, "/v1/hosts/:id", {
     GET: (request, reply) => sendJson(request, reply, hostOf(context, (request.params as { id: string }).id)),
@@ -51,20 +50,9 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
 }
 
 function hostOf(context: DoorContext, id: string): HostView {
-  const host = context.hosts.list().find((candidate) => candidate.view.id === id);
-  if (host !== undefined) return toHostView(host, context);
+  const host = context.hosts.list().find((candidate) => candidate.id === id);
+  if (host !== undefined) return host;
   throw new SwitchyardError("host_not_found", `No host '${id.slice(0, 64)}' is registered`);
-}
-
-/** A host names queues by their tags; clients know models. */
-function toHostView({ view, loaded, failures }: HostSnapshot, context: DoorContext): HostView {
-  const name = (tag: string): string[] => {
-    const version = context.models.byTag(tag)?.version;
-    return version === undefined ? [] : [`${version.model}@${version.version}`];
-  };
-  const failed = Object.entries(failures).flatMap(([tag, reason]) => name(tag).map((model): [string, string] => [model, reason]));
-  const { failures: _byTag, ...shown } = view;
-  return { ...shown, warm: Object.keys(loaded).flatMap(name), ...(failed.length > 0 && { failures: Object.fromEntries(failed) }) };
 }
 
 export function toModelView(status: ModelStatus): ModelView {

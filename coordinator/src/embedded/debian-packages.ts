@@ -40,11 +40,16 @@ export function canFetchDebianPackages(pathEnv: string = process.env.PATH ?? "")
   return ["apt-get", "dpkg-deb"].every((tool) => pathEnv.split(":").some((folder) => folder !== "" && existsSync(path.join(folder, tool))));
 }
 
-/** Downloads and unpacks once; later calls answer from the cache without touching the network. */
-export async function fetchDebianPackages(request: DebianPackagesRequest): Promise<DebianPackages> {
+/** The folder in the cache that holds, or would hold, what this request asks for. */
+export function packagesFolder(request: DebianPackagesRequest): string {
   const wanted = JSON.stringify([[...request.packages].sort(), request.backports === true, request.programs ?? null]);
   const name = `${request.packages[0]}-${createHash("sha256").update(wanted).digest("hex").slice(0, 10)}`;
-  const folder = path.resolve(request.cacheFolder, name);
+  return path.resolve(request.cacheFolder, name);
+}
+
+/** Downloads and unpacks once; later calls answer from the cache without touching the network. */
+export async function fetchDebianPackages(request: DebianPackagesRequest): Promise<DebianPackages> {
+  const folder = packagesFolder(request);
   if (!existsSync(folder)) {
     if (!canFetchDebianPackages()) throw new Error("apt-get and dpkg-deb are needed to fetch Debian packages, and this machine lacks them");
     const lock = await waitForLock(path.resolve(request.cacheFolder, "lock"), {

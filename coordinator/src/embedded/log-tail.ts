@@ -75,10 +75,12 @@ function parse(line: string): Record<string, unknown> | undefined {
   }
 }
 
-/** Levels are words, or pino's numbers (40 is a warning). */
+/** Levels are words, or pino's numbers (40 is a warning); an entry without one is no complaint. */
 function isLoud(line: string): boolean {
-  const level = parse(line)?.level;
-  return typeof level === "number" ? level >= 40 : !["trace", "debug", "info"].includes(String(level));
+  const entry = parse(line);
+  if (entry === undefined) return true;
+  const { level } = entry;
+  return typeof level === "number" ? level >= 40 : ["warn", "warning", "error", "fatal"].includes(String(level));
 }
 
 function readable(line: string): string {

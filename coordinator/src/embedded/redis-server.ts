@@ -15,7 +15,7 @@ import path from "node:path";
 import type { Writable } from "node:stream";
 import { promisify } from "node:util";
 import { systemClock } from "../clock.ts";
-import { canFetchDebianPackages, fetchDebianPackages } from "./debian-packages.ts";
+import { canFetchDebianPackages, fetchDebianPackages, packagesFolder } from "./debian-packages.ts";
 import { type ProcessLock, tryLock } from "./process-lock.ts";
 
 const execFileAsync = promisify(execFile);
@@ -38,8 +38,12 @@ export interface FindRedisOptions {
   onProgress?: (message: string) => void;
 }
 
-const debianPackages = ["redis-server", "redis-tools", "liblzf1", "libjemalloc2", "libatomic1"];
+const redisPackages = {
+  packages: ["redis-server", "redis-tools", "liblzf1", "libjemalloc2", "libatomic1"],
+  programs: ["redis-server"],
+};
 const oldestMajor = 7;
+const isNewEnough = ({ version }: { version: string }): boolean => Number.parseInt(version, 10) >= oldestMajor;
 
 async function versionOf(file: string, libraryPath?: string): Promise<{ version: string; kind: "redis" | "valkey" } | undefined> {
   const env = libraryPath === undefined ? process.env : { ...process.env, LD_LIBRARY_PATH: libraryPath };
@@ -55,10 +59,24 @@ export async function redisOnPath(pathEnv: string): Promise<RedisBinary | undefi
       const file = path.join(folder, name);
       if (folder === "" || !existsSync(file)) continue;
       const found = await versionOf(file);
-      if (found && Number.parseInt(found.version, 10) >= oldestMajor) return { path: file, source: "path", ...found };
+      if (found && isNewEnough(found)) return { path: file, source: "path", ...found };
     }
   }
   return undefined;
+}
+
+async function fetchRedis(options: { cacheFolder: string; onProgress?: (message: string) => void }): Promise<RedisBinary | undefined> {
+  const packages = await fetchDebianPackages({ ...options, ...redisPackages });
+  const file = packages.binary("redis-server");
+  const found = await versionOf(file, packages.libraryPath);
+  return found && { path: file, source: "cache", libraryPath: packages.libraryPath, ...found };
+}
+
+/** The server that an earlier start fetched; never touches the network. */
+export async function cachedRedis(cacheFolder: string): Promise<RedisBinary | undefined> {
+  if (!existsSync(packagesFolder({ ...redisPackages, cacheFolder }))) return undefined;
+  const cached = await fetchRedis({ cacheFolder });
+  return cached && isNewEnough(cached) ? cached : undefined;
 }
 
 /** The server on PATH, else the distribution's packages from the cache or its mirror. Throws an Error that says what to install. */
@@ -75,14 +93,9 @@ export async function findRedis(options: FindRedisOptions): Promise<RedisBinary>
   }
   let why: string;
   try {
-    const request = { packages: debianPackages, cacheFolder: options.cacheFolder, programs: ["redis-server"] };
-    const packages = await fetchDebianPackages({ ...request, ...(options.onProgress ? { onProgress: options.onProgress } : {}) });
-    const file = packages.binary("redis-server");
-    const found = await versionOf(file, packages.libraryPath);
-    if (found && Number.parseInt(found.version, 10) >= oldestMajor) {
-      return { path: file, source: "cache", libraryPath: packages.libraryPath, ...found };
-    }
-    why = found ? `the distribution offers version ${found.version}` : "the fetched program does not run";
+    const fetched = await fetchRedis(options);
+    if (fetched && isNewEnough(fetched)) return fetched;
+    why = fetched ? `the distribution offers version ${fetched.version}` : "the fetched program does not run";
   } catch (error) {
     why = error instanceof Error ? error.message : String(error);
   }

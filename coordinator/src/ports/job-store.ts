@@ -12,6 +12,12 @@ export interface JobTimings {
   batchItems: number;
 }
 
+/** An idempotency key's entry: which request it belongs to, and which job answers it. */
+export interface KeyEntry {
+  fingerprint: string;
+  jobId: string;
+}
+
 /** What the record says; times are milliseconds of the store's clock. */
 export interface JobRecord {
   id: string;
@@ -81,12 +87,15 @@ export interface JobNotice {
   state: JobState;
   revision: number;
   fence: number;
+  createdMs: number;
+  /** 0 when it never started. */
   startedMs: number;
   finishedMs: number;
   deadlineMs: number;
   attempt: number;
   runMs: number;
   batchItems: number;
+  class: JobClass;
   error?: JobError;
 }
 
@@ -128,6 +137,10 @@ export interface SweepAnswer {
 export interface JobStore {
   /** Writes inputs and records of all jobs of this turn; asks for tickets where needed. Jobs of one call may belong to several queues. */
   admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted>;
+  /** Binds a tenant's idempotency key to a job id before the record exists; answers the entry that stands, this one or an earlier one. */
+  bindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<KeyEntry>;
+  /** Forgets a key whose request was refused. */
+  freeKey(key: { tenant: string; name: string }): Promise<void>;
   /** The record, or a tombstone of one that is gone, or nothing. */
   read(id: string): Promise<JobRecord | TombState | undefined>;
   /** Reads the record and registers this coordinator as a waiter in one step. */
@@ -143,6 +156,8 @@ export interface JobStore {
   /** A held job that outlives its call is kept like any other: full retention, listed. */
   keep(id: string, ttlMs: number): Promise<void>;
   list(tags: readonly string[], filter: JobListFilter): Promise<JobPage>;
+  /** Which of these queues have jobs without an outcome. */
+  openQueues(tags: readonly string[]): Promise<string[]>;
   /** Repairs one queue: expires heads, promotes due retries, forgets lost tickets, issues missing ones. */
   sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer>;
   /** Bars an incarnation in this queue and returns its claims; answers how many jobs came back and the tickets to offer. */

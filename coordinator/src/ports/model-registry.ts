@@ -21,6 +21,8 @@ export interface ModelRegistry {
   /** The version asked for, or the highest that is not failed; throws model_not_found or version_not_found. */
   resolve(model: string, version?: number): ModelStatus;
   byTag(tag: string): ModelStatus | undefined;
+  /** Queue tags of all versions. */
+  tags(): string[];
   /** True once the repository has been read at least once. */
   indexed(): boolean;
 }

@@ -7,10 +7,11 @@ local function stillOpen(state)
   return state == 'queued' or state == 'running'
 end
 
--- Collects one notice for every coordinator that waits for the job; flushNotices() publishes them, one message each.
-local function note(waiters, id, state, revision, fence, started, finished, deadline, attempt, runMs, batchItems, err)
+-- Collects one notice for every coordinator that waits for the job; flushNotices() publishes them, one message each. Row: id, state, revision,
+-- fence, created, started, finished, deadline, attempt, runMs, batchItems, class, error JSON or "".
+local function note(waiters, id, ...)
   if not waiters or waiters == '' then return end
-  local line = cjson.encode({ id, state, revision, fence, started, finished, deadline, attempt, runMs, batchItems, err or '' })
+  local line = cjson.encode({ id, ... })
   for waiter in string.gmatch(waiters, '[^,]+') do
     local lines = notices[waiter]
     if lines then lines[#lines + 1] = line else notices[waiter] = { line } end
@@ -40,7 +41,8 @@ local function finish(base, id, facts, state, now, err, runMs, batchItems)
   if facts[9] == '0' then
     redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now, 'PX', ttl + 86400000)
   end
-  note(facts[10], id, state, revision, tonumber(facts[3]), tonumber(facts[5]) or 0, now, tonumber(facts[6]), tonumber(facts[7]), runMs, batchItems, err)
+  note(facts[10], id, state, revision, tonumber(facts[3]), tonumber(facts[4]), tonumber(facts[5]) or 0, now, tonumber(facts[6]), tonumber(facts[7]),
+    runMs, batchItems, facts[11], err or '')
 end
 
 -- Takes a job out of its host's outstanding claim, so that the host's commit finds it gone. Answers the claim's fence of it, if any.

@@ -24,7 +24,8 @@ export const keys = {
    * - `due` sorted set of ids without an outcome by deadline. Same writers.
    * - `index` sorted set of kept ids by creation; `recent` the same for held ones (120 s).
    * - `tickets` hash `<ticket id>` → `<state> <incarnation or -> <until ms>`.
-   * - `claims` hash `<incarnation>` → `<sequence> <freeAt ms> <id>=<fence> …`, at most one outstanding claim each.
+   * - `claims` hash `<incarnation>` → `<sequence> <freeAt ms> [told] <id>=<fence> …`, at most one outstanding claim each; `told` once its
+   *   host has committed some of it.
    * - `barred` sorted set of incarnations by when to forget them.
    * - `clock` hash: ticket counter, class clocks, last fence-free figures.
    */
@@ -44,6 +45,9 @@ export const keys = {
 
   /** hash `<model>@<version>` → ModelVersion as JSON. Written by coordinators from the repository. */
   models: `${prefix}:models`,
+
+  /** hash `<model>@<version>` → SHA-256, the first content ever published under that number. Written by coordinators, never changed. */
+  digests: `${prefix}:model-digests`,
 
   /** string counter, raised with every change of `models`. */
   modelsRevision: `${prefix}:models-revision`,

@@ -98,7 +98,7 @@ export class Claims {
     const args: (string | number)[] = [this.#incarnation, commit.ticketId, Math.round(commit.runMs * 1_000) / 1_000, commit.batchItems];
     for (const result of commit.results) {
       if (result.outcome === "succeeded") {
-        commands.push(["set", keys.output(commit.tag, result.id, result.fence), result.outputs, "PX", result.ttlMs + outputMarginMs]);
+        commands.push(["set", keys.output(commit.tag, result.id, result.fence), asBuffer(result.outputs), "PX", result.ttlMs + outputMarginMs]);
         args.push(result.id, result.fence, "succeeded", "", 0);
       } else {
         args.push(
@@ -141,4 +141,9 @@ export class ExchangeError extends Error {
     super(cause.message, { cause });
     this.claim = claim;
   }
+}
+
+/** ioredis writes Buffers as bytes and anything else as text. */
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

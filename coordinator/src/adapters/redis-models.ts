@@ -1,0 +1,137 @@
+/**
+ * The model registry: what this coordinator's repository holds, published for hosts. A version's content never changes: the first digest
+ * that was published under a number stays, and other content under the same number is listed as failed.
+ */
+
+import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { keys, tagOf } from "@switchyard/protocol/redis";
+import type { HostDirectory } from "../ports/host-registry.ts";
+import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import type { RedisConnection } from "./redis-connection.ts";
+
+export class RedisModels implements ModelRegistry {
+  readonly #redis: RedisConnection;
+  readonly #hosts: HostDirectory;
+  #byModel = new Map<string, ModelVersion[]>();
+  #byTag = new Map<string, ModelVersion>();
+  #published = new Map<string, string>();
+  #indexed = false;
+
+  constructor(redis: RedisConnection, hosts: HostDirectory) {
+    this.#redis = redis;
+    this.#hosts = hosts;
+  }
+
+  /** Takes over what a scan of the repository found. Answers models that came and went. */
+  async publish(scanned: readonly ModelVersion[]): Promise<{ added: string[]; removed: string[] }> {
+    const fields = scanned.map((version) => `${version.model}@${version.version}`);
+    const digests = await this.#firstDigests(scanned, fields);
+    const versions = scanned.map((version, at) => withFirstDigest(version, digests[at] as string));
+    await this.#write(versions, fields);
+    const before = new Set(this.#byModel.keys());
+    this.#byModel = Map.groupBy(versions, (version) => version.model);
+    for (const group of this.#byModel.values()) group.sort((a, b) => b.version - a.version);
+    this.#byTag = new Map(versions.map((version) => [version.tag, version]));
+    this.#indexed = true;
+    return {
+      added: [...this.#byModel.keys()].filter((model) => !before.has(model)),
+      removed: [...before].filter((model) => !this.#byModel.has(model)),
+    };
+  }
+
+  async #firstDigests(versions: readonly ModelVersion[], fields: readonly string[]): Promise<string[]> {
+    if (fields.length === 0) return [];
+    const known = fields.filter((field) => this.#published.has(field)).length === fields.length;
+    // what cannot be served may be half a copy: its digest is not pinned
+    const writes = known
+      ? []
+      : versions.flatMap((version, at) => (version.failure === undefined ? [["hsetnx", keys.digests, fields[at], version.digest]] : []));
+    const replies = await this.#redis.sendAll([...writes, ["hmget", keys.digests, ...fields]] as never);
+    return (replies.at(-1) as (string | null)[]).map((digest, at) => digest ?? (versions[at] as ModelVersion).digest);
+  }
+
+  /** Writes what differs from what stands in Redis, and raises the revision once. */
+  async #write(versions: readonly ModelVersion[], fields: readonly string[]): Promise<void> {
+    if (!this.#indexed) {
+      const [stored] = await this.#redis.sendAll([["hgetall", keys.models]]);
+      this.#published = new Map(Object.entries(stored as unknown as Record<string, string>));
+    }
+    const wanted = new Map(fields.map((field, at) => [field, JSON.stringify(versions[at])]));
+    const changed = [...wanted].filter(([field, text]) => this.#published.get(field) !== text);
+    const gone = [...this.#published.keys()].filter((field) => !wanted.has(field));
+    if (changed.length > 0) await this.#redis.sendAll([["hset", keys.models, ...changed.flat()]]);
+    if (gone.length > 0) await this.#redis.sendAll([["hdel", keys.models, ...gone]]);
+    if (changed.length > 0 || gone.length > 0 || !this.#indexed) await this.#redis.sendAll([["incr", keys.modelsRevision]]);
+    this.#published = wanted;
+  }
+
+  #status(version: ModelVersion): ModelStatus {
+    const hosts = this.#hosts.snapshots().filter((host) => host.view.state !== "lost");
+    const holding = hosts.filter((host) => host.loaded[version.tag] !== undefined);
+    const failing = hosts.filter((host) => host.failures[version.tag] !== undefined);
+    const status: ModelStatus = { version, state: holding.length > 0 ? "ready" : "available", warmOn: holding.map((host) => host.view.id) };
+    const batching = holding[0]?.loaded[version.tag];
+    if (batching) status.batching = batching;
+    if (version.failure !== undefined) {
+      status.state = "failed";
+      status.reason = version.failure;
+    } else if (holding.length === 0 && failing.length > 0 && failing.length === hosts.length) {
+      status.state = "failed";
+      status.reason = failing[0]?.failures[version.tag] as string;
+    }
+    return status;
+  }
+
+  list(): ModelStatus[] {
+    return [...this.#byTag.values()]
+      .sort((a, b) => (a.model === b.model ? a.version - b.version : a.model < b.model ? -1 : 1))
+      .map((version) => this.#status(version));
+  }
+
+  versions(model: string): ModelStatus[] {
+    return (this.#byModel.get(model) ?? []).map((version) => this.#status(version));
+  }
+
+  resolve(model: string, version?: number): ModelStatus {
+    const versions = this.#byModel.get(model);
+    if (!versions) throw new SwitchyardError("model_not_found", `Request for unknown model: '${model}' is not found`);
+    if (version !== undefined) {
+      const asked = versions.find((one) => one.version === version);
+      if (asked) return this.#status(asked);
+      const known = versions.map((one) => one.version).join(", ");
+      throw new SwitchyardError(
+        "version_not_found",
+        `Request for unknown model: '${model}' version ${version} is not found; known: ${known}`,
+      );
+    }
+    for (const one of versions) {
+      const status = this.#status(one);
+      if (status.state !== "failed") return status;
+    }
+    return this.#status(versions[0] as ModelVersion);
+  }
+
+  byTag(tag: string): ModelStatus | undefined {
+    const version = this.#byTag.get(tag);
+    return version && this.#status(version);
+  }
+
+  /** The model that a job belongs to, by its id. */
+  modelOf(jobId: string): string | undefined {
+    return this.#byTag.get(tagOf(jobId))?.model;
+  }
+
+  tags(): string[] {
+    return [...this.#byTag.keys()];
+  }
+
+  indexed(): boolean {
+    return this.#indexed;
+  }
+}
+
+function withFirstDigest(version: ModelVersion, first: string): ModelVersion {
+  if (version.digest === first || version.digest === "") return version;
+  const failure = `its content changed: version ${version.version} was published with digest ${first.slice(0, 12)}… and is now ${version.digest.slice(0, 12)}…; put new content under a new version number`;
+  return { ...version, failure };
+}

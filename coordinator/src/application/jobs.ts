@@ -1,0 +1,351 @@
+/**
+ * The job service: validates a submission against its model, admits it, waits for its outcome, answers for any job of any coordinator.
+ * Holds no state that another coordinator could not rebuild: waits are repeated from records.
+ */
+
+import {
+  checkInputs,
+  checkOutputs,
+  decodeFrame,
+  encodeFrame,
+  isTerminal,
+  type ModelVersion,
+  SwitchyardError,
+  type Tensor,
+} from "@switchyard/protocol";
+import { jobIdPattern, newJobId, tagOf } from "@switchyard/protocol/redis";
+import type { Clock } from "../clock.ts";
+import type { HostRegistry } from "../ports/host-registry.ts";
+import type { JobListFilter, JobNotice, JobPage, JobRecord, JobStore, NewJob, TombState } from "../ports/job-store.ts";
+import type { Metrics } from "../ports/metrics.ts";
+import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import { jobTerms } from "../scheduler/job-terms.ts";
+import type { Caller } from "./caller.ts";
+import type { JobService, Settled, Submission } from "./job-service.ts";
+import type { Wait, Waiters } from "./waiters.ts";
+
+/** How long the record of a held call without an idempotency key stays. */
+const heldTtlMs = 60_000;
+const usualBatchItems = 8;
+
+export interface JobsParts {
+  store: JobStore;
+  models: ModelRegistry;
+  hosts: HostRegistry;
+  waiters: Waiters;
+  clock: Clock;
+  metrics: Metrics;
+  resultTtlMs: number;
+  /** Told which queues have work, so that they are swept often. */
+  onAdmitted: (tag: string) => void;
+  /** How many workers must have registered before this coordinator is ready. */
+  expectedHosts: number;
+}
+
+interface Placed {
+  record: JobRecord;
+  replayed: boolean;
+  /** Set while the wait for the outcome was registered before the admission. */
+  wait?: Wait;
+}
+
+export class Jobs implements JobService {
+  readonly #parts: JobsParts;
+
+  constructor(parts: JobsParts) {
+    this.#parts = parts;
+  }
+
+  async submit(submission: Submission, caller: Caller): Promise<Settled> {
+    const { record, replayed } = await this.#place(submission, caller, undefined);
+    return { record, replayed };
+  }
+
+  async infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
+    const placed = await this.#place(submission, caller, signal);
+    const { id, deadlineMs } = placed.record;
+    const wait = placed.wait ?? this.#parts.waiters.register(id, { deadlineMs, signal });
+    // a replayed job may have ended before this wait was registered
+    const wake = placed.replayed && isTerminal(placed.record.state) ? undefined : await wait.woken;
+    wait.leave();
+    if (wake?.kind === "time" && !submission.idempotency) {
+      await this.#parts.store.cancel(id); // nobody can ask for this result any more
+      throw new SwitchyardError("cancelled", "the caller went away before the job ended");
+    }
+    const record = wake?.kind === "ended" && wake.notice ? withNotice(placed.record, wake.notice) : await this.#existing(id, caller);
+    if (!isTerminal(record.state)) throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
+    if (record.state !== "succeeded") throw outcomeError(record);
+    return { record, replayed: placed.replayed, outputs: await this.outputs(record) };
+  }
+
+  /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
+  async #place(submission: Submission, caller: Caller, signal: AbortSignal | undefined): Promise<Placed> {
+    const { metrics, store } = this.#parts;
+    const status = this.#servable(submission);
+    const job = this.#newJob(submission, caller, status.version);
+    if (submission.idempotency) {
+      const { key, fingerprint } = submission.idempotency;
+      const bound = { tenant: caller.tenant, name: key, ttlMs: job.timeoutMs + job.ttlMs };
+      const entry = await store.bindKey(bound, { fingerprint, jobId: job.id });
+      if (entry.fingerprint !== fingerprint) {
+        throw new SwitchyardError(
+          "idempotency_key_reused",
+          "this Idempotency-Key was used for another request; use a new key for a new request",
+        );
+      }
+      if (entry.jobId !== job.id) {
+        const earlier = await store.watch(entry.jobId);
+        if (earlier) return { record: recordOrGone(entry.jobId, earlier), replayed: true };
+        // the first try died between the key and the record: finish its work, under its id, if that queue still stands
+        if (this.#parts.models.byTag(tagOf(entry.jobId))) job.id = entry.jobId;
+      }
+    }
+    const wait = signal ? this.#parts.waiters.register(job.id, { signal }) : undefined;
+    try {
+      const record = await this.#admit(job, status);
+      return wait ? { record, replayed: false, wait } : { record, replayed: false };
+    } catch (error) {
+      wait?.leave();
+      const refused = error instanceof SwitchyardError;
+      metrics.rejected(submission.model, job.class, refused ? error.code : "internal");
+      if (submission.idempotency && refused && error.code !== "store_unavailable") {
+        await store.freeKey({ tenant: caller.tenant, name: submission.idempotency.key }).catch(() => {});
+      }
+      throw error;
+    }
+  }
+
+  #servable(submission: Submission): ModelStatus {
+    const status = this.#parts.models.resolve(submission.model, submission.version);
+    if (status.state === "failed") {
+      throw new SwitchyardError(
+        "model_not_ready",
+        `model ${submission.model} version ${status.version.version} failed to load: ${status.reason}`,
+      );
+    }
+    if (!this.#parts.store.health().answering) throw storeAway();
+    return status;
+  }
+
+  #newJob(submission: Submission, caller: Caller, version: ModelVersion): NewJob {
+    const { request } = submission;
+    const { items, shapeClass } = checkInputs(request.inputs, version.signature);
+    const limit = version.config.max_batch_items;
+    if (limit !== undefined && items > limit) {
+      throw new SwitchyardError("signature_mismatch", `the job has ${items} items; model ${version.model} takes at most ${limit} a job`, {
+        fields: [{ pointer: "/inputs/0/shape/0", expected: `at most ${limit}`, got: String(items) }],
+      });
+    }
+    // hosts stack tensor by tensor, so every frame holds them in the signature's order
+    const inputs =
+      request.inputs.length < 2
+        ? request.inputs
+        : version.signature.inputs.flatMap((input) => request.inputs.filter((tensor) => tensor.name === input.name));
+    const wanted = request.outputs?.length ? checkOutputs(request.outputs, version.signature) : undefined;
+    const terms = jobTerms(submission, version.config, 0);
+    const held = submission.hold && !submission.idempotency;
+    const job: NewJob = {
+      id: newJobId(version.tag),
+      model: version.model,
+      version: version.version,
+      tenant: caller.tenant,
+      ...terms,
+      shapeClass: wanted ? `${shapeClass}>${wanted.join(",")}` : shapeClass,
+      items,
+      ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs,
+      held,
+      wait: true,
+      inputs: wanted ? encodeFrame(inputs, { o: wanted }) : encodeFrame(inputs),
+    };
+    if (submission.tags) job.tags = submission.tags;
+    if (request.outputs?.length) job.outputs = request.outputs;
+    if (request.id) job.requestId = request.id;
+    return job;
+  }
+
+  async #admit(job: NewJob, status: ModelStatus): Promise<JobRecord> {
+    const { hosts, metrics, onAdmitted, store, waiters } = this.#parts;
+    const { tag } = status.version;
+    const admitted = await store.admit(job, hosts.matching(tag), status.batching?.maxItems ?? usualBatchItems);
+    onAdmitted(tag);
+    metrics.admitted(job.model, job.class);
+    waiters.setDeadline(job.id, admitted.deadlineMs);
+    const record: JobRecord = {
+      id: job.id,
+      state: admitted.state,
+      revision: 1,
+      fence: 0,
+      attempt: 0,
+      model: job.model,
+      version: job.version,
+      class: job.class,
+      tenant: job.tenant,
+      createdMs: admitted.createdMs,
+      deadlineMs: admitted.deadlineMs,
+      ttlMs: job.ttlMs,
+      held: job.held,
+    };
+    if (job.tags) record.tags = job.tags;
+    if (job.outputs) record.outputs = job.outputs;
+    if (job.requestId) record.requestId = job.requestId;
+    return record;
+  }
+
+  async get(id: string, caller: Caller): Promise<JobRecord> {
+    checkId(id);
+    return this.#ofCaller(id, await this.#parts.store.read(id), caller);
+  }
+
+  /** The record with this coordinator registered as a waiter. */
+  async #existing(id: string, caller: Caller): Promise<JobRecord> {
+    return this.#ofCaller(id, await this.#parts.store.watch(id), caller);
+  }
+
+  #ofCaller(id: string, found: JobRecord | TombState | undefined, caller: Caller): JobRecord {
+    // another tenant's job does not exist for this caller
+    if (found && "id" in found && found.tenant !== caller.tenant) throw jobNotFound(id);
+    return recordOrGone(id, found);
+  }
+
+  async wait(id: string, how: { waitMs: number; afterRevision?: number; signal?: AbortSignal }, caller: Caller): Promise<JobRecord> {
+    checkId(id);
+    const time = new AbortController();
+    const cancelTimer = this.#parts.clock.after(how.waitMs, () => time.abort());
+    const signal = how.signal ? AbortSignal.any([how.signal, time.signal]) : time.signal;
+    const { waiters } = this.#parts;
+    try {
+      for (;;) {
+        // registered before the record is read: an outcome in between is seen by one or the other
+        const wait = waiters.register(id, { signal, ...(how.afterRevision === undefined ? {} : { afterRevision: how.afterRevision }) });
+        const record = await this.#existing(id, caller);
+        waiters.setDeadline(id, record.deadlineMs);
+        const changed = how.afterRevision !== undefined && record.revision !== how.afterRevision;
+        if (isTerminal(record.state) || changed || signal.aborted) return record;
+        const wake = await wait.woken;
+        if (wake.kind === "ended" && wake.notice) return withNotice(record, wake.notice);
+      }
+    } finally {
+      cancelTimer();
+      time.abort(); // ends a wait that is no longer needed
+    }
+  }
+
+  async keep(id: string): Promise<void> {
+    await this.#parts.store.keep(id, this.#parts.resultTtlMs);
+  }
+
+  async outputs(record: JobRecord): Promise<Tensor[]> {
+    if (!isTerminal(record.state)) {
+      throw new SwitchyardError("job_not_finished", `the job is ${record.state}; ask again, or wait with ?wait=`, {
+        jobId: record.id,
+        retryAfterMs: 1_000,
+        extra: { state: record.state },
+      });
+    }
+    if (record.state !== "succeeded") {
+      throw new SwitchyardError("job_not_succeeded", record.error?.detail ?? `the job is ${record.state}`, {
+        jobId: record.id,
+        extra: { state: record.state, error: record.error },
+      });
+    }
+    const frame = await this.#parts.store.outputs(record.id, record.fence);
+    if (!frame) {
+      throw new SwitchyardError("result_expired", "the result is no longer kept", { jobId: record.id });
+    }
+    return decodeFrame(frame);
+  }
+
+  async cancel(id: string, caller: Caller): Promise<{ record: JobRecord; moved: boolean }> {
+    checkId(id);
+    await this.get(id, caller);
+    const cancelled = await this.#parts.store.cancel(id);
+    if (!cancelled) throw jobNotFound(id);
+    return cancelled;
+  }
+
+  list(filter: JobListFilter, _caller: Caller): Promise<JobPage> {
+    const { models, store } = this.#parts;
+    const statuses = filter.model === undefined ? models.list() : models.versions(filter.model);
+    if (filter.model !== undefined && statuses.length === 0) {
+      throw new SwitchyardError("model_not_found", `Request for unknown model: '${filter.model}' is not found`);
+    }
+    const tags = statuses
+      .filter(({ version }) => filter.version === undefined || version.version === filter.version)
+      .map(({ version }) => version.tag);
+    return tags.length === 0 ? Promise.resolve({ jobs: [] }) : store.list(tags, filter);
+  }
+
+  unready(): { check: string; detail: string }[] {
+    const { expectedHosts, hosts, models, store } = this.#parts;
+    const failed: { check: string; detail: string }[] = [];
+    if (!store.health().answering) failed.push({ check: "store", detail: "Redis does not answer" });
+    if (!models.indexed()) failed.push({ check: "models", detail: "the model repository is not indexed yet" });
+    const ready = hosts.list().filter((host) => host.state === "ready").length;
+    if (ready < this.#started(ready))
+      failed.push({ check: "hosts", detail: `${ready} of ${expectedHosts} started workers have registered` });
+    return failed;
+  }
+
+  #reachedExpected = false;
+
+  /** Every started worker must have registered once; later losses are the sweeper's business, not a reason to stop answering. */
+  #started(ready: number): number {
+    if (ready >= this.#parts.expectedHosts) this.#reachedExpected = true;
+    return this.#reachedExpected ? 0 : this.#parts.expectedHosts;
+  }
+}
+
+function withNotice(record: JobRecord, notice: JobNotice): JobRecord {
+  const ended: JobRecord = {
+    ...record,
+    state: notice.state,
+    revision: notice.revision,
+    fence: notice.fence,
+    attempt: notice.attempt,
+    finishedMs: notice.finishedMs,
+    timings: {
+      queueMs: (notice.startedMs || notice.finishedMs) - notice.createdMs,
+      runMs: notice.runMs,
+      totalMs: notice.finishedMs - notice.createdMs,
+      batchItems: notice.batchItems,
+    },
+  };
+  if (notice.startedMs) ended.startedMs = notice.startedMs;
+  if (notice.error) ended.error = notice.error;
+  return ended;
+}
+
+/** What a caller who held the line hears of an outcome other than success. */
+function outcomeError(record: JobRecord): SwitchyardError {
+  const detail = record.error?.detail ?? `the job is ${record.state}`;
+  const facts = { jobId: record.id, extra: { state: record.state, error: record.error } };
+  if (record.state === "expired") return new SwitchyardError("expired", detail, facts);
+  if (record.state === "cancelled") return new SwitchyardError("cancelled", detail, facts);
+  const code = record.error?.code;
+  const known = code === "poison" || code === "input_lost" || code === "model_not_ready" ? code : "run_failed";
+  return new SwitchyardError(known, detail, facts);
+}
+
+function recordOrGone(id: string, found: JobRecord | TombState | undefined): JobRecord {
+  if (!found) throw jobNotFound(id);
+  if (!("id" in found)) {
+    const when = new Date(found.finishedMs).toISOString();
+    throw new SwitchyardError("result_expired", `the job ended as ${found.state} at ${when}; its record is no longer kept`, {
+      jobId: id,
+      extra: { state: found.state, finished_at: when },
+    });
+  }
+  return found;
+}
+
+function checkId(id: string): void {
+  if (!jobIdPattern.test(id)) throw jobNotFound(id);
+}
+
+function jobNotFound(id: string): SwitchyardError {
+  return new SwitchyardError("job_not_found", `no job ${id.slice(0, 60)}`);
+}
+
+function storeAway(): SwitchyardError {
+  return new SwitchyardError("store_unavailable", "the store does not answer; try again", { retryAfterMs: 1_000 });
+}

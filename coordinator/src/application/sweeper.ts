@@ -1,0 +1,136 @@
+/**
+ * What every coordinator repairs, all of it idempotent: queues with open jobs four times a second, all queues each ten seconds, hosts that
+ * fell silent. Nothing here needs a leader; two coordinators doing it at once do it once.
+ */
+
+import type { HostDirectory, HostSnapshot } from "../ports/host-registry.ts";
+import type { JobStore, SweepAnswer } from "../ports/job-store.ts";
+import type { Log } from "../ports/log.ts";
+import type { Metrics } from "../ports/metrics.ts";
+import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { TicketQueue } from "../ports/ticket-queue.ts";
+
+const sweepsPerFullRound = 40; // at four a second: ten seconds
+const usualBatchItems = 8;
+/** A queue that has waited this long may also be taken by hosts that do not hold its model yet. */
+const spreadAfterMs = 250;
+/** Sweeps (250 ms each) for which a claim must be unknown to its host: more than two beats. */
+const unknownSweeps = 12;
+
+interface Parts {
+  store: JobStore;
+  hosts: HostDirectory;
+  models: ModelRegistry;
+  tickets: TicketQueue;
+  metrics: Metrics;
+  log: Log;
+}
+
+export class Sweeper {
+  readonly #parts: Parts;
+  /** Queues that may have open jobs. */
+  readonly #open = new Set<string>();
+  /** Lost incarnations whose claims were taken back in every queue that they could have reached. */
+  readonly #buried = new Set<string>();
+  readonly #unknown = new Map<string, number>();
+  #rounds = 0;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** A queue has work: sweep it often until it is empty. */
+  noteOpen(tag: string): void {
+    this.#open.add(tag);
+  }
+
+  /** One round of the loop, every 250 ms. */
+  async round(): Promise<void> {
+    const { hosts, models, store } = this.#parts;
+    await hosts.refresh();
+    await this.#buryLost();
+    if (this.#rounds++ % sweepsPerFullRound === 0) {
+      for (const tag of await store.openQueues(models.tags())) this.#open.add(tag);
+      this.#zeroFigures();
+    }
+    await Promise.all([...this.#open].map((tag) => this.#sweep(tag)));
+  }
+
+  #zeroFigures(): void {
+    for (const { version } of this.#parts.models.list()) {
+      if (!this.#open.has(version.tag))
+        this.#parts.metrics.queueFigures(version.model, version.version, { waiting: 0, running: 0, oldestSeconds: 0 });
+    }
+  }
+
+  async #sweep(tag: string): Promise<void> {
+    const { hosts, metrics, models, store, tickets } = this.#parts;
+    const status = models.byTag(tag);
+    const warm = hosts.warm(tag);
+    const answer = await store.sweep(tag, hosts.matching(tag), status?.batching?.maxItems ?? usualBatchItems);
+    for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
+    await this.#checkClaims(tag, answer);
+    const { waiting, running, oldestMs } = answer.figures;
+    if (status) metrics.queueFigures(status.version.model, status.version.version, { waiting, running, oldestSeconds: oldestMs / 1_000 });
+    if (answer.tickets.length === 0 && waiting > 0 && oldestMs > spreadAfterMs && warm > 0 && hosts.capable(tag) > warm) {
+      await this.#spread(tag, warm);
+    }
+    if (waiting + running === 0 && (await store.openQueues([tag])).length === 0) this.#open.delete(tag);
+  }
+
+  /** Every warm host is busy and jobs wait: let one more host load the model. */
+  async #spread(tag: string, warm: number): Promise<void> {
+    const more = await this.#parts.store.sweep(tag, warm + 1, 1);
+    for (const ticketId of more.tickets) this.#parts.tickets.offerCold(tag, ticketId);
+  }
+
+  /** Claims of hosts that are gone go back; so do claims that their living host does not know (the reply was lost). */
+  async #checkClaims(tag: string, answer: SweepAnswer): Promise<void> {
+    const { hosts, metrics, store } = this.#parts;
+    const byIncarnation = new Map(hosts.snapshots().map((host) => [host.incarnation, host]));
+    for (const { incarnation, sequence } of answer.claims) {
+      const claim = `${tag}=${sequence}`;
+      const host = byIncarnation.get(incarnation);
+      if (host?.view.state === "lost") await this.#takeBack(tag, incarnation);
+      else if (host?.claims.includes(claim)) this.#unknown.delete(`${incarnation} ${claim}`);
+      else if (!this.#longUnknown(`${incarnation} ${claim}`)) continue;
+      else if (host) metrics.jobsReturned("unknown_claim", await store.returnClaim(tag, incarnation, sequence));
+      else await this.#takeBack(tag, incarnation); // its registration is gone altogether
+    }
+  }
+
+  /** Counts sweeps; a claim that is new, or whose host has not beaten since, is no cause for alarm. */
+  #longUnknown(claim: string): boolean {
+    const seen = (this.#unknown.get(claim) ?? 0) + 1;
+    if (this.#unknown.size > 10_000) this.#unknown.clear();
+    if (seen < unknownSweeps) this.#unknown.set(claim, seen);
+    else this.#unknown.delete(claim);
+    return seen >= unknownSweeps;
+  }
+
+  /** A host that was lost is barred in every queue that it served, and its claims go back. */
+  async #buryLost(): Promise<void> {
+    const { hosts, log, metrics } = this.#parts;
+    for (const host of hosts.snapshots()) {
+      if (host.view.state !== "lost" || this.#buried.has(host.incarnation)) continue;
+      await Promise.all(this.#reachOf(host).map((tag) => this.#takeBack(tag, host.incarnation)));
+      this.#buried.add(host.incarnation);
+      metrics.hostLost();
+      log.warn("host_lost", { host: host.view.id, incarnation: host.incarnation });
+    }
+  }
+
+  #reachOf(host: HostSnapshot): string[] {
+    const claimed = host.claims.map((claim) => claim.split("=")[0] as string);
+    return [...new Set([...host.subscribed, ...Object.keys(host.loaded), ...claimed, ...this.#open])];
+  }
+
+  async #takeBack(tag: string, incarnation: string): Promise<void> {
+    const { hosts, metrics, models, store, tickets } = this.#parts;
+    const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
+    const answer = await store.takeBack(tag, incarnation, hosts.matching(tag), batchItems);
+    for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
+    metrics.jobsReturned("lost_host", answer.returned);
+    if (answer.returned > 0) this.#open.add(tag);
+  }
+}

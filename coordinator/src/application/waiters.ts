@@ -1,0 +1,134 @@
+/**
+ * Who waits for which job. A notice resolves a waiter; because a notice may be lost, each waiter's record is also looked at twice a second;
+ * because a deadline may pass unseen, `expire` is called for it. A waiter never decides an outcome: it repeats what the record says.
+ */
+
+import { isTerminal, SwitchyardError } from "@switchyard/protocol";
+import type { Clock } from "../clock.ts";
+import type { JobNotice, JobStore } from "../ports/job-store.ts";
+
+/** What woke a waiter: an outcome (with the notice when one came), or another revision. */
+export type Wake = { kind: "ended"; notice?: JobNotice } | { kind: "changed" } | { kind: "time" };
+
+export interface Wait {
+  woken: Promise<Wake>;
+  leave: () => void;
+}
+
+interface Waiter {
+  id: string;
+  afterRevision: number | undefined;
+  deadlineMs: number;
+  lookedMs: number;
+  settle: (wake: Wake) => void;
+  fail: (error: unknown) => void;
+}
+
+const lookEveryMs = 500;
+const looksPerTick = 500;
+/** Waiters are told of a deadline within 250 ms: this much after it `expire` is asked, each tick of the loop. */
+const deadlineSlackMs = 5;
+
+export class Waiters {
+  readonly #store: JobStore;
+  readonly #clock: Clock;
+  readonly #byJob = new Map<string, Set<Waiter>>();
+
+  constructor(store: JobStore, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+  }
+
+  get size(): number {
+    return this.#byJob.size;
+  }
+
+  /**
+   * Registers a wait. `woken` resolves on the job's end, on a revision other than `afterRevision`, when the signal aborts or on `leave()`;
+   * it rejects while the store is away.
+   */
+  register(id: string, how: { afterRevision?: number; deadlineMs?: number; signal?: AbortSignal }): Wait {
+    const { promise, resolve, reject } = Promise.withResolvers<Wake>();
+    promise.catch(() => {}); // a wait that was left is not an unhandled rejection
+    const waiter: Waiter = {
+      id,
+      afterRevision: how.afterRevision,
+      deadlineMs: how.deadlineMs ?? Number.POSITIVE_INFINITY,
+      lookedMs: this.#clock.monotonicMs(),
+      settle: (wake) => {
+        this.#remove(waiter);
+        how.signal?.removeEventListener("abort", leave);
+        resolve(wake);
+      },
+      fail: (error) => {
+        this.#remove(waiter);
+        how.signal?.removeEventListener("abort", leave);
+        reject(error);
+      },
+    };
+    const leave = (): void => waiter.settle({ kind: "time" });
+    if (how.signal?.aborted) resolve({ kind: "time" });
+    else {
+      how.signal?.addEventListener("abort", leave, { once: true });
+      const others = this.#byJob.get(id);
+      if (others) others.add(waiter);
+      else this.#byJob.set(id, new Set([waiter]));
+    }
+    return { woken: promise, leave };
+  }
+
+  /** The deadline becomes known with the admission's answer. */
+  setDeadline(id: string, deadlineMs: number): void {
+    for (const waiter of this.#byJob.get(id) ?? []) waiter.deadlineMs = deadlineMs;
+  }
+
+  #remove(waiter: Waiter): void {
+    const others = this.#byJob.get(waiter.id);
+    others?.delete(waiter);
+    if (others?.size === 0) this.#byJob.delete(waiter.id);
+  }
+
+  onNotice(notice: JobNotice): void {
+    for (const waiter of this.#byJob.get(notice.id) ?? []) waiter.settle({ kind: "ended", notice });
+  }
+
+  /** A store that does not answer ends every wait: the jobs may well go on, and a repeat finds them. */
+  storeAway(): void {
+    const error = new SwitchyardError("store_unavailable", "the store does not answer; the job may go on: ask again with its id or key", {
+      retryAfterMs: 1_000,
+    });
+    for (const group of [...this.#byJob.values()]) for (const waiter of [...group]) waiter.fail(error);
+  }
+
+  /** One tick of the loop (every 50 ms): deadlines that passed, and records that were not looked at for a while. */
+  async tick(): Promise<void> {
+    const storeMs = this.#store.nowMs();
+    const nowMs = this.#clock.monotonicMs();
+    const over: string[] = [];
+    const unseen: string[] = [];
+    for (const [id, group] of this.#byJob) {
+      for (const waiter of group) {
+        if (waiter.deadlineMs + deadlineSlackMs <= storeMs) over.push(id);
+        if (nowMs - waiter.lookedMs < lookEveryMs || unseen.length >= looksPerTick) continue;
+        waiter.lookedMs = nowMs;
+        unseen.push(id);
+      }
+    }
+    if (over.length > 0) {
+      await this.#store.expire([...new Set(over)]); // answers by notice; the look below catches a lost one
+      unseen.push(...over.slice(0, looksPerTick));
+    }
+    if (unseen.length > 0) await this.#look([...new Set(unseen)]);
+  }
+
+  async #look(ids: string[]): Promise<void> {
+    const seen = await this.#store.peek(ids);
+    for (const id of ids) {
+      const now = seen.get(id);
+      for (const waiter of this.#byJob.get(id) ?? []) {
+        if (!now || isTerminal(now.state)) waiter.settle({ kind: "ended" });
+        else if (waiter.afterRevision !== undefined && now.revision !== waiter.afterRevision) waiter.settle({ kind: "changed" });
+      }
+    }
+  }
+}

@@ -1,0 +1,145 @@
+/** Puts a coordinator together and takes it apart again: the one place that knows every part. Loops are listed here, all of them. */
+
+import { newIncarnation } from "@switchyard/protocol/redis";
+import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
+import { FilesystemModels } from "./adapters/filesystem-models.ts";
+import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
+import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
+import { RedisHosts } from "./adapters/redis-hosts.ts";
+import { RedisJobStore } from "./adapters/redis-job-store.ts";
+import { RedisModels } from "./adapters/redis-models.ts";
+import { Jobs } from "./application/jobs.ts";
+import { Loops } from "./application/loop.ts";
+import { Sweeper } from "./application/sweeper.ts";
+import { Waiters } from "./application/waiters.ts";
+import type { Clock } from "./clock.ts";
+import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
+import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
+import type { JobNotice } from "./ports/job-store.ts";
+import type { Log } from "./ports/log.ts";
+
+export interface CoordinatorOptions {
+  redisUrl: string;
+  modelsFolder: string;
+  http: { host: string; port: number };
+  metricsAddress: { host: string; port: number };
+  maxBodyBytes: number;
+  resultTtlMs: number;
+  corsOrigins: string[];
+  expectedHosts: number;
+  version: string;
+  clock: Clock;
+  log: Log;
+  metrics: PrometheusMetrics;
+}
+
+export interface Coordinator {
+  /** Where it answers, as http://host:port. */
+  url: string;
+  metricsUrl: string;
+  jobs: Jobs;
+  /** Refuses new work, lets held calls end, stops the loops, closes. */
+  drain(limitMs: number): Promise<void>;
+}
+
+const rescanMs = 5_000;
+
+export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
+  const { clock, log, metrics, redisUrl } = options;
+  const redis = new RedisConnection(redisUrl, "switchyard-coordinator", clock);
+  const subscription = new RedisSubscription(redisUrl, "switchyard-coordinator-notices", clock);
+  await redis.open();
+
+  const hosts = new RedisHosts(redis);
+  const models = new RedisModels(redis, hosts);
+  hosts.nameQueues((tag) => {
+    const version = models.byTag(tag)?.version;
+    return version && `${version.model}@${version.version}`;
+  });
+  const tickets = new BullmqTickets({ url: redisUrl, isWarm: (tag) => hosts.warm(tag) > 0, metrics });
+  const store = new RedisJobStore({ redis, subscription, tickets, coordinator: newIncarnation() });
+  const waiters = new Waiters(store, clock);
+  const sweeper = new Sweeper({ store, hosts, models, tickets, metrics, log });
+  const jobs = new Jobs({
+    store,
+    models,
+    hosts,
+    waiters,
+    clock,
+    metrics,
+    resultTtlMs: options.resultTtlMs,
+    onAdmitted: (tag) => sweeper.noteOpen(tag),
+    expectedHosts: options.expectedHosts,
+  });
+
+  await store.onNotice((notice) => {
+    waiters.onNotice(notice);
+    countOutcome(notice);
+  });
+  function countOutcome(notice: JobNotice): void {
+    const model = models.modelOf(notice.id);
+    if (model === undefined) return;
+    const e2eSeconds = (notice.finishedMs - notice.createdMs) / 1_000;
+    const started = notice.startedMs > 0 ? { queueSeconds: (notice.startedMs - notice.createdMs) / 1_000 } : {};
+    metrics.finished(model, notice.class, notice.state as Parameters<typeof metrics.finished>[2], { e2eSeconds, ...started });
+  }
+  redis.onHealth((answering) => {
+    metrics.storeAnswering(answering);
+    log[answering ? "info" : "warn"](answering ? "store_answers" : "store_away");
+    if (!answering) waiters.storeAway();
+  });
+  metrics.storeAnswering(true);
+
+  const repository = new FilesystemModels({ root: options.modelsFolder });
+  const reported = new Set<string>();
+  async function rescan(): Promise<void> {
+    const { problems, versions } = await repository.scan();
+    const { added, removed } = await models.publish(versions);
+    for (const model of added) metrics.modelKnown(model);
+    for (const model of removed) metrics.modelGone(model);
+    for (const { path, problem } of problems) {
+      if (!reported.has(`${path} ${problem}`)) log.warn("repository_problem", { path, problem });
+      reported.add(`${path} ${problem}`);
+    }
+  }
+
+  let draining = false;
+  const http: HttpServer = createHttpServer({
+    jobs,
+    models,
+    hosts,
+    config: { maxBodyBytes: options.maxBodyBytes, corsOrigins: options.corsOrigins, resultTtlMs: options.resultTtlMs },
+    clock,
+    metrics,
+    log,
+    draining: () => draining,
+    version: options.version,
+  });
+  const metricsServer: MetricsServer = createMetricsServer(metrics);
+  const at = await http.listen(options.http);
+  const metricsAt = await metricsServer.listen(options.metricsAddress);
+
+  const loops = new Loops(clock, log);
+  loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
+  loops.start({ name: "sweeper", everyMs: 250, jitter: 0.2, call: () => sweeper.round() });
+  loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
+
+  return {
+    url: urlOf(at),
+    metricsUrl: urlOf(metricsAt),
+    jobs,
+    async drain(limitMs) {
+      draining = true;
+      const closed = Promise.all([http.close(), metricsServer.close()]);
+      await Promise.race([closed, clock.sleep(limitMs)]);
+      await loops.stop();
+      await tickets.close();
+      subscription.close();
+      await redis.close();
+    },
+  };
+}
+
+function urlOf({ host, port }: { host: string; port: number }): string {
+  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}

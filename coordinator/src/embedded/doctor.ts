@@ -1,0 +1,231 @@
+/**
+ * `switchyard doctor`: looks at this machine and at the store, and says what is there, what is missing and how to mend it.
+ * It changes nothing and starts nothing. Exit code 1 when something needed is missing.
+ */
+
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync } from "node:fs";
+import { createServer } from "node:net";
+import path from "node:path";
+import { promisify } from "node:util";
+import { FilesystemModels } from "../adapters/filesystem-models.ts";
+import { RedisConnection } from "../adapters/redis-connection.ts";
+import { systemClock } from "../clock.ts";
+import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
+import { canFetchDebianPackages } from "./debian-packages.ts";
+import { holderOf } from "./process-lock.ts";
+import { cachedRedis, redisOnPath } from "./redis-server.ts";
+
+export interface Finding {
+  subject: string;
+  state: "ok" | "warning" | "missing";
+  found: string;
+  /** How to mend it; absent when nothing needs mending. */
+  fix?: string;
+}
+
+const clock = systemClock;
+const execFileAsync = promisify(execFile);
+const oldestNode = 24;
+const largestOffsetMs = 250;
+
+const ok = (subject: string, found: string): Finding => ({ subject, state: "ok", found });
+const warning = (subject: string, found: string, fix: string): Finding => ({ subject, state: "warning", found, fix });
+const missing = (subject: string, found: string, fix: string): Finding => ({ subject, state: "missing", found, fix });
+
+function checkNode(): Finding {
+  const isNew = Number.parseInt(process.versions.node, 10) >= oldestNode;
+  return isNew
+    ? ok("node", process.version)
+    : missing("node", process.version, `run through npm start or npx switchyard, which bring Node ${oldestNode}`);
+}
+
+function checkDependencies(): Finding {
+  const lost = ["fastify", "ioredis", "bullmq", "zod"].filter((name) => {
+    try {
+      import.meta.resolve(name);
+      return false;
+    } catch {
+      return true;
+    }
+  });
+  return lost.length === 0 ? ok("dependencies", "installed") : missing("dependencies", `not installed: ${lost.join(", ")}`, "npm ci");
+}
+
+/** In a child: loading the native library takes seconds, and a broken one may end the process. */
+async function checkRuntime(): Promise<Finding> {
+  const script =
+    'const { createRequire } = require("node:module"); const ort = createRequire(process.argv[1])("onnxruntime-node");' +
+    "console.log(ort.env.versions.node ?? ort.env.versions.common, ort.listSupportedBackends().map((each) => each.name).join(' '))";
+  try {
+    const worker = new URL(import.meta.resolve("@switchyard/worker/main")).pathname;
+    const { stdout } = await execFileAsync(process.execPath, ["-e", script, worker], { timeout: 60_000 });
+    return ok("onnxruntime", stdout.trim());
+  } catch (error) {
+    const why =
+      (error as { stderr?: string }).stderr
+        ?.trim()
+        .split("\n")
+        .find((line) => /error/i.test(line)) ?? (error as Error).message;
+    return missing("onnxruntime", `does not load: ${why.split("\n")[0]}`, "npm ci; it needs a 64-bit Linux with glibc, macOS or Windows");
+  }
+}
+
+async function checkRedisProgram(config: Config): Promise<Finding> {
+  const subject = "redis-server";
+  const onPath = await redisOnPath(process.env.PATH ?? "");
+  if (onPath) return ok(subject, `${onPath.kind} ${onPath.version} at ${onPath.path}`);
+  const cached = await cachedRedis(config.cache);
+  if (cached) return ok(subject, `${cached.kind} ${cached.version}, fetched into ${config.cache}`);
+  if (canFetchDebianPackages()) return ok(subject, "not on PATH; `switchyard up` fetches the distribution's packages at its first start");
+  const fix = "install redis-server or valkey-server 7 or newer, or set SWITCHYARD_REDIS_URL";
+  return config.redisUrl === undefined
+    ? missing(subject, "none on PATH, and its packages cannot be fetched here", fix)
+    : warning(subject, "none, but a running one is configured", fix);
+}
+
+interface RunningUp {
+  pid?: number;
+  redisUrl?: string;
+}
+
+function runningUp(config: Config): RunningUp {
+  const pid = holderOf(path.join(config.data, "up.pid"));
+  const server = holderOf(path.join(config.data, "redis", "redis.pid"));
+  const endpoint = path.join(config.data, "redis", "url");
+  const redisUrl = server !== undefined && existsSync(endpoint) ? readFileSync(endpoint, "utf8").trim() : undefined;
+  return { ...(pid === undefined ? {} : { pid }), ...(redisUrl === undefined ? {} : { redisUrl }) };
+}
+
+async function checkStore(url: string | undefined): Promise<Finding[]> {
+  if (url === undefined) return [ok("store", "none runs; `switchyard up` starts one")];
+  const { protocol, host } = new URL(url);
+  const shown = `${protocol}//${host}`;
+  const connection = new RedisConnection(url, "switchyard-doctor", clock);
+  let why = "no answer within 5 s";
+  connection.redis.on("error", (error: Error) => {
+    why = error.message;
+  });
+  try {
+    const opened = connection.open().then(
+      () => true,
+      () => false,
+    );
+    if (!(await Promise.race([opened, clock.sleep(5_000).then(() => false)]))) {
+      return [missing("store", `${shown}: ${why}`, "start it, or correct SWITCHYARD_REDIS_URL (--redis-url)")];
+    }
+    return await inspectStore(connection, shown);
+  } catch (error) {
+    return [missing("store", `${shown}: ${(error as Error).message}`, "allow this user INFO, CONFIG GET, COMMAND and TIME")];
+  } finally {
+    await connection.close();
+  }
+}
+
+async function inspectStore(connection: RedisConnection, shown: string): Promise<Finding[]> {
+  const { redis } = connection;
+  const beganMs = clock.nowMs();
+  const [seconds, micros] = await redis.time();
+  const offsetMs = Math.round(Number(seconds) * 1_000 + Number(micros) / 1_000 - (beganMs + clock.nowMs()) / 2);
+  const [info, commands] = [await redis.info(), (await redis.call("COMMAND", "INFO", "WAITAOF")) as unknown[]];
+  const fact = (name: string): string => new RegExp(`^${name}:(.*?)\r?$`, "m").exec(info)?.[1] ?? "";
+  const version = fact("valkey_version") || fact("redis_version");
+  const policy = fact("maxmemory_policy");
+  const maxMemory = Number(fact("maxmemory"));
+  return [
+    Number.parseInt(version, 10) >= 7
+      ? ok("store", `${shown}, version ${version}`)
+      : missing("store", `${shown}, version ${version}`, "upgrade to version 7 or newer"),
+    policy === "noeviction"
+      ? ok("eviction", policy)
+      : missing("eviction", policy, "CONFIG SET maxmemory-policy noeviction; anything else deletes jobs"),
+    maxMemory > 0
+      ? ok("memory limit", `${Math.round(maxMemory / 2 ** 20)} MiB, ${Math.round((Number(fact("used_memory")) / maxMemory) * 100)} % used`)
+      : warning("memory limit", "maxmemory 0: none", "set maxmemory; without it nothing refuses jobs before the machine's memory is full"),
+    fact("aof_enabled") === "1"
+      ? ok("append-only file", "on")
+      : warning("append-only file", "off", "CONFIG SET appendonly yes; without it a restart of Redis loses every job"),
+    commands[0]
+      ? ok("WAITAOF", "there: durability fsync can be asked for")
+      : ok("WAITAOF", "not there (Redis 7.2 or newer): durability fsync needs appendfsync always"),
+    Math.abs(offsetMs) <= largestOffsetMs
+      ? ok("clock", `${offsetMs} ms from the store's`)
+      : warning("clock", `${offsetMs} ms from the store's`, "let NTP set both clocks; a host this far off is refused"),
+  ];
+}
+
+async function checkPort(name: "http" | "metrics", address: Address, up: RunningUp): Promise<Finding> {
+  const subject = `${name} port`;
+  const shown = `${address.host}:${address.port}`;
+  const probe = createServer().listen({ host: address.host, port: address.port, exclusive: true });
+  try {
+    await once(probe, "listening");
+  } catch (error) {
+    if (up.pid !== undefined) return ok(subject, `${shown} is taken while process ${up.pid} (switchyard up) runs on this data folder`);
+    return warning(
+      subject,
+      `${shown}: ${(error as NodeJS.ErrnoException).code}`,
+      `end what listens there, or choose another address with --${name}`,
+    );
+  }
+  probe.close();
+  return ok(subject, `${shown} is free`);
+}
+
+async function checkModels(config: Config): Promise<Finding> {
+  if (!existsSync(config.models))
+    return missing("models", `${config.models} does not exist`, "create it, or name another with SWITCHYARD_MODELS (--models)");
+  const { versions, problems } = await new FilesystemModels({ root: config.models }).scan();
+  const broken = [
+    ...versions.flatMap(({ model, version, failure }) => (failure === undefined ? [] : [`${model}/${version}: ${failure}`])),
+    ...problems.map(({ path: place, problem }) => `${place}: ${problem}`),
+  ];
+  const usable = versions.filter(({ failure }) => failure === undefined).length;
+  const counted = `${usable} usable ${usable === 1 ? "version" : "versions"} in ${config.models}`;
+  if (broken.length === 0 && usable > 0) return ok("models", counted);
+  if (broken.length === 0) return warning("models", counted, "put models there as <model>/<version>/model.onnx");
+  const some = broken.slice(0, 10).join("; ");
+  return warning(
+    "models",
+    `${counted}; not usable: ${some}${broken.length > 10 ? `; and ${broken.length - 10} more` : ""}`,
+    "mend or remove these files",
+  );
+}
+
+/** All findings, in the order in which one would mend them. */
+export async function examine(config: Config): Promise<Finding[]> {
+  const up = runningUp(config);
+  return [
+    checkNode(),
+    checkDependencies(),
+    await checkRuntime(),
+    await checkRedisProgram(config),
+    ...(await checkStore(config.redisUrl ?? up.redisUrl)),
+    await checkPort("http", config.http, up),
+    await checkPort("metrics", config.metrics, up),
+    await checkModels(config),
+  ];
+}
+
+function print(findings: readonly Finding[]): void {
+  const marks = { ok: "ok     ", warning: "warning", missing: "MISSING" };
+  for (const { subject, state, found, fix } of findings) {
+    console.log(`${marks[state]}  ${subject}: ${found}`);
+    if (fix !== undefined) console.log(`         → ${fix}`);
+  }
+}
+
+if (import.meta.main) {
+  const argv = process.argv.slice(2);
+  try {
+    const findings = await examine(readConfig({ argv: argv.filter((word) => word !== "--json"), env: process.env }));
+    if (argv.includes("--json")) console.log(JSON.stringify({ findings }));
+    else print(findings);
+    process.exitCode = findings.some(({ state }) => state === "missing") ? 1 : 0;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    console.error(error.message);
+    process.exitCode = 2;
+  }
+}

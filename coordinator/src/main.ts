@@ -1,0 +1,66 @@
+/** Entry of a coordinator process: configuration, start, an orderly end. */
+
+import { readFileSync } from "node:fs";
+import { jsonLinesLog } from "./adapters/json-lines-log.ts";
+import { prometheusMetrics } from "./adapters/prometheus-metrics.ts";
+import { systemClock } from "./clock.ts";
+import { type Coordinator, startCoordinator } from "./compose.ts";
+import { type Config, ConfigError, readConfig } from "./config.ts";
+import { watchParent } from "./embedded/parent-pipe.ts";
+
+/** Held calls end by their deadlines; longer ones are told to ask again. */
+const drainMs = 30_000;
+
+const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+const log = jsonLinesLog(systemClock);
+
+function configOrExit(): Config & { redisUrl: string } {
+  try {
+    const config = readConfig({ argv: process.argv.slice(2), env: process.env });
+    const { redisUrl } = config;
+    if (redisUrl !== undefined) return { ...config, redisUrl };
+    process.stderr.write("SWITCHYARD_REDIS_URL (--redis-url): expected redis://host:port; `switchyard up` starts a Redis of its own\n");
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+  }
+  process.exit(2);
+}
+
+const config = configOrExit();
+let coordinator: Coordinator | undefined;
+let stopping = false;
+
+async function stop(why: string): Promise<void> {
+  if (stopping) process.exit(130); // a second signal ends at once
+  stopping = true;
+  log.info("draining", { why });
+  await coordinator?.drain(drainMs);
+  process.exit(0);
+}
+
+process.on("SIGTERM", () => void stop("SIGTERM"));
+process.on("SIGINT", () => void stop("SIGINT"));
+watchParent(process.env, () => void stop("the supervisor is gone"));
+
+try {
+  coordinator = await startCoordinator({
+    redisUrl: config.redisUrl,
+    modelsFolder: config.models,
+    http: config.http,
+    metricsAddress: config.metrics,
+    maxBodyBytes: config.maxBodyBytes,
+    resultTtlMs: config.resultTtlMs,
+    corsOrigins: config.corsOrigins,
+    expectedHosts: config.expectedHosts,
+    version,
+    clock: systemClock,
+    log,
+    metrics: prometheusMetrics({ version }),
+  });
+  log.info("listening", { url: coordinator.url, metrics: coordinator.metricsUrl });
+} catch (error) {
+  log.error("start_failed", { message: (error as Error).message });
+  process.stderr.write(`the coordinator cannot start: ${(error as Error).message}\n`);
+  process.exit(1);
+}

@@ -1,0 +1,110 @@
+/** What /v1 shows of jobs, hosts and models. Clients ignore unknown fields; fields are only ever added. */
+
+import { z } from "zod";
+import { jobClasses, jobStates } from "./job-states.ts";
+
+const timestamp = z.string(); // RFC 3339 UTC with milliseconds
+
+export const timingsSchema = z.object({
+  /** Admission to claim. */
+  queue_ms: z.number(),
+  /** The model's run, as its host measured it. */
+  run_ms: z.number(),
+  /** Admission to outcome. */
+  total_ms: z.number(),
+  /** Items in the batch that the job ran in. */
+  batch_items: z.number().int(),
+});
+
+export const jobErrorSchema = z.object({ code: z.string(), detail: z.string(), retryable: z.boolean() });
+
+export type JobError = z.infer<typeof jobErrorSchema>;
+
+export const jobViewSchema = z.object({
+  id: z.string(),
+  state: z.enum(jobStates),
+  model: z.string(),
+  version: z.number().int(),
+  class: z.enum(jobClasses),
+  /** Executions so far, the running one included; 0 until the first starts. */
+  attempt: z.number().int(),
+  created_at: timestamp,
+  started_at: timestamp.optional(),
+  finished_at: timestamp.optional(),
+  deadline: timestamp,
+  timings: timingsSchema.optional(),
+  /** Inline Open Inference Protocol answer: only when succeeded, asked by `Prefer: wait`, and at most 1 MiB. */
+  result: z.record(z.string(), z.unknown()).optional(),
+  error: jobErrorSchema.optional(),
+  tags: z.record(z.string(), z.string()).optional(),
+  host: z.string().optional(),
+  links: z.object({ self: z.string(), result: z.string(), events: z.string() }),
+});
+
+export type JobView = z.infer<typeof jobViewSchema>;
+
+export const hostViewSchema = z.object({
+  id: z.string(),
+  incarnation: z.string(),
+  state: z.enum(["ready", "draining", "lost"]),
+  /** Execution providers of ONNX Runtime on this host, such as `cpu` and `cuda`. */
+  providers: z.array(z.string()),
+  cores: z.number().int(),
+  memory_mb: z.number(),
+  labels: z.record(z.string(), z.string()),
+  /** Models that are loaded, as `model@version`. */
+  warm: z.array(z.string()),
+  /** Where this host serves /metrics, /livez, /readyz and /startupz. */
+  metrics: z.string().optional(),
+  version: z.string(),
+  /** Milliseconds since its last heartbeat, by Redis time. */
+  heartbeat_age_ms: z.number(),
+  clock_offset_ms: z.number().optional(),
+  registered_at: timestamp,
+  /** Models that this host could not load, with the reason. */
+  failures: z.record(z.string(), z.string()).optional(),
+});
+
+export type HostView = z.infer<typeof hostViewSchema>;
+
+export const modelViewSchema = z.object({
+  model: z.string(),
+  version: z.number().int(),
+  digest: z.string(),
+  size_bytes: z.number(),
+  /** `ready`: loaded on a host. `available`: loads on first demand. `failed`: cannot be served, see `reason`. */
+  state: z.enum(["ready", "available", "failed"]),
+  reason: z.string().optional(),
+  inputs: z.array(z.object({ name: z.string(), datatype: z.string(), shape: z.array(z.number()) })),
+  outputs: z.array(z.object({ name: z.string(), datatype: z.string(), shape: z.array(z.number()) })),
+  /** Whether jobs are stacked, up to how many items, and why (not). */
+  batching: z.object({ max_items: z.number().int(), reason: z.string() }).optional(),
+  /** Jobs that wait. */
+  queued: z.number().int().optional(),
+  /** Host ids that hold it. */
+  warm_on: z.array(z.string()).optional(),
+  labels: z.record(z.string(), z.array(z.string())).optional(),
+  config: z.record(z.string(), z.unknown()).optional(),
+});
+
+export type ModelView = z.infer<typeof modelViewSchema>;
+
+/** RFC 9457 body of every failure on /v1. */
+export const problemSchema = z.object({
+  type: z.string(),
+  title: z.string(),
+  status: z.number().int(),
+  detail: z.string(),
+  instance: z.string().optional(),
+  code: z.string(),
+  retryable: z.boolean(),
+  job_id: z.string().optional(),
+  retry_after_ms: z.number().optional(),
+  estimated_ms: z.number().optional(),
+  errors: z.array(z.object({ pointer: z.string(), expected: z.string(), got: z.string(), detail: z.string().optional() })).optional(),
+});
+
+export type Problem = z.infer<typeof problemSchema>;
+
+export const listSchema = <T extends z.ZodType>(item: T) =>
+  z.object({ items: z.array(item), links: z.object({ next: z.string().optional() }) });

@@ -1,0 +1,115 @@
+/** The host's configuration: flags (`--redis-url`) win over variables (SWITCHYARD_REDIS_URL). All mistakes are told at once. */
+
+import { hostname, totalmem } from "node:os";
+import { parseArgs } from "node:util";
+import { z } from "zod";
+
+const megabyte = 1024 * 1024;
+
+const address = z
+  .string()
+  .regex(/^(.+):(\d{1,5})$/, "expected host:port, such as 127.0.0.1:8002")
+  .transform((text) => {
+    const at = text.lastIndexOf(":");
+    return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
+  });
+
+const labels = z
+  .string()
+  .default("")
+  .transform((text, context) => {
+    const pairs = text
+      .split(",")
+      .map((pair) => pair.trim())
+      .filter((pair) => pair !== "");
+    for (const pair of pairs) {
+      if (!/^[A-Za-z0-9][A-Za-z0-9._/-]*=[^=]*$/.test(pair))
+        context.addIssue({ code: "custom", message: `expected name=value pairs, got "${pair}"` });
+    }
+    return Object.fromEntries(pairs.map((pair) => pair.split("=") as [string, string]));
+  });
+
+const schema = z.object({
+  REDIS_URL: z
+    .string({ error: "is required: redis://host:port of the cluster's Redis" })
+    .regex(/^rediss?:\/\//, "expected redis:// or rediss://"),
+  MODELS: z.string().default("./models"),
+  METRICS: address.prefault("127.0.0.1:8002"),
+  WORKER_INDEX: z.coerce.number().int().min(0).default(1),
+  HOST_ID: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "expected letters, digits, dots, dashes")
+    .optional(),
+  LABELS: labels,
+  THREADS: z.coerce.number().int().min(1).max(256).optional(),
+  PROVIDERS: z
+    .string()
+    .default("cpu")
+    .transform((text) => text.split(",").map((name) => name.trim())),
+  LINGER_MS: z.coerce.number().min(0).max(1_000).default(20),
+  CACHE_MB: z.coerce
+    .number()
+    .min(16)
+    .default(() => Math.floor(totalmem() / megabyte / 2)),
+  CACHE_MODELS: z.coerce.number().int().min(1).default(64),
+  DRAIN_MS: z.coerce.number().int().min(0).default(25_000),
+  PARENT_PIPE: z.coerce.number().int().min(3).optional(),
+});
+
+const names = Object.keys(schema.shape) as (keyof typeof schema.shape)[];
+const flagOf = (name: string): string => name.toLowerCase().replaceAll("_", "-");
+
+export interface WorkerConfig {
+  redisUrl: string;
+  modelsFolder: string;
+  metrics: { host: string; port: number };
+  hostId: string;
+  labels: Record<string, string>;
+  threads: number | undefined;
+  providers: string[];
+  lingerMs: number;
+  cacheBytes: number;
+  cacheModels: number;
+  drainMs: number;
+  parentPipe: number | undefined;
+}
+
+/** Throws an Error whose message lists every mistake: variable, what was expected, what came. */
+export function readConfig(source: { argv: readonly string[]; env: Record<string, string | undefined> }): WorkerConfig {
+  const options = Object.fromEntries(names.map((name) => [flagOf(name), { type: "string" as const }]));
+  const { values } = parseArgs({ args: [...source.argv], options, strict: true });
+  const given = Object.fromEntries(
+    names
+      .map((name) => [name, values[flagOf(name)] ?? (source.env[`SWITCHYARD_${name}`] || undefined)])
+      .filter(([, value]) => value !== undefined),
+  );
+  const parsed = schema.safeParse(given);
+  if (!parsed.success) {
+    const mistakes = parsed.error.issues.map((issue) => {
+      const name = String(issue.path[0]);
+      const got = given[name] === undefined ? "" : `, got "${given[name]}"`;
+      return `  SWITCHYARD_${name} (--${flagOf(name)}): ${issue.message}${got}`;
+    });
+    throw new Error(`the worker's configuration has mistakes:\n${mistakes.join("\n")}`);
+  }
+  const config = parsed.data;
+  const index = config.WORKER_INDEX;
+  return {
+    redisUrl: config.REDIS_URL,
+    modelsFolder: config.MODELS,
+    metrics: { host: config.METRICS.host, port: config.METRICS.port === 0 ? 0 : config.METRICS.port + index },
+    hostId:
+      config.HOST_ID ??
+      `${hostname()
+        .replace(/[^A-Za-z0-9._-]/g, "-")
+        .slice(0, 48)}-${index}`,
+    labels: config.LABELS,
+    threads: config.THREADS,
+    providers: config.PROVIDERS,
+    lingerMs: config.LINGER_MS,
+    cacheBytes: config.CACHE_MB * megabyte,
+    cacheModels: config.CACHE_MODELS,
+    drainMs: config.DRAIN_MS,
+    parentPipe: config.PARENT_PIPE,
+  };
+}

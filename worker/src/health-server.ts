@@ -1,0 +1,44 @@
+/** The host's own small HTTP server: /metrics for Prometheus, /livez, /readyz and /startupz for whoever runs the process. */
+
+import { createServer, type Server, STATUS_CODES } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { HostMetrics } from "./host-metrics.ts";
+
+interface Parts {
+  metrics: HostMetrics;
+  ready: () => boolean;
+  started: () => boolean;
+}
+
+/** Listens on `port`, or on a free one if that is taken; answers the address in use. */
+export async function startHealthServer(parts: Parts, address: { host: string; port: number }): Promise<{ server: Server; at: string }> {
+  const server = createServer((request, response) => {
+    const path = new URL(request.url ?? "/", "http://host").pathname;
+    if (path === "/metrics") {
+      parts.metrics.text().then(
+        (text) => response.writeHead(200, { "content-type": parts.metrics.contentType() }).end(text),
+        () => response.writeHead(500).end(),
+      );
+      return;
+    }
+    const checks: Record<string, () => boolean> = { "/livez": () => true, "/readyz": parts.ready, "/startupz": parts.started };
+    const check = checks[path];
+    const status = check ? (check() ? 200 : 503) : 404;
+    response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${STATUS_CODES[status]}\n`);
+  });
+  const listen = (port: number): Promise<void> =>
+    new Promise((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(port, address.host, () => {
+        server.off("error", reject);
+        resolve();
+      });
+    });
+  await listen(address.port).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "EADDRINUSE") throw error;
+    return listen(0);
+  });
+  const { port } = server.address() as AddressInfo;
+  server.unref();
+  return { server, at: `${address.host}:${port}` };
+}

@@ -1,0 +1,108 @@
+/**
+ * This host's presence: one heartbeat a second with what may change, and the news that the cluster has given it up. A host that was declared
+ * lost never comes back under the same incarnation; its process ends and a new one registers.
+ */
+
+import { keys } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
+import type { Clock } from "../clock.ts";
+import { runScript } from "../redis-connection.ts";
+
+export const heartbeatMs = 1_000;
+
+export interface HostFacts {
+  id: string;
+  incarnation: string;
+  providers: string[];
+  cores: number;
+  memoryMb: number;
+  labels: Record<string, string>;
+  metrics: string;
+  version: string;
+}
+
+export interface ChangingFacts {
+  /** Tags of queues that this host is subscribed to. */
+  warm: string[];
+  /** Tags of models that it holds loaded, with how it batches them. */
+  loaded: Record<string, { maxItems: number; reason: string }>;
+  /** Tags of models that it could not load, with the reason. */
+  failures: Record<string, string>;
+  draining: boolean;
+  clockOffsetMs: number;
+}
+
+interface Parts {
+  redis: Redis;
+  clock: Clock;
+  facts: HostFacts;
+  changing: () => Omit<ChangingFacts, "clockOffsetMs">;
+  knownClaims: () => string;
+  onLost: () => void;
+  onBeat: () => void;
+}
+
+export class Presence {
+  readonly #parts: Parts;
+  readonly #stop = new AbortController();
+  #loop: Promise<void> = Promise.resolve();
+  #clockOffsetMs = 0;
+  #lastBeatMs = 0;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Registers; resolves after the first beat was accepted. */
+  async register(): Promise<void> {
+    await this.#beat();
+    const nowMs = this.#parts.clock.nowMs() + this.#clockOffsetMs;
+    await this.#parts.redis.zadd(keys.hosts, Math.round(nowMs), this.#parts.facts.incarnation);
+    this.#loop = this.#beats();
+  }
+
+  async #beats(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      await this.#parts.clock.sleep(heartbeatMs, this.#stop.signal);
+      if (this.#stop.signal.aborted) return;
+      await this.beatNow().catch(() => {}); // Redis away: the next beat says whether we are still known
+    }
+  }
+
+  /** Beats out of turn, so that a change is seen at once. */
+  async beatNow(): Promise<void> {
+    await this.#beat();
+    this.#parts.onBeat();
+  }
+
+  async #beat(): Promise<void> {
+    const { redis, clock, facts, changing, knownClaims, onLost } = this.#parts;
+    const sentMs = clock.nowMs();
+    const reply = (await runScript(redis, "heartbeat", keys.host(facts.incarnation), [
+      JSON.stringify({ ...changing(), clockOffsetMs: this.#clockOffsetMs } satisfies ChangingFacts),
+      knownClaims(),
+      JSON.stringify(facts),
+    ])) as [number, string];
+    const answeredMs = clock.nowMs();
+    this.#clockOffsetMs = Math.round(reply[0] - (sentMs + answeredMs) / 2);
+    this.#lastBeatMs = clock.monotonicMs();
+    if (reply[1] === "lost") onLost();
+  }
+
+  /** Milliseconds since the store last accepted a beat. */
+  silentMs(): number {
+    return this.#parts.clock.monotonicMs() - this.#lastBeatMs;
+  }
+
+  /** Says goodbye: the incarnation is over at once, nobody waits for its beats. */
+  async deregister(): Promise<void> {
+    this.#stop.abort();
+    await this.#loop;
+    await runScript(this.#parts.redis, "lose", keys.host(this.#parts.facts.incarnation), [-1]);
+    await this.#parts.redis.zrem(keys.hosts, this.#parts.facts.incarnation);
+  }
+
+  stop(): void {
+    this.#stop.abort();
+  }
+}

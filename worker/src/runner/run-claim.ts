@@ -1,0 +1,70 @@
+/** What happens to one claimed batch, top to bottom: read the inputs, run once, frame the outputs, say what became of each job. */
+
+import { decodeFrame, encodeFrame, frameExtra, type JobError, SwitchyardError, type Tensor } from "@switchyard/protocol";
+import { type BatchJob, runBatch } from "../runtime/batch-run.ts";
+import type { LoadedModel } from "../runtime/loaded-model.ts";
+import { retryDelayMs } from "./backoff.ts";
+import type { ClaimedJob, JobResult } from "./claims.ts";
+
+export interface ClaimRun {
+  results: JobResult[];
+  runMs: number;
+  items: number;
+}
+
+function jobError(error: unknown): JobError {
+  if (error instanceof SwitchyardError)
+    return { code: error.code, detail: error.message, retryable: error.facts.extra?.retryable === true };
+  return { code: "internal", detail: "the host failed while it ran the job", retryable: true };
+}
+
+export function failedResult(job: ClaimedJob, error: JobError, nowMs: number): JobResult {
+  const { id, fence } = job;
+  if (!error.retryable) return { id, fence, outcome: "failed", error };
+  return { id, fence, outcome: "retry", error, retryDelayMs: retryDelayMs(job, job.deadlineMs - nowMs) };
+}
+
+/** `nowMs` is the store's clock at the claim. Never throws: what goes wrong is an outcome of a job. */
+export async function runClaim(
+  model: LoadedModel,
+  jobs: readonly ClaimedJob[],
+  frames: readonly (Uint8Array | null)[],
+  nowMs: number,
+): Promise<ClaimRun> {
+  const results = new Map<string, JobResult>();
+  const ready: { job: ClaimedJob; batchJob: BatchJob }[] = [];
+  for (const [at, job] of jobs.entries()) {
+    const frame = frames[at];
+    if (!frame) {
+      const error = { code: "input_lost", detail: "the job's inputs are no longer in the store", retryable: false };
+      results.set(job.id, { id: job.id, fence: job.fence, outcome: "failed", error });
+      continue;
+    }
+    try {
+      const extra = frameExtra(frame) as { o?: string[] } | undefined;
+      ready.push({ job, batchJob: { inputs: decodeFrame(frame), items: job.items, ...(extra?.o ? { outputs: extra.o } : {}) } });
+    } catch (error) {
+      results.set(job.id, failedResult(job, jobError(error), nowMs));
+    }
+  }
+  let runMs = 0;
+  if (ready.length > 0) {
+    try {
+      const run = await runBatch({ model, jobs: ready.map((one) => one.batchJob) });
+      runMs = run.runMs;
+      for (const [at, { job }] of ready.entries()) {
+        const result = run.results[at] as { outputs: Tensor[] } | { error: SwitchyardError };
+        results.set(
+          job.id,
+          "outputs" in result
+            ? { id: job.id, fence: job.fence, outcome: "succeeded", outputs: encodeFrame(result.outputs), ttlMs: job.ttlMs }
+            : failedResult(job, jobError(result.error), nowMs),
+        );
+      }
+    } catch (error) {
+      for (const { job } of ready) results.set(job.id, failedResult(job, jobError(error), nowMs));
+    }
+  }
+  const items = ready.reduce((sum, one) => sum + one.job.items, 0);
+  return { results: jobs.map((job) => results.get(job.id) as JobResult), runMs, items };
+}

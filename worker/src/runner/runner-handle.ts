@@ -1,0 +1,78 @@
+/** The main loop's side of the runner thread: starts it, passes tickets, and resolves when a ticket is over. */
+
+import { Worker } from "node:worker_threads";
+import type { ModelVersion } from "@switchyard/protocol";
+import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
+
+export type TicketEnd = "retired" | "release";
+
+export class RunnerHandle {
+  readonly #thread: Worker;
+  readonly #board: ClaimBoard;
+  readonly #tickets = new Map<string, (end: TicketEnd) => void>();
+  readonly #started: Promise<string[]>;
+  readonly #ended: Promise<number>;
+
+  constructor(options: Omit<RunnerOptions, "claimBoard">, listen: (message: FromRunner) => void) {
+    const buffer = new SharedArrayBuffer(ClaimBoard.sizeBytes);
+    this.#board = new ClaimBoard(buffer);
+    const workerData: RunnerOptions = { ...options, claimBoard: buffer };
+    this.#thread = new Worker(new URL("./runner-thread.ts", import.meta.url), { workerData });
+    const started = Promise.withResolvers<string[]>();
+    this.#started = started.promise;
+    this.#ended = new Promise((resolve) => this.#thread.once("exit", resolve));
+    this.#thread.once("error", started.reject);
+    this.#thread.on("message", (message: FromRunner) => {
+      if (message.kind === "started") started.resolve(message.providers);
+      if (message.kind === "ended") this.#finish(message.ticketId, message.release ? "release" : "retired");
+      listen(message);
+    });
+    this.#thread.once("exit", () => {
+      for (const ticketId of [...this.#tickets.keys()]) this.#finish(ticketId, "release");
+    });
+  }
+
+  #finish(ticketId: string, end: TicketEnd): void {
+    this.#tickets.get(ticketId)?.(end);
+    this.#tickets.delete(ticketId);
+  }
+
+  #send(message: ToRunner): void {
+    this.#thread.postMessage(message);
+  }
+
+  /** Execution providers, once the thread runs; rejects when it cannot start. */
+  started(): Promise<string[]> {
+    return this.#started;
+  }
+
+  /** Resolves with the thread's exit code; anything but the end of a drain is a broken promise. */
+  ended(): Promise<number> {
+    return this.#ended;
+  }
+
+  /** Resolves when the ticket is over. */
+  serve(ticketId: string, version: ModelVersion): Promise<TicketEnd> {
+    return new Promise((resolve) => {
+      this.#tickets.set(ticketId, resolve);
+      this.#send({ kind: "serve", ticketId, version });
+    });
+  }
+
+  load(version: ModelVersion): void {
+    this.#send({ kind: "load", version });
+  }
+
+  drain(): void {
+    this.#send({ kind: "drain" });
+  }
+
+  /** Tickets that the runner holds. */
+  held(): string[] {
+    return [...this.#tickets.keys()];
+  }
+
+  knownClaim(): string {
+    return this.#board.read();
+  }
+}

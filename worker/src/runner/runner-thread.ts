@@ -1,0 +1,70 @@
+/** Entry of the runner thread: builds its own connections and the model cache, then runs the loop. Talks to the main loop by messages. */
+
+import { parentPort, workerData } from "node:worker_threads";
+import { channels } from "@switchyard/protocol/redis";
+import { systemClock } from "../clock.ts";
+import { hostConnection } from "../redis-connection.ts";
+import { ModelCache } from "../runtime/model-cache.ts";
+import { supportedProviders } from "../runtime/onnx-runtime.ts";
+import { Claims } from "./claims.ts";
+import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
+import { Runner } from "./runner.ts";
+
+const port = parentPort;
+if (!port) throw new Error("runner-thread.ts is started by runner-handle.ts, as a worker thread");
+
+const options = workerData as RunnerOptions;
+const tell = (message: FromRunner): void => port.postMessage(message);
+
+// no socketTimeout: a reply may be due while the thread is blocked in a run
+const redis = hostConnection(options.redisUrl, `switchyard-runner-${options.hostId}`);
+const listener = hostConnection(options.redisUrl, `switchyard-runner-wake-${options.hostId}`);
+
+const models = new ModelCache({
+  root: options.modelsFolder,
+  clock: systemClock,
+  maxBytes: options.cacheBytes,
+  maxModels: options.cacheModels,
+  threads: options.threads,
+  providers: options.providers,
+  onLoaded: (model) =>
+    tell({
+      kind: "loaded",
+      tag: model.version.tag,
+      maxItems: model.batching.maxItems,
+      reason: model.batching.reason,
+      loadMs: model.loadMs,
+      sizeBytes: model.sizeBytes,
+    }),
+  onFailed: (version, reason) => tell({ kind: "load_failed", tag: version.tag, reason }),
+  onEvicted: (version) => tell({ kind: "evicted", tag: version.tag }),
+});
+
+const runner = new Runner({
+  claims: new Claims({ redis, incarnation: options.incarnation, hostId: options.hostId }),
+  models,
+  clock: systemClock,
+  lingerMs: options.lingerMs,
+  board: new ClaimBoard(options.claimBoard),
+  tell,
+});
+
+port.on("message", (message: ToRunner) => {
+  switch (message.kind) {
+    case "serve":
+      return runner.serve(message.ticketId, message.version);
+    case "load":
+      models.ensure(message.version).catch(() => {}); // told by onFailed
+      return;
+    case "drain":
+      return runner.drain();
+  }
+});
+
+listener.on("message", (_channel: string, tag: string) => runner.wake(tag));
+await listener.subscribe(channels.wake(options.incarnation));
+tell({ kind: "started", providers: await supportedProviders() });
+await runner.run();
+redis.disconnect();
+listener.disconnect();
+port.close();
