@@ -59,9 +59,7 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
   const waitMs = retryAfterMs(error, status, request.id);
   if (waitMs !== undefined) reply.header("retry-after", String(Math.ceil(waitMs / 1000)));
   if (error.facts.estimatedMs !== undefined) reply.header("estimated_ms", String(Math.round(error.facts.estimatedMs)));
-  // The framework closes the connection after a body that it could not read; the rest of such a body is discarded instead, because a
-  // closed socket would take the answer from a client that is still sending.
-  reply.removeHeader("connection").removeHeader("etag").removeHeader("content-encoding");
+  reply.removeHeader("etag").removeHeader("content-encoding");
   reply.code(status);
   if (v2) return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify({ error: v2Text(error) })));
   const problem = toProblem(error, { instance: request.url, traceId: request.id, retryAfterMs: waitMs });

@@ -1,0 +1,286 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { request as httpRequest } from "node:http";
+import { test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { SwitchyardError } from "@switchyard/protocol";
+import { floats, type OpenDoor, openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
+
+function infer(
+  door: OpenDoor,
+  body: string | Buffer,
+  headers: Record<string, string> = {},
+  path = "/v2/models/tiny/infer",
+): Promise<Response> {
+  return fetch(door.url + path, { method: "POST", body: body as BodyInit, headers });
+}
+
+function binaryBody(): { body: Buffer; length: string } {
+  const head = Buffer.from(
+    JSON.stringify({
+      id: "seven",
+      parameters: { binary_data_output: true },
+      inputs: [{ name: "image", datatype: "FP32", shape: [1, 4], parameters: { binary_data_size: 16 } }],
+    }),
+  );
+  return { body: Buffer.concat([head, floats(1, 2, 3, 4)]), length: String(head.length) };
+}
+
+test("a JSON inference answers JSON with exactly application/json and the client's id", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const response = await infer(door, JSON.stringify(tinyRequest({ id: "seven" })));
+  assert.equal(response.status, 200);
+  assert.equal(response.headers.get("content-type"), "application/json");
+  assert.deepEqual(await response.json(), {
+    model_name: "tiny",
+    model_version: "2",
+    id: "seven",
+    outputs: [{ name: "scores", datatype: "FP32", shape: [1, 3], data: [0.25, 0.5, 0.125] }],
+  });
+  const submitted = door.jobs.submissions[0]!;
+  assert.equal(submitted.hold, true);
+  assert.deepEqual(submitted.request.inputs[0]!.bytes, new Uint8Array(floats(1, 2, 3, 4)));
+});
+
+test("a binary inference answers binary tensors behind a JSON header of the announced length", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const { body, length } = binaryBody();
+  const response = await infer(door, body, { "inference-header-content-length": length });
+  assert.equal(response.headers.get("content-type"), "application/octet-stream");
+  const bytes = Buffer.from(await response.arrayBuffer());
+  const head = Number(response.headers.get("inference-header-content-length"));
+  assert.deepEqual(JSON.parse(bytes.toString("utf8", 0, head)).outputs, [
+    { name: "scores", datatype: "FP32", shape: [1, 3], parameters: { binary_data_size: 12 } },
+  ]);
+  assert.deepEqual(bytes.subarray(head), floats(0.25, 0.5, 0.125));
+});
+
+test("a raw inference takes the whole body for the model's one input", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const response = await infer(door, floats(1, 2, 3, 4), { "inference-header-content-length": "0" });
+  assert.equal(response.status, 200);
+  assert.deepEqual(door.jobs.submissions[0]!.request.inputs[0]!.shape, [1, 4]);
+  const refused = await infer(door, floats(1), { "inference-header-content-length": "0" }, "/v2/models/pair/infer");
+  assert.equal(refused.status, 400);
+  assert.match((await refused.json()).error, /Raw request must only have 1 input/);
+});
+
+test("classification answers the labels of the version that ran", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const body = JSON.stringify(tinyRequest({ outputs: [{ name: "scores", parameters: { classification: 2 } }] }));
+  const response = await infer(door, body, {}, "/v2/models/tiny/versions/1/infer");
+  assert.deepEqual((await response.json()).outputs[0].data, ["0.5:1:one", "0.25:0:zero"]);
+});
+
+test("the smallest of timeout parameter and header wins, zero is the default, priority names a class", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const send = (parameters: object, header?: string) =>
+    infer(door, JSON.stringify(tinyRequest({ parameters })), header === undefined ? {} : { "x-request-timeout-ms": header });
+  await send({ timeout: 500_000, priority: 1 }, "700");
+  await send({ timeout: "900000", priority: 2 }, "700");
+  await send({ timeout: 0, priority: 9 }, "0");
+  await send({ priority: 0 });
+  const seen = door.jobs.submissions.map((one) => [one.timeoutMs, one.class]);
+  assert.deepEqual(seen, [
+    [500, "interactive"],
+    [700, "standard"],
+    [undefined, "batch"],
+    [undefined, undefined],
+  ]);
+  for (const [parameters, header] of [
+    [{ timeout: -1 }],
+    [{ timeout: 1.5 }],
+    [{ timeout: 86_400_000_001 }],
+    [{ priority: -1 }],
+    [{}, "abc"],
+    [{}, "86400001"],
+  ] as const) {
+    const response = await send(parameters, header);
+    assert.equal(response.status, 400, JSON.stringify([parameters, header]));
+  }
+});
+
+test("a sequence is refused as unsupported, sequence 0 is no sequence", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  assert.equal((await infer(door, JSON.stringify(tinyRequest({ parameters: { sequence_id: 5 } })))).status, 501);
+  assert.equal((await infer(door, JSON.stringify(tinyRequest({ parameters: { sequence_id: 0 } })))).status, 200);
+});
+
+test("every malformed inference is a 400 of the exact form and the door goes on", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const deep = `${"[".repeat(120)}${"]".repeat(120)}`;
+  const cases: [string, string | Buffer, Record<string, string>, RegExp][] = [
+    ["empty", "", {}, /JSON/],
+    ["no JSON", "{", {}, /not valid JSON/],
+    ["deep JSON", `{"x":${deep},"inputs":[]}`, {}, /JSON nesting depth exceeds maximum allowed limit \(100\)/],
+    ["an array", "[]", {}, /object/],
+    ["a header longer than the body", "{}", { "inference-header-content-length": "50" }, /Inference-Header-Content-Length/],
+    ["a header that is no number", "{}", { "inference-header-content-length": "-1" }, /Inference-Header-Content-Length/],
+    ["too few elements", JSON.stringify({ inputs: [{ name: "image", datatype: "FP32", shape: [1, 4], data: [1] }] }), {}, /elements/],
+    [
+      "bytes left over",
+      Buffer.concat([binaryBody().body, floats(1)]),
+      { "inference-header-content-length": binaryBody().length },
+      /unexpected additional input data for model/,
+    ],
+    ["negative dimension", JSON.stringify({ inputs: [{ name: "image", datatype: "FP32", shape: [-1], data: [] }] }), {}, /axis 0/],
+    ["not gzip", "{}", { "content-encoding": "gzip" }, /not valid gzip/],
+  ];
+  for (const [name, body, headers, text] of cases) {
+    const response = await infer(door, body, headers);
+    assert.equal(response.status, 400, name);
+    assert.equal(response.headers.get("content-type"), "application/json", name);
+    const answer = await response.json();
+    assert.deepEqual(Object.keys(answer), ["error"], name);
+    assert.match(answer.error, text, name);
+  }
+  assert.equal((await infer(door, JSON.stringify(tinyRequest()))).status, 200);
+  assert.deepEqual(door.logged, []);
+});
+
+test("prototype keys in a request are data", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const body = `{"__proto__":{"polluted":1},"constructor":{"prototype":{"polluted":1}},${JSON.stringify(tinyRequest()).slice(1)}`;
+  assert.equal((await infer(door, body)).status, 200);
+  assert.equal(({} as Record<string, unknown>).polluted, undefined);
+});
+
+test("unknown models, versions and paths are 404 and wrong methods 405 in the protocol's form", async (t) => {
+  const door = await openDoor(t);
+  for (const path of ["/v2/models/none/infer", "/v2/models/tiny/versions/9/infer", "/v2/models/tiny/versions/x/infer"]) {
+    const response = await infer(door, "{}", {}, path);
+    assert.equal(response.status, 404, path);
+    assert.match((await response.json()).error, /Request for unknown model/);
+  }
+  const nowhere = await fetch(`${door.url}/v2/nowhere`);
+  assert.deepEqual([nowhere.status, nowhere.headers.get("content-type")], [404, "application/json"]);
+  assert.deepEqual(Object.keys(await nowhere.json()), ["error"]);
+  const wrong = await fetch(`${door.url}/v2/models/tiny/infer`);
+  assert.deepEqual([wrong.status, wrong.headers.get("allow")], [405, "POST, OPTIONS"]);
+  assert.deepEqual(Object.keys(await wrong.json()), ["error"]);
+});
+
+test("a refusal at admission says when to come back", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  door.jobs.failure = new SwitchyardError("deadline_unattainable", "the queue needs 900 ms", { estimatedMs: 900, retryAfterMs: 1500 });
+  const response = await infer(door, JSON.stringify(tinyRequest()));
+  assert.equal(response.status, 503);
+  assert.equal(response.headers.get("retry-after"), "2");
+  assert.equal(response.headers.get("estimated_ms"), "900");
+  assert.deepEqual(await response.json(), { error: "the queue needs 900 ms" });
+});
+
+test("a bug is a 500 that tells a trace id and nothing else", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  door.jobs.failure = new Error("secret of redis:6379");
+  const response = await infer(door, JSON.stringify(tinyRequest()), { "x-request-id": "trace-7" });
+  assert.equal(response.status, 500);
+  assert.equal(response.headers.get("x-request-id"), "trace-7");
+  const text = await response.text();
+  assert.doesNotMatch(text, /secret/);
+  assert.match(text, /trace-7/);
+  assert.equal(door.logged[0]!.fields?.trace_id, "trace-7");
+});
+
+test("a client that hangs up cancels its inference", async (t) => {
+  const door = await openDoor(t);
+  const call = httpRequest({ port: door.port, host: "127.0.0.1", method: "POST", path: "/v2/models/tiny/infer" });
+  call.on("error", () => {});
+  call.end(JSON.stringify(tinyRequest()));
+  while (door.jobs.submissions.length === 0) await new Promise(setImmediate);
+  call.destroy();
+  while (door.jobs.cancelled.length === 0) await new Promise(setImmediate);
+  assert.equal(door.jobs.cancelled.length, 1);
+});
+
+test("the same idempotency key answers the same job, with another body it is refused", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const headers = { "idempotency-key": '"key-1"' };
+  const body = JSON.stringify(tinyRequest());
+  const first = await infer(door, body, headers);
+  assert.equal(first.headers.get("idempotent-replayed"), null);
+  const second = await infer(door, body, headers);
+  assert.equal(second.headers.get("idempotent-replayed"), "true");
+  assert.deepEqual(await second.json(), await first.json());
+  assert.equal(door.jobs.submissions.length, 1);
+  assert.equal((await infer(door, `${body} `, headers)).status, 422);
+});
+
+test("compressed, chunked and expected bodies are read, and long JSON answers are compressed for who can read that", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = () => [{ name: "scores", datatype: "FP32", shape: [1, 3000], bytes: new Uint8Array(12_000) }];
+  const json = JSON.stringify(tinyRequest());
+  const zipped = await infer(door, gzipSync(json), { "content-encoding": "gzip" });
+  assert.equal(zipped.status, 200);
+  const chunked = await door.raw(
+    `POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n${json.length.toString(16)}\r\n${json}\r\n0\r\n\r\n`,
+  );
+  assert.match(chunked, /^HTTP\/1.1 200/);
+  const call = httpRequest({
+    port: door.port,
+    host: "127.0.0.1",
+    method: "POST",
+    path: "/v2/models/tiny/infer",
+    headers: { expect: "100-continue", "content-length": json.length, "accept-encoding": "gzip" },
+  });
+  await once(call, "continue");
+  call.end(json);
+  const [answer] = await once(call, "response");
+  assert.equal(answer.headers["content-encoding"], "gzip");
+  const chunks: Buffer[] = [];
+  for await (const chunk of answer) chunks.push(chunk);
+  assert.equal(JSON.parse(gunzipSync(Buffer.concat(chunks)).toString()).outputs[0].data.length, 3000);
+});
+
+test("server, model metadata, configuration, health and index answer the protocol's shapes", async (t) => {
+  const door = await openDoor(t);
+  const get = async (path: string, init?: RequestInit) => {
+    const response = await fetch(door.url + path, init);
+    assert.equal(response.headers.get("content-type"), "application/json");
+    return [response.status, await response.json()];
+  };
+  assert.deepEqual((await get("/v2"))[1].extensions, [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "schedule_policy",
+    "parameters",
+  ]);
+  assert.deepEqual(await get("/v2/"), await get("/v2"));
+  assert.deepEqual(await get("/v2/health/live"), [200, { live: true }]);
+  assert.deepEqual(await get("/v2/health/ready"), [200, { ready: true }]);
+  assert.deepEqual(await get("/v2/models/tiny"), [
+    200,
+    {
+      name: "tiny",
+      versions: ["1", "2"],
+      platform: "onnxruntime_onnx",
+      inputs: [{ name: "image", datatype: "FP32", shape: [-1, 4] }],
+      outputs: [{ name: "scores", datatype: "FP32", shape: [-1, 3] }],
+    },
+  ]);
+  assert.deepEqual((await get("/v2/models/tiny/versions/1"))[1].versions, ["1"]);
+  assert.deepEqual(await get("/v2/models/tiny/ready"), [200, { name: "tiny", ready: true }]);
+  assert.deepEqual(await get("/v2/models/broken/ready"), [400, { name: "broken", ready: false }]);
+  assert.equal((await get("/v2/models/broken"))[0], 503);
+  const [, config] = await get("/v2/models/tiny/config");
+  assert.deepEqual([config.max_batch_size, config.input], [0, [{ name: "image", data_type: "TYPE_FP32", dims: [-1, 4] }]]);
+  const [, index] = await get("/v2/repository/index", { method: "POST" });
+  assert.deepEqual(index.at(-1), { name: "broken", version: "1", state: "UNAVAILABLE", reason: "the graph ends early" });
+  assert.equal((await get("/v2/repository/index", { method: "POST", body: '{"ready":true}' }))[1].length, 3);
+  assert.match((await get("/v2/repository/index", { method: "POST", body: '{"ready":1}' }))[1].error, /Invalid value for 'ready'/);
+  assert.equal((await get("/v2/models/stats"))[0], 501);
+  door.jobs.problems = [{ check: "store", detail: "does not answer" }];
+  assert.deepEqual(await get("/v2/health/ready"), [400, { ready: false }]);
+});

@@ -1,0 +1,241 @@
+import assert from "node:assert/strict";
+import { connect, createServer } from "node:net";
+import { test } from "node:test";
+import { deflateSync, gzipSync } from "node:zlib";
+import { createMetricsServer } from "../../coordinator/src/doors/metrics-server.ts";
+import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
+
+const limit = 100_000;
+
+test("a body beyond the limit is refused by its announced length before it is sent, naming the limit", async (t) => {
+  const door = await openDoor(t, { maxBodyBytes: limit });
+  for (const [path, type] of [
+    ["/v1/jobs", "application/problem+json"],
+    ["/v2/models/tiny/infer", "application/json"],
+  ]) {
+    const answer = await door.raw(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n{`, /100000 bytes/);
+    assert.match(answer, /^HTTP\/1.1 413/);
+    assert.ok(answer.includes(`content-type: ${type}\r\n`), path);
+  }
+});
+
+test("a streamed body beyond the limit is refused and not kept", async (t) => {
+  const door = await openDoor(t, { maxBodyBytes: limit });
+  const before = process.memoryUsage().arrayBuffers;
+  const socket = connect(door.port, "127.0.0.1");
+  socket.setEncoding("latin1");
+  socket.write("POST /v1/jobs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+  const chunk = Buffer.concat([Buffer.from("10000\r\n"), Buffer.alloc(0x10000, 0x20), Buffer.from("\r\n")]);
+  let answer = "";
+  socket.on("data", (text) => {
+    answer += text;
+  });
+  let mostBytes = 0;
+  for (let sent = 0; sent < 3200; sent++) {
+    if (!socket.write(chunk)) await new Promise((resolve) => socket.once("drain", resolve));
+    mostBytes = Math.max(mostBytes, process.memoryUsage().arrayBuffers - before);
+  }
+  socket.write("0\r\n\r\n");
+  while (!/100000 bytes/.test(answer)) await new Promise(setImmediate);
+  socket.destroy();
+  assert.match(answer, /^HTTP\/1.1 413/);
+  assert.ok(mostBytes < 100_000_000, `${mostBytes} bytes were held while 200 MB came`);
+});
+
+test("a small body that decompresses beyond the limit is refused", async (t) => {
+  const door = await openDoor(t, { maxBodyBytes: limit });
+  for (const [encoding, bomb] of [
+    ["gzip", gzipSync(Buffer.alloc(50_000_000, 0x20))],
+    ["deflate", deflateSync(Buffer.alloc(50_000_000, 0x20))],
+  ] as const) {
+    const response = await fetch(`${door.url}/v2/models/tiny/infer`, {
+      method: "POST",
+      body: bomb,
+      headers: { "content-encoding": encoding },
+    });
+    assert.equal(response.status, 413);
+    assert.match((await response.json()).error, /exceed maximum size.*100000 bytes.*decompression/);
+  }
+});
+
+test("a connection that closes before its announced length leaves the door open for others", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const socket = connect(door.port, "127.0.0.1");
+  socket.write("POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{");
+  await new Promise((resolve) => socket.once("connect", resolve));
+  socket.destroy();
+  const response = await fetch(`${door.url}/v2/models/tiny/infer`, { method: "POST", body: JSON.stringify(tinyRequest()) });
+  assert.equal(response.status, 200);
+  assert.equal(door.jobs.submissions.length, 1);
+  assert.deepEqual(door.logged, []);
+});
+
+test("a refused body leaves the connection fit for the next request", async (t) => {
+  const door = await openDoor(t, { maxBodyBytes: limit });
+  const body = " ".repeat(200_000);
+  const answer = await door.raw(
+    `POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+  );
+  assert.match(answer, /^HTTP\/1.1 413[\s\S]*HTTP\/1.1 200 OK/);
+});
+
+test("unknown paths are 404, wrong methods 405 with Allow, HEAD and OPTIONS work, unbuilt routes are 501", async (t) => {
+  const door = await openDoor(t);
+  const nowhere = await fetch(`${door.url}/v1/nowhere`);
+  assert.deepEqual([nowhere.status, nowhere.headers.get("content-type")], [404, "application/problem+json"]);
+  assert.equal((await nowhere.json()).code, "not_found");
+  const wrong = await fetch(`${door.url}/v1/jobs`, { method: "PUT", body: "x" });
+  assert.deepEqual([wrong.status, wrong.headers.get("allow")], [405, "GET, POST, HEAD, OPTIONS"]);
+  assert.equal((await wrong.json()).code, "method_not_allowed");
+  const head = await fetch(`${door.url}/v1/models`, { method: "HEAD" });
+  assert.deepEqual([head.status, await head.text()], [200, ""]);
+  const options = await fetch(`${door.url}/v1/models`, { method: "OPTIONS" });
+  assert.deepEqual([options.status, options.headers.get("allow")], [204, "GET, HEAD, OPTIONS"]);
+  for (const path of [
+    "/v1/pipelines",
+    "/v1/pipelines/a/runs",
+    "/v1/training",
+    "/v1/tenants",
+    "/v1/dead-letters",
+    "/v1/hosts/a/drain",
+    "/v1/jobs/a/retry",
+    "/v1/jobs:batch",
+    "/mcp",
+  ]) {
+    const response = await fetch(door.url + path, { method: "POST", body: "{}" });
+    assert.deepEqual([response.status, (await response.json()).code], [501, "unsupported"], path);
+  }
+  const malformed = await fetch(`${door.url}/v1/jobs/%zz`);
+  assert.deepEqual([malformed.status, (await malformed.json()).code], [400, "invalid_request"]);
+});
+
+test("request ids are echoed when printable and made when not", async (t) => {
+  const door = await openDoor(t);
+  const ids = await Promise.all(
+    ["mine-1", undefined, "x".repeat(500)].map(async (id) => {
+      const response = await fetch(`${door.url}/livez`, { headers: id === undefined ? {} : { "x-request-id": id } });
+      return response.headers.get("x-request-id")!;
+    }),
+  );
+  assert.equal(ids[0], "mine-1");
+  assert.match(ids[1]!, /^[0-9a-f]{12}-/);
+  assert.notEqual(ids[1], ids[2]);
+  assert.ok(ids[2]!.length < 100);
+});
+
+test("cross-origin calls are answered for configured origins only", async (t) => {
+  const door = await openDoor(t, { corsOrigins: ["https://console.example"] });
+  const from = async (origin: string) => (await fetch(`${door.url}/v1/models`, { headers: { origin } })).headers;
+  assert.equal((await from("https://console.example")).get("access-control-allow-origin"), "https://console.example");
+  assert.equal((await from("https://other.example")).get("access-control-allow-origin"), null);
+  const preflight = await fetch(`${door.url}/v1/jobs`, {
+    method: "OPTIONS",
+    headers: { origin: "https://console.example", "access-control-request-method": "POST", "access-control-request-headers": "prefer" },
+  });
+  assert.equal(preflight.headers.get("access-control-allow-headers"), "prefer");
+  const closed = await openDoor(t);
+  const answer = await fetch(`${closed.url}/v1/models`, { headers: { origin: "https://console.example" } });
+  assert.equal(answer.headers.get("access-control-allow-origin"), null);
+});
+
+test("hosts, models, probes and the description are served", async (t) => {
+  const door = await openDoor(t);
+  const get = async (path: string) => {
+    const response = await fetch(door.url + path);
+    return [response.status, await response.json()];
+  };
+  assert.equal((await get("/v1/hosts"))[1].items[0].id, "host-1");
+  assert.equal((await get("/v1/hosts/host-1"))[1].state, "ready");
+  assert.equal((await get("/v1/hosts/host-2"))[1].code, "host_not_found");
+  assert.deepEqual((await get("/v1/models"))[1].items.length, 4);
+  assert.deepEqual(
+    (await get("/v1/models/tiny"))[1].items.map((view: { version: number }) => view.version),
+    [2, 1],
+  );
+  assert.equal((await get("/v1/models/broken/versions/1"))[1].reason, "the graph ends early");
+  assert.equal((await get("/v1/models/none"))[0], 404);
+  assert.deepEqual(await get("/livez"), [200, { live: true }]);
+  assert.deepEqual(await get("/readyz"), [200, { ready: true }]);
+  const [, description] = await get("/openapi.json");
+  assert.equal(description.openapi, "3.1.0");
+  for (const path of Object.keys(description.paths)) {
+    const response = await fetch(door.url + path.replace(/\{.*?\}/g, "1"));
+    assert.notEqual(response.status, 405, path);
+    assert.doesNotMatch(await response.text(), /There is nothing at|not supported by this version/, path);
+  }
+  door.jobs.problems = [{ check: "store", detail: "does not answer" }];
+  const [status, problem] = await get("/readyz?verbose");
+  assert.deepEqual([status, problem.failed], [503, door.jobs.problems]);
+  assert.deepEqual(await get("/livez"), [200, { live: true }]);
+});
+
+test("a draining door refuses new work, lets waiters go with 202 and closes connections", async (t) => {
+  const door = await openDoor(t);
+  const send = (headers: Record<string, string>) =>
+    fetch(`${door.url}/v1/jobs`, {
+      method: "POST",
+      body: JSON.stringify(tinyRequest({ model: "tiny" })),
+      headers: { "content-type": "application/json", ...headers },
+    });
+  const waiting = send({ prefer: "wait=60" });
+  while (door.jobs.submissions.length === 0) await new Promise(setImmediate);
+  door.drain();
+  door.server.endWaits();
+  assert.equal((await waiting).status, 202);
+  assert.deepEqual(door.jobs.cancelled, []);
+  const refused = await send({});
+  assert.deepEqual([refused.status, (await refused.json()).code], [503, "draining"]);
+  assert.ok(Number(refused.headers.get("retry-after")) >= 1);
+  const infer = await fetch(`${door.url}/v2/models/tiny/infer`, { method: "POST", body: "{}" });
+  assert.equal(infer.status, 503);
+  assert.equal((await fetch(`${door.url}/v2/health/ready`)).status, 400);
+  const probe = await fetch(`${door.url}/readyz`);
+  assert.deepEqual([probe.status, probe.headers.get("connection")], [503, "close"]);
+});
+
+test("a taken port is told in words", async (t) => {
+  const taken = createServer().listen(0, "127.0.0.1");
+  t.after(() => taken.close());
+  await new Promise((resolve) => taken.once("listening", resolve));
+  const address = taken.address();
+  assert.ok(typeof address === "object" && address !== null);
+  const server = createMetricsServer({ contentType: "text/plain", text: async () => "" });
+  await assert.rejects(server.listen({ host: "127.0.0.1", port: address.port }), /is in use by another process/);
+});
+
+test("metrics count requests by route pattern and start known models at zero", async (t) => {
+  const door = await openDoor(t);
+  await fetch(`${door.url}/v1/models/tiny`);
+  const { prometheusMetrics } = await import("../../coordinator/src/adapters/prometheus-metrics.ts");
+  assert.match(
+    await door.metricsText(),
+    /switchyard_http_request_seconds_count\{route="\/v1\/models\/:model",method="GET",status="200"\} 1/,
+  );
+  const metrics = prometheusMetrics({ version: "1", processMetrics: true });
+  metrics.modelKnown("tiny");
+  metrics.admitted("tiny", "standard");
+  metrics.queueFigures("tiny", 1, { waiting: 3, running: 1, oldestSeconds: 2 });
+  metrics.queueFigures("tiny", 2, { waiting: 1, running: 0, oldestSeconds: 5 });
+  metrics.finished("tiny", "standard", "succeeded", { e2eSeconds: 0.02, queueSeconds: 0.01 });
+  const server = createMetricsServer(metrics);
+  const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
+  t.after(() => server.close());
+  const response = await fetch(`http://127.0.0.1:${port}/metrics`);
+  assert.match(response.headers.get("content-type")!, /^text\/plain; version=0.0.4/);
+  const text = await response.text();
+  for (const line of [
+    'switchyard_jobs_admitted_total{model="tiny",class="standard"} 1',
+    'switchyard_jobs_admitted_total{model="tiny",class="batch"} 0',
+    'switchyard_jobs_rejected_total{model="tiny",class="standard",reason="queue_full"} 0',
+    'switchyard_jobs_finished_total{model="tiny",class="standard",outcome="expired"} 0',
+    'switchyard_queue_jobs{model="tiny",state="queued"} 4',
+    'switchyard_queue_oldest_seconds{model="tiny"} 5',
+    'switchyard_job_e2e_seconds_bucket{le="0.025",model="tiny",class="standard"} 1',
+    'switchyard_build_info{version="1",revision="unknown"} 1',
+  ]) {
+    assert.ok(text.includes(`${line}\n`), line);
+  }
+  metrics.modelGone("tiny");
+  assert.doesNotMatch(await metrics.text(), /tiny/);
+});

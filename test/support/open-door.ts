@@ -1,0 +1,112 @@
+/** An HTTP door on a free loopback port over the fake job service, and raw sockets to speak to it without a client's manners. */
+
+import { connect } from "node:net";
+import type { TestContext } from "node:test";
+import type { HostView, TensorSignature } from "@switchyard/protocol";
+import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
+import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
+import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
+import type { LogFields } from "../../coordinator/src/ports/log.ts";
+import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
+import { FakeJobService, fakeModels } from "./fake-job-service.ts";
+
+const image: TensorSignature = { name: "image", datatype: "FP32", shape: [-1, 4] };
+const scores: TensorSignature = { name: "scores", datatype: "FP32", shape: [-1, 3] };
+
+export interface OpenDoor {
+  url: string;
+  port: number;
+  jobs: FakeJobService;
+  models: ModelRegistry;
+  server: HttpServer;
+  logged: { event: string; fields: LogFields | undefined }[];
+  metricsText(): Promise<string>;
+  drain(): void;
+  /** Sends bytes as they are and answers all that came until the peer closed or `until` was seen. */
+  raw(request: string | Buffer, until?: RegExp): Promise<string>;
+}
+
+export async function openDoor(test: TestContext, config: Partial<HttpConfig> = {}): Promise<OpenDoor> {
+  const models = fakeModels([
+    { model: "tiny", version: 1, signature: { inputs: [image], outputs: [scores] }, labels: { scores: ["zero", "one", "two"] } },
+    { model: "tiny", version: 2, signature: { inputs: [image], outputs: [scores] } },
+    { model: "pair", version: 1, signature: { inputs: [image, { ...image, name: "second" }], outputs: [scores] } },
+    { model: "broken", version: 1, signature: { inputs: [], outputs: [] }, failure: "the graph ends early" },
+  ]);
+  const jobs = new FakeJobService(models);
+  const logged: OpenDoor["logged"] = [];
+  const log = (event: string, fields?: LogFields): void => void logged.push({ event, fields });
+  const metrics = prometheusMetrics({ version: "1.2.3", processMetrics: false });
+  let draining = false;
+  const server = createHttpServer({
+    jobs,
+    models,
+    hosts: { list: () => hosts, matching: () => 1 },
+    config: { maxBodyBytes: 1_000_000, corsOrigins: [], resultTtlMs: 3_600_000, ...config },
+    clock: systemClock,
+    metrics,
+    log: { info: log, warn: log, error: log },
+    draining: () => draining,
+    version: "1.2.3",
+  });
+  const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
+  test.after(() => server.close());
+  return {
+    url: `http://127.0.0.1:${port}`,
+    port,
+    jobs,
+    models,
+    server,
+    logged,
+    metricsText: () => metrics.text(),
+    drain: () => {
+      draining = true;
+    },
+    raw: (request, until) => speak(port, request, until),
+  };
+}
+
+const hosts: HostView[] = [
+  {
+    id: "host-1",
+    incarnation: "abc",
+    state: "ready",
+    providers: ["cpu"],
+    cores: 2,
+    memory_mb: 1024,
+    labels: {},
+    warm: ["tiny@2"],
+    version: "1.2.3",
+    heartbeat_age_ms: 5,
+    registered_at: "2026-01-01T00:00:00.000Z",
+  },
+];
+
+function speak(port: number, request: string | Buffer, until: RegExp | undefined): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, "127.0.0.1");
+    let came = "";
+    socket.setEncoding("latin1");
+    socket.on("data", (text: string) => {
+      came += text;
+      if (until?.test(came)) socket.destroy();
+    });
+    socket.on("close", () => resolve(came));
+    socket.on("error", reject);
+    socket.write(request);
+  });
+}
+
+export function floats(...values: number[]): Buffer {
+  return Buffer.from(new Float32Array(values).buffer);
+}
+
+/** The smallest right request, as an object. */
+export function tinyRequest(extra: Record<string, unknown> = {}): Record<string, unknown> {
+  return { inputs: [{ name: "image", datatype: "FP32", shape: [1, 4], data: [1, 2, 3, 4] }], ...extra };
+}
+
+export function tinyScores() {
+  return [{ name: "scores", datatype: "FP32" as const, shape: [1, 3], bytes: new Uint8Array(floats(0.25, 0.5, 0.125)) }];
+}
