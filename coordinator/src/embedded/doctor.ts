@@ -8,6 +8,7 @@ import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { FilesystemModels } from "../adapters/filesystem-models.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
@@ -56,12 +57,12 @@ function checkDependencies(): Finding {
 /** In a child: loading the native library takes seconds, and a broken one may end the process. */
 async function checkRuntime(): Promise<Finding> {
   const script =
-    'const { createRequire } = require("node:module"); const ort = createRequire(process.argv[1])("onnxruntime-node");' +
-    "console.log(ort.env.versions.node ?? ort.env.versions.common, ort.listSupportedBackends().map((each) => each.name).join(' '))";
+    'const ort = require("node:module").createRequire(process.argv[1])("onnxruntime-node"); const { node, common } = ort.env.versions;' +
+    "console.log(node ?? common)";
   try {
-    const worker = new URL(import.meta.resolve("@switchyard/worker/main")).pathname;
+    const worker = fileURLToPath(import.meta.resolve("@switchyard/worker/main"));
     const { stdout } = await execFileAsync(process.execPath, ["-e", script, worker], { timeout: 60_000 });
-    return ok("onnxruntime", stdout.trim());
+    return ok("onnxruntime", `${stdout.trim()} loads`);
   } catch (error) {
     const why =
       (error as { stderr?: string }).stderr

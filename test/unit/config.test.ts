@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import path from "node:path";
+import { test } from "node:test";
+import { type Config, ConfigError, readConfig } from "../../coordinator/src/config.ts";
+
+const folder = path.resolve("some-folder");
+const read = (argv: string[], env: Record<string, string> = {}): Config => readConfig({ argv, env, folder });
+
+function mistakesOf(argv: string[], env: Record<string, string> = {}): readonly string[] {
+  try {
+    read(argv, env);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError);
+    return error.mistakes;
+  }
+  return [];
+}
+
+test("without flags and variables everything has the documented default", () => {
+  const config = read([]);
+  assert.deepEqual(config.http, { host: "127.0.0.1", port: 8000 });
+  assert.deepEqual(config.grpc, { host: "127.0.0.1", port: 8001 });
+  assert.deepEqual(config.metrics, { host: "127.0.0.1", port: 8002 });
+  assert.equal(config.redisUrl, undefined);
+  assert.equal(config.models, path.join(folder, "models"));
+  assert.equal(config.data, path.join(folder, ".switchyard"));
+  assert.equal(config.workers, 1);
+  assert.equal(config.maxBodyBytes, 64 * 2 ** 20);
+  assert.equal(config.resultTtlMs, 3_600_000);
+  assert.deepEqual(config.corsOrigins, []);
+});
+
+test("a flag wins over its variable, and an empty variable is no value", () => {
+  const env = { SWITCHYARD_WORKERS: "5", SWITCHYARD_MODELS: "" };
+  assert.equal(read([], env).workers, 5);
+  assert.equal(read(["--workers", "2"], env).workers, 2);
+  assert.equal(read(["--workers=3"], env).workers, 3);
+  assert.equal(read([], env).models, path.join(folder, "models"));
+});
+
+test("sizes and times are read in the forms that people write", () => {
+  for (const text of ["67108864", "64MiB", "65536 KiB"]) assert.equal(read(["--max-body", text]).maxBodyBytes, 67_108_864, text);
+  for (const text of ["3600", "1h", "60m", "3600000ms"]) assert.equal(read(["--result-ttl", text]).resultTtlMs, 3_600_000, text);
+  assert.deepEqual(read(["--http", "[::1]:9000"]).http, { host: "::1", port: 9000 });
+  assert.deepEqual(read(["--cors-origins", "https://a.example, http://b.example:81"]).corsOrigins, [
+    "https://a.example",
+    "http://b.example:81",
+  ]);
+});
+
+test("all mistakes are told at once, each with its name, what was expected and what came", () => {
+  const env = { SWITCHYARD_HTTP: "nowhere", SWITCHYARD_MAX_BODY: "-1", SWITCHYARD_RESULT_TTL: "0", SWITCHYARD_METRICS: "127.0.0.1:70000" };
+  const mistakes = mistakesOf(["--workers", "1e3", "--colour", "--data"], env);
+  assert.equal(mistakes.length, 7);
+  for (const [name, got] of [...Object.entries(env), ["--workers", "1e3"]]) {
+    const line = mistakes.find((mistake) => mistake.startsWith(`${name}: expected `));
+    assert.ok(line?.endsWith(`got ${JSON.stringify(got)}`), `${name}: ${line}`);
+  }
+  assert.match(mistakes.join("\n"), /^--colour: no such flag/m);
+  assert.match(mistakes.join("\n"), /^--data: a value is expected/m);
+});
+
+test("a password in a wrong Redis address is not repeated", () => {
+  const mistakes = mistakesOf([], { SWITCHYARD_REDIS_URL: "http://user:hunter2@store" });
+  assert.equal(mistakes.length, 1);
+  assert.doesNotMatch(mistakes.join(), /hunter2/);
+});
+
+test("listening beyond loopback without API keys is refused", () => {
+  for (const address of ["0.0.0.0:8000", "[::]:8000", "10.0.0.1:8000", "127.0.0.1.example.org:8000"]) {
+    assert.match(mistakesOf(["--http", address]).join(), /^--http: expected a loopback address/, address);
+  }
+});
+
+test("API keys are refused while nothing enforces them", () => {
+  assert.match(mistakesOf([], { SWITCHYARD_API_KEYS: "keys.yaml" }).join(), /^SWITCHYARD_API_KEYS: API keys are not supported yet/);
+});
+
+test("two doors cannot share an address", () => {
+  assert.match(mistakesOf(["--metrics", "127.0.0.1:8000"]).join(), /^--metrics: expected an address of its own.*HTTP/);
+});
