@@ -44,8 +44,7 @@ export function readInferAnswer(answer: Answer): InferResult {
   const headerLength = answer.headers.get("inference-header-content-length");
   try {
     const response = decodeInferResponse({ body: answer.bytes, ...(headerLength === null ? {} : { headerLength: Number(headerLength) }) });
-    const outputs: Record<string, OutputTensor> = Object.create(null); // an output may be called __proto__
-    for (const tensor of response.outputs) outputs[tensor.name] = outputTensor(tensor);
+    const outputs = Object.fromEntries(response.outputs.map((tensor) => [tensor.name, outputTensor(tensor)]));
     const result: InferResult = { model: response.modelName, version: Number(response.modelVersion), id: response.id, outputs };
     const timings = readServerTiming(answer.headers.get("server-timing"));
     if (timings !== undefined) result.timings = timings;
@@ -56,7 +55,7 @@ export function readInferAnswer(answer: Answer): InferResult {
   }
 }
 
-export function outputTensor(tensor: Tensor): OutputTensor {
+function outputTensor(tensor: Tensor): OutputTensor {
   const { name, datatype, shape } = tensor;
   return { name, datatype, shape, data: datatype === "BYTES" ? toStrings(tensor) : toTypedArray(tensor) };
 }
