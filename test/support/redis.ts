@@ -26,14 +26,15 @@ export interface TestRedis {
   restart(): Promise<void>;
 }
 
-const cacheFolder = process.env["SWITCHYARD_CACHE"] ?? fileURLToPath(new URL("../../.cache/debian", import.meta.url));
+/** Where the fetched server lies; the product uses the same folder. */
+export const testRedisCache = process.env.SWITCHYARD_CACHE ?? fileURLToPath(new URL("../../.cache/debian", import.meta.url));
 let binary: Promise<RedisBinary> | undefined;
 
 /** The program that tests run against. */
 export function testRedisBinary(): Promise<RedisBinary> {
-  const named = process.env["SWITCHYARD_TEST_REDIS"];
-  const pathEnv = named === undefined ? (process.env["PATH"] ?? "") : path.dirname(named);
-  binary ??= findRedis({ pathEnv, cacheFolder });
+  const named = process.env.SWITCHYARD_TEST_REDIS;
+  const pathEnv = named === undefined ? (process.env.PATH ?? "") : path.dirname(named);
+  binary ??= findRedis({ pathEnv, cacheFolder: testRedisCache });
   return binary;
 }
 

@@ -1,0 +1,158 @@
+import assert from "node:assert/strict";
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { holderOf } from "../../coordinator/src/embedded/process-lock.ts";
+import { testRedisCache } from "../support/redis.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const temporary = await mkdtemp(path.join(tmpdir(), "switchyard-up-"));
+const running = new Set<Up>();
+after(async () => {
+  for (const up of running) up.process.kill("SIGKILL");
+  await rm(temporary, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+});
+
+interface Up {
+  process: ChildProcess;
+  exited: Promise<[code: number | null, signal: NodeJS.Signals | null]>;
+  /** Resolves with the match when the output has it; rejects when the process ends before. */
+  says(pattern: RegExp): Promise<RegExpExecArray>;
+  output(): string;
+}
+
+function startUp(data: string, flags: readonly string[] = []): Up {
+  const free = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--cache", testRedisCache];
+  const child = spawn(process.execPath, ["coordinator/src/embedded/up.ts", ...free, "--data", data, ...flags], { cwd: root });
+  let output = "";
+  const news = new Set<() => void>();
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk) => {
+      output += chunk;
+      for (const tell of news) tell();
+    });
+  }
+  const exited = once(child, "close") as Up["exited"];
+  const up: Up = {
+    process: child,
+    exited,
+    output: () => output,
+    says(pattern) {
+      return new Promise((resolve, reject) => {
+        const look = (): void => {
+          const match = pattern.exec(output);
+          if (!match) return;
+          news.delete(look);
+          resolve(match);
+        };
+        news.add(look);
+        look();
+        void exited.then(() => reject(new Error(`ended without saying ${pattern}:\n${output}`)));
+      });
+    },
+  };
+  running.add(up);
+  void exited.then(() => running.delete(up));
+  return up;
+}
+
+/** Ids of the live processes that work on this data folder. Redis writes its title over its environment, so its lock names it. */
+function processesOf(data: string): number[] {
+  const redis = holderOf(path.join(data, "redis", "redis.pid"));
+  const others = readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const mentions = (file: string): boolean => readFileSync(`/proc/${pid}/${file}`, "utf8").includes(data);
+        return pid !== process.pid && (mentions("environ") || mentions("cmdline"));
+      } catch {
+        return false;
+      }
+    });
+  return redis === undefined ? others : [...others, redis];
+}
+
+async function eventually(holds: () => Promise<boolean> | boolean, what: string, withinMs = 15_000): Promise<void> {
+  const end = performance.now() + withinMs;
+  while (!(await holds())) {
+    if (performance.now() > end) assert.fail(`not within ${withinMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function incarnations(url: string): Promise<string[]> {
+  const { items } = (await (await fetch(`${url}/v1/hosts`)).json()) as { items: { incarnation: string }[] };
+  return items.map(({ incarnation }) => incarnation);
+}
+
+const onLinux = { skip: process.platform !== "linux" && "reads /proc" };
+
+test("up is ready when its address is printed, refuses a second up on its data, and leaves nothing after Ctrl-C", onLinux, async () => {
+  const data = path.join(temporary, "orderly");
+  const up = startUp(data);
+  const [, url = ""] = await up.says(/ready at (http:\S+)/);
+  assert.equal((await fetch(`${url}/readyz`)).status, 200);
+  assert.match(up.output(), /npx switchyard infer digits --image/);
+
+  const second = startUp(data);
+  assert.deepEqual(await second.exited, [1, null]);
+  assert.match(second.output(), new RegExp(`in use by process ${up.process.pid}\\b`));
+  assert.equal((await fetch(`${url}/readyz`)).status, 200, "the first one is undisturbed");
+
+  assert.ok(processesOf(data).length >= 4);
+  up.process.kill("SIGINT");
+  up.process.kill("SIGINT"); // terminal and npm both deliver a Ctrl-C
+  assert.deepEqual(await up.exited, [0, null]);
+  assert.deepEqual(processesOf(data), []);
+  assert.match(await readFile(path.join(data, "logs", "redis.log"), "utf8"), /ready to exit/, "Redis was asked, not killed");
+});
+
+test("a worker that is killed comes back by itself", onLinux, async () => {
+  const data = path.join(temporary, "revived");
+  const up = startUp(data);
+  const [, url = ""] = await up.says(/ready at (http:\S+)/);
+  const before = await incarnations(url);
+  assert.equal(before.length, 1);
+  const workers = processesOf(data).filter((pid) => pid !== up.process.pid);
+  const worker = workers.find((pid) => readFileSync(`/proc/${pid}/environ`, "utf8").includes("SWITCHYARD_WORKER_INDEX=1"));
+  assert.ok(worker !== undefined);
+  process.kill(worker, "SIGKILL");
+  await up.says(/worker-1: it was ended by SIGKILL; starting it again in 0\.25 s/);
+  await eventually(async () => (await incarnations(url)).some((name) => !before.includes(name)), "a new incarnation is registered");
+  up.process.kill("SIGTERM");
+  assert.deepEqual(await up.exited, [0, null]);
+});
+
+test("nothing outlives an up that is killed without warning", onLinux, async () => {
+  const data = path.join(temporary, "killed");
+  const up = startUp(data);
+  await up.says(/ready at/);
+  up.process.kill("SIGKILL");
+  await up.exited;
+  await eventually(async () => processesOf(data).length === 0, "all processes of the killed up have ended");
+  assert.match(await readFile(path.join(data, "logs", "redis.log"), "utf8"), /ready to exit/, "Redis saved its data");
+});
+
+test("a taken port is told with the flag that changes it", async () => {
+  const taken = createServer().listen(0, "127.0.0.1");
+  await once(taken, "listening");
+  const { port } = taken.address() as { port: number };
+  const up = startUp(path.join(temporary, "taken"), ["--http", `127.0.0.1:${port}`]);
+  assert.deepEqual(await up.exited, [1, null]);
+  assert.match(up.output(), new RegExp(`127\\.0\\.0\\.1:${port} is taken by another process; choose another address with --http`));
+  taken.close();
+});
+
+test("a given Redis that does not answer is told at once", async () => {
+  const up = startUp(path.join(temporary, "no-redis"), ["--redis-url", "redis://:secret@127.0.0.1:1"]);
+  assert.deepEqual(await up.exited, [1, null]);
+  assert.match(up.output(), /Redis at redis:\/\/127\.0\.0\.1:1 .*ECONNREFUSED/);
+  assert.doesNotMatch(up.output(), /secret/);
+});
