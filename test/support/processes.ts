@@ -1,0 +1,232 @@
+/**
+ * A cluster of single processes for tests that kill, freeze and replace them: a Redis, coordinators and workers of its own, on free ports.
+ * Nothing supervises them here, so that a test decides what dies and what comes back. Everything ends with the test, and with its process.
+ */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { startTestRedis, type TestRedis } from "./redis.ts";
+import { until } from "./until.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const mains = { coordinator: path.join(root, "coordinator/src/main.ts"), worker: path.join(root, "worker/src/main.ts") } as const;
+const exampleModels = path.join(root, "models");
+const startMs = 60_000;
+
+export interface ProcessesOptions {
+  /** Default 1. */
+  coordinators?: number;
+  /** Default 1. */
+  workers?: number;
+  /** Model repository; default: the example models. */
+  models?: string;
+  /** Further variables of every process. */
+  env?: Record<string, string>;
+  /** Default: a new one, stopped at the end. */
+  redis?: TestRedis;
+}
+
+export interface OneProcess {
+  readonly name: string;
+  readonly pid: number;
+  /** Resolves with exit code and signal. */
+  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
+  /** SIGKILL; resolves when it is gone. */
+  kill(): Promise<void>;
+  /** SIGTERM; resolves with the exit code. */
+  stop(): Promise<number | null>;
+  signal(signal: NodeJS.Signals): void;
+  /** Starts it again, under the same name; resolves when it is ready. */
+  respawn(): Promise<void>;
+  log(): string;
+}
+
+export interface CoordinatorProcess extends OneProcess {
+  readonly url: string;
+}
+
+export interface WorkerProcess extends OneProcess {
+  /** Of this start, as it registered. */
+  readonly incarnation: string;
+}
+
+export interface Processes extends AsyncDisposable {
+  /** Of the first coordinator. */
+  readonly url: string;
+  readonly urls: string[];
+  readonly coordinators: CoordinatorProcess[];
+  readonly workers: WorkerProcess[];
+  readonly redis: TestRedis;
+  addWorker(env?: Record<string, string>): Promise<WorkerProcess>;
+  log(): string;
+  stop(): Promise<void>;
+}
+
+const running = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
+/** Resolves when every coordinator is ready and every worker has registered. */
+export async function startProcesses(options: ProcessesOptions = {}): Promise<Processes> {
+  const redis = options.redis ?? (await startTestRedis());
+  const models = options.models ?? exampleModels;
+  const env = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_MODELS: models, SWITCHYARD_METRICS: "127.0.0.1:0", ...options.env };
+  const coordinators = Array.from({ length: options.coordinators ?? 1 }, (_, index) => new Coordinator(`coordinator-${index + 1}`, env));
+  const workers = Array.from({ length: options.workers ?? 1 }, (_, index) => new WorkerOne(`worker-${index + 1}`, env));
+  const all = (): Started[] => [...coordinators, ...workers];
+  const stop = async (): Promise<void> => {
+    await Promise.all(all().map((one) => one.stopWithin(8_000)));
+    if (!options.redis) await redis.stop();
+  };
+  const log = (): string =>
+    all()
+      .map((one) => `--- ${one.name}\n${one.log()}`)
+      .join("\n");
+  try {
+    await Promise.all(all().map((one) => one.respawn()));
+    for (const { url } of coordinators) await untilHosts(url, workers.length);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return {
+    get url() {
+      return (coordinators[0] as Coordinator).url;
+    },
+    get urls() {
+      return coordinators.map(({ url }) => url);
+    },
+    coordinators,
+    workers,
+    redis,
+    async addWorker(more = {}) {
+      const worker = new WorkerOne(`worker-${workers.length + 1}`, { ...env, ...more });
+      workers.push(worker);
+      await worker.respawn();
+      return worker;
+    },
+    log,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** A coordinator's view of hosts is a snapshot: what a test relies on must be in it. */
+async function untilHosts(url: string, count: number): Promise<void> {
+  await until(`${count} hosts at ${url}`, async () => {
+    const { items } = (await (await fetch(`${url}/v1/hosts`)).json()) as { items: { state: string }[] };
+    return items.filter(({ state }) => state === "ready").length >= count;
+  });
+}
+
+abstract class Started implements OneProcess {
+  readonly name: string;
+  readonly #program: keyof typeof mains;
+  readonly #env: Record<string, string>;
+  readonly #log: string[] = [];
+  #child: ChildProcess | undefined;
+  #exited: OneProcess["exited"] = Promise.resolve({ code: null, signal: null });
+
+  constructor(program: keyof typeof mains, name: string, env: Record<string, string>) {
+    this.#program = program;
+    this.name = name;
+    this.#env = env;
+  }
+
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
+  get exited(): OneProcess["exited"] {
+    return this.#exited;
+  }
+
+  log(): string {
+    return this.#log.join("");
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child?.kill(signal);
+  }
+
+  async kill(): Promise<void> {
+    this.signal("SIGKILL");
+    await this.#exited;
+  }
+
+  async stop(): Promise<number | null> {
+    this.signal("SIGTERM");
+    return (await this.#exited).code;
+  }
+
+  /** A process that a test froze or broke must not keep the test. */
+  async stopWithin(ms: number): Promise<void> {
+    const late = setTimeout(() => this.signal("SIGKILL"), ms);
+    this.signal("SIGCONT");
+    await this.stop();
+    clearTimeout(late);
+  }
+
+  async respawn(): Promise<void> {
+    const mark = this.#log.length;
+    // descriptor 3: the process ends itself when this one is gone
+    const env = { ...process.env, ...this.#env, SWITCHYARD_PARENT_PIPE: "3" };
+    const child = spawn(process.execPath, [mains[this.#program]], { cwd: root, env, stdio: ["ignore", "pipe", "pipe", "pipe"] });
+    this.#child = child;
+    running.add(child);
+    this.#exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
+    let ended = false;
+    void this.#exited.then(() => {
+      ended = true;
+      running.delete(child);
+    });
+    child.stdio[3]?.on("error", () => {});
+    for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk: Buffer) => this.#log.push(String(chunk)));
+    await until(
+      `${this.name} to start`,
+      async () => {
+        const text = this.#log.slice(mark).join("");
+        if (ended) throw new Error(`${this.name} ended before it was ready:\n${text}`);
+        return await this.started(text);
+      },
+      { withinMs: startMs, show: () => this.log() },
+    );
+  }
+
+  /** Whether what it said since its start means that it is there. */
+  protected abstract started(log: string): Promise<boolean>;
+}
+
+class Coordinator extends Started implements CoordinatorProcess {
+  url = "";
+
+  constructor(name: string, env: Record<string, string>) {
+    super("coordinator", name, { SWITCHYARD_HTTP: "127.0.0.1:0", ...env });
+  }
+
+  protected async started(log: string): Promise<boolean> {
+    const url = /"listening".*?"url":"(http:\/\/[^"]+)"/.exec(log)?.[1];
+    if (url === undefined) return false;
+    this.url = url;
+    const answer = await fetch(`${url}/readyz`);
+    await answer.arrayBuffer();
+    return answer.ok;
+  }
+}
+
+class WorkerOne extends Started implements WorkerProcess {
+  incarnation = "";
+
+  constructor(name: string, env: Record<string, string>) {
+    super("worker", name, { SWITCHYARD_HOST_ID: name, SWITCHYARD_THREADS: "1", ...env });
+  }
+
+  protected async started(log: string): Promise<boolean> {
+    const incarnation = /"registered".*?"incarnation":"([^"]+)"/.exec(log)?.[1];
+    if (incarnation === undefined) return false;
+    this.incarnation = incarnation;
+    return true;
+  }
+}
