@@ -1,0 +1,249 @@
+/**
+ * The job store in memory, for simulations and as the second reading of the port's contract. It owns queues, idempotency keys, notices and
+ * listing; the moves themselves are in memory-queue.ts. One coordinator and its hosts share one instance; nothing outlives the process.
+ */
+
+import { isTerminal, SwitchyardError } from "@switchyard/protocol";
+import { tagOf } from "@switchyard/protocol/redis";
+import type { Clock } from "../clock.ts";
+import type {
+  Admitted,
+  JobListFilter,
+  JobNotice,
+  JobPage,
+  JobRecord,
+  JobStore,
+  KeyEntry,
+  NewJob,
+  SweepAnswer,
+  TombState,
+} from "../ports/job-store.ts";
+import type { TicketQueue } from "../ports/ticket-queue.ts";
+import { type ClaimAnswer, type ClaimStep, type MemoryJob, MemoryQueue, type RunOutcome } from "./memory-queue.ts";
+
+const outputMarginMs = 5_000;
+
+/** One host and the ticket it speaks of. */
+export interface HostStep {
+  tag: string;
+  incarnation: string;
+  ticketId: string;
+}
+
+export class MemoryJobStore implements JobStore {
+  readonly #clock: Pick<Clock, "nowMs" | "monotonicMs">;
+  readonly #tickets: TicketQueue;
+  readonly #queues = new Map<string, MemoryQueue>();
+  readonly #keys = new Map<string, KeyEntry & { goneMs: number }>();
+  readonly #noticeListeners: ((notice: JobNotice) => void)[] = [];
+  readonly #wakeListeners: ((incarnation: string, tag: string) => void)[] = [];
+  readonly #startedMs: number;
+
+  constructor(parts: { clock: Pick<Clock, "nowMs" | "monotonicMs">; tickets: TicketQueue }) {
+    this.#clock = parts.clock;
+    this.#tickets = parts.tickets;
+    this.#startedMs = parts.clock.monotonicMs();
+  }
+
+  /** The queue as it is now, without what has outlived its retention. */
+  queue(tag: string): MemoryQueue {
+    let queue = this.#queues.get(tag);
+    if (!queue) {
+      const wake = (incarnation: string): void => {
+        for (const listener of this.#wakeListeners) listener(incarnation, tag);
+      };
+      queue = new MemoryQueue(tag, { ended: (job) => this.#tell(job), wake });
+      this.#queues.set(tag, queue);
+    }
+    queue.forget(this.nowMs());
+    return queue;
+  }
+
+  #tell({ awaited, record }: MemoryJob): void {
+    if (!awaited) return;
+    const { id, state, revision, fence, createdMs, startedMs = 0, finishedMs = 0, deadlineMs, attempt, timings, error } = record;
+    const { runMs = 0, batchItems = 0 } = timings ?? {};
+    const notice: JobNotice = {
+      ...{ id, state, revision, fence, createdMs, startedMs, finishedMs, deadlineMs, attempt, runMs, batchItems, class: record.class },
+      ...(error && { error }),
+    };
+    // a notice comes after the step that caused it, as over a network
+    queueMicrotask(() => {
+      for (const listener of this.#noticeListeners) listener(notice);
+    });
+  }
+
+  async onNotice(listener: (notice: JobNotice) => void): Promise<void> {
+    this.#noticeListeners.push(listener);
+  }
+
+  /** Called when a lingering host should look into a queue again. */
+  onWake(listener: (incarnation: string, tag: string) => void): void {
+    this.#wakeListeners.push(listener);
+  }
+
+  async admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted> {
+    const tag = tagOf(job.id);
+    const queue = this.queue(tag);
+    const nowMs = this.nowMs();
+    const answer = queue.admit(job, nowMs);
+    if (answer === "admitted")
+      for (const ticketId of queue.issue(nowMs, matchingHosts, batchItems, false)) this.#tickets.offer(tag, ticketId);
+    const { id, state, createdMs, deadlineMs } = (queue.jobs.get(job.id) as MemoryJob).record;
+    return { id, answer, state, createdMs, deadlineMs };
+  }
+
+  async bindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<KeyEntry> {
+    const name = `${key.tenant}\0${key.name}`;
+    const before = this.#keys.get(name);
+    if (before && before.goneMs > this.nowMs()) return { fingerprint: before.fingerprint, jobId: before.jobId };
+    this.#keys.set(name, { ...entry, goneMs: this.nowMs() + key.ttlMs });
+    return entry;
+  }
+
+  async freeKey(key: { tenant: string; name: string }): Promise<void> {
+    this.#keys.delete(`${key.tenant}\0${key.name}`);
+  }
+
+  async read(id: string): Promise<JobRecord | TombState | undefined> {
+    const queue = this.queue(tagOf(id));
+    const job = queue.jobs.get(id);
+    if (job) return structuredClone(job.record);
+    const tomb = queue.tombs.get(id);
+    return tomb && { state: tomb.state, finishedMs: tomb.finishedMs };
+  }
+
+  async watch(id: string): Promise<JobRecord | TombState | undefined> {
+    const job = this.queue(tagOf(id)).jobs.get(id);
+    if (job && !isTerminal(job.record.state)) job.awaited = true;
+    return this.read(id);
+  }
+
+  async peek(ids: readonly string[]): Promise<Map<string, { state: JobRecord["state"]; revision: number }>> {
+    const found = ids.flatMap((id) => this.queue(tagOf(id)).jobs.get(id)?.record ?? []);
+    return new Map(found.map(({ id, state, revision }) => [id, { state, revision }]));
+  }
+
+  async outputs(id: string, fence: number): Promise<Uint8Array | undefined> {
+    return this.queue(tagOf(id)).outputs.get(`${id}:${fence}`)?.bytes;
+  }
+
+  async cancel(id: string): Promise<{ record: JobRecord; moved: boolean } | undefined> {
+    const state = this.queue(tagOf(id)).cancel(id, this.nowMs());
+    const record = await this.read(id);
+    return state && record && "id" in record ? { record, moved: state === "cancelled" } : undefined;
+  }
+
+  async expire(ids: readonly string[]): Promise<void> {
+    for (const id of ids) this.queue(tagOf(id)).expire(id, this.nowMs());
+  }
+
+  async keep(id: string, ttlMs: number): Promise<void> {
+    this.queue(tagOf(id)).keep(id, ttlMs);
+  }
+
+  async list(tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
+    const [beforeMs, beforeId] = parseCursor(filter.cursor);
+    const jobs = tags
+      .flatMap((tag) => [...this.queue(tag).jobs.values()].map(({ record }) => record))
+      .filter((record) => matches(record, filter))
+      .filter(({ id, createdMs }) => createdMs < beforeMs || (createdMs === beforeMs && id < beforeId))
+      .sort((a, b) => b.createdMs - a.createdMs || (a.id < b.id ? 1 : -1));
+    const page = structuredClone(jobs.slice(0, filter.limit));
+    const last = page.at(-1);
+    if (!last || page.length === jobs.length) return { jobs: page };
+    return { jobs: page, cursor: Buffer.from(`${last.createdMs} ${last.id}`).toString("base64url") };
+  }
+
+  async openQueues(tags: readonly string[]): Promise<string[]> {
+    return tags.filter((tag) => [...this.queue(tag).jobs.values()].some(({ record }) => !isTerminal(record.state)));
+  }
+
+  async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {
+    const queue = this.queue(tag);
+    const nowMs = this.nowMs();
+    let expired = 0;
+    for (const id of queue.jobs.keys()) if (queue.expire(id, nowMs)) expired++;
+    queue.promote(nowMs);
+    const claims = [...queue.claims].filter(([, { fences }]) => fences.size > 0);
+    const heads = Object.values(queue.waiting).flatMap((list) => list[0] ?? []);
+    return {
+      nowMs,
+      figures: {
+        waiting: queue.waitingJobs,
+        running: claims.reduce((sum, [, { fences }]) => sum + fences.size, 0),
+        oldestMs: Math.max(0, ...heads.map(({ record }) => nowMs - record.createdMs)),
+      },
+      expired,
+      claims: claims.map(([incarnation, { sequence }]) => ({ incarnation, sequence })),
+      tickets: queue.issue(nowMs, matchingHosts, batchItems, true),
+    };
+  }
+
+  async takeBack(tag: string, incarnation: string, matchingHosts: number, batchItems: number) {
+    const queue = this.queue(tag);
+    const counts = queue.takeBack(incarnation, this.nowMs());
+    return { ...counts, tickets: queue.issue(this.nowMs(), matchingHosts, batchItems, true) };
+  }
+
+  async returnClaim(tag: string, incarnation: string, sequence: number): Promise<number> {
+    return this.queue(tag).returnClaim(incarnation, sequence, this.nowMs());
+  }
+
+  health(): { answering: boolean; sinceMs: number } {
+    return { answering: true, sinceMs: this.#clock.monotonicMs() - this.#startedMs };
+  }
+
+  nowMs(): number {
+    return Math.floor(this.#clock.nowMs());
+  }
+
+  /** A host received a ticket: `held`, `gone` or `barred`. The last taker wins. */
+  async take({ tag, ticketId, incarnation }: HostStep): Promise<"held" | "gone" | "barred"> {
+    return this.queue(tag).take(ticketId, incarnation, this.nowMs());
+  }
+
+  async renew({ tag, ticketId, incarnation }: HostStep): Promise<"renewed" | "not_yours" | "barred"> {
+    return this.queue(tag).renew(ticketId, incarnation, this.nowMs());
+  }
+
+  async claim(step: ClaimStep & { tag: string }): Promise<ClaimAnswer> {
+    return this.queue(step.tag).claim(step, this.nowMs());
+  }
+
+  /** Writes outputs under their fences, then the outcomes; answers per job as lua/commit.lua does. */
+  async commit(
+    step: HostStep & { runMs: number; batchItems: number; outcomes: readonly (RunOutcome & { outputs?: Uint8Array })[] },
+  ): Promise<string[]> {
+    const queue = this.queue(step.tag);
+    for (const { id, fence, outputs } of step.outcomes) {
+      const goneMs = this.nowMs() + (queue.jobs.get(id)?.record.ttlMs ?? 0) + outputMarginMs;
+      if (outputs) queue.outputs.set(`${id}:${fence}`, { bytes: outputs, goneMs });
+    }
+    return queue.commit(step.incarnation, step.ticketId, step, this.nowMs());
+  }
+
+  /** Gives a ticket up; answers the tickets to offer in its place. */
+  async release(step: HostStep & { matchingHosts: number }): Promise<string[]> {
+    return this.queue(step.tag).release(step.ticketId, step.incarnation, step.matchingHosts, this.nowMs());
+  }
+}
+
+function matches(record: JobRecord, filter: JobListFilter): boolean {
+  if (filter.state && record.state !== filter.state) return false;
+  if (filter.class && record.class !== filter.class) return false;
+  if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
+  if (!filter.tag) return true;
+  const [name, value] = filter.tag.split(/[:=](.*)/s);
+  const held = record.tags?.[name as string];
+  return held !== undefined && (value === undefined || held === value);
+}
+
+function parseCursor(cursor: string | undefined): [createdMs: number, id: string] {
+  if (!cursor) return [Number.POSITIVE_INFINITY, ""];
+  const [created, id] = Buffer.from(cursor, "base64url").toString("utf8").split(" ");
+  if (created && id && Number.isSafeInteger(Number(created))) return [Number(created), id];
+  throw new SwitchyardError("invalid_request", "the cursor is not one that a list answered", {
+    fields: [{ pointer: "cursor", expected: "the cursor of links.next", got: cursor.slice(0, 40) }],
+  });
+}

@@ -1,0 +1,405 @@
+/**
+ * The moves of one queue in memory, with the answers of the Lua scripts: the same states, fences, tickets and repetitions. It is told the
+ * time and never reads it, so that simulations can drive it. Nothing here waits; every call is one atomic step.
+ */
+
+import { classWeights, isTerminal, type JobClass, type JobError, type JobState, jobClasses } from "@switchyard/protocol";
+import type { JobRecord, NewJob, TombState } from "../ports/job-store.ts";
+import { MemoryTickets } from "./memory-tickets.ts";
+
+const poisonHosts = 3;
+const lookAhead = 32;
+const tombMs = 86_400_000;
+const outputMarginMs = 5_000;
+
+export interface ClaimedJob {
+  id: string;
+  fence: number;
+  deadlineMs: number;
+  items: number;
+  attempt: number;
+  createdMs: number;
+  class: JobClass;
+  ttlMs: number;
+}
+
+export type ClaimAnswer =
+  | { kind: "batch"; nowMs: number; jobs: ClaimedJob[] }
+  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" }
+  | { kind: "later"; dueMs: number };
+
+export interface ClaimStep {
+  incarnation: string;
+  /** Rises by one with every batch that this incarnation got from this queue. */
+  sequence: number;
+  ticketId: string;
+  hostId: string;
+  maxItems: number;
+  busyMs: number;
+  lingerMs: number;
+}
+
+export interface RunOutcome {
+  id: string;
+  fence: number;
+  outcome: "succeeded" | "failed" | "retry" | "back";
+  error?: JobError;
+  retryDelayMs?: number;
+}
+
+export interface MemoryJob {
+  record: JobRecord;
+  orderMs: number;
+  shapeClass: string;
+  items: number;
+  maxAttempts: number;
+  failures: number;
+  deaths: number;
+  awaited: boolean;
+  incarnation: string;
+  /** When the record goes; endless while the job is open. */
+  goneMs: number;
+}
+
+interface Claim {
+  sequence: number;
+  /** Whether its host has committed some of it, and so had its reply. */
+  told: boolean;
+  fences: Map<string, number>;
+}
+
+const expiredError: JobError = { code: "expired", detail: "the deadline passed before the run ended", retryable: false };
+const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs || (a.record.id < b.record.id ? -1 : 1);
+
+export class MemoryQueue {
+  readonly jobs = new Map<string, MemoryJob>();
+  readonly tombs = new Map<string, TombState & { goneMs: number }>();
+  readonly outputs = new Map<string, { bytes: Uint8Array; goneMs: number }>();
+  readonly waiting: Record<JobClass, MemoryJob[]> = { interactive: [], standard: [], batch: [] };
+  readonly later = new Map<string, number>();
+  readonly claims = new Map<string, Claim>();
+  readonly barred = new Set<string>();
+  readonly tickets: MemoryTickets;
+  readonly #ended: (job: MemoryJob) => void;
+  #virtual = 0;
+  readonly #finished: Record<JobClass, number> = { interactive: 0, standard: 0, batch: 0 };
+
+  /** `ended` hears of every outcome, `wake` of every lingering host that should look again. */
+  constructor(tag: string, hear: { ended: (job: MemoryJob) => void; wake: (incarnation: string) => void }) {
+    this.tickets = new MemoryTickets(tag, hear.wake);
+    this.#ended = hear.ended;
+  }
+
+  get waitingJobs(): number {
+    return jobClasses.reduce((sum, one) => sum + this.waiting[one].length, 0);
+  }
+
+  /** Drops what has outlived its retention. */
+  forget(nowMs: number): void {
+    for (const held of [this.jobs, this.tombs, this.outputs]) {
+      for (const [name, { goneMs }] of held) if (goneMs <= nowMs) held.delete(name);
+    }
+  }
+
+  admit(job: NewJob, nowMs: number): "admitted" | "existing" {
+    const before = this.jobs.get(job.id);
+    if (before) {
+      if (job.wait && !isTerminal(before.record.state)) before.awaited = true;
+      return "existing";
+    }
+    const { id, model, version, tenant, ttlMs, held, tags, outputs, requestId } = job;
+    const record: JobRecord = {
+      ...{ id, state: "queued", revision: 1, fence: 0, attempt: 0, model, version, class: job.class, tenant, ttlMs, held },
+      ...{ createdMs: nowMs, deadlineMs: nowMs + job.timeoutMs },
+      ...(tags && { tags }),
+      ...(outputs && { outputs }),
+      ...(requestId !== undefined && { requestId }),
+    };
+    const { shapeClass, items, maxAttempts } = job;
+    const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, items, maxAttempts, awaited: job.wait };
+    const entry: MemoryJob = { record, ...facts, failures: 0, deaths: 0, incarnation: "", goneMs: Number.POSITIVE_INFINITY };
+    this.jobs.set(id, entry);
+    this.#enqueue(entry);
+    return "admitted";
+  }
+
+  #enqueue(job: MemoryJob): void {
+    const list = this.waiting[job.record.class];
+    let [low, high] = [0, list.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (inOrder(list[middle] as MemoryJob, job) < 0) low = middle + 1;
+      else high = middle;
+    }
+    list.splice(low, 0, job);
+  }
+
+  #finish(
+    job: MemoryJob,
+    state: JobState,
+    nowMs: number,
+    how: { error?: JobError | undefined; runMs?: number; batchItems?: number } = {},
+  ): void {
+    const { record } = job;
+    record.state = state;
+    record.revision++;
+    record.finishedMs = nowMs;
+    const [queueMs, totalMs] = [(record.startedMs ?? nowMs) - record.createdMs, nowMs - record.createdMs];
+    record.timings = { queueMs, runMs: how.runMs ?? 0, totalMs, batchItems: how.batchItems ?? 0 };
+    if (how.error) record.error = how.error;
+    this.#retain(job);
+    this.#ended(job);
+  }
+
+  #retain(job: MemoryJob): void {
+    const { record } = job;
+    const endMs = record.finishedMs ?? 0;
+    job.goneMs = endMs + record.ttlMs;
+    if (record.held) return;
+    this.tombs.set(record.id, { state: record.state, finishedMs: endMs, goneMs: job.goneMs + tombMs });
+    const output = this.outputs.get(`${record.id}:${record.fence}`);
+    if (output) output.goneMs = Math.max(output.goneMs, job.goneMs + outputMarginMs);
+  }
+
+  #endOutside(job: MemoryJob, state: JobState, nowMs: number, error: JobError): void {
+    const { id } = job.record;
+    if (job.record.state === "running") this.claims.get(job.incarnation)?.fences.delete(id);
+    else {
+      this.later.delete(id);
+      const list = this.waiting[job.record.class];
+      const at = list.indexOf(job);
+      if (at !== -1) list.splice(at, 1);
+    }
+    this.#finish(job, state, nowMs, { error });
+  }
+
+  /** The state that the record then has. */
+  cancel(id: string, nowMs: number): JobState | undefined {
+    const job = this.jobs.get(id);
+    if (job && !isTerminal(job.record.state)) {
+      this.#endOutside(job, "cancelled", nowMs, { code: "cancelled", detail: "the job was cancelled", retryable: false });
+    }
+    return job?.record.state;
+  }
+
+  /** Whether the job was open and its deadline has passed. */
+  expire(id: string, nowMs: number): boolean {
+    const job = this.jobs.get(id);
+    if (!job || isTerminal(job.record.state) || job.record.deadlineMs > nowMs) return false;
+    this.#endOutside(job, "expired", nowMs, expiredError);
+    return true;
+  }
+
+  keep(id: string, ttlMs: number): void {
+    const job = this.jobs.get(id);
+    if (!job?.record.held) return;
+    job.record.held = false;
+    job.record.ttlMs = ttlMs;
+    if (isTerminal(job.record.state)) this.#retain(job);
+  }
+
+  promote(nowMs: number): void {
+    for (const [id, dueMs] of this.later) {
+      if (dueMs > nowMs) continue;
+      this.later.delete(id);
+      const job = this.jobs.get(id);
+      if (job?.record.state === "queued") this.#enqueue(job);
+    }
+  }
+
+  take(ticketId: string, incarnation: string, nowMs: number): "held" | "gone" | "barred" {
+    if (this.barred.has(incarnation)) return "barred";
+    if (!this.tickets.all.has(ticketId)) return "gone";
+    this.tickets.hold(ticketId, incarnation, nowMs);
+    return "held";
+  }
+
+  renew(ticketId: string, incarnation: string, nowMs: number): "renewed" | "not_yours" | "barred" {
+    if (this.barred.has(incarnation)) return "barred";
+    if (!this.tickets.holds(ticketId, incarnation)) return "not_yours";
+    this.tickets.renew(ticketId, nowMs);
+    return "renewed";
+  }
+
+  release(ticketId: string, incarnation: string, matchingHosts: number, nowMs: number): string[] {
+    if (!this.tickets.holds(ticketId, incarnation)) return [];
+    this.tickets.all.delete(ticketId);
+    return this.issue(nowMs, matchingHosts, 1, true);
+  }
+
+  issue(nowMs: number, matchingHosts: number, batchItems: number, repair: boolean): string[] {
+    return this.tickets.issue(nowMs, { waiting: this.waitingJobs, matchingHosts, batchItems, repair });
+  }
+
+  claim(step: ClaimStep, nowMs: number): ClaimAnswer {
+    const { incarnation, sequence, ticketId } = step;
+    if (this.barred.has(incarnation)) return { kind: "barred" };
+    if (!this.tickets.holds(ticketId, incarnation)) return { kind: "not_yours" };
+    const last = this.claims.get(incarnation);
+    if (last && last.sequence > sequence) return { kind: "stale_sequence" };
+    if (last?.sequence === sequence) {
+      if (last.fences.size > 0) return { kind: "batch", nowMs, jobs: [...last.fences.keys()].map((id) => this.#claimed(id)) };
+      if (last.told) return { kind: "stale_sequence" };
+    } else if (last && last.fences.size > 0) return { kind: "uncommitted" };
+
+    this.promote(nowMs);
+    const taken = this.#takeBatch(step, nowMs);
+    if (taken.length > 0) {
+      this.claims.set(incarnation, { sequence, told: false, fences: new Map(taken.map(({ record }) => [record.id, record.fence])) });
+      this.tickets.set(ticketId, "busy", incarnation, nowMs + step.busyMs);
+      return { kind: "batch", nowMs, jobs: taken.map(({ record }) => this.#claimed(record.id)) };
+    }
+    if (step.lingerMs > 0) {
+      this.tickets.set(ticketId, "lingering", incarnation, nowMs + step.lingerMs);
+      return { kind: "empty" };
+    }
+    this.tickets.all.delete(ticketId);
+    if (this.later.size === 0) return { kind: "retired" };
+    return { kind: "later", dueMs: Math.max(1, Math.min(...this.later.values()) - nowMs) };
+  }
+
+  #claimed(id: string): ClaimedJob {
+    const { record, items } = this.jobs.get(id) as MemoryJob;
+    const { fence, deadlineMs, attempt, createdMs, ttlMs } = record;
+    return { id, fence, deadlineMs, items, attempt, createdMs, class: record.class, ttlMs };
+  }
+
+  /** Start-time fair queueing over the classes that wait; one shape class a batch; skipped jobs keep their place. */
+  #takeBatch({ incarnation, hostId, maxItems }: ClaimStep, nowMs: number): MemoryJob[] {
+    const backlog = jobClasses
+      .filter((one) => this.waiting[one].length > 0)
+      .map((one) => ({ class: one, weight: classWeights[one], start: Math.max(this.#virtual, this.#finished[one]) }))
+      .sort((a, b) => a.start - b.start || b.weight - a.weight);
+    const taken: MemoryJob[] = [];
+    let items = 0;
+    for (const entry of backlog) {
+      const list = this.waiting[entry.class];
+      let [served, skipped] = [0, 0];
+      while (items < maxItems && skipped < lookAhead && skipped < list.length) {
+        const job = list[skipped] as MemoryJob;
+        if (job.record.deadlineMs <= nowMs) {
+          list.splice(skipped, 1);
+          this.#finish(job, "expired", nowMs, { error: expiredError });
+        } else if (items > 0 && (job.shapeClass !== taken[0]?.shapeClass || items + job.items > maxItems)) {
+          skipped++;
+        } else {
+          list.splice(skipped, 1);
+          const { record } = job;
+          Object.assign(record, { state: "running", revision: record.revision + 1, fence: record.fence + 1 });
+          Object.assign(record, { attempt: job.failures + 1, startedMs: nowMs, hostId });
+          job.incarnation = incarnation;
+          items += job.items;
+          served += job.items;
+          taken.push(job);
+        }
+      }
+      if (served > 0 && backlog.length > 1) {
+        this.#virtual = entry.start;
+        this.#finished[entry.class] = entry.start + served / entry.weight;
+      }
+    }
+    return taken;
+  }
+
+  commit(
+    incarnation: string,
+    ticketId: string,
+    run: { runMs: number; batchItems: number; outcomes: readonly RunOutcome[] },
+    nowMs: number,
+  ): string[] {
+    if (this.barred.has(incarnation)) return ["barred"];
+    const claim = this.claims.get(incarnation);
+    const answers = run.outcomes.map((outcome) => {
+      const job = this.jobs.get(outcome.id);
+      if (!job || claim?.fences.get(outcome.id) !== outcome.fence) return job && !isTerminal(job.record.state) ? "stale" : "ended";
+      claim.told = true;
+      const answer = this.#settle(job, outcome, run, nowMs);
+      if (answer !== "no_output") claim.fences.delete(outcome.id);
+      return answer;
+    });
+    if (this.tickets.holds(ticketId, incarnation)) this.tickets.hold(ticketId, incarnation, nowMs);
+    return answers;
+  }
+
+  #settle(job: MemoryJob, outcome: RunOutcome, { runMs, batchItems }: { runMs: number; batchItems: number }, nowMs: number): string {
+    const { record } = job;
+    if (record.deadlineMs < nowMs) {
+      this.#finish(job, "expired", nowMs, { error: expiredError, runMs, batchItems });
+      return "expired";
+    }
+    if (outcome.outcome === "succeeded") {
+      if (!this.outputs.has(`${record.id}:${record.fence}`)) return "no_output";
+      this.#finish(job, "succeeded", nowMs, { runMs, batchItems });
+      return "committed";
+    }
+    if (outcome.outcome === "back") {
+      this.#requeue(job);
+      this.#enqueue(job);
+      return "requeued";
+    }
+    job.failures++;
+    const dueMs = nowMs + (outcome.retryDelayMs ?? 0);
+    if (outcome.outcome === "retry" && job.failures < job.maxAttempts && dueMs < record.deadlineMs) {
+      const { attempt } = record;
+      this.#requeue(job);
+      record.attempt = attempt;
+      this.later.set(record.id, dueMs);
+      return "requeued";
+    }
+    this.#finish(job, "failed", nowMs, { error: outcome.error, runMs, batchItems });
+    return outcome.outcome === "retry" ? "failed" : "committed";
+  }
+
+  #requeue(job: MemoryJob): void {
+    const { record } = job;
+    Object.assign(record, { state: "queued", revision: record.revision + 1, attempt: job.failures });
+    delete record.hostId;
+    job.incarnation = "";
+  }
+
+  /** Bars an incarnation and gives the jobs of its claim back; its tickets are gone. */
+  takeBack(incarnation: string, nowMs: number): { returned: number; failed: number } {
+    this.barred.add(incarnation);
+    const claim = this.claims.get(incarnation);
+    this.claims.delete(incarnation);
+    this.tickets.dropHolder(incarnation);
+    return claim ? this.#return(claim, nowMs, true) : { returned: 0, failed: 0 };
+  }
+
+  /** Gives back a claim whose reply its host never had. */
+  returnClaim(incarnation: string, sequence: number, nowMs: number): number {
+    const claim = this.claims.get(incarnation);
+    if (claim?.sequence !== sequence) return 0;
+    this.claims.set(incarnation, { sequence: sequence + 1, told: false, fences: new Map() });
+    return this.#return(claim, nowMs, false).returned;
+  }
+
+  #return(claim: Claim, nowMs: number, died: boolean): { returned: number; failed: number } {
+    const count = { returned: 0, failed: 0 };
+    for (const [id, fence] of claim.fences) {
+      const job = this.jobs.get(id);
+      if (job?.record.state !== "running" || job.record.fence !== fence) continue;
+      if (died) {
+        job.failures++;
+        job.deaths++;
+      }
+      const error = deathError(job);
+      if (job.record.deadlineMs <= nowMs) this.#finish(job, "expired", nowMs, { error: expiredError });
+      else if (error) {
+        count.failed++;
+        this.#finish(job, "failed", nowMs, { error });
+      } else {
+        count.returned++;
+        this.#requeue(job);
+        this.#enqueue(job);
+      }
+    }
+    return count;
+  }
+}
+
+function deathError({ deaths, failures, maxAttempts }: MemoryJob): JobError | undefined {
+  if (deaths >= poisonHosts) return { code: "poison", detail: `${deaths} hosts died while running this job`, retryable: false };
+  if (failures < maxAttempts) return undefined;
+  return { code: "run_failed", detail: "the host died during the run and no attempts are left", retryable: true };
+}

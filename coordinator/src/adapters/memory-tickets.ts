@@ -1,0 +1,94 @@
+/** Which tickets of one queue live, and how many are missing; the rules of lua/lib-tickets.lua over a Map. */
+
+const heldMarginMs = 1_500;
+const wakeMarginMs = 60;
+const untakenMarginMs = 400;
+const forgetUntakenMs = 30_000;
+
+export interface Ticket {
+  state: "issued" | "held" | "busy" | "lingering";
+  /** Empty while nobody took it. */
+  incarnation: string;
+  untilMs: number;
+}
+
+export interface TicketNeed {
+  waiting: number;
+  matchingHosts: number;
+  batchItems: number;
+  /** Forget tickets that are lost. */
+  repair: boolean;
+}
+
+export class MemoryTickets {
+  readonly all = new Map<string, Ticket>();
+  readonly #tag: string;
+  readonly #wake: (incarnation: string) => void;
+  #counter = 0;
+
+  constructor(tag: string, wake: (incarnation: string) => void) {
+    this.#tag = tag;
+    this.#wake = wake;
+  }
+
+  holds(ticketId: string, incarnation: string): boolean {
+    return this.all.get(ticketId)?.incarnation === incarnation;
+  }
+
+  set(ticketId: string, state: Ticket["state"], incarnation: string, untilMs: number): void {
+    this.all.set(ticketId, { state, incarnation, untilMs });
+  }
+
+  hold(ticketId: string, incarnation: string, nowMs: number): void {
+    this.set(ticketId, "held", incarnation, nowMs + heldMarginMs);
+  }
+
+  /** Keeps a held or busy ticket counted; lingering is bounded and never prolonged. */
+  renew(ticketId: string, nowMs: number): void {
+    const ticket = this.all.get(ticketId);
+    if (ticket && ticket.state !== "lingering") ticket.untilMs = Math.max(ticket.untilMs, nowMs + heldMarginMs);
+  }
+
+  dropHolder(incarnation: string): void {
+    for (const [id, ticket] of this.all) if (ticket.incarnation === incarnation) this.all.delete(id);
+  }
+
+  #count(nowMs: number, repair: boolean) {
+    const count = { free: 0, busy: 0, untaken: 0, stale: [] as string[], lingering: undefined as Ticket | undefined };
+    for (const [id, ticket] of this.all) {
+      const live = ticket.untilMs > nowMs;
+      if (ticket.state === "issued") {
+        count.untaken++;
+        if (!live) count.stale.push(id);
+      }
+      if (live && ticket.state === "busy") count.busy++;
+      else if (live) {
+        count.free++;
+        if (ticket.state === "lingering") count.lingering ??= ticket;
+      } else if (repair && (ticket.state !== "issued" || ticket.untilMs + forgetUntakenMs < nowMs)) this.all.delete(id);
+    }
+    return count;
+  }
+
+  /** Issues what is missing for the waiting jobs, wakes one lingering host, and answers the ticket ids to offer. */
+  issue(nowMs: number, { waiting, matchingHosts, batchItems, repair }: TicketNeed): string[] {
+    if (waiting === 0) return [];
+    const count = this.#count(nowMs, repair);
+    if (count.lingering) {
+      count.lingering.state = "held";
+      count.lingering.untilMs = nowMs + wakeMarginMs;
+      this.#wake(count.lingering.incarnation);
+    }
+    let want = Math.min(Math.max(matchingHosts - count.busy, 0), Math.ceil(waiting / batchItems));
+    if (want === 0 && count.free + count.busy === 0) want = 1; // a host that comes later takes it
+    const room = matchingHosts + 1 - count.untaken;
+    const offered: string[] = [];
+    for (let at = 1; at <= want - count.free; at++) {
+      const ticketId = at > room ? count.stale.pop() : `${this.#tag}-t${++this.#counter}`;
+      if (!ticketId) break;
+      this.set(ticketId, "issued", "", nowMs + untakenMarginMs);
+      offered.push(ticketId);
+    }
+    return offered;
+  }
+}

@@ -1,0 +1,408 @@
+/** What every job store must do, whatever it is made of: the same sentences for the Redis store and the memory store. */
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { newJobId } from "@switchyard/protocol/redis";
+import type { JobNotice, NewJob } from "../../coordinator/src/ports/job-store.ts";
+import { clockPasses, eventually, isRecord, type JobRig, succeeded } from "../support/job-rig.ts";
+import { memoryRig } from "../support/memory-rig.ts";
+import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { RedisRigs } from "../support/redis-rig.ts";
+
+let server: TestRedis;
+let rigs: RedisRigs;
+
+before(async () => {
+  server = await startTestRedis();
+  rigs = await RedisRigs.open(server.url);
+});
+
+after(async () => {
+  await rigs?.close();
+  await server?.stop();
+});
+
+const runError = { code: "run_failed", detail: "the run threw", retryable: true };
+
+/** Admits, claims and ends one job. */
+async function runOne(rig: JobRig, wishes: Partial<NewJob> = {}): Promise<string> {
+  const id = await rig.admit(wishes);
+  const { host, ticket } = await rig.hostWithTicket();
+  assert.deepEqual(
+    await host.commit(
+      ticket,
+      (await host.batch(ticket)).map((job) => succeeded(job)),
+    ),
+    ["committed"],
+  );
+  await host.claim(ticket, { lingerMs: 0 });
+  return id;
+}
+
+function sentences(open: () => JobRig): void {
+  test("a job goes from its client to a host and back", async () => {
+    const rig = open();
+    const admitted = await rig.store.admit(rig.job({ class: "interactive", tags: { team: "a" }, requestId: "r-1", ttlMs: 9_000 }), 1, 1);
+    assert.deepEqual([admitted.answer, admitted.state, admitted.deadlineMs - admitted.createdMs], ["admitted", "queued", 30_000]);
+    const { host, ticket } = await rig.hostWithTicket("host-7");
+    const [job] = await host.batch(ticket);
+    const { createdMs, deadlineMs } = admitted;
+    assert.deepEqual(job, { id: admitted.id, fence: 1, deadlineMs, items: 1, attempt: 1, createdMs, class: "interactive", ttlMs: 9_000 });
+    const running = await rig.record(admitted.id);
+    assert.deepEqual([running.state, running.hostId, running.revision, running.finishedMs], ["running", "host-7", 2, undefined]);
+    assert.deepEqual(await host.commit(ticket, [succeeded(job, Buffer.from("answer"))], 12.5), ["committed"]);
+    const record = await rig.record(admitted.id);
+    assert.deepEqual([record.state, record.revision, record.fence, record.attempt], ["succeeded", 3, 1, 1]);
+    assert.deepEqual(
+      [record.model, record.version, record.tenant, record.tags, record.requestId],
+      ["digits", 1, "default", { team: "a" }, "r-1"],
+    );
+    assert.deepEqual([record.timings?.runMs, record.timings?.batchItems], [12.5, 1]);
+    assert.equal(record.timings?.totalMs, record.finishedMs! - createdMs);
+    assert.equal(Buffer.from((await rig.store.outputs(admitted.id, 1))!).toString(), "answer");
+    assert.equal(await rig.store.outputs(admitted.id, 2), undefined);
+  });
+
+  test("a job admitted twice is there once", async () => {
+    const rig = open();
+    const job = rig.job();
+    const first = await rig.store.admit(job, 1, 1);
+    assert.deepEqual(await rig.store.admit(job, 1, 1), { ...first, answer: "existing" });
+    assert.equal((await rig.audit()).due.length, 1);
+  });
+
+  test("jobs that nobody has heard of are nowhere", async () => {
+    const rig = open();
+    const id = newJobId(rig.tag);
+    assert.deepEqual([await rig.store.read(id), await rig.store.watch(id), await rig.store.cancel(id)], [undefined, undefined, undefined]);
+    await rig.store.expire([id]);
+    await rig.store.keep(id, 1_000);
+    assert.equal((await rig.store.peek([id])).size, 0);
+    assert.equal(await rig.store.outputs(id, 1), undefined);
+  });
+
+  test("who waits is told the outcome once, with everything a view needs", async () => {
+    const rig = open();
+    const told: JobNotice[] = [];
+    await rig.store.onNotice((notice) => {
+      if (notice.id.startsWith(rig.tag)) told.push(notice);
+    });
+    const first = await rig.admit({ wait: true, class: "batch", latestStartMs: 1 });
+    const unheard = await rig.admit({ latestStartMs: 2 });
+    const second = await rig.admit({ latestStartMs: 3 });
+    assert.ok(isRecord(await rig.store.watch(second)));
+    const { host, ticket } = await rig.hostWithTicket();
+    const jobs = await host.batch(ticket);
+    const outcomes = jobs.map((job) => (job.id === second ? { ...job, outcome: "failed" as const, error: runError } : succeeded(job)));
+    await host.commit(ticket, outcomes);
+    await eventually("both are told", () => told.length >= 2);
+    assert.ok(!told.some(({ id }) => id === unheard));
+    for (const [id, state] of [
+      [first, "succeeded"],
+      [second, "failed"],
+    ] as const) {
+      const notice = told.find((one) => one.id === id)!;
+      const record = await rig.record(id);
+      const { revision, fence, createdMs, startedMs, finishedMs, deadlineMs, attempt } = record;
+      const expected = {
+        id,
+        state,
+        revision,
+        fence,
+        createdMs,
+        startedMs,
+        finishedMs,
+        deadlineMs,
+        attempt,
+        runMs: 3,
+        batchItems: 3,
+        class: record.class,
+      };
+      assert.deepEqual(notice, record.error ? { ...expected, error: record.error } : expected);
+    }
+    assert.equal(told.length, 2);
+  });
+
+  test("an ended job is never moved again", async () => {
+    const rig = open();
+    const id = await runOne(rig, { timeoutMs: 100 });
+    const before = await rig.record(id);
+    assert.equal((await rig.store.cancel(id))?.moved, false);
+    await clockPasses(rig.store, before.deadlineMs);
+    await rig.store.expire([id]);
+    await rig.store.sweep(rig.tag, 1, 1);
+    assert.equal((await rig.store.admit(rig.job({ id, wait: true }), 1, 1)).state, "succeeded");
+    assert.deepEqual(await rig.record(id), before);
+  });
+
+  test("a waiting job that is cancelled leaves the queue, and cancelling it again says so", async () => {
+    const rig = open();
+    const id = await rig.admit();
+    for (const _twice of [1, 2]) {
+      const answer = await rig.store.cancel(id);
+      assert.deepEqual([answer?.moved, answer?.record.state, answer?.record.revision], [true, "cancelled", 2]);
+    }
+    assert.equal((await rig.record(id)).error?.code, "cancelled");
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.equal((await host.claim(ticket)).kind, "empty");
+  });
+
+  test("nothing starts after its deadline: a claim passes over what is late and tells it expired", async () => {
+    const rig = open();
+    const late = await rig.admit({ timeoutMs: 15, latestStartMs: 1 });
+    const fresh = await rig.admit();
+    await clockPasses(rig.store, (await rig.record(late)).deadlineMs);
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.deepEqual(
+      (await host.batch(ticket)).map(({ id }) => id),
+      [fresh],
+    );
+    assert.equal((await rig.record(late)).state, "expired");
+  });
+
+  test("a sweep expires what is over, counts what is left and names outstanding claims", async () => {
+    const rig = open();
+    const late = await rig.admit({ timeoutMs: 15 });
+    await rig.admit({ latestStartMs: 1 });
+    await rig.admit({ latestStartMs: 2 });
+    const { host, ticket } = await rig.hostWithTicket();
+    await host.batch(ticket, { maxItems: 1 });
+    await clockPasses(rig.store, (await rig.record(late)).deadlineMs);
+    const swept = await rig.store.sweep(rig.tag, 1, 1);
+    assert.equal(swept.expired, 1);
+    assert.deepEqual([swept.figures.waiting, swept.figures.running], [1, 1]);
+    assert.ok(swept.figures.oldestMs >= 15);
+    assert.deepEqual(swept.claims, [{ incarnation: host.incarnation, sequence: 1 }]);
+    assert.deepEqual(await rig.store.openQueues([rig.tag]), [rig.tag]);
+    assert.deepEqual(await rig.store.openQueues([open().tag]), []);
+  });
+
+  test("jobs run in the order of their latest start, whatever the order of their admission", async () => {
+    const rig = open();
+    const slow = await rig.admit({ latestStartMs: 20_000 });
+    const urgent = await rig.admit({ latestStartMs: 1_000 });
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.deepEqual(
+      (await host.batch(ticket)).map(({ id }) => id),
+      [urgent, slow],
+    );
+  });
+
+  test("a batch holds one shape class and as many items as fit, and who was passed over keeps its place", async () => {
+    const rig = open();
+    const ids: string[] = [];
+    for (const [at, shapeClass] of ["a", "b", "a", "b", "a"].entries())
+      ids.push(await rig.admit({ shapeClass, latestStartMs: at, items: 2 }));
+    const { host, ticket } = await rig.hostWithTicket();
+    const seen: number[][] = [];
+    for (let round = 0; round < 3; round++) {
+      const jobs = await host.batch(ticket, { maxItems: 5 });
+      seen.push(jobs.map(({ id }) => ids.indexOf(id)));
+      await host.commit(
+        ticket,
+        jobs.map((job) => succeeded(job)),
+      );
+    }
+    assert.deepEqual(seen, [[0, 2], [1, 3], [4]]);
+  });
+
+  test("a claim repeated with its sequence is the same batch; older and later ones are refused", async () => {
+    const rig = open();
+    for (let at = 0; at < 4; at++) await rig.admit({ latestStartMs: at });
+    const { host, ticket } = await rig.hostWithTicket();
+    const jobs = await host.batch(ticket, { sequence: 1, maxItems: 2 });
+    assert.deepEqual(await host.batch(ticket, { sequence: 1, maxItems: 4 }), jobs);
+    assert.equal((await host.claim(ticket, { sequence: 2 })).kind, "uncommitted");
+    assert.equal((await host.claim(ticket, { sequence: 0 })).kind, "stale_sequence");
+    assert.deepEqual(await host.commit(ticket, [succeeded(jobs[0]!)]), ["committed"]);
+    assert.deepEqual(await host.batch(ticket, { sequence: 1 }), [jobs[1]], "what is left of it");
+    assert.deepEqual(await host.commit(ticket, [succeeded(jobs[0]!), succeeded(jobs[1]!)]), ["ended", "committed"]);
+    assert.equal((await host.claim(ticket, { sequence: 1 })).kind, "stale_sequence");
+    assert.equal((await host.batch(ticket, { sequence: 2 })).length, 2);
+  });
+
+  test("a claim whose reply was lost goes back without using up an attempt", async () => {
+    const rig = open();
+    const id = await rig.admit();
+    const { host, ticket } = await rig.hostWithTicket();
+    const [lost] = await host.batch(ticket);
+    assert.equal(await rig.store.returnClaim(rig.tag, host.incarnation, 5), 0);
+    assert.equal(await rig.store.returnClaim(rig.tag, host.incarnation, 1), 1);
+    assert.equal(await rig.store.returnClaim(rig.tag, host.incarnation, 1), 0);
+    assert.equal((await rig.record(id)).attempt, 0);
+    assert.deepEqual(await host.commit(ticket, [succeeded(lost!)]), ["stale"]);
+    assert.equal((await host.claim(ticket, { sequence: 1 })).kind, "stale_sequence");
+    const [job] = await host.batch(ticket, { sequence: 2 });
+    assert.deepEqual([job?.fence, job?.attempt], [2, 1]);
+  });
+
+  test("a job whose host dies is given to another host, until it proves to be poison", async () => {
+    const rig = open();
+    const id = await rig.admit({ maxAttempts: 9 });
+    let ticket = rig.offered[0]!;
+    for (let death = 1; death <= 3; death++) {
+      const host = rig.host(`host-${death}`);
+      await host.take(ticket);
+      const [job] = await host.batch(ticket);
+      assert.deepEqual([job?.fence, job?.attempt], [death, death]);
+      const back = await rig.store.takeBack(rig.tag, host.incarnation, 1, 1);
+      assert.deepEqual([back.returned, back.failed, back.tickets.length], death < 3 ? [1, 0, 1] : [0, 1, 0]);
+      assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["barred"]);
+      assert.deepEqual(
+        [(await host.claim(ticket)).kind, await host.take(ticket), await host.renew(ticket)],
+        ["barred", "barred", "barred"],
+      );
+      ticket = back.tickets[0] ?? "";
+    }
+    assert.deepEqual([(await rig.record(id)).state, (await rig.record(id)).error?.code], ["failed", "poison"]);
+  });
+
+  test("a job whose host dies on its last attempt has failed", async () => {
+    const rig = open();
+    const id = await rig.admit({ maxAttempts: 1 });
+    const { host, ticket } = await rig.hostWithTicket();
+    await host.batch(ticket);
+    assert.equal((await rig.store.takeBack(rig.tag, host.incarnation, 1, 1)).failed, 1);
+    assert.equal((await rig.record(id)).error?.code, "run_failed");
+  });
+
+  test("a retry waits for its back-off, then runs with the next attempt, until none is left", async () => {
+    const rig = open();
+    const id = await rig.admit({ maxAttempts: 2 });
+    const { host, ticket } = await rig.hostWithTicket();
+    const [first] = await host.batch(ticket);
+    const retry = { id, outcome: "retry" as const, error: runError, retryDelayMs: 30 };
+    assert.deepEqual(await host.commit(ticket, [{ ...retry, fence: first!.fence }]), ["requeued"]);
+    const early = await host.claim(ticket, { lingerMs: 0 });
+    assert.ok(early.kind === "later" && early.dueMs <= 30);
+    await clockPasses(rig.store, rig.store.nowMs() + 30);
+    const { tickets } = await rig.store.sweep(rig.tag, 1, 1);
+    assert.equal(await host.take(tickets[0]!), "held");
+    const [second] = await host.batch(tickets[0]!);
+    assert.deepEqual([second?.attempt, second?.fence], [2, 2]);
+    assert.deepEqual(await host.commit(tickets[0]!, [{ ...retry, fence: 2 }]), ["failed"]);
+    assert.deepEqual((await rig.record(id)).error, runError);
+  });
+
+  test("a job handed back unrun keeps its place and its attempts", async () => {
+    const rig = open();
+    const id = await rig.admit();
+    const { host, ticket } = await rig.hostWithTicket();
+    await host.batch(ticket);
+    assert.deepEqual(await host.commit(ticket, [{ id, fence: 1, outcome: "back" }]), ["requeued"]);
+    assert.deepEqual([(await rig.record(id)).state, (await rig.record(id)).attempt], ["queued", 0]);
+    const [next] = await host.release(ticket);
+    assert.equal(await host.take(next!), "held");
+    assert.equal((await host.batch(next!))[0]?.attempt, 1);
+  });
+
+  test("success without stored outputs is not accepted", async () => {
+    const rig = open();
+    const id = await rig.admit();
+    const { host, ticket } = await rig.hostWithTicket();
+    await host.batch(ticket);
+    assert.deepEqual(await host.commit(ticket, [{ id, fence: 1, outcome: "succeeded" }]), ["no_output"]);
+    assert.equal((await rig.record(id)).state, "running");
+    assert.deepEqual(await host.commit(ticket, [succeeded({ id, fence: 1 })]), ["committed"]);
+  });
+
+  test("a late success is told expired", async () => {
+    const rig = open();
+    const id = await rig.admit({ timeoutMs: 20 });
+    const { host, ticket } = await rig.hostWithTicket();
+    const [job] = await host.batch(ticket);
+    await clockPasses(rig.store, job!.deadlineMs);
+    assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["expired"]);
+    assert.equal((await rig.record(id)).state, "expired");
+  });
+
+  test("tickets are held by their last taker, retire when nothing waits, and are issued when something does", async () => {
+    const rig = open();
+    await runOne(rig);
+    const first = rig.offered[0]!;
+    const host = rig.host();
+    assert.equal(await host.take(first), "gone");
+    assert.equal(await host.renew(first), "not_yours");
+    await rig.admit({}, 2);
+    assert.equal(rig.offered.length, 2);
+    const ticket = rig.offered[1]!;
+    const other = rig.host("host-2");
+    assert.deepEqual([await host.take(ticket), await other.take(ticket)], ["held", "held"]);
+    assert.deepEqual([await host.renew(ticket), await other.renew(ticket)], ["not_yours", "renewed"]);
+    assert.equal((await host.claim(ticket)).kind, "not_yours");
+    await other.batch(ticket);
+    await rig.admit({}, 2);
+    assert.equal(rig.offered.length, 3, "the first holder is busy, and another host matches");
+  });
+
+  test("an ended job is forgotten after its retention, and leaves its state behind if it was kept", async () => {
+    const rig = open();
+    const kept = await runOne(rig, { ttlMs: 15 });
+    const held = await runOne(rig, { ttlMs: 15, held: true });
+    await eventually("both records are gone", async () => (await rig.store.peek([kept, held])).size === 0);
+    const tomb = await rig.store.read(kept);
+    assert.ok(tomb && !isRecord(tomb));
+    assert.equal(tomb.state, "succeeded");
+    assert.equal(await rig.store.read(held), undefined);
+  });
+
+  test("a held job that is kept stays as long as any other, even when it had ended", async () => {
+    const rig = open();
+    const id = await runOne(rig, { ttlMs: 50, held: true });
+    await rig.store.keep(id, 60_000);
+    await rig.store.keep(id, 60_000);
+    const audit = await rig.audit();
+    assert.ok(audit.jobs.get(id)!.ttlMs > 50_000);
+    assert.equal((await rig.record(id)).held, false);
+  });
+
+  test("lists are newest first, filtered, and turn page by page without gap or repetition", async () => {
+    const rig = open();
+    const ids: string[] = [];
+    for (let at = 0; at < 7; at++)
+      ids.push(await rig.admit({ tags: { half: at < 4 ? "first" : "second" }, class: at % 2 ? "batch" : "standard" }));
+    await rig.store.cancel(ids[3]!);
+    const seen: string[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await rig.store.list([rig.tag], cursor ? { limit: 3, cursor } : { limit: 3 });
+      seen.push(...page.jobs.map(({ id }) => id));
+      cursor = page.cursor;
+    } while (cursor);
+    assert.deepEqual([...seen].sort(), [...ids].sort());
+    const created = await Promise.all(seen.map(async (id) => (await rig.record(id)).createdMs));
+    assert.deepEqual(
+      created,
+      [...created].sort((a, b) => b - a),
+    );
+    const idsOf = async (filter: object): Promise<string[]> =>
+      (await rig.store.list([rig.tag], { limit: 50, ...filter })).jobs.map(({ id }) => id).sort();
+    assert.deepEqual(await idsOf({ tag: "half:first" }), ids.slice(0, 4).sort());
+    assert.deepEqual(await idsOf({ state: "cancelled" }), [ids[3]]);
+    assert.deepEqual(await idsOf({ class: "batch" }), [ids[1], ids[3], ids[5]].sort());
+    await assert.rejects(rig.store.list([rig.tag], { limit: 3, cursor: "nonsense" }), { code: "invalid_request" });
+  });
+
+  test("an idempotency key stands for its first job until it is freed", async () => {
+    const { store, tag } = open();
+    const key = { tenant: "t", name: `key-${tag}`, ttlMs: 5_000 };
+    const [first, second] = [
+      { fingerprint: "f1", jobId: newJobId(tag) },
+      { fingerprint: "f2", jobId: newJobId(tag) },
+    ];
+    assert.deepEqual(await store.bindKey(key, first), first);
+    assert.deepEqual(await store.bindKey(key, second), first);
+    assert.deepEqual(await store.bindKey({ ...key, tenant: "other" }, second), second, "keys belong to their tenant");
+    await store.freeKey(key);
+    assert.deepEqual(await store.bindKey(key, second), second);
+  });
+
+  test("the store answers, and its clock runs", async () => {
+    const { store } = open();
+    assert.equal(store.health().answering, true);
+    assert.ok(Math.abs(store.nowMs() - Date.now()) < 1_000);
+  });
+}
+
+describe("the Redis store", () => sentences(() => rigs.rig()));
+describe("the memory store", () => sentences(() => memoryRig()));
