@@ -24,8 +24,9 @@ export function showProgress(options: { hasTerminal: boolean; state: string; lim
     const startedMs = clock.monotonicMs();
     await clock.sleep(quietMs, ended.signal);
     if (ended.signal.aborted) return;
+    // Cursor and line wrapping stay as they are: a Ctrl-C would leave them so.
     bar = new SingleBar(
-      { format: "{state} [{bar}] {elapsed} of {limit} s", stream: process.stderr, clearOnComplete: true, hideCursor: true },
+      { format: "{state} [{bar}] {elapsed} of {limit} s", stream: process.stderr, clearOnComplete: true, linewrap: true },
       Presets.shades_classic,
     );
     const payload = (): object => ({
