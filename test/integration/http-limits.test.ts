@@ -194,6 +194,21 @@ test("a draining door refuses new work, lets waiters go with 202 and closes conn
   assert.deepEqual([probe.status, probe.headers.get("connection")], [503, "close"]);
 });
 
+test("closing finishes a held inference, ends its connection and the streams, and then resolves", async (t) => {
+  const door = await openDoor(t);
+  const infer = fetch(`${door.url}/v2/models/tiny/infer`, { method: "POST", body: JSON.stringify(tinyRequest()) });
+  while (door.jobs.submissions.length === 0) await new Promise(setImmediate);
+  const { items } = await (await fetch(`${door.url}/v1/jobs`)).json();
+  const events = await fetch(`${door.url}/v1/jobs/${items[0].id}/events`);
+  const closed = door.server.close();
+  assert.match(await events.text(), /event: queued/);
+  door.jobs.end(items[0].id, "succeeded", { outputs: tinyScores() });
+  const answer = await infer;
+  assert.deepEqual([answer.status, answer.headers.get("connection")], [200, "close"]);
+  await answer.arrayBuffer();
+  await closed;
+});
+
 test("a taken port is told in words", async (t) => {
   const taken = createServer().listen(0, "127.0.0.1");
   t.after(() => taken.close());

@@ -31,7 +31,8 @@ export interface HttpServer {
 }
 
 export function createHttpServer(parts: Omit<DoorContext, "calls">): HttpServer {
-  const context: DoorContext = { ...parts, calls: new OpenCalls() };
+  let closing = false;
+  const context: DoorContext = { ...parts, draining: () => closing || parts.draining(), calls: new OpenCalls() };
   const app = Fastify({
     logger: false,
     bodyLimit: context.config.maxBodyBytes,
@@ -62,6 +63,7 @@ export function createHttpServer(parts: Omit<DoorContext, "calls">): HttpServer 
     listen: (where) => listen(app, where),
     endWaits: () => context.calls.endWaits(),
     close: () => {
+      closing = true;
       context.calls.endWaits();
       return app.close();
     },
@@ -84,6 +86,11 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext): void {
   const { corsOrigins } = context.config;
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
+    done();
+  });
+  // Asked when the answer leaves, not when the request came: a held call outlives the start of the drain, and an idle connection
+  // would keep the server from closing.
+  app.addHook("onSend", (_request, reply, _payload, done) => {
     if (context.draining()) reply.header("connection", "close");
     done();
   });

@@ -41,7 +41,10 @@ export async function answerEvents(context: DoorContext, request: FastifyRequest
     }
   } finally {
     call.end();
-    reply.raw.end();
+    const { socket } = request.raw;
+    reply.raw.end(() => {
+      if (context.draining()) socket.destroySoon(); // the stream's headers could not say that its connection ends
+    });
   }
   return reply;
 }
