@@ -1,0 +1,406 @@
+/**
+ * Random walks over the job protocol: clients, two hosts, a sweeper and lost replies in any order, on the real scripts and on the memory
+ * store. After every step the whole queue is looked at. SWITCHYARD_FUZZ_RUNS sets the number of walks, SWITCHYARD_FUZZ_SEED repeats one.
+ */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { isTerminal, type JobClass, type JobState, mayBecome } from "@switchyard/protocol";
+import fc from "fast-check";
+import {
+  type AuditedJob,
+  clockPasses,
+  type HostJob,
+  type HostOutcome,
+  type JobRig,
+  type QueueAudit,
+  type TestHost,
+} from "../support/job-rig.ts";
+import { memoryRig } from "../support/memory-rig.ts";
+import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { RedisRigs } from "../support/redis-rig.ts";
+
+const runs = Number(process.env.SWITCHYARD_FUZZ_RUNS ?? 300);
+const seed = Number(process.env.SWITCHYARD_FUZZ_SEED ?? Date.now() % 2 ** 31);
+const stepsPerRun = 40;
+const matchingHosts = 2;
+
+let server: TestRedis;
+let rigs: RedisRigs;
+
+before(async () => {
+  server = await startTestRedis();
+  rigs = await RedisRigs.open(server.url);
+});
+
+after(async () => {
+  await rigs?.close();
+  await server?.stop();
+});
+
+/** A host as the walk knows it. `jobs` is the batch that it was told of and has not committed. */
+interface Actor {
+  host: TestHost;
+  ticket: string;
+  jobs: HostJob[];
+  lastClaim: { sequence: number; jobs: HostJob[] } | undefined;
+  lastCommit: { ticket: string; outcomes: HostOutcome[] } | undefined;
+}
+
+/** What the walk remembers to compare with: the last audit, and who is who. */
+interface Walk {
+  ids: string[];
+  actors: Actor[];
+  /** Incarnations that were taken back, with what they still believe to run. */
+  zombies: Actor[];
+  last: QueueAudit | undefined;
+  hostsMade: number;
+  seen: Seen;
+}
+
+/** What all walks together have come across. */
+interface Seen {
+  steps: Record<string, number>;
+  transitions: Record<string, number>;
+  answers: Record<string, number>;
+}
+
+const count = (table: Record<string, number>, name: string): void => {
+  table[name] = (table[name] ?? 0) + 1;
+};
+
+interface Place {
+  rig: JobRig;
+}
+
+function actor(rig: JobRig, walk: Walk): Actor {
+  return { host: rig.host(`host-${++walk.hostsMade}`), ticket: "", jobs: [], lastClaim: undefined, lastCommit: undefined };
+}
+
+const pick = <T>(list: readonly T[], nth: number): T | undefined => (list.length === 0 ? undefined : list[nth % list.length]);
+
+// ---- what must hold after every step
+
+function checkJob(seen: Seen, id: string, now: AuditedJob, before: AuditedJob | undefined): void {
+  if (before === undefined) return;
+  if (now.state !== before.state) {
+    count(seen.transitions, `${before.state} → ${now.state}`);
+    // several moves may lie between two looks only where one step makes them; each step makes one
+    assert.ok((mayBecome[before.state] as readonly JobState[]).includes(now.state), `${id}: ${before.state} became ${now.state}`);
+    assert.ok(now.revision > before.revision, `${id}: its revision rises with every move`);
+  }
+  if (isTerminal(before.state)) {
+    const { ttlMs: _now, ...still } = now;
+    const { ttlMs: _before, ...was } = before;
+    assert.deepEqual(still, was, `${id} had ended`);
+  }
+  assert.ok(now.fence >= before.fence && now.failures >= before.failures && now.revision >= before.revision, `${id} went back in time`);
+  assert.ok(now.fence <= before.fence + 1, `${id}: one claim, one fence`);
+  // a batch that goes back unrun gives the attempt back with it; otherwise attempts only rise
+  if (now.attempt < before.attempt) assert.ok(now.state === "queued" && now.attempt === now.failures, `${id}: its attempt fell`);
+}
+
+function checkQueue(audit: QueueAudit): void {
+  const open = [...audit.jobs].filter(([, { state }]) => !isTerminal(state));
+  assert.deepEqual([...audit.due].sort(), open.map(([id]) => id).sort(), "due holds exactly the open jobs");
+  const waiting = [...Object.values(audit.order).flat(), ...audit.later].sort();
+  const queued = open.filter(([, { state }]) => state === "queued").map(([id]) => id);
+  assert.deepEqual(waiting, queued.sort(), "every waiting job stands in exactly one line");
+  const claimed = audit.claims.flatMap(({ jobs }) => jobs.map(({ id, fence }) => `${id}=${fence}`)).sort();
+  const running = open.filter(([, { state }]) => state === "running").map(([id, { fence }]) => `${id}=${fence}`);
+  assert.deepEqual(claimed, running.sort(), "every running job is in exactly one claim, under its fence");
+  assert.deepEqual(audit.immortal, [], "what has ended goes away by itself");
+  for (const [id, { state, ttlMs }] of audit.jobs) assert.equal(ttlMs >= 0, isTerminal(state), `${id} (${state}) lives ${ttlMs} ms`);
+  const untaken = audit.tickets.filter(({ state }) => state === "issued").length;
+  assert.ok(untaken <= matchingHosts + 1, `${untaken} tickets that nobody took`);
+}
+
+async function look(walk: Walk, { rig }: Place, what: string): Promise<void> {
+  count(walk.seen.steps, what);
+  const audit = await rig.audit();
+  for (const [id, job] of audit.jobs) checkJob(walk.seen, id, job, walk.last?.jobs.get(id));
+  for (const id of walk.ids) assert.ok(audit.jobs.has(id), `${id} is lost`);
+  checkQueue(audit);
+  walk.last = audit;
+}
+
+/** A sweep leaves no waiting job without a ticket that can act or will soon be free. */
+function checkLiveness(audit: QueueAudit): void {
+  if (Object.values(audit.order).flat().length === 0) return;
+  assert.ok(
+    audit.tickets.some(({ untilMs }) => untilMs > audit.nowMs),
+    "a queue with waiting jobs has a live ticket after a sweep",
+  );
+}
+
+// ---- what may happen
+
+type Step = (walk: Walk, place: Place) => Promise<void>;
+
+class Move implements fc.AsyncCommand<Walk, Place> {
+  readonly name: string;
+  readonly #step: Step;
+  constructor(name: string, step: Step) {
+    this.name = name;
+    this.#step = step;
+  }
+  check(): boolean {
+    return true;
+  }
+  async run(walk: Walk, place: Place): Promise<void> {
+    await this.#step(walk, place);
+    await look(walk, place, this.name.split("(")[0] as string);
+  }
+  toString(): string {
+    return this.name;
+  }
+}
+
+/** A host that nothing holds takes a ticket that was offered, if one is left. */
+async function seat(walk: Walk, rig: JobRig, one: Actor, nth: number): Promise<boolean> {
+  if (one.ticket !== "") return true;
+  const ticket = pick([...new Set(rig.offered)].slice(-4), nth);
+  if (ticket === undefined || (await one.host.take(ticket)) !== "held") return false;
+  // the last taker wins
+  for (const other of walk.actors) if (other !== one && other.ticket === ticket) other.ticket = `lost:${ticket}`;
+  one.ticket = ticket;
+  return true;
+}
+
+async function claim(seen: Seen, one: Actor, how: { maxItems: number; lingerMs: number }): Promise<void> {
+  if (one.ticket.startsWith("lost:")) {
+    assert.equal((await one.host.claim(one.ticket.slice(5), how)).kind, "not_yours");
+    if (one.jobs.length === 0) one.ticket = "";
+    return;
+  }
+  const hadJobs = one.jobs.length > 0;
+  const answer = await one.host.claim(one.ticket, { ...how, busyMs: 40 });
+  count(seen.answers, answer.kind);
+  if (answer.kind === "batch") {
+    assert.ok(!hadJobs || one.jobs.length > 0);
+    one.jobs = answer.jobs;
+    one.lastClaim = { sequence: one.host.sequence, jobs: answer.jobs };
+    for (const job of answer.jobs) assert.ok(job.deadlineMs > answer.nowMs, `${job.id} started after its deadline`);
+  } else if (answer.kind === "retired" || answer.kind === "later" || answer.kind === "not_yours") {
+    one.ticket = "";
+  } else {
+    assert.ok(["empty", "uncommitted"].includes(answer.kind), answer.kind);
+  }
+}
+
+const runError = { code: "run_failed", detail: "the run threw", retryable: true };
+
+function outcomesOf(jobs: readonly HostJob[], kinds: readonly HostOutcome["outcome"][]): HostOutcome[] {
+  return jobs.map(({ id, fence }, at) => {
+    const outcome = kinds[at % kinds.length] as HostOutcome["outcome"];
+    if (outcome === "succeeded") return { id, fence, outcome, outputs: Uint8Array.of(fence) };
+    return { id, fence, outcome, error: runError, retryDelayMs: (at % 3) * 4 };
+  });
+}
+
+const isRefused = (answer: string): boolean => answer === "stale" || answer === "ended" || answer === "barred";
+
+const nat = fc.nat({ max: 9 });
+const outcome = fc.constantFrom<HostOutcome["outcome"]>("succeeded", "failed", "retry", "back");
+
+function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
+  const admit = fc
+    .record({
+      class: fc.constantFrom<JobClass>("standard", "batch"),
+      timeoutMs: fc.constantFrom(6, 25, 60_000, 60_000, 60_000),
+      maxAttempts: fc.integer({ min: 1, max: 3 }),
+      items: fc.integer({ min: 1, max: 2 }),
+      shapeClass: fc.constantFrom("a", "a", "b"),
+      held: fc.boolean(),
+      wait: fc.boolean(),
+      latestStartMs: fc.nat({ max: 50 }),
+    })
+    .map((wishes) => {
+      return new Move(`admit(${wishes.class}, ${wishes.timeoutMs} ms, ${wishes.maxAttempts} attempts)`, async (walk, { rig }) => {
+        walk.ids.push(await rig.admit(wishes, matchingHosts, 2));
+      });
+    });
+  const claims = fc.tuple(nat, nat, fc.integer({ min: 1, max: 4 }), fc.constantFrom(0, 5, 100)).map(([who, nth, maxItems, lingerMs]) => {
+    return new Move(`claim(${who % 2}, ${maxItems} items, linger ${lingerMs} ms)`, async (walk, { rig }) => {
+      const one = pick(walk.actors, who) as Actor;
+      if (await seat(walk, rig, one, nth)) await claim(walk.seen, one, { maxItems, lingerMs });
+    });
+  });
+  const commit = fc.tuple(nat, fc.array(outcome, { minLength: 1, maxLength: 3 }), fc.boolean()).map(([who, kinds, partly]) => {
+    return new Move(`commit(${who % 2}, ${kinds.join(" ")}${partly ? ", one only" : ""})`, async (walk) => {
+      const one = pick(walk.actors, who) as Actor;
+      const outcomes = outcomesOf(partly ? one.jobs.slice(0, 1) : one.jobs, kinds);
+      const ticket = one.ticket.replace("lost:", "");
+      const answers = await one.host.commit(ticket, outcomes);
+      assert.equal(answers.length, outcomes.length);
+      for (const answer of answers) count(walk.seen.answers, answer);
+      one.jobs = one.jobs.slice(outcomes.length);
+      one.lastCommit = { ticket, outcomes };
+    });
+  });
+  const repeatClaim = nat.map((who) => {
+    return new Move(`repeat the last claim(${who % 2})`, async (walk) => {
+      const one = pick(walk.actors, who) as Actor;
+      if (!one.lastClaim || one.ticket === "" || one.ticket.startsWith("lost:")) return;
+      const answer = await one.host.claim(one.ticket, { sequence: one.lastClaim.sequence, maxItems: 2, busyMs: 40, lingerMs: 20 });
+      count(walk.seen.answers, `again: ${answer.kind}`);
+      if (answer.kind === "batch" && one.jobs.length > 0) {
+        const known = new Map(one.lastClaim.jobs.map(({ id, fence }) => [id, fence]));
+        // all of its jobs may have been cancelled or expired: then the repeat is a new look
+        const same = answer.jobs.every(({ id, fence }) => known.get(id) === fence);
+        const others = answer.jobs.every(({ id, fence }) => known.get(id) !== fence);
+        assert.ok(same || others, "the same batch or another, never both");
+        if (others) one.jobs = answer.jobs;
+      } else if (answer.kind === "batch") {
+        // nothing of it was committed, so it is not settled
+        assert.ok(walk.last?.claims.some(({ incarnation }) => incarnation === one.host.incarnation));
+        one.jobs = answer.jobs;
+      } else if (["retired", "later", "not_yours"].includes(answer.kind)) one.ticket = "";
+    });
+  });
+  const repeatCommit = nat.map((who) => {
+    return new Move(`repeat the last commit(${who % 2})`, async (walk) => {
+      const one = pick(walk.actors, who) as Actor;
+      if (!one.lastCommit) return;
+      for (const answer of await one.host.commit(one.lastCommit.ticket, one.lastCommit.outcomes)) assert.ok(isRefused(answer), answer);
+    });
+  });
+  const cancel = nat.map((which) => {
+    return new Move(`cancel(${which})`, async (walk, { rig }) => {
+      const id = pick(walk.ids, which);
+      if (id !== undefined) await rig.store.cancel(id);
+    });
+  });
+  const expire = fc.tuple(nat, fc.boolean()).map(([which, wait]) => {
+    return new Move(`expire(${which}${wait ? ", after waiting" : ""})`, async (walk, { rig }) => {
+      const id = pick(walk.ids, which);
+      if (id === undefined) return;
+      const record = await rig.record(id);
+      if (wait && record.deadlineMs - rig.store.nowMs() < 30) await clockPasses(rig.store, record.deadlineMs);
+      await rig.store.expire([id]);
+      const { state } = await rig.record(id);
+      if (wait && record.deadlineMs < rig.store.nowMs() - 5) assert.ok(isTerminal(state), "no job is open after its deadline was called");
+    });
+  });
+  const keep = nat.map((which) => {
+    return new Move(`keep(${which})`, async (walk, { rig }) => {
+      const id = pick(walk.ids, which);
+      if (id !== undefined) await rig.store.keep(id, 120_000);
+    });
+  });
+  const die = nat.map((who) => {
+    return new Move(`lose presence(${who % 2})`, async (walk, { rig }) => {
+      const at = who % walk.actors.length;
+      const [gone] = walk.actors.splice(at, 1, actor(rig, walk)) as [Actor];
+      await rig.store.takeBack(rig.tag, gone.host.incarnation, matchingHosts - 1, 2).then(({ tickets }) => offer(rig, tickets));
+      walk.zombies.push(gone);
+    });
+  });
+  const zombie = fc.tuple(nat, outcome).map(([who, kind]) => {
+    return new Move(`a zombie resumes(${who}, ${kind})`, async (walk) => {
+      const gone = pick(walk.zombies, who);
+      if (!gone) return;
+      const ticket = gone.ticket.replace("lost:", "") || "none";
+      assert.deepEqual(await gone.host.commit(ticket, outcomesOf(gone.jobs, [kind])), ["barred"]);
+      const answers = [(await gone.host.claim(ticket)).kind, await gone.host.renew(ticket), await gone.host.take(ticket)];
+      assert.deepEqual(answers, ["barred", "barred", "barred"]);
+    });
+  });
+  const lostReply = nat.map((who) => {
+    return new Move(`return an unknown claim(${who % 2})`, async (walk, { rig }) => {
+      const one = pick(walk.actors, who) as Actor;
+      const sequence = one.lastClaim?.sequence ?? 1;
+      await rig.store.returnClaim(rig.tag, one.host.incarnation, sequence);
+      // its host may believe in it all the same: its commit will be refused
+    });
+  });
+  const release = nat.map((who) => {
+    return new Move(`release(${who % 2})`, async (walk, { rig }) => {
+      const one = pick(walk.actors, who) as Actor;
+      if (one.jobs.length > 0) {
+        await one.host.commit(one.ticket.replace("lost:", ""), outcomesOf(one.jobs, ["back"]));
+        one.jobs = [];
+      }
+      if (one.ticket !== "") offer(rig, await one.host.release(one.ticket.replace("lost:", ""), matchingHosts));
+      one.ticket = "";
+    });
+  });
+  const sweep = fc.boolean().map((patient) => {
+    return new Move(`sweep(${patient ? "after some ms" : ""})`, async (_walk, { rig }) => {
+      if (patient) await clockPasses(rig.store, rig.store.nowMs() + 3);
+      const { tickets } = await rig.store.sweep(rig.tag, matchingHosts, 2);
+      offer(rig, tickets);
+      checkLiveness(await rig.audit());
+    });
+  });
+  // twice in the list: happens twice as often
+  return [
+    admit,
+    admit,
+    admit,
+    claims,
+    claims,
+    claims,
+    commit,
+    commit,
+    repeatClaim,
+    repeatCommit,
+    cancel,
+    expire,
+    keep,
+    die,
+    zombie,
+    lostReply,
+    release,
+    sweep,
+  ];
+}
+
+function offer(rig: JobRig, tickets: readonly string[]): void {
+  for (const ticketId of tickets) rig.offers.offer(rig.tag, ticketId);
+}
+
+async function walkAbout(open: () => Promise<JobRig>): Promise<Seen> {
+  const seen: Seen = { steps: {}, transitions: {}, answers: {} };
+  await fc.assert(
+    fc.asyncProperty(fc.commands(moves(), { maxCommands: 2 * stepsPerRun, size: "max" }), async (commands) => {
+      const rig = await open();
+      const walk: Walk = { ids: [], actors: [], zombies: [], last: undefined, hostsMade: 0, seen };
+      walk.actors.push(actor(rig, walk), actor(rig, walk));
+      await fc.asyncModelRun(() => ({ model: walk, real: { rig } }), commands);
+    }),
+    { numRuns: runs, seed, endOnFailure: process.env.SWITCHYARD_FUZZ_SHRINK === undefined },
+  );
+  return seen;
+}
+
+const transitions = ["running", "cancelled", "expired"].map((to) => `queued → ${to}`);
+transitions.push(...mayBecome.running.map((to) => `running → ${to}`));
+const answers = ["batch", "empty", "uncommitted", "committed", "requeued", "failed", "stale", "ended"];
+answers.push("again: batch", "again: stale_sequence");
+
+/** Says what was seen; walks that saw too little have shown nothing. */
+function report(name: string, seen: Seen, startMs: number): void {
+  const total = Object.values(seen.steps).reduce((sum, times) => sum + times, 0);
+  console.log(`${name}: ${runs} walks, ${total} steps in ${((performance.now() - startMs) / 1_000).toFixed(1)} s, seed ${seed}`);
+  if (process.env.SWITCHYARD_FUZZ_RUNS) console.log(JSON.stringify(seen));
+  assert.ok(total > runs * 20, "the walks were too short to see anything");
+  assert.equal(Object.keys(seen.steps).length, 13, `moves: ${JSON.stringify(seen.steps)}`);
+  for (const one of transitions) assert.ok(seen.transitions[one], `never seen: ${one} among ${JSON.stringify(seen.transitions)}`);
+  for (const one of answers) assert.ok(seen.answers[one], `never answered: ${one} among ${JSON.stringify(seen.answers)}`);
+}
+
+test("no order of steps breaks the protocol on Redis", async () => {
+  const startMs = performance.now();
+  const seen = await walkAbout(async () => {
+    await rigs.redis.flushdb();
+    return rigs.rig();
+  });
+  report("Redis store", seen, startMs);
+});
+
+test("no order of steps breaks the memory store", async () => {
+  const startMs = performance.now();
+  const seen = await walkAbout(async () => memoryRig());
+  report("memory store", seen, startMs);
+});
