@@ -12,6 +12,7 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 export const cliMain = path.join(root, "client-sdk/src/cli/main.ts");
+const upMain = path.join(root, "coordinator/src/embedded/up.ts");
 const coordinatorMain = path.join(root, "coordinator/src/main.ts");
 const readyMs = 90_000;
 
@@ -56,8 +57,8 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   const models = options.models ?? path.join(root, "models");
   const env = { ...process.env, ...options.env };
   const anyPort = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
-  const args = ["up", ...anyPort, "--data", dataFolder, "--models", models, "--workers", String(options.workers ?? 1)];
-  const { process: up, found } = await startUntil(cliMain, { args, env, pattern: /ready at (http:\/\/\S+)/ });
+  const args = [...anyPort, "--data", dataFolder, "--models", models, "--workers", String(options.workers ?? 1)];
+  const { process: up, found } = await startUntil(upMain, { args, env, pattern: /ready at (http:\/\/\S+)/ });
   const redisUrl = (await readFile(path.join(dataFolder, "redis", "url"), "utf8")).trim();
   const coordinators: Coordinator[] = [];
   for (let index = 1; index < (options.coordinators ?? 1); index++) {
@@ -95,7 +96,10 @@ interface Start {
 }
 
 async function startUntil(file: string, start: Start): Promise<{ process: ClusterProcess; found: string }> {
-  const child = spawn(process.execPath, [file, ...start.args], { env: start.env, cwd: root, stdio: ["ignore", "pipe", "pipe"] });
+  // Descriptor 3 ends it when the test dies without saying so.
+  const env = { ...start.env, SWITCHYARD_PARENT_PIPE: "3" };
+  const child = spawn(process.execPath, [file, ...start.args], { env, cwd: root, stdio: ["ignore", "pipe", "pipe", "pipe"] });
+  child.stdio[3]?.on("error", () => {});
   const output: string[] = [];
   const exited = new Promise<number | null>((resolve) => child.once("exit", resolve));
   const started = asProcess(child, exited, output);
@@ -108,8 +112,8 @@ async function startUntil(file: string, start: Start): Promise<{ process: Cluste
       clearTimeout(late);
       resolve(match[1]!);
     };
-    child.stdout.on("data", read);
-    child.stderr.on("data", read);
+    child.stdout!.on("data", read);
+    child.stderr!.on("data", read);
     void exited.then((code) => {
       clearTimeout(late);
       reject(new Error(`${file} ended with ${code} before it was ready:\n${output.join("")}`));

@@ -39,7 +39,7 @@ export async function runDelegate(name: string, args: readonly string[]): Promis
     );
   }
   const command = [...process.execArgv, file, ...args];
-  if (process.execve !== undefined && process.platform !== "win32")
+  if (process.execve !== undefined && process.platform !== "win32" && parentPipe() === undefined)
     process.execve(process.execPath, [process.execPath, ...command], process.env);
   return startChild(command);
 }
@@ -53,8 +53,20 @@ function locate(module: string): string | undefined {
   }
 }
 
+/** The descriptor by which a delegate learns that whoever started us is gone; replacing this process would close it. */
+function parentPipe(): number | undefined {
+  const descriptor = process.env.SWITCHYARD_PARENT_PIPE;
+  return descriptor !== undefined && /^\d{1,3}$/.test(descriptor) ? Number(descriptor) : undefined;
+}
+
 function startChild(command: readonly string[]): Promise<number> {
-  const child = spawn(process.execPath, command, { stdio: "inherit" });
+  const stdio: ("inherit" | "ignore" | number)[] = ["inherit", "inherit", "inherit"];
+  const pipe = parentPipe();
+  if (pipe !== undefined) {
+    while (stdio.length < pipe) stdio.push("ignore");
+    stdio[pipe] = pipe;
+  }
+  const child = spawn(process.execPath, command, { stdio });
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => child.kill(signal));
   return new Promise((resolve, reject) => {
     child.once("error", reject);
