@@ -1,3 +1,4 @@
+export * from "./blob-reference.ts";
 export * from "./bytes-elements.ts";
 export * from "./errors.ts";
 export * from "./infer-request.ts";

@@ -150,8 +150,8 @@ for _, key in ipairs(redis.call('KEYS', string.gsub(base, '[%[%]]', '?') .. '*')
   local id = string.match(name, '^job:(.+)$')
   local ttl = redis.call('PTTL', key)
   if id then
-    local row = redis.call('HMGET', key, 'state', 'revision', 'fence', 'attempt', 'failures')
-    answer.records[#answer.records + 1] = { id, ttl, row[1], row[2], row[3], row[4], row[5] }
+    local row = { string.match(redis.call('GET', key), '^(%S+) (%S+) (%S+) (%S+) %S+ (%S+)') }
+    answer.records[#answer.records + 1] = { id, ttl, row[1], row[2], row[3], row[5], row[4] }
     if row[1] ~= 'queued' and row[1] ~= 'running' and ttl < 0 then answer.immortal[#answer.immortal + 1] = name end
   elseif (string.find(name, '^tomb:') or string.find(name, '^in:') or string.find(name, '^out:')) and ttl < 0 then
     answer.immortal[#answer.immortal + 1] = name

@@ -1,4 +1,4 @@
-/** Between the record as Redis keeps it (a flat hash, see lua/admit.lua) and the JobRecord that the application reads. */
+/** Between the record as Redis keeps it (a string of words, see lua/lib-record.lua) and the JobRecord that the application reads. */
 
 import type { JobClass, JobError, JobState } from "@switchyard/protocol";
 import type { JobNotice, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
@@ -12,7 +12,7 @@ interface Traits {
   rid?: string;
 }
 
-export function traitsOf(job: NewJob): string {
+function traitsOf(job: NewJob): string {
   const traits: Traits = { m: job.model, v: job.version };
   if (job.tags) traits.tags = job.tags;
   if (job.outputs) traits.out = job.outputs;
@@ -20,14 +20,55 @@ export function traitsOf(job: NewJob): string {
   return JSON.stringify(traits);
 }
 
-export function fieldsOf(flat: readonly unknown[]): Record<string, string> {
-  const fields: Record<string, string> = {};
-  for (let at = 0; at + 1 < flat.length; at += 2) fields[String(flat[at])] = String(flat[at + 1]);
-  return fields;
+/** The record's words in order, the same as in lua/lib-record.lua; the last one is the rest of the string: traits, and the error after a newline. */
+const words = [
+  "state",
+  "revision",
+  "fence",
+  "failures",
+  "deaths",
+  "attempt",
+  "class",
+  "order",
+  "created",
+  "deadline",
+  "started",
+  "finished",
+  "maxAttempts",
+  "items",
+  "ttl",
+  "held",
+  "runMs",
+  "batchItems",
+  "incarnation",
+  "host",
+  "waiters",
+  "shape",
+  "tenant",
+] as const;
+
+type Word = (typeof words)[number];
+
+/** The words from `maxAttempts` to `host` of a job that was never claimed; lua/admit.lua puts the others around them. */
+export function termsOf(job: NewJob): string {
+  return `${job.maxAttempts} ${job.items} ${job.ttlMs} ${job.held ? 1 : 0} 0 0 - -`;
 }
 
-export function recordOf(id: string, fields: Record<string, string>): JobRecord {
-  const traits = JSON.parse(fields.traits ?? "{}") as Traits;
+/** The words from `shape` on. Names may hold white space; words may not. */
+export function lastWordsOf(job: NewJob): string {
+  return `${encodeURI(job.shapeClass)} ${encodeURIComponent(job.tenant)} ${traitsOf(job)}`;
+}
+
+export function recordOf(id: string, text: string): JobRecord {
+  let at = 0;
+  const fields = {} as Record<Word, string>;
+  for (const word of words) {
+    const end = text.indexOf(" ", at);
+    fields[word] = text.slice(at, end);
+    at = end + 1;
+  }
+  const [traitsText = "{}", errorText] = text.slice(at).split("\n");
+  const traits = JSON.parse(traitsText) as Traits;
   const state = fields.state as JobState;
   const record: JobRecord = {
     id,
@@ -38,29 +79,35 @@ export function recordOf(id: string, fields: Record<string, string>): JobRecord 
     model: traits.m,
     version: traits.v,
     class: fields.class as JobClass,
-    tenant: fields.tenant ?? "default",
+    tenant: decodeURIComponent(fields.tenant),
     createdMs: Number(fields.created),
     deadlineMs: Number(fields.deadline),
     ttlMs: Number(fields.ttl),
     held: fields.held === "1",
   };
-  if (fields.started) record.startedMs = Number(fields.started);
-  if (fields.finished) {
+  if (fields.started !== "0") record.startedMs = Number(fields.started);
+  if (fields.finished !== "0") {
     record.finishedMs = Number(fields.finished);
     record.timings = {
       queueMs: (record.startedMs ?? record.finishedMs) - record.createdMs,
-      runMs: Number(fields.run_ms),
+      runMs: Number(fields.runMs),
       totalMs: record.finishedMs - record.createdMs,
-      batchItems: Number(fields.batch_items),
+      batchItems: Number(fields.batchItems),
     };
+    // a queued job may carry the error of its last attempt; only an outcome shows it
+    if (errorText && state !== "succeeded") record.error = JSON.parse(errorText) as JobError;
   }
-  // a queued job may carry the error of its last attempt; only an outcome shows it
-  if (fields.error && fields.finished && state !== "succeeded") record.error = JSON.parse(fields.error) as JobError;
-  if (fields.host) record.hostId = fields.host;
+  if (fields.host !== "-") record.hostId = decodeURIComponent(fields.host);
   if (traits.tags) record.tags = traits.tags;
   if (traits.out) record.outputs = traits.out;
   if (traits.rid) record.requestId = traits.rid;
   return record;
+}
+
+/** State and revision alone. */
+export function standingOf(text: string): { state: JobState; revision: number } {
+  const [state, revision] = text.split(" ", 2);
+  return { state: state as JobState, revision: Number(revision) };
 }
 
 export function tombOf(text: string): TombState {

@@ -71,6 +71,9 @@ interface Claim {
 const expiredError: JobError = { code: "expired", detail: "the deadline passed before the run ended", retryable: false };
 const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs || (a.record.id < b.record.id ? -1 : 1);
 
+/** Inputs without a common axis 0 cannot be stacked. */
+const runsAlone = (job: MemoryJob): boolean => job.shapeClass.startsWith("=");
+
 export class MemoryQueue {
   readonly jobs = new Map<string, MemoryJob>();
   readonly tombs = new Map<string, TombState & { goneMs: number }>();
@@ -280,7 +283,7 @@ export class MemoryQueue {
         if (job.record.deadlineMs <= nowMs) {
           list.splice(skipped, 1);
           this.#finish(job, "expired", nowMs, { error: expiredError });
-        } else if (items > 0 && (job.shapeClass !== taken[0]?.shapeClass || items + job.items > maxItems)) {
+        } else if (taken[0] && (runsAlone(taken[0]) || job.shapeClass !== taken[0].shapeClass || items + job.items > maxItems)) {
           skipped++;
         } else {
           list.splice(skipped, 1);

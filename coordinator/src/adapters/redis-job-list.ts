@@ -77,13 +77,13 @@ export async function listJobs(redis: RedisConnection, tags: readonly string[], 
   for (let scanned = 0; scanned < scanLimit; ) {
     const entries = await nextEntries(redis, tags, cursor, Math.max(50, filter.limit));
     if (entries.length === 0) return { jobs };
-    const rows = await redis.sendAll(entries.map(({ id }) => ["hgetall", `${keys.base(tagOf(id))}job:${id}`]));
+    const rows = await redis.sendAll(entries.map(({ id }) => ["get", `${keys.base(tagOf(id))}job:${id}`]));
     for (const [at, entry] of entries.entries()) {
       scanned++;
       cursor = entry;
-      const fields = rows[at] as unknown as Record<string, string>;
-      if (!fields?.state) continue; // its record has gone; the sweeper will drop the entry
-      const record = recordOf(entry.id, fields);
+      const text = rows[at];
+      if (!text) continue; // its record has gone; the sweeper will drop the entry
+      const record = recordOf(entry.id, String(text));
       if (matches(record, filter)) jobs.push(record);
       if (jobs.length === filter.limit) return page(jobs, cursor);
     }

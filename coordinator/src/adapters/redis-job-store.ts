@@ -1,11 +1,13 @@
 /**
  * The job store on Redis. Owns: one write for all jobs of an event-loop turn (inputs by plain SET, records by lua/admit), one read for all
- * outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot.
+ * outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot. Large values go to the
+ * blob store, with a reference in Redis in their place.
  */
 
 import { createHash } from "node:crypto";
-import type { JobState } from "@switchyard/protocol";
+import { blobThresholdBytes, encodeBlobReference, type JobState, readBlobReference, SwitchyardError } from "@switchyard/protocol";
 import { channels, keys, tagOf } from "@switchyard/protocol/redis";
+import type { BlobStore } from "../ports/blob-store.ts";
 import type {
   Admitted,
   JobListFilter,
@@ -19,7 +21,7 @@ import type {
   TombState,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
-import { fieldsOf, noticesOf, recordOf, tombOf, traitsOf } from "./job-rows.ts";
+import { lastWordsOf, noticesOf, recordOf, standingOf, termsOf, tombOf } from "./job-rows.ts";
 import type { RedisConnection, RedisReply, RedisSubscription } from "./redis-connection.ts";
 import { listJobs } from "./redis-job-list.ts";
 
@@ -29,6 +31,8 @@ const maxJobsPerScript = 200;
 
 interface PendingAdmit {
   job: NewJob;
+  /** What stands in Redis: the frame, or a reference to it. */
+  stored: Uint8Array;
   resolve: (answer: Admitted) => void;
   reject: (error: unknown) => void;
 }
@@ -50,14 +54,23 @@ export class RedisJobStore implements JobStore {
   readonly #subscription: RedisSubscription;
   readonly #tickets: TicketQueue;
   readonly #coordinator: string;
+  readonly #blobs: BlobStore | undefined;
   readonly #turns = new Map<string, Turn>();
   #outputs: PendingOutput[] = [];
 
-  constructor(parts: { redis: RedisConnection; subscription: RedisSubscription; tickets: TicketQueue; coordinator: string }) {
+  /** Without `blobs` values of any size stay in Redis. */
+  constructor(parts: {
+    redis: RedisConnection;
+    subscription: RedisSubscription;
+    tickets: TicketQueue;
+    coordinator: string;
+    blobs?: BlobStore;
+  }) {
     this.#redis = parts.redis;
     this.#subscription = parts.subscription;
     this.#tickets = parts.tickets;
     this.#coordinator = parts.coordinator;
+    this.#blobs = parts.blobs;
   }
 
   async onNotice(listener: (notice: JobNotice) => void): Promise<void> {
@@ -66,7 +79,13 @@ export class RedisJobStore implements JobStore {
     });
   }
 
-  admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted> {
+  async admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted> {
+    if (!this.#blobs || job.inputs.length <= blobThresholdBytes) return this.#admitStored(job, job.inputs, matchingHosts, batchItems);
+    const reference = await this.#blobs.put(job.inputs, { keepMs: job.timeoutMs + inputMarginMs });
+    return this.#admitStored(job, encodeBlobReference(reference), matchingHosts, batchItems);
+  }
+
+  #admitStored(job: NewJob, stored: Uint8Array, matchingHosts: number, batchItems: number): Promise<Admitted> {
     return new Promise((resolve, reject) => {
       const tag = tagOf(job.id);
       let turn = this.#turns.get(tag);
@@ -75,7 +94,7 @@ export class RedisJobStore implements JobStore {
         this.#turns.set(tag, turn);
         if (this.#turns.size === 1) setImmediate(() => this.#flushAdmits());
       }
-      turn.jobs.push({ job, resolve, reject });
+      turn.jobs.push({ job, stored, resolve, reject });
     });
   }
 
@@ -92,10 +111,9 @@ export class RedisJobStore implements JobStore {
   async #admitTogether(tag: string, pending: PendingAdmit[], turn: Turn): Promise<void> {
     const inputs: [string, ...(string | number | Uint8Array)[]][] = [];
     const args: (string | number)[] = [tag, turn.matchingHosts, turn.batchItems, this.#coordinator];
-    for (const { job } of pending) {
-      inputs.push(["set", keys.input(tag, job.id), asBuffer(job.inputs), "PX", job.timeoutMs + inputMarginMs]);
-      args.push(job.id, job.class, job.timeoutMs, job.latestStartMs, job.maxAttempts, job.shapeClass, job.items, job.ttlMs);
-      args.push(job.held ? 1 : 0, job.wait ? 1 : 0, job.tenant, traitsOf(job), job.inputs.length);
+    for (const { job, stored } of pending) {
+      inputs.push(["set", keys.input(tag, job.id), asBuffer(stored), "PX", job.timeoutMs + inputMarginMs]);
+      args.push(job.id, job.class, job.timeoutMs, job.latestStartMs, job.held ? 1 : 0, job.wait ? 1 : 0, termsOf(job), lastWordsOf(job));
     }
     try {
       const reply = (await this.#redis.run("admit", keys.base(tag), args, inputs)) as (string | number)[];
@@ -139,33 +157,45 @@ export class RedisJobStore implements JobStore {
 
   async read(id: string): Promise<JobRecord | TombState | undefined> {
     const base = keys.base(tagOf(id));
-    const [flat, tomb] = await this.#redis.sendAll([
-      ["hgetall", `${base}job:${id}`],
-      ["get", `${base}tomb:${id}`],
-    ]);
-    const fields = flat as unknown as Record<string, string>;
-    if (fields && Object.keys(fields).length > 0) return recordOf(id, fields);
-    return tomb ? tombOf(String(tomb)) : undefined;
+    const [pair] = await this.#redis.sendAll([["mget", `${base}job:${id}`, `${base}tomb:${id}`]]);
+    const [record, tomb] = pair as (string | null)[];
+    if (record) return recordOf(id, record);
+    return tomb ? tombOf(tomb) : undefined;
   }
 
   async watch(id: string): Promise<JobRecord | TombState | undefined> {
     const reply = (await this.#redis.run("watch", keys.base(tagOf(id)), [id, this.#coordinator])) as RedisReply[];
     if (reply.length === 0) return undefined;
     if (reply[0] === "tomb") return tombOf(String(reply[1]));
-    return recordOf(id, fieldsOf(reply));
+    return recordOf(id, String(reply[1]));
   }
 
   async peek(ids: readonly string[]): Promise<Map<string, { state: JobState; revision: number }>> {
-    const replies = await this.#redis.sendAll(ids.map((id) => ["hmget", `${keys.base(tagOf(id))}job:${id}`, "state", "revision"]));
+    const replies = await this.#redis.sendAll(ids.map((id) => ["getrange", `${keys.base(tagOf(id))}job:${id}`, 0, 40]));
     const seen = new Map<string, { state: JobState; revision: number }>();
     replies.forEach((reply, at) => {
-      const [state, revision] = reply as [string | null, string | null];
-      if (state) seen.set(ids[at] as string, { state: state as JobState, revision: Number(revision) });
+      if (reply) seen.set(ids[at] as string, standingOf(String(reply)));
     });
     return seen;
   }
 
-  outputs(id: string, fence: number): Promise<Uint8Array | undefined> {
+  async outputs(id: string, fence: number): Promise<Uint8Array | undefined> {
+    const stored = await this.#storedOutputs(id, fence);
+    const reference = stored && readBlobReference(stored);
+    if (!reference) return stored;
+    if (!this.#blobs) throw new SwitchyardError("internal", "the outputs are in a blob store, and this coordinator has none");
+    return this.#blobs.get(reference);
+  }
+
+  /** Tells hosts which folder holds large values. Answers the id of another one that was told before, which coordinators must share. */
+  async announceBlobs(): Promise<string | undefined> {
+    if (!this.#blobs) return undefined;
+    const id = await this.#blobs.id();
+    const [before] = await this.#redis.sendAll([["set", keys.blobFolder, id, "GET"]]);
+    return typeof before === "string" && before !== id ? before : undefined;
+  }
+
+  #storedOutputs(id: string, fence: number): Promise<Uint8Array | undefined> {
     return new Promise((resolve, reject) => {
       this.#outputs.push({ key: keys.output(tagOf(id), id, fence), resolve, reject });
       if (this.#outputs.length === 1) setImmediate(() => void this.#flushOutputs());

@@ -1,35 +1,43 @@
 -- Admit jobs into one queue: records, order, index, waiter registration and the ticket decision. Inputs were SET before, plainly.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 coordinator that may wait
---       then per job 13: id, class, timeoutMs, latestStartMs, maxAttempts, shapeClass, items, ttlMs, held 0|1, wait 0|1, tenant,
---       traits (JSON of what only views show), inputBytes
+--       then per job 8: id, class, timeoutMs, latestStartMs, held 0|1, wait 0|1,
+--       terms (the record's words from max attempts to host), traits (its words from shape on)
 -- Answers  now, number of tickets, the ticket ids, then per job "admitted", or "<state> <created ms> <deadline ms>" of the record that was
 --          there before.
 -- Keeps: an id is admitted once; a repeat registers the waiter and changes nothing else; a malformed job is refused before anything is written.
--- @include lib-time.lua lib-tickets.lua lib-waiters.lua
-
+-- @include lib-time.lua lib-record.lua lib-tickets.lua
 local base, tag, coordinator = KEYS[1], ARGV[1], ARGV[4]
 local now = nowMs()
+local perJob = 8
 local function isNumber(text)
   local value = tonumber(text)
   return value ~= nil and value == value
 end
-for at = 5, #ARGV, 13 do
+local ids = {}
+for at = 5, #ARGV, perJob do
   if not (isNumber(ARGV[at + 2]) and isNumber(ARGV[at + 3])) then
     return redis.error_reply('ERR job ' .. ARGV[at] .. ' names no time: timeout ' .. ARGV[at + 2] .. ', latest start ' .. ARGV[at + 3])
   end
+  ids[#ids + 1] = ARGV[at]
 end
 
-local answers, orders, due, index, recent = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }
+local records = loadRecords(base, ids)
+local answers, orders, due, index, recent, written = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}
 
-for at = 5, #ARGV, 13 do
-  local id, class = ARGV[at], ARGV[at + 1]
-  local key = base .. 'job:' .. id
-  if redis.call('HSETNX', key, 'state', 'queued') == 1 then
-    local order, deadline = now + tonumber(ARGV[at + 3]), now + tonumber(ARGV[at + 2])
-    redis.call('HSET', key, 'revision', 1, 'fence', 0, 'attempt', 0, 'failures', 0, 'class', class, 'order', order, 'created', now,
-      'deadline', deadline, 'max_attempts', ARGV[at + 4], 'shape', ARGV[at + 5], 'items', ARGV[at + 6], 'ttl', ARGV[at + 7],
-      'held', ARGV[at + 8], 'waiters', ARGV[at + 9] == '1' and coordinator or '', 'tenant', ARGV[at + 10], 'traits', ARGV[at + 11])
+for at = 5, #ARGV, perJob do
+  local id, class, waits = ARGV[at], ARGV[at + 1], ARGV[at + 5] == '1'
+  local record = records[id]
+  if record then
+    if waits and addWaiter(record, coordinator) then storeRecord(base, id, record) end
+    answers[#answers + 1] = record[STATE] .. ' ' .. record[CREATED] .. ' ' .. record[DEADLINE]
+  else
+    local order, deadline = now + ARGV[at + 3], now + ARGV[at + 2]
+    local text = 'queued 1 0 0 0 0 ' .. class .. ' ' .. order .. ' ' .. now .. ' ' .. deadline .. ' 0 0 ' .. ARGV[at + 6] .. ' '
+      .. (waits and coordinator or '-') .. ' ' .. ARGV[at + 7]
+    written[#written + 1] = base .. 'job:' .. id
+    written[#written + 1] = text
+    records[id] = { 'queued', 1, [CREATED] = now, [DEADLINE] = deadline, [WAITERS] = coordinator } -- the same id again in this very call
     local list = orders[class]
     if not list then
       list = { base .. 'order:' .. class }
@@ -39,17 +47,14 @@ for at = 5, #ARGV, 13 do
     list[#list + 1] = id
     due[#due + 1] = deadline
     due[#due + 1] = id
-    local listing = ARGV[at + 8] == '1' and recent or index
+    local listing = ARGV[at + 4] == '1' and recent or index
     listing[#listing + 1] = now
     listing[#listing + 1] = id
     answers[#answers + 1] = 'admitted'
-  else
-    local row = redis.call('HMGET', key, 'state', 'waiters', 'created', 'deadline')
-    if ARGV[at + 9] == '1' then addWaiter(key, row[1], row[2], coordinator) end
-    answers[#answers + 1] = row[1] .. ' ' .. row[3] .. ' ' .. row[4]
   end
 end
 
+if #written > 0 then redis.call('MSET', unpack(written)) end
 for _, list in pairs(orders) do
   redis.call('ZADD', unpack(list))
 end

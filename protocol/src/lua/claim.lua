@@ -8,7 +8,7 @@
 -- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline; one batch holds one shape class.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
 -- Flags: allow-oom
--- @include lib-time.lua lib-finish.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua
 
 local base, tag, incarnation, sequence, ticketId = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local maxItems, busyMs, lingerMs = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -21,8 +21,10 @@ local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return { 'not_yours' } end
 
 local reply = { 'batch', now }
-local function add(id, facts)
-  for _, value in ipairs({ id, facts.fence, facts.deadline, facts.items, facts.attempt, facts.created, facts.class, facts.ttl }) do reply[#reply + 1] = value end
+local function add(id, record)
+  local at = #reply
+  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, record[FENCE], record[DEADLINE], record[ITEMS]
+  reply[at + 5], reply[at + 6], reply[at + 7], reply[at + 8] = record[ATTEMPT], record[CREATED], record[CLASS], record[TTL]
 end
 
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
@@ -31,9 +33,9 @@ if outstanding then
   if last > sequence then return { 'stale_sequence' } end
   if last == sequence then
     local told = string.find(outstanding, ' told', 1, true) -- its host has committed, so it had its reply
-    for id, fence in string.gmatch(outstanding, ' ([%w-]+)=(%d+)') do
-      local row = redis.call('HMGET', base .. 'job:' .. id, 'deadline', 'items', 'attempt', 'created', 'class', 'ttl')
-      if row[1] then add(id, { fence = fence, deadline = row[1], items = row[2], attempt = row[3], created = row[4], class = row[5], ttl = row[6] }) end
+    for id in string.gmatch(outstanding, ' ([%w-]+)=%d+') do
+      local record = loadRecord(base, id)
+      if record then add(id, record) end
     end
     if #reply > 2 then return reply end
     if told then return { 'stale_sequence' } end
@@ -42,11 +44,7 @@ if outstanding then
   end
 end
 
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. 'later', '-inf', now, 'LIMIT', 0, 100)) do
-  local row = redis.call('HMGET', base .. 'job:' .. id, 'state', 'class', 'order')
-  redis.call('ZREM', base .. 'later', id)
-  if row[1] == 'queued' then redis.call('ZADD', base .. 'order:' .. row[2], row[3], id) end
-end
+promoteDue(base, now, 100)
 
 -- Start-time fair queueing over the classes that wait: the smallest start tag goes first, weights share a busy device.
 local backlog = {}
@@ -66,35 +64,37 @@ if #backlog > 1 then
 end
 
 local shape, apart, items, expired, hostId = nil, false, 0, 0, ARGV[5]
-local taken, ended = {}, { base .. 'due' }
+local taken, ended, running = {}, { base .. 'due' }, {}
 for _, entry in ipairs(backlog) do
   local order, served, skipped = base .. 'order:' .. entry.class, 0, {}
   while items < maxItems and expired < 500 and #skipped / 2 < lookAhead do
     local heads = redis.call('ZPOPMIN', order, math.min(maxItems - items, 64))
     if #heads == 0 then break end
+    local ids = {}
+    for at = 1, #heads, 2 do ids[#ids + 1] = heads[at] end
+    local records = loadRecords(base, ids)
     for at = 1, #heads, 2 do
       local id = heads[at]
-      local key = base .. 'job:' .. id
-      local row = redis.call('HMGET', key, 'state', 'revision', 'fence', 'created', 'started', 'deadline', 'attempt', 'ttl', 'held', 'waiters',
-        'class', 'shape', 'items', 'failures')
-      if row[1] == 'queued' then
-        local size = tonumber(row[13])
-        if tonumber(row[6]) <= now then
+      local record = records[id]
+      if record and record[STATE] == 'queued' then
+        local size = tonumber(record[ITEMS])
+        if tonumber(record[DEADLINE]) <= now then
           ended[#ended + 1] = id
           redis.call('UNLINK', base .. 'in:' .. id)
-          finish(base, id, row, 'expired', now, expiredError, 0, 0)
+          finish(base, id, record, 'expired', now, expiredError, 0, 0)
           expired = expired + 1
-        elseif items > 0 and (row[12] ~= shape or apart or items + size > maxItems) then
+        elseif items > 0 and (record[SHAPE] ~= shape or apart or items + size > maxItems) then
           skipped[#skipped + 1] = heads[at + 1]
           skipped[#skipped + 1] = id
         else
-          local fence, attempt = tonumber(row[3]) + 1, tonumber(row[14]) + 1
-          redis.call('HSET', key, 'state', 'running', 'revision', tonumber(row[2]) + 1, 'fence', fence, 'attempt', attempt, 'started', now,
-            'host', hostId, 'incarnation', incarnation)
-          shape, items, served = row[12], items + size, served + size
+          record[STATE], record[REVISION], record[FENCE] = 'running', record[REVISION] + 1, record[FENCE] + 1
+          record[ATTEMPT], record[STARTED], record[INCARNATION], record[HOST] = record[FAILURES] + 1, now, incarnation, hostId
+          running[#running + 1] = base .. 'job:' .. id
+          running[#running + 1] = table.concat(record, ' ')
+          shape, items, served = record[SHAPE], items + size, served + size
           apart = string.sub(shape, 1, 1) == '=' -- its inputs have no common axis 0: it runs alone
-          taken[#taken + 1] = id .. '=' .. fence
-          add(id, { fence = fence, deadline = row[6], items = size, attempt = attempt, created = row[4], class = entry.class, ttl = row[8] })
+          taken[#taken + 1] = id .. '=' .. record[FENCE]
+          add(id, record)
         end
       end
     end
@@ -108,6 +108,7 @@ if #ended > 1 then redis.call('ZREM', unpack(ended)) end
 flushNotices()
 
 if #taken > 0 then
+  redis.call('MSET', unpack(running))
   local freeAt = now + busyMs
   redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. ' ' .. table.concat(taken, ' '))
   redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. freeAt)

@@ -7,7 +7,7 @@
 --          "barred".
 -- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline.
 -- Flags: allow-oom
--- @include lib-time.lua lib-finish.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua
 
 local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
@@ -17,51 +17,58 @@ local owned = {}
 for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do owned[id] = fence end
 
 local told = string.find(claim, ' told', 1, true)
+local ids, outputs = {}, {}
+for at = 5, #ARGV, 5 do
+  ids[#ids + 1] = ARGV[at]
+  if ARGV[at + 2] == 'succeeded' then outputs[#outputs + 1] = base .. 'out:' .. ARGV[at] .. ':' .. ARGV[at + 1] end
+end
+local records = loadRecords(base, ids)
+-- one question for all; only when an answer is missing each is asked for
+local complete = #outputs == 0 or redis.call('EXISTS', unpack(outputs)) == #outputs
 local answers, ended, inputs = {}, { base .. 'due' }, {}
+
+-- A failed attempt: back to wait, or the end.
+local function settleFailure(id, record, outcome, err, delayMs)
+  if outcome ~= 'back' then record[FAILURES] = record[FAILURES] + 1 end
+  local dueAt = now + delayMs
+  local mayRetry = outcome == 'back'
+    or (outcome == 'retry' and tonumber(record[FAILURES]) < tonumber(record[MAX_ATTEMPTS]) and dueAt < tonumber(record[DEADLINE]))
+  if not mayRetry then
+    finish(base, id, record, 'failed', now, err, runMs, batchItems)
+    return outcome == 'retry' and 'failed' or 'committed'
+  end
+  record[STATE], record[REVISION], record[INCARNATION], record[HOST] = 'queued', record[REVISION] + 1, '-', '-'
+  setError(record, err)
+  if outcome == 'back' then record[ATTEMPT] = record[FAILURES] end
+  storeRecord(base, id, record)
+  if outcome == 'back' then enqueue(base, id, record) else redis.call('ZADD', base .. 'later', dueAt, id) end
+  return 'requeued'
+end
+
 for at = 5, #ARGV, 5 do
   local id, fence, outcome, err = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local key = base .. 'job:' .. id
+  local record = records[id]
   local answer
   if owned[id] ~= fence then
-    local state = redis.call('HGET', key, 'state')
-    answer = (state == 'queued' or state == 'running') and 'stale' or 'ended'
+    answer = record and isOpen(record) and 'stale' or 'ended'
   else
     owned[id] = nil
     told = true
-    local row = redis.call('HMGET', key, unpack(finishFields))
-    if row[1] ~= 'running' then
+    if not record or record[STATE] ~= 'running' then
       answer = 'ended'
-    elseif tonumber(row[6]) < now then
-      finish(base, id, row, 'expired', now, expiredError, runMs, batchItems)
+    elseif tonumber(record[DEADLINE]) < now then
+      finish(base, id, record, 'expired', now, expiredError, runMs, batchItems)
       answer = 'expired'
-    elseif outcome == 'succeeded' and redis.call('EXISTS', base .. 'out:' .. id .. ':' .. fence) == 0 then
+    elseif outcome ~= 'succeeded' then
+      answer = settleFailure(id, record, outcome, err, ARGV[at + 4])
+    elseif not complete and redis.call('EXISTS', base .. 'out:' .. id .. ':' .. fence) == 0 then
       owned[id] = fence
       answer = 'no_output'
-    elseif outcome == 'succeeded' then
-      finish(base, id, row, 'succeeded', now, nil, runMs, batchItems)
-      -- its host may have claimed it while it was still held, with a short life for the outputs
-      if row[9] == '0' then redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. fence, tonumber(row[8]) + 5000) end
-      answer = 'committed'
     else
-      local failures = tonumber(redis.call('HGET', key, 'failures')) + (outcome == 'back' and 0 or 1)
-      local dueAt = now + tonumber(ARGV[at + 4])
-      local mayRetry = outcome == 'back'
-        or (outcome == 'retry' and failures < tonumber(redis.call('HGET', key, 'max_attempts')) and dueAt < tonumber(row[6]))
-      if mayRetry then
-        redis.call('HSET', key, 'state', 'queued', 'failures', failures, 'revision', tonumber(row[2]) + 1, 'error', err)
-        redis.call('HDEL', key, 'host', 'incarnation')
-        if outcome == 'back' then
-          redis.call('HSET', key, 'attempt', failures)
-          redis.call('ZADD', base .. 'order:' .. row[11], redis.call('HGET', key, 'order'), id)
-        else
-          redis.call('ZADD', base .. 'later', dueAt, id)
-        end
-        answer = 'requeued'
-      else
-        redis.call('HSET', key, 'failures', failures)
-        finish(base, id, row, 'failed', now, err, runMs, batchItems)
-        answer = outcome == 'retry' and 'failed' or 'committed'
-      end
+      -- its host may have claimed it while it was still held, with a short life for the outputs
+      if record[HELD] == '0' then redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. fence, record[TTL] + 5000) end
+      finish(base, id, record, 'succeeded', now, '', runMs, batchItems)
+      answer = 'committed'
     end
     if answer ~= 'requeued' and answer ~= 'no_output' then
       ended[#ended + 1] = id

@@ -4,18 +4,17 @@
 -- Answers  per job the state that the record then has, or "none".
 -- Keeps: a client hears `expired` only after the record says so.
 -- Flags: allow-oom
--- @include lib-time.lua lib-finish.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua
 local base = KEYS[1]
 local now = nowMs()
 local answers = {}
+local records = loadRecords(base, ARGV)
 for _, id in ipairs(ARGV) do
-  local row = redis.call('HMGET', base .. 'job:' .. id, unpack(finishFields))
-  if row[1] and stillOpen(row[1]) and tonumber(row[6]) <= now then
-    endOutside(base, id, row, 'expired', now, expiredError)
-    answers[#answers + 1] = 'expired'
-  else
-    answers[#answers + 1] = row[1] or 'none'
+  local record = records[id]
+  if record and isOpen(record) and tonumber(record[DEADLINE]) <= now then
+    endOutside(base, id, record, 'expired', now, expiredError)
   end
+  answers[#answers + 1] = record and record[STATE] or 'none'
 end
 flushNotices()
 return answers

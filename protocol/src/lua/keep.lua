@@ -4,17 +4,19 @@
 -- Answers  1 when the record exists, else 0.
 -- Keeps: a terminal key has a TTL; a kept job has a tombstone after it.
 -- Flags: allow-oom
+-- @include lib-record.lua
 local base, id, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local key = base .. 'job:' .. id
-local row = redis.call('HMGET', key, 'state', 'created', 'finished', 'fence', 'held')
-if not row[1] then return 0 end
-if row[5] == '0' then return 1 end
-redis.call('HSET', key, 'held', 0, 'ttl', ttl)
-redis.call('ZADD', base .. 'index', row[2], id)
+local record = loadRecord(base, id)
+if not record then return 0 end
+if record[HELD] == '0' then return 1 end
+record[HELD], record[TTL] = '0', ttl
+redis.call('ZADD', base .. 'index', record[CREATED], id)
 redis.call('ZREM', base .. 'recent', id)
-if row[3] then
-  redis.call('PEXPIRE', key, ttl)
-  redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. row[4], ttl + 5000)
-  redis.call('SET', base .. 'tomb:' .. id, row[1] .. ' ' .. row[3], 'PX', ttl + 86400000)
+if isOpen(record) then
+  storeRecord(base, id, record)
+else
+  redis.call('SET', base .. 'job:' .. id, table.concat(record, ' '), 'PX', ttl)
+  redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. record[FENCE], ttl + 5000)
+  redis.call('SET', base .. 'tomb:' .. id, record[STATE] .. ' ' .. record[FINISHED], 'PX', ttl + 86400000)
 end
 return 1

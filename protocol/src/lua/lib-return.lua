@@ -7,29 +7,27 @@ local poisonHosts = 3
 local function returnJobs(base, claim, now, died)
   local returned, failed, ended = 0, 0, { base .. 'due' }
   for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do
-    local key = base .. 'job:' .. id
-    local row = redis.call('HMGET', key, unpack(finishFields))
-    if row[1] == 'running' and row[3] == fence then
-      local more = redis.call('HMGET', key, 'failures', 'deaths', 'max_attempts', 'order')
-      local failures, deaths = tonumber(more[1]) + (died and 1 or 0), (tonumber(more[2]) or 0) + (died and 1 or 0)
+    local record = loadRecord(base, id)
+    if record and record[STATE] == 'running' and record[FENCE] == fence then
+      if died then record[FAILURES], record[DEATHS] = record[FAILURES] + 1, record[DEATHS] + 1 end
       local err
-      if deaths >= poisonHosts then
-        err = '{"code":"poison","detail":"' .. deaths .. ' hosts died while running this job","retryable":false}'
-      elseif failures >= tonumber(more[3]) then
+      if tonumber(record[DEATHS]) >= poisonHosts then
+        err = '{"code":"poison","detail":"' .. record[DEATHS] .. ' hosts died while running this job","retryable":false}'
+      elseif tonumber(record[FAILURES]) >= tonumber(record[MAX_ATTEMPTS]) then
         err = '{"code":"run_failed","detail":"the host died during the run and no attempts are left","retryable":true}'
       end
-      redis.call('HSET', key, 'failures', failures, 'deaths', deaths)
-      if tonumber(row[6]) <= now then
+      if tonumber(record[DEADLINE]) <= now then
         ended[#ended + 1] = id
-        finish(base, id, row, 'expired', now, expiredError, 0, 0)
+        finish(base, id, record, 'expired', now, expiredError, 0, 0)
       elseif err then
         ended[#ended + 1] = id
         failed = failed + 1
-        finish(base, id, row, 'failed', now, err, 0, 0)
+        finish(base, id, record, 'failed', now, err, 0, 0)
       else
-        redis.call('HSET', key, 'state', 'queued', 'revision', tonumber(row[2]) + 1, 'attempt', failures)
-        redis.call('HDEL', key, 'host', 'incarnation')
-        redis.call('ZADD', base .. 'order:' .. row[11], more[4], id)
+        record[STATE], record[REVISION], record[ATTEMPT] = 'queued', record[REVISION] + 1, record[FAILURES]
+        record[INCARNATION], record[HOST] = '-', '-'
+        storeRecord(base, id, record)
+        enqueue(base, id, record)
         returned = returned + 1
       end
     end

@@ -5,26 +5,22 @@
 --          ticket ids to offer.
 -- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
 -- Flags: allow-oom
--- @include lib-time.lua lib-finish.lua lib-tickets.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua lib-tickets.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
 
 local over = redis.call('ZRANGEBYSCORE', base .. 'due', '-inf', now, 'LIMIT', 0, 500)
+local overdue = loadRecords(base, over)
 for _, id in ipairs(over) do
-  local row = redis.call('HMGET', base .. 'job:' .. id, unpack(finishFields))
-  if row[1] and stillOpen(row[1]) then
-    endOutside(base, id, row, 'expired', now, expiredError)
+  local record = overdue[id]
+  if record and isOpen(record) then
+    endOutside(base, id, record, 'expired', now, expiredError)
   else
     redis.call('ZREM', base .. 'due', id)
   end
 end
 flushNotices()
-
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. 'later', '-inf', now, 'LIMIT', 0, 500)) do
-  local row = redis.call('HMGET', base .. 'job:' .. id, 'state', 'class', 'order')
-  redis.call('ZREM', base .. 'later', id)
-  if row[1] == 'queued' then redis.call('ZADD', base .. 'order:' .. row[2], row[3], id) end
-end
+promoteDue(base, now, 500)
 
 redis.call('ZREMRANGEBYSCORE', base .. 'recent', '-inf', now - 120000)
 for _, id in ipairs(redis.call('ZRANGE', base .. 'index', 0, 49)) do
@@ -36,7 +32,8 @@ local waiting = waitingJobs(base)
 local oldest = 0
 for _, class in ipairs({ 'interactive', 'standard', 'batch' }) do
   local head = redis.call('ZRANGE', base .. 'order:' .. class, 0, 0)
-  if head[1] then oldest = math.max(oldest, now - (tonumber(redis.call('HGET', base .. 'job:' .. head[1], 'created')) or now)) end
+  local record = head[1] and loadRecord(base, head[1])
+  if record then oldest = math.max(oldest, now - record[CREATED]) end
 end
 
 local claims, running = {}, 0

@@ -17,7 +17,7 @@ export const coldQueueName = "{cold}";
 export const keys = {
   /**
    * What scripts append to, for one queue:
-   * - `job:<id>` hash, the record. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention.
+   * - `job:<id>` string, the record: see lua/lib-record.lua. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention.
    * - `tomb:<id>` string `<state> <finishedMs>`, written with the end of a kept job; lives retention + 24 h.
    * - `order:<class>` sorted set of waiting ids by order key. Written by admit, claim, commit, expire, cancel, take-back.
    * - `later` sorted set of waiting ids by the time at which they may run again. Same writers.
@@ -51,6 +51,9 @@ export const keys = {
 
   /** string counter, raised with every change of `models`. */
   modelsRevision: `${prefix}:models-revision`,
+
+  /** string, id of the folder in which coordinators keep large values. Written by coordinators, again and again; never expires. */
+  blobFolder: `${prefix}:blob-folder`,
 
   /** string `<fingerprint> <job id>`, one idempotency key of a tenant. Written before the record; lives as long as the result. */
   idempotency: (tenant: string, keyDigest: string): string => `${prefix}:{tenant-${tenant}}:key:${keyDigest}`,

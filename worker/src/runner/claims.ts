@@ -59,7 +59,7 @@ export class Claims {
   constructor(parts: { redis: Redis; incarnation: string; hostId: string }) {
     this.#redis = parts.redis;
     this.#incarnation = parts.incarnation;
-    this.#hostId = parts.hostId;
+    this.#hostId = encodeURIComponent(parts.hostId); // a word of the record
   }
 
   #claimCommand(wish: ClaimWish): Command {

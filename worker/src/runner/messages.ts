@@ -8,6 +8,10 @@ export interface RunnerOptions {
   hostId: string;
   /** Root of the model repository. */
   modelsFolder: string;
+  /** The folder for values too large for Redis, as far as this host sees it. */
+  blobsFolder: string;
+  /** A coordinator that hands over large values where the folder is not seen. */
+  coordinatorUrl: string | undefined;
   lingerMs: number;
   cacheBytes: number;
   cacheModels: number;

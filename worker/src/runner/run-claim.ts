@@ -5,6 +5,7 @@ import { type BatchJob, runBatch } from "../runtime/batch-run.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { retryDelayMs } from "./backoff.ts";
 import type { ClaimedJob, JobResult } from "./claims.ts";
+import type { InputFrame } from "./large-values.ts";
 
 export interface ClaimRun {
   results: JobResult[];
@@ -14,7 +15,7 @@ export interface ClaimRun {
 
 function jobError(error: unknown): JobError {
   if (error instanceof SwitchyardError)
-    return { code: error.code, detail: error.message, retryable: error.facts.extra?.retryable === true };
+    return { code: error.code, detail: error.message, retryable: error.retryable };
   return { code: "internal", detail: "the host failed while it ran the job", retryable: true };
 }
 
@@ -28,7 +29,7 @@ export function failedResult(job: ClaimedJob, error: JobError, nowMs: number): J
 export async function runClaim(
   model: LoadedModel,
   jobs: readonly ClaimedJob[],
-  frames: readonly (Uint8Array | null)[],
+  frames: readonly InputFrame[],
   nowMs: number,
 ): Promise<ClaimRun> {
   const results = new Map<string, JobResult>();
@@ -38,6 +39,10 @@ export async function runClaim(
     if (!frame) {
       const error = { code: "input_lost", detail: "the job's inputs are no longer in the store", retryable: false };
       results.set(job.id, { id: job.id, fence: job.fence, outcome: "failed", error });
+      continue;
+    }
+    if (frame instanceof SwitchyardError) {
+      results.set(job.id, failedResult(job, jobError(frame), nowMs));
       continue;
     }
     try {

@@ -7,6 +7,9 @@ import { hostConnection } from "../redis-connection.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
 import { Claims } from "./claims.ts";
+import { FilesystemBlobs } from "./filesystem-blobs.ts";
+import { HttpBlobs } from "./http-blobs.ts";
+import { LargeValues } from "./large-values.ts";
 import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
 import { Runner } from "./runner.ts";
 
@@ -40,8 +43,15 @@ const models = new ModelCache({
   onEvicted: (version) => tell({ kind: "evicted", tag: version.tag }),
 });
 
+const largeValues = new LargeValues({
+  redis,
+  folder: new FilesystemBlobs({ root: options.blobsFolder, clock: systemClock }),
+  remote: options.coordinatorUrl === undefined ? undefined : new HttpBlobs(options.coordinatorUrl),
+});
+
 const runner = new Runner({
   claims: new Claims({ redis, incarnation: options.incarnation, hostId: options.hostId }),
+  largeValues,
   models,
   clock: systemClock,
   lingerMs: options.lingerMs,

@@ -7,6 +7,7 @@ import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { type ClaimAnswer, type Claims, type ClaimWish, type Commit, ExchangeError, type JobResult } from "./claims.ts";
+import type { InputFrame, LargeValues } from "./large-values.ts";
 import type { ClaimBoard, FromRunner } from "./messages.ts";
 import { failedResult, runClaim } from "./run-claim.ts";
 import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
@@ -18,10 +19,13 @@ const busyMarginMs = 500;
 export interface ModelSource {
   /** The loaded model; throws SwitchyardError with the reason when it cannot be loaded. */
   ensure(version: ModelVersion): Promise<LoadedModel>;
+  /** Keeps a loaded model in memory until the answered function is called; throws when it has gone meanwhile. */
+  pin(version: ModelVersion): () => void;
 }
 
 export interface RunnerParts {
   claims: Claims;
+  largeValues: LargeValues;
   models: ModelSource;
   clock: Clock;
   lingerMs: number;
@@ -74,19 +78,30 @@ export class Runner {
         await this.#idle();
         continue;
       }
-      const model = ticket ? await this.#ensure(ticket) : undefined;
-      const claim = await this.#exchange(pending, ticket, model);
+      const held = ticket ? await this.#ensure(ticket) : undefined;
+      const claim = await this.#exchange(pending, ticket, held?.model);
       pending = undefined;
-      if (ticket && claim) pending = await this.#follow(ticket, claim, model);
+      if (ticket && claim) pending = await this.#follow(ticket, claim, held?.model);
+      held?.unpin();
     }
   }
 
-  /** The model, or why there is none; then its jobs are claimed all the same and told so. */
-  async #ensure(ticket: HeldTicket): Promise<LoadedModel | SwitchyardError> {
-    try {
-      return await this.#parts.models.ensure(ticket.version);
-    } catch (error) {
-      return error instanceof SwitchyardError ? error : new SwitchyardError("model_not_ready", "the model could not be loaded");
+  /** The model, pinned, or why there is none; then its jobs are claimed all the same and told so. */
+  async #ensure(ticket: HeldTicket): Promise<{ model: LoadedModel | SwitchyardError; unpin: () => void }> {
+    const { models } = this.#parts;
+    for (;;) {
+      let model: LoadedModel;
+      try {
+        model = await models.ensure(ticket.version);
+      } catch (error) {
+        const known = error instanceof SwitchyardError ? error : new SwitchyardError("model_not_ready", "the model could not be loaded");
+        return { model: known, unpin: () => {} };
+      }
+      try {
+        return { model, unpin: models.pin(ticket.version) };
+      } catch {
+        // another load took its room between the two calls: load it again
+      }
     }
   }
 
@@ -169,21 +184,28 @@ export class Runner {
     } else {
       const frames = await this.#inputs(tag, claim);
       const run = await runClaim(model, claim.jobs, frames, claim.nowMs);
-      ({ results, runMs, items } = run);
+      ({ runMs, items } = run);
+      results = await this.#parts.largeValues.stored(run.results, (result, why) => this.#unstored(result, why, claim));
       this.#longestRunMs.set(tag, Math.max(runMs, 0.95 * (this.#longestRunMs.get(tag) ?? 0)));
     }
     this.#report(tag, claim, results, runMs, items);
     return { tag, ticketId: ticket.ticketId, runMs, batchItems: items, results };
   }
 
-  async #inputs(tag: string, claim: ClaimAnswer & { kind: "batch" }): Promise<(Buffer | null)[]> {
+  async #inputs(tag: string, claim: ClaimAnswer & { kind: "batch" }): Promise<InputFrame[]> {
     for (;;) {
       try {
-        return await this.#parts.claims.inputs(tag, claim.jobs);
+        return await this.#parts.largeValues.fetched(await this.#parts.claims.inputs(tag, claim.jobs));
       } catch {
         await this.#parts.clock.sleep(retryExchangeMs);
       }
     }
+  }
+
+  #unstored(result: JobResult, why: SwitchyardError, claim: ClaimAnswer & { kind: "batch" }): JobResult {
+    const job = claim.jobs.find(({ id }) => id === result.id);
+    if (!job) throw new Error(`job ${result.id} is not of this claim`);
+    return failedResult(job, { code: why.code, detail: why.message, retryable: why.retryable }, claim.nowMs);
   }
 
   #report(tag: string, claim: ClaimAnswer & { kind: "batch" }, results: JobResult[], runMs: number, items: number): void {

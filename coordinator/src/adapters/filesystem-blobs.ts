@@ -1,0 +1,270 @@
+/**
+ * The blob store in a folder. Files are written under a name of their own and renamed when whole. A blob's file name carries the time until
+ * which it is kept, and a blob may have several names (hard links): `put` adds one, `sweep` removes those whose time has passed. No name
+ * is ever prolonged, so neither has to know of the other, in whatever process it runs.
+ */
+
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { link, mkdir, open, readdir, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
+import path from "node:path";
+import {
+  type BlobFile,
+  type BlobReference,
+  blobFileName,
+  blobFolder,
+  blobFolderIdFile,
+  blobUnfinishedFolder,
+  readBlobFileName,
+  SwitchyardError,
+} from "@switchyard/protocol";
+import type { Clock } from "../clock.ts";
+import type { BlobStore } from "../ports/blob-store.ts";
+
+/** Names live this much longer: clocks of machines that share the folder differ. */
+const clockMarginMs = 60_000;
+/** Nobody writes one file for so long. */
+const unfinishedMs = 3_600_000;
+/** Digests are computed in pieces, so that the event loop is never held for more than a few milliseconds. */
+const pieceBytes = 1024 * 1024;
+
+export class FilesystemBlobs implements BlobStore {
+  readonly #root: string;
+  readonly #clock: Clock;
+
+  constructor(parts: { root: string; clock: Clock }) {
+    this.#root = parts.root;
+    this.#clock = parts.clock;
+  }
+
+  put(bytes: Uint8Array, how: { keepMs: number }): Promise<BlobReference> {
+    return this.#translated(async () => {
+      const expiresMs = this.#clock.nowMs() + how.keepMs;
+      const reference = { sha256: await digestOf(bytes), sizeBytes: bytes.length };
+      if (await this.#prolong(reference, expiresMs)) return reference;
+      const unfinished = await this.#write(pieces(bytes));
+      await this.#finish(unfinished.file, { sha256: reference.sha256, expiresMs });
+      return reference;
+    });
+  }
+
+  receive(stream: AsyncIterable<Uint8Array>, how: { keepMs: number; sha256: string }): Promise<BlobReference> {
+    return this.#translated(async () => {
+      const expiresMs = this.#clock.nowMs() + how.keepMs;
+      const { file, sha256, sizeBytes } = await this.#write(stream);
+      if (sha256 !== how.sha256) {
+        await unlink(file);
+        throw new SwitchyardError("invalid_request", `The body's SHA-256 is ${sha256}, not ${how.sha256}`, {
+          fields: [{ pointer: "sha256", expected: "the digest of the body", got: how.sha256 }],
+        });
+      }
+      await this.#finish(file, { sha256, expiresMs });
+      return { sha256, sizeBytes };
+    });
+  }
+
+  get(reference: BlobReference): Promise<Uint8Array | undefined> {
+    return this.#translated(async () => {
+      const found = await this.#find(reference.sha256);
+      if (!found) return undefined;
+      const file = await orGone(open(found.file));
+      if (!file) return undefined;
+      try {
+        const { size, ino } = await file.stat();
+        const bytes = size === reference.sizeBytes ? await readWhole(file, size) : undefined;
+        if (bytes && (await digestOf(bytes)) === reference.sha256) return bytes;
+        await this.#discard(reference.sha256, ino);
+        return undefined;
+      } finally {
+        await file.close();
+      }
+    });
+  }
+
+  open(sha256: string): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined> {
+    return this.#translated(async () => {
+      const found = await this.#find(sha256);
+      const file = found && (await orGone(open(found.file)));
+      if (!file) return undefined;
+      const { size } = await file.stat();
+      return { sizeBytes: size, stream: createReadStream("", { fd: file, autoClose: true }) };
+    });
+  }
+
+  sweep(): Promise<{ deleted: number }> {
+    return this.#translated(async () => {
+      const nowMs = this.#clock.nowMs();
+      let deleted = 0;
+      for (const outer of await entries(this.#root)) {
+        if (!/^[0-9a-f]{2}$/.test(outer)) continue;
+        for (const inner of await entries(path.join(this.#root, outer))) {
+          const folder = path.join(this.#root, outer, inner);
+          for (const name of await entries(folder)) {
+            const blob = readBlobFileName(name);
+            if (!blob || blob.expiresMs + clockMarginMs > nowMs) continue;
+            await orGone(unlink(path.join(folder, name)));
+            deleted++;
+          }
+          await rmdir(folder).catch(() => {}); // not empty, or another coordinator was first
+        }
+        await rmdir(path.join(this.#root, outer)).catch(() => {});
+      }
+      return { deleted: deleted + (await this.#sweepUnfinished(nowMs)) };
+    });
+  }
+
+  async #sweepUnfinished(nowMs: number): Promise<number> {
+    const folder = path.join(this.#root, blobUnfinishedFolder);
+    let deleted = 0;
+    for (const name of await entries(folder)) {
+      const file = path.join(folder, name);
+      const facts = await orGone(stat(file));
+      if (!facts || facts.mtimeMs + unfinishedMs > nowMs) continue;
+      await orGone(unlink(file));
+      deleted++;
+    }
+    return deleted;
+  }
+
+  id(): Promise<string> {
+    return this.#translated(async () => {
+      const file = path.join(this.#root, blobFolderIdFile);
+      const known = await orGone(readFile(file, "utf8"));
+      if (known) return known;
+      const { file: fresh } = await this.#write([Buffer.from(randomBytes(16).toString("hex"))]);
+      // whoever is first names the folder
+      await link(fresh, file).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== "EEXIST") return rename(fresh, file);
+      });
+      await orGone(unlink(fresh));
+      return readFile(file, "utf8");
+    });
+  }
+
+  /** Of several names the one that is kept longest. */
+  async #find(sha256: string): Promise<(BlobFile & { file: string }) | undefined> {
+    const folder = path.join(this.#root, blobFolder(sha256));
+    let found: (BlobFile & { file: string }) | undefined;
+    for (const name of await entries(folder)) {
+      const blob = readBlobFileName(name);
+      if (blob?.sha256 !== sha256 || (found && found.expiresMs >= blob.expiresMs)) continue;
+      found = { ...blob, file: path.join(folder, name) };
+    }
+    return found;
+  }
+
+  /** Makes an existing blob of this size live until then; false when it must be written. */
+  async #prolong(reference: BlobReference, expiresMs: number): Promise<boolean> {
+    const { sha256, sizeBytes } = reference;
+    const found = await this.#find(sha256);
+    const facts = found && (await orGone(stat(found.file)));
+    if (!found || facts?.size !== sizeBytes) return false;
+    if (found.expiresMs >= expiresMs) return true;
+    try {
+      await link(found.file, path.join(this.#root, blobFolder(sha256), blobFileName({ sha256, expiresMs })));
+      return true;
+    } catch (error) {
+      // swept meanwhile, or a file system without links: written again
+      return (error as NodeJS.ErrnoException).code === "EEXIST";
+    }
+  }
+
+  async #write(content: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<{ file: string; sha256: string; sizeBytes: number }> {
+    const folder = path.join(this.#root, blobUnfinishedFolder);
+    await mkdir(folder, { recursive: true });
+    const file = path.join(folder, randomBytes(12).toString("hex"));
+    const handle = await open(file, "wx", 0o600);
+    try {
+      const hash = createHash("sha256");
+      let sizeBytes = 0;
+      for await (const piece of content) {
+        hash.update(piece);
+        await handle.writeFile(piece);
+        sizeBytes += piece.length;
+      }
+      return { file, sha256: hash.digest("hex"), sizeBytes };
+    } catch (error) {
+      await orGone(unlink(file));
+      throw error;
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #finish(unfinished: string, blob: BlobFile): Promise<void> {
+    const folder = path.join(this.#root, blobFolder(blob.sha256));
+    for (let attempt = 1; ; attempt++) {
+      await mkdir(folder, { recursive: true });
+      try {
+        return await rename(unfinished, path.join(folder, blobFileName(blob)));
+      } catch (error) {
+        // a sweep removed the empty folder between the two steps
+        if ((error as NodeJS.ErrnoException).code === "ENOENT" && attempt < 5) continue;
+        await orGone(unlink(unfinished));
+        throw error;
+      }
+    }
+  }
+
+  /** Removes the names of one damaged file, so that the next put of the same bytes writes them anew. */
+  async #discard(sha256: string, ino: number): Promise<void> {
+    const folder = path.join(this.#root, blobFolder(sha256));
+    for (const name of await entries(folder)) {
+      if (!name.startsWith(sha256)) continue;
+      const file = path.join(folder, name);
+      if ((await orGone(stat(file)))?.ino === ino) await orGone(unlink(file));
+    }
+  }
+
+  async #translated<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (error instanceof SwitchyardError || typeof code !== "string" || !("syscall" in (error as object))) throw error;
+      if (code === "ENOSPC" || code === "EDQUOT") {
+        throw new SwitchyardError("store_full", "the folder for large values has no room left; try again later", { retryAfterMs: 1_000 });
+      }
+      const detail = `the folder for large values cannot be used: ${message.replaceAll(this.#root, "<blobs>")}`;
+      throw new SwitchyardError("store_unavailable", detail, { retryAfterMs: 1_000 });
+    }
+  }
+}
+
+function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes);
+}
+
+async function digestOf(bytes: Uint8Array): Promise<string> {
+  const hash = createHash("sha256");
+  for (const piece of pieces(bytes)) {
+    hash.update(piece);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  return hash.digest("hex");
+}
+
+async function readWhole(file: { read: Awaited<ReturnType<typeof open>>["read"] }, sizeBytes: number): Promise<Uint8Array | undefined> {
+  const bytes = new Uint8Array(sizeBytes);
+  for (let at = 0; at < sizeBytes; ) {
+    const { bytesRead } = await file.read(bytes, at, sizeBytes - at, at);
+    if (bytesRead === 0) return undefined;
+    at += bytesRead;
+  }
+  return bytes;
+}
+
+async function entries(folder: string): Promise<string[]> {
+  return (await orGone(readdir(folder))) ?? [];
+}
+
+/** Undefined when the file or folder does not exist (any more). */
+async function orGone<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * Inputs and outputs over the threshold: Redis holds a reference, the bytes are in the coordinators' folder. Owns the choice of the way
+ * there: the folder itself when this host sees the cluster's own, else a coordinator.
+ */
+
+import { blobThresholdBytes, encodeBlobReference, readBlobReference, SwitchyardError } from "@switchyard/protocol";
+import { keys } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
+import type { Blobs } from "./blobs.ts";
+import { type JobResult, outputMarginMs } from "./claims.ts";
+import type { FilesystemBlobs } from "./filesystem-blobs.ts";
+
+/** What was read for a job: its frame, nothing when that is gone, or why it cannot be told now. */
+export type InputFrame = Uint8Array | null | SwitchyardError;
+
+export class LargeValues {
+  readonly #redis: Redis;
+  readonly #folder: FilesystemBlobs;
+  readonly #remote: Blobs | undefined;
+  #chosen: Blobs | undefined;
+
+  /** `remote` is asked where the folder is not the cluster's. */
+  constructor(parts: { redis: Redis; folder: FilesystemBlobs; remote?: Blobs | undefined }) {
+    this.#redis = parts.redis;
+    this.#folder = parts.folder;
+    this.#remote = parts.remote;
+  }
+
+  /** Puts the bytes in the place of references. Never throws. */
+  async fetched(stored: readonly (Uint8Array | null)[]): Promise<InputFrame[]> {
+    const frames: InputFrame[] = [];
+    for (const value of stored) frames.push(value && (await this.#fetch(value)));
+    return frames;
+  }
+
+  async #fetch(value: Uint8Array): Promise<InputFrame> {
+    try {
+      const reference = readBlobReference(value);
+      if (!reference) return value;
+      const place = await this.#place();
+      if (!place) throw noPlace();
+      return (await place.get(reference)) ?? null;
+    } catch (error) {
+      return asFailure(error);
+    }
+  }
+
+  /** Puts references in the place of large outputs. A job whose outputs found no room is answered by `failed`. Never throws. */
+  async stored(results: readonly JobResult[], failed: (result: JobResult, why: SwitchyardError) => JobResult): Promise<JobResult[]> {
+    const answers: JobResult[] = [];
+    for (const result of results) {
+      if (result.outcome !== "succeeded" || result.outputs.length <= blobThresholdBytes) answers.push(result);
+      else {
+        try {
+          answers.push({ ...result, outputs: await this.#store(result.outputs, result.ttlMs) });
+        } catch (error) {
+          answers.push(failed(result, asFailure(error)));
+        }
+      }
+    }
+    return answers;
+  }
+
+  async #store(outputs: Uint8Array, ttlMs: number): Promise<Uint8Array> {
+    const place = await this.#place();
+    if (!place) throw noPlace();
+    return encodeBlobReference(await place.put(outputs, { keepMs: ttlMs + outputMarginMs }));
+  }
+
+  /** The cluster's folder bears the id that its coordinators tell in Redis; a folder of the same name elsewhere does not. */
+  async #place(): Promise<Blobs | undefined> {
+    if (this.#chosen) return this.#chosen;
+    const [told, found] = await Promise.all([this.#redis.get(keys.blobFolder), this.#folder.folderId()]);
+    if (told !== null && told === found) this.#chosen = this.#folder;
+    return this.#chosen ?? this.#remote;
+  }
+}
+
+function noPlace(): SwitchyardError {
+  const remedy = "set SWITCHYARD_BLOBS to the coordinators' folder, or SWITCHYARD_URL to a coordinator's address";
+  return new SwitchyardError("store_unavailable", `this host has no way to large values: ${remedy}`);
+}
+
+function asFailure(error: unknown): SwitchyardError {
+  if (error instanceof SwitchyardError) return error;
+  return new SwitchyardError("store_unavailable", `large values cannot be reached: ${(error as Error).message}`);
+}
