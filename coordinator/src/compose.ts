@@ -2,6 +2,7 @@
 
 import { newIncarnation } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
+import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
@@ -21,6 +22,7 @@ import type { Log } from "./ports/log.ts";
 export interface CoordinatorOptions {
   redisUrl: string;
   modelsFolder: string;
+  blobsFolder: string;
   http: { host: string; port: number };
   metricsAddress: { host: string; port: number };
   maxBodyBytes: number;
@@ -43,6 +45,7 @@ export interface Coordinator {
 }
 
 const rescanMs = 5_000;
+const sweepBlobsMs = 60_000;
 
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
   const { clock, log, metrics, redisUrl } = options;
@@ -57,7 +60,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     return version && `${version.model}@${version.version}`;
   });
   const tickets = new BullmqTickets({ url: redisUrl, isWarm: (tag) => hosts.warm(tag) > 0, metrics });
-  const store = new RedisJobStore({ redis, subscription, tickets, coordinator: newIncarnation() });
+  const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
+  const store = new RedisJobStore({ redis, subscription, tickets, coordinator: newIncarnation(), blobs });
   const waiters = new Waiters(store, clock);
   const sweeper = new Sweeper({ store, hosts, models, tickets, metrics, log });
   const jobs = new Jobs({
@@ -103,11 +107,18 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     }
   }
 
+  async function tendBlobs(): Promise<void> {
+    const other = await store.announceBlobs();
+    if (other !== undefined) log.warn("blob_folder_differs", { folder: options.blobsFolder, detail: "coordinators must share one folder" });
+    await blobs.sweep();
+  }
+
   let draining = false;
   const http: HttpServer = createHttpServer({
     jobs,
     models,
     hosts,
+    blobs,
     config: { maxBodyBytes: options.maxBodyBytes, corsOrigins: options.corsOrigins, resultTtlMs: options.resultTtlMs },
     clock,
     metrics,
@@ -122,6 +133,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const loops = new Loops(clock, log);
   loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
   loops.start({ name: "sweeper", everyMs: 250, jitter: 0.2, call: () => sweeper.round() });
+  loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
 
   return {

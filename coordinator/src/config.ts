@@ -22,6 +22,8 @@ export interface Config {
   models: string;
   /** Absolute path of the folder for the embedded server's files, blobs and logs. */
   data: string;
+  /** Absolute path of the folder for values too large for Redis; coordinators of one cluster share it. */
+  blobs: string;
   workers: number;
   /** Absolute path of the key file. */
   apiKeys?: string;
@@ -119,6 +121,7 @@ const settings = z.object({
   REDIS_URL: redisUrl.optional(),
   MODELS: nonEmpty.prefault("./models"),
   DATA: nonEmpty.prefault("./.switchyard"),
+  BLOBS: nonEmpty.optional(),
   WORKERS: count(256).prefault("1"),
   API_KEYS: nonEmpty.optional(),
   MAX_BODY: size.prefault("64MiB"),
@@ -174,7 +177,7 @@ export function readConfig(source: ConfigSource): Config {
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
 
   const folder = source.folder ?? process.cwd();
-  const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, WORKERS, API_KEYS, CACHE } = parsed.data;
+  const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, BLOBS, WORKERS, API_KEYS, CACHE } = parsed.data;
   return {
     http: HTTP,
     grpc: GRPC,
@@ -182,6 +185,7 @@ export function readConfig(source: ConfigSource): Config {
     ...(REDIS_URL === undefined ? {} : { redisUrl: REDIS_URL }),
     models: path.resolve(folder, MODELS),
     data: path.resolve(folder, DATA),
+    blobs: BLOBS === undefined ? path.resolve(folder, DATA, "blobs") : path.resolve(folder, BLOBS),
     workers: WORKERS,
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
     maxBodyBytes: parsed.data.MAX_BODY,

@@ -47,6 +47,7 @@ try {
   coordinator = await startCoordinator({
     redisUrl: config.redisUrl,
     modelsFolder: config.models,
+    blobsFolder: config.blobs,
     http: config.http,
     metricsAddress: config.metrics,
     maxBodyBytes: config.maxBodyBytes,

@@ -1,6 +1,7 @@
 /** The host's configuration: flags (`--redis-url`) win over variables (SWITCHYARD_REDIS_URL). All mistakes are told at once. */
 
 import { hostname, totalmem } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { z } from "zod";
 
@@ -34,6 +35,12 @@ const schema = z.object({
     .string({ error: "is required: redis://host:port of the cluster's Redis" })
     .regex(/^rediss?:\/\//, "expected redis:// or rediss://"),
   MODELS: z.string().default("./models"),
+  DATA: z.string().default("./.switchyard"),
+  BLOBS: z.string().optional(),
+  URL: z
+    .string()
+    .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), "expected http://host:port of a coordinator")
+    .optional(),
   METRICS: address.prefault("127.0.0.1:8002"),
   WORKER_INDEX: z.coerce.number().int().min(0).default(1),
   HOST_ID: z
@@ -62,6 +69,10 @@ const flagOf = (name: string): string => name.toLowerCase().replaceAll("_", "-")
 export interface WorkerConfig {
   redisUrl: string;
   modelsFolder: string;
+  /** The coordinators' folder for values too large for Redis. */
+  blobsFolder: string;
+  /** Asked for large values by a host that does not see that folder. */
+  coordinatorUrl: string | undefined;
   metrics: { host: string; port: number };
   hostId: string;
   labels: Record<string, string>;
@@ -97,6 +108,8 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
   return {
     redisUrl: config.REDIS_URL,
     modelsFolder: config.MODELS,
+    blobsFolder: config.BLOBS ?? join(config.DATA, "blobs"),
+    coordinatorUrl: config.URL,
     metrics: { host: config.METRICS.host, port: config.METRICS.port === 0 ? 0 : config.METRICS.port + index },
     hostId:
       config.HOST_ID ??

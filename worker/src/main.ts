@@ -60,6 +60,8 @@ host = new Host({
     incarnation,
     hostId: config.hostId,
     modelsFolder: resolve(config.modelsFolder),
+    blobsFolder: resolve(config.blobsFolder),
+    coordinatorUrl: config.coordinatorUrl,
     lingerMs: config.lingerMs,
     cacheBytes: config.cacheBytes,
     cacheModels: config.cacheModels,

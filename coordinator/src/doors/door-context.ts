@@ -4,6 +4,7 @@ import type { Caller } from "../application/caller.ts";
 import { localCaller } from "../application/caller.ts";
 import type { JobService } from "../application/job-service.ts";
 import type { Clock } from "../clock.ts";
+import type { BlobStore } from "../ports/blob-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
@@ -23,6 +24,8 @@ export interface DoorContext {
   jobs: JobService;
   models: ModelRegistry;
   hosts: HostRegistry;
+  /** Absent: large values are not served to hosts. */
+  blobs?: BlobStore;
   config: HttpConfig;
   clock: Clock;
   metrics: Metrics;

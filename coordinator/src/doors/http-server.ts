@@ -10,6 +10,7 @@ import Fastify, { type FastifyInstance } from "fastify";
 import type { DoorContext } from "./door-context.ts";
 import { OpenCalls } from "./open-calls.ts";
 import { sendError } from "./problem.ts";
+import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
 import { addJobs } from "./v1-jobs.ts";
 import { addInference } from "./v2-inference.ts";
@@ -59,6 +60,7 @@ export function createHttpServer(parts: Omit<DoorContext, "calls">): HttpServer 
   addModels(app, context);
   addJobs(app, context);
   addCluster(app, context);
+  if (context.blobs) addBlobs(app, context, context.blobs);
   return {
     listen: (where) => listen(app, where),
     endWaits: () => context.calls.endWaits(),

@@ -189,6 +189,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_REDIS_URL: redisUrl,
     SWITCHYARD_MODELS: config.models,
     SWITCHYARD_DATA: config.data,
+    SWITCHYARD_BLOBS: config.blobs,
     SWITCHYARD_WORKERS: String(config.workers),
     SWITCHYARD_MAX_BODY: String(config.maxBodyBytes),
     SWITCHYARD_RESULT_TTL: `${config.resultTtlMs}ms`,

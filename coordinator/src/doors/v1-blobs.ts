@@ -1,0 +1,92 @@
+/**
+ * Large values for hosts that do not share the coordinators' folder: read by digest, and written back by digest. Bytes stream between socket
+ * and store in both directions. Writing is open to callers on this machine only: a value takes room before any job is charged for it.
+ */
+
+import type { IncomingMessage } from "node:http";
+import { Readable } from "node:stream";
+import { SwitchyardError, sha256Pattern } from "@switchyard/protocol";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { BlobStore } from "../ports/blob-store.ts";
+import { sendJson } from "./answers.ts";
+import type { DoorContext } from "./door-context.ts";
+import { addRoute } from "./routes.ts";
+
+/** Outputs may be larger than any request. */
+const outputsPerBody = 16;
+/** As long as any result may be kept, and a day. */
+const maxKeepMs = 31 * 86_400_000;
+
+export function addBlobs(app: FastifyInstance, context: DoorContext, blobs: BlobStore): void {
+  const maxBytes = outputsPerBody * context.config.maxBodyBytes;
+  addRoute(app, "/v1/blobs/:sha256", {
+    GET: (request, reply) => answerBlob(blobs, request, reply),
+    PUT: (request, reply) => takeBlob(blobs, maxBytes, request, reply),
+  });
+}
+
+async function answerBlob(blobs: BlobStore, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const found = await blobs.open(digestIn(request));
+  if (!found) throw new SwitchyardError("not_found", "There is no such blob (any more)");
+  const stream = Readable.from(found.stream, { objectMode: false });
+  reply.header("content-type", "application/octet-stream").header("content-length", found.sizeBytes);
+  reply.header("cache-control", "private, max-age=31536000, immutable");
+  if (request.method !== "HEAD") return reply.send(stream);
+  stream.destroy();
+  return reply.send();
+}
+
+async function takeBlob(blobs: BlobStore, maxBytes: number, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { raw } = request;
+  try {
+    const sha256 = digestIn(request);
+    if (!isLoopback(raw.socket.localAddress)) throw new SwitchyardError("forbidden", "Blobs are taken over loopback addresses only");
+    const keepMs = keepMsIn(request);
+    const promised = Number(raw.headers["content-length"] ?? 0);
+    if (promised > maxBytes) throw tooLarge(maxBytes, String(promised));
+    const { sizeBytes } = await blobs.receive(bodyOf(raw, maxBytes), { sha256, keepMs });
+    return await sendJson(request, reply.code(201), { sha256, size_bytes: sizeBytes });
+  } finally {
+    raw.resume(); // what a refusal left unread is discarded, so that the client hears of it
+  }
+}
+
+/** Not the socket's own iterator: leaving that one early would close the connection before the refusal is sent. */
+async function* bodyOf(raw: IncomingMessage, maxBytes: number): AsyncGenerator<Uint8Array> {
+  let sizeBytes = 0;
+  const body = raw.iterator({ destroyOnReturn: false });
+  try {
+    for await (const piece of body as AsyncIterable<Uint8Array>) {
+      sizeBytes += piece.length;
+      if (sizeBytes > maxBytes) throw tooLarge(maxBytes, "more");
+      yield piece;
+    }
+  } catch (error) {
+    if (error instanceof SwitchyardError) throw error;
+    throw new SwitchyardError("invalid_request", "The connection closed before the whole body had come");
+  }
+}
+
+function tooLarge(maxBytes: number, got: string): SwitchyardError {
+  const fields = [{ pointer: "body", expected: `at most ${maxBytes} bytes`, got }];
+  return new SwitchyardError("payload_too_large", `A blob has at most ${maxBytes} bytes, got ${got}`, { fields });
+}
+
+function digestIn(request: FastifyRequest): string {
+  const { sha256 } = request.params as { sha256: string };
+  if (sha256Pattern.test(sha256)) return sha256;
+  const fields = [{ pointer: "sha256", expected: "64 lower-case hexadecimal digits", got: sha256.slice(0, 80) }];
+  throw new SwitchyardError("invalid_request", "The path names no SHA-256", { fields });
+}
+
+function keepMsIn(request: FastifyRequest): number {
+  const text = String((request.query as Record<string, unknown>).keep_ms ?? "");
+  const keepMs = /^\d{1,12}$/.test(text) ? Number(text) : 0;
+  if (keepMs >= 1 && keepMs <= maxKeepMs) return keepMs;
+  const fields = [{ pointer: "keep_ms", expected: `whole milliseconds from 1 to ${maxKeepMs}`, got: text.slice(0, 40) }];
+  throw new SwitchyardError("invalid_request", "keep_ms says for how long the blob is kept", { fields });
+}
+
+function isLoopback(address: string | undefined): boolean {
+  return address !== undefined && (address === "::1" || address.replace(/^::ffff:/, "").startsWith("127."));
+}

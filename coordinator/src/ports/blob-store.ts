@@ -1,0 +1,21 @@
+/**
+ * Where values live that are too large for Redis, named by their SHA-256. Coordinators of one cluster share one store. Values never change
+ * and are never deleted before the time for which they were last put; putting the same bytes again only ever prolongs that time.
+ * Failures: `store_full` when there is no room, `store_unavailable` when the store cannot be used.
+ */
+
+import type { BlobReference } from "@switchyard/protocol";
+
+export interface BlobStore {
+  put(bytes: Uint8Array, how: { keepMs: number }): Promise<BlobReference>;
+  /** As `put`, from a stream that is never held whole. Throws `invalid_request` when the bytes have another digest; then nothing is kept. */
+  receive(stream: AsyncIterable<Uint8Array>, how: { keepMs: number; sha256: string }): Promise<BlobReference>;
+  /** The bytes, checked against size and digest, at an 8-byte aligned address; undefined when they are gone or damaged. */
+  get(reference: BlobReference): Promise<Uint8Array | undefined>;
+  /** The bytes as a stream, unchecked; undefined when they are gone. */
+  open(sha256: string): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined>;
+  /** Deletes what has expired and what was never finished. */
+  sweep(): Promise<{ deleted: number }>;
+  /** The same for all who share the store, and for nobody else. */
+  id(): Promise<string>;
+}
