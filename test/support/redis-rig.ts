@@ -87,7 +87,7 @@ export class RedisRigs {
       take: ({ tag, incarnation, ticketId }) => answerOf("take", tag, [incarnation, ticketId]),
       renew: ({ tag, incarnation, ticketId }) => answerOf("renew", tag, [incarnation, ticketId]),
       claim: async ({ tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs }) => {
-        const args = [tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs];
+        const args = [tag, incarnation, sequence, ticketId, encodeURIComponent(hostId), maxItems, busyMs, lingerMs];
         return claimOf((await this.script("claim", keys.base(tag), args)) as (string | number)[]);
       },
       commit: async ({ tag, incarnation, ticketId, runMs, outcomes }) => {
