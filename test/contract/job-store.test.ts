@@ -206,6 +206,35 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual(seen, [[0, 2], [1, 3], [4]]);
   });
 
+  test("a job whose inputs cannot be stacked runs alone, even beside its like", async () => {
+    const rig = open();
+    for (const [at, shapeClass] of ["=a", "=a", "b", "b"].entries()) await rig.admit({ shapeClass, latestStartMs: at });
+    const { host, ticket } = await rig.hostWithTicket();
+    const sizes: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      const jobs = await host.batch(ticket);
+      sizes.push(jobs.length);
+      await host.commit(
+        ticket,
+        jobs.map((job) => succeeded(job)),
+      );
+    }
+    assert.deepEqual(sizes, [1, 1, 2]);
+  });
+
+  test("tenants may hold blanks and any letters, errors may have several lines, and a model may have no inputs", async () => {
+    const rig = open();
+    const tenant = "Ärzte & Co = 100 %";
+    const id = await rig.admit({ tenant, shapeClass: "", tags: { "a b": "c\nd" } });
+    const { host, ticket } = await rig.hostWithTicket("my-host-7");
+    const [job] = await host.batch(ticket);
+    assert.deepEqual([(await rig.record(id)).hostId, (await rig.record(id)).tenant], ["my-host-7", tenant]);
+    const error = { code: "run_failed", detail: "line one\nline two", retryable: false };
+    assert.deepEqual(await host.commit(ticket, [{ id, fence: job!.fence, outcome: "failed", error }]), ["committed"]);
+    const record = await rig.record(id);
+    assert.deepEqual([record.hostId, record.tenant, record.tags, record.error], ["my-host-7", tenant, { "a b": "c\nd" }, error]);
+  });
+
   test("a claim repeated with its sequence is the same batch; older and later ones are refused", async () => {
     const rig = open();
     for (let at = 0; at < 4; at++) await rig.admit({ latestStartMs: at });

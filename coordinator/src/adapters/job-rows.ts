@@ -56,7 +56,8 @@ export function termsOf(job: NewJob): string {
 
 /** The words from `shape` on. Names may hold white space; words may not. */
 export function lastWordsOf(job: NewJob): string {
-  return `${encodeURI(job.shapeClass)} ${encodeURIComponent(job.tenant)} ${traitsOf(job)}`;
+  // a model without inputs has no shape, and words are never empty
+  return `${encodeURI(job.shapeClass) || "-"} ${encodeURIComponent(job.tenant)} ${traitsOf(job)}`;
 }
 
 export function recordOf(id: string, text: string): JobRecord {
