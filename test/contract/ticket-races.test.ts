@@ -552,7 +552,7 @@ describe("the store in trouble", () => {
     const incarnation = newIncarnation();
     const claims = new Claims({ redis, incarnation, hostId: "host-1" });
     await flush();
-    const ids = [await rig.admit(), await rig.admit()];
+    const ids = [await rig.admit({ latestStartMs: 1 }), await rig.admit({ latestStartMs: 2 })];
     await flush();
     const ticketId = rig.offered[0] as string;
     await rig.side.take({ tag: rig.tag, incarnation, ticketId });

@@ -1,0 +1,163 @@
+/**
+ * Shows that the tests of the protocol can see: each rule is taken out of the Lua text on its way to Redis, and the scenario that the rule
+ * is for must then go wrong. A rule that could be removed unnoticed would be no rule.
+ */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { clockPasses, type JobRig, succeeded } from "../support/job-rig.ts";
+import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { type LuaPatch, RedisRigs } from "../support/redis-rig.ts";
+
+let server: TestRedis;
+
+before(async () => {
+  server = await startTestRedis();
+});
+
+after(async () => {
+  await server?.stop();
+});
+
+/** A patch that must change something. */
+function without(file: string, rule: string, instead: string): { patch: LuaPatch; applied: () => boolean } {
+  let applied = false;
+  const patch: LuaPatch = (name, text) => {
+    if (name !== file || !text.includes(rule)) return text;
+    applied = true;
+    return text.replace(rule, () => instead);
+  };
+  return { patch, applied: () => applied };
+}
+
+interface Mutation {
+  rule: string;
+  file: string;
+  text: string;
+  instead: string;
+  /** Throws an AssertionError where the rule does not hold. */
+  scenario: (rig: JobRig) => Promise<void>;
+}
+
+const mutations: Mutation[] = [
+  {
+    rule: "only the fence that runs may end a job",
+    file: "commit.lua",
+    text: "if owned[id] ~= fence then",
+    instead: "if not owned[id] then",
+    async scenario(rig) {
+      const id = await rig.admit();
+      const { host, ticket } = await rig.hostWithTicket();
+      const [old] = await host.batch(ticket);
+      await rig.store.returnClaim(rig.tag, host.incarnation, 1);
+      await host.batch(ticket);
+      assert.deepEqual(await host.commit(ticket, [succeeded(old!)]), ["stale"]);
+      assert.equal((await rig.record(id)).state, "running");
+    },
+  },
+  {
+    rule: "nothing succeeds after its deadline",
+    file: "commit.lua",
+    text: "elseif tonumber(record[DEADLINE]) < now then",
+    instead: "elseif false then",
+    async scenario(rig) {
+      await rig.admit({ timeoutMs: 20 });
+      const { host, ticket } = await rig.hostWithTicket();
+      const [job] = await host.batch(ticket);
+      await clockPasses(rig.store, job!.deadlineMs);
+      assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["expired"]);
+    },
+  },
+  {
+    rule: "a claim that is repeated is the same batch",
+    file: "claim.lua",
+    text: "if last == sequence then",
+    instead: "if false then",
+    async scenario(rig) {
+      for (let at = 0; at < 2; at++) await rig.admit({ latestStartMs: at });
+      const { host, ticket } = await rig.hostWithTicket();
+      const jobs = await host.batch(ticket, { sequence: 1, maxItems: 1 });
+      const again = await host.claim(ticket, { sequence: 1, maxItems: 1 });
+      assert.deepEqual(again.kind === "batch" && again.jobs, jobs);
+    },
+  },
+  {
+    rule: "a claim that arrives again after its commit takes nothing",
+    file: "claim.lua",
+    text: "if told then return { 'stale_sequence' } end",
+    instead: "",
+    async scenario(rig) {
+      for (let at = 0; at < 2; at++) await rig.admit({ latestStartMs: at });
+      const { host, ticket } = await rig.hostWithTicket();
+      await host.commit(
+        ticket,
+        (await host.batch(ticket, { maxItems: 1 })).map((job) => succeeded(job)),
+      );
+      assert.equal((await host.claim(ticket, { sequence: 1 })).kind, "stale_sequence");
+    },
+  },
+  {
+    rule: "a host that was declared lost claims nothing more",
+    file: "claim.lua",
+    text: "if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end",
+    instead: "",
+    async scenario(rig) {
+      await rig.admit();
+      const { host, ticket } = await rig.hostWithTicket();
+      await rig.store.takeBack(rig.tag, host.incarnation, 1, 1);
+      assert.equal((await host.claim(ticket)).kind, "barred");
+    },
+  },
+  {
+    rule: "only a ticket's last taker claims under it",
+    file: "claim.lua",
+    text: "if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then",
+    instead: "if not ticket then",
+    async scenario(rig) {
+      await rig.admit();
+      const { host, ticket } = await rig.hostWithTicket();
+      await rig.host("host-2").take(ticket);
+      assert.equal((await host.claim(ticket)).kind, "not_yours");
+    },
+  },
+  {
+    rule: "nothing starts after its deadline",
+    file: "claim.lua",
+    text: "if tonumber(record[DEADLINE]) <= now then",
+    instead: "if false then",
+    async scenario(rig) {
+      const id = await rig.admit({ timeoutMs: 15 });
+      const { host, ticket } = await rig.hostWithTicket();
+      await clockPasses(rig.store, (await rig.record(id)).deadlineMs);
+      assert.equal((await host.claim(ticket)).kind, "empty");
+    },
+  },
+  {
+    rule: "success needs stored outputs",
+    file: "commit.lua",
+    text: "elseif not complete and redis.call('EXISTS'",
+    instead: "elseif false and redis.call('EXISTS'",
+    async scenario(rig) {
+      const id = await rig.admit();
+      const { host, ticket } = await rig.hostWithTicket();
+      await host.batch(ticket);
+      assert.deepEqual(await host.commit(ticket, [{ id, fence: 1, outcome: "succeeded" }]), ["no_output"]);
+    },
+  },
+];
+
+for (const { rule, file, text, instead, scenario } of mutations) {
+  test(`without the rule that ${rule}, its scenario goes wrong`, async () => {
+    const whole = await RedisRigs.open(server.url);
+    const { patch, applied } = without(file, text, instead);
+    const mutated = await RedisRigs.open(server.url, patch);
+    try {
+      assert.ok(applied(), `${file} no longer says: ${text}`);
+      await scenario(whole.rig());
+      await assert.rejects(scenario(mutated.rig()), assert.AssertionError);
+    } finally {
+      await whole.close();
+      await mutated.close();
+    }
+  });
+}
