@@ -1,0 +1,127 @@
+/** One cell: a fresh system, warmed up at full load, measured, and told from noise. A noisy cell is measured again, the quietest counts. */
+
+import type { LoadFigures } from "./load/figures.ts";
+import type { LoadProcess } from "./load/load.ts";
+import { readMachine, useBetween } from "./machine.ts";
+import type { RunningSystem, System, SystemModel } from "./systems/system.ts";
+
+const maxStealPercent = 4;
+const maxStrangersPercent = 10;
+const repeats = 2;
+
+export interface CellPlan {
+  model: SystemModel;
+  /** While it is measured; the warm-up always has the row's full load. */
+  clients: number;
+  warmClients: number;
+  warmSeconds: number;
+  seconds: number;
+  verifyEvery: number;
+}
+
+export interface Noise {
+  stealPercent: number;
+  strangersPercent: number;
+  isNoisy: boolean;
+}
+
+export interface Cell {
+  system: string;
+  figures: LoadFigures;
+  /** Microseconds of CPU per job by role; `load` is the load process. */
+  cpuUsPerJob: Record<string, number>;
+  /** Per cent of one core that the load process used. */
+  loadPercent: number;
+  noise: Noise;
+  /** Jobs per run, where the system knows. */
+  meanBatch?: number;
+  /** Inside Redis, per job. */
+  redisPerJob?: { calls: number; us: number };
+  attempts: number;
+}
+
+export const noiseOf = (use: { stealPercent: number; strangersPercent: number }): Noise => ({
+  stealPercent: round(use.stealPercent, 1),
+  strangersPercent: round(use.strangersPercent, 1),
+  isNoisy: use.stealPercent > maxStealPercent || use.strangersPercent > maxStrangersPercent,
+});
+
+export function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}
+
+/** Measures until the machine was quiet, three times at most. Throws what made an answer fail. */
+export async function quietest<Measured extends { noise: Noise; attempts: number }>(measure: () => Promise<Measured>): Promise<Measured> {
+  let best: Measured | undefined;
+  let attempts = 0;
+  const loudness = ({ noise }: Measured): number => noise.strangersPercent / maxStrangersPercent + noise.stealPercent / maxStealPercent;
+  do {
+    const next = await measure();
+    attempts++;
+    if (best === undefined || loudness(next) < loudness(best)) best = next;
+  } while (best.noise.isNoisy && attempts <= repeats);
+  return { ...best, attempts };
+}
+
+export function measureCell(system: System, plan: CellPlan, load: LoadProcess): Promise<Cell> {
+  return quietest(() => measureOnce(system, plan, load));
+}
+
+async function measureOnce(system: System, plan: CellPlan, load: LoadProcess): Promise<Cell> {
+  const running = await system.start(plan.model);
+  try {
+    const order = { host: "127.0.0.1", port: running.port, verifyEvery: plan.verifyEvery };
+    await load.start({ ...order, clients: plan.warmClients });
+    await sleep(plan.warmSeconds);
+    if (plan.clients !== plan.warmClients) {
+      await load.mark();
+      await sleep(0.5);
+      await load.finish();
+      await load.start({ ...order, clients: plan.clients });
+      await sleep(0.5);
+    }
+    return { system: system.id, attempts: 1, ...(await measureRunning(running, plan, load)) };
+  } finally {
+    await running.stop();
+  }
+}
+
+async function measureRunning(running: RunningSystem, plan: CellPlan, load: LoadProcess): Promise<Omit<Cell, "system" | "attempts">> {
+  const own = new Set([...Object.values(running.roles), load.pid, process.pid]);
+  const batchesBefore = await running.batches?.();
+  const commandsBefore = await running.redisCommands?.();
+  await load.mark();
+  const before = readMachine(own);
+  await sleep(plan.seconds);
+  const after = readMachine(own);
+  const figures = await load.finish();
+  const use = useBetween(before, after);
+  const perJob = (pid: number): number => round((use.cpuUs.get(pid) ?? 0) / figures.jobs, 1);
+  const cell: Omit<Cell, "system" | "attempts"> = {
+    figures,
+    cpuUsPerJob: Object.fromEntries(
+      [...Object.entries(running.roles), ["load", load.pid] as const].map(([role, pid]) => [role, perJob(pid)]),
+    ),
+    loadPercent: round((use.cpuUs.get(load.pid) ?? 0) / 1e4 / plan.seconds, 1),
+    noise: noiseOf(use),
+  };
+  // Batches and commands are read outside the measured time, so a few jobs more are in both of their figures.
+  const batchesAfter = await running.batches?.();
+  if (batchesBefore && batchesAfter)
+    cell.meanBatch = round((batchesAfter.jobs - batchesBefore.jobs) / (batchesAfter.runs - batchesBefore.runs), 1);
+  const commandsAfter = await running.redisCommands?.();
+  if (commandsBefore && commandsAfter) {
+    let calls = 0;
+    let us = 0;
+    for (const [name, now] of commandsAfter) {
+      calls += now.calls - (commandsBefore.get(name)?.calls ?? 0);
+      us += now.us - (commandsBefore.get(name)?.us ?? 0);
+    }
+    cell.redisPerJob = { calls: round(calls / figures.jobs, 1), us: round(us / figures.jobs, 1) };
+  }
+  return cell;
+}
+
+export function sleep(seconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+}

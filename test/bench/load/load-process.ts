@@ -1,0 +1,123 @@
+/** Entry of the load: closed-loop clients in a process of their own. One implementation serves every system and every row. */
+
+import { decodeInferResponse } from "@switchyard/protocol";
+import { type Answer, Connection } from "./connection.ts";
+import type { FromLoad, LoadFigures, LoadOrder, ToLoad } from "./figures.ts";
+import { makeSamples, type Sample } from "./samples.ts";
+
+const tolerance = 1e-5;
+
+let samples: Sample[] = [];
+let run: Load | undefined;
+
+function tell(message: FromLoad): void {
+  process.send?.(message);
+}
+
+class Load {
+  readonly #order: LoadOrder;
+  #connections: Connection[] = [];
+  #loops: Promise<void>[] = [];
+  #stopping = false;
+  #measuring = false;
+  #failure: Error | undefined;
+  #bodyBytes: number | undefined;
+  #count = 0;
+  #verified = 0;
+  #lastDoneMs = 0;
+  #firstMs = 0;
+  #latencies: number[] = [];
+
+  constructor(order: LoadOrder) {
+    this.#order = order;
+  }
+
+  async start(): Promise<void> {
+    const { host, port, clients } = this.#order;
+    this.#connections = await Promise.all(Array.from({ length: clients }, () => Connection.open(host, port)));
+    this.#loops = this.#connections.map((connection, index) => this.#loop(connection, index));
+  }
+
+  async #loop(connection: Connection, index: number): Promise<void> {
+    try {
+      for (let next = index; !this.#stopping; next += this.#order.clients) {
+        const sample = samples[next % samples.length]!;
+        const startedMs = performance.now();
+        const answer = await connection.ask(sample.request);
+        const doneMs = performance.now();
+        this.#check(answer, sample);
+        this.#lastDoneMs = doneMs;
+        if (this.#measuring) this.#latencies.push(doneMs - startedMs);
+      }
+    } catch (error) {
+      this.#failure ??= error as Error;
+      this.#stopping = true;
+    }
+  }
+
+  /** All answers of a cell have one size, so every answer is checked by status and size, and every so-manieth by its values. */
+  #check(answer: Answer, sample: Sample): void {
+    if (answer.status !== 200) throw new Error(`status ${answer.status}: ${answer.body.toString("utf8").slice(0, 300)}`);
+    this.#bodyBytes ??= answer.body.length;
+    if (answer.body.length !== this.#bodyBytes) throw new Error(`${answer.body.length} bytes instead of ${this.#bodyBytes}`);
+    if (this.#count++ % this.#order.verifyEvery !== 0) return;
+    const { outputs } = decodeInferResponse({ body: answer.body, headerLength: answer.headerLength });
+    const bytes = Uint8Array.from(outputs[0]!.bytes);
+    const values = new Float32Array(bytes.buffer);
+    if (values.length !== sample.expected.length) throw new Error(`${values.length} values instead of ${sample.expected.length}`);
+    for (let at = 0; at < values.length; at++) {
+      const far = Math.abs(values[at]! - sample.expected[at]!);
+      if (!(far <= tolerance)) throw new Error(`value ${at} is ${values[at]}, a direct run gives ${sample.expected[at]}`);
+    }
+    this.#verified++;
+  }
+
+  mark(): void {
+    this.#firstMs = this.#lastDoneMs || performance.now();
+    this.#latencies = [];
+    this.#measuring = true;
+  }
+
+  async finish(): Promise<LoadFigures> {
+    this.#measuring = false;
+    const seconds = (this.#lastDoneMs - this.#firstMs) / 1000;
+    this.#stopping = true;
+    await Promise.all(this.#loops);
+    for (const connection of this.#connections) connection.close();
+    if (this.#failure !== undefined) throw this.#failure;
+    const sorted = Float64Array.from(this.#latencies).sort();
+    if (sorted.length === 0) throw new Error("no answer came during the measurement");
+    const at = (share: number): number => Number(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]!.toFixed(4));
+    return {
+      jobs: sorted.length,
+      seconds,
+      jobsPerSecond: sorted.length / seconds,
+      verified: this.#verified,
+      latencyMs: { p50: at(0.5), p90: at(0.9), p99: at(0.99), p999: at(0.999), max: at(1) },
+    };
+  }
+}
+
+async function obey(message: ToLoad): Promise<void> {
+  switch (message.kind) {
+    case "prepare":
+      samples = await makeSamples(message.model, message.samples, "127.0.0.1");
+      return tell({ kind: "ready" });
+    case "start":
+      run = new Load(message.order);
+      await run.start();
+      return tell({ kind: "ready" });
+    case "mark":
+      run?.mark();
+      return tell({ kind: "ready" });
+    case "finish": {
+      const figures = await run!.finish();
+      return tell({ kind: "figures", figures });
+    }
+  }
+}
+
+process.on("message", (message: ToLoad) => {
+  obey(message).catch((error: unknown) => tell({ kind: "failed", message: (error as Error).message }));
+});
+process.on("disconnect", () => process.exit(0));

@@ -1,0 +1,137 @@
+/**
+ * The bench: Switchyard against an in-process server, against one BullMQ job per inference, and against a bare onnxruntime loop, in one
+ * run on one machine, in turns. It reports; it does not judge: the exit code is 0 whenever all cells are valid. See docs/bench.md.
+ */
+
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { testRedisBinary } from "../support/redis.ts";
+import { measureCell } from "./cell.ts";
+import { LoadProcess } from "./load/load.ts";
+import { describeMachine } from "./machine.ts";
+import { profileUnderLoad } from "./profile.ts";
+import { reportRow } from "./report.ts";
+import { mlp, type RowContext, type RowName, type RowResult, rowNames, rows } from "./rows.ts";
+import { type BullmqVariant, bullmqVariants, inProcess, oneJobPerInference, variantName } from "./systems/baselines.ts";
+import { type Profiled, switchyard } from "./systems/switchyard.ts";
+
+const usage = `npm run bench -- [--row mlp|latency|resnet|all] [--rounds 3] [--seconds 6] [--clients 64] [--quick]
+                 [--bullmq best|${bullmqVariants.map((variant) => `${variant.form}-${variant.pipelining}`).join("|")}]
+                 [--json file] [--profile coordinator|worker]`;
+
+interface Wishes {
+  rows: readonly RowName[];
+  rounds: number;
+  seconds: number;
+  warmSeconds: number;
+  clients: number;
+  bullmq: string;
+  json: string;
+  profile: Profiled | undefined;
+}
+
+function readWishes(): Wishes {
+  const { values } = parseArgs({
+    options: {
+      row: { type: "string", default: "all" },
+      rounds: { type: "string" },
+      seconds: { type: "string" },
+      clients: { type: "string", default: "64" },
+      bullmq: { type: "string", default: "best" },
+      json: { type: "string", default: "bench-results/latest.json" },
+      profile: { type: "string" },
+      quick: { type: "boolean", default: false },
+    },
+  });
+  const number = (name: string, text: string): number => {
+    const value = Number(text);
+    if (!(value > 0)) throw new Error(`--${name}: expected a number above 0, got ${text}`);
+    return value;
+  };
+  const { row, profile } = values;
+  if (row !== "all" && !(rowNames as readonly string[]).includes(row))
+    throw new Error(`--row: expected all, ${rowNames.join(", ")}; got ${row}`);
+  if (profile !== undefined && profile !== "coordinator" && profile !== "worker")
+    throw new Error(`--profile: expected coordinator or worker, got ${profile}`);
+  if (values.bullmq !== "best" && variantNamed(values.bullmq) === undefined)
+    throw new Error(`--bullmq: expected best or a variant, got ${values.bullmq}`);
+  return {
+    rows: row === "all" ? rowNames : [row as RowName],
+    rounds: number("rounds", values.rounds ?? (values.quick ? "1" : "3")),
+    seconds: number("seconds", values.seconds ?? (values.quick ? "2" : "6")),
+    warmSeconds: values.quick ? 2 : 3,
+    clients: number("clients", values.clients),
+    bullmq: values.bullmq,
+    json: values.json,
+    profile,
+  };
+}
+
+function variantNamed(name: string): BullmqVariant | undefined {
+  return bullmqVariants.find((variant) => `${variant.form}-${variant.pipelining}` === name);
+}
+
+/** The fastest way to do one BullMQ job per inference, found by trying each for a moment on the tiny model. */
+async function bestBullmq(wishes: Wishes, load: LoadProcess): Promise<{ variant: BullmqVariant; trials: Record<string, number> }> {
+  const named = variantNamed(wishes.bullmq);
+  if (named !== undefined) return { variant: named, trials: {} };
+  await load.prepare(mlp(), 61);
+  const { clients } = wishes;
+  const plan = { model: mlp(), clients, warmClients: clients, warmSeconds: 2, seconds: 2, verifyEvery: 16 };
+  const trials: Record<string, number> = {};
+  let best: { variant: BullmqVariant; rate: number } | undefined;
+  for (const variant of bullmqVariants) {
+    const cell = await measureCell(oneJobPerInference(variant), plan, load);
+    const rate = cell.figures.jobsPerSecond;
+    trials[variantName(variant)] = Math.round(rate);
+    console.log(`  trial b (${variantName(variant)}): ${rate.toFixed(0)} jobs/s${cell.noise.isNoisy ? " NOISY" : ""}`);
+    if (best === undefined || rate > best.rate) best = { variant, rate };
+  }
+  return { variant: best!.variant, trials };
+}
+
+function versionOf(library: string): string {
+  const file = fileURLToPath(new URL(`../../node_modules/${library}/package.json`, import.meta.url));
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}
+
+async function describe(wishes: Wishes): Promise<Record<string, unknown>> {
+  const libraries = Object.fromEntries(["bullmq", "ioredis", "fastify", "onnxruntime-node"].map((name) => [name, versionOf(name)]));
+  const { kind, version } = await testRedisBinary();
+  return { at: new Date().toISOString(), wishes, machine: describeMachine(), redis: `${kind} ${version}, appendfsync everysec`, libraries };
+}
+
+async function bench(wishes: Wishes, load: LoadProcess): Promise<void> {
+  const facts = await describe(wishes);
+  console.log(JSON.stringify(facts));
+  const needsBullmq = wishes.rows.some((row) => row !== "resnet");
+  const { variant, trials } = needsBullmq ? await bestBullmq(wishes, load) : { variant: bullmqVariants[0]!, trials: {} };
+  const systems: RowContext["systems"] = { a: inProcess, b: oneJobPerInference(variant), s: switchyard() };
+  const { rounds, seconds, warmSeconds, clients } = wishes;
+  const results: RowResult[] = [];
+  for (const row of wishes.rows) {
+    console.log(`${row}:`);
+    results.push(await rows[row]({ systems, load, rounds, seconds, warmSeconds, clients, say: (line) => console.log(line) }));
+  }
+  const titles = Object.fromEntries(Object.values(systems).map(({ id, title }) => [id, title]));
+  for (const result of results) console.log(`\n${reportRow(result, titles)}`);
+  mkdirSync(path.dirname(path.resolve(wishes.json)), { recursive: true });
+  writeFileSync(wishes.json, `${JSON.stringify({ ...facts, titles, bullmqTrials: trials, rows: results }, undefined, 2)}\n`);
+  console.log(`\nEvery round: ${wishes.json}`);
+}
+
+try {
+  const wishes = readWishes();
+  const load = new LoadProcess();
+  try {
+    if (wishes.profile === undefined) await bench(wishes, load);
+    else console.log(await profileUnderLoad(wishes.profile, { load, ...wishes }));
+  } finally {
+    load.close();
+  }
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n${usage}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,27 @@
+/** A system under load: processes with roles behind one HTTP port. */
+
+export interface RunningSystem {
+  port: number;
+  /** Process ids by role: door, redis, worker. */
+  roles: Record<string, number>;
+  /** Jobs and runs so far, where the system knows how it batches. */
+  batches?: () => Promise<{ jobs: number; runs: number }>;
+  /** Calls and microseconds by Redis command so far. */
+  redisCommands?: () => Promise<Map<string, { calls: number; us: number }>>;
+  stop(): Promise<void>;
+}
+
+export interface SystemModel {
+  name: string;
+  /** Model repository that holds this model alone. */
+  repository: string;
+  path: string;
+  maxBatchItems: number;
+  itemShape: readonly number[];
+}
+
+export interface System {
+  id: string;
+  title: string;
+  start(model: SystemModel): Promise<RunningSystem>;
+}
