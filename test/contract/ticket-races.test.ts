@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { keys, newIncarnation, type ScriptName } from "@switchyard/protocol/redis";
+import { keys, newIncarnation, newJobId, type ScriptName } from "@switchyard/protocol/redis";
 import type { JobNotice } from "../../coordinator/src/ports/job-store.ts";
 import { Claims } from "../../worker/src/runner/claims.ts";
 import { clockPasses, eventually, isRecord, type JobRig, newJob, succeeded } from "../support/job-rig.ts";
@@ -274,6 +274,15 @@ describe("two parties at one thing", () => {
     assert.deepEqual([record.state, record.revision], ["succeeded", revision]);
   });
 
+  test("deadlines of ten thousand calls at one moment are told in one go", async () => {
+    const rig = rigs.rig();
+    const ids = Array.from({ length: 10_000 }, () => newJobId(rig.tag));
+    const late = await rig.admit({ timeoutMs: 1 });
+    await clockPasses(rig.store, (await rig.record(late)).deadlineMs);
+    await rig.store.expire([...ids, late]);
+    assert.equal((await rig.record(late)).state, "expired");
+  });
+
   test("an expiry before the deadline does nothing", async () => {
     const rig = rigs.rig();
     const id = await rig.admit();
@@ -343,6 +352,23 @@ describe("every step twice", () => {
     const before = await rigs.redis.get(`${keys.base(rig.tag)}job:${job.id}`);
     assert.equal((await rig.store.admit({ ...job, wait: true }, 1, 1)).state, "cancelled");
     assert.deepEqual(await rigs.redis.get(`${keys.base(rig.tag)}job:${job.id}`), before, "an ended record is not written");
+  });
+
+  test("of one job admitted twice in one turn, whoever waits is told", async () => {
+    const told: string[] = [];
+    const store = await rigs.coordinator("twice");
+    await store.onNotice(({ id }) => told.push(id));
+    const rig = rigs.rig();
+    const job = rig.job();
+    const answers = await Promise.all([store.admit(job, 1, 1), store.admit({ ...job, wait: true }, 1, 1)]);
+    assert.deepEqual(
+      answers.map(({ answer }) => answer),
+      ["admitted", "existing"],
+    );
+    assert.equal(answers[1]?.deadlineMs, answers[0]?.deadlineMs);
+    await store.cancel(job.id);
+    await eventually("it is told", () => told.length === 1);
+    assert.equal((await rig.audit()).due.length, 0);
   });
 
   test("take, renew, claim, commit, release, cancel and expire answer the same or what their pages say", async () => {

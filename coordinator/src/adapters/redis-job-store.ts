@@ -223,7 +223,11 @@ export class RedisJobStore implements JobStore {
   }
 
   async expire(ids: readonly string[]): Promise<void> {
-    for (const [tag, group] of Map.groupBy(ids, tagOf)) await this.#redis.run("expire", keys.base(tag), group);
+    for (const [tag, group] of Map.groupBy(ids, tagOf)) {
+      for (let from = 0; from < group.length; from += maxJobsPerScript) {
+        await this.#redis.run("expire", keys.base(tag), group.slice(from, from + maxJobsPerScript));
+      }
+    }
   }
 
   async keep(id: string, ttlMs: number): Promise<void> {

@@ -24,12 +24,15 @@ end
 
 local records = loadRecords(base, ids)
 local answers, orders, due, index, recent, written = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}
+local writtenAt = {} -- where the record of an id stands in `written`: the same id may come twice in one call
 
 for at = 5, #ARGV, perJob do
   local id, class, waits = ARGV[at], ARGV[at + 1], ARGV[at + 5] == '1'
-  local record = records[id]
+  local record = records[id] or (writtenAt[id] and parseRecord(written[writtenAt[id]]))
   if record then
-    if waits and addWaiter(record, coordinator) then storeRecord(base, id, record) end
+    if waits and addWaiter(record, coordinator) then
+      if writtenAt[id] then written[writtenAt[id]] = table.concat(record, ' ') else storeRecord(base, id, record) end
+    end
     answers[#answers + 1] = record[STATE] .. ' ' .. record[CREATED] .. ' ' .. record[DEADLINE]
   else
     local order, deadline = now + ARGV[at + 3], now + ARGV[at + 2]
@@ -37,7 +40,7 @@ for at = 5, #ARGV, perJob do
       .. (waits and coordinator or '-') .. ' ' .. ARGV[at + 7]
     written[#written + 1] = base .. 'job:' .. id
     written[#written + 1] = text
-    records[id] = { 'queued', 1, [CREATED] = now, [DEADLINE] = deadline, [WAITERS] = coordinator } -- the same id again in this very call
+    writtenAt[id] = #written
     local list = orders[class]
     if not list then
       list = { base .. 'order:' .. class }
