@@ -125,10 +125,10 @@ async function look(walk: Walk, { rig }: Place, what: string): Promise<void> {
 }
 
 /** A sweep leaves no waiting job without a ticket that can act or will soon be free. */
-function checkLiveness(audit: QueueAudit): void {
+function checkLiveness(audit: QueueAudit, sweptMs: number): void {
   if (Object.values(audit.order).flat().length === 0) return;
   assert.ok(
-    audit.tickets.some(({ untilMs }) => untilMs > audit.nowMs),
+    audit.tickets.some(({ untilMs }) => untilMs > sweptMs),
     "a queue with waiting jobs has a live ticket after a sweep",
   );
 }
@@ -328,9 +328,9 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
   const sweep = fc.boolean().map((patient) => {
     return new Move(`sweep(${patient ? "after some ms" : ""})`, async (_walk, { rig }) => {
       if (patient) await clockPasses(rig.store, rig.store.nowMs() + 3);
-      const { tickets } = await rig.store.sweep(rig.tag, matchingHosts, 2);
+      const { tickets, nowMs } = await rig.store.sweep(rig.tag, matchingHosts, 2);
       offer(rig, tickets);
-      checkLiveness(await rig.audit());
+      checkLiveness(await rig.audit(), nowMs);
     });
   });
   // twice in the list: happens twice as often
