@@ -3,7 +3,7 @@
 import type { LoadFigures } from "./load/figures.ts";
 import type { LoadProcess } from "./load/load.ts";
 import { readMachine, useBetween } from "./machine.ts";
-import type { RunningSystem, System, SystemModel } from "./systems/system.ts";
+import type { RedisCommands, RunningSystem, System, SystemModel } from "./systems/system.ts";
 
 const maxStealPercent = 4;
 const maxStrangersPercent = 10;
@@ -35,8 +35,8 @@ export interface Cell {
   noise: Noise;
   /** Jobs per run, where the system knows. */
   meanBatch?: number;
-  /** Inside Redis, per job. */
-  redisPerJob?: { calls: number; us: number };
+  /** Calls and microseconds inside Redis per job, by command. */
+  redisPerJob?: Record<string, { calls: number; us: number }>;
   attempts: number;
 }
 
@@ -67,7 +67,8 @@ export function measureCell(system: System, plan: CellPlan, load: LoadProcess): 
   return quietest(() => measureOnce(system, plan, load));
 }
 
-async function measureOnce(system: System, plan: CellPlan, load: LoadProcess): Promise<Cell> {
+/** However loud the machine is. */
+export async function measureOnce(system: System, plan: CellPlan, load: LoadProcess): Promise<Cell> {
   const running = await system.start(plan.model);
   try {
     const order = { host: "127.0.0.1", port: running.port, verifyEvery: plan.verifyEvery };
@@ -94,6 +95,7 @@ async function measureRunning(running: RunningSystem, plan: CellPlan, load: Load
   const before = readMachine(own);
   await sleep(plan.seconds);
   const after = readMachine(own);
+  running.mustRun();
   const figures = await load.finish();
   const use = useBetween(before, after);
   const perJob = (pid: number): number => round((use.cpuUs.get(pid) ?? 0) / figures.jobs, 1);
@@ -110,16 +112,21 @@ async function measureRunning(running: RunningSystem, plan: CellPlan, load: Load
   if (batchesBefore && batchesAfter)
     cell.meanBatch = round((batchesAfter.jobs - batchesBefore.jobs) / (batchesAfter.runs - batchesBefore.runs), 1);
   const commandsAfter = await running.redisCommands?.();
-  if (commandsBefore && commandsAfter) {
-    let calls = 0;
-    let us = 0;
-    for (const [name, now] of commandsAfter) {
-      calls += now.calls - (commandsBefore.get(name)?.calls ?? 0);
-      us += now.us - (commandsBefore.get(name)?.us ?? 0);
-    }
-    cell.redisPerJob = { calls: round(calls / figures.jobs, 1), us: round(us / figures.jobs, 1) };
-  }
+  if (commandsBefore && commandsAfter) cell.redisPerJob = redisPerJob(commandsBefore, commandsAfter, figures.jobs);
   return cell;
+}
+
+/** Commands that cost most first; those inside a script are counted by Redis on their own, and again in the script's time. */
+function redisPerJob(before: RedisCommands, after: RedisCommands, jobs: number): NonNullable<Cell["redisPerJob"]> {
+  const byCommand: Record<string, { calls: number; us: number }> = {};
+  const spent = [...after].map(([name, now]) => {
+    const { calls = 0, us = 0 } = before.get(name) ?? {};
+    return { name, calls: (now.calls - calls) / jobs, us: (now.us - us) / jobs };
+  });
+  for (const { name, calls, us } of spent.toSorted((left, right) => right.us - left.us)) {
+    if (us >= 0.05) byCommand[name] = { calls: round(calls, 2), us: round(us, 1) };
+  }
+  return byCommand;
 }
 
 export function sleep(seconds: number): Promise<void> {

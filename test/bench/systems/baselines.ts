@@ -16,7 +16,7 @@ export const inProcess: System = {
       file: new URL("./in-process-server.ts", import.meta.url),
       args: [model.path, threads],
     });
-    return { port: server.said.port, roles: { door: server.pid }, stop: server.stop };
+    return { port: server.said.port, roles: { door: server.pid }, mustRun: server.mustRun, stop: server.stop };
   },
 };
 
@@ -50,6 +50,10 @@ export function oneJobPerInference(variant: BullmqVariant): System {
         port: door.said.port,
         roles: { door: door.pid, redis: redis.pid, worker: worker.pid },
         redisCommands: redis.commands,
+        mustRun() {
+          door.mustRun();
+          worker.mustRun();
+        },
         async stop() {
           await door.stop();
           await worker.stop();

@@ -6,11 +6,12 @@ import path from "node:path";
 import { Redis } from "ioredis";
 import { startRedis } from "../../../coordinator/src/embedded/redis-server.ts";
 import { testRedisBinary } from "../../support/redis.ts";
+import type { RedisCommands } from "./system.ts";
 
 export interface BenchRedis {
   url: string;
   pid: number;
-  commands(): Promise<Map<string, { calls: number; us: number }>>;
+  commands(): Promise<RedisCommands>;
   stop(): Promise<void>;
 }
 
@@ -28,7 +29,7 @@ export async function startBenchRedis(): Promise<BenchRedis> {
   };
 }
 
-async function commandStatistics(url: string): Promise<Map<string, { calls: number; us: number }>> {
+async function commandStatistics(url: string): Promise<RedisCommands> {
   const redis = new Redis(url);
   try {
     const text = await redis.info("commandstats");

@@ -9,6 +9,8 @@ const startMs = 120_000;
 export interface Program<Said> {
   pid: number;
   said: Said;
+  /** Throws, with the end of what it said, when the program has ended by itself. */
+  mustRun(): void;
   stop(): Promise<void>;
 }
 
@@ -41,6 +43,16 @@ export async function startUntil<Said>(options: StartOptions<Said>): Promise<Pro
     env: { ...process.env, ...options.env },
     stdio: ["ignore", "pipe", "pipe"],
   });
+  let ending = "";
+  const keepEnding = (chunk: Buffer): void => {
+    ending = (ending + String(chunk)).slice(-4_000);
+  };
+  child.stdout.on("data", keepEnding);
+  child.stderr.on("data", keepEnding);
+  const mustRun = (): void => {
+    if (child.exitCode === null && child.signalCode === null) return;
+    throw new Error(`a program ended with ${child.exitCode ?? child.signalCode} under load:\n${ending}`);
+  };
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const stop = async (): Promise<void> => {
     child.kill("SIGTERM");
@@ -49,7 +61,7 @@ export async function startUntil<Said>(options: StartOptions<Said>): Promise<Pro
     clearTimeout(late);
   };
   try {
-    return { pid: child.pid!, said: await firstSaid(child, exited, options.read), stop };
+    return { pid: child.pid!, said: await firstSaid(child, exited, options.read), mustRun, stop };
   } catch (error) {
     await stop();
     throw error;

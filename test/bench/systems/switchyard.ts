@@ -3,7 +3,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { freePort } from "../../../coordinator/src/embedded/redis-server.ts";
 import { startBenchRedis } from "./bench-redis.ts";
 import { startUntil } from "./program.ts";
 import type { RunningSystem, System, SystemModel } from "./system.ts";
@@ -21,11 +20,10 @@ export function switchyard(profile?: { process: Profiled; folder: string }): Sys
 async function start(model: SystemModel, profile?: { process: Profiled; folder: string }): Promise<RunningSystem> {
   const redis = await startBenchRedis();
   const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-bench-data-"));
-  const metricsPort = await freePort();
   const env = {
     SWITCHYARD_HTTP: "127.0.0.1:0",
     SWITCHYARD_GRPC: "127.0.0.1:0",
-    SWITCHYARD_METRICS: `127.0.0.1:${metricsPort}`,
+    SWITCHYARD_METRICS: "127.0.0.1:0",
     SWITCHYARD_REDIS_URL: redis.url,
     SWITCHYARD_MODELS: model.repository,
     SWITCHYARD_DATA: dataFolder,
@@ -50,11 +48,17 @@ async function start(model: SystemModel, profile?: { process: Profiled; folder: 
     read: (line) => (line.includes('"registered"') ? true : undefined),
   });
   await untilReady(coordinator.said);
+  const hosts = (await (await fetch(`${coordinator.said}/v1/hosts`)).json()) as { items: { metrics: string }[] };
+  const metricsUrl = `http://${hosts.items[0]!.metrics}/metrics`;
   return {
     port: Number(new URL(coordinator.said).port),
     roles: { door: coordinator.pid, redis: redis.pid, worker: worker.pid },
-    batches: () => batchesSoFar(`http://127.0.0.1:${metricsPort + 1}/metrics`),
+    batches: () => batchesSoFar(metricsUrl),
     redisCommands: redis.commands,
+    mustRun() {
+      coordinator.mustRun();
+      worker.mustRun();
+    },
     async stop() {
       await coordinator.stop();
       await worker.stop();

@@ -1,13 +1,17 @@
 /** A system under load: processes with roles behind one HTTP port. */
 
+/** Calls and microseconds by command so far. */
+export type RedisCommands = Map<string, { calls: number; us: number }>;
+
 export interface RunningSystem {
   port: number;
   /** Process ids by role: door, redis, worker. */
   roles: Record<string, number>;
   /** Jobs and runs so far, where the system knows how it batches. */
   batches?: () => Promise<{ jobs: number; runs: number }>;
-  /** Calls and microseconds by Redis command so far. */
-  redisCommands?: () => Promise<Map<string, { calls: number; us: number }>>;
+  redisCommands?: () => Promise<RedisCommands>;
+  /** Throws when one of the processes has ended by itself. */
+  mustRun(): void;
   stop(): Promise<void>;
 }
 
