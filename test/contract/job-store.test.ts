@@ -125,7 +125,7 @@ function sentences(open: () => JobRig): void {
 
   test("an ended job is never moved again", async () => {
     const rig = open();
-    const id = await runOne(rig, { timeoutMs: 100 });
+    const id = await runOne(rig, { timeoutMs: 400 });
     const before = await rig.record(id);
     assert.equal((await rig.store.cancel(id))?.moved, false);
     await clockPasses(rig.store, before.deadlineMs);
@@ -175,6 +175,17 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual(swept.claims, [{ incarnation: host.incarnation, sequence: 1 }]);
     assert.deepEqual(await rig.store.openQueues([rig.tag]), [rig.tag]);
     assert.deepEqual(await rig.store.openQueues([open().tag]), []);
+  });
+
+  test("a queue is open while a job has no outcome, and is named as listed while ended ones are kept", async () => {
+    const rig = open();
+    const unfinished = (): Promise<string[]> => rig.store.openQueues([rig.tag]);
+    const listed = (): Promise<string[]> => rig.store.openQueues([rig.tag], "listed");
+    assert.deepEqual([await unfinished(), await listed()], [[], []]);
+    const id = await rig.admit();
+    assert.deepEqual([await unfinished(), await listed()], [[rig.tag], [rig.tag]]);
+    await rig.store.cancel(id);
+    assert.deepEqual([await unfinished(), await listed()], [[], [rig.tag]]);
   });
 
   test("jobs run in the order of their latest start, whatever the order of their admission", async () => {
@@ -300,11 +311,11 @@ function sentences(open: () => JobRig): void {
     const id = await rig.admit({ maxAttempts: 2 });
     const { host, ticket } = await rig.hostWithTicket();
     const [first] = await host.batch(ticket);
-    const retry = { id, outcome: "retry" as const, error: runError, retryDelayMs: 30 };
+    const retry = { id, outcome: "retry" as const, error: runError, retryDelayMs: 150 };
     assert.deepEqual(await host.commit(ticket, [{ ...retry, fence: first!.fence }]), ["requeued"]);
     const early = await host.claim(ticket, { lingerMs: 0 });
-    assert.ok(early.kind === "later" && early.dueMs <= 30);
-    await clockPasses(rig.store, rig.store.nowMs() + 30);
+    assert.ok(early.kind === "later" && early.dueMs <= 150);
+    await clockPasses(rig.store, rig.store.nowMs() + 150);
     const { tickets } = await rig.store.sweep(rig.tag, 1, 1);
     assert.equal(await host.take(tickets[0]!), "held");
     const [second] = await host.batch(tickets[0]!);
@@ -337,7 +348,7 @@ function sentences(open: () => JobRig): void {
 
   test("a late success is told expired", async () => {
     const rig = open();
-    const id = await rig.admit({ timeoutMs: 20 });
+    const id = await rig.admit({ timeoutMs: 120 });
     const { host, ticket } = await rig.hostWithTicket();
     const [job] = await host.batch(ticket);
     await clockPasses(rig.store, job!.deadlineMs);
@@ -377,7 +388,7 @@ function sentences(open: () => JobRig): void {
 
   test("a held job that is kept stays as long as any other, even when it had ended", async () => {
     const rig = open();
-    const id = await runOne(rig, { ttlMs: 50, held: true });
+    const id = await runOne(rig, { ttlMs: 400, held: true });
     await rig.store.keep(id, 60_000);
     await rig.store.keep(id, 60_000);
     const audit = await rig.audit();

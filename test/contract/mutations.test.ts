@@ -61,7 +61,7 @@ const mutations: Mutation[] = [
     text: "elseif tonumber(record[DEADLINE]) < now then",
     instead: "elseif false then",
     async scenario(rig) {
-      await rig.admit({ timeoutMs: 20 });
+      await rig.admit({ timeoutMs: 120 });
       const { host, ticket } = await rig.hostWithTicket();
       const [job] = await host.batch(ticket);
       await clockPasses(rig.store, job!.deadlineMs);

@@ -29,7 +29,7 @@ async function ticketEndMs(rig: JobRig, ticket: string): Promise<number> {
   return (await rig.audit()).tickets.find(({ id }) => id === ticket)?.untilMs ?? 0;
 }
 
-async function lingeringHost(rig: JobRig, lingerMs = 40) {
+async function lingeringHost(rig: JobRig, lingerMs = 2_000) {
   const first = await rig.admit();
   const { host, ticket } = await rig.hostWithTicket();
   await host.commit(
@@ -198,7 +198,7 @@ describe("two parties at one thing", () => {
   test("a host that is woken at the end of its linger gets the job, and no second ticket is needed", async () => {
     const rig = rigs.rig();
     const subscriber = rigs.connection("wake");
-    const { host, ticket } = await lingeringHost(rig, 30);
+    const { host, ticket } = await lingeringHost(rig);
     const woken: string[] = [];
     await subscriber.subscribe(`sy:wake:${host.incarnation}`);
     subscriber.on("message", (_channel, tag: string) => woken.push(tag));
@@ -256,7 +256,7 @@ describe("two parties at one thing", () => {
 
   test("an expiry before the commit wins, an expiry after it changes nothing", async () => {
     const rig = rigs.rig();
-    const late = await rig.admit({ timeoutMs: 25 });
+    const late = await rig.admit({ timeoutMs: 120 });
     const { host, ticket } = await rig.hostWithTicket();
     const [job] = await host.batch(ticket);
     await clockPasses(rig.store, job!.deadlineMs);
@@ -264,7 +264,7 @@ describe("two parties at one thing", () => {
     assert.equal((await rig.record(late)).state, "expired");
     assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["ended"]);
 
-    const done = await rig.admit({ timeoutMs: 250 });
+    const done = await rig.admit({ timeoutMs: 400 });
     const [other] = await host.batch(ticket);
     assert.deepEqual(await host.commit(ticket, [succeeded(other!)]), ["committed"]);
     const { revision } = await rig.record(done);
@@ -292,7 +292,7 @@ describe("two parties at one thing", () => {
 
   test("a commit after the deadline answers expired, and the job never succeeds", async () => {
     const rig = rigs.rig();
-    const id = await rig.admit({ timeoutMs: 25 });
+    const id = await rig.admit({ timeoutMs: 120 });
     const { host, ticket } = await rig.hostWithTicket();
     const [job] = await host.batch(ticket);
     await clockPasses(rig.store, job!.deadlineMs);
@@ -467,12 +467,12 @@ describe("retries and hand-backs", () => {
       const [job] = await host.batch(ticket);
       assert.equal(job!.attempt, attempt);
       const error = { code: "run_failed", detail: `attempt ${attempt}`, retryable: true };
-      const [answer] = await host.commit(ticket, [{ id, fence: job!.fence, outcome: "retry", error, retryDelayMs: 20 }]);
+      const [answer] = await host.commit(ticket, [{ id, fence: job!.fence, outcome: "retry", error, retryDelayMs: 150 }]);
       assert.equal(answer, attempt < 3 ? "requeued" : "failed");
       if (attempt === 3) break;
       assert.equal((await host.claim(ticket, { lingerMs: 100 })).kind, "empty", "not before its back-off is over");
       assert.deepEqual((await rig.audit()).later, [id]);
-      await clockPasses(rig.store, rig.store.nowMs() + 20);
+      await clockPasses(rig.store, rig.store.nowMs() + 150);
       assert.equal((await rig.record(id)).error, undefined, "a waiting job shows no error");
     }
     const record = await rig.record(id);

@@ -155,8 +155,10 @@ export class MemoryJobStore implements JobStore {
     return { jobs: page, cursor: Buffer.from(`${last.createdMs} ${last.id}`).toString("base64url") };
   }
 
-  async openQueues(tags: readonly string[]): Promise<string[]> {
-    return tags.filter((tag) => [...this.queue(tag).jobs.values()].some(({ record }) => !isTerminal(record.state)));
+  async openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]> {
+    return tags.filter((tag) =>
+      [...this.queue(tag).jobs.values()].some(({ record }) => !isTerminal(record.state) || (listed && !record.held)),
+    );
   }
 
   async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {

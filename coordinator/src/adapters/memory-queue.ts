@@ -9,6 +9,7 @@ import { MemoryTickets } from "./memory-tickets.ts";
 
 const poisonHosts = 3;
 const lookAhead = 32;
+const mostJobs = 500;
 const tombMs = 86_400_000;
 const outputMarginMs = 5_000;
 
@@ -278,7 +279,7 @@ export class MemoryQueue {
     for (const entry of backlog) {
       const list = this.waiting[entry.class];
       let [served, skipped] = [0, 0];
-      while (items < maxItems && skipped < lookAhead && skipped < list.length) {
+      while (items < maxItems && taken.length < mostJobs && skipped < lookAhead && skipped < list.length) {
         const job = list[skipped] as MemoryJob;
         if (job.record.deadlineMs <= nowMs) {
           list.splice(skipped, 1);
