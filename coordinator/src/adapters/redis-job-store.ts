@@ -238,9 +238,12 @@ export class RedisJobStore implements JobStore {
     return listJobs(this.#redis, tags, filter);
   }
 
-  async openQueues(tags: readonly string[]): Promise<string[]> {
-    const replies = await this.#redis.sendAll(tags.map((tag) => ["exists", `${keys.base(tag)}due`]));
-    return tags.filter((_tag, at) => replies[at] === 1);
+  async openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]> {
+    if (tags.length === 0) return [];
+    const replies = await this.#redis.sendAll(
+      tags.map((tag) => ["exists", `${keys.base(tag)}due`, ...(listed ? [`${keys.base(tag)}index`] : [])]),
+    );
+    return tags.filter((_tag, at) => Number(replies[at]) > 0);
   }
 
   async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {

@@ -49,11 +49,16 @@ export class Sweeper {
     const { hosts, models, store } = this.#parts;
     await hosts.refresh();
     await this.#buryLost();
-    if (this.#rounds++ % sweepsPerFullRound === 0) {
-      for (const tag of await store.openQueues(models.tags())) this.#open.add(tag);
-      this.#zeroFigures();
-    }
+    const all = this.#rounds++ % sweepsPerFullRound === 0;
+    // jobs that another coordinator admitted before it died show in the queues that hosts serve, or in the full round
+    const queues = all ? await store.openQueues(models.tags(), "listed") : await store.openQueues(this.#served());
+    for (const tag of queues) this.#open.add(tag);
+    if (all) this.#zeroFigures();
     await Promise.all([...this.#open].map((tag) => this.#sweep(tag)));
+  }
+
+  #served(): string[] {
+    return [...new Set(this.#parts.hosts.snapshots().flatMap((host) => host.subscribed))];
   }
 
   #zeroFigures(): void {

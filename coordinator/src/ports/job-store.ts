@@ -156,8 +156,8 @@ export interface JobStore {
   /** A held job that outlives its call is kept like any other: full retention, listed. */
   keep(id: string, ttlMs: number): Promise<void>;
   list(tags: readonly string[], filter: JobListFilter): Promise<JobPage>;
-  /** Which of these queues have jobs without an outcome. */
-  openQueues(tags: readonly string[]): Promise<string[]>;
+  /** Which of these queues have jobs without an outcome; with `listed`, also those that only list ended ones. */
+  openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]>;
   /** Repairs one queue: expires heads, promotes due retries, forgets lost tickets, issues missing ones. */
   sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer>;
   /** Bars an incarnation in this queue and returns its claims; answers how many jobs came back and the tickets to offer. */

@@ -63,7 +63,10 @@ for _, list in pairs(orders) do
 end
 if #due > 1 then redis.call('ZADD', unpack(due)) end
 if #index > 1 then redis.call('ZADD', unpack(index)) end
-if #recent > 1 then redis.call('ZADD', unpack(recent)) end
+if #recent > 1 then
+  redis.call('ZADD', unpack(recent))
+  redis.call('PEXPIRE', recent[1], 180000)
+end
 
 local tickets = issueTickets(base, tag, now, #due > 1 and waitingJobs(base) or 0, tonumber(ARGV[2]), tonumber(ARGV[3]), false)
 local reply = { now, #tickets }

@@ -15,6 +15,7 @@ local maxItems, busyMs, lingerMs = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumbe
 local now = nowMs()
 local classWeights = { interactive = 70, standard = 25, batch = 5 }
 local lookAhead = 32 -- how many jobs of other shape classes may be skipped
+local mostJobs = 500 -- in one claim, so that no call grows without bound
 
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)
@@ -67,7 +68,7 @@ local shape, apart, items, expired, hostId = nil, false, 0, 0, ARGV[5]
 local taken, ended, running = {}, { base .. 'due' }, {}
 for _, entry in ipairs(backlog) do
   local order, served, skipped = base .. 'order:' .. entry.class, 0, {}
-  while items < maxItems and expired < 500 and #skipped / 2 < lookAhead do
+  while items < maxItems and #taken < mostJobs and expired < 500 and #skipped / 2 < lookAhead do
     local heads = redis.call('ZPOPMIN', order, math.min(maxItems - items, 64))
     if #heads == 0 then break end
     local ids = {}

@@ -22,13 +22,14 @@ local function storeRecord(base, id, record)
   redis.call('SET', base .. 'job:' .. id, table.concat(record, ' '))
 end
 
--- Records of many jobs at once, by id.
+-- Records of many jobs at once, by id; in parts, because a call takes only so many arguments.
 local function loadRecords(base, ids)
-  if #ids == 0 then return {} end
-  local names = {}
-  for at, id in ipairs(ids) do names[at] = base .. 'job:' .. id end
-  local records = {}
-  for at, text in ipairs(redis.call('MGET', unpack(names))) do records[ids[at]] = parseRecord(text) end
+  local records, part = {}, 1000
+  for from = 1, #ids, part do
+    local names = {}
+    for at = from, math.min(from + part - 1, #ids) do names[#names + 1] = base .. 'job:' .. ids[at] end
+    for at, text in ipairs(redis.call('MGET', unpack(names))) do records[ids[from + at - 1]] = parseRecord(text) end
+  end
   return records
 end
 

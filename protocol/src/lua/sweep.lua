@@ -23,8 +23,8 @@ flushNotices()
 promoteDue(base, now, 500)
 
 redis.call('ZREMRANGEBYSCORE', base .. 'recent', '-inf', now - 120000)
-for _, id in ipairs(redis.call('ZRANGE', base .. 'index', 0, 49)) do
-  if redis.call('EXISTS', base .. 'job:' .. id) == 1 then break end
+for _, id in ipairs(redis.call('ZRANGE', base .. 'index', 0, 499)) do
+  if redis.call('EXISTS', base .. 'job:' .. id) == 1 then break end -- the oldest that is left
   redis.call('ZREM', base .. 'index', id)
 end
 
