@@ -25,6 +25,7 @@ import type { BlobStore } from "../ports/blob-store.ts";
 const clockMarginMs = 60_000;
 /** Nobody writes one file for so long. */
 const unfinishedMs = 3_600_000;
+const finishAttempts = 20;
 /** Digests are computed in pieces, so that the event loop is never held for more than a few milliseconds. */
 const pieceBytes = 1024 * 1024;
 
@@ -194,12 +195,12 @@ export class FilesystemBlobs implements BlobStore {
   async #finish(unfinished: string, blob: BlobFile): Promise<void> {
     const folder = path.join(this.#root, blobFolder(blob.sha256));
     for (let attempt = 1; ; attempt++) {
-      await mkdir(folder, { recursive: true });
       try {
+        await mkdir(folder, { recursive: true });
         return await rename(unfinished, path.join(folder, blobFileName(blob)));
       } catch (error) {
-        // a sweep removed the empty folder between the two steps
-        if ((error as NodeJS.ErrnoException).code === "ENOENT" && attempt < 5) continue;
+        // sweeps remove empty folders, this one or the one above it, at any moment
+        if ((error as NodeJS.ErrnoException).code === "ENOENT" && attempt < finishAttempts) continue;
         await orGone(unlink(unfinished));
         throw error;
       }

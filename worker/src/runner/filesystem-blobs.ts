@@ -18,6 +18,8 @@ import {
 import type { Clock } from "../clock.ts";
 import type { Blobs } from "./blobs.ts";
 
+const finishAttempts = 20;
+
 export class FilesystemBlobs implements Blobs {
   readonly #root: string;
   readonly #clock: Clock;
@@ -93,11 +95,12 @@ export class FilesystemBlobs implements Blobs {
       await handle.writeFile(bytes).finally(() => handle.close());
       const folder = path.join(this.#root, blobFolder(blob.sha256));
       for (let attempt = 1; ; attempt++) {
-        await mkdir(folder, { recursive: true });
         try {
+          await mkdir(folder, { recursive: true });
           return await rename(file, path.join(folder, blobFileName(blob)));
         } catch (error) {
-          if (!isGone(error) || attempt === 5) throw error; // a sweep removed the empty folder in between
+          // coordinators remove empty folders, this one or the one above it, at any moment
+          if (!isGone(error) || attempt === finishAttempts) throw error;
         }
       }
     } catch (error) {

@@ -1,0 +1,233 @@
+/** Every way to large values, the coordinator's and both of the host's: the same sentences. Then what only the owner of the folder does. */
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { type BlobReference, blobFolder, SwitchyardError } from "@switchyard/protocol";
+import Fastify, { type FastifyInstance } from "fastify";
+import { FilesystemBlobs as OwnedFolder } from "../../coordinator/src/adapters/filesystem-blobs.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
+import type { DoorContext } from "../../coordinator/src/doors/door-context.ts";
+import { sendError } from "../../coordinator/src/doors/problem.ts";
+import { addBlobs } from "../../coordinator/src/doors/v1-blobs.ts";
+import type { Blobs } from "../../worker/src/runner/blobs.ts";
+import { FilesystemBlobs as SharedFolder } from "../../worker/src/runner/filesystem-blobs.ts";
+import { HttpBlobs } from "../../worker/src/runner/http-blobs.ts";
+
+const keepMs = 60_000;
+const maxBodyBytes = 100_000;
+let nowMs = Date.now();
+const clock = { ...systemClock, nowMs: () => nowMs };
+
+let root: string;
+let owner: OwnedFolder;
+let door: FastifyInstance;
+let url: string;
+before(async () => {
+  root = await mkdtemp(path.join(tmpdir(), "switchyard-blobs-"));
+  owner = new OwnedFolder({ root, clock });
+  const log = { info() {}, warn() {}, error() {} };
+  door = Fastify();
+  door.removeAllContentTypeParsers();
+  door.addContentTypeParser("*", (_request, _payload, done) => done(null, undefined));
+  door.setErrorHandler((error, request, reply) => sendError(error, request, reply, log));
+  addBlobs(door, { config: { maxBodyBytes } } as DoorContext, owner);
+  url = await door.listen({ host: "127.0.0.1", port: 0 });
+});
+after(async () => {
+  await door.close();
+  await rm(root, { recursive: true, force: true });
+});
+
+const ways: Record<string, () => Blobs> = {
+  "the coordinator": () => owner,
+  "a host with the folder": () => new SharedFolder({ root, clock }),
+  "a host without the folder": () => new HttpBlobs(url),
+};
+
+function content(sizeBytes = 300_000): Uint8Array {
+  return new Uint8Array(randomBytes(sizeBytes));
+}
+
+async function files(sha256: string): Promise<string[]> {
+  const folder = path.join(root, blobFolder(sha256));
+  const names = await readdir(folder).catch(() => []);
+  return names.filter((name) => name.startsWith(sha256)).map((name) => path.join(folder, name));
+}
+
+const digestOf = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+const codeOf = (code: string) => (error: unknown) => error instanceof SwitchyardError && error.code === code;
+
+for (const [who, open] of Object.entries(ways)) {
+  test(`what ${who} puts can be read by all, at an aligned address`, async () => {
+    const bytes = content();
+    const reference = await open().put(bytes, { keepMs });
+    assert.deepEqual(reference, { sha256: digestOf(bytes), sizeBytes: bytes.length });
+    for (const other of Object.values(ways)) {
+      const read = await other().get(reference);
+      assert.deepEqual(read, bytes);
+      assert.equal(read.byteOffset % 8, 0);
+    }
+  });
+
+  test(`the same bytes put twice by ${who} lie in the folder once`, async () => {
+    const bytes = content();
+    const first = await open().put(bytes, { keepMs });
+    assert.deepEqual(await open().put(bytes, { keepMs }), first);
+    assert.equal((await files(first.sha256)).length, 1);
+  });
+
+  test(`${who} finds nothing where there is nothing, where bytes are damaged, or where some are missing`, async () => {
+    assert.equal(await open().get({ sha256: digestOf(content()), sizeBytes: 300_000 }), undefined);
+    for (const damage of [content(), content(1_000)]) {
+      const reference = await owner.put(content(), { keepMs });
+      for (const file of await files(reference.sha256)) await writeFile(file, damage);
+      assert.equal(await open().get(reference), undefined);
+    }
+  });
+
+  test(`bytes that were damaged can be put again through ${who} once that was noticed`, async () => {
+    const bytes = content();
+    const reference = await open().put(bytes, { keepMs });
+    for (const file of await files(reference.sha256)) await writeFile(file, content());
+    assert.equal(await owner.get(reference), undefined);
+    await open().put(bytes, { keepMs });
+    assert.deepEqual(await open().get(reference), bytes);
+  });
+
+  test(`a put by ${who} prolongs a blob's life and never shortens it`, async () => {
+    const bytes = content();
+    const reference = await open().put(bytes, { keepMs: 10 * keepMs });
+    await open().put(bytes, { keepMs });
+    nowMs += 9 * keepMs;
+    await owner.sweep();
+    assert.deepEqual(await open().get(reference), bytes, "shortened");
+    await open().put(bytes, { keepMs: 10 * keepMs });
+    nowMs += 9 * keepMs;
+    await owner.sweep();
+    assert.deepEqual(await open().get(reference), bytes, "not prolonged");
+    nowMs += 5 * keepMs;
+    await owner.sweep();
+    assert.equal(await open().get(reference), undefined);
+  });
+
+  test(`a sweep at any moment takes nothing that ${who} has just put`, { timeout: 60_000 }, async () => {
+    const sweepers = [new OwnedFolder({ root, clock: systemClock }), new OwnedFolder({ root, clock: systemClock })];
+    let sweeping = true;
+    const sweeps = Promise.all(
+      sweepers.map(async (sweeper) => {
+        let deleted = 0;
+        while (sweeping) deleted += (await sweeper.sweep()).deleted;
+        return deleted;
+      }),
+    );
+    const lost: number[] = [];
+    try {
+      for (let turn = 0; turn < 60; turn++) {
+        // long expired when it is put, so that sweeps race with the next put of the very same bytes
+        const bytes = content(20_000);
+        await sweepers[0]!.put(bytes, { keepMs: -300_000 });
+        const reference: BlobReference = await open().put(bytes, { keepMs });
+        if (!(await open().get(reference))) lost.push(turn);
+      }
+    } finally {
+      sweeping = false;
+    }
+    const deleted = (await sweeps).reduce((sum, count) => sum + count, 0);
+    assert.deepEqual(lost, []);
+    assert.ok(deleted > 10, `the sweeps deleted only ${deleted} files: nothing was raced`);
+  });
+}
+
+test("a folder on a full disk is told as a full store, and keeps no half of a file", async (context) => {
+  const small = await mkdtemp(path.join(tmpdir(), "switchyard-full-"));
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", small], { stdio: "ignore" });
+  } catch {
+    await rm(small, { recursive: true, force: true });
+    context.skip("mounting a small file system is not allowed here");
+    return;
+  }
+  try {
+    for (const blobs of [new OwnedFolder({ root: small, clock }), new SharedFolder({ root: small, clock })]) {
+      await assert.rejects(blobs.put(content(), { keepMs }), codeOf("store_full"));
+      const bytes = content(50_000);
+      assert.deepEqual(await blobs.get(await blobs.put(bytes, { keepMs })), bytes);
+      assert.deepEqual(await readdir(path.join(small, "unfinished")), []);
+    }
+  } finally {
+    execFileSync("umount", [small]);
+    await rm(small, { recursive: true, force: true });
+  }
+});
+
+test("a folder that cannot be used is told as an unavailable store", async () => {
+  const file = path.join(root, "a-file");
+  await writeFile(file, "");
+  for (const blobs of [new OwnedFolder({ root: file, clock }), new SharedFolder({ root: file, clock })]) {
+    await assert.rejects(blobs.put(content(10), { keepMs }), codeOf("store_unavailable"));
+  }
+});
+
+test("a sweep removes files that nobody finished, and folders that hold nothing", async () => {
+  const reference = await owner.put(content(), { keepMs });
+  const unfinished = path.join(root, "unfinished");
+  await mkdir(unfinished, { recursive: true });
+  const [stale, fresh] = [path.join(unfinished, "stale"), path.join(unfinished, "fresh")];
+  await writeFile(stale, "x");
+  await writeFile(fresh, "x");
+  await utimes(stale, 0, (nowMs - 3_700_000) / 1_000);
+  await utimes(fresh, 0, nowMs / 1_000);
+  nowMs += keepMs + 180_000;
+  await owner.sweep();
+  assert.deepEqual(await readdir(unfinished), ["fresh"]);
+  await assert.rejects(stat(path.join(root, blobFolder(reference.sha256))), { code: "ENOENT" });
+  await rm(fresh);
+});
+
+test("all who share a folder read one id in it, and another folder has another", async () => {
+  const ids = await Promise.all(Array.from({ length: 8 }, () => new OwnedFolder({ root, clock }).id()));
+  assert.equal(new Set(ids).size, 1);
+  assert.equal(await new SharedFolder({ root, clock }).folderId(), ids[0]);
+  const other = await mkdtemp(path.join(tmpdir(), "switchyard-blobs-"));
+  assert.equal(await new SharedFolder({ root: other, clock }).folderId(), undefined);
+  assert.notEqual(await new OwnedFolder({ root: other, clock }).id(), ids[0]);
+  await rm(other, { recursive: true, force: true });
+});
+
+test("the door keeps only what bears its own digest, and refuses what is malformed or too large", async () => {
+  const bytes = content(1_000);
+  const put = (sha256: string, query: string, body: BodyInit = bytes as Uint8Array<ArrayBuffer>): Promise<Response> =>
+    fetch(`${url}/v1/blobs/${sha256}${query}`, { method: "PUT", body, headers: { "content-type": "application/octet-stream" } });
+  const wrong = digestOf(content());
+  const refusals: [Response, number, string][] = [
+    [await put(wrong, "?keep_ms=1000"), 400, "invalid_request"],
+    [await put("ABC", "?keep_ms=1000"), 400, "invalid_request"],
+    [await put(digestOf(bytes), ""), 400, "invalid_request"],
+    [await put(digestOf(bytes), "?keep_ms=-5"), 400, "invalid_request"],
+    [await put(wrong, "?keep_ms=1000", content(16 * maxBodyBytes + 1) as Uint8Array<ArrayBuffer>), 413, "payload_too_large"],
+    [await fetch(`${url}/v1/blobs/${wrong}`), 404, "not_found"],
+    [await fetch(`${url}/v1/blobs/..%2F..%2Ffolder-id`), 400, "invalid_request"],
+  ];
+  for (const [answer, status, code] of refusals) {
+    assert.equal(answer.status, status);
+    assert.equal(((await answer.json()) as { code: string }).code, code);
+  }
+  assert.deepEqual(await files(wrong), []);
+  assert.deepEqual(await readdir(path.join(root, "unfinished")), []);
+  assert.equal((await put(digestOf(bytes), "?keep_ms=1000")).status, 201);
+  const head = await fetch(`${url}/v1/blobs/${digestOf(bytes)}`, { method: "HEAD" });
+  assert.equal(head.headers.get("content-length"), "1000");
+});
+
+test("a coordinator that is gone or turns a host away is an unavailable store, not a lost value", async () => {
+  const reference = { sha256: digestOf(content()), sizeBytes: 10 };
+  const away = new HttpBlobs("http://127.0.0.1:1");
+  await assert.rejects(away.get(reference), codeOf("store_unavailable"));
+  await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
+  await assert.rejects(new HttpBlobs(url).put(content(10), { keepMs: 0 }), codeOf("store_unavailable"));
+});

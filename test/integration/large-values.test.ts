@@ -1,0 +1,168 @@
+/** Jobs whose tensors are too large for Redis, through real processes: with the coordinators' folder, without it, and when bytes are gone. */
+
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { request } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { GraphBuilder } from "@switchyard/protocol/onnx";
+import { Redis } from "ioredis";
+import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
+import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
+import { emptyRepository, type Repository } from "../support/timed-models.ts";
+import { until } from "../support/until.ts";
+
+const shape = [3072, 1024];
+const count = 3072 * 1024; // 12 MiB of FP32
+const smallReply = 1024;
+
+let models: Repository;
+let folder: string;
+let cluster: Processes;
+let redis: Redis;
+let worker: WorkerProcess;
+before(async () => {
+  models = await emptyRepository();
+  const graph = new GraphBuilder({ name: "negative" });
+  graph.input("x", "FP32", shape);
+  graph.output("y", "FP32", shape);
+  graph.node("Neg", ["x"], {}, "y");
+  await models.add("negative", graph);
+  folder = await mkdtemp(path.join(tmpdir(), "switchyard-large-"));
+  cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_DATA: folder } });
+  worker = cluster.workers[0]!;
+  redis = new Redis(cluster.redis.url);
+});
+after(async () => {
+  redis?.disconnect();
+  await cluster?.stop();
+  await models?.remove();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** Another tensor for each seed. */
+function tensorOf(seed: number): Float32Array {
+  return Float32Array.from({ length: count }, (_, at) => (at * 31 + seed) % 8191);
+}
+
+function infer(seed: number): Promise<Answer> {
+  return call(`${cluster.url}/v2/models/negative/infer`, binaryInference("x", shape, tensorOf(seed)));
+}
+
+async function submit(seed: number): Promise<string> {
+  const data = [...tensorOf(seed)];
+  const answer = await call(`${cluster.url}/v1/jobs`, {
+    body: { model: "negative", inputs: [{ name: "x", datatype: "FP32", shape, data }] },
+  });
+  assert.equal(answer.status, 202, answer.bytes.subarray(0, 500).toString());
+  return answer.json().id;
+}
+
+function assertRight(answer: Answer, seed: number): void {
+  assert.equal(answer.status, 200, `${answer.bytes.subarray(0, 500)}\n${cluster.log()}`);
+  const bytes = binaryOutputs(answer).get("y")!;
+  const got = new Float32Array(new Uint8Array(bytes).buffer);
+  const wrong = tensorOf(seed).findIndex((value, at) => got[at] !== -value && value !== 0);
+  assert.equal(wrong, -1);
+  assert.equal(got.length, count);
+}
+
+/** Every blob in a folder, with its path. */
+async function blobsIn(data: string): Promise<string[]> {
+  const names = await readdir(path.join(data, "blobs"), { recursive: true }).catch(() => []);
+  return names.filter((name) => /[0-9a-f]{64}\.\d+$/.test(name)).map((name) => path.join(data, "blobs", name));
+}
+
+async function memoryOf(pattern: string): Promise<number[]> {
+  return Promise.all((await redis.keys(pattern)).map(async (key) => Number(await redis.memory("USAGE", key))));
+}
+
+/** Runs `act` while the only worker is frozen, for less time than it takes to be declared lost. */
+async function whileFrozen<T>(act: () => Promise<T>): Promise<T> {
+  worker.signal("SIGSTOP");
+  try {
+    return await act();
+  } finally {
+    worker.signal("SIGCONT");
+  }
+}
+
+test("a 12 MiB input and output come through, and Redis holds less than a kilobyte for either", async () => {
+  let answering: Promise<Answer> | undefined;
+  const [input] = await whileFrozen(async () => {
+    answering = infer(1);
+    return until("the input to be stored", async () => {
+      const sizes = await memoryOf("sy:*:in:*");
+      return sizes.length === 1 && sizes;
+    });
+  });
+  assertRight(await answering!, 1);
+  assert.ok(input! < smallReply, `${input} bytes for the input`);
+  const outputs = await memoryOf("sy:*:out:*");
+  assert.equal(outputs.length, 1);
+  assert.ok(outputs[0]! < smallReply, `${outputs[0]} bytes for the output`);
+  assert.equal((await blobsIn(folder)).length, 2);
+});
+
+test("a job whose large input is gone fails and says so, and its neighbours go on", async () => {
+  await until("earlier calls to be over", async () => (await memoryOf("sy:*:in:*")).length === 0);
+  const before = new Set(await blobsIn(folder));
+  let losing: Promise<Answer> | undefined;
+  await whileFrozen(async () => {
+    losing = infer(2);
+    await until("the input to be stored", async () => (await memoryOf("sy:*:in:*")).length === 1);
+    for (const file of await blobsIn(folder)) if (!before.has(file)) await rm(file);
+  });
+  const answer = await losing!;
+  assert.equal(answer.status, 500);
+  assert.match(answer.bytes.toString(), /no longer in the store/);
+  assertRight(await infer(3), 3);
+});
+
+test("a large result that is gone is told as gone", async () => {
+  const id = await submit(4);
+  assert.equal((await jobView(cluster.url, id, 30)).state, "succeeded");
+  for (const file of await blobsIn(folder)) await rm(file);
+  const answer = await call(`${cluster.url}/v1/jobs/${id}/result`);
+  assert.equal(answer.status, 410);
+  assert.equal(answer.json().code, "result_expired");
+});
+
+test("a body beyond the limit is refused whatever becomes of it inside, and so is a blob", async () => {
+  const promise = (method: string, where: string, sizeBytes: number): Promise<number> =>
+    new Promise((resolve, reject) => {
+      const headers = { "content-type": "application/octet-stream", "content-length": sizeBytes };
+      const sent = request(`${cluster.url}${where}`, { method, headers }, (answer) => {
+        resolve(answer.statusCode ?? 0);
+        sent.destroy();
+      });
+      sent.on("error", reject);
+      sent.write("x");
+    });
+  const limit = 64 * 1024 * 1024;
+  assert.equal(await promise("POST", "/v2/models/negative/infer", limit + 1), 413);
+  assert.equal(await promise("PUT", `/v1/blobs/${"0".repeat(64)}?keep_ms=1000`, 16 * limit + 1), 413);
+});
+
+test("a host without the folder fetches large inputs from a coordinator and hands large outputs back", async () => {
+  await worker.stop();
+  const elsewhere = await mkdtemp(path.join(tmpdir(), "switchyard-elsewhere-"));
+  worker = await cluster.addWorker({ SWITCHYARD_DATA: elsewhere, SWITCHYARD_URL: cluster.url });
+  assertRight(await infer(5), 5);
+  const outputs = await memoryOf("sy:*:out:*");
+  assert.ok(outputs.length > 0 && outputs.every((size) => size < smallReply));
+  assert.deepEqual(await blobsIn(elsewhere), []);
+  await rm(elsewhere, { recursive: true });
+});
+
+test("a host with no way to large values says what to set, and loses neither itself nor small jobs", async () => {
+  await worker.stop();
+  const elsewhere = await mkdtemp(path.join(tmpdir(), "switchyard-elsewhere-"));
+  worker = await cluster.addWorker({ SWITCHYARD_DATA: elsewhere, SWITCHYARD_URL: "" });
+  const answer = await infer(6);
+  assert.equal(answer.status, 500);
+  assert.match(answer.bytes.toString(), /SWITCHYARD_BLOBS.*SWITCHYARD_URL/);
+  assert.equal((await call(`${cluster.url}/readyz`)).status, 200);
+  await rm(elsewhere, { recursive: true });
+});
