@@ -276,6 +276,9 @@ test("server, model metadata, configuration, health and index answer the protoco
   assert.equal((await get("/v2/models/broken"))[0], 503);
   const [, config] = await get("/v2/models/tiny/config");
   assert.deepEqual([config.max_batch_size, config.input], [0, [{ name: "image", data_type: "TYPE_FP32", dims: [-1, 4] }]]);
+  door.models.resolve("tiny").version.config = { max_batch_items: 16 }; // and no host has loaded it yet
+  const [, batched] = await get("/v2/models/tiny/config");
+  assert.deepEqual([batched.max_batch_size, batched.input], [16, [{ name: "image", data_type: "TYPE_FP32", dims: [4] }]]);
   const [, index] = await get("/v2/repository/index", { method: "POST" });
   assert.deepEqual(index.at(-1), { name: "broken", version: "1", state: "UNAVAILABLE", reason: "the graph ends early" });
   assert.equal((await get("/v2/repository/index", { method: "POST", body: '{"ready":true}' }))[1].length, 3);

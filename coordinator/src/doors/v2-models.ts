@@ -98,7 +98,8 @@ export function tensorView({ name, datatype, shape }: TensorSignature) {
 /** The configuration in the words of model servers that use protobuf text: `dims` leave out the batch axis when there is one. */
 function configuration(status: ModelStatus): unknown {
   const { model, version, signature, config } = status.version;
-  const batchItems = status.batching?.maxItems ?? 1;
+  // Until a host has loaded the model its own word counts: clients keep this answer, and build their requests on it.
+  const batchItems = status.batching?.maxItems ?? config.max_batch_items ?? 1;
   const batched = batchItems > 1;
   const tensor = ({ name, datatype, shape }: TensorSignature) => ({
     name,
