@@ -61,6 +61,7 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
   if (error.facts.estimatedMs !== undefined) reply.header("estimated_ms", String(Math.round(error.facts.estimatedMs)));
   reply.removeHeader("etag").removeHeader("content-encoding");
   reply.code(status);
+  if (v2) reply.header("x-switchyard-error", error.code); // the body of /v2 has no place for it
   if (v2) return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify({ error: v2Text(error) })));
   const problem = toProblem(error, { instance: request.url, traceId: request.id, retryAfterMs: waitMs });
   return reply

@@ -1,6 +1,6 @@
 /** Identities that carry a queue. All keys of one queue share its tag, so that every script touches one slot of a Redis Cluster. */
 
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, randomFillSync } from "node:crypto";
 
 const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
 
@@ -26,9 +26,18 @@ export function queueTag(model: string, digest: string): string {
   return base32(createHash("sha256").update(model).update("\0").update(digest).digest(), 10);
 }
 
+/** Random bytes are drawn in bulk: one call to the system for 256 ids. */
+const pool = Buffer.alloc(4096);
+let poolAt = pool.length;
+
 /** `<tag>-<26 base32 characters>`: 128 random bits behind the tag of the job's queue. */
 export function newJobId(tag: string): string {
-  return `${tag}-${base32(randomBytes(16), 26)}`;
+  if (poolAt === pool.length) {
+    randomFillSync(pool);
+    poolAt = 0;
+  }
+  poolAt += 16;
+  return `${tag}-${base32(pool.subarray(poolAt - 16, poolAt), 26)}`;
 }
 
 export const jobIdPattern = /^[a-z2-7]{10}-[a-z2-7]{26}$/;
