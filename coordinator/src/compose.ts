@@ -51,7 +51,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const { clock, log, metrics, redisUrl } = options;
   const redis = new RedisConnection(redisUrl, "switchyard-coordinator", clock);
   const subscription = new RedisSubscription(redisUrl, "switchyard-coordinator-notices", clock);
-  await redis.open();
+  for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
 
   const hosts = new RedisHosts(redis);
   const models = new RedisModels(redis, hosts);

@@ -50,6 +50,16 @@ function translate(error: Error): Error {
   });
 }
 
+/** Throws when the server would lose jobs by its configuration; answers warnings. `info` is what INFO says. */
+function serverFaults(info: string, server: string): string[] {
+  const facts = new Map(info.split(/\r?\n/).map((line) => line.split(":", 2) as [string, string]));
+  const policy = facts.get("maxmemory_policy");
+  if (policy !== undefined && policy !== "noeviction") {
+    throw new Error(`${server} may drop jobs when its memory is full: maxmemory-policy is ${policy}, expected noeviction.`);
+  }
+  return facts.get("aof_enabled") === "0" ? [`${server} keeps no append-only file (appendonly no): a restart of it loses every job`] : [];
+}
+
 export class RedisConnection {
   readonly redis: Redis;
   readonly #clock: Clock;
@@ -60,21 +70,36 @@ export class RedisConnection {
   #handshakePings = 0;
   #stopPing: () => void = () => {};
   #closed = false;
+  #lastError: Error | undefined;
   #listeners: ((answering: boolean) => void)[] = [];
 
   constructor(url: string, name: string, clock: Clock) {
     this.#clock = clock;
     this.#changedMs = clock.monotonicMs();
     this.redis = connect(url, name);
-    this.redis.on("error", () => {}); // failures show in health() and in each call
+    this.redis.on("error", (error: Error) => {
+      this.#lastError = error; // failures show in health() and in each call; only the first connection tells its cause
+    });
     this.redis.on("close", () => this.#mark(false));
   }
 
-  /** Connects and checks the server; throws a plain sentence when it cannot be used. */
-  async open(): Promise<void> {
-    await this.redis.connect();
+  /** Connects and checks the server; throws a plain sentence when it cannot be used. Answers what an operator should know all the same. */
+  async open(): Promise<string[]> {
+    const { host, port } = this.redis.options;
+    try {
+      await this.redis.connect();
+    } catch (error) {
+      this.redis.disconnect();
+      const cause = this.#lastError ?? (error as Error);
+      throw new Error(
+        `Redis at ${host}:${port} cannot be used: ${cause.message}. Start it, or correct SWITCHYARD_REDIS_URL (--redis-url).`,
+        { cause },
+      );
+    }
     await this.#ping();
+    const warnings = serverFaults(await this.redis.info(), `Redis at ${host}:${port}`);
     this.#schedule();
+    return warnings;
   }
 
   #schedule(): void {

@@ -1,0 +1,110 @@
+/** Models whose runs take a time that a test chooses, written into a repository of its own. Answers depend on the input, so that they can be checked. */
+
+import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { GraphBuilder } from "@switchyard/protocol/onnx";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import { seededRandom } from "../../scripts/seeded-random.ts";
+
+export interface Repository extends AsyncDisposable {
+  readonly folder: string;
+  /** Writes one version; `settings` is the text of the model's model.yaml. */
+  add(model: string, graph: GraphBuilder | Uint8Array | string, how?: { version?: number; settings?: string }): Promise<void>;
+  remove(): Promise<void>;
+}
+
+export async function emptyRepository(): Promise<Repository> {
+  const folder = await mkdtemp(path.join(tmpdir(), "switchyard-models-"));
+  const remove = (): Promise<void> => rm(folder, { recursive: true, force: true });
+  return {
+    folder,
+    async add(model, graph, { version = 1, settings } = {}) {
+      const home = path.join(folder, model, String(version));
+      await mkdir(home, { recursive: true });
+      if (settings !== undefined) await writeFile(path.join(folder, model, "model.yaml"), settings);
+      // renamed when whole: a scan must not meet half a file
+      const part = path.join(folder, model, `.part-${version}`);
+      await writeFile(part, graph instanceof GraphBuilder ? graph.toBytes() : graph);
+      await rename(part, path.join(home, "model.onnx"));
+    },
+    remove,
+    [Symbol.asyncDispose]: remove,
+  };
+}
+
+const rowWidth = 32;
+const layerWidth = 768;
+
+/** `x` FP32 [-1,32] → `y` FP32 [-1,32] through `layers` equal layers: a batch of 8 takes some `layers` / 15 ms on one fast core. */
+export function layersModel(layers: number): GraphBuilder {
+  const random = seededRandom(11);
+  const matrix = (rows: number, columns: number) => Float32Array.from({ length: rows * columns }, () => random.normal() / Math.sqrt(rows));
+  const graph = new GraphBuilder({ name: "layers" });
+  let last = graph.input("x", "FP32", ["batch", rowWidth]);
+  graph.output("y", "FP32", ["batch", rowWidth]);
+  const first = graph.weight("first", [rowWidth, layerWidth], matrix(rowWidth, layerWidth));
+  const middle = graph.weight("middle", [layerWidth, layerWidth], matrix(layerWidth, layerWidth));
+  const end = graph.weight("end", [layerWidth, rowWidth], matrix(layerWidth, rowWidth));
+  last = graph.node("MatMul", [last, first]);
+  for (let layer = 0; layer < layers; layer += 1) last = graph.node("MatMul", [graph.node("Tanh", [last]), middle]);
+  graph.node("MatMul", [graph.node("Tanh", [last]), end], {}, "y");
+  return graph;
+}
+
+const sideOfSlow = 512;
+
+/** A model like slowModel that runs for about `ms` on one core of this machine, as it is loaded now. */
+export async function slowModelOf(ms: number): Promise<GraphBuilder> {
+  const session = await InferenceSession.create(slowModel(40).toBytes(), { intraOpNumThreads: 1 });
+  const run = async (): Promise<number> => {
+    const startMs = performance.now();
+    await session.run({ x: new Tensor("float32", new Float32Array([1]), [1]) });
+    return performance.now() - startMs;
+  };
+  await run();
+  const stepMs = Math.min(await run(), await run()) / 40;
+  await session.release();
+  return slowModel(Math.ceil(ms / stepMs));
+}
+
+/** `x` FP32 [1] → `y` FP32 [1], by `steps` products of matrices that depend on the input, so that nothing is computed at load. */
+export function slowModel(steps: number): GraphBuilder {
+  const random = seededRandom(13);
+  const graph = new GraphBuilder({ name: "slow" });
+  const side = sideOfSlow;
+  const values = Float32Array.from({ length: side * side }, () => (2 * random.normal()) / Math.sqrt(side));
+  graph.input("x", "FP32", [1]);
+  graph.output("y", "FP32", [1]);
+  const matrix = graph.node("Tanh", [graph.node("Mul", [graph.weight("matrix", [side, side], values), "x"])]);
+  let last = matrix;
+  for (let step = 0; step < steps; step += 1) last = graph.node("Tanh", [graph.node("MatMul", [last, matrix])]);
+  graph.node("ReduceMean", [graph.node("Flatten", [last], { axis: { int: 0 } })], { axes: { ints: [1] }, keepdims: { int: 0 } }, "y");
+  return graph;
+}
+
+/** What the graph answers on its own, without queue and batches: rows in, rows out. */
+export async function directRun(graph: GraphBuilder, rows: readonly Float32Array[]): Promise<Float32Array[]> {
+  const session = await InferenceSession.create(graph.toBytes(), { intraOpNumThreads: 1 });
+  const answers: Float32Array[] = [];
+  for (const row of rows) {
+    const { y } = await session.run({ x: new Tensor("float32", row, [1, row.length]) });
+    answers.push(y!.data as Float32Array);
+  }
+  await session.release();
+  return answers;
+}
+
+/** Rows of the width that layersModel takes. */
+export function rowsOf(count: number): Float32Array[] {
+  const random = seededRandom(17);
+  return Array.from({ length: count }, () => Float32Array.from({ length: rowWidth }, () => random.normal()));
+}
+
+/** Largest distance of two rows. */
+export function distance(left: Iterable<number>, right: ArrayLike<number>): number {
+  let most = 0;
+  let at = 0;
+  for (const value of left) most = Math.max(most, Math.abs(value - (right[at++] ?? Number.NaN)));
+  return at === right.length ? most : Number.POSITIVE_INFINITY;
+}
