@@ -221,8 +221,7 @@ export class Jobs implements JobService {
         waiters.setDeadline(id, record.deadlineMs);
         const changed = how.afterRevision !== undefined && record.revision !== how.afterRevision;
         if (isTerminal(record.state) || changed || signal.aborted) return record;
-        const wake = await wait.woken;
-        if (wake.kind === "ended" && wake.notice) return withNotice(record, wake.notice);
+        await wait.woken; // then the record is read again: its view must be the same whoever asks, and a notice does not say everything
       }
     } finally {
       cancelTimer();
