@@ -59,6 +59,8 @@ async function files(sha256: string): Promise<string[]> {
   return names.filter((name) => name.startsWith(sha256)).map((name) => path.join(folder, name));
 }
 
+/** A failing comparison of such long arrays would take minutes to be written out. */
+const same = (left: Uint8Array | undefined, right: Uint8Array): boolean => left !== undefined && Buffer.compare(left, right) === 0;
 const digestOf = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const codeOf = (code: string) => (error: unknown) => error instanceof SwitchyardError && error.code === code;
 
@@ -69,7 +71,7 @@ for (const [who, open] of Object.entries(ways)) {
     assert.deepEqual(reference, { sha256: digestOf(bytes), sizeBytes: bytes.length });
     for (const other of Object.values(ways)) {
       const read = await other().get(reference);
-      assert.deepEqual(read, bytes);
+      assert.ok(read && same(read, bytes));
       assert.equal(read.byteOffset % 8, 0);
     }
   });
@@ -82,11 +84,11 @@ for (const [who, open] of Object.entries(ways)) {
   });
 
   test(`${who} finds nothing where there is nothing, where bytes are damaged, or where some are missing`, async () => {
-    assert.equal(await open().get({ sha256: digestOf(content()), sizeBytes: 300_000 }), undefined);
+    assert.ok((await open().get({ sha256: digestOf(content()), sizeBytes: 300_000 })) === undefined);
     for (const damage of [content(), content(1_000)]) {
       const reference = await owner.put(content(), { keepMs });
       for (const file of await files(reference.sha256)) await writeFile(file, damage);
-      assert.equal(await open().get(reference), undefined);
+      assert.ok((await open().get(reference)) === undefined);
     }
   });
 
@@ -94,9 +96,9 @@ for (const [who, open] of Object.entries(ways)) {
     const bytes = content();
     const reference = await open().put(bytes, { keepMs });
     for (const file of await files(reference.sha256)) await writeFile(file, content());
-    assert.equal(await owner.get(reference), undefined);
+    assert.ok((await owner.get(reference)) === undefined);
     await open().put(bytes, { keepMs });
-    assert.deepEqual(await open().get(reference), bytes);
+    assert.ok(same(await open().get(reference), bytes));
   });
 
   test(`a put by ${who} prolongs a blob's life and never shortens it`, async () => {
@@ -105,14 +107,14 @@ for (const [who, open] of Object.entries(ways)) {
     await open().put(bytes, { keepMs });
     nowMs += 9 * keepMs;
     await owner.sweep();
-    assert.deepEqual(await open().get(reference), bytes, "shortened");
+    assert.ok(same(await open().get(reference), bytes), "shortened");
     await open().put(bytes, { keepMs: 10 * keepMs });
     nowMs += 9 * keepMs;
     await owner.sweep();
-    assert.deepEqual(await open().get(reference), bytes, "not prolonged");
+    assert.ok(same(await open().get(reference), bytes), "not prolonged");
     nowMs += 5 * keepMs;
     await owner.sweep();
-    assert.equal(await open().get(reference), undefined);
+    assert.ok((await open().get(reference)) === undefined);
   });
 
   test(`a sweep at any moment takes nothing that ${who} has just put`, { timeout: 60_000 }, async () => {
@@ -156,7 +158,7 @@ test("a folder on a full disk is told as a full store, and keeps no half of a fi
     for (const blobs of [new OwnedFolder({ root: small, clock }), new SharedFolder({ root: small, clock })]) {
       await assert.rejects(blobs.put(content(), { keepMs }), codeOf("store_full"));
       const bytes = content(50_000);
-      assert.deepEqual(await blobs.get(await blobs.put(bytes, { keepMs })), bytes);
+      assert.ok(same(await blobs.get(await blobs.put(bytes, { keepMs })), bytes));
       assert.deepEqual(await readdir(path.join(small, "unfinished")), []);
     }
   } finally {
