@@ -102,8 +102,11 @@ export class Jobs implements JobService {
     }
     const wait = signal ? this.#parts.waiters.register(job.id, { signal }) : undefined;
     try {
-      const record = await this.#admit(job, status);
-      return wait ? { record, replayed: false, wait } : { record, replayed: false };
+      const admitted = await this.#admit(job, status);
+      // another call with the same key was faster between key and record
+      const placed = admitted ? { record: admitted, replayed: false } : { record: await this.#existing(job.id, caller), replayed: true };
+      if (!admitted) this.#parts.waiters.setDeadline(job.id, placed.record.deadlineMs);
+      return wait ? { ...placed, wait } : placed;
     } catch (error) {
       wait?.leave();
       const refused = error instanceof SwitchyardError;
@@ -163,11 +166,13 @@ export class Jobs implements JobService {
     return job;
   }
 
-  async #admit(job: NewJob, status: ModelStatus): Promise<JobRecord> {
+  /** Answers nothing when a job of that id was there before. */
+  async #admit(job: NewJob, status: ModelStatus): Promise<JobRecord | undefined> {
     const { hosts, metrics, onAdmitted, store, waiters } = this.#parts;
     const { tag } = status.version;
     const admitted = await store.admit(job, hosts.matching(tag), status.batching?.maxItems ?? usualBatchItems);
     onAdmitted(tag);
+    if (admitted.answer === "existing") return undefined;
     metrics.admitted(job.model, job.class);
     waiters.setDeadline(job.id, admitted.deadlineMs);
     const record: JobRecord = {
