@@ -1,0 +1,80 @@
+/** Deadlines through the doors: told soon after they pass, never run afterwards, the smallest wish wins, classes have their own. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { JobView } from "@switchyard/protocol";
+import { type Answer, call, floats, jobView } from "../support/calls.ts";
+import { type Processes, startProcesses } from "../support/processes.ts";
+import { until } from "../support/until.ts";
+
+/** Clients hear of an expiry this soon after the deadline. */
+const toldMs = 250;
+const inputs = [floats("image", [1, 64], new Float32Array(64))];
+
+let cluster: Processes;
+before(async () => {
+  cluster = await startProcesses({ workers: 0 });
+});
+after(() => cluster?.stop());
+
+const submit = (body: object, headers: Record<string, string> = {}): Promise<Answer> =>
+  call(`${cluster.url}/v1/jobs`, { body: { model: "digits", inputs, ...body }, headers });
+const infer = (body: object, headers: Record<string, string> = {}): Promise<Answer> =>
+  call(`${cluster.url}/v2/models/digits/infer`, { body: { inputs, ...body }, headers });
+const allowedMs = (view: JobView): number => Date.parse(view.deadline) - Date.parse(view.created_at);
+
+test("without any worker a job is told as expired right after its deadline, at both doors, and never runs later", async (t) => {
+  await submit({ timeout_ms: 50 }, { prefer: "wait=1" }); // the first call of a process is slower
+  const late: number[] = [];
+  const answers = await Promise.all([
+    ...Array.from({ length: 5 }, () => infer({ parameters: { timeout: 300_000 } })),
+    ...Array.from({ length: 5 }, () => submit({ timeout_ms: 300 }, { prefer: "wait=10" })),
+  ]);
+  const ids: string[] = [];
+  for (const answer of answers.slice(0, 5)) {
+    assert.equal(answer.status, 504, answer.bytes.toString());
+    assert.equal(typeof answer.json().error, "string");
+    late.push(answer.tookMs - 300);
+  }
+  for (const answer of answers.slice(5)) {
+    assert.equal(answer.status, 200, answer.bytes.toString());
+    const view = answer.json() as JobView;
+    assert.equal(view.state, "expired");
+    assert.equal(view.error?.code, "expired");
+    assert.equal(view.started_at, undefined);
+    late.push(answer.tookMs - 300);
+    ids.push(view.id);
+  }
+  t.diagnostic(`told ${Math.max(...late).toFixed(0)} ms after the deadline at worst`);
+  for (const ms of late) assert.ok(ms > -10 && ms <= toldMs, `told ${ms.toFixed(0)} ms after the deadline`);
+
+  const waiting = (await submit({ timeout_ms: 60_000 })).json() as JobView;
+  const worker = await cluster.addWorker();
+  await until("the job with time left to run", async () => (await jobView(cluster.url, waiting.id, 5)).state === "succeeded");
+  for (const id of ids) {
+    const view = await jobView(cluster.url, id);
+    assert.deepEqual([view.state, view.attempt, view.started_at], ["expired", 0, undefined]);
+  }
+  assert.equal(await worker.stop(), 0);
+});
+
+test("of several limits the smallest wins", async () => {
+  const body = { timeout_ms: 30_000, parameters: { timeout: 20_000_000 } };
+  assert.equal(allowedMs((await submit(body)).json()), 20_000);
+  assert.equal(allowedMs((await submit(body, { "x-request-timeout-ms": "10000" })).json()), 10_000);
+  assert.equal(allowedMs((await submit({ timeout_ms: 5_000 }, { "x-request-timeout-ms": "10000" })).json()), 5_000);
+  const held = await infer({ parameters: { timeout: 60_000_000 } }, { "x-request-timeout-ms": "200" });
+  assert.equal(held.status, 504, held.bytes.toString());
+  assert.ok(held.tookMs < 200 + 2 * toldMs, `${held.tookMs} ms`);
+});
+
+test("each class has its own default, and limits that cannot be are refused", async () => {
+  const defaults = { interactive: 5_000, standard: 60_000, batch: 86_400_000 };
+  for (const [name, ms] of Object.entries(defaults)) assert.equal(allowedMs((await submit({ class: name })).json()), ms, name);
+  assert.equal(allowedMs((await submit({})).json()), defaults.standard);
+  for (const timeout of [0, -1, 86_400_001, 1.5, "5", null]) {
+    const answer = await submit({ timeout_ms: timeout });
+    assert.equal(answer.status, 400, `${timeout}: ${answer.bytes}`);
+    assert.match(answer.bytes.toString(), /timeout_ms/);
+  }
+});

@@ -1,0 +1,70 @@
+/** How long things are kept: results for their time, then word that they are gone; held calls hardly longer than their call. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { JobView } from "@switchyard/protocol";
+import { Redis } from "ioredis";
+import { call, floats } from "../support/calls.ts";
+import { type Processes, startProcesses } from "../support/processes.ts";
+import { until } from "../support/until.ts";
+
+const keptMs = 2_000;
+const heldMs = 60_000;
+const inputs = [floats("image", [1, 64], new Float32Array(64))];
+
+let cluster: Processes;
+let redis: Redis;
+before(async () => {
+  cluster = await startProcesses({ env: { SWITCHYARD_RESULT_TTL: "2s" } });
+  redis = new Redis(cluster.redis.url);
+});
+after(async () => {
+  redis?.disconnect();
+  await cluster?.stop();
+});
+
+/** Every key whose name has the pattern, with what is left of its life; -1 for ever. */
+async function lifetimes(pattern: string): Promise<Map<string, number>> {
+  const names = await redis.keys(pattern);
+  return new Map(await Promise.all(names.map(async (name) => [name, await redis.pttl(name)] as const)));
+}
+
+test("a result is there for its time, then its job is told as gone, with what became of it", async () => {
+  const submitted = await call(`${cluster.url}/v1/jobs`, { body: { model: "digits", inputs } });
+  const { id } = submitted.json() as JobView;
+  const ended = (await call(`${cluster.url}/v1/jobs/${id}?wait=10`)).json() as JobView;
+  assert.equal(ended.state, "succeeded");
+  assert.equal((await call(`${cluster.url}/v1/jobs/${id}/result`)).status, 200);
+  const gone = await until("the result to go", async () => {
+    const answer = await call(`${cluster.url}/v1/jobs/${id}/result`);
+    return answer.status !== 200 && answer;
+  });
+  assert.ok(Date.now() - Date.parse(ended.finished_at!) >= keptMs - 100, "gone too early");
+  for (const answer of [gone, await call(`${cluster.url}/v1/jobs/${id}`)]) {
+    assert.equal(answer.status, 410, answer.bytes.toString());
+    assert.equal(answer.json().code, "result_expired");
+  }
+  assert.equal((await call(`${cluster.url}/v1/jobs/${id}`)).json().state, "succeeded");
+  const [tomb] = (await lifetimes(`*tomb:${id}`)).values();
+  assert.ok(tomb! > 86_000_000 && tomb! <= 86_402_000, `the tombstone lives ${tomb} ms`);
+  const unknown = await call(`${cluster.url}/v1/jobs/${id.slice(0, -1)}${id.endsWith("a") ? "b" : "a"}`);
+  assert.equal(unknown.status, 404);
+});
+
+test("the record of a held call lives a minute beyond its end, without a tombstone", async () => {
+  const answer = await call(`${cluster.url}/v2/models/digits/infer`, { body: { inputs } });
+  assert.equal(answer.status, 200);
+  const records = await lifetimes("*}:job:*");
+  assert.equal(records.size, 1);
+  for (const [name, ms] of records) {
+    assert.ok(ms > heldMs - 5_000 && ms <= heldMs, `${name} lives ${ms} ms`);
+    assert.equal((await lifetimes(`*tomb:${name.split(":job:")[1]}`)).size, 0);
+  }
+});
+
+test("nothing of an ended job stays for ever, and its inputs are gone with its end", async () => {
+  assert.equal((await lifetimes("*}:in:*")).size, 0);
+  for (const pattern of ["*}:job:*", "*}:out:*", "*}:tomb:*"]) {
+    for (const [name, ms] of await lifetimes(pattern)) assert.ok(ms > 0, `${name} has no end`);
+  }
+});
