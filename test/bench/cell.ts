@@ -56,11 +56,22 @@ export async function quietest<Measured extends { noise: Noise; attempts: number
   let attempts = 0;
   const loudness = ({ noise }: Measured): number => noise.strangersPercent / maxStrangersPercent + noise.stealPercent / maxStealPercent;
   do {
+    await untilQuiet();
     const next = await measure();
     attempts++;
     if (best === undefined || loudness(next) < loudness(best)) best = next;
   } while (best.noise.isNoisy && attempts <= repeats);
   return { ...best, attempts };
+}
+
+/** Waits a few seconds for strangers to pause; a machine that stays loud is measured all the same, and marked. */
+async function untilQuiet(): Promise<void> {
+  const own = new Set([process.pid]);
+  for (let look = 0; look < 16; look++) {
+    const before = readMachine(own);
+    await sleep(0.5);
+    if (!noiseOf(useBetween(before, readMachine(own))).isNoisy) return;
+  }
 }
 
 export function measureCell(system: System, plan: CellPlan, load: LoadProcess): Promise<Cell> {

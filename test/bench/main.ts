@@ -4,6 +4,7 @@
  */
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -19,7 +20,7 @@ import { type Profiled, switchyard } from "./systems/switchyard.ts";
 
 const usage = `npm run bench -- [--row mlp|latency|resnet|all] [--rounds 3] [--seconds 6] [--clients 64] [--quick]
                  [--bullmq best|${bullmqVariants.map((variant) => `${variant.form}-${variant.pipelining}`).join("|")}]
-                 [--json file] [--profile coordinator|worker]`;
+                 [--threads 2] [--json file] [--profile coordinator|worker]`;
 
 interface Wishes {
   rows: readonly RowName[];
@@ -27,6 +28,7 @@ interface Wishes {
   seconds: number;
   warmSeconds: number;
   clients: number;
+  threads: number;
   bullmq: string;
   json: string;
   profile: Profiled | undefined;
@@ -39,6 +41,7 @@ function readWishes(): Wishes {
       rounds: { type: "string" },
       seconds: { type: "string" },
       clients: { type: "string", default: "64" },
+      threads: { type: "string" },
       bullmq: { type: "string", default: "best" },
       json: { type: "string", default: "bench-results/latest.json" },
       profile: { type: "string" },
@@ -63,6 +66,7 @@ function readWishes(): Wishes {
     seconds: number("seconds", values.seconds ?? (values.quick ? "2" : "6")),
     warmSeconds: values.quick ? 2 : 3,
     clients: number("clients", values.clients),
+    threads: number("threads", values.threads ?? String(availableParallelism())),
     bullmq: values.bullmq,
     json: values.json,
     profile,
@@ -108,12 +112,12 @@ async function bench(wishes: Wishes, load: LoadProcess): Promise<void> {
   console.log(JSON.stringify(facts));
   const needsBullmq = wishes.rows.some((row) => row !== "resnet");
   const { variant, trials } = needsBullmq ? await bestBullmq(wishes, load) : { variant: bullmqVariants[0]!, trials: {} };
-  const systems: RowContext["systems"] = { a: inProcess, b: oneJobPerInference(variant), s: switchyard() };
-  const { rounds, seconds, warmSeconds, clients } = wishes;
+  const systems: RowContext["systems"] = { a: inProcess, b: oneJobPerInference(variant), s: switchyard({ threads: wishes.threads }) };
+  const { rounds, seconds, warmSeconds, clients, threads } = wishes;
   const results: RowResult[] = [];
   for (const row of wishes.rows) {
     console.log(`${row}:`);
-    results.push(await rows[row]({ systems, load, rounds, seconds, warmSeconds, clients, say: (line) => console.log(line) }));
+    results.push(await rows[row]({ systems, load, rounds, seconds, warmSeconds, clients, threads, say: (line) => console.log(line) }));
   }
   const titles = Object.fromEntries(Object.values(systems).map(({ id, title }) => [id, title]));
   for (const result of results) console.log(`\n${reportRow(result, titles)}`);

@@ -73,7 +73,7 @@ export async function profileUnderLoad(
   try {
     const { load, ...rest } = plan;
     await load.prepare(mlp(), 61);
-    const system = switchyard({ process: of, folder });
+    const system = switchyard({ profile: { process: of, folder } });
     const cell = await measureOnce(system, { ...rest, model: mlp(), warmClients: plan.clients, verifyEvery: 16 }, load);
     const parts = [
       `${cell.figures.jobsPerSecond.toFixed(0)} jobs/s while profiled; CPU µs per job ${JSON.stringify(cell.cpuUsPerJob)}; jobs a run ${cell.meanBatch}`,

@@ -28,8 +28,9 @@ export function reportRow(result: RowResult, titles: Titles): string {
   }
   const promises = result.budgets.map((budget) => {
     const { ratio } = budget;
-    const rounds = budget.ratios.map((value) => value.toFixed(2)).join(", ");
-    return `  ${budget.isMet ? "pass" : "MISS"}  ${budget.text}: ${ratio.median.toFixed(2)} (rounds ${rounds})`;
+    const rounds = budget.rounds.map((round) => `${round.ratio.toFixed(2)}${round.isQuiet ? "" : " noisy"}`).join(", ");
+    const counted = budget.quietRounds > 0 ? "median of quiet rounds" : "no quiet round, median of all";
+    return `  ${budget.isMet ? "pass" : "MISS"}  ${budget.text}: ${ratio.median.toFixed(2)} (${counted}; rounds ${rounds})`;
   });
   return [table(lines), ...promises].join("\n");
 }
@@ -40,11 +41,12 @@ function systemLine(title: string, cells: readonly Cell[]): string[] {
   const cpu = roles.map((role) => `${role} ${median((cell) => cell.cpuUsPerJob[role] ?? 0).toFixed(0)}`).join(", ");
   const quiet = cells.filter((cell) => !cell.noise.isNoisy).length;
   const batch = cells[0]!.meanBatch === undefined ? "" : median((cell) => cell.meanBatch ?? 0).toFixed(1);
+  const total = median((cell) => roles.filter((role) => role !== "load").reduce((sum, role) => sum + (cell.cpuUsPerJob[role] ?? 0), 0));
   return [
     title,
     shown(spreadOf(cells.map((cell) => cell.figures.jobsPerSecond))),
     `${median((cell) => cell.figures.latencyMs.p50).toFixed(2)} / ${median((cell) => cell.figures.latencyMs.p99).toFixed(2)}`,
-    cpu,
+    `${total.toFixed(0)}: ${cpu}`,
     batch,
     `${median((cell) => cell.loadPercent).toFixed(0)} %`,
     `${quiet} of ${cells.length}`,

@@ -1,7 +1,6 @@
 /** A cell of the bare onnxruntime loop: the ceiling that a model which fills the machine can reach. */
 
 import { fork } from "node:child_process";
-import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { type Noise, noiseOf, round } from "../cell.ts";
 import { readMachine, useBetween } from "../machine.ts";
@@ -16,12 +15,15 @@ export interface LoopCell {
   attempts: number;
 }
 
-/** Threads as the worker's default: one per core. */
-export function measureLoop(model: SystemModel, plan: { items: number; warmSeconds: number; seconds: number }): Promise<LoopCell> {
-  const { items, warmSeconds, seconds } = plan;
+/** Threads as the worker has them. */
+export function measureLoop(
+  model: SystemModel,
+  plan: { items: number; threads: number; warmSeconds: number; seconds: number },
+): Promise<LoopCell> {
+  const { items, threads, warmSeconds, seconds } = plan;
   const child = fork(
     fileURLToPath(new URL("./bare-loop-process.ts", import.meta.url)),
-    [model.path, availableParallelism(), items, model.itemShape.join("x"), warmSeconds, seconds].map(String),
+    [model.path, threads, items, model.itemShape.join("x"), warmSeconds, seconds].map(String),
     { execArgv: [] },
   );
   const own = new Set([child.pid!, process.pid]);

@@ -12,12 +12,18 @@ export type Profiled = "coordinator" | "worker";
 const root = new URL("../../../", import.meta.url);
 const readyMs = 60_000;
 
-/** `profile` names a process that shall write CPU profiles into a folder when it ends. */
-export function switchyard(profile?: { process: Profiled; folder: string }): System {
-  return { id: "s", title: "Switchyard", start: (model) => start(model, profile) };
+export interface SwitchyardOptions {
+  /** Threads within an operator; default: as `up` has it, one per core. */
+  threads?: number;
+  /** A process that shall write CPU profiles into a folder when it ends. */
+  profile?: { process: Profiled; folder: string };
 }
 
-async function start(model: SystemModel, profile?: { process: Profiled; folder: string }): Promise<RunningSystem> {
+export function switchyard(options: SwitchyardOptions = {}): System {
+  return { id: "s", title: "Switchyard", start: (model) => start(model, options) };
+}
+
+async function start(model: SystemModel, { profile, threads }: SwitchyardOptions): Promise<RunningSystem> {
   const redis = await startBenchRedis();
   const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-bench-data-"));
   const env = {
@@ -30,6 +36,7 @@ async function start(model: SystemModel, profile?: { process: Profiled; folder: 
     SWITCHYARD_WORKERS: "1",
     SWITCHYARD_EXPECTED_HOSTS: "1",
     SWITCHYARD_WORKER_INDEX: "1",
+    ...(threads !== undefined && { SWITCHYARD_THREADS: String(threads) }),
   };
   const nodeArgs = (process: Profiled): string[] => [
     "--enable-source-maps",
