@@ -2,12 +2,12 @@
 
 import { readFileSync } from "node:fs";
 import type { JobClass, JobState } from "@switchyard/protocol";
-import { assembleScript, keys, type Script, type ScriptName, scriptNames } from "@switchyard/protocol/redis";
+import { assembleScript, keys, type RedisReply, type Script, type ScriptName, scriptNames } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapters/redis-connection.ts";
 import { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
-import { hostConnection, type RedisReply } from "../../worker/src/redis-connection.ts";
+import { hostConnection } from "../../worker/src/redis-connection.ts";
 import { type HostClaim, type HostJob, type HostSide, JobRig, OfferedTickets, type QueueAudit } from "./job-rig.ts";
 
 /** Changes the text of a file of protocol/src/lua before it is sent. */

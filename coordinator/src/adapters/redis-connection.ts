@@ -5,7 +5,18 @@
 
 import { readFileSync } from "node:fs";
 import { SwitchyardError } from "@switchyard/protocol";
-import { assembleScript, type Script, type ScriptName, scriptNames } from "@switchyard/protocol/redis";
+import {
+  assembleScript,
+  type RawReply,
+  type RedisCommand,
+  type RedisReply,
+  replyText,
+  type Script,
+  type ScriptName,
+  scriptNames,
+  sendOnWire,
+  type WireClient,
+} from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import type { Clock } from "../clock.ts";
 
@@ -19,9 +30,6 @@ for (const name of scriptNames) {
     assembleScript(name, (file) => readFileSync(new URL(import.meta.resolve(`@switchyard/protocol/lua/${file}`)), "utf8")),
   );
 }
-
-export type RedisReply = string | number | null | RedisReply[];
-type Command = [name: string, ...args: (string | number | Uint8Array)[]];
 
 function connect(url: string, name: string): Redis {
   return new Redis(url, {
@@ -157,30 +165,34 @@ export class RedisConnection {
     return Math.floor(this.#clock.nowMs() + this.#offsetMs);
   }
 
-  /** Sends commands in one write and answers their replies in order; replies of `Buffer` commands are bytes. */
-  async send(commands: Command[]): Promise<(RedisReply | Error)[]> {
+  /** Sends commands in one write and answers their replies in order, texts as strings. */
+  async send(commands: readonly RedisCommand[]): Promise<(RedisReply | Error)[]> {
+    const replies = await this.#sendRaw(commands);
+    return replies.map((reply) => (reply instanceof Error ? reply : replyText(reply)));
+  }
+
+  async #sendRaw(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
     try {
-      const replies = await this.redis.pipeline(commands as unknown as unknown[][]).exec();
-      return (replies ?? []).map(([error, reply]) => (error ? error : (reply as RedisReply)));
+      return await sendOnWire(this.redis as unknown as WireClient, commands);
     } catch (error) {
       throw translate(error as Error);
     }
   }
 
   /** As `send`, but the first error among the replies is thrown, translated. */
-  async sendAll(commands: Command[]): Promise<RedisReply[]> {
+  async sendAll(commands: readonly RedisCommand[]): Promise<RedisReply[]> {
     const replies = await this.send(commands);
     for (const reply of replies) if (reply instanceof Error) throw translate(reply);
     return replies as RedisReply[];
   }
 
   /** The command that runs a script on one queue (or host) key, for `send`. */
-  script(name: ScriptName, key: string, args: readonly (string | number)[]): Command {
+  script(name: ScriptName, key: string, args: readonly (string | number)[]): RedisCommand {
     return ["evalsha", (scripts.get(name) as Script).sha, 1, key, ...args];
   }
 
   /** Runs one script. A server that forgot it (restart, SCRIPT FLUSH) is taught again. `before` are plain commands of the same write. */
-  async run(name: ScriptName, key: string, args: readonly (string | number)[], before: Command[] = []): Promise<RedisReply> {
+  async run(name: ScriptName, key: string, args: readonly (string | number)[], before: readonly RedisCommand[] = []): Promise<RedisReply> {
     const replies = await this.send([...before, this.script(name, key, args)]);
     let last = replies.at(-1);
     for (const reply of replies.slice(0, -1)) if (reply instanceof Error) throw translate(reply);
@@ -193,11 +205,9 @@ export class RedisConnection {
 
   /** Values of keys as bytes, in order. */
   async bytes(wanted: readonly string[]): Promise<(Buffer | null)[]> {
-    try {
-      return await this.redis.mgetBuffer(...wanted);
-    } catch (error) {
-      throw translate(error as Error);
-    }
+    const [values] = await this.#sendRaw([["mget", ...wanted]]);
+    if (values instanceof Error) throw translate(values);
+    return values as (Buffer | null)[];
   }
 
   async close(): Promise<void> {

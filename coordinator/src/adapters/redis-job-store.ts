@@ -6,7 +6,7 @@
 
 import { createHash } from "node:crypto";
 import { blobThresholdBytes, encodeBlobReference, type JobState, readBlobReference, SwitchyardError } from "@switchyard/protocol";
-import { channels, keys, tagOf } from "@switchyard/protocol/redis";
+import { channels, keys, type RedisReply, tagOf } from "@switchyard/protocol/redis";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type {
   Admitted,
@@ -22,7 +22,7 @@ import type {
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
 import { lastWordsOf, noticesOf, recordOf, standingOf, termsOf, tombOf } from "./job-rows.ts";
-import type { RedisConnection, RedisReply, RedisSubscription } from "./redis-connection.ts";
+import type { RedisConnection, RedisSubscription } from "./redis-connection.ts";
 import { listJobs } from "./redis-job-list.ts";
 
 /** How long inputs outlive the deadline: late claims, clock steps. */
@@ -112,7 +112,7 @@ export class RedisJobStore implements JobStore {
     const inputs: [string, ...(string | number | Uint8Array)[]][] = [];
     const args: (string | number)[] = [tag, turn.matchingHosts, turn.batchItems, this.#coordinator];
     for (const { job, stored } of pending) {
-      inputs.push(["set", keys.input(tag, job.id), asBuffer(stored), "PX", job.timeoutMs + inputMarginMs]);
+      inputs.push(["set", keys.input(tag, job.id), stored, "PX", job.timeoutMs + inputMarginMs]);
       args.push(job.id, job.class, job.timeoutMs, job.latestStartMs, job.held ? 1 : 0, job.wait ? 1 : 0, termsOf(job), lastWordsOf(job));
     }
     try {
@@ -291,9 +291,4 @@ function isStoreFailure(error: unknown): boolean {
 
 function digestOf(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 40);
-}
-
-/** ioredis writes Buffers as bytes and anything else as text. */
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -54,7 +54,8 @@ export class RedisModels implements ModelRegistry {
   async #write(versions: readonly ModelVersion[], fields: readonly string[]): Promise<void> {
     if (!this.#indexed) {
       const [stored] = await this.#redis.sendAll([["hgetall", keys.models]]);
-      this.#published = new Map(Object.entries(stored as unknown as Record<string, string>));
+      const flat = stored as string[];
+      this.#published = new Map(flat.flatMap((field, at) => (at % 2 === 0 ? [[field, flat[at + 1] as string] as const] : [])));
     }
     const wanted = new Map(fields.map((field, at) => [field, JSON.stringify(versions[at])]));
     const changed = [...wanted].filter(([field, text]) => this.#published.get(field) !== text);

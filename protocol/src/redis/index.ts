@@ -2,4 +2,6 @@
 
 export * from "./keys.ts";
 export * from "./queue-tag.ts";
+export * from "./resp.ts";
 export * from "./scripts.ts";
+export * from "./wire.ts";

@@ -4,9 +4,9 @@
  */
 
 import type { JobClass, JobError } from "@switchyard/protocol";
-import { keys } from "@switchyard/protocol/redis";
+import { keys, type RawReply, type RedisCommand, replyText } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
-import { type Command, type RedisReply, scriptCommand, sendTogether } from "../redis-connection.ts";
+import { scriptCommand, sendTogether } from "../redis-connection.ts";
 
 export interface ClaimedJob {
   id: string;
@@ -62,14 +62,14 @@ export class Claims {
     this.#hostId = encodeURIComponent(parts.hostId); // a word of the record
   }
 
-  #claimCommand(wish: ClaimWish): Command {
+  #claimCommand(wish: ClaimWish): RedisCommand {
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
     const args = [wish.tag, this.#incarnation, sequence, wish.ticketId, this.#hostId, wish.maxItems, Math.ceil(wish.busyMs), wish.lingerMs];
     return scriptCommand("claim", keys.base(wish.tag), args);
   }
 
-  #readClaim(wish: ClaimWish, reply: RedisReply): ClaimAnswer {
-    const row = reply as (string | number)[];
+  #readClaim(wish: ClaimWish, reply: RawReply): ClaimAnswer {
+    const row = replyText(reply) as (string | number)[];
     const kind = row[0] as ClaimAnswer["kind"];
     if (kind === "later") return { kind, dueMs: Number(row[2]) };
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
@@ -93,12 +93,12 @@ export class Claims {
     return { kind, nowMs: Number(row[1]), sequence, jobs };
   }
 
-  #commitCommands(commit: Commit): Command[] {
-    const commands: Command[] = [];
+  #commitCommands(commit: Commit): RedisCommand[] {
+    const commands: RedisCommand[] = [];
     const args: (string | number)[] = [this.#incarnation, commit.ticketId, Math.round(commit.runMs * 1_000) / 1_000, commit.batchItems];
     for (const result of commit.results) {
       if (result.outcome === "succeeded") {
-        commands.push(["set", keys.output(commit.tag, result.id, result.fence), asBuffer(result.outputs), "PX", result.ttlMs + outputMarginMs]);
+        commands.push(["set", keys.output(commit.tag, result.id, result.fence), result.outputs, "PX", result.ttlMs + outputMarginMs]);
         args.push(result.id, result.fence, "succeeded", "", 0);
       } else {
         args.push(
@@ -122,15 +122,17 @@ export class Claims {
     const replies = await sendTogether(this.#redis, commands);
     // claim last: its sequence must be taken even when something before it failed
     const claimReply = wish ? replies.at(-1) : undefined;
-    const claim = wish && !(claimReply instanceof Error) ? this.#readClaim(wish, claimReply as RedisReply) : undefined;
+    const claim = wish && !(claimReply instanceof Error) ? this.#readClaim(wish, claimReply as RawReply) : undefined;
     for (const reply of replies) if (reply instanceof Error) throw new ExchangeError(reply, claim);
-    const committed = commit ? (replies[commitAt] as string[]) : [];
+    const committed = commit ? (replyText(replies[commitAt] as RawReply) as string[]) : [];
     return claim ? { committed, claim } : { committed };
   }
 
   /** The framed inputs of claimed jobs, in order; null where they are gone. */
-  inputs(tag: string, jobs: readonly ClaimedJob[]): Promise<(Buffer | null)[]> {
-    return this.#redis.mgetBuffer(...jobs.map((job) => keys.input(tag, job.id)));
+  async inputs(tag: string, jobs: readonly ClaimedJob[]): Promise<(Buffer | null)[]> {
+    const [values] = await sendTogether(this.#redis, [["mget", ...jobs.map((job) => keys.input(tag, job.id))]]);
+    if (values instanceof Error) throw values;
+    return values as (Buffer | null)[];
   }
 }
 
@@ -141,9 +143,4 @@ export class ExchangeError extends Error {
     super(cause.message, { cause });
     this.claim = claim;
   }
-}
-
-/** ioredis writes Buffers as bytes and anything else as text. */
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

@@ -14,8 +14,7 @@ export interface ClaimRun {
 }
 
 function jobError(error: unknown): JobError {
-  if (error instanceof SwitchyardError)
-    return { code: error.code, detail: error.message, retryable: error.retryable };
+  if (error instanceof SwitchyardError) return { code: error.code, detail: error.message, retryable: error.retryable };
   return { code: "internal", detail: "the host failed while it ran the job", retryable: true };
 }
 

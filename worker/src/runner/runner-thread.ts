@@ -3,7 +3,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { channels } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
-import { hostConnection } from "../redis-connection.ts";
+import { hostConnection, wireConnection } from "../redis-connection.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
 import { Claims } from "./claims.ts";
@@ -20,7 +20,7 @@ const options = workerData as RunnerOptions;
 const tell = (message: FromRunner): void => port.postMessage(message);
 
 // no socketTimeout: a reply may be due while the thread is blocked in a run
-const redis = hostConnection(options.redisUrl, `switchyard-runner-${options.hostId}`);
+const redis = wireConnection(options.redisUrl, `switchyard-runner-${options.hostId}`);
 const listener = hostConnection(options.redisUrl, `switchyard-runner-wake-${options.hostId}`);
 
 const models = new ModelCache({
