@@ -1,6 +1,6 @@
 /** Calls of a bare HTTP client, without the SDK: what is asked is what is sent, and every answer comes back with the time it took. */
 
-import type { JobView } from "@switchyard/protocol";
+import type { JobView, Tensor } from "@switchyard/protocol";
 import { Agent, request } from "undici";
 
 /** As many connections as calls: a test that holds a hundred must not queue behind itself. */
@@ -62,15 +62,15 @@ export function binaryInference(
   shape: readonly number[],
   data: Float32Array,
 ): { body: Buffer; headers: Record<string, string> } {
-  const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-  const json = Buffer.from(
-    JSON.stringify({
-      inputs: [{ name, datatype: "FP32", shape, parameters: { binary_data_size: bytes.length } }],
-      parameters: { binary_data_output: true },
-    }),
-  );
+  return binaryRequest({ name, datatype: "FP32", shape: [...shape], bytes: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) });
+}
+
+/** Body and headers of a binary inference with binary outputs. */
+export function binaryRequest(...inputs: Tensor[]): { body: Buffer; headers: Record<string, string> } {
+  const described = inputs.map(({ bytes, ...input }) => ({ ...input, parameters: { binary_data_size: bytes.length } }));
+  const json = Buffer.from(JSON.stringify({ inputs: described, parameters: { binary_data_output: true } }));
   return {
-    body: Buffer.concat([json, bytes]),
+    body: Buffer.concat([json, ...inputs.map(({ bytes }) => bytes)]),
     headers: { "content-type": "application/octet-stream", "inference-header-content-length": String(json.length) },
   };
 }
