@@ -41,6 +41,7 @@ export class RedisHosts implements HostDirectory {
   readonly #redis: RedisConnection;
   readonly #parsed = new Map<string, Parsed>();
   #snapshots: HostSnapshot[] = [];
+  #generation = 0;
   #warm = new Map<string, number>();
   #nameQueue: (tag: string) => string | undefined = () => undefined;
 
@@ -71,6 +72,7 @@ export class RedisHosts implements HostDirectory {
       snapshots.push(snapshot);
     }
     this.#snapshots = snapshots;
+    this.#generation++;
     this.#countWarm();
   }
 
@@ -129,6 +131,10 @@ export class RedisHosts implements HostDirectory {
 
   #ready(): HostSnapshot[] {
     return this.#snapshots.filter((host) => host.view.state === "ready");
+  }
+
+  generation(): number {
+    return this.#generation;
   }
 
   snapshots(): readonly HostSnapshot[] {

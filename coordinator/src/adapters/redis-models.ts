@@ -16,6 +16,8 @@ export class RedisModels implements ModelRegistry {
   #byTag = new Map<string, ModelVersion>();
   #published = new Map<string, string>();
   #indexed = false;
+  readonly #statuses = new Map<ModelVersion, ModelStatus>();
+  #statusGeneration = -1;
 
   constructor(redis: RedisConnection, hosts: HostDirectory) {
     this.#redis = redis;
@@ -33,6 +35,7 @@ export class RedisModels implements ModelRegistry {
     for (const group of this.#byModel.values()) group.sort((a, b) => b.version - a.version);
     this.#byTag = new Map(versions.map((version) => [version.tag, version]));
     this.#indexed = true;
+    this.#statuses.clear();
     return {
       added: [...this.#byModel.keys()].filter((model) => !before.has(model)),
       removed: [...before].filter((model) => !this.#byModel.has(model)),
@@ -66,7 +69,22 @@ export class RedisModels implements ModelRegistry {
     this.#published = wanted;
   }
 
+  /** Asked on every request, so it is derived once per look at the hosts. */
   #status(version: ModelVersion): ModelStatus {
+    const generation = this.#hosts.generation();
+    if (generation !== this.#statusGeneration) {
+      this.#statuses.clear();
+      this.#statusGeneration = generation;
+    }
+    let status = this.#statuses.get(version);
+    if (!status) {
+      status = this.#deriveStatus(version);
+      this.#statuses.set(version, status);
+    }
+    return status;
+  }
+
+  #deriveStatus(version: ModelVersion): ModelStatus {
     const hosts = this.#hosts.snapshots().filter((host) => host.view.state !== "lost");
     const holding = hosts.filter((host) => host.loaded[version.tag] !== undefined);
     const failing = hosts.filter((host) => host.failures[version.tag] !== undefined);

@@ -26,6 +26,8 @@ export interface HostRegistry {
 
 /** What placement and repair need besides. */
 export interface HostDirectory extends HostRegistry {
+  /** Rises with each refresh: what was derived from an older one must be derived again. */
+  generation(): number;
   /** Every host that is remembered, long lost ones too. */
   snapshots(): readonly HostSnapshot[];
   /** Ready hosts that take this queue's tickets directly. */
