@@ -145,12 +145,25 @@ function usageOf({ pid }: OneProcess): { residentMb: number; cpuMs: number } {
   return { residentMb: Number(/VmRSS:\s+(\d+)/.exec(status)![1]) / 1024, cpuMs: (Number(stat[11]) + Number(stat[12])) * 10 };
 }
 
+async function idleUsage(processes: readonly OneProcess[], idleMs: number): Promise<string> {
+  await sleep(2_000); // what came before is over
+  const before = processes.map(usageOf);
+  await sleep(idleMs);
+  const lines = processes.map((one, at) => {
+    const { residentMb, cpuMs } = usageOf(one);
+    return `${one.name} ${residentMb.toFixed(0)} MB and ${((100 * (cpuMs - before[at]!.cpuMs)) / idleMs).toFixed(1)} % of a core`;
+  });
+  return lines.join(", ");
+}
+
 async function serveMany(count: number, idleMs: number) {
   await using models = await emptyRepository();
   generateTinyModels({ folder: models.folder, seed: 1, count });
   const startMs = performance.now();
   await using cluster = await startProcesses({ models: models.folder });
   const readyMs = performance.now() - startMs;
+  const processes = [cluster.coordinators[0]!, cluster.workers[0]!];
+  const idle = idleMs > 0 ? `; when idle ${await idleUsage(processes, idleMs)}` : "";
   const took: number[] = [];
   let next = 0;
   const client = async (): Promise<void> => {
@@ -165,18 +178,10 @@ async function serveMany(count: number, idleMs: number) {
   await Promise.all(Array.from({ length: 16 }, client));
   const allMs = performance.now() - askedMs;
   took.sort((a, b) => a - b);
-  const processes = [cluster.coordinators[0]!, cluster.workers[0]!];
-  await sleep(idleMs > 0 ? 2_000 : 0); // what the requests left behind is over
-  const before = processes.map(usageOf);
-  await sleep(idleMs);
-  const idle = processes.map((one, at) => {
-    const { residentMb, cpuMs } = usageOf(one);
-    const share = idleMs > 0 ? `, ${((100 * (cpuMs - before[at]!.cpuMs)) / idleMs).toFixed(1)} % of a core when idle` : "";
-    return `${one.name} ${residentMb.toFixed(0)} MB${share}`;
-  });
-  const text = `${count} models ready in ${readyMs.toFixed(0)} ms, each answered once in ${allMs.toFixed(0)} ms, first answers ${took[
-    Math.floor(count / 2)
-  ]!.toFixed(0)} ms (median) and ${took.at(-1)!.toFixed(0)} ms (worst); ${idle.join("; ")}`;
+  const after = idleMs > 0 ? `; idle again ${await idleUsage(processes, idleMs)}` : "";
+  const text =
+    `${count} models ready in ${readyMs.toFixed(0)} ms, each answered once in ${allMs.toFixed(0)} ms, ` +
+    `first answers ${took[Math.floor(count / 2)]!.toFixed(0)} ms (median) and ${took.at(-1)!.toFixed(0)} ms (worst)${idle}${after}`;
   return { readyMs, text };
 }
 
