@@ -1,0 +1,113 @@
+/**
+ * Runs what the guides tell to run: each page's sh, ts and python blocks, in order, in one shell, in a folder that looks like a clone, against
+ * a real `switchyard up` on free ports. A block that cannot run says why in a comment before it.
+ */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { type Cluster, startCluster } from "../support/cluster.ts";
+import { pythonPackages } from "../support/python-packages.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const languages = new Set(["sh", "ts", "python"]);
+/** Shown, not run. */
+const shown = new Set(["console", "text", "mermaid", "json", "yaml", ""]);
+
+interface Block {
+  language: string;
+  text: string;
+  line: number;
+  notRun: string | undefined;
+}
+
+function blocksOf(page: string): Block[] {
+  const found = [...page.matchAll(/(?:<!-- not run: (.+?) -->\n)?^```(\w*)\n([\s\S]*?)^```$/gm)];
+  return found.map(([whole, notRun, language, text], at) => {
+    const line = page.slice(0, found[at]!.index + whole.indexOf("```")).split("\n").length;
+    return { language: language!, text: text!, line, notRun };
+  });
+}
+
+let clone: string;
+let cluster: Cluster;
+
+before(async () => {
+  clone = await mkdtemp(path.join(tmpdir(), "switchyard-docs-"));
+  await cp(path.join(root, "models"), path.join(clone, "models"), { recursive: true });
+  for (const name of ["examples", "node_modules"]) await symlink(path.join(root, name), path.join(clone, name));
+  await writeFile(path.join(clone, "package.json"), '{"type": "module", "private": true}');
+  cluster = await startCluster({ models: path.join(clone, "models") });
+  await symlink(cluster.dataFolder, path.join(clone, ".switchyard"));
+});
+
+after(async () => {
+  await cluster.stop();
+  await rm(clone, { recursive: true, force: true });
+});
+
+interface Run {
+  output: string;
+  code: number | null;
+  /** Lines of the blocks that ran to their end. */
+  ended: Set<number>;
+}
+
+/** One shell for the whole page, so that what one block sets the next one has. */
+async function runPage(name: string, blocks: readonly Block[], python: string | undefined): Promise<Run> {
+  const folder = path.join(clone, `blocks-${path.basename(name, ".md")}`);
+  await mkdir(folder);
+  const script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"];
+  for (const { language, text, line } of blocks) {
+    const here = text.replaceAll("http://127.0.0.1:8000", cluster.url).replaceAll("127.0.0.1:8000", new URL(cluster.url).host);
+    if (language === "sh") script.push(here.replaceAll("npx switchyard", "switchyard"));
+    else {
+      const file = path.join(folder, `line-${line}.${language === "ts" ? "ts" : "py"}`);
+      await writeFile(file, here);
+      const program = language === "ts" ? process.execPath : python;
+      if (program === undefined) continue;
+      script.push(`"${program}" "${file}"`);
+    }
+    script.push(`printf "\\n@@ended ${line}\\n"`);
+  }
+  const env = {
+    ...process.env,
+    PATH: `${path.join(root, "node_modules/.bin")}${path.delimiter}${process.env.PATH}`,
+    SWITCHYARD_URL: cluster.url,
+  };
+  const child = spawn("bash", ["-c", script.join("\n")], { cwd: clone, env, stdio: ["ignore", "pipe", "pipe"] });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk) => {
+      output += chunk;
+    });
+  }
+  const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
+  return { output, code, ended: new Set([...output.matchAll(/^@@ended (\d+)$/gm)].map(([, line]) => Number(line))) };
+}
+
+for (const { name, least } of [
+  { name: "README.md", least: 2 },
+  { name: "docs/getting-started.md", least: 10 },
+]) {
+  test(`the commands in ${name} work as written`, async (context) => {
+    const blocks = blocksOf(await readFile(path.join(root, name), "utf8"));
+    const unknown = blocks.filter(({ language }) => !languages.has(language) && !shown.has(language));
+    assert.deepEqual(unknown, [], "this test knows how to run sh, ts and python");
+    const runnable = blocks.filter(({ language, notRun }) => languages.has(language) && notRun === undefined);
+    assert.ok(runnable.length >= least, `only ${runnable.length} blocks are run`);
+    const wantsPython = runnable.some(({ language }) => language === "python");
+    const packages = wantsPython ? await pythonPackages("tritonclient", { withinMs: 120_000 }) : { missing: "not asked for" };
+    const run = await runPage(name, runnable, "python" in packages ? packages.python : undefined);
+    for (const { language, line } of runnable) {
+      const skip = language === "python" && "missing" in packages ? packages.missing : false;
+      await context.test(`line ${line}, ${language}`, { skip }, () => {
+        assert.ok(run.ended.has(line), `the page ended with ${run.code} before this block did:\n${run.output}\n${cluster.log()}`);
+      });
+    }
+  });
+}
