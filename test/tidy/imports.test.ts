@@ -1,47 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { libraries, mayImportPackages, rooms } from "./import-table.ts";
 import { importsOf, packageOf, packageSources, resolveImport } from "./source-files.ts";
 
-/** Which of our packages a package may import. */
-const mayImportPackages: Record<string, readonly string[]> = {
-  protocol: [],
-  coordinator: ["@switchyard/protocol"],
-  worker: ["@switchyard/protocol"],
-  "client-sdk": ["@switchyard/protocol"],
-};
-
-/** Which folders a room of the coordinator may import. Rooms that are not listed put the others together and may import all. */
-const rooms: Record<string, readonly string[]> = {
-  doors: ["doors", "application", "ports", "clock.ts"],
-  application: ["application", "scheduler", "ports", "clock.ts"],
-  adapters: ["adapters", "ports", "clock.ts"],
-  ports: ["ports"],
-  scheduler: ["scheduler"],
-};
-
-/** Where a foreign library may be loaded, per package: one file, or one room where the library is the room's whole trade. */
-const libraries: Record<string, Record<string, readonly string[]>> = {
-  protocol: { protobufjs: ["src/onnx/"] },
-  coordinator: {
-    bullmq: ["src/adapters/bullmq-tickets.ts"],
-    fastify: ["src/doors/"],
-    ioredis: ["src/adapters/redis-connection.ts", "src/adapters/bullmq-tickets.ts"], // BullMQ takes a connection, not an address
-    "prom-client": ["src/adapters/prometheus-metrics.ts"],
-    yaml: ["src/adapters/yaml-document.ts"],
-  },
-  worker: {
-    bullmq: ["src/intake/bullmq-tickets.ts"],
-    ioredis: ["src/redis-connection.ts", "src/intake/bullmq-tickets.ts"],
-    "onnxruntime-node": ["src/runtime/onnx-runtime.ts"],
-    "prom-client": ["src/host-metrics.ts"],
-  },
-  "client-sdk": {
-    "cli-progress": ["src/cli/progress.ts"],
-    commander: ["src/cli/"],
-    "eventsource-parser": ["src/job-events.ts"],
-    pngjs: ["src/cli/png-pixels.ts"],
-  },
-};
 /** A schema library is vocabulary, not machinery: allowed wherever shapes are declared. */
 const everywhere = new Set(["zod"]);
 

@@ -1,0 +1,42 @@
+/** Who may import whom. ARCHITECTURE.md shows the first two tables; tests hold the sources to all three, and the page to the tables. */
+
+/** Which of our packages a package may import. */
+export const mayImportPackages: Record<string, readonly string[]> = {
+  protocol: [],
+  coordinator: ["@switchyard/protocol"],
+  worker: ["@switchyard/protocol"],
+  "client-sdk": ["@switchyard/protocol"],
+};
+
+/** Which folders a room of the coordinator may import. Rooms that are not listed put the others together and may import all. */
+export const rooms: Record<string, readonly string[]> = {
+  doors: ["doors", "application", "ports", "clock.ts"],
+  application: ["application", "scheduler", "ports", "clock.ts"],
+  adapters: ["adapters", "ports", "clock.ts"],
+  ports: ["ports"],
+  scheduler: ["scheduler"],
+};
+
+/** Where a foreign library may be loaded, per package: one file, or one room where the library is the room's whole trade. */
+export const libraries: Record<string, Record<string, readonly string[]>> = {
+  protocol: { protobufjs: ["src/onnx/"] },
+  coordinator: {
+    bullmq: ["src/adapters/bullmq-tickets.ts"],
+    fastify: ["src/doors/"],
+    ioredis: ["src/adapters/redis-connection.ts", "src/adapters/bullmq-tickets.ts"], // BullMQ takes a connection, not an address
+    "prom-client": ["src/adapters/prometheus-metrics.ts"],
+    yaml: ["src/adapters/yaml-document.ts"],
+  },
+  worker: {
+    bullmq: ["src/intake/bullmq-tickets.ts"],
+    ioredis: ["src/redis-connection.ts", "src/intake/bullmq-tickets.ts"],
+    "onnxruntime-node": ["src/runtime/onnx-runtime.ts"],
+    "prom-client": ["src/host-metrics.ts"],
+  },
+  "client-sdk": {
+    "cli-progress": ["src/cli/progress.ts"],
+    commander: ["src/cli/"],
+    "eventsource-parser": ["src/job-events.ts"],
+    pngjs: ["src/cli/png-pixels.ts"],
+  },
+};
