@@ -9,7 +9,7 @@ export type TicketEnd = "retired" | "release";
 export class RunnerHandle {
   readonly #thread: Worker;
   readonly #board: ClaimBoard;
-  readonly #tickets = new Map<string, (end: TicketEnd) => void>();
+  readonly #tickets = new Map<string, PromiseWithResolvers<TicketEnd>>();
   readonly #started: Promise<string[]>;
   readonly #ended: Promise<number>;
 
@@ -33,7 +33,7 @@ export class RunnerHandle {
   }
 
   #finish(ticketId: string, end: TicketEnd): void {
-    this.#tickets.get(ticketId)?.(end);
+    this.#tickets.get(ticketId)?.resolve(end);
     this.#tickets.delete(ticketId);
   }
 
@@ -51,12 +51,14 @@ export class RunnerHandle {
     return this.#ended;
   }
 
-  /** Resolves when the ticket is over. */
+  /** Resolves when the ticket is over. A ticket that is redelivered while it is served (its lease ran out) is the same ticket. */
   serve(ticketId: string, version: ModelVersion): Promise<TicketEnd> {
-    return new Promise((resolve) => {
-      this.#tickets.set(ticketId, resolve);
-      this.#send({ kind: "serve", ticketId, version });
-    });
+    const held = this.#tickets.get(ticketId);
+    if (held) return held.promise;
+    const ticket = Promise.withResolvers<TicketEnd>();
+    this.#tickets.set(ticketId, ticket);
+    this.#send({ kind: "serve", ticketId, version });
+    return ticket.promise;
   }
 
   load(version: ModelVersion): void {
