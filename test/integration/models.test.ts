@@ -8,6 +8,8 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Datatype, type ModelView, type Tensor, tensor } from "@switchyard/protocol";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
+import { keys } from "@switchyard/protocol/redis";
+import { Redis } from "ioredis";
 import { generateTinyModels } from "../../scripts/generate-bench-models.ts";
 import { binaryOutputs, binaryRequest, call, floats } from "../support/calls.ts";
 import { type OneProcess, type Processes, startProcesses } from "../support/processes.ts";
@@ -212,4 +214,20 @@ test("settings that appear while the cluster runs are taken over", async () => {
   const answer = await call(`${cluster.url}/v2/models/adder/infer`, { body: { inputs: [floats("x", [3, 2], [1, 2, 3, 4, 5, 6])] } });
   assert.equal(answer.status, 400, answer.bytes.toString());
   assert.match(answer.json().error, /at most 2/);
+});
+
+test("after a store that lost all its data, models and hosts are known again by themselves", async () => {
+  await using models = await emptyRepository();
+  await models.add("adder", adder(1), { settings: "max_batch_items: 4\n" });
+  await using cluster = await startProcesses({ models: models.folder });
+  const redis = new Redis(cluster.redis.url);
+  await redis.flushall();
+  await until("the host to register again", async () => (await redis.zcard(keys.hosts)) === 1);
+  await until("the models to be published again", async () => (await redis.hlen(keys.models)) === 1, { withinMs: seenWithinMs });
+  redis.disconnect();
+  const ask = { inputs: [floats("x", [1, 2], [1, 2])], parameters: { timeout: 1_000_000 } };
+  await until("inference to work again", async () => (await call(`${cluster.url}/v2/models/adder/infer`, { body: ask })).status === 200, {
+    show: () => cluster.log(),
+  });
+  await until("the host to be listed", async () => (await call(`${cluster.url}/v1/hosts`)).json().items.length === 1);
 });

@@ -16,6 +16,7 @@ export class RedisModels implements ModelRegistry {
   #byTag = new Map<string, ModelVersion>();
   #published = new Map<string, string>();
   #indexed = false;
+  #scanned: readonly ModelVersion[] = [];
   readonly #statuses = new Map<ModelVersion, ModelStatus>();
   #statusGeneration = -1;
 
@@ -26,6 +27,10 @@ export class RedisModels implements ModelRegistry {
 
   /** Takes over what a scan of the repository found. Answers models that came and went. */
   async publish(scanned: readonly ModelVersion[]): Promise<{ added: string[]; removed: string[] }> {
+    const [revision] = await this.#redis.sendAll([["get", keys.modelsRevision]]);
+    if (revision === null)
+      this.#published.clear(); // new, or it lost its data
+    else if (this.#indexed && isSameScan(scanned, this.#scanned)) return { added: [], removed: [] };
     const fields = scanned.map((version) => `${version.model}@${version.version}`);
     const digests = await this.#firstDigests(scanned, fields);
     const versions = scanned.map((version, at) => withFirstDigest(version, digests[at] as string));
@@ -147,6 +152,11 @@ export class RedisModels implements ModelRegistry {
   indexed(): boolean {
     return this.#indexed;
   }
+}
+
+/** A scan answers the same object for a version that did not change. */
+function isSameScan(now: readonly ModelVersion[], before: readonly ModelVersion[]): boolean {
+  return now.length === before.length && now.every((version, at) => version === before[at]);
 }
 
 function withFirstDigest(version: ModelVersion, first: string): ModelVersion {

@@ -56,8 +56,6 @@ export class Presence {
   /** Registers; resolves after the first beat was accepted. */
   async register(): Promise<void> {
     await this.#beat();
-    const nowMs = this.#parts.clock.nowMs() + this.#clockOffsetMs;
-    await this.#parts.redis.zadd(keys.hosts, Math.round(nowMs), this.#parts.facts.incarnation);
     this.#loop = this.#beats();
   }
 
@@ -86,7 +84,9 @@ export class Presence {
     const answeredMs = clock.nowMs();
     this.#clockOffsetMs = Math.round(reply[0] - (sentMs + answeredMs) / 2);
     this.#lastBeatMs = clock.monotonicMs();
-    if (reply[1] === "lost") onLost();
+    if (reply[1] === "lost") return onLost();
+    // with each beat: a store that lost its data lists its hosts again
+    await redis.zadd(keys.hosts, "NX", Math.round(reply[0]), facts.incarnation);
   }
 
   /** Milliseconds since the store last accepted a beat. */
