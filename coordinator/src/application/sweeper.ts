@@ -53,19 +53,11 @@ export class Sweeper {
     // jobs that another coordinator admitted before it died show in the queues that hosts serve, or in the full round
     const queues = all ? await store.openQueues(models.tags(), "listed") : await store.openQueues(this.#served());
     for (const tag of queues) this.#open.add(tag);
-    if (all) this.#zeroFigures();
     await Promise.all([...this.#open].map((tag) => this.#sweep(tag)));
   }
 
   #served(): string[] {
     return [...new Set(this.#parts.hosts.snapshots().flatMap((host) => host.subscribed))];
-  }
-
-  #zeroFigures(): void {
-    for (const { version } of this.#parts.models.list()) {
-      if (!this.#open.has(version.tag))
-        this.#parts.metrics.queueFigures(version.model, version.version, { waiting: 0, running: 0, oldestSeconds: 0 });
-    }
   }
 
   async #sweep(tag: string): Promise<void> {
