@@ -37,6 +37,8 @@ export interface Cell {
   meanBatch?: number;
   /** Calls and microseconds inside Redis per job, by command. */
   redisPerJob?: Record<string, { calls: number; us: number }>;
+  /** By script: calls and microseconds of a sample; only while profiled. */
+  redisScripts?: Record<string, { calls: number; us: number }>;
   attempts: number;
 }
 
@@ -107,6 +109,7 @@ async function measureRunning(running: RunningSystem, plan: CellPlan, load: Load
   await sleep(plan.seconds);
   const after = readMachine(own);
   running.mustRun();
+  const scripts = await running.redisScripts?.();
   const figures = await load.finish();
   const use = useBetween(before, after);
   const perJob = (pid: number): number => round((use.cpuUs.get(pid) ?? 0) / figures.jobs, 1);
@@ -118,6 +121,7 @@ async function measureRunning(running: RunningSystem, plan: CellPlan, load: Load
     loadPercent: round((use.cpuUs.get(load.pid) ?? 0) / 1e4 / plan.seconds, 1),
     noise: noiseOf(use),
   };
+  if (scripts !== undefined) cell.redisScripts = Object.fromEntries(scripts);
   // Batches and commands are read outside the measured time, so a few jobs more are in both of their figures.
   const batchesAfter = await running.batches?.();
   if (batchesBefore && batchesAfter)

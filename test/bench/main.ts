@@ -126,6 +126,7 @@ async function bench(wishes: Wishes, load: LoadProcess): Promise<void> {
   console.log(`\nEvery round: ${wishes.json}`);
 }
 
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
 try {
   const wishes = readWishes();
   const load = new LoadProcess();

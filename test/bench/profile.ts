@@ -83,6 +83,12 @@ export async function profileUnderLoad(
         ([name, { calls, us }]) => `${us.toFixed(1).padStart(7)} µs  ${calls.toFixed(2)} × ${name}`,
       ),
     ];
+    parts.push(
+      "Redis by script, mean of a sample:",
+      ...Object.entries(cell.redisScripts ?? {}).map(
+        ([name, { calls, us }]) => `${(us / calls).toFixed(0).padStart(7)} µs  ${calls} × ${name}`,
+      ),
+    );
     for (const name of readdirSync(folder).toSorted()) {
       const profile = JSON.parse(readFileSync(path.join(folder, name), "utf8")) as CpuProfile;
       const byFunction = selfTimes(profile, { seconds: plan.seconds, top: 25, nameOf: functionOf });

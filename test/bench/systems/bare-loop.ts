@@ -26,10 +26,13 @@ export function measureLoop(
     [model.path, threads, items, model.itemShape.join("x"), warmSeconds, seconds].map(String),
     { execArgv: [] },
   );
+  const endIt = (): void => void child.kill("SIGKILL");
+  process.once("exit", endIt);
   const own = new Set([child.pid!, process.pid]);
   let before = readMachine(own);
   return new Promise((resolve, reject) => {
     child.once("error", reject);
+    child.once("exit", () => process.off("exit", endIt));
     child.once("exit", (code) => reject(new Error(`the bare loop ended with ${code}`)));
     child.on("message", (message: FromLoop) => {
       if (message.kind === "warm") {

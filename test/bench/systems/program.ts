@@ -6,6 +6,12 @@ import { fileURLToPath } from "node:url";
 const readyMark = "bench-ready ";
 const startMs = 120_000;
 
+/** Whatever ends the bench ends what it started. */
+const running = new Set<ChildProcess>();
+process.once("exit", () => {
+  for (const child of running) child.kill("SIGKILL");
+});
+
 export interface Program<Said> {
   pid: number;
   said: Said;
@@ -53,7 +59,13 @@ export async function startUntil<Said>(options: StartOptions<Said>): Promise<Pro
     if (child.exitCode === null && child.signalCode === null) return;
     throw new Error(`a program ended with ${child.exitCode ?? child.signalCode} under load:\n${ending}`);
   };
-  const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+  running.add(child);
+  const exited = new Promise<void>((resolve) => {
+    child.once("exit", () => {
+      running.delete(child);
+      resolve();
+    });
+  });
   const stop = async (): Promise<void> => {
     child.kill("SIGTERM");
     const late = setTimeout(() => child.kill("SIGKILL"), 20_000);

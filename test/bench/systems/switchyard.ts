@@ -55,6 +55,7 @@ async function start(model: SystemModel, { profile, threads }: SwitchyardOptions
     read: (line) => (line.includes('"registered"') ? true : undefined),
   });
   await untilReady(coordinator.said);
+  if (profile !== undefined) await redis.timeScripts();
   const hosts = (await (await fetch(`${coordinator.said}/v1/hosts`)).json()) as { items: { metrics: string }[] };
   const metricsUrl = `http://${hosts.items[0]!.metrics}/metrics`;
   return {
@@ -62,6 +63,7 @@ async function start(model: SystemModel, { profile, threads }: SwitchyardOptions
     roles: { door: coordinator.pid, redis: redis.pid, worker: worker.pid },
     batches: () => batchesSoFar(metricsUrl),
     redisCommands: redis.commands,
+    ...(profile !== undefined && { redisScripts: redis.scripts }),
     mustRun() {
       coordinator.mustRun();
       worker.mustRun();

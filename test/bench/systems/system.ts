@@ -3,6 +3,9 @@
 /** Calls and microseconds by command so far. */
 export type RedisCommands = Map<string, { calls: number; us: number }>;
 
+/** A sample of runs, by script. */
+export type ScriptTimes = Map<string, { calls: number; us: number }>;
+
 export interface RunningSystem {
   port: number;
   /** Process ids by role: door, redis, worker. */
@@ -10,6 +13,8 @@ export interface RunningSystem {
   /** Jobs and runs so far, where the system knows how it batches. */
   batches?: () => Promise<{ jobs: number; runs: number }>;
   redisCommands?: () => Promise<RedisCommands>;
+  /** Only while it is profiled. */
+  redisScripts?: () => Promise<ScriptTimes>;
   /** Throws when one of the processes has ended by itself. */
   mustRun(): void;
   stop(): Promise<void>;
