@@ -20,6 +20,9 @@ const coldAgainMs = 30_000;
 /** A repository this small is loaded before the host registers, so that first requests find it warm. */
 const preload = { models: 8, bytes: 512 * 1024 * 1024, waitMs: 20_000 };
 
+/** How long a host that was given up waits for its run to end. */
+const lostRunMs = 10_000;
+
 export interface HostParts {
   redis: Redis;
   clock: Clock;
@@ -76,7 +79,7 @@ export class Host {
         draining: this.#draining,
       }),
       knownClaims: () => this.#runner.knownClaim(),
-      onLost: () => onLost("the cluster declared this host lost"),
+      onLost: () => void this.#giveUp("the cluster declared this host lost"),
       onBeat: () => void this.#models.refresh().catch(() => {}),
     });
     for (const tag of this.#loaded.keys()) await this.#intake.subscribe(tag);
@@ -107,7 +110,7 @@ export class Host {
     try {
       const version = await this.#version(tag);
       const taken = await runScript(redis, "take", keys.base(tag), [facts.incarnation, ticketId]);
-      if (taken === "barred") return this.#parts.onLost("the cluster barred this host");
+      if (taken === "barred") return void this.#giveUp("the cluster barred this host");
       if (taken !== "held") return;
       if (!version || this.#draining) return await this.#release(tag, ticketId);
       if (cold) this.#countCold(tag);
@@ -151,7 +154,7 @@ export class Host {
   }
 
   #heard(message: FromRunner): void {
-    const { metrics, log, onLost } = this.#parts;
+    const { metrics, log } = this.#parts;
     switch (message.kind) {
       case "loaded":
         this.#loaded.set(message.tag, { maxItems: message.maxItems, reason: message.reason });
@@ -172,7 +175,7 @@ export class Host {
         metrics.ran(this.#models.byTag(message.tag), message);
         return;
       case "barred":
-        onLost("the cluster barred this host");
+        void this.#giveUp("the cluster barred this host");
         return;
       case "started":
       case "ended":
@@ -199,6 +202,18 @@ export class Host {
 
   registered(): boolean {
     return this.#presence !== undefined;
+  }
+
+  /** Nothing of this incarnation counts any more. Its thread may be in mid-run, though, and a process that ends then crashes. */
+  async #giveUp(why: string): Promise<void> {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#stop.abort();
+    this.#presence?.stop();
+    void this.#intake.pause();
+    this.#runner.drain();
+    await Promise.race([this.#runner.ended(), this.#parts.clock.sleep(lostRunMs)]);
+    this.#parts.onLost(why);
   }
 
   /** Stops claiming, finishes and commits what runs, gives tickets up, says goodbye. Never longer than `limitMs`. */
