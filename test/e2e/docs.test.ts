@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -58,7 +58,7 @@ interface Run {
 }
 
 /** One shell for the whole page, so that what one block sets the next one has. */
-async function runPage(name: string, blocks: readonly Block[], python: string | undefined): Promise<Run> {
+async function runPage(name: string, blocks: readonly Block[], python: string): Promise<Run> {
   const folder = path.join(clone, `blocks-${path.basename(name, ".md")}`);
   await mkdir(folder);
   const script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"];
@@ -68,9 +68,7 @@ async function runPage(name: string, blocks: readonly Block[], python: string | 
     else {
       const file = path.join(folder, `line-${line}.${language === "ts" ? "ts" : "py"}`);
       await writeFile(file, here);
-      const program = language === "ts" ? process.execPath : python;
-      if (program === undefined) continue;
-      script.push(`"${program}" "${file}"`);
+      script.push(`"${language === "ts" ? process.execPath : python}" "${file}"`);
     }
     script.push(`printf "\\n@@ended ${line}\\n"`);
   }
@@ -100,12 +98,18 @@ for (const { name, least } of [
     assert.deepEqual(unknown, [], "this test knows how to run sh, ts and python");
     const runnable = blocks.filter(({ language, notRun }) => languages.has(language) && notRun === undefined);
     assert.ok(runnable.length >= least, `only ${runnable.length} blocks are run`);
+    const hasCurl = spawnSync("curl", ["--version"]).error === undefined;
     const wantsPython = runnable.some(({ language }) => language === "python");
     const packages = wantsPython ? await pythonPackages("tritonclient", { withinMs: 120_000 }) : { missing: "not asked for" };
-    const run = await runPage(name, runnable, "python" in packages ? packages.python : undefined);
-    for (const { language, line } of runnable) {
-      const skip = language === "python" && "missing" in packages ? packages.missing : false;
-      await context.test(`line ${line}, ${language}`, { skip }, () => {
+    const whyNot = ({ language, text }: Block): string | undefined => {
+      if (language === "python" && "missing" in packages) return packages.missing;
+      return text.includes("curl ") && !hasCurl ? "curl is not installed" : undefined;
+    };
+    const possible = runnable.filter((block) => whyNot(block) === undefined);
+    const run = await runPage(name, possible, "python" in packages ? packages.python : "python3");
+    for (const block of runnable) {
+      const { language, line } = block;
+      await context.test(`line ${line}, ${language}`, { skip: whyNot(block) ?? false }, () => {
         assert.ok(run.ended.has(line), `the page ended with ${run.code} before this block did:\n${run.output}\n${cluster.log()}`);
       });
     }
