@@ -14,7 +14,7 @@ import { LoadProcess } from "./load/load.ts";
 import { describeMachine } from "./machine.ts";
 import { profileUnderLoad } from "./profile.ts";
 import { reportRow } from "./report.ts";
-import { mlp, type RowContext, type RowName, type RowResult, rowNames, rows } from "./rows.ts";
+import { mlp, type RowContext, type RowName, type RowResult, resnet, rowNames, rows } from "./rows.ts";
 import { type BullmqVariant, bullmqVariants, inProcess, oneJobPerInference, variantName } from "./systems/baselines.ts";
 import { type Profiled, switchyard } from "./systems/switchyard.ts";
 
@@ -126,13 +126,19 @@ async function bench(wishes: Wishes, load: LoadProcess): Promise<void> {
   console.log(`\nEvery round: ${wishes.json}`);
 }
 
+/** `--row resnet --profile …` profiles under the heavy model, all else under the tiny one. */
+function profiledLoad({ rows: [row], seconds, warmSeconds, clients }: Wishes) {
+  const model = row === "resnet" ? resnet() : mlp();
+  return { model, clients: row === "resnet" ? 3 * model.maxBatchItems : clients, seconds, warmSeconds };
+}
+
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
 try {
   const wishes = readWishes();
   const load = new LoadProcess();
   try {
     if (wishes.profile === undefined) await bench(wishes, load);
-    else console.log(await profileUnderLoad(wishes.profile, { load, ...wishes }));
+    else console.log(await profileUnderLoad(wishes.profile, { ...profiledLoad(wishes), load }));
   } finally {
     load.close();
   }

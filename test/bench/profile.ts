@@ -1,4 +1,4 @@
-/** Where a process of Switchyard spends its time under the tiny model's full load: self time by function, from V8's own profiler. */
+/** Where a process of Switchyard spends its time under full load: self time by function, from V8's own profiler. */
 
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,8 +6,8 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { measureOnce } from "./cell.ts";
 import type { LoadProcess } from "./load/load.ts";
-import { mlp } from "./rows.ts";
 import { type Profiled, switchyard } from "./systems/switchyard.ts";
+import type { SystemModel } from "./systems/system.ts";
 
 interface CpuProfile {
   nodes: { id: number; callFrame: { functionName: string; url: string; lineNumber: number } }[];
@@ -67,14 +67,14 @@ function partOf({ functionName, url }: CallFrame): string {
 /** Runs the load against a profiled process and answers its profile as text, one part per thread, and Redis's commands per job. */
 export async function profileUnderLoad(
   of: Profiled,
-  plan: { load: LoadProcess; clients: number; warmSeconds: number; seconds: number },
+  plan: { model: SystemModel; load: LoadProcess; clients: number; warmSeconds: number; seconds: number },
 ): Promise<string> {
   const folder = mkdtempSync(path.join(tmpdir(), "switchyard-profile-"));
   try {
     const { load, ...rest } = plan;
-    await load.prepare(mlp(), 61);
+    await load.prepare(plan.model, 5);
     const system = switchyard({ profile: { process: of, folder } });
-    const cell = await measureOnce(system, { ...rest, model: mlp(), warmClients: plan.clients, verifyEvery: 16 }, load);
+    const cell = await measureOnce(system, { ...rest, warmClients: plan.clients, verifyEvery: 16 }, load);
     const parts = [
       `${cell.figures.jobsPerSecond.toFixed(0)} jobs/s while profiled; CPU µs per job ${JSON.stringify(cell.cpuUsPerJob)}; jobs a run ${cell.meanBatch}`,
       `noise ${JSON.stringify(cell.noise)}`,
