@@ -11,7 +11,9 @@ async function helpOf(args: readonly string[]): Promise<string> {
   const isTerminal = process.stdout.isTTY;
   let text = "";
   process.stdout.isTTY = false;
-  process.stdout.write = ((chunk: string) => {
+  // Help comes as text; whoever writes bytes meanwhile, such as a test runner, goes on writing.
+  process.stdout.write = ((chunk: string | Uint8Array, ...rest: never[]) => {
+    if (typeof chunk !== "string") return write.call(process.stdout, chunk, ...rest);
     text += chunk;
     return true;
   }) as typeof write;
