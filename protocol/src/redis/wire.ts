@@ -31,14 +31,12 @@ class WireCommand {
     return "";
   }
   setReplyContext(): void {}
-  setTimeout(): void {}
-  setBlockingTimeout(): void {}
 }
 
 /**
  * Replies in order; one that Redis refused, or that was cut off with the connection, is an Error in its place. Throws at once when the
  * connection is not ready. The client must neither resend nor queue commands by itself (autoResendUnfulfilledCommands: false,
- * maxRetriesPerRequest: 0, reconnectOnError never 2): these commands cannot be written twice.
+ * maxRetriesPerRequest: 0, reconnectOnError never 2), nor time them: these commands cannot be written twice.
  */
 export function sendOnWire(client: WireClient, commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
   if (client.status !== "ready") return Promise.reject(new Error("the connection to Redis is not ready"));
