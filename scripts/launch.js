@@ -146,6 +146,7 @@ function become(args) {
     handlers.set(signal, pass);
     process.on(signal, pass);
   }
+  endWithNpm(child);
   child.once("error", (error) => {
     process.stderr.write(`${pinnedNode} could not be started: ${error.message}\n`);
     process.exit(1);
@@ -156,6 +157,18 @@ function become(args) {
     process.kill(process.pid, signal);
     setTimeout(() => process.exit(128 + (constants.signals[signal] ?? 0)), 1000); // a signal that does not end us
   });
+}
+
+/** npm and its shell die of a SIGTERM without telling us; whoever stopped `npm start` that way expects everything to stop. */
+function endWithNpm(child) {
+  if (process.env.npm_lifecycle_event === undefined || process.platform === "win32") return;
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return;
+    clearInterval(watch);
+    child.kill("SIGTERM");
+  }, 500);
+  watch.unref();
 }
 
 export async function launch(args) {

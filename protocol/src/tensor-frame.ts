@@ -23,28 +23,43 @@ function padAfter(size: number): number {
 }
 
 /**
- * Packs tensors into one frame, which starts at an 8-byte aligned address.
- * `extra` is any JSON value that travels with them; read it with `frameExtra`.
+ * A frame in parts to be written one after another, so that large tensors need no copy. `extra` is any JSON value that travels with them;
+ * read it with `frameExtra`.
  */
-export function encodeFrame(tensors: readonly Tensor[], extra?: unknown): Uint8Array {
-  const entries: FrameEntry[] = [];
-  let bodyBytes = 0;
-  for (const tensor of tensors) {
-    entries.push([tensor.name, tensor.datatype, tensor.shape, tensor.bytes.length]);
-    bodyBytes += padAfter(tensor.bytes.length);
-  }
+export function frameParts(tensors: readonly Tensor[], extra?: unknown): Uint8Array[] {
+  const entries: FrameEntry[] = tensors.map((tensor) => [tensor.name, tensor.datatype, tensor.shape, tensor.bytes.length]);
   const header = encoder.encode(JSON.stringify(extra === undefined ? { t: entries } : { t: entries, x: extra }));
   const bodyAt = padAfter(4 + header.length);
-  const frame = new Uint8Array(bodyAt + bodyBytes);
-  new DataView(frame.buffer).setUint32(0, bodyAt - 4, true);
-  frame.set(header, 4);
-  frame.fill(0x20, 4 + header.length, bodyAt);
-  let at = bodyAt;
-  for (const tensor of tensors) {
-    frame.set(tensor.bytes, at);
-    at += padAfter(tensor.bytes.length);
+  const head = new Uint8Array(bodyAt);
+  new DataView(head.buffer).setUint32(0, bodyAt - 4, true);
+  head.set(header, 4);
+  head.fill(0x20, 4 + header.length);
+  const parts: Uint8Array[] = [head];
+  for (const { bytes } of tensors) {
+    parts.push(bytes);
+    const padding = padAfter(bytes.length) - bytes.length;
+    if (padding > 0) parts.push(new Uint8Array(padding));
   }
-  return frame;
+  return parts;
+}
+
+/** Packs tensors into one frame, which starts at an 8-byte aligned address. */
+export function encodeFrame(tensors: readonly Tensor[], extra?: unknown): Uint8Array {
+  return joinParts(frameParts(tensors, extra));
+}
+
+export function joinParts(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(sizeOf(parts));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+export function sizeOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, part) => sum + part.length, 0);
 }
 
 /** The tensors of a frame as views on it, no copies. Throws `internal` when the frame is truncated or not a frame. */

@@ -222,7 +222,7 @@ export function newJob(tag: string, wishes: Partial<NewJob> = {}): NewJob {
     items: 1,
     ttlMs: 60_000,
     held: false,
-    inputs: Uint8Array.of(1, 2, 3),
+    inputs: [Uint8Array.of(1, 2, 3)],
     wait: false,
     ...wishes,
   };

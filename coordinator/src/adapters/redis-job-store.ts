@@ -5,8 +5,16 @@
  */
 
 import { createHash } from "node:crypto";
-import { blobThresholdBytes, encodeBlobReference, type JobState, readBlobReference, SwitchyardError } from "@switchyard/protocol";
-import { channels, keys, type RedisReply, tagOf } from "@switchyard/protocol/redis";
+import {
+  blobThresholdBytes,
+  encodeBlobReference,
+  type JobState,
+  joinParts,
+  readBlobReference,
+  SwitchyardError,
+  sizeOf,
+} from "@switchyard/protocol";
+import { channels, keys, type RedisCommand, type RedisReply, tagOf } from "@switchyard/protocol/redis";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type {
   Admitted,
@@ -32,7 +40,7 @@ const maxJobsPerScript = 200;
 interface PendingAdmit {
   job: NewJob;
   /** What stands in Redis: the frame, or a reference to it. */
-  stored: Uint8Array;
+  stored: readonly Uint8Array[];
   resolve: (answer: Admitted) => void;
   reject: (error: unknown) => void;
 }
@@ -80,12 +88,12 @@ export class RedisJobStore implements JobStore {
   }
 
   async admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted> {
-    if (!this.#blobs || job.inputs.length <= blobThresholdBytes) return this.#admitStored(job, job.inputs, matchingHosts, batchItems);
-    const reference = await this.#blobs.put(job.inputs, { keepMs: job.timeoutMs + inputMarginMs });
-    return this.#admitStored(job, encodeBlobReference(reference), matchingHosts, batchItems);
+    if (!this.#blobs || sizeOf(job.inputs) <= blobThresholdBytes) return this.#admitStored(job, job.inputs, matchingHosts, batchItems);
+    const reference = await this.#blobs.put(joinParts(job.inputs), { keepMs: job.timeoutMs + inputMarginMs });
+    return this.#admitStored(job, [encodeBlobReference(reference)], matchingHosts, batchItems);
   }
 
-  #admitStored(job: NewJob, stored: Uint8Array, matchingHosts: number, batchItems: number): Promise<Admitted> {
+  #admitStored(job: NewJob, stored: readonly Uint8Array[], matchingHosts: number, batchItems: number): Promise<Admitted> {
     return new Promise((resolve, reject) => {
       const tag = tagOf(job.id);
       let turn = this.#turns.get(tag);
@@ -109,7 +117,7 @@ export class RedisJobStore implements JobStore {
   }
 
   async #admitTogether(tag: string, pending: PendingAdmit[], turn: Turn): Promise<void> {
-    const inputs: [string, ...(string | number | Uint8Array)[]][] = [];
+    const inputs: RedisCommand[] = [];
     const args: (string | number)[] = [tag, turn.matchingHosts, turn.batchItems, this.#coordinator];
     for (const { job, stored } of pending) {
       inputs.push(["set", keys.input(tag, job.id), stored, "PX", job.timeoutMs + inputMarginMs]);

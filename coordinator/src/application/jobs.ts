@@ -7,7 +7,7 @@ import {
   checkInputs,
   checkOutputs,
   decodeFrame,
-  encodeFrame,
+  frameParts,
   isTerminal,
   type ModelVersion,
   SwitchyardError,
@@ -158,7 +158,7 @@ export class Jobs implements JobService {
       ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs,
       held,
       wait: true,
-      inputs: wanted ? encodeFrame(inputs, { o: wanted }) : encodeFrame(inputs),
+      inputs: wanted ? frameParts(inputs, { o: wanted }) : frameParts(inputs),
     };
     if (submission.tags) job.tags = submission.tags;
     if (request.outputs?.length) job.outputs = request.outputs;

@@ -66,8 +66,8 @@ export interface NewJob {
   tags?: Record<string, string>;
   outputs?: { name: string; binary?: boolean; classification?: number }[];
   requestId?: string;
-  /** The framed inputs (protocol tensor-frame). */
-  inputs: Uint8Array;
+  /** The framed inputs (protocol tensor-frame), in parts. */
+  inputs: readonly Uint8Array[];
   /** Register this coordinator as a waiter in the same step. */
   wait: boolean;
 }

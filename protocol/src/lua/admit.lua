@@ -9,6 +9,7 @@
 -- @include lib-time.lua lib-record.lua lib-tickets.lua
 local base, tag, coordinator = KEYS[1], ARGV[1], ARGV[4]
 local now = nowMs()
+local nowText = int(now)
 local perJob = 8
 local function isNumber(text)
   local value = tonumber(text)
@@ -35,8 +36,8 @@ for at = 5, #ARGV, perJob do
     end
     answers[#answers + 1] = record[STATE] .. ' ' .. record[CREATED] .. ' ' .. record[DEADLINE]
   else
-    local order, deadline = now + ARGV[at + 3], now + ARGV[at + 2]
-    local text = 'queued 1 0 0 0 0 ' .. class .. ' ' .. order .. ' ' .. now .. ' ' .. deadline .. ' 0 0 ' .. ARGV[at + 6] .. ' '
+    local order, deadline = int(now + ARGV[at + 3]), int(now + ARGV[at + 2])
+    local text = 'queued 1 0 0 0 0 ' .. class .. ' ' .. order .. ' ' .. nowText .. ' ' .. deadline .. ' 0 0 ' .. ARGV[at + 6] .. ' '
       .. (waits and coordinator or '-') .. ' ' .. ARGV[at + 7]
     written[#written + 1] = base .. 'job:' .. id
     written[#written + 1] = text
@@ -51,7 +52,7 @@ for at = 5, #ARGV, perJob do
     due[#due + 1] = deadline
     due[#due + 1] = id
     local listing = ARGV[at + 4] == '1' and recent or index
-    listing[#listing + 1] = now
+    listing[#listing + 1] = nowText
     listing[#listing + 1] = id
     answers[#answers + 1] = 'admitted'
   end

@@ -9,6 +9,6 @@ local base, id = KEYS[1], ARGV[1]
 local record = loadRecord(base, id)
 if not record then return 'none' end
 if not isOpen(record) then return record[STATE] end
-endOutside(base, id, record, 'cancelled', nowMs(), '{"code":"cancelled","detail":"the job was cancelled","retryable":false}')
+endOutside(base, id, record, 'cancelled', int(nowMs()), '{"code":"cancelled","detail":"the job was cancelled","retryable":false}')
 flushNotices()
 return 'cancelled'

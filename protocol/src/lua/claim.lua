@@ -13,6 +13,7 @@
 local base, tag, incarnation, sequence, ticketId = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local maxItems, busyMs, lingerMs = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local now = nowMs()
+local nowText = int(now)
 local classWeights = { interactive = 70, standard = 25, batch = 5 }
 local lookAhead = 32 -- how many jobs of other shape classes may be skipped
 local mostJobs = 500 -- in one claim, so that no call grows without bound
@@ -82,14 +83,14 @@ for _, entry in ipairs(backlog) do
         if tonumber(record[DEADLINE]) <= now then
           ended[#ended + 1] = id
           redis.call('UNLINK', base .. 'in:' .. id)
-          finish(base, id, record, 'expired', now, expiredError, 0, 0)
+          finish(base, id, record, 'expired', nowText, expiredError, '0', '0')
           expired = expired + 1
         elseif items > 0 and (record[SHAPE] ~= shape or apart or items + size > maxItems) then
           skipped[#skipped + 1] = heads[at + 1]
           skipped[#skipped + 1] = id
         else
-          record[STATE], record[REVISION], record[FENCE] = 'running', record[REVISION] + 1, record[FENCE] + 1
-          record[ATTEMPT], record[STARTED], record[INCARNATION], record[HOST] = record[FAILURES] + 1, now, incarnation, hostId
+          record[STATE], record[REVISION], record[FENCE] = 'running', int(record[REVISION] + 1), int(record[FENCE] + 1)
+          record[ATTEMPT], record[STARTED], record[INCARNATION], record[HOST] = int(record[FAILURES] + 1), nowText, incarnation, hostId
           running[#running + 1] = base .. 'job:' .. id
           running[#running + 1] = table.concat(record, ' ')
           shape, items, served = record[SHAPE], items + size, served + size

@@ -9,9 +9,10 @@
 -- Flags: allow-oom
 -- @include lib-time.lua lib-record.lua lib-finish.lua
 
-local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
 local now = nowMs()
+local nowText = int(now)
 local claim = redis.call('HGET', base .. 'claims', incarnation) or '0 0'
 local owned = {}
 for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do owned[id] = fence end
@@ -29,15 +30,15 @@ local answers, ended, inputs = {}, { base .. 'due' }, {}
 
 -- A failed attempt: back to wait, or the end.
 local function settleFailure(id, record, outcome, err, delayMs)
-  if outcome ~= 'back' then record[FAILURES] = record[FAILURES] + 1 end
+  if outcome ~= 'back' then record[FAILURES] = int(record[FAILURES] + 1) end
   local dueAt = now + delayMs
   local mayRetry = outcome == 'back'
     or (outcome == 'retry' and tonumber(record[FAILURES]) < tonumber(record[MAX_ATTEMPTS]) and dueAt < tonumber(record[DEADLINE]))
   if not mayRetry then
-    finish(base, id, record, 'failed', now, err, runMs, batchItems)
+    finish(base, id, record, 'failed', nowText, err, runMs, batchItems)
     return outcome == 'retry' and 'failed' or 'committed'
   end
-  record[STATE], record[REVISION], record[INCARNATION], record[HOST] = 'queued', record[REVISION] + 1, '-', '-'
+  record[STATE], record[REVISION], record[INCARNATION], record[HOST] = 'queued', int(record[REVISION] + 1), '-', '-'
   setError(record, err)
   if outcome == 'back' then record[ATTEMPT] = record[FAILURES] end
   storeRecord(base, id, record)
@@ -57,7 +58,7 @@ for at = 5, #ARGV, 5 do
     if not record or record[STATE] ~= 'running' then
       answer = 'ended'
     elseif tonumber(record[DEADLINE]) < now then
-      finish(base, id, record, 'expired', now, expiredError, runMs, batchItems)
+      finish(base, id, record, 'expired', nowText, expiredError, runMs, batchItems)
       answer = 'expired'
     elseif outcome ~= 'succeeded' then
       answer = settleFailure(id, record, outcome, err, ARGV[at + 4])
@@ -67,7 +68,7 @@ for at = 5, #ARGV, 5 do
     else
       -- its host may have claimed it while it was still held, with a short life for the outputs
       if record[HELD] == '0' then redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. fence, record[TTL] + 5000) end
-      finish(base, id, record, 'succeeded', now, '', runMs, batchItems)
+      finish(base, id, record, 'succeeded', nowText, '', runMs, batchItems)
       answer = 'committed'
     end
     if answer ~= 'requeued' and answer ~= 'no_output' then

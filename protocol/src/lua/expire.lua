@@ -12,7 +12,7 @@ local records = loadRecords(base, ARGV)
 for _, id in ipairs(ARGV) do
   local record = records[id]
   if record and isOpen(record) and tonumber(record[DEADLINE]) <= now then
-    endOutside(base, id, record, 'expired', now, expiredError)
+    endOutside(base, id, record, 'expired', int(now), expiredError)
   end
   answers[#answers + 1] = record and record[STATE] or 'none'
 end

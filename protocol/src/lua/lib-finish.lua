@@ -23,13 +23,13 @@ local function flushNotices()
   notices = {}
 end
 
--- Moves one open job to its outcome. The caller removes it from order, later, due and claims.
+-- Moves one open job to its outcome; `now`, runMs and batchItems as text. The caller removes it from order, later, due and claims.
 local function finish(base, id, record, state, now, err, runMs, batchItems)
-  record[STATE], record[REVISION], record[FINISHED], record[RUN_MS], record[BATCH_ITEMS] = state, record[REVISION] + 1, now, runMs, batchItems
+  record[STATE], record[REVISION], record[FINISHED], record[RUN_MS], record[BATCH_ITEMS] = state, int(record[REVISION] + 1), now, runMs, batchItems
   setError(record, err)
   redis.call('SET', base .. 'job:' .. id, table.concat(record, ' '), 'PX', record[TTL])
   if record[HELD] == '0' then
-    redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now, 'PX', record[TTL] + 86400000)
+    redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now, 'PX', int(record[TTL] + 86400000))
   end
   note(id, record, err)
 end
@@ -54,7 +54,7 @@ local function endOutside(base, id, record, state, now, err)
   end
   redis.call('ZREM', base .. 'due', id)
   redis.call('UNLINK', base .. 'in:' .. id)
-  finish(base, id, record, state, now, err, 0, 0)
+  finish(base, id, record, state, now, err, '0', '0')
 end
 
 local expiredError = '{"code":"expired","detail":"the deadline passed before the run ended","retryable":false}'

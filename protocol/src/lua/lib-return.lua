@@ -9,7 +9,7 @@ local function returnJobs(base, claim, now, died)
   for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do
     local record = loadRecord(base, id)
     if record and record[STATE] == 'running' and record[FENCE] == fence then
-      if died then record[FAILURES], record[DEATHS] = record[FAILURES] + 1, record[DEATHS] + 1 end
+      if died then record[FAILURES], record[DEATHS] = int(record[FAILURES] + 1), int(record[DEATHS] + 1) end
       local err
       if tonumber(record[DEATHS]) >= poisonHosts then
         err = '{"code":"poison","detail":"' .. record[DEATHS] .. ' hosts died while running this job","retryable":false}'
@@ -18,13 +18,13 @@ local function returnJobs(base, claim, now, died)
       end
       if tonumber(record[DEADLINE]) <= now then
         ended[#ended + 1] = id
-        finish(base, id, record, 'expired', now, expiredError, 0, 0)
+        finish(base, id, record, 'expired', int(now), expiredError, '0', '0')
       elseif err then
         ended[#ended + 1] = id
         failed = failed + 1
-        finish(base, id, record, 'failed', now, err, 0, 0)
+        finish(base, id, record, 'failed', int(now), err, '0', '0')
       else
-        record[STATE], record[REVISION], record[ATTEMPT] = 'queued', record[REVISION] + 1, record[FAILURES]
+        record[STATE], record[REVISION], record[ATTEMPT] = 'queued', int(record[REVISION] + 1), record[FAILURES]
         record[INCARNATION], record[HOST] = '-', '-'
         storeRecord(base, id, record)
         enqueue(base, id, record)

@@ -14,7 +14,7 @@ local overdue = loadRecords(base, over)
 for _, id in ipairs(over) do
   local record = overdue[id]
   if record and isOpen(record) then
-    endOutside(base, id, record, 'expired', now, expiredError)
+    endOutside(base, id, record, 'expired', int(now), expiredError)
   else
     redis.call('ZREM', base .. 'due', id)
   end

@@ -10,7 +10,7 @@ import { encodeCommands, type RawReply, type RedisCommand } from "./resp.ts";
 /** What is used of an ioredis client. */
 export interface WireClient {
   readonly status: string;
-  readonly stream: { write(bytes: Uint8Array): unknown };
+  readonly stream: { write(bytes: Uint8Array): unknown; cork(): void; uncork(): void };
   sendCommand(command: unknown, stream: unknown): unknown;
 }
 
@@ -45,7 +45,10 @@ export function sendOnWire(client: WireClient, commands: readonly RedisCommand[]
   let missing = commands.length;
   if (missing === 0) resolve(replies);
   const sink = { isPipeline: true, destination: { redis: client }, write(): void {} };
-  client.stream.write(encodeCommands(commands));
+  const buffers = encodeCommands(commands);
+  if (buffers.length > 1) client.stream.cork(); // one system call for all of them
+  for (const buffer of buffers) client.stream.write(buffer);
+  if (buffers.length > 1) client.stream.uncork();
   for (const [at, command] of commands.entries()) {
     const settle = (reply: RawReply | Error): void => {
       replies[at] = reply;
