@@ -67,7 +67,7 @@ export function openBody(source: InferBody): { header: Record<string, unknown>; 
   };
 }
 
-/** Reads the protocol's own fields from a parsed request; fields it does not know are left alone. */
+/** Reads the protocol's own fields from a parsed request; fields it does not know are left alone, and optional ones may be null. */
 export function readInferRequest(header: Record<string, unknown>, document: JsonDocument, rest: Uint8Array | undefined): InferRequest {
   const parameters = readParameters(header.parameters, "/parameters");
   const inputs = readTensors("inputs", document, rest);
@@ -78,10 +78,11 @@ export function readInferRequest(header: Record<string, unknown>, document: Json
   };
   const outputs = readOutputs(header.outputs);
   if (outputs !== undefined) request.outputs = outputs;
-  if (header.id !== undefined && typeof header.id !== "string") {
-    throw refuse({ at: "/id", expected: "a string", got: header.id, detail: "id must be a string" });
+  const id = header.id ?? undefined;
+  if (id !== undefined && typeof id !== "string") {
+    throw refuse({ at: "/id", expected: "a string", got: id, detail: "id must be a string" });
   }
-  if (header.id) request.id = header.id;
+  if (id) request.id = id;
   return request;
 }
 
@@ -92,7 +93,7 @@ export function asObject(value: unknown, at: string, what: string): Record<strin
 
 /** The client's own object, checked in place: copying would lose a key such as `__proto__`. */
 function readParameters(value: unknown, at: string): Parameters {
-  if (value === undefined) return {};
+  if (value === undefined || value === null) return {};
   const parameters = asObject(value, at, "parameters");
   for (const key of Object.keys(parameters)) {
     const entry = parameters[key];
@@ -255,7 +256,7 @@ export function checkTensorBytes(tensor: Tensor, at: string): void {
 }
 
 function readOutputs(value: unknown): RequestedOutput[] | undefined {
-  if (value === undefined) return undefined;
+  if (value === undefined || value === null) return undefined;
   if (!Array.isArray(value)) throw refuse({ at: "/outputs", expected: "an array", got: value, detail: "outputs must be an array" });
   const names = new Set<string>();
   const outputs = value.map((entry: unknown, index) => {

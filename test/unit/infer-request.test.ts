@@ -307,6 +307,15 @@ test("a job body carries the request and what the job needs", () => {
   });
 });
 
+test("an optional field that is null counts as absent", () => {
+  const nothing = { id: null, parameters: null, outputs: null };
+  const body = json({ ...nothing, inputs: [{ name: "x", datatype: "INT32", shape: [1], data: [1], parameters: null }] });
+  const bare = one({ shape: [1], data: [1] });
+  assert.deepEqual(decodeInferRequest({ body }), decodeInferRequest(bare));
+  assert.deepEqual(decodeJobRequest({ body: json({ ...job, ...nothing }) }), decodeJobRequest({ body: json(job) }));
+  assert.deepEqual(decodeInferRequest({ body: json({ inputs: [], outputs: [{ name: "y", parameters: null }] }) }).outputs, [{ name: "y" }]);
+});
+
 test("a job body with a wrong or unknown field is refused by pointer", () => {
   const cases: [fields: Record<string, unknown>, pointer: string][] = [
     [{ timeout_ms: 0 }, "/timeout_ms"],
