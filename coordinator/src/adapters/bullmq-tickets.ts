@@ -6,6 +6,9 @@ import { Redis } from "ioredis";
 import type { Metrics } from "../ports/metrics.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
 
+/** Queue objects kept; with thousands of models most are offered to rarely. */
+const mostQueues = 256;
+
 export class BullmqTickets implements TicketQueue {
   readonly #connection: Redis;
   readonly #queues = new Map<string, Queue>();
@@ -22,6 +25,7 @@ export class BullmqTickets implements TicketQueue {
       enableOfflineQueue: false,
       connectTimeout: 2_000,
       commandTimeout: 2_000,
+      socketTimeout: 5_000, // a socket that died silently is made anew; without it offers would fail for minutes
       keepAlive: 5_000,
       connectionName: "switchyard-coordinator-tickets",
       retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
@@ -38,31 +42,44 @@ export class BullmqTickets implements TicketQueue {
   }
 
   #add(queueName: string, ticketId: string): void {
-    let queue = this.#queues.get(queueName);
-    if (!queue) {
-      queue = new Queue(queueName, {
-        connection: this.#connection as never,
-        prefix: bullPrefix,
-        skipWaitingForReady: true,
-        streams: { events: { maxLen: 100 } },
-        defaultJobOptions: {
-          priority: 1,
-          removeOnComplete: true,
-          removeOnFail: true,
-          attempts: 3,
-          backoff: { type: "exponential", delay: 200, jitter: 0.5 },
-          stackTraceLimit: 1,
-          sizeLimit: 1024,
-        },
-      });
-      queue.on("error", () => {});
-      this.#queues.set(queueName, queue);
-    }
+    const queue = this.#queues.get(queueName) ?? this.#open(queueName);
     // a ticket that could not be offered is replaced by the sweeper
     queue.add("ticket", {}, { jobId: ticketId }).then(
       () => this.#metrics.ticketOffered(true),
-      () => this.#metrics.ticketOffered(false),
+      () => {
+        this.#metrics.ticketOffered(false);
+        this.#forget(queueName, queue);
+      },
     );
+  }
+
+  #open(queueName: string): Queue {
+    const queue = new Queue(queueName, {
+      connection: this.#connection as never,
+      prefix: bullPrefix,
+      skipWaitingForReady: true,
+      streams: { events: { maxLen: 100 } },
+      defaultJobOptions: {
+        priority: 1,
+        removeOnComplete: true,
+        removeOnFail: true,
+        attempts: 3,
+        backoff: { type: "exponential", delay: 200, jitter: 0.5 },
+        stackTraceLimit: 1,
+        sizeLimit: 1024,
+      },
+    });
+    queue.on("error", () => {}); // each add reports its own failure
+    this.#queues.set(queueName, queue);
+    const [oldest] = this.#queues;
+    if (this.#queues.size > mostQueues && oldest) this.#forget(...oldest);
+    return queue;
+  }
+
+  /** A BullMQ Queue looks at the server once, when it is made, and keeps a failure for good: one that failed is made anew. */
+  #forget(queueName: string, queue: Queue): void {
+    if (this.#queues.get(queueName) === queue) this.#queues.delete(queueName);
+    queue.close().catch(() => {});
   }
 
   async close(): Promise<void> {

@@ -14,7 +14,7 @@ export class RedisModels implements ModelRegistry {
   readonly #hosts: HostDirectory;
   #byModel = new Map<string, ModelVersion[]>();
   #byTag = new Map<string, ModelVersion>();
-  #published = new Map<string, string>();
+  #revision: string | null = null;
   #indexed = false;
   #scanned: readonly ModelVersion[] = [];
   readonly #statuses = new Map<ModelVersion, ModelStatus>();
@@ -25,16 +25,24 @@ export class RedisModels implements ModelRegistry {
     this.#hosts = hosts;
   }
 
-  /** Takes over what a scan of the repository found. Answers models that came and went. */
+  /**
+   * Takes over what a scan of the repository found. Answers models that came and went. Nothing is written while neither the scan nor the
+   * registry's revision has changed; another revision than the one we know means that somebody else wrote, or that the store lost data.
+   */
   async publish(scanned: readonly ModelVersion[]): Promise<{ added: string[]; removed: string[] }> {
     const [revision] = await this.#redis.sendAll([["get", keys.modelsRevision]]);
-    if (revision === null)
-      this.#published.clear(); // new, or it lost its data
-    else if (this.#indexed && isSameScan(scanned, this.#scanned)) return { added: [], removed: [] };
+    if (this.#indexed && revision !== null && revision === this.#revision && isSameScan(scanned, this.#scanned)) {
+      return { added: [], removed: [] };
+    }
     const fields = scanned.map((version) => `${version.model}@${version.version}`);
     const digests = await this.#firstDigests(scanned, fields);
-    const versions = scanned.map((version, at) => withFirstDigest(version, digests[at] as string));
-    await this.#write(versions, fields);
+    const versions = scanned.map((version, at) => withFirstDigest(version, digests[at] ?? version.digest));
+    this.#revision = await this.#write(versions, fields, revision as string | null);
+    this.#scanned = scanned;
+    return this.#takeOver(versions);
+  }
+
+  #takeOver(versions: readonly ModelVersion[]): { added: string[]; removed: string[] } {
     const before = new Set(this.#byModel.keys());
     this.#byModel = Map.groupBy(versions, (version) => version.model);
     for (const group of this.#byModel.values()) group.sort((a, b) => b.version - a.version);
@@ -47,31 +55,37 @@ export class RedisModels implements ModelRegistry {
     };
   }
 
-  async #firstDigests(versions: readonly ModelVersion[], fields: readonly string[]): Promise<string[]> {
+  /** Pins the content of every version that can be served; what cannot be may be half a copy. Answers what stands, null where nothing does. */
+  async #firstDigests(versions: readonly ModelVersion[], fields: readonly string[]): Promise<(string | null)[]> {
     if (fields.length === 0) return [];
-    const known = fields.filter((field) => this.#published.has(field)).length === fields.length;
-    // what cannot be served may be half a copy: its digest is not pinned
-    const writes = known
-      ? []
-      : versions.flatMap((version, at) => (version.failure === undefined ? [["hsetnx", keys.digests, fields[at], version.digest]] : []));
-    const replies = await this.#redis.sendAll([...writes, ["hmget", keys.digests, ...fields]] as never);
-    return (replies.at(-1) as (string | null)[]).map((digest, at) => digest ?? (versions[at] as ModelVersion).digest);
+    const [known] = await this.#redis.sendAll([["hmget", keys.digests, ...fields]]);
+    const pins = versions.flatMap((version, at) =>
+      (known as (string | null)[])[at] === null && version.failure === undefined
+        ? [["hsetnx", keys.digests, fields[at] as string, version.digest] as const]
+        : [],
+    );
+    if (pins.length === 0) return known as (string | null)[];
+    const replies = await this.#redis.sendAll([...pins, ["hmget", keys.digests, ...fields]]);
+    return replies.at(-1) as (string | null)[];
   }
 
-  /** Writes what differs from what stands in Redis, and raises the revision once. */
-  async #write(versions: readonly ModelVersion[], fields: readonly string[]): Promise<void> {
-    if (!this.#indexed) {
-      const [stored] = await this.#redis.sendAll([["hgetall", keys.models]]);
-      const flat = stored as string[];
-      this.#published = new Map(flat.flatMap((field, at) => (at % 2 === 0 ? [[field, flat[at + 1] as string] as const] : [])));
-    }
+  /**
+   * Writes what differs from what stands in Redis, and raises the revision once. A coordinator that has never listed a model removes none:
+   * its folder may not be mounted. Answers the revision.
+   */
+  async #write(versions: readonly ModelVersion[], fields: readonly string[], revision: string | null): Promise<string> {
+    const [reply] = await this.#redis.sendAll([["hgetall", keys.models]]);
+    const flat = reply as string[];
+    const stored = new Map(flat.flatMap((field, at) => (at % 2 === 0 ? [[field, flat[at + 1] as string] as const] : [])));
     const wanted = new Map(fields.map((field, at) => [field, JSON.stringify(versions[at])]));
-    const changed = [...wanted].filter(([field, text]) => this.#published.get(field) !== text);
-    const gone = [...this.#published.keys()].filter((field) => !wanted.has(field));
+    const changed = [...wanted].filter(([field, text]) => stored.get(field) !== text);
+    const mayRemove = versions.length > 0 || this.#byTag.size > 0;
+    const gone = mayRemove ? [...stored.keys()].filter((field) => !wanted.has(field)) : [];
+    if (changed.length === 0 && gone.length === 0 && revision !== null) return revision;
     if (changed.length > 0) await this.#redis.sendAll([["hset", keys.models, ...changed.flat()]]);
     if (gone.length > 0) await this.#redis.sendAll([["hdel", keys.models, ...gone]]);
-    if (changed.length > 0 || gone.length > 0 || !this.#indexed) await this.#redis.sendAll([["incr", keys.modelsRevision]]);
-    this.#published = wanted;
+    const [raised] = await this.#redis.sendAll([["incr", keys.modelsRevision]]);
+    return String(raised);
   }
 
   /** Asked on every request, so it is derived once per look at the hosts. */
