@@ -7,6 +7,7 @@ import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-met
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
+import type { BlobStore } from "../../coordinator/src/ports/blob-store.ts";
 import type { LogFields } from "../../coordinator/src/ports/log.ts";
 import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
 import { FakeJobService, fakeModels } from "./fake-job-service.ts";
@@ -27,7 +28,7 @@ export interface OpenDoor {
   raw(request: string | Buffer, until?: RegExp): Promise<string>;
 }
 
-export async function openDoor(test: TestContext, config: Partial<HttpConfig> = {}): Promise<OpenDoor> {
+export async function openDoor(test: TestContext, config: Partial<HttpConfig> = {}, blobs?: BlobStore): Promise<OpenDoor> {
   const models = fakeModels([
     { model: "tiny", version: 1, signature: { inputs: [image], outputs: [scores] }, labels: { scores: ["zero", "one", "two"] } },
     { model: "tiny", version: 2, signature: { inputs: [image], outputs: [scores] } },
@@ -43,6 +44,7 @@ export async function openDoor(test: TestContext, config: Partial<HttpConfig> = 
     jobs,
     models,
     hosts: { list: () => hosts, matching: () => 1 },
+    ...(blobs && { blobs }),
     config: { maxBodyBytes: 1_000_000, corsOrigins: [], resultTtlMs: 3_600_000, ...config },
     clock: systemClock,
     metrics,

@@ -28,7 +28,8 @@ export function addBlobs(app: FastifyInstance, context: DoorContext, blobs: Blob
 async function answerBlob(blobs: BlobStore, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const found = await blobs.open(digestIn(request));
   if (!found) throw new SwitchyardError("not_found", "There is no such blob (any more)");
-  const stream = Readable.from(found.stream, { objectMode: false });
+  // A file's stream as it is: around one that nobody began to read, a wrapper would not close the file when it is destroyed.
+  const stream = found.stream instanceof Readable ? found.stream : Readable.from(found.stream, { objectMode: false });
   reply.header("content-type", "application/octet-stream").header("content-length", found.sizeBytes);
   reply.header("cache-control", "private, max-age=31536000, immutable");
   if (request.method !== "HEAD") return reply.send(stream);
