@@ -17,6 +17,7 @@ import { addBlobs } from "../../coordinator/src/doors/v1-blobs.ts";
 import type { Blobs } from "../../worker/src/runner/blobs.ts";
 import { FilesystemBlobs as SharedFolder } from "../../worker/src/runner/filesystem-blobs.ts";
 import { HttpBlobs } from "../../worker/src/runner/http-blobs.ts";
+import { startScriptedServer } from "../support/scripted-server.ts";
 
 const keepMs = 60_000;
 const maxBodyBytes = 100_000;
@@ -232,4 +233,11 @@ test("a coordinator that is gone or turns a host away is an unavailable store, n
   await assert.rejects(away.get(reference), codeOf("store_unavailable"));
   await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
   await assert.rejects(new HttpBlobs(url).put(content(10), { keepMs: 0 }), codeOf("store_unavailable"));
+});
+
+test("a coordinator that says nothing is given up by the host's clock", async () => {
+  await using silent = await startScriptedServer(() => {});
+  const hasty = { ...systemClock, after: (_ms: number, run: () => void) => systemClock.after(50, run) };
+  const away = new HttpBlobs(silent.url, hasty);
+  await assert.rejects(away.get({ sha256: digestOf(content()), sizeBytes: 10 }), codeOf("store_unavailable"));
 });

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { importsOf, packageSources, withoutComments } from "./source-files.ts";
 
-const clockWords = /\b(Date\.now|performance\.now|new Date\(\s*\)|setTimeout|setInterval|Math\.random|process\.hrtime)\b/;
+const clockWords =
+  /\b(Date\.now|performance\.now|new Date\(\s*\)|setTimeout|setInterval|AbortSignal\.timeout|timers\/promises|Math\.random|process\.hrtime)\b/;
 
 test("time and chance are read in one file per package, and protocol has neither", () => {
   const sources = packageSources();

@@ -5,7 +5,6 @@
 
 import { readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { type ModelVersion, modelNamePattern } from "@switchyard/protocol";
 import { queueTag } from "@switchyard/protocol/redis";
 import { type Clock, systemClock } from "../clock.ts";
@@ -96,7 +95,7 @@ export class FilesystemModels {
     let turnBeganMs = this.#clock.monotonicMs();
     await eachOf(names.sort(), foldersAtOnce, async (name) => {
       if (this.#clock.monotonicMs() - turnBeganMs > longestTurnMs) {
-        await nextTurn();
+        await new Promise((nextTurn) => setImmediate(nextTurn));
         turnBeganMs = this.#clock.monotonicMs();
       }
       const model = await this.#model(root, name, problems);

@@ -27,6 +27,8 @@ const terminal = createTerminal(process.stderr, clock);
 const oneSignalMs = 400;
 const coordinatorHeadStartMs = 5_000;
 const graceMs = 30_000;
+/** /readyz is asked again when it has not answered by then. */
+const readyAnswerMs = 2_000;
 
 const shown = (address: Address): string =>
   address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
@@ -310,13 +312,17 @@ async function untilReady(config: Config): Promise<void> {
 
 /** Undefined when ready, else the reason as the coordinator gives it, empty before it answers. */
 async function notReady(config: Config): Promise<string | undefined> {
+  const time = new AbortController();
+  const cancelTimer = clock.after(readyAnswerMs, () => time.abort());
   try {
-    const answer = await fetch(`http://${shown(config.http)}/readyz`, { signal: AbortSignal.timeout(2_000) });
+    const answer = await fetch(`http://${shown(config.http)}/readyz`, { signal: time.signal });
     if (answer.ok) return undefined;
     const body = (await answer.json()) as { detail?: unknown; error?: unknown };
     return String(body.detail ?? body.error ?? "");
   } catch {
     return "";
+  } finally {
+    cancelTimer();
   }
 }
 

@@ -1,22 +1,43 @@
 /** Large values through a coordinator, for hosts that do not share the coordinators' folder. */
 
 import { type BlobReference, SwitchyardError } from "@switchyard/protocol";
+import { type Clock, systemClock } from "../clock.ts";
 import type { Blobs } from "./blobs.ts";
 import { digestOf } from "./filesystem-blobs.ts";
 
-/** A coordinator that says nothing for so long is given up; the job is tried again. */
+/** A coordinator that takes longer for one value is given up; the job is tried again. */
 const answerMs = 30_000;
 
 export class HttpBlobs implements Blobs {
   readonly #base: string;
+  readonly #clock: Clock;
 
   /** `url`: any coordinator of the cluster, as http://host:port. */
-  constructor(url: string) {
+  constructor(url: string, clock: Clock = systemClock) {
     this.#base = url.replace(/\/+$/, "");
+    this.#clock = clock;
   }
 
-  async get({ sha256, sizeBytes }: BlobReference): Promise<Uint8Array | undefined> {
-    const answer = await this.#ask(sha256, {});
+  get(reference: BlobReference): Promise<Uint8Array | undefined> {
+    return this.#withinTime((signal) => this.#get(reference, signal));
+  }
+
+  put(bytes: Uint8Array, how: { keepMs: number }): Promise<BlobReference> {
+    return this.#withinTime((signal) => this.#put(bytes, how, signal));
+  }
+
+  async #withinTime<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const time = new AbortController();
+    const cancelTimer = this.#clock.after(answerMs, () => time.abort(new Error(`it took longer than ${answerMs / 1_000} s`)));
+    try {
+      return await run(time.signal);
+    } finally {
+      cancelTimer();
+    }
+  }
+
+  async #get({ sha256, sizeBytes }: BlobReference, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const answer = await this.#ask(sha256, { signal });
     if (answer.status === 404) {
       await answer.body?.cancel();
       return undefined;
@@ -36,12 +57,12 @@ export class HttpBlobs implements Blobs {
     return at === sizeBytes && digestOf(bytes) === sha256 ? bytes : undefined;
   }
 
-  async put(bytes: Uint8Array, how: { keepMs: number }): Promise<BlobReference> {
+  async #put(bytes: Uint8Array, how: { keepMs: number }, signal: AbortSignal): Promise<BlobReference> {
     const sha256 = digestOf(bytes);
     const headers = { "content-type": "application/octet-stream" };
     // frames are never laid over shared memory
     const body = bytes as Uint8Array<ArrayBuffer>;
-    const answer = await this.#ask(`${sha256}?keep_ms=${Math.ceil(how.keepMs)}`, { method: "PUT", headers, body });
+    const answer = await this.#ask(`${sha256}?keep_ms=${Math.ceil(how.keepMs)}`, { method: "PUT", headers, body, signal });
     if (!answer.ok) throw await this.#refused(answer);
     await answer.body?.cancel();
     return { sha256, sizeBytes: bytes.length };
@@ -49,7 +70,7 @@ export class HttpBlobs implements Blobs {
 
   async #ask(what: string, request: RequestInit): Promise<Response> {
     try {
-      return await fetch(`${this.#base}/v1/blobs/${what}`, { ...request, signal: AbortSignal.timeout(answerMs) });
+      return await fetch(`${this.#base}/v1/blobs/${what}`, request);
     } catch (error) {
       throw this.#away(error);
     }
