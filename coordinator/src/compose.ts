@@ -78,7 +78,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   await store.onNotice((notice) => {
     waiters.onNotice(notice);
-    countOutcome(notice);
+    if (notice.counts) countOutcome(notice);
   });
   function countOutcome(notice: JobNotice): void {
     const model = models.modelOf(notice.id);

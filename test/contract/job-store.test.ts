@@ -117,6 +117,7 @@ function sentences(open: () => JobRig): void {
         runMs: 3,
         batchItems: 3,
         class: record.class,
+        counts: true,
       };
       assert.deepEqual(notice, record.error ? { ...expected, error: record.error } : expected);
     }
@@ -423,7 +424,7 @@ function sentences(open: () => JobRig): void {
     await assert.rejects(rig.store.list([rig.tag], { limit: 3, cursor: "nonsense" }), { code: "invalid_request" });
   });
 
-  test("an idempotency key stands for its first job until it is freed", async () => {
+  test("an idempotency key stands for its first job until it is bound anew", async () => {
     const { store, tag } = open();
     const key = { tenant: "t", name: `key-${tag}`, ttlMs: 5_000 };
     const [first, second] = [
@@ -433,8 +434,18 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual(await store.bindKey(key, first), first);
     assert.deepEqual(await store.bindKey(key, second), first);
     assert.deepEqual(await store.bindKey({ ...key, tenant: "other" }, second), second, "keys belong to their tenant");
-    await store.freeKey(key);
-    assert.deepEqual(await store.bindKey(key, second), second);
+    assert.deepEqual(await store.boundKey(key), first);
+    assert.equal(await store.boundKey({ ...key, name: `${key.name}-unknown` }), undefined);
+    await store.rebindKey(key, second);
+    assert.deepEqual(await store.bindKey(key, first), second);
+  });
+
+  test("a queue is remembered until it is empty and forgotten", async () => {
+    const rig = open();
+    await rig.store.rememberQueue(rig.tag);
+    assert.ok((await rig.store.knownQueues()).includes(rig.tag));
+    await rig.store.forgetQueue(rig.tag);
+    assert.ok(!(await rig.store.knownQueues()).includes(rig.tag));
   });
 
   test("the store answers, and its clock runs", async () => {

@@ -130,12 +130,14 @@ type NoticeRow = [
   batchItems: number,
   jobClass: JobClass,
   error: string,
+  counts: 0 | 1,
 ];
 
 /** The message that lua/lib-finish.lua publishes. */
 export function noticesOf(message: string): JobNotice[] {
   return (JSON.parse(message) as NoticeRow[]).map((row) => {
-    const [id, state, revision, fence, createdMs, startedMs, finishedMs, deadlineMs, attempt, runMs, batchItems, jobClass, error] = row;
+    const [id, state, revision, fence, createdMs, startedMs, finishedMs, deadlineMs, attempt, runMs, batchItems, jobClass, error, counts] =
+      row;
     const notice: JobNotice = {
       id,
       state,
@@ -149,6 +151,7 @@ export function noticesOf(message: string): JobNotice[] {
       runMs,
       batchItems,
       class: jobClass,
+      counts: counts === 1,
     };
     if (error !== "") notice.error = JSON.parse(error) as JobError;
     return notice;

@@ -35,6 +35,7 @@ export class MemoryJobStore implements JobStore {
   readonly #tickets: TicketQueue;
   readonly #queues = new Map<string, MemoryQueue>();
   readonly #keys = new Map<string, KeyEntry & { goneMs: number }>();
+  readonly #known = new Set<string>();
   readonly #noticeListeners: ((notice: JobNotice) => void)[] = [];
   readonly #wakeListeners: ((incarnation: string, tag: string) => void)[] = [];
   readonly #startedMs: number;
@@ -64,7 +65,21 @@ export class MemoryJobStore implements JobStore {
     const { id, state, revision, fence, createdMs, startedMs = 0, finishedMs = 0, deadlineMs, attempt, timings, error } = record;
     const { runMs = 0, batchItems = 0 } = timings ?? {};
     const notice: JobNotice = {
-      ...{ id, state, revision, fence, createdMs, startedMs, finishedMs, deadlineMs, attempt, runMs, batchItems, class: record.class },
+      ...{
+        id,
+        state,
+        revision,
+        fence,
+        createdMs,
+        startedMs,
+        finishedMs,
+        deadlineMs,
+        attempt,
+        runMs,
+        batchItems,
+        class: record.class,
+        counts: true,
+      },
       ...(error && { error }),
     };
     // a notice comes after the step that caused it, as over a network
@@ -93,16 +108,32 @@ export class MemoryJobStore implements JobStore {
     return { id, answer, state, createdMs, deadlineMs };
   }
 
+  async boundKey(key: { tenant: string; name: string }): Promise<KeyEntry | undefined> {
+    const before = this.#keys.get(`${key.tenant}\0${key.name}`);
+    return before && before.goneMs > this.nowMs() ? { fingerprint: before.fingerprint, jobId: before.jobId } : undefined;
+  }
+
   async bindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<KeyEntry> {
-    const name = `${key.tenant}\0${key.name}`;
-    const before = this.#keys.get(name);
-    if (before && before.goneMs > this.nowMs()) return { fingerprint: before.fingerprint, jobId: before.jobId };
-    this.#keys.set(name, { ...entry, goneMs: this.nowMs() + key.ttlMs });
+    const before = await this.boundKey(key);
+    if (before) return before;
+    await this.rebindKey(key, entry);
     return entry;
   }
 
-  async freeKey(key: { tenant: string; name: string }): Promise<void> {
-    this.#keys.delete(`${key.tenant}\0${key.name}`);
+  async rebindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<void> {
+    this.#keys.set(`${key.tenant}\0${key.name}`, { ...entry, goneMs: this.nowMs() + key.ttlMs });
+  }
+
+  async rememberQueue(tag: string): Promise<void> {
+    this.#known.add(tag);
+  }
+
+  async knownQueues(): Promise<string[]> {
+    return [...this.#known];
+  }
+
+  async forgetQueue(tag: string): Promise<void> {
+    if ((await this.openQueues([tag])).length === 0) this.#known.delete(tag);
   }
 
   async read(id: string): Promise<JobRecord | TombState | undefined> {
@@ -232,13 +263,14 @@ export class MemoryJobStore implements JobStore {
 }
 
 function matches(record: JobRecord, filter: JobListFilter): boolean {
+  if (filter.tenant !== undefined && record.tenant !== filter.tenant) return false;
   if (filter.state && record.state !== filter.state) return false;
   if (filter.class && record.class !== filter.class) return false;
   if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
   if (!filter.tag) return true;
-  const [name, value] = filter.tag.split(/[:=](.*)/s);
-  const held = record.tags?.[name as string];
-  return held !== undefined && (value === undefined || held === value);
+  const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];
+  if (!record.tags || !Object.hasOwn(record.tags, name)) return false; // `constructor` is a name like any other
+  return value === undefined || record.tags[name] === value;
 }
 
 function parseCursor(cursor: string | undefined): [createdMs: number, id: string] {

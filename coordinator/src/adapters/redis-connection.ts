@@ -22,6 +22,7 @@ import type { Clock } from "../clock.ts";
 
 const pingEveryMs = 250;
 const frozenAfterMs = 2_000;
+const openWithinMs = 5_000;
 
 const scripts = new Map<string, Script>();
 for (const name of scriptNames) {
@@ -68,6 +69,10 @@ function serverFaults(info: string, server: string): string[] {
   return facts.get("aof_enabled") === "0" ? [`${server} keeps no append-only file (appendonly no): a restart of it loses every job`] : [];
 }
 
+function socketOf(redis: Redis): { destroy(): void } | undefined {
+  return (redis as unknown as { stream?: { destroy(): void } }).stream;
+}
+
 export class RedisConnection {
   readonly redis: Redis;
   readonly #clock: Clock;
@@ -94,9 +99,17 @@ export class RedisConnection {
   /** Connects and checks the server; throws a plain sentence when it cannot be used. Answers what an operator should know all the same. */
   async open(): Promise<string[]> {
     const { host, port } = this.redis.options;
+    // a server that accepts and says nothing is as unusable as one that is not there
+    const stopWatch = this.#clock.after(openWithinMs, () => {
+      this.#lastError = new Error(`it did not answer within ${openWithinMs / 1_000} s`);
+      this.redis.disconnect();
+      socketOf(this.redis)?.destroy();
+    });
     try {
       await this.redis.connect();
+      stopWatch();
     } catch (error) {
+      stopWatch();
       this.redis.disconnect();
       const cause = this.#lastError ?? (error as Error);
       throw new Error(
@@ -118,7 +131,7 @@ export class RedisConnection {
   }
 
   async #ping(): Promise<void> {
-    const socket = (this.redis as unknown as { stream?: { destroy(): void } }).stream;
+    const socket = socketOf(this.redis);
     if (this.redis.status !== "ready") {
       this.#mark(false);
       // a handshake that hangs is as dead as a connection that hangs
@@ -227,10 +240,12 @@ export class RedisSubscription {
     this.#redis.on("error", () => {});
     const beat = (): void => {
       this.#stop = clock.after(5_000, () => {
+        const socket = socketOf(this.#redis);
         if (this.#redis.status === "ready") {
-          const socket = (this.#redis as unknown as { stream?: { destroy(): void } }).stream;
           const stopWatch = clock.after(3_000, () => socket?.destroy());
           this.#redis.ping().then(stopWatch, stopWatch);
+        } else if (this.#redis.status === "connect") {
+          socket?.destroy(); // a handshake that has not ended since the last beat never will
         }
         beat();
       });

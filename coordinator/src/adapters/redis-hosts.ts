@@ -71,6 +71,8 @@ export class RedisHosts implements HostDirectory {
         await this.#redis.sendAll([["zrem", keys.hosts, incarnation]]);
       snapshots.push(snapshot);
     }
+    const known = new Set(incarnations);
+    for (const incarnation of this.#parsed.keys()) if (!known.has(incarnation)) this.#parsed.delete(incarnation);
     this.#snapshots = snapshots;
     this.#generation++;
     this.#countWarm();

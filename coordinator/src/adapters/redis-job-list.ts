@@ -1,13 +1,21 @@
 /** Lists jobs newest first over one or many queues, from their index sets, by a cursor that is stable under inserts. */
 
 import { SwitchyardError } from "@switchyard/protocol";
-import { keys, tagOf } from "@switchyard/protocol/redis";
+import { keys, type RedisCommand, type RedisReply, tagOf } from "@switchyard/protocol/redis";
 import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
 import { recordOf } from "./job-rows.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 
 /** Entries that one request may look at; then it answers what it has, with a cursor. */
 const scanLimit = 10_000;
+/** Hot calls share the connection: this many commands are sent at once, and the next when they are answered. */
+const commandsPerWrite = 500;
+/** Each is asked with up to four commands. */
+const sourcesPerWrite = 125;
+const maxStretch = 256;
+
+/** Of each queue: held jobs, and all others. A held job that is kept moves from the first to the second, so they are asked in this order. */
+const lists = ["recent", "index"] as const;
 
 interface Entry {
   id: string;
@@ -29,44 +37,128 @@ function parseCursor(text: string): Entry {
   return { id, createdMs: Number(created) };
 }
 
-async function nextEntries(redis: RedisConnection, tags: readonly string[], before: Entry | undefined, count: number): Promise<Entry[]> {
-  const max = before ? before.createdMs : "+inf";
-  // entries that share the cursor's millisecond are asked for apart, so that a page never ends inside them
-  const commands = tags.flatMap((tag) =>
-    ["index", "recent"].flatMap((list) => {
-      const key = `${keys.base(tag)}${list}`;
-      const rest: [string, ...(string | number)[]] = [
-        "zrevrangebyscore",
-        key,
-        before ? `(${max}` : max,
-        "-inf",
-        "WITHSCORES",
-        "LIMIT",
-        0,
-        count,
-      ];
-      return before ? [rest, ["zrangebyscore", key, max, max, "WITHSCORES"] as typeof rest] : [rest];
-    }),
-  );
-  const entries: Entry[] = [];
-  for (const reply of await redis.sendAll(commands)) {
-    const flat = reply as string[];
-    for (let at = 0; at < flat.length; at += 2) entries.push({ id: flat[at] as string, createdMs: Number(flat[at + 1]) });
+/** What is known of one queue's lists: a stretch of entries that was read, and where it ends. */
+interface Source {
+  tag: string;
+  /** Entries up to and with this one were read. */
+  last: Entry | undefined;
+  /** How many of them were not handed on yet. */
+  left: number;
+  /** How many are read at once; rises with use. */
+  count: number;
+  /** Nothing follows `last`. */
+  done: boolean;
+}
+
+/** Merges the lists of many queues, newest first, by stretches: a queue is asked again only when most of its last stretch is used. */
+class Entries {
+  readonly #redis: RedisConnection;
+  readonly #sinceMs: number | undefined;
+  #sources: Source[] = [];
+  /** What was read and not handed on, in order. */
+  #read: (Entry & { source: Source })[] = [];
+
+  constructor(redis: RedisConnection, sinceMs: number | undefined) {
+    this.#redis = redis;
+    this.#sinceMs = sinceMs;
   }
-  return entries
-    .filter((entry) => !before || isAfter(entry, before))
-    .sort((a, b) => (isAfter(b, a) ? -1 : 1))
-    .slice(0, count);
+
+  /** Most queues of a large repository list nothing: they are asked once, and left out. */
+  async open(tags: readonly string[], how: { before: Entry | undefined; expected: number }): Promise<void> {
+    const listing: string[] = [];
+    for (let from = 0; from < tags.length; from += commandsPerWrite) {
+      const asked = tags.slice(from, from + commandsPerWrite);
+      const found = await this.#redis.sendAll(asked.map((tag) => ["exists", ...lists.map((list) => `${keys.base(tag)}${list}`)]));
+      listing.push(...asked.filter((_tag, at) => Number(found[at]) > 0));
+    }
+    const count = Math.max(2, Math.min(how.expected, Math.ceil((2 * how.expected) / Math.max(1, listing.length))));
+    this.#sources = listing.map((tag) => ({ tag, last: how.before, left: 0, count, done: false }));
+  }
+
+  /** At most `count` entries that follow those before; none: there are no more. */
+  async next(count: number): Promise<Entry[]> {
+    const entries: Entry[] = [];
+    while (entries.length < count) {
+      if (this.#sources.some(isUsedUp)) await this.#readOn();
+      let at = 0;
+      for (let isComplete = true; isComplete && at < this.#read.length && entries.length < count; at++) {
+        const { id, createdMs, source } = this.#read[at]!;
+        entries.push({ id, createdMs });
+        source.left--;
+        isComplete = !isUsedUp(source); // what follows in that queue may come before the others' next
+      }
+      if (at === 0) break;
+      this.#read = this.#read.slice(at);
+    }
+    return entries;
+  }
+
+  /** Reads the next stretches of queues that have used theirs up, and of those that soon will have. */
+  async #readOn(): Promise<void> {
+    const low = this.#sources.filter((source) => !source.done && source.left <= source.count / 4);
+    for (let from = 0; from < low.length; from += sourcesPerWrite) await this.#stretches(low.slice(from, from + sourcesPerWrite));
+    this.#read.sort((a, b) => (a.id === b.id ? 0 : isAfter(b, a) ? -1 : 1));
+  }
+
+  async #stretches(sources: readonly Source[]): Promise<void> {
+    const commands = sources.map((source) => this.#commandsFor(source));
+    const replies = await this.#redis.sendAll(commands.flat());
+    let at = 0;
+    sources.forEach((source, index) => {
+      const size = commands[index]!.length;
+      this.#take(source, replies.slice(at, at + size).map(entriesOf));
+      at += size;
+    });
+  }
+
+  /** Entries that share the last one's millisecond are asked for apart, so that no stretch ends inside them. */
+  #commandsFor({ tag, last, count }: Source): RedisCommand[] {
+    const min = this.#sinceMs === undefined ? "-inf" : `(${this.#sinceMs}`;
+    return lists.flatMap((list): RedisCommand[] => {
+      const key = `${keys.base(tag)}${list}`;
+      const max = last ? `(${last.createdMs}` : "+inf";
+      const rest: RedisCommand = ["zrevrangebyscore", key, max, min, "WITHSCORES", "LIMIT", 0, count];
+      return last ? [rest, ["zrangebyscore", key, last.createdMs, last.createdMs, "WITHSCORES"]] : [rest];
+    });
+  }
+
+  /** A queue is read up to where its shortest list was read; what goes beyond is left for the next time. */
+  #take(source: Source, replies: readonly Entry[][]): void {
+    const { count, last } = source;
+    const repliesPerList = replies.length / lists.length;
+    const cut = replies.filter((reply, at) => at % repliesPerList === 0 && reply.length >= count).map((reply) => reply.at(-1)!);
+    const end = cut.reduce<Entry | undefined>((newest, entry) => (newest && isAfter(entry, newest) ? newest : entry), undefined);
+    const ids = new Set<string>();
+    for (const entry of replies.flat()) {
+      if ((last && !isAfter(entry, last)) || (end && isAfter(entry, end)) || ids.has(entry.id)) continue;
+      ids.add(entry.id);
+      this.#read.push({ ...entry, source });
+    }
+    source.left += ids.size;
+    source.last = end ?? last;
+    source.done = end === undefined;
+    source.count = Math.min(2 * count, maxStretch);
+  }
+}
+
+function isUsedUp({ done, left }: Source): boolean {
+  return !done && left === 0;
+}
+
+function entriesOf(reply: RedisReply): Entry[] {
+  const flat = reply as string[];
+  return flat.flatMap((id, at) => (at % 2 === 0 ? [{ id, createdMs: Number(flat[at + 1]) }] : []));
 }
 
 function matches(record: JobRecord, filter: JobListFilter): boolean {
+  if (filter.tenant !== undefined && record.tenant !== filter.tenant) return false;
   if (filter.state && record.state !== filter.state) return false;
   if (filter.class && record.class !== filter.class) return false;
   if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
   if (filter.tag) {
-    const [name, value] = filter.tag.split(/[:=](.*)/s);
-    const held = record.tags?.[name as string];
-    if (held === undefined || (value !== undefined && held !== value)) return false;
+    const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];
+    if (!record.tags || !Object.hasOwn(record.tags, name)) return false; // `constructor` is a name like any other
+    if (value !== undefined && record.tags[name] !== value) return false;
   }
   return true;
 }
@@ -74,8 +166,11 @@ function matches(record: JobRecord, filter: JobListFilter): boolean {
 export async function listJobs(redis: RedisConnection, tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
   let cursor = filter.cursor ? parseCursor(filter.cursor) : undefined;
   const jobs: JobRecord[] = [];
+  const expected = Math.max(50, filter.limit);
+  const listed = new Entries(redis, filter.createdAfterMs);
+  await listed.open(tags, { before: cursor, expected });
   for (let scanned = 0; scanned < scanLimit; ) {
-    const entries = await nextEntries(redis, tags, cursor, Math.max(50, filter.limit));
+    const entries = await listed.next(expected);
     if (entries.length === 0) return { jobs };
     const rows = await redis.sendAll(entries.map(({ id }) => ["get", `${keys.base(tagOf(id))}job:${id}`]));
     for (const [at, entry] of entries.entries()) {
@@ -87,7 +182,6 @@ export async function listJobs(redis: RedisConnection, tags: readonly string[], 
       if (matches(record, filter)) jobs.push(record);
       if (jobs.length === filter.limit) return page(jobs, cursor);
     }
-    if (filter.createdAfterMs !== undefined && (cursor?.createdMs ?? 0) <= filter.createdAfterMs) return { jobs };
   }
   return page(jobs, cursor);
 }

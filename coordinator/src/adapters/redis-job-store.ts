@@ -149,18 +149,37 @@ export class RedisJobStore implements JobStore {
     }
   }
 
-  async bindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<KeyEntry> {
-    const name = keys.idempotency(key.tenant, digestOf(key.name));
-    const reply = await this.#redis.sendAll([
-      ["set", name, `${entry.fingerprint} ${entry.jobId}`, "NX", "PX", key.ttlMs],
-      ["get", name],
-    ]);
-    const [fingerprint, jobId] = String(reply[1] ?? "").split(" ");
-    return fingerprint && jobId ? { fingerprint, jobId } : entry;
+  async boundKey(key: { tenant: string; name: string }): Promise<KeyEntry | undefined> {
+    const [reply] = await this.#redis.sendAll([["get", keys.idempotency(key.tenant, digestOf(key.name))]]);
+    return entryOf(reply);
   }
 
-  async freeKey(key: { tenant: string; name: string }): Promise<void> {
-    await this.#redis.sendAll([["del", keys.idempotency(key.tenant, digestOf(key.name))]]);
+  async bindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<KeyEntry> {
+    const name = keys.idempotency(key.tenant, digestOf(key.name));
+    const [before] = await this.#redis.sendAll([["set", name, `${entry.fingerprint} ${entry.jobId}`, "NX", "GET", "PX", key.ttlMs]]);
+    return entryOf(before) ?? entry;
+  }
+
+  async rebindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<void> {
+    const name = keys.idempotency(key.tenant, digestOf(key.name));
+    await this.#redis.sendAll([["set", name, `${entry.fingerprint} ${entry.jobId}`, "PX", key.ttlMs]]);
+  }
+
+  async rememberQueue(tag: string): Promise<void> {
+    await this.#redis.sendAll([["sadd", keys.queues, tag]]);
+  }
+
+  async knownQueues(): Promise<string[]> {
+    const [reply] = await this.#redis.sendAll([["smembers", keys.queues]]);
+    return reply as string[];
+  }
+
+  async forgetQueue(tag: string): Promise<void> {
+    const base = keys.base(tag);
+    const [left] = await this.#redis.sendAll([["exists", `${base}due`, `${base}index`]]);
+    if (left !== 0) return;
+    await this.#redis.sendAll([["unlink", `${base}claims`, `${base}tickets`, `${base}clock`]]);
+    await this.#redis.sendAll([["srem", keys.queues, tag]]);
   }
 
   async read(id: string): Promise<JobRecord | TombState | undefined> {
@@ -299,4 +318,9 @@ function isStoreFailure(error: unknown): boolean {
 
 function digestOf(text: string): string {
   return createHash("sha256").update(text).digest("hex").slice(0, 40);
+}
+
+function entryOf(reply: RedisReply | undefined): KeyEntry | undefined {
+  const [fingerprint, jobId] = String(reply ?? "").split(" ");
+  return fingerprint && jobId ? { fingerprint, jobId } : undefined;
 }

@@ -16,7 +16,7 @@ import {
 import { jobIdPattern, newJobId, tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
-import type { JobListFilter, JobNotice, JobPage, JobRecord, JobStore, NewJob, TombState } from "../ports/job-store.ts";
+import type { JobListFilter, JobNotice, JobPage, JobRecord, JobStore, KeyEntry, NewJob, TombState } from "../ports/job-store.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import { jobTerms } from "../scheduler/job-terms.ts";
@@ -81,41 +81,68 @@ export class Jobs implements JobService {
   /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
   async #place(submission: Submission, caller: Caller, signal: AbortSignal | undefined): Promise<Placed> {
     const { metrics, store } = this.#parts;
-    const status = this.#servable(submission);
-    const job = this.#newJob(submission, caller, status.version);
     if (submission.idempotency) {
-      const { key, fingerprint } = submission.idempotency;
-      const bound = { tenant: caller.tenant, name: key, ttlMs: job.timeoutMs + job.ttlMs };
-      const entry = await store.bindKey(bound, { fingerprint, jobId: job.id });
-      if (entry.fingerprint !== fingerprint) {
-        throw new SwitchyardError(
-          "idempotency_key_reused",
-          "this Idempotency-Key was used for another request; use a new key for a new request",
-        );
-      }
-      if (entry.jobId !== job.id) {
-        const earlier = await store.watch(entry.jobId);
-        if (earlier) return { record: recordOrGone(entry.jobId, earlier), replayed: true };
-        // the first try died between the key and the record: finish its work, under its id, if that queue still stands
-        if (this.#parts.models.byTag(tagOf(entry.jobId))) job.id = entry.jobId;
-      }
+      // asked before anything of the model: an answer that exists does not need it any more
+      const bound = await store.boundKey({ tenant: caller.tenant, name: submission.idempotency.key });
+      const earlier = bound && (await this.#replay(bound, submission.idempotency.fingerprint));
+      if (earlier) return { record: earlier, replayed: true };
+    }
+    const status = this.#servable(submission);
+    let job = this.#newJob(submission, caller, status.version);
+    if (submission.idempotency) {
+      const settled = await this.#bind(submission, submission.idempotency, caller, job);
+      if ("record" in settled) return settled;
+      job = settled.job;
     }
     const wait = signal ? this.#parts.waiters.register(job.id, { signal }) : undefined;
     try {
-      const admitted = await this.#admit(job, status);
+      const admitted = await this.#admit(job);
       // another call with the same key was faster between key and record
       const placed = admitted ? { record: admitted, replayed: false } : { record: await this.#existing(job.id, caller), replayed: true };
       if (!admitted) this.#parts.waiters.setDeadline(job.id, placed.record.deadlineMs);
       return wait ? { ...placed, wait } : placed;
     } catch (error) {
       wait?.leave();
-      const refused = error instanceof SwitchyardError;
-      metrics.rejected(submission.model, job.class, refused ? error.code : "internal");
-      if (submission.idempotency && refused && error.code !== "store_unavailable") {
-        await store.freeKey({ tenant: caller.tenant, name: submission.idempotency.key }).catch(() => {});
-      }
-      throw error;
+      metrics.rejected(submission.model, job.class, error instanceof SwitchyardError ? error.code : "internal");
+      throw error; // a key stays bound to its job id: a repeat makes that very job
     }
+  }
+
+  /** The job that a key is bound to, if it was made. */
+  async #replay(entry: KeyEntry, fingerprint: string): Promise<JobRecord | undefined> {
+    if (entry.fingerprint !== fingerprint) {
+      throw new SwitchyardError(
+        "idempotency_key_reused",
+        "this Idempotency-Key was used for another request; use a new key for a new request",
+      );
+    }
+    const found = await this.#parts.store.watch(entry.jobId);
+    if (!found) return undefined;
+    this.#parts.onAdmitted(tagOf(entry.jobId)); // whoever admitted it may be gone: sweep its queue
+    return recordOrGone(entry.jobId, found);
+  }
+
+  /**
+   * Binds the key to this job before its record exists. Where an earlier try died between key and record, its work is finished under its id
+   * and for its version; only when that queue is gone the key is bound anew.
+   */
+  async #bind(
+    submission: Submission,
+    { key, fingerprint }: { key: string; fingerprint: string },
+    caller: Caller,
+    job: NewJob,
+  ): Promise<{ record: JobRecord; replayed: true } | { job: NewJob }> {
+    const { models, store } = this.#parts;
+    const bound = { tenant: caller.tenant, name: key, ttlMs: job.timeoutMs + job.ttlMs };
+    const entry = await store.bindKey(bound, { fingerprint, jobId: job.id });
+    if (entry.jobId === job.id) return { job };
+    const record = await this.#replay(entry, fingerprint);
+    if (record) return { record, replayed: true };
+    if (tagOf(entry.jobId) === tagOf(job.id)) return { job: { ...job, id: entry.jobId } };
+    const earlierVersion = models.byTag(tagOf(entry.jobId))?.version;
+    if (earlierVersion) return { job: { ...this.#newJob(submission, caller, earlierVersion), id: entry.jobId } };
+    await store.rebindKey(bound, { fingerprint, jobId: job.id });
+    return { job };
   }
 
   #servable(submission: Submission): ModelStatus {
@@ -135,7 +162,7 @@ export class Jobs implements JobService {
     const { items, shapeClass } = checkInputs(request.inputs, version.signature);
     const limit = version.config.max_batch_items;
     if (limit !== undefined && items > limit) {
-      throw new SwitchyardError("signature_mismatch", `the job has ${items} items; model ${version.model} takes at most ${limit} a job`, {
+      throw new SwitchyardError("invalid_request", `the job has ${items} items; model ${version.model} takes at most ${limit} a job`, {
         fields: [{ pointer: "/inputs/0/shape/0", expected: `at most ${limit}`, got: String(items) }],
       });
     }
@@ -167,10 +194,10 @@ export class Jobs implements JobService {
   }
 
   /** Answers nothing when a job of that id was there before. */
-  async #admit(job: NewJob, status: ModelStatus): Promise<JobRecord | undefined> {
-    const { hosts, metrics, onAdmitted, store, waiters } = this.#parts;
-    const { tag } = status.version;
-    const admitted = await store.admit(job, hosts.matching(tag), status.batching?.maxItems ?? usualBatchItems);
+  async #admit(job: NewJob): Promise<JobRecord | undefined> {
+    const { hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
+    const tag = tagOf(job.id);
+    const admitted = await store.admit(job, hosts.matching(tag), models.byTag(tag)?.batching?.maxItems ?? usualBatchItems);
     onAdmitted(tag);
     if (admitted.answer === "existing") return undefined;
     metrics.admitted(job.model, job.class);
@@ -267,7 +294,7 @@ export class Jobs implements JobService {
     return cancelled;
   }
 
-  list(filter: JobListFilter, _caller: Caller): Promise<JobPage> {
+  list(filter: JobListFilter, caller: Caller): Promise<JobPage> {
     const { models, store } = this.#parts;
     const statuses = filter.model === undefined ? models.list() : models.versions(filter.model);
     if (filter.model !== undefined && statuses.length === 0) {
@@ -276,7 +303,7 @@ export class Jobs implements JobService {
     const tags = statuses
       .filter(({ version }) => filter.version === undefined || version.version === filter.version)
       .map(({ version }) => version.tag);
-    return tags.length === 0 ? Promise.resolve({ jobs: [] }) : store.list(tags, filter);
+    return tags.length === 0 ? Promise.resolve({ jobs: [] }) : store.list(tags, { ...filter, tenant: caller.tenant });
   }
 
   unready(): { check: string; detail: string }[] {

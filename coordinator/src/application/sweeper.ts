@@ -30,6 +30,7 @@ export class Sweeper {
   readonly #parts: Parts;
   /** Queues that may have open jobs. */
   readonly #open = new Set<string>();
+  readonly #remembered = new Set<string>();
   /** Lost incarnations whose claims were taken back in every queue that they could have reached. */
   readonly #buried = new Set<string>();
   readonly #unknown = new Map<string, number>();
@@ -42,18 +43,36 @@ export class Sweeper {
   /** A queue has work: sweep it often until it is empty. */
   noteOpen(tag: string): void {
     this.#open.add(tag);
+    if (this.#remembered.has(tag)) return;
+    this.#remembered.add(tag);
+    // known to every coordinator, also after its model has left the repository
+    this.#parts.store.rememberQueue(tag).catch(() => this.#remembered.delete(tag));
   }
 
-  /** One round of the loop, every 250 ms. */
+  /** One round of the loop, every 250 ms. What fails for one host or queue does not keep the others waiting. */
   async round(): Promise<void> {
     const { hosts, models, store } = this.#parts;
     await hosts.refresh();
-    await this.#buryLost();
+    const failures = [...(await this.#buryLost())];
     const all = this.#rounds++ % sweepsPerFullRound === 0;
     // jobs that another coordinator admitted before it died show in the queues that hosts serve, or in the full round
-    const queues = all ? await store.openQueues(models.tags(), "listed") : await store.openQueues(this.#served());
-    for (const tag of queues) this.#open.add(tag);
-    await Promise.all([...this.#open].map((tag) => this.#sweep(tag)));
+    const known = all ? [...new Set([...models.tags(), ...(await store.knownQueues())])] : this.#served();
+    for (const tag of await store.openQueues(known, all ? "listed" : undefined)) this.#open.add(tag);
+    if (all) await this.#forgetGone(known);
+    const sweeps = await Promise.allSettled([...this.#open].map((tag) => this.#sweep(tag)));
+    failures.push(...sweeps.flatMap((sweep) => (sweep.status === "rejected" ? [sweep.reason] : [])));
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Queues of models that left the repository: their jobs end by their deadlines, then nothing of them stays. */
+  async #forgetGone(known: readonly string[]): Promise<void> {
+    const { models, store } = this.#parts;
+    const current = new Set(models.tags());
+    for (const tag of known) {
+      if (current.has(tag) || this.#open.has(tag)) continue;
+      await store.forgetQueue(tag);
+      this.#remembered.delete(tag);
+    }
   }
 
   #served(): string[] {
@@ -65,7 +84,8 @@ export class Sweeper {
     const status = models.byTag(tag);
     const warm = hosts.warm(tag);
     const answer = await store.sweep(tag, hosts.matching(tag), status?.batching?.maxItems ?? usualBatchItems);
-    for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
+    // without its model in the registry no host could run it
+    if (status) for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
     await this.#checkClaims(tag, answer);
     const { waiting, running, oldestMs } = answer.figures;
     if (status) metrics.queueFigures(status.version.model, status.version.version, { waiting, running, oldestSeconds: oldestMs / 1_000 });
@@ -105,16 +125,23 @@ export class Sweeper {
     return seen >= unknownSweeps;
   }
 
-  /** A host that was lost is barred in every queue that it served, and its claims go back. */
-  async #buryLost(): Promise<void> {
+  /** A host that was lost is barred in every queue that it served, and its claims go back. Answers what failed; the next round tries again. */
+  async #buryLost(): Promise<unknown[]> {
     const { hosts, log, metrics } = this.#parts;
+    const failures: unknown[] = [];
     for (const host of hosts.snapshots()) {
       if (host.view.state !== "lost" || this.#buried.has(host.incarnation)) continue;
-      await Promise.all(this.#reachOf(host).map((tag) => this.#takeBack(tag, host.incarnation)));
+      const taken = await Promise.allSettled(this.#reachOf(host).map((tag) => this.#takeBack(tag, host.incarnation)));
+      const failed = taken.flatMap((one) => (one.status === "rejected" ? [one.reason] : []));
+      failures.push(...failed);
+      if (failed.length > 0) continue;
       this.#buried.add(host.incarnation);
       metrics.hostLost();
       log.warn("host_lost", { host: host.view.id, incarnation: host.incarnation });
     }
+    const remembered = new Set(hosts.snapshots().map((host) => host.incarnation));
+    for (const incarnation of this.#buried) if (!remembered.has(incarnation)) this.#buried.delete(incarnation);
+    return failures;
   }
 
   #reachOf(host: HostSnapshot): string[] {

@@ -106,13 +106,17 @@ export class Waiters {
     const nowMs = this.#clock.monotonicMs();
     const over: string[] = [];
     const unseen: string[] = [];
-    for (const [id, group] of this.#byJob) {
+    for (const [id, group] of [...this.#byJob]) {
+      let isDue = false;
       for (const waiter of group) {
         if (waiter.deadlineMs + deadlineSlackMs <= storeMs) over.push(id);
-        if (nowMs - waiter.lookedMs < lookEveryMs || unseen.length >= looksPerTick) continue;
-        waiter.lookedMs = nowMs;
-        unseen.push(id);
+        isDue ||= nowMs - waiter.lookedMs >= lookEveryMs;
       }
+      if (!isDue || unseen.length >= looksPerTick) continue;
+      for (const waiter of group) waiter.lookedMs = nowMs;
+      unseen.push(id);
+      this.#byJob.delete(id); // to the end of the line, so that with many waiters each has its turn
+      this.#byJob.set(id, group);
     }
     if (over.length > 0) {
       await this.#store.expire([...new Set(over)]); // answers by notice; the look below catches a lost one

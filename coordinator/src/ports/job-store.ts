@@ -96,10 +96,14 @@ export interface JobNotice {
   runMs: number;
   batchItems: number;
   class: JobClass;
+  /** True for one of the coordinators that are told: the one whose metrics count the outcome. */
+  counts: boolean;
   error?: JobError;
 }
 
 export interface JobListFilter {
+  /** Only this tenant's jobs. */
+  tenant?: string;
   model?: string;
   version?: number;
   state?: JobState;
@@ -137,10 +141,18 @@ export interface SweepAnswer {
 export interface JobStore {
   /** Writes inputs and records of all jobs of this turn; asks for tickets where needed. Jobs of one call may belong to several queues. */
   admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted>;
-  /** Binds a tenant's idempotency key to a job id before the record exists; answers the entry that stands, this one or an earlier one. */
+  /** The entry of a tenant's idempotency key, if it is bound. */
+  boundKey(key: { tenant: string; name: string }): Promise<KeyEntry | undefined>;
+  /** Binds a key to a job id before the record exists; answers the entry that stands, this one or an earlier one. */
   bindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<KeyEntry>;
-  /** Forgets a key whose request was refused. */
-  freeKey(key: { tenant: string; name: string }): Promise<void>;
+  /** Binds a key anew: the job that it was bound to was never made, and its queue is gone. */
+  rebindKey(key: { tenant: string; name: string; ttlMs: number }, entry: KeyEntry): Promise<void>;
+  /** Every queue that ever had a job and was not forgotten; queues of models that left the repository are among them. */
+  knownQueues(): Promise<string[]>;
+  /** Remembers a queue until it is forgotten. */
+  rememberQueue(tag: string): Promise<void>;
+  /** Removes what an empty queue leaves behind; does nothing while it lists or holds jobs. */
+  forgetQueue(tag: string): Promise<void>;
   /** The record, or a tombstone of one that is gone, or nothing. */
   read(id: string): Promise<JobRecord | TombState | undefined>;
   /** Reads the record and registers this coordinator as a waiter in one step. */

@@ -37,7 +37,8 @@ if outstanding then
     local told = string.find(outstanding, ' told', 1, true) -- its host has committed, so it had its reply
     for id in string.gmatch(outstanding, ' ([%w-]+)=%d+') do
       local record = loadRecord(base, id)
-      if record then add(id, record) end
+      -- one that is over by now is left to expire; its host never starts it
+      if record and tonumber(record[DEADLINE]) > now then add(id, record) end
     end
     if #reply > 2 then return reply end
     if told then return { 'stale_sequence' } end

@@ -4,15 +4,21 @@
 local notices = {}
 
 -- Collects one notice for every coordinator that waits for the job; flushNotices() publishes them, one message each. Row: id, state, revision,
--- fence, created, started, finished, deadline, attempt, runMs, batchItems, class, error JSON or "".
+-- fence, created, started, finished, deadline, attempt, runMs, batchItems, class, error JSON or "", and 1 for the one waiter that counts it.
 local function note(id, record, err)
   if record[WAITERS] == '-' then return end
   local line = '["' .. id .. '","' .. record[STATE] .. '",' .. record[REVISION] .. ',' .. record[FENCE] .. ',' .. record[CREATED] .. ','
     .. record[STARTED] .. ',' .. record[FINISHED] .. ',' .. record[DEADLINE] .. ',' .. record[ATTEMPT] .. ',' .. record[RUN_MS] .. ','
-    .. record[BATCH_ITEMS] .. ',"' .. record[CLASS] .. '",' .. (err == '' and '""' or cjson.encode(err)) .. ']'
+    .. record[BATCH_ITEMS] .. ',"' .. record[CLASS] .. '",' .. (err == '' and '""' or cjson.encode(err))
+  local first = 1
   for waiter in string.gmatch(record[WAITERS], '[^,]+') do
     local lines = notices[waiter]
-    if lines then lines[#lines + 1] = line else notices[waiter] = { line } end
+    if not lines then
+      lines = {}
+      notices[waiter] = lines
+    end
+    lines[#lines + 1] = line .. ',' .. first .. ']'
+    first = 0
   end
 end
 

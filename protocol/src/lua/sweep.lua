@@ -23,10 +23,16 @@ flushNotices()
 promoteDue(base, now, 500)
 
 redis.call('ZREMRANGEBYSCORE', base .. 'recent', '-inf', now - 120000)
-for _, id in ipairs(redis.call('ZRANGE', base .. 'index', 0, 499)) do
-  if redis.call('EXISTS', base .. 'job:' .. id) == 1 then break end -- the oldest that is left
-  redis.call('ZREM', base .. 'index', id)
+-- The list of kept jobs is looked through in parts, over and over: one long job must not keep what ended behind it.
+local listed = 500
+local from = tonumber(redis.call('HGET', base .. 'clock', 'trimmed')) or 0
+local part = redis.call('ZRANGE', base .. 'index', from, from + listed - 1)
+local gone = {}
+for _, id in ipairs(part) do
+  if redis.call('EXISTS', base .. 'job:' .. id) == 0 then gone[#gone + 1] = id end
 end
+if #gone > 0 then redis.call('ZREM', base .. 'index', unpack(gone)) end
+if #part > 0 or from > 0 then redis.call('HSET', base .. 'clock', 'trimmed', #part < listed and 0 or from + listed - #gone) end
 
 local waiting = waitingJobs(base)
 local oldest = 0

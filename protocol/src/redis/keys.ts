@@ -37,6 +37,9 @@ export const keys = {
   /** string, framed outputs of one fence. Written by its host before commit; lives as long as the result. */
   output: (tag: string, id: string, fence: number): string => `${prefix}:{${tag}}:out:${id}:${fence}`,
 
+  /** set of queue tags that ever had a job. Written by coordinators; a queue leaves it when its model is gone and it is empty. */
+  queues: `${prefix}:queues`,
+
   /** hash, one host's registration and heartbeat. Written by the host; `lost` by the presence script. Lives 1 h after the last beat. */
   host: (incarnation: string): string => `${prefix}:{host-${incarnation}}`,
 

@@ -1,0 +1,63 @@
+/** How the coordinator's connections behave when Redis is there and says nothing. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { coldQueueName } from "@switchyard/protocol/redis";
+import { Redis } from "ioredis";
+import { BullmqTickets } from "../../coordinator/src/adapters/bullmq-tickets.ts";
+import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
+import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
+import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { until } from "../support/until.ts";
+
+let redis: TestRedis;
+before(async () => {
+  redis = await startTestRedis();
+});
+after(() => redis.stop());
+
+test("a Redis that accepts connections and says nothing cannot be used, and that is said within seconds", async () => {
+  redis.pause();
+  try {
+    const connection = new RedisConnection(redis.url, "frozen", systemClock);
+    const started = performance.now();
+    await assert.rejects(connection.open(), /cannot be used: it did not answer within 5 s\. Start it, or correct SWITCHYARD_REDIS_URL/);
+    assert.ok(performance.now() - started < 7_000);
+  } finally {
+    redis.resume();
+  }
+});
+
+test("commands in flight when Redis freezes are refused within 2.5 s, and the connection recovers by itself", async () => {
+  const connection = new RedisConnection(redis.url, "in-flight", systemClock);
+  await connection.open();
+  redis.pause();
+  const started = performance.now();
+  await assert.rejects(connection.sendAll([["get", "x"]]), { code: "store_unavailable" });
+  const tookMs = performance.now() - started;
+  redis.resume();
+  assert.ok(tookMs < 2_500, `refused after ${tookMs} ms`);
+  await until("the connection answers", async () => connection.health().answering);
+  assert.deepEqual(await connection.sendAll([["get", "x"]]), [null]);
+  await connection.close();
+});
+
+test("a ticket queue whose first offer failed is offered to once Redis is back", async () => {
+  const offered: boolean[] = [];
+  const metrics = { ...prometheusMetrics({ version: "0", processMetrics: false }), ticketOffered: (ok: boolean) => void offered.push(ok) };
+  const tickets = new BullmqTickets({ url: redis.url, isWarm: () => false, metrics });
+  await redis.kill();
+  tickets.offer("aaaaaaaaaa", "aaaaaaaaaa-t1");
+  await until("the first offer failed", async () => offered.length === 1);
+  assert.deepEqual(offered, [false]);
+  await redis.restart();
+  await until("an offer is accepted", async () => {
+    tickets.offer("aaaaaaaaaa", "aaaaaaaaaa-t1");
+    return offered.includes(true);
+  });
+  const direct = new Redis(redis.url);
+  assert.equal(await direct.exists(`sy:bull:${coldQueueName}:aaaaaaaaaa-t1`), 1);
+  direct.disconnect();
+  await tickets.close();
+});
