@@ -424,6 +424,18 @@ function sentences(open: () => JobRig): void {
     await assert.rejects(rig.store.list([rig.tag], { limit: 3, cursor: "nonsense" }), { code: "invalid_request" });
   });
 
+  test("a list shows one tenant's jobs, and a tag's name is only ever a tag's name", async () => {
+    const rig = open();
+    const mine = await rig.admit({ tenant: "mine", tags: { team: "a", constructor: "me" } });
+    await rig.admit({ tenant: "theirs", tags: { team: "a" } });
+    const idsOf = async (filter: object): Promise<string[]> =>
+      (await rig.store.list([rig.tag], { limit: 50, ...filter })).jobs.map(({ id }) => id);
+    assert.deepEqual(await idsOf({ tenant: "mine" }), [mine]);
+    assert.equal((await idsOf({ tag: "team:a" })).length, 2);
+    assert.deepEqual(await idsOf({ tag: "constructor" }), [mine]);
+    for (const tag of ["toString", "__proto__", "hasOwnProperty"]) assert.deepEqual(await idsOf({ tag }), [], tag);
+  });
+
   test("an idempotency key stands for its first job until it is bound anew", async () => {
     const { store, tag } = open();
     const key = { tenant: "t", name: `key-${tag}`, ttlMs: 5_000 };
