@@ -81,7 +81,7 @@ class Entries {
     while (entries.length < count) {
       if (this.#sources.some(isUsedUp)) await this.#readOn();
       let at = 0;
-      for (let isComplete = !isUsedUp(source); isComplete && at < this.#read.length && entries.length < count; at++) {
+      for (let isComplete = true; isComplete && at < this.#read.length && entries.length < count; at++) {
         const { id, createdMs, source } = this.#read[at]!;
         entries.push({ id, createdMs });
         source.left--;
