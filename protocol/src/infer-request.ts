@@ -40,6 +40,8 @@ export interface InferBody {
 }
 
 export const maxRank = 64;
+/** The client's id is kept with the job's record. */
+export const maxIdChars = 256;
 
 /** Throws `invalid_request` with `facts.fields`. A header length of 0 is a raw request: see `decodeRawRequest`. */
 export function decodeInferRequest(source: InferBody): InferRequest {
@@ -78,12 +80,17 @@ export function readInferRequest(header: Record<string, unknown>, document: Json
   };
   const outputs = readOutputs(header.outputs);
   if (outputs !== undefined) request.outputs = outputs;
-  const id = header.id ?? undefined;
-  if (id !== undefined && typeof id !== "string") {
-    throw refuse({ at: "/id", expected: "a string", got: id, detail: "id must be a string" });
-  }
+  const id = readId(header.id);
   if (id) request.id = id;
   return request;
+}
+
+function readId(id: unknown): string | undefined {
+  if (id === undefined || id === null) return undefined;
+  const expected = `a string of at most ${maxIdChars} characters`;
+  if (typeof id !== "string") throw refuse({ at: "/id", expected, got: id, detail: "id must be a string" });
+  if (id.length <= maxIdChars) return id;
+  throw refuse({ at: "/id", expected, got: told(`${id.length} characters`), detail: `id must be ${expected}, got ${id.length}` });
 }
 
 export function asObject(value: unknown, at: string, what: string): Record<string, unknown> {

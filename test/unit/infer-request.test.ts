@@ -404,3 +404,10 @@ test("a valid request with bytes flipped is a request or a refusal", () => {
     { numRuns: 1000 },
   );
 });
+
+test("an id has at most 256 characters, in a job too", () => {
+  const request = { inputs: [{ name: "x", datatype: "INT32", shape: [2], data: [1, 2] }] };
+  assert.equal(decodeInferRequest({ body: json({ ...request, id: "i".repeat(256) }) }).id?.length, 256);
+  refused(() => decodeInferRequest({ body: json({ ...request, id: "i".repeat(257) }) }), /at most 256 characters, got 257/, "/id");
+  refused(() => decodeJobRequest({ body: json({ ...request, model: "m", id: "i".repeat(1e6) }) }), /got 1000000/, "/id");
+});

@@ -6,6 +6,7 @@ import {
   jobClasses,
   jobViewSchema,
   listSchema,
+  maxIdChars,
   maxJobAttempts,
   maxTimeoutMs,
   modelViewSchema,
@@ -42,7 +43,7 @@ const jobRequest = {
   properties: {
     model: { type: "string" },
     version: { type: "integer", minimum: 1 },
-    id: { type: "string" },
+    id: { type: "string", maxLength: maxIdChars },
     parameters: { type: "object" },
     inputs: { type: "array", items: tensor },
     outputs: {
