@@ -54,6 +54,7 @@ export const errors = {
   deadline_unattainable: { http: 503, grpc: "UNAVAILABLE", retryable: true, title: "The deadline cannot be met" },
   no_capable_host: { http: 503, grpc: "UNAVAILABLE", retryable: true, title: "No capable host is registered" },
   model_not_ready: { http: 503, grpc: "UNAVAILABLE", retryable: true, title: "The model cannot be served now" },
+  model_failed: { http: 503, grpc: "FAILED_PRECONDITION", retryable: false, title: "The model does not load" },
   queue_full: { http: 503, grpc: "UNAVAILABLE", retryable: true, title: "The queue is full" },
   store_full: { http: 503, grpc: "UNAVAILABLE", retryable: true, title: "The store is full" },
   store_unavailable: { http: 503, grpc: "UNAVAILABLE", retryable: true, title: "The store does not answer" },

@@ -6,7 +6,7 @@ import { code, generatedPage, markdownTable } from "./markdown-table.ts";
 const about = `
 Every failure carries one code of this list. On \`/v1\` the answer is \`application/problem+json\` (RFC 9457) with \`code\`, \`detail\`, \`retryable\`
 and, where a request was wrong, \`errors\`: a list of \`{pointer, expected, got}\`. On \`/v2\` it is \`{"error": "text"}\`, with the code in the header
-\`X-Switchyard-Error\`. Answers 429 and 503 carry \`Retry-After\`. In the SDK the code is \`ClientError.code\`.
+\`X-Switchyard-Error\`. Retryable answers 429 and 503 carry \`Retry-After\`. In the SDK the code is \`ClientError.code\`.
 
 *Retryable* means that the same request may succeed later.`;
 

@@ -74,6 +74,9 @@ function answer(request: SeenRequest, response: ServerResponse): void {
       response.writeHead(503, { "content-type": "application/json", "retry-after": "3" }).end('{"error":"the deadline cannot be met"}');
     } else if (request.headers["x-request-timeout-ms"] === "60") {
       response.writeHead(504, { "content-type": "application/json" }).end('{"error":"the deadline passed"}');
+    } else if (request.headers["x-request-timeout-ms"] === "70000") {
+      response.writeHead(503, { "content-type": "application/json", "x-switchyard-error": "model_failed" });
+      response.end('{"error":"model digits version 1 failed to load: opset 99"}');
     } else answerDigits(response, sent.binaryDefault);
   } else if (kind === "models") {
     if (id === "")
@@ -160,6 +163,7 @@ test("exit codes tell what kind of failure it was", async () => {
     [4, /version_not_found/, ["infer", "digits", "--version", "9", ...image]],
     [3, /the deadline cannot be met; try again in 3 s/, ["infer", "digits", ...image, "--timeout", "50ms"]],
     [124, /the deadline passed/, ["infer", "digits", ...image, "--timeout", "60ms"]],
+    [1, /failed to load: opset 99 \[model_failed\]/, ["infer", "digits", ...image, "--timeout", "70s"]],
     [4, /job_not_found/, ["get", "nothing"]],
     [1, /node Add failed/, ["result", "broken"]],
     [124, /expired/, ["result", "late"]],
@@ -172,6 +176,8 @@ test("exit codes tell what kind of failure it was", async () => {
     assert.match(outcome.err, pattern, args.join(" "));
     assert.doesNotMatch(outcome.err, / at .*\.ts:/, "no stack");
   }
+  const failing = infers.filter((request) => request.headers["x-request-timeout-ms"] === "70000");
+  assert.equal(failing.length, 1, "a model that does not load is asked for once");
 });
 
 test("submit prints the id alone, so that scripts can keep it", async () => {

@@ -109,7 +109,8 @@ describe("a repository in which much is wrong", () => {
       assert.equal(failed!.state, "failed", model);
       assert.match(failed!.reason ?? "", reason, model);
       const asked = await call(`${cluster.url}/v2/models/${model}/infer`, { body: { inputs: [floats("x", [1, 2], [1, 2])] } });
-      assert.ok(asked.status >= 400 && asked.status < 504, `${model}: ${asked.status}`);
+      assert.deepEqual([asked.status, asked.headers["x-switchyard-error"]], [503, "model_failed"], model);
+      assert.equal(asked.headers["retry-after"], undefined, "trying again does not help");
       assert.equal(typeof asked.json().error, "string");
     }
     assert.equal(await add(), 2);

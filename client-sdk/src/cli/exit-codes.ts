@@ -42,7 +42,7 @@ export function exitCodeOf(error: unknown): ExitCode {
     case 429:
     case 502:
     case 503:
-      return exitCodes.refused;
+      return error.retryable ? exitCodes.refused : exitCodes.jobFailed;
     case undefined:
       return error.code === "invalid_request" ? exitCodes.usage : exitCodes.jobFailed;
     default:

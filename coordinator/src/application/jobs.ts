@@ -149,7 +149,7 @@ export class Jobs implements JobService {
     const status = this.#parts.models.resolve(submission.model, submission.version);
     if (status.state === "failed") {
       throw new SwitchyardError(
-        "model_not_ready",
+        "model_failed",
         `model ${submission.model} version ${status.version.version} failed to load: ${status.reason}`,
       );
     }

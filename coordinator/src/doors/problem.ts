@@ -28,7 +28,8 @@ function spread(ms: number, id: string): number {
 /** How long the client should wait before it repeats the request; undefined where repeating is not advised. */
 function retryAfterMs(error: SwitchyardError, status: number, requestId: string): number | undefined {
   const hint = error.facts.retryAfterMs;
-  if (hint === undefined && status !== 429 && status !== 503 && error.code !== "job_not_finished") return undefined;
+  const mayPass = error.retryable && (status === 429 || status === 503);
+  if (hint === undefined && !mayPass && error.code !== "job_not_finished") return undefined;
   return spread(hint ?? waitByDefaultMs, requestId);
 }
 

@@ -57,7 +57,7 @@ function addModelRoute(
     const status = context.models.resolve(path.model, versionIn(path));
     if (status.state === "failed") {
       throw new SwitchyardError(
-        "model_not_ready",
+        "model_failed",
         `'${path.model}' version ${status.version.version} failed to load: ${status.reason ?? "no reason known"}`,
       );
     }
