@@ -45,6 +45,8 @@ const answerMs = 10_000;
 const graceMs = 1_000;
 /** A job outlives its submission, but a submission is not repeated for a whole day. */
 const longestSubmitMs = 60_000;
+/** No try is held longer: runtimes and proxies give up at five minutes. A longer job is waited for by its key, try after try. */
+const holdMs = 240_000;
 
 export class Switchyard {
   readonly #transport: Transport;
@@ -69,10 +71,14 @@ export class Switchyard {
 
   /**
    * Runs a model and waits for its outputs. After a lost connection or a retryable refusal the same request is sent again within its
-   * deadline, under one Idempotency-Key, so that the job of a try that did arrive is not run a second time by the tries after it.
+   * deadline, under one Idempotency-Key, so that the job of a try that did arrive is not run a second time by the tries after it. A job
+   * that failed for now is handed in again twice at most.
+   *
+   * No try lasts longer than four minutes. Calls that say a longer `timeoutMs`, or class `batch`, carry the key from the first try on and
+   * wait for their one job; others that turn out to be longer are begun again under a key, once.
    *
    * Throws ClientError (`model_not_found`, `invalid_request`, `run_failed`, `expired`, …), ConnectionError, TimeoutError when
-   * `timeoutMs` is over and no server said so, or the reason of an aborted `signal`, which also cancels the job.
+   * `timeoutMs` is over and no server said so, or the reason of an aborted `signal`, which also cancels a job that has no key.
    */
   async infer(model: string, inputs: Inputs, options: InferOptions = {}): Promise<InferResult> {
     return readInferAnswer(await this.#infer(model, encodeInfer(inputs, options, { binaryOutputs: true }), options));
@@ -94,7 +100,8 @@ export class Switchyard {
     const body = encodeJob(model, inputs, options);
     const call = { method: "POST", path: "/v1/jobs", ...body, signal: options.signal, tryMs: answerMs + body.body.length / 1_000 } as const;
     const withinMs = Math.min(options.timeoutMs ?? longestSubmitMs, longestSubmitMs);
-    const key = { value: options.idempotencyKey ?? newKey(), from: "first try" } as const;
+    const value = options.idempotencyKey ?? newKey();
+    const key = { next: () => value, from: "first try" } as const;
     const answer = await this.#transport.send(call, { withinMs: this.#tryOnce() ? 0 : withinMs, key });
     const text = answer.text();
     return { id: readJobView(text).id, text };
@@ -138,20 +145,20 @@ export class Switchyard {
     options.signal?.throwIfAborted();
     const version = options.version === undefined ? "" : `/versions/${options.version}`;
     const path = `/v2/models/${encodeURIComponent(model)}${version}/infer`;
-    const limit = timeLimit(
-      this.#transport.clock,
-      options.timeoutMs === undefined ? undefined : options.timeoutMs + graceMs,
-      options.signal,
-    );
+    const { clock } = this.#transport;
+    const startedMs = clock.monotonicMs();
+    const limit = timeLimit(clock, options.timeoutMs === undefined ? undefined : options.timeoutMs + graceMs, options.signal);
     const withinMs = options.timeoutMs ?? defaultTimeoutMs[options.class ?? "standard"];
     try {
       return await this.#transport.send(
-        { method: "POST", path, ...body, signal: limit.signal },
+        { method: "POST", path, ...body, signal: limit.signal, tryMs: holdMs },
         {
           withinMs: this.#tryOnce() ? 0 : withinMs,
-          key: { value: newKey(), from: "second try" },
-          headersAt: (remainingMs) =>
-            deadlineHeader(options.timeoutMs === undefined ? undefined : Math.min(remainingMs, options.timeoutMs)),
+          // a key from the start keeps the job's record for the whole retention, so it is for those who need it
+          key: { next: newKey, from: withinMs > holdMs ? "first try" : "second try" },
+          mayBeLong: true,
+          headersNow: () =>
+            deadlineHeader(options.timeoutMs === undefined ? undefined : options.timeoutMs - (clock.monotonicMs() - startedMs)),
         },
       );
     } catch (error) {

@@ -25,6 +25,14 @@ export function mayRetry(error: unknown): error is ClientError {
   return error.status === 502 || ((error.status === 429 || error.status === 503) && error.retryable);
 }
 
+/** How often `infer` hands a job in again that failed with all its attempts used, while the failure calls itself retryable. */
+export const furtherJobs = 2;
+
+/** Whether the refusal is a job's own end: its key finds that same job for ever, so another try is another job. */
+export function isFailedJob(error: ClientError): boolean {
+  return error.code === "model_not_ready" || error.code === "run_failed" || error.code === "input_lost";
+}
+
 /**
  * Pause before the next try, in milliseconds.
  *

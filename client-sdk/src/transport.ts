@@ -7,7 +7,7 @@
 import { timeLimit } from "./abort.ts";
 import { ClientError, ConnectionError, errorFromAnswer } from "./client-errors.ts";
 import type { Clock } from "./clock.ts";
-import { mayRetry, type RetryPolicy, retryDelayMs } from "./retry-policy.ts";
+import { furtherJobs, isFailedJob, mayRetry, type RetryPolicy, retryDelayMs } from "./retry-policy.ts";
 
 export interface TransportOptions {
   urls: readonly string[];
@@ -31,10 +31,12 @@ export interface Call {
 export interface Persistence {
   /** How long it may take altogether, pauses included. */
   withinMs: number;
-  /** Sends this Idempotency-Key with every try, or from the second one on. */
-  key?: { value: string; from: "first try" | "second try" };
-  /** Headers that depend on the time left. Asked for the first try without a key and the first with one: tries with one key must be equal. */
-  headersAt?: (remainingMs: number) => Record<string, string>;
+  /** Sends one Idempotency-Key with every try, or from the second one on. `next` makes it, and another one after a job that failed. */
+  key?: { next: () => string; from: "first try" | "second try" };
+  /** A try that lasts its whole `tryMs` is no failure: the job may just be long, and the next try waits for it by its key. */
+  mayBeLong?: boolean;
+  /** Headers that depend on the time left. Asked for the first try of every new key or none: tries with one key must be equal. */
+  headersNow?: () => Record<string, string>;
 }
 
 export interface Answer {
@@ -43,6 +45,9 @@ export interface Answer {
   bytes: Uint8Array;
   text(): string;
 }
+
+/** A try's own time was over. */
+class TryOver extends ConnectionError {}
 
 export class Transport {
   readonly #options: TransportOptions;
@@ -100,18 +105,30 @@ export class Transport {
   /** Tries until an answer, a refusal that will not change, or the end of the time. Throws as `once`. */
   async send(call: Call, persistence: Persistence): Promise<Answer> {
     const { clock, retry } = this.#options;
-    const untilMs = clock.monotonicMs() + persistence.withinMs;
-    let varying: Record<string, string> = {};
+    const { key, withinMs } = persistence;
+    let untilMs = clock.monotonicMs() + withinMs;
+    const newRequest = (value: string | undefined): Record<string, string> => ({
+      ...persistence.headersNow?.(),
+      ...(value === undefined ? {} : { "idempotency-key": `"${value}"` }),
+    });
+    let isKeyed = key?.from === "first try";
+    let own = newRequest(isKeyed ? key?.next() : undefined);
+    let failedJobs = 0;
     for (let tries = 1; ; tries++) {
-      const isNewRequest = tries === 1 || (tries === 2 && persistence.key?.from === "second try");
-      if (isNewRequest) varying = persistence.headersAt?.(Math.max(1, untilMs - clock.monotonicMs())) ?? {};
-      const keyed = persistence.key !== undefined && (persistence.key.from === "first try" || tries > 1);
-      const key: Record<string, string> = keyed ? { "idempotency-key": `"${persistence.key!.value}"` } : {};
       const url = this.url;
       try {
-        return await this.once({ ...call, headers: { ...call.headers, ...varying, ...key } });
+        return await this.once({ ...call, headers: { ...call.headers, ...own } });
       } catch (error) {
         if (!mayRetry(error)) throw error;
+        const failed = isFailedJob(error);
+        if (failed && ++failedJobs > furtherJobs) throw error;
+        const goesOn = persistence.mayBeLong === true && error instanceof TryOver && (isKeyed || withinMs > 0);
+        if (goesOn) untilMs = Math.max(untilMs, clock.monotonicMs() + withinMs);
+        if (key !== undefined && (!isKeyed || failed)) {
+          isKeyed = true;
+          own = newRequest(key.next());
+        }
+        if (goesOn) continue;
         const isElsewhere = this.url !== url;
         const pauseMs = retryDelayMs(retry, tries, clock.jitter(), isElsewhere ? undefined : error.retryAfterMs);
         if (clock.monotonicMs() + pauseMs >= untilMs) throw error;
@@ -144,7 +161,7 @@ export class Transport {
     if (call.signal?.aborted) return call.signal.reason;
     if (error instanceof ClientError) return error;
     this.#leave(url);
-    return new ConnectionError(url, isOver ? `no answer within ${call.tryMs} ms` : reasonOf(error), error);
+    return isOver ? new TryOver(url, `no answer within ${call.tryMs} ms`, error) : new ConnectionError(url, reasonOf(error), error);
   }
 
   #leave(url: string): void {

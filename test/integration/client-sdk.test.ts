@@ -5,6 +5,7 @@ import type { ServerResponse } from "node:http";
 import { test } from "node:test";
 import { decodeInferRequest, encodeInferResponse, tensor } from "@switchyard/protocol";
 import { ClientError, ConnectionError, Switchyard, TimeoutError } from "switchyard";
+import { systemClock } from "../../client-sdk/src/clock.ts";
 import { jobView } from "../support/job-views.ts";
 import { answerJson, type SeenRequest, startScriptedServer } from "../support/scripted-server.ts";
 
@@ -136,6 +137,71 @@ test("a refusal that will not change is thrown at once, with its fields", async 
     return true;
   });
   assert.equal(server.seen.length, 2);
+});
+
+/** Four minutes pass in no time; nothing else takes any. */
+function clockOfLongCalls() {
+  let nowMs = 0;
+  return {
+    ...systemClock,
+    monotonicMs: () => nowMs,
+    sleep: async (ms: number) => {
+      nowMs += ms;
+    },
+    after: (ms: number, run: () => void) =>
+      ms !== 240_000
+        ? () => {}
+        : systemClock.after(30, () => {
+            nowMs += ms;
+            run();
+          }),
+  };
+}
+
+test("an infer of a long deadline is one job: tries of four minutes and cut connections ask for it again by its key", async () => {
+  await using server = await startScriptedServer((_, response, count) => {
+    if (count === 2) response.destroy();
+    else if (count > 3) answerTensors(response);
+  });
+  await new Switchyard({ url: server.url, clock: clockOfLongCalls() }).infer("m", inputs, { timeoutMs: 1_000_000 });
+  assert.equal(server.seen.length, 4);
+  for (const request of server.seen) {
+    assert.match(keyOf(request) ?? "", /^"[0-9a-f]{32}"$/);
+    assert.equal(keyOf(request), keyOf(server.seen[0]));
+    assert.equal(request.headers["x-request-timeout-ms"], "1000000");
+    assert.deepEqual(request.body, server.seen[0]?.body);
+  }
+});
+
+test("an infer that turns out to be long is begun again once, under a key", async () => {
+  await using server = await startScriptedServer((_, response, count) => (count < 4 ? undefined : answerTensors(response)));
+  await new Switchyard({ url: server.url, clock: clockOfLongCalls() }).infer("m", inputs);
+  const [first, second, ...later] = server.seen.map(keyOf);
+  assert.equal(first, undefined);
+  assert.match(second ?? "", /^"[0-9a-f]{32}"$/);
+  assert.deepEqual(later, [second, second]);
+  await using silent = await startScriptedServer(() => {});
+  const once = new Switchyard({ url: silent.url, clock: clockOfLongCalls(), retry: false });
+  await assert.rejects(once.infer("m", inputs), ConnectionError);
+  assert.equal(silent.seen.length, 1);
+});
+
+test("a job that failed for now is handed in twice more, as other jobs; a model that does not load is asked for once", async () => {
+  let code = "model_not_ready";
+  await using server = await startScriptedServer((_, response) => busy(response, { "x-switchyard-error": code }));
+  const client = new Switchyard({ url: server.url, retry: quick });
+  await assert.rejects(client.infer("m", inputs, { timeoutMs: 5_000 }), { code });
+  assert.equal(server.seen.length, 3);
+  assert.equal(new Set(server.seen.map(keyOf)).size, 3, "the key of a failed job would find that job again");
+  code = "model_failed";
+  await assert.rejects(client.infer("m", inputs, { timeoutMs: 5_000 }), { code, retryable: false });
+  assert.equal(server.seen.length, 4);
+});
+
+test("a client that tries once still gives its whole deadline to that try", async () => {
+  await using server = await startScriptedServer((_, response) => answerTensors(response));
+  await new Switchyard({ url: server.url, retry: false }).infer("m", inputs, { timeoutMs: 5_000 });
+  assert.equal(server.seen[0]?.headers["x-request-timeout-ms"], "5000");
 });
 
 test("aborting an infer closes its request and throws the signal's reason", async () => {
