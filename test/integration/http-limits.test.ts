@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
 import { createMetricsServer } from "../../coordinator/src/doors/metrics-server.ts";
 import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
+import { until } from "../support/until.ts";
 
 const limit = 100_000;
 
@@ -56,6 +57,58 @@ test("a small body that decompresses beyond the limit is refused", async (t) => 
     assert.equal(response.status, 413);
     assert.match((await response.json()).error, /exceed maximum size.*100000 bytes.*decompression/);
   }
+});
+
+test("JSON beyond its own limit is refused before it is parsed, and the refusal tells of the binary form", async (t) => {
+  const door = await openDoor(t, { maxBodyBytes: 10 * limit, maxJsonBytes: limit });
+  door.jobs.run = tinyScores;
+  const json = JSON.stringify({ ...tinyRequest({ model: "tiny" }), parameters: { note: "x".repeat(limit) } });
+  const send = (path: string, body: Uint8Array<ArrayBuffer> | string, headers: Record<string, string> = {}) =>
+    fetch(`${door.url}${path}`, { method: "POST", body, headers: { "content-type": "application/json", ...headers } });
+  for (const path of ["/v1/jobs", "/v2/models/tiny/infer"]) {
+    for (const [body, headers] of [
+      [json, {}],
+      [gzipSync(json), { "content-encoding": "gzip" }],
+      [Buffer.concat([Buffer.from(json), Buffer.alloc(16)]), { "inference-header-content-length": String(json.length) }],
+    ] as const) {
+      const answer = await send(path, body, headers);
+      assert.equal(answer.status, 413, path);
+      assert.match(await answer.text(), /at most 100000[^0-9].*in binary form.*Inference-Header-Content-Length/);
+    }
+  }
+  const head = JSON.stringify({
+    inputs: [{ name: "image", datatype: "FP32", shape: [50_000, 4], parameters: { binary_data_size: 800_000 } }],
+  });
+  const binary = await send("/v2/models/tiny/infer", Buffer.concat([Buffer.from(head), Buffer.alloc(800_000)]), {
+    "inference-header-content-length": String(head.length),
+  });
+  assert.equal(binary.status, 200, await binary.text());
+});
+
+test("bodies that come slowly hold four times the limit at most; then large ones are told to come back, and small ones pass", async (t) => {
+  const door = await openDoor(t, { maxBodyBytes: limit });
+  door.jobs.run = tinyScores;
+  const part = "x".repeat(limit - 1_000);
+  const slow = await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      const socket = connect(door.port, "127.0.0.1");
+      socket.setEncoding("latin1");
+      socket.write(`POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: ${limit}\r\n\r\n`);
+      await new Promise((resolve) => socket.write(part, resolve));
+      return socket;
+    }),
+  );
+  const post = (body: string) => fetch(`${door.url}/v2/models/tiny/infer`, { method: "POST", body });
+  const large = JSON.stringify(tinyRequest({ parameters: { note: "x".repeat(limit * 0.9) } }));
+  const refused = await until("the slow bodies to have come", async () => {
+    const answer = await post(large);
+    return answer.status === 200 ? undefined : answer;
+  });
+  assert.deepEqual([refused.status, refused.headers.get("x-switchyard-error")], [503, "queue_full"]);
+  assert.ok(Number(refused.headers.get("retry-after")) >= 1);
+  assert.equal((await post(JSON.stringify(tinyRequest()))).status, 200);
+  for (const socket of slow) socket.destroy();
+  await until("room for large bodies again", async () => (await post(large)).status === 200);
 });
 
 test("a connection that closes before its announced length leaves the door open for others", async (t) => {

@@ -51,10 +51,11 @@ function infer(seed: number): Promise<Answer> {
 }
 
 async function submit(seed: number): Promise<string> {
-  const data = [...tensorOf(seed)];
-  const answer = await call(`${cluster.url}/v1/jobs`, {
-    body: { model: "negative", inputs: [{ name: "x", datatype: "FP32", shape, data }] },
-  });
+  const bytes = Buffer.from(tensorOf(seed).buffer);
+  const x = { name: "x", datatype: "FP32", shape, parameters: { binary_data_size: bytes.length } };
+  const json = Buffer.from(JSON.stringify({ model: "negative", inputs: [x] }));
+  const headers = { "content-type": "application/octet-stream", "inference-header-content-length": String(json.length) };
+  const answer = await call(`${cluster.url}/v1/jobs`, { body: Buffer.concat([json, bytes]), headers });
   assert.equal(answer.status, 202, answer.bytes.subarray(0, 500).toString());
   return answer.json().id;
 }

@@ -9,11 +9,18 @@ import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { BodyBudget } from "./body-budget.ts";
 import type { OpenCalls } from "./open-calls.ts";
+
+export const defaultMaxJsonBytes = 8 * 1024 * 1024;
+/** Bodies of the largest size that may be held at once, being read or waiting to be decoded. */
+export const largestBodiesHeld = 4;
 
 export interface HttpConfig {
   /** Largest body, also after decompression. */
   maxBodyBytes: number;
+  /** Largest JSON body, or JSON part of a binary one: parsing it holds everybody else up. */
+  maxJsonBytes: number;
   /** Origins whose pages may call; `*` for all. Empty: none. */
   corsOrigins: readonly string[];
   /** How long results are kept; told to clients. */
@@ -34,6 +41,7 @@ export interface DoorContext {
   draining(): boolean;
   version: string;
   calls: OpenCalls;
+  bodies: BodyBudget;
 }
 
 /** Without a key file everybody is the one local tenant. */

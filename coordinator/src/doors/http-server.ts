@@ -7,7 +7,8 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
-import type { DoorContext } from "./door-context.ts";
+import { BodyBudget } from "./body-budget.ts";
+import { type DoorContext, defaultMaxJsonBytes, type HttpConfig, largestBodiesHeld } from "./door-context.ts";
 import { OpenCalls } from "./open-calls.ts";
 import { sendError } from "./problem.ts";
 import { addBlobs } from "./v1-blobs.ts";
@@ -31,9 +32,20 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-export function createHttpServer(parts: Omit<DoorContext, "calls">): HttpServer {
+/** What a door is made of; JSON has the default limit unless another is given. */
+export type HttpServerParts = Omit<DoorContext, "calls" | "bodies" | "config"> & {
+  config: Omit<HttpConfig, "maxJsonBytes"> & { maxJsonBytes?: number };
+};
+
+export function createHttpServer(parts: HttpServerParts): HttpServer {
   let closing = false;
-  const context: DoorContext = { ...parts, draining: () => closing || parts.draining(), calls: new OpenCalls() };
+  const context: DoorContext = {
+    ...parts,
+    config: { maxJsonBytes: defaultMaxJsonBytes, ...parts.config },
+    draining: () => closing || parts.draining(),
+    calls: new OpenCalls(),
+    bodies: new BodyBudget(largestBodiesHeld * parts.config.maxBodyBytes),
+  };
   const app = Fastify({
     logger: false,
     bodyLimit: context.config.maxBodyBytes,

@@ -1,11 +1,13 @@
 /**
- * Reads a request's body to bytes: never more than the limit, before or after decompression, whatever its headers promise. What comes
- * beyond the limit is discarded as it arrives, so that the client can read the refusal; the request's time limit bounds that.
+ * Reads a request's body to bytes: never more than the limit, before or after decompression, whatever its headers promise, and never more
+ * at once than the budget of all bodies. What comes beyond is discarded as it arrives, so that the client can read the refusal; the
+ * request's time limit bounds that.
  */
 
 import type { IncomingMessage } from "node:http";
 import { createGunzip, createInflate, type Gunzip, type Inflate } from "node:zlib";
 import { SwitchyardError } from "@switchyard/protocol";
+import type { HeldBody } from "./body-budget.ts";
 
 const nothing = Buffer.alloc(0);
 
@@ -16,34 +18,51 @@ const nothing = Buffer.alloc(0);
 const fillFromBytes = 64 * 1024;
 const fillToBytes = 8 * 1024 * 1024;
 
-/** Throws `payload_too_large`, `unsupported_encoding`, or `invalid_request` when the stream is cut off or not what it says. */
-export function readBody(raw: IncomingMessage, maxBytes: number): Promise<Buffer> {
+/** How much of one body may come, and what its bytes count against. */
+export interface Reading {
+  maxBytes: number;
+  /** Added to a refusal: what the client can do instead. */
+  advice?: string;
+  held?: HeldBody;
+}
+
+/** Throws `payload_too_large`, `unsupported_encoding`, `queue_full`, or `invalid_request` when the stream is cut off or not what it says. */
+export function readBody(raw: IncomingMessage, reading: Reading): Promise<Buffer> {
   const { headers } = raw;
   if (headers["content-length"] === undefined && headers["transfer-encoding"] === undefined) return Promise.resolve(nothing);
-  if (Number(headers["content-length"]) > maxBytes) {
+  if (Number(headers["content-length"]) > reading.maxBytes) {
     raw.resume();
-    return Promise.reject(tooLarge(maxBytes, `a body of ${headers["content-length"]} bytes`));
+    return Promise.reject(tooLarge(reading, `a body of ${headers["content-length"]} bytes`));
   }
   const encoding = headers["content-encoding"];
   if (encoding === undefined || encoding === "identity") {
     const promised = Number(headers["content-length"]);
-    return promised >= fillFromBytes && promised <= fillToBytes ? fill(raw, promised) : collect(raw, maxBytes);
+    return promised >= fillFromBytes && promised <= fillToBytes ? fill(raw, promised, reading) : collect(raw, reading);
   }
-  return inflate(raw, encoding.trim().toLowerCase(), maxBytes);
+  return inflate(raw, encoding.trim().toLowerCase(), reading);
 }
 
-function tooLarge(maxBytes: number, got: string): SwitchyardError {
-  return new SwitchyardError("payload_too_large", `The body must not exceed maximum size: at most ${maxBytes} bytes, got ${got}`, {
-    fields: [{ pointer: "body", expected: `at most ${maxBytes} bytes`, got }],
-  });
+function tooLarge({ maxBytes, advice }: Reading, got: string): SwitchyardError {
+  const detail = `The body must not exceed maximum size: at most ${maxBytes} bytes, got ${got}${advice === undefined ? "" : `. ${advice}`}`;
+  return new SwitchyardError("payload_too_large", detail, { fields: [{ pointer: "body", expected: `at most ${maxBytes} bytes`, got }] });
+}
+
+function tooMany(): SwitchyardError {
+  return new SwitchyardError("queue_full", "Too many large bodies are being read at this moment; try again", { retryAfterMs: 1_000 });
 }
 
 function cutOff(): SwitchyardError {
   return new SwitchyardError("invalid_request", "The connection closed before the whole body had come");
 }
 
+/** Why a body of which this much has come is refused; undefined while it is not. */
+function refusal(reading: Reading, sizeBytes: number, got: string): SwitchyardError | undefined {
+  if (sizeBytes > reading.maxBytes) return tooLarge(reading, got);
+  return reading.held === undefined || reading.held.has(sizeBytes) ? undefined : tooMany();
+}
+
 /** A body whose length is promised and within the limit. HTTP itself ends it there; a shorter one is cut off. */
-function fill(raw: IncomingMessage, promisedBytes: number): Promise<Buffer> {
+function fill(raw: IncomingMessage, promisedBytes: number, reading: Reading): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const body = Buffer.allocUnsafeSlow(promisedBytes);
     let size = 0;
@@ -52,6 +71,11 @@ function fill(raw: IncomingMessage, promisedBytes: number): Promise<Buffer> {
     };
     const onData = (chunk: Buffer): void => {
       size += chunk.copy(body, size);
+      const refused = refusal(reading, size, "more");
+      if (refused === undefined) return;
+      leave();
+      raw.resume();
+      reject(refused);
     };
     const onEnd = (): void => {
       leave();
@@ -66,7 +90,7 @@ function fill(raw: IncomingMessage, promisedBytes: number): Promise<Buffer> {
   });
 }
 
-function collect(raw: IncomingMessage, maxBytes: number): Promise<Buffer> {
+function collect(raw: IncomingMessage, reading: Reading): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
@@ -75,13 +99,14 @@ function collect(raw: IncomingMessage, maxBytes: number): Promise<Buffer> {
     };
     const onData = (chunk: Buffer): void => {
       size += chunk.length;
-      if (size <= maxBytes) {
+      const refused = refusal(reading, size, "more");
+      if (refused === undefined) {
         chunks.push(chunk);
         return;
       }
       leave();
       raw.resume();
-      reject(tooLarge(maxBytes, "more"));
+      reject(refused);
     };
     const onEnd = (): void => {
       leave();
@@ -95,7 +120,7 @@ function collect(raw: IncomingMessage, maxBytes: number): Promise<Buffer> {
   });
 }
 
-function inflate(raw: IncomingMessage, encoding: string, maxBytes: number): Promise<Buffer> {
+function inflate(raw: IncomingMessage, encoding: string, reading: Reading): Promise<Buffer> {
   const stream = inflater(encoding);
   if (stream === undefined) {
     raw.resume();
@@ -113,7 +138,8 @@ function inflate(raw: IncomingMessage, encoding: string, maxBytes: number): Prom
     };
     stream.on("data", (chunk: Buffer) => {
       size += chunk.length;
-      if (size > maxBytes) fail(tooLarge(maxBytes, "more after decompression"));
+      const refused = refusal(reading, size, "more after decompression");
+      if (refused) fail(refused);
       else chunks.push(chunk);
     });
     stream.on("end", () => resolve(Buffer.concat(chunks, size)));

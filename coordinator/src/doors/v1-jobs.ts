@@ -17,13 +17,12 @@ import type { Submission } from "../application/job-service.ts";
 import type { JobListFilter, JobRecord } from "../ports/job-store.ts";
 import { addVary, bufferOf, sendEncoded, sendJson, sendJsonBytes } from "./answers.ts";
 import { callerOf, type DoorContext } from "./door-context.ts";
+import { withInferenceBody } from "./inference-body.ts";
 import { toJobView } from "./job-view.ts";
-import { readBody } from "./request-body.ts";
 import {
   acceptedForm,
   badRequest,
   fingerprintOf,
-  headerLengthOf,
   headerOf,
   idempotencyKeyOf,
   limitsOf,
@@ -69,8 +68,12 @@ function checkMediaType(request: FastifyRequest): void {
   });
 }
 
-function submissionFrom(request: FastifyRequest, reply: FastifyReply, body: Buffer): Submission {
-  const job = decodeJobRequest({ body, headerLength: headerLengthOf(request.headers) });
+function submissionFrom(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  source: { body: Buffer; headerLength: number | undefined },
+): Submission {
+  const job = decodeJobRequest(source);
   if (job.webhook !== undefined) throw new SwitchyardError("unsupported", "webhook is not supported by this version");
   if (job.durability !== undefined && job.durability !== "fast") {
     throw new SwitchyardError("unsupported", `durability '${job.durability}' is not supported by this version; 'fast' is`);
@@ -88,7 +91,7 @@ function submissionFrom(request: FastifyRequest, reply: FastifyReply, body: Buff
     throw badRequest("/idempotency_key", "equal to the Idempotency-Key header when both are sent", job.idempotencyKey);
   }
   const key = header ?? job.idempotencyKey;
-  if (key !== undefined) submission.idempotency = { key, fingerprint: fingerprintOf(request, body) };
+  if (key !== undefined) submission.idempotency = { key, fingerprint: fingerprintOf(request, source.body) };
   return submission;
 }
 
@@ -96,7 +99,9 @@ async function answerSubmit(context: DoorContext, request: FastifyRequest, reply
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
   checkMediaType(request);
   const preference = preferenceOf(request.headers);
-  const submission = submissionFrom(request, reply, await readBody(request.raw, context.config.maxBodyBytes));
+  const submission = await withInferenceBody(context, request, (body, headerLength) =>
+    submissionFrom(request, reply, { body, headerLength }),
+  );
   const { record, replayed } = await context.jobs.submit(submission, callerOf());
   addVary(reply, "Prefer").header("cache-control", "no-store");
   if (replayed) reply.header("idempotent-replayed", "true");

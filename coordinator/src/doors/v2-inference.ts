@@ -1,12 +1,12 @@
 /** POST …/infer of the Open Inference Protocol: JSON, binary and raw bodies. The hot path: one pass from body to submission and back. */
 
-import { decodeInferRequest, decodeRawRequest, encodeInferResponse, type InferRequest, SwitchyardError } from "@switchyard/protocol";
+import { decodeInferRequest, decodeRawRequest, encodeInferResponse, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
 import { sendEncoded } from "./answers.ts";
 import { callerOf, type DoorContext } from "./door-context.ts";
-import { readBody } from "./request-body.ts";
-import { fingerprintOf, headerLengthOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
+import { withInferenceBody } from "./inference-body.ts";
+import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
 
 export interface ModelPath {
@@ -35,17 +35,18 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
   const path = request.params as ModelPath;
   const version = versionIn(path);
   const status = context.models.resolve(path.model, version);
-  const body = await readBody(request.raw, context.config.maxBodyBytes);
-  const length = headerLengthOf(request.headers);
-  const wanted: InferRequest =
-    length === 0 ? decodeRawRequest({ body, signature: status.version.signature }) : decodeInferRequest({ body, headerLength: length });
+  const key = idempotencyKeyOf(request.headers);
+  const { wanted, fingerprint } = await withInferenceBody(context, request, (body, headerLength) => ({
+    wanted:
+      headerLength === 0 ? decodeRawRequest({ body, signature: status.version.signature }) : decodeInferRequest({ body, headerLength }),
+    fingerprint: key === undefined ? "" : fingerprintOf(request, body),
+  }));
   const submission: Submission = { model: path.model, request: wanted, hold: true };
   if (version !== undefined) submission.version = version;
   const limits = limitsOf(wanted, request.headers, { zeroIsDefault: true });
   if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
   if (limits.class !== undefined) submission.class = limits.class;
-  const key = idempotencyKeyOf(request.headers);
-  if (key !== undefined) submission.idempotency = { key, fingerprint: fingerprintOf(request, body) };
+  if (key !== undefined) submission.idempotency = { key, fingerprint };
 
   const call = context.calls.held(reply.raw);
   try {

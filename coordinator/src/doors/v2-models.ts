@@ -127,7 +127,7 @@ function configuration(status: ModelStatus): unknown {
 }
 
 async function answerIndex(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  const onlyReady = readyFlag(await readBody(request.raw, maxIndexBodyBytes));
+  const onlyReady = readyFlag(await readBody(request.raw, { maxBytes: maxIndexBodyBytes }));
   const entries = context.models.list().map((status) => ({
     name: status.version.model,
     version: String(status.version.version),
