@@ -40,12 +40,14 @@ export interface Coordinator {
   url: string;
   metricsUrl: string;
   jobs: Jobs;
-  /** Refuses new work, lets held calls end, stops the loops, closes. */
+  /** Refuses new work, lets held calls end, tells those that have not after `limitMs`, stops the loops, closes. */
   drain(limitMs: number): Promise<void>;
 }
 
 const rescanMs = 5_000;
 const sweepBlobsMs = 60_000;
+/** Held calls that are told to go have this long to hear of it. */
+const lastAnswersMs = 3_000;
 
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
   const { clock, log, metrics, redisUrl } = options;
@@ -142,8 +144,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     jobs,
     async drain(limitMs) {
       draining = true;
-      const closed = Promise.all([http.close(), metricsServer.close()]);
-      await Promise.race([closed, clock.sleep(limitMs)]);
+      const over = new AbortController();
+      void Promise.allSettled([http.close(), metricsServer.close()]).then(() => over.abort());
+      await clock.sleep(limitMs, over.signal);
+      http.endHeld();
+      await clock.sleep(lastAnswersMs, over.signal);
       await loops.stop();
       await tickets.close();
       subscription.close();

@@ -262,6 +262,41 @@ test("closing finishes a held inference, ends its connection and the streams, an
   await closed;
 });
 
+test("an inference that outlasts the drain hears which job it left, and takes the job with it when nobody could ask for it", async (t) => {
+  const door = await openDoor(t);
+  const infer = (headers: Record<string, string>) =>
+    fetch(`${door.url}/v2/models/tiny/infer`, { method: "POST", body: JSON.stringify(tinyRequest()), headers });
+  const keyed = infer({ "idempotency-key": "again" });
+  while (door.jobs.submissions.length < 1) await new Promise(setImmediate);
+  const unkeyed = infer({});
+  while (door.jobs.submissions.length < 2) await new Promise(setImmediate);
+  const [last, first] = (await (await fetch(`${door.url}/v1/jobs`)).json()).items;
+  door.drain();
+  const closed = door.server.close();
+  door.server.endHeld();
+  for (const [answer, text] of [
+    [await keyed, `job ${first.id} goes on`],
+    [await unkeyed, `job ${last.id} was cancelled`],
+  ] as const) {
+    assert.deepEqual([answer.status, answer.headers.get("x-switchyard-error")], [503, "draining"]);
+    assert.ok(Number(answer.headers.get("retry-after")) >= 1);
+    assert.match((await answer.json()).error, new RegExp(text));
+  }
+  assert.deepEqual(door.jobs.cancelled, [last.id]);
+  await closed;
+});
+
+test("events that are asked for while the door drains tell the state and end", async (t) => {
+  const door = await openDoor(t);
+  const headers = { "content-type": "application/json" };
+  const body = JSON.stringify(tinyRequest({ model: "tiny" }));
+  const { links } = await (await fetch(`${door.url}/v1/jobs`, { method: "POST", body, headers })).json();
+  door.drain();
+  door.server.endWaits();
+  const events = await fetch(door.url + links.events);
+  assert.match(await events.text(), /event: queued/);
+});
+
 test("a taken port is told in words", async (t) => {
   const taken = createServer().listen(0, "127.0.0.1");
   t.after(() => taken.close());

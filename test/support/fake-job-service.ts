@@ -83,7 +83,10 @@ export class FakeJobService implements JobService {
     }
     const { record, replayed } = await this.submit(submission);
     const ended = await this.wait(record.id, { waitMs: 60_000, signal });
-    if (signal.aborted && !isTerminal(ended.state)) await this.cancel(record.id);
+    if (signal.aborted && !isTerminal(ended.state)) {
+      if (!submission.idempotency) await this.cancel(record.id);
+      throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: record.id });
+    }
     const after = this.#held(record.id);
     if (after.record.state !== "succeeded") {
       const code = after.record.state === "expired" ? "expired" : after.record.state === "cancelled" ? "cancelled" : "run_failed";

@@ -70,7 +70,7 @@ export class Jobs implements JobService {
     wait.leave();
     if (wake?.kind === "time" && !submission.idempotency) {
       await this.#parts.store.cancel(id); // nobody can ask for this result any more
-      throw new SwitchyardError("cancelled", "the caller went away before the job ended");
+      throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
     }
     const record = wake?.kind === "ended" && wake.notice ? withNotice(placed.record, wake.notice) : await this.#existing(id, caller);
     if (!isTerminal(record.state)) throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });

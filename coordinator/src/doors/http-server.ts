@@ -28,6 +28,8 @@ export interface HttpServer {
   listen(where: { host: string; port: number }): Promise<{ host: string; port: number }>;
   /** Answers waits and ends streams now, so that clients move on to another coordinator; held inferences go on. */
   endWaits(): void;
+  /** Answers held inferences now: `draining`, with their job's id; jobs that nobody could ask for again are cancelled. */
+  endHeld(): void;
   /** Stops listening, ends waits and streams, and resolves when the last answer is sent. */
   close(): Promise<void>;
 }
@@ -76,6 +78,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
   return {
     listen: (where) => listen(app, where),
     endWaits: () => context.calls.endWaits(),
+    endHeld: () => context.calls.endHeld(),
     close: () => {
       closing = true;
       context.calls.endWaits();

@@ -1,4 +1,7 @@
-/** Calls that wait: each ends when its client goes away, and those that may end early also when this coordinator drains. */
+/**
+ * Calls that wait: each ends when its client goes away. Those that may be answered "not yet" end when this coordinator begins to drain, those
+ * that hold the line when it drains no longer.
+ */
 
 import type { ServerResponse } from "node:http";
 
@@ -6,44 +9,63 @@ export interface OpenCall {
   readonly signal: AbortSignal;
   /** Whether the client went away before it had its answer. */
   gone(): boolean;
+  /** Whether this coordinator ended it. */
+  toldToGo(): boolean;
   end(): void;
 }
 
 export class OpenCalls {
-  readonly #waits = new Set<AbortController>();
+  readonly #waits = new Calls();
+  readonly #held = new Calls();
 
-  /** A call that only its client ends. */
+  /** A call that goes on while this coordinator drains. */
   held(raw: ServerResponse): OpenCall {
-    return this.#open(raw, new AbortController());
+    return this.#held.open(raw);
   }
 
   /** A call that may be answered "not yet" when this coordinator drains. */
   waiting(raw: ServerResponse): OpenCall {
-    const controller = new AbortController();
-    this.#waits.add(controller);
-    return this.#open(raw, controller);
+    return this.#waits.open(raw);
   }
 
+  /** Ends waits, and those that begin from now on. */
   endWaits(): void {
-    for (const controller of this.#waits) controller.abort();
-    this.#waits.clear();
+    this.#waits.end();
   }
 
-  #open(raw: ServerResponse, controller: AbortController): OpenCall {
+  /** Ends held calls, and those that begin from now on. */
+  endHeld(): void {
+    this.#held.end();
+  }
+}
+
+class Calls {
+  readonly #open = new Set<AbortController>();
+  #ended = false;
+
+  end(): void {
+    this.#ended = true;
+    for (const controller of [...this.#open]) controller.abort();
+  }
+
+  open(raw: ServerResponse): OpenCall {
+    const controller = new AbortController();
+    this.#open.add(controller);
     let gone = raw.destroyed;
     const onClose = (): void => {
       if (raw.writableFinished) return;
       gone = true;
       controller.abort();
     };
-    if (gone) controller.abort();
+    if (gone || this.#ended) controller.abort();
     raw.on("close", onClose);
     return {
       signal: controller.signal,
       gone: () => gone,
+      toldToGo: () => this.#ended && !gone,
       end: () => {
         raw.off("close", onClose);
-        this.#waits.delete(controller);
+        this.#open.delete(controller);
       },
     };
   }

@@ -30,6 +30,14 @@ export function addInference(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/v2/models/:model/versions/:version/infer", { POST: infer });
 }
 
+/** What a caller who held the line hears when this coordinator waits no longer. */
+function leftBehind({ facts: { jobId } }: SwitchyardError, keyed: boolean): SwitchyardError {
+  const what = keyed
+    ? `job ${jobId} goes on: ask another one for /v1/jobs/${jobId}, or repeat the request with the same Idempotency-Key`
+    : `job ${jobId} was cancelled: send the request to another one`;
+  return new SwitchyardError("draining", `This coordinator is shutting down; ${what}`, jobId === undefined ? {} : { jobId });
+}
+
 async function answerInfer(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
   const path = request.params as ModelPath;
@@ -61,6 +69,9 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
       ...(wanted.id !== undefined && { id: wanted.id }),
     };
     return sendEncoded(request, reply, encodeInferResponse({ response, wishes: wanted, labels: ran.version.labels }));
+  } catch (error) {
+    if (call.toldToGo() && error instanceof SwitchyardError && error.code === "cancelled") throw leftBehind(error, key !== undefined);
+    throw error;
   } finally {
     call.end();
   }

@@ -26,7 +26,8 @@ const terminal = createTerminal(process.stderr, clock);
 /** Repeats of a signal within this time are one: terminal and npm both deliver a Ctrl-C. */
 const oneSignalMs = 400;
 const coordinatorHeadStartMs = 5_000;
-const graceMs = 30_000;
+/** Longer than a coordinator drains: its last calls are told where to go. */
+const graceMs = 35_000;
 /** /readyz is asked again when it has not answered by then. */
 const readyAnswerMs = 2_000;
 

@@ -1,0 +1,57 @@
+/** The end of a coordinator on a real store, with calls that outlast it: each hears where its job is. */
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
+import { startCoordinator } from "../../coordinator/src/compose.ts";
+import { call, floats } from "../support/calls.ts";
+import { startTestRedis } from "../support/redis.ts";
+import { until } from "../support/until.ts";
+
+test("a drain that is over answers held calls with their jobs: cancelled without a key, left to others with one", async (t) => {
+  const redis = await startTestRedis();
+  t.after(() => redis.stop());
+  const folder = await mkdtemp(path.join(tmpdir(), "switchyard-drain-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const start = () =>
+    startCoordinator({
+      redisUrl: redis.url,
+      modelsFolder: fileURLToPath(new URL("../../models", import.meta.url)),
+      blobsFolder: folder,
+      http: { host: "127.0.0.1", port: 0 },
+      metricsAddress: { host: "127.0.0.1", port: 0 },
+      maxBodyBytes: 1_000_000,
+      resultTtlMs: 60_000,
+      corsOrigins: [],
+      expectedHosts: 0,
+      version: "1.2.3",
+      clock: systemClock,
+      log: { info() {}, warn() {}, error() {} },
+      metrics: prometheusMetrics({ version: "1.2.3", processMetrics: false }),
+    });
+  const first = await start();
+  const other = await start();
+  for (const { url } of [first, other]) await until("the models", async () => (await call(`${url}/v2/models/digits`)).status === 200);
+  const body = { inputs: [floats("image", [1, 64], new Float32Array(64))] };
+  const infer = (headers: Record<string, string>) => call(`${first.url}/v2/models/digits/infer`, { body, headers });
+  const held = [infer({}), infer({ "idempotency-key": "mine" })]; // no host is there to run them
+  const jobs = () => other.jobs.list({ limit: 10 }, { tenant: "default", scopes: new Set() });
+  await until("both jobs", async () => (await jobs()).jobs.length === 2);
+  const drained = first.drain(100);
+  const [unkeyed, keyed] = await Promise.all(held);
+  await drained;
+  const stateOf = async (id: string) => (await call(`${other.url}/v1/jobs/${id}`)).json().state;
+  for (const [answer, pattern, state] of [
+    [unkeyed!, /job (\S+) was cancelled/, "cancelled"],
+    [keyed!, /job (\S+) goes on/, "queued"],
+  ] as const) {
+    assert.deepEqual([answer.status, answer.headers["x-switchyard-error"]], [503, "draining"], answer.bytes.toString());
+    assert.equal(await stateOf(pattern.exec(answer.json().error)![1]!), state);
+  }
+  await other.drain(5_000);
+});
