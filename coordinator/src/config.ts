@@ -131,9 +131,9 @@ const settings = z.object({
   CACHE: nonEmpty.optional(),
 });
 
-type SettingName = keyof typeof settings.shape;
-const names = Object.keys(settings.shape) as SettingName[];
-const flagOf = (name: string): string => `--${name.toLowerCase().replaceAll("_", "-")}`;
+export type SettingName = keyof typeof settings.shape;
+export const settingNames = Object.keys(settings.shape) as SettingName[];
+export const flagOf = (name: string): string => `--${name.toLowerCase().replaceAll("_", "-")}`;
 const secret: ReadonlySet<string> = new Set(["REDIS_URL"]);
 
 interface Given {
@@ -147,9 +147,9 @@ function readFlags(argv: readonly string[], mistakes: string[]): { given: Map<st
   let verbose = false;
   for (let index = 0; index < argv.length; index++) {
     const [flag = "", inline] = (argv[index] ?? "").split(/=(.*)/s, 2);
-    const name = names.find((each) => flagOf(each) === flag);
+    const name = settingNames.find((each) => flagOf(each) === flag);
     if (flag === "--verbose" && inline === undefined) verbose = true;
-    else if (name === undefined) mistakes.push(`${flag}: no such flag; known are ${names.map(flagOf).join(", ")}, --verbose`);
+    else if (name === undefined) mistakes.push(`${flag}: no such flag; known are ${settingNames.map(flagOf).join(", ")}, --verbose`);
     else {
       const value = inline ?? argv[++index];
       if (value === undefined) mistakes.push(`${flag}: a value is expected after it, and nothing follows`);
@@ -163,7 +163,7 @@ function readFlags(argv: readonly string[], mistakes: string[]): { given: Map<st
 export function readConfig(source: ConfigSource): Config {
   const mistakes: string[] = [];
   const { given, verbose } = readFlags(source.argv, mistakes);
-  for (const name of names) {
+  for (const name of settingNames) {
     const value = source.env[`SWITCHYARD_${name}`];
     if (!given.has(name) && value !== undefined && value !== "") given.set(name, { value, from: `SWITCHYARD_${name}` });
   }

@@ -6,6 +6,7 @@ import { prometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { systemClock } from "./clock.ts";
 import { type Coordinator, startCoordinator } from "./compose.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
+import { asksForHelp, helpText } from "./config-help.ts";
 import { watchParent } from "./embedded/parent-pipe.ts";
 
 /** Held calls end by their deadlines; longer ones are told to ask again. */
@@ -15,6 +16,10 @@ const { version } = JSON.parse(readFileSync(new URL("../package.json", import.me
 const log = jsonLinesLog(systemClock);
 
 function configOrExit(): Config & { redisUrl: string } {
+  if (asksForHelp(process.argv.slice(2))) {
+    process.stdout.write(helpText("coordinator"));
+    process.exit(0);
+  }
   try {
     const config = readConfig({ argv: process.argv.slice(2), env: process.env });
     const { redisUrl } = config;
@@ -41,7 +46,9 @@ async function stop(why: string): Promise<void> {
 
 process.on("SIGTERM", () => void stop("SIGTERM"));
 process.on("SIGINT", () => void stop("SIGINT"));
-watchParent(process.env, () => void stop("the supervisor is gone"));
+watchParent(process.env, () => {
+  if (!stopping) void stop("the supervisor is gone"); // only a signal asks twice
+});
 
 try {
   coordinator = await startCoordinator({

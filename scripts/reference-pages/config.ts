@@ -2,7 +2,9 @@
 
 import { readFileSync } from "node:fs";
 import { ConfigError, readConfig } from "../../coordinator/src/config.ts";
+import { settingWords } from "../../coordinator/src/config-help.ts";
 import { readConfig as readWorkerConfig } from "../../worker/src/config.ts";
+import { ownSettingWords } from "../../worker/src/config-help.ts";
 import { code, generatedPage, markdownTable, type Row } from "./markdown-table.ts";
 
 interface Meaning {
@@ -11,36 +13,10 @@ interface Meaning {
 }
 
 /** Of `up` and `coordinator`. */
-const meanings: Readonly<Record<string, Meaning>> = {
-  HTTP: { default: "127.0.0.1:8000", meaning: "REST and the Open Inference Protocol" },
-  GRPC: { default: "127.0.0.1:8001", meaning: "reserved: gRPC is not built yet and nothing listens there" },
-  METRICS: { default: "127.0.0.1:8002", meaning: "the coordinator's `/metrics`; worker n serves its own on this port + n" },
-  REDIS_URL: { default: "embedded", meaning: "a Redis of your own, 7.0 or newer; `up` starts one when unset" },
-  MODELS: { default: "./models", meaning: "the model repository" },
-  DATA: { default: "./.switchyard", meaning: "files of the embedded Redis, large values, logs" },
-  BLOBS: { default: "<data>/blobs", meaning: "values over 8 MiB; all coordinators share this folder" },
-  WORKERS: { default: "1", meaning: "worker processes that `up` starts; 0 for none" },
-  API_KEYS: { default: "unset", meaning: "reserved: keys are not built yet, and setting it is refused" },
-  MAX_BODY: { default: "64MiB", meaning: "largest body of a request" },
-  RESULT_TTL: { default: "1h", meaning: "how long results are kept; a day longer it is known that there was a job" },
-  CORS_ORIGINS: { default: "none", meaning: "pages of these origins may call from a browser" },
-  EXPECTED_HOSTS: { default: "0", meaning: "`/readyz` waits for this many workers; `up` sets it" },
-  CACHE: { default: "<clone>/.cache/debian", meaning: "where a fetched Redis is kept" },
-};
+const meanings: Readonly<Record<string, Meaning>> = settingWords;
 
 /** Of `worker`, beside REDIS_URL, MODELS, DATA, BLOBS and METRICS, which mean the same there. */
-const workerMeanings: Readonly<Record<string, Meaning>> = {
-  URL: { default: "unset", meaning: "a coordinator that hands out large values, where the worker does not see their folder" },
-  WORKER_INDEX: { default: "1", meaning: "n of the metrics port and of the default id" },
-  HOST_ID: { default: "<host name>-<n>", meaning: "name in `/v1/hosts`" },
-  LABELS: { default: "none", meaning: "`name=value` pairs, separated by commas, shown in `/v1/hosts`" },
-  THREADS: { default: "the cores", meaning: "threads within one operator of a model" },
-  PROVIDERS: { default: "cpu", meaning: "execution providers of ONNX Runtime, best first, separated by commas" },
-  LINGER_MS: { default: "20", meaning: "how long a worker waits at an empty queue before it gives up its ticket" },
-  CACHE_MB: { default: "half the memory", meaning: "loaded models may take this much; the one used longest ago goes first" },
-  CACHE_MODELS: { default: "64", meaning: "most models loaded at once" },
-  DRAIN_MS: { default: "25000", meaning: "how long a worker that is asked to end finishes what it has begun" },
-};
+const workerMeanings: Readonly<Record<string, Meaning>> = ownSettingWords;
 /** Set by `up` for the processes that it starts. */
 const internal = new Set(["PARENT_PIPE"]);
 
@@ -78,7 +54,7 @@ function expected(name: string): string {
 
 function meaningOf(meanings: Readonly<Record<string, Meaning>>, name: string): Meaning {
   const meaning = meanings[name];
-  if (meaning === undefined) throw new Error(`scripts/reference-pages/config.ts says nothing about ${name}`);
+  if (meaning === undefined) throw new Error(`nothing is said about ${name}`);
   return meaning;
 }
 
@@ -153,14 +129,19 @@ ${shared.map((name) => code(flagOf(name))).join(", ")} as above (\`--redis-url\`
 
 ${markdownTable(configHead, workerRows)}
 
-Under \`up\`, variables in the environment of \`up\` reach every worker.
+Under \`up\`, variables in the environment of \`up\` reach every worker, except \`SWITCHYARD_URL\`: its workers see the folder, and the
+variable is probably meant for the command line.
 
 ## The client and the command line
 
 ${markdownTable(
   ["variable", "default", "meaning"],
   [
-    [code("SWITCHYARD_URL"), code("http://127.0.0.1:8000"), "where coordinators listen, several separated by commas"],
+    [
+      code("SWITCHYARD_URL"),
+      code("http://127.0.0.1:8000"),
+      "where coordinators listen, several separated by commas; to a worker it means something else, see above",
+    ],
     [code("SWITCHYARD_API_KEY"), code("unset"), "sent as a bearer token; servers of this version do not ask for one"],
   ],
 )}`;

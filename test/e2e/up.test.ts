@@ -29,7 +29,9 @@ interface Up {
 
 function startUp(data: string, flags: readonly string[] = []): Up {
   const free = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--cache", testRedisCache];
-  const child = spawn(process.execPath, ["coordinator/src/embedded/up.ts", ...free, "--data", data, ...flags], { cwd: root });
+  // two addresses for the command line, which would be nonsense to a worker
+  const env = { ...process.env, SWITCHYARD_URL: "http://127.0.0.1:1,http://127.0.0.1:2" };
+  const child = spawn(process.execPath, ["coordinator/src/embedded/up.ts", ...free, "--data", data, ...flags], { cwd: root, env });
   let output = "";
   const news = new Set<() => void>();
   for (const stream of [child.stdout, child.stderr]) {

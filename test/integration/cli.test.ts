@@ -147,6 +147,35 @@ test("infer --json prints the body as the server wrote it, --raw the bytes of an
   assert.deepEqual(Buffer.from(raw.out), Buffer.from([5, 0, 0, 0, 0, 0, 0, 0]));
 });
 
+test("the programs that a command starts print their own help, and refuse by name what only calls take", async () => {
+  for (const [name, flag] of [
+    ["up", "--verbose"],
+    ["coordinator", "--redis-url"],
+    ["worker", "--host-id"],
+    ["doctor", "--json"],
+  ] as const) {
+    for (const args of [
+      [name, "--help"],
+      ["help", name],
+    ]) {
+      const { code, out, err } = await run(args);
+      assert.deepEqual([code, err], [0, ""], args.join(" "));
+      assert.match(out, new RegExp(`^Usage: switchyard ${name} `));
+      assert.ok(out.includes(flag), `${name} --help names ${flag}`);
+    }
+  }
+  for (const args of [
+    ["--json", "up"],
+    ["up", "--json"],
+    ["coordinator", "--url", "http://127.0.0.1:9"],
+    ["--api-key=x", "doctor"],
+  ]) {
+    const { code, err } = await run(args);
+    assert.equal(code, 2, args.join(" "));
+    assert.match(err, /^switchyard: --(json|url|api-key) is for commands that call a server; `switchyard \w+` does not take it[^\n]*\n$/);
+  }
+});
+
 test("exit codes tell what kind of failure it was", async () => {
   const image = ["--input", `image=${JSON.stringify([Array(64).fill(0)])}`];
   const away = await startScriptedServer(() => {});

@@ -7,6 +7,7 @@ import { resolve } from "node:path";
 import { newIncarnation } from "@switchyard/protocol/redis";
 import { systemClock } from "./clock.ts";
 import { readConfig, type WorkerConfig } from "./config.ts";
+import { asksForHelp, helpText } from "./config-help.ts";
 import { startHealthServer } from "./health-server.ts";
 import { Host } from "./host.ts";
 import { HostMetrics } from "./host-metrics.ts";
@@ -22,6 +23,10 @@ function log(event: string, fields: Record<string, unknown> = {}): void {
 }
 
 function configOrExit(): WorkerConfig {
+  if (asksForHelp(process.argv.slice(2))) {
+    process.stdout.write(helpText());
+    process.exit(0);
+  }
   try {
     return readConfig({ argv: process.argv.slice(2), env: process.env });
   } catch (error) {

@@ -9,11 +9,18 @@ import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 import { UsageError } from "./exit-codes.ts";
 
-export const delegates: Readonly<Record<string, { module: string; summary: string }>> = {
+interface Delegate {
+  module: string;
+  summary: string;
+  /** Which of the command line's own options mean something there too. */
+  shares?: readonly string[];
+}
+
+export const delegates: Readonly<Record<string, Delegate>> = {
   up: { module: "@switchyard/coordinator/up", summary: "start Redis, a coordinator and workers on this machine" },
   coordinator: { module: "@switchyard/coordinator/main", summary: "start a coordinator" },
-  worker: { module: "@switchyard/worker/main", summary: "start a worker" },
-  doctor: { module: "@switchyard/coordinator/doctor", summary: "check this machine and say how to fix what is wrong" },
+  worker: { module: "@switchyard/worker/main", summary: "start a worker", shares: ["--url"] },
+  doctor: { module: "@switchyard/coordinator/doctor", summary: "check this machine and say how to fix what is wrong", shares: ["--json"] },
 };
 
 /** The delegate that a command line names, and the arguments that are its own. Options before the name go with it. */
@@ -22,6 +29,7 @@ export function findDelegate(args: readonly string[]): { name: string; args: str
   for (let at = 0; at < args.length; at++) {
     const word = args[at]!;
     if (takesValue.has(word)) at++;
+    else if (word === "help" && Object.hasOwn(delegates, args[at + 1] ?? "")) return { name: args[at + 1]!, args: ["--help"] };
     else if (!word.startsWith("-")) {
       return Object.hasOwn(delegates, word) ? { name: word, args: [...args.slice(0, at), ...args.slice(at + 1)] } : undefined;
     }
@@ -29,9 +37,18 @@ export function findDelegate(args: readonly string[]): { name: string; args: str
   return undefined;
 }
 
-/** Does not return while the delegate runs; then answers its exit code. Throws UsageError when its package is not installed. */
+const clientOptions = ["--url", "--api-key", "--json"];
+
+/**
+ * Does not return while the delegate runs; then answers its exit code. Throws UsageError for options that only calls to a server take, and
+ * when its package is not installed.
+ */
 export async function runDelegate(name: string, args: readonly string[]): Promise<number> {
-  const { module } = delegates[name]!;
+  const { module, shares = [] } = delegates[name]!;
+  const foreign = args.map((word) => word.split("=", 1)[0]!).find((word) => clientOptions.includes(word) && !shares.includes(word));
+  if (foreign !== undefined) {
+    throw new UsageError(`${foreign} is for commands that call a server; \`switchyard ${name}\` does not take it (see its --help)`);
+  }
   const file = locate(module);
   if (file === undefined) {
     throw new UsageError(

@@ -14,6 +14,7 @@ import { FilesystemModels } from "../adapters/filesystem-models.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { systemClock } from "../clock.ts";
 import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
+import { asksForHelp, helpText } from "../config-help.ts";
 import { canFetchDebianPackages } from "./debian-packages.ts";
 import { holderOf } from "./process-lock.ts";
 import { cachedRedis, redisOnPath } from "./redis-server.ts";
@@ -219,6 +220,10 @@ function print(findings: readonly Finding[]): void {
 
 if (import.meta.main) {
   const argv = process.argv.slice(2);
+  if (asksForHelp(argv)) {
+    console.log(helpText("doctor").trimEnd());
+    process.exit(0);
+  }
   try {
     const findings = await examine(readConfig({ argv: argv.filter((word) => word !== "--json"), env: process.env }));
     if (argv.includes("--json")) console.log(JSON.stringify({ findings }));

@@ -13,6 +13,7 @@ import { fileURLToPath } from "node:url";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { systemClock } from "../clock.ts";
 import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
+import { asksForHelp, helpText } from "../config-help.ts";
 import { KeptProcess, type RunningProcess } from "./kept-process.ts";
 import { LogTail } from "./log-tail.ts";
 import { watchParent } from "./parent-pipe.ts";
@@ -35,6 +36,7 @@ const shown = (address: Address): string =>
   address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 
 async function main(): Promise<void> {
+  if (asksForHelp(process.argv.slice(2))) return void process.stdout.write(helpText("up"));
   const config = await withPorts(readConfig({ argv: process.argv.slice(2), env: process.env }));
   const lock = takeDataFolder(config.data);
   try {
@@ -198,6 +200,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_RESULT_TTL: `${config.resultTtlMs}ms`,
     SWITCHYARD_CORS_ORIGINS: config.corsOrigins.join(","),
     SWITCHYARD_CACHE: config.cache,
+    SWITCHYARD_URL: undefined, // the command line's address; a worker would take it for something else, and needs none here
     SWITCHYARD_PARENT_PIPE: "3",
   };
 }

@@ -1,0 +1,49 @@
+/** What `up --help` and `coordinator --help` print: every setting in words. The reference page is made from the same words. */
+
+import { flagOf, type SettingName, settingNames } from "./config.ts";
+
+export const settingWords: Readonly<Record<SettingName, { default: string; meaning: string }>> = {
+  HTTP: { default: "127.0.0.1:8000", meaning: "REST and the Open Inference Protocol" },
+  GRPC: { default: "127.0.0.1:8001", meaning: "reserved: gRPC is not built yet and nothing listens there" },
+  METRICS: { default: "127.0.0.1:8002", meaning: "the coordinator's `/metrics`; worker n serves its own on this port + n" },
+  REDIS_URL: { default: "embedded", meaning: "a Redis of your own, 7.0 or newer; `up` starts one when unset" },
+  MODELS: { default: "./models", meaning: "the model repository" },
+  DATA: { default: "./.switchyard", meaning: "files of the embedded Redis, large values, logs" },
+  BLOBS: { default: "<data>/blobs", meaning: "values over 8 MiB; all coordinators share this folder" },
+  WORKERS: { default: "1", meaning: "worker processes that `up` starts; 0 for none" },
+  API_KEYS: { default: "unset", meaning: "reserved: keys are not built yet, and setting it is refused" },
+  MAX_BODY: { default: "64MiB", meaning: "largest body of a request" },
+  RESULT_TTL: { default: "1h", meaning: "how long results are kept; a day longer it is known that there was a job" },
+  CORS_ORIGINS: { default: "none", meaning: "pages of these origins may call from a browser" },
+  EXPECTED_HOSTS: { default: "0", meaning: "`/readyz` waits for this many workers; `up` sets it" },
+  CACHE: { default: "<clone>/.cache/debian", meaning: "where a fetched Redis is kept" },
+};
+
+const programs = {
+  up: "Start Redis, a coordinator and workers on this machine, and keep them running until Ctrl-C.",
+  coordinator: "Start a coordinator on a Redis that runs already (--redis-url is required).",
+  doctor:
+    "Check this machine, as `up` with the same options would find it, and say how to fix what is wrong; --json prints one JSON value.",
+};
+
+export function asksForHelp(argv: readonly string[]): boolean {
+  return argv.includes("--help") || argv.includes("-h");
+}
+
+export function helpText(program: keyof typeof programs): string {
+  const flags = settingNames.map((name) => `${flagOf(name)} <value>`);
+  const width = Math.max(...flags.map((flag) => flag.length));
+  const lines = settingNames.map((name, at) => {
+    const { default: value, meaning } = settingWords[name];
+    return `  ${flags[at]!.padEnd(width)}  ${meaning.replaceAll("`", "")} (${value})`;
+  });
+  if (program === "up") lines.push(`  ${"--verbose".padEnd(width)}  show all log lines on the terminal`);
+  lines.push(`  ${"-h, --help".padEnd(width)}  print this`);
+  return `Usage: switchyard ${program} [options]
+
+${programs[program]}
+
+Options, with their defaults in brackets; each is also a variable, such as SWITCHYARD_HTTP for --http:
+${lines.join("\n")}
+`;
+}
