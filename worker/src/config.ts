@@ -6,10 +6,14 @@ import { parseArgs } from "node:util";
 import { z } from "zod";
 
 const megabyte = 1024 * 1024;
+const highestPort = 65_535;
 
 const address = z
   .string()
-  .regex(/^(.+):(\d{1,5})$/, "expected host:port, such as 127.0.0.1:8002")
+  .refine((text) => Number(/^.+:(\d{1,5})$/.exec(text)?.[1] ?? Number.NaN) <= highestPort, {
+    message: `expected host:port, such as 127.0.0.1:8002, with a port from 0 to ${highestPort}`,
+    abort: true,
+  })
   .transform((text) => {
     const at = text.lastIndexOf(":");
     return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
@@ -33,7 +37,7 @@ const labels = z
 const schema = z.object({
   REDIS_URL: z
     .string({ error: "is required: redis://host:port of the cluster's Redis" })
-    .regex(/^rediss?:\/\//, "expected redis:// or rediss://"),
+    .refine((text) => /^rediss?:\/\//.test(text) && URL.canParse(text), "expected redis://host:port or rediss://host:port"),
   MODELS: z.string().default("./models"),
   DATA: z.string().default("./.switchyard"),
   BLOBS: z.string().optional(),
@@ -42,7 +46,7 @@ const schema = z.object({
     .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), "expected http://host:port of a coordinator")
     .optional(),
   METRICS: address.prefault("127.0.0.1:8002"),
-  WORKER_INDEX: z.coerce.number().int().min(0).default(1),
+  WORKER_INDEX: z.coerce.number().int().min(0).max(highestPort).optional(),
   HOST_ID: z
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "expected letters, digits, dots, dashes")
@@ -64,6 +68,8 @@ const schema = z.object({
 });
 
 const names = Object.keys(schema.shape) as (keyof typeof schema.shape)[];
+/** Never repeated in a message: they may hold a password. */
+const secrets = new Set(["REDIS_URL"]);
 const flagOf = (name: string): string => name.toLowerCase().replaceAll("_", "-");
 
 export interface WorkerConfig {
@@ -98,24 +104,26 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
   if (!parsed.success) {
     const mistakes = parsed.error.issues.map((issue) => {
       const name = String(issue.path[0]);
-      const got = given[name] === undefined ? "" : `, got "${given[name]}"`;
+      const got = given[name] === undefined ? "" : secrets.has(name) ? ", got something else" : `, got "${given[name]}"`;
       return `  SWITCHYARD_${name} (--${flagOf(name)}): ${issue.message}${got}`;
     });
-    throw new Error(`the worker's configuration has mistakes:\n${mistakes.join("\n")}`);
+    throw mistaken(mistakes);
   }
   const config = parsed.data;
-  const index = config.WORKER_INDEX;
+  const index = config.WORKER_INDEX ?? 1;
+  const port = config.METRICS.port === 0 ? 0 : config.METRICS.port + index;
+  if (port > highestPort) {
+    throw mistaken([
+      `  SWITCHYARD_METRICS (--metrics): worker ${index} listens on the port + ${index}; expected at most ${highestPort}, got ${port}`,
+    ]);
+  }
   return {
     redisUrl: config.REDIS_URL,
     modelsFolder: config.MODELS,
     blobsFolder: config.BLOBS ?? join(config.DATA, "blobs"),
     coordinatorUrl: config.URL,
-    metrics: { host: config.METRICS.host, port: config.METRICS.port === 0 ? 0 : config.METRICS.port + index },
-    hostId:
-      config.HOST_ID ??
-      `${hostname()
-        .replace(/[^A-Za-z0-9._-]/g, "-")
-        .slice(0, 48)}-${index}`,
+    metrics: { host: config.METRICS.host, port },
+    hostId: hostIdOf(config.HOST_ID, config.WORKER_INDEX),
     labels: config.LABELS,
     threads: config.THREADS,
     providers: config.PROVIDERS,
@@ -125,4 +133,17 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     drainMs: config.DRAIN_MS,
     parentPipe: config.PARENT_PIPE,
   };
+}
+
+function mistaken(mistakes: readonly string[]): Error {
+  return new Error(`the worker's configuration has mistakes:\n${mistakes.join("\n")}`);
+}
+
+/** No two hosts share a name: workers that were started together differ by their index, one that was started alone by its process. */
+function hostIdOf(named: string | undefined, index: number | undefined): string {
+  const machine = hostname()
+    .replace(/[^A-Za-z0-9._-]/g, "-")
+    .slice(0, 48);
+  if (named !== undefined) return index === undefined ? named : `${named}-${index}`;
+  return `${machine}-${index ?? process.pid}`;
 }

@@ -1,0 +1,47 @@
+/** What a worker makes of flags and variables, and what it says of mistakes. */
+
+import assert from "node:assert/strict";
+import { hostname } from "node:os";
+import { test } from "node:test";
+import { readConfig } from "../../worker/src/config.ts";
+
+const redis = { SWITCHYARD_REDIS_URL: "redis://127.0.0.1:6379" };
+const read = (env: Record<string, string>, argv: string[] = []) => readConfig({ argv, env: { ...redis, ...env } });
+
+test("workers that were started together have different ids, also when one id is given to all of them", () => {
+  const ids = ["1", "2"].map((index) => read({ SWITCHYARD_HOST_ID: "gpu", SWITCHYARD_WORKER_INDEX: index }).hostId);
+  assert.deepEqual(ids, ["gpu-1", "gpu-2"]);
+  const unnamed = ["1", "2"].map((index) => read({ SWITCHYARD_WORKER_INDEX: index }).hostId);
+  assert.equal(new Set(unnamed).size, 2);
+});
+
+test("a worker that was started alone is named as it is told, or after its process, so that it is nobody else's id", () => {
+  assert.equal(read({ SWITCHYARD_HOST_ID: "gpu" }).hostId, "gpu");
+  const { hostId } = read({});
+  assert.ok(hostId.endsWith(`-${process.pid}`), hostId);
+  assert.notEqual(hostId, `${hostname()}-1`);
+});
+
+test("a password in a refused Redis address is not repeated", () => {
+  for (const url of ["redi://user:hunter2@store:6379", "user:hunter2@store", "redis://:hunter2@store:99999"]) {
+    assert.throws(
+      () => read({ SWITCHYARD_REDIS_URL: url }),
+      (error: Error) => /SWITCHYARD_REDIS_URL \(--redis-url\): expected redis:/.test(error.message) && !/hunter2/.test(error.message),
+      url,
+    );
+  }
+});
+
+test("a port that does not exist is refused, also when only the worker's index leads to it", () => {
+  assert.throws(() => read({ SWITCHYARD_METRICS: "127.0.0.1:70000" }), /SWITCHYARD_METRICS \(--metrics\): expected .*65535.*70000/);
+  assert.throws(() => read({ SWITCHYARD_METRICS: "nowhere" }), /SWITCHYARD_METRICS \(--metrics\): expected host:port.*"nowhere"/);
+  assert.throws(
+    () => read({ SWITCHYARD_METRICS: "127.0.0.1:65530", SWITCHYARD_WORKER_INDEX: "6" }),
+    /SWITCHYARD_METRICS \(--metrics\): worker 6 .*got 65536/,
+  );
+  assert.deepEqual(read({ SWITCHYARD_METRICS: "127.0.0.1:65530", SWITCHYARD_WORKER_INDEX: "5" }).metrics, {
+    host: "127.0.0.1",
+    port: 65_535,
+  });
+  assert.deepEqual(read({ SWITCHYARD_METRICS: "[::1]:0", SWITCHYARD_WORKER_INDEX: "5" }).metrics, { host: "::1", port: 0 });
+});
