@@ -3,25 +3,32 @@
  * and the cold queue, through which it may be asked for any model that it can load.
  */
 
-import { keys } from "@switchyard/protocol/redis";
+import { keys, tagOf } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import type { Clock } from "./clock.ts";
 import type { HostMetrics } from "./host-metrics.ts";
 import { TicketIntake } from "./intake/bullmq-tickets.ts";
+import { HeldModels } from "./models/held-models.ts";
 import { KnownModels } from "./models/known-models.ts";
 import { type HostFacts, Presence } from "./presence/presence.ts";
 import { runScript } from "./redis-connection.ts";
 import type { FromRunner, RunnerOptions } from "./runner/messages.ts";
 import { RunnerHandle } from "./runner/runner-handle.ts";
+import { TicketDesk } from "./ticket-desk.ts";
 
 const renewEveryMs = 500;
-/** A model that this host was asked for twice within this time through the cold queue gets a subscription of its own. */
+/** A model whose jobs this host ran twice within this time under cold tickets gets a subscription of its own. */
 const coldAgainMs = 30_000;
 /** A repository this small is loaded before the host registers, so that first requests find it warm. */
 const preload = { models: 8, bytes: 512 * 1024 * 1024, waitMs: 20_000 };
-
 /** How long a host that was given up waits for its run to end. */
 const lostRunMs = 10_000;
+/** How long a host that never registered waits for its runner, which has no job. */
+const unregisteredMs = 1_000;
+/** How long a host whose process is about to be killed tries to say goodbye. */
+const farewellMs = 1_000;
+/** Changes that come together are told by one beat. */
+const beatSoonMs = 20;
 
 export interface HostParts {
   redis: Redis;
@@ -30,152 +37,170 @@ export interface HostParts {
   runner: Omit<RunnerOptions, "claimBoard">;
   metrics: HostMetrics;
   log: (event: string, fields?: Record<string, unknown>) => void;
-  /** The cluster gave this host up, or its runner died: the process must end and start anew. */
-  onLost: (why: string) => void;
+  /** The cluster gave this host up, or its runner died: the process must end and start anew. `quiet`: as in `drain`. */
+  onLost: (why: string, end: { quiet: boolean }) => void;
 }
 
 export class Host {
   readonly #parts: HostParts;
   readonly #runner: RunnerHandle;
-  readonly #models: KnownModels;
+  readonly #known: KnownModels;
+  readonly #held: HeldModels;
+  readonly #desk: TicketDesk;
   readonly #intake: TicketIntake;
-  readonly #loaded = new Map<string, { maxItems: number; reason: string }>();
-  readonly #failures = new Map<string, string>();
   readonly #coldSince = new Map<string, number>();
   readonly #stop = new AbortController();
-  readonly #waitingForLoad = new Map<string, () => void>();
   #presence: Presence | undefined;
-  #draining = false;
+  #registered = false;
+  #beatPlanned = false;
+  /** Set once: drained or given up, whichever came first. */
+  #ending: Promise<void> | undefined;
+  #runnerEnded = false;
 
   constructor(parts: HostParts) {
+    const { clock, facts, log, metrics, redis } = parts;
     this.#parts = parts;
-    this.#models = new KnownModels(parts.redis);
+    this.#known = new KnownModels(redis);
     this.#runner = new RunnerHandle(parts.runner, (message) => this.#heard(message));
+    this.#held = new HeldModels({ clock, load: (version) => this.#runner.load(version) });
+    this.#desk = new TicketDesk({
+      redis,
+      clock,
+      incarnation: facts.incarnation,
+      known: this.#known,
+      held: this.#held,
+      runner: this.#runner,
+      stop: this.#stop.signal,
+      offer: (tag, ticketIds) => this.#intake.offer(tag, ticketIds, true),
+      subscribe: (tag) => this.#subscribe(tag),
+      onBarred: () => this.#giveUp("the cluster barred this host"),
+      log,
+    });
     this.#intake = new TicketIntake({
-      connection: parts.redis,
-      hostId: parts.facts.id,
-      clock: parts.clock,
-      onTicket: (tag, ticketId, cold) => this.#onTicket(tag, ticketId, cold),
-      onTrouble: (message) => parts.log("ticket_trouble", { message }),
-      onLockLost: () => parts.metrics.ticketLockLost(),
+      connection: redis,
+      hostId: facts.id,
+      clock,
+      onTicket: (tag, ticketId, cold) => this.#desk.onTicket(tag, ticketId, cold),
+      onTrouble: (message) => log("ticket_trouble", { message }),
+      onLockLost: () => metrics.ticketLockLost(),
     });
   }
 
   async start(): Promise<void> {
-    const { clock, facts, log, onLost, redis } = this.#parts;
-    void this.#runner.ended().then((code) => {
-      if (!this.#stop.signal.aborted) onLost(`the runner thread ended with code ${code}`);
+    const { clock, facts, log, redis } = this.#parts;
+    void this.#runner.ended().then(({ code, error }) => {
+      this.#runnerEnded = true;
+      if (!this.#stop.signal.aborted) this.#giveUp(`the runner thread ended with code ${code}${error ? `: ${error.message}` : ""}`);
     });
     const providers = await this.#runner.started();
     await this.#preload();
+    if (this.#stop.signal.aborted) return;
     this.#presence = new Presence({
       redis,
       clock,
       facts: { ...facts, providers },
       changing: () => ({
         warm: this.#intake.subscribed(),
-        loaded: Object.fromEntries(this.#loaded),
-        failures: Object.fromEntries(this.#failures),
-        draining: this.#draining,
+        loaded: this.#held.tellLoaded(),
+        failures: this.#held.tellFailures(),
+        draining: this.#stop.signal.aborted,
       }),
       knownClaims: () => this.#runner.knownClaim(),
-      onLost: () => void this.#giveUp("the cluster declared this host lost"),
-      onBeat: () => void this.#models.refresh().catch(() => {}),
+      onLost: () => this.#giveUp("the cluster declared this host lost"),
+      onBeat: () => void this.#afterBeat().catch(() => {}),
     });
-    for (const tag of this.#loaded.keys()) await this.#intake.subscribe(tag);
+    for (const tag of this.#held.tags()) await this.#intake.subscribe(tag);
     await this.#presence.register();
+    this.#registered = true;
     await this.#intake.subscribeCold();
     void this.#renewals();
-    log("registered", { host: facts.id, incarnation: facts.incarnation, providers, warm: this.#loaded.size });
+    log("registered", { host: facts.id, incarnation: facts.incarnation, providers, warm: this.#held.tags().length });
   }
 
   /** Waits for the first registry, then loads a small repository whole. A model that fails is told with the heartbeat. */
   async #preload(): Promise<void> {
     const { clock } = this.#parts;
+    const { signal } = this.#stop;
     const giveUpMs = clock.monotonicMs() + preload.waitMs;
-    while (!(await this.#models.refresh()) && !this.#models.published() && clock.monotonicMs() < giveUpMs) await clock.sleep(100);
-    const versions = this.#models.loadable();
+    while (!(await this.#known.refresh()) && !this.#known.published() && clock.monotonicMs() < giveUpMs && !signal.aborted) {
+      await clock.sleep(100, signal);
+    }
+    const versions = this.#known.loadable();
     const bytes = versions.reduce((sum, version) => sum + version.sizeBytes, 0);
     if (versions.length > preload.models || bytes > preload.bytes) return;
-    const loads = versions.map((version) => {
-      const done = new Promise<void>((resolve) => this.#waitingForLoad.set(version.tag, resolve));
-      this.#runner.load(version);
-      return done;
-    });
-    await Promise.race([Promise.all(loads), clock.sleep(Math.max(0, giveUpMs - clock.monotonicMs()))]);
+    const loads = versions.map((version) => this.#held.load(version, signal));
+    await Promise.race([Promise.all(loads), clock.sleep(Math.max(0, giveUpMs - clock.monotonicMs()), signal)]);
   }
 
-  async #onTicket(tag: string, ticketId: string, cold: boolean): Promise<void> {
-    const { redis, facts, log } = this.#parts;
-    try {
-      const version = await this.#version(tag);
-      const taken = await runScript(redis, "take", keys.base(tag), [facts.incarnation, ticketId]);
-      if (taken === "barred") return void this.#giveUp("the cluster barred this host");
-      if (taken !== "held") return;
-      if (!version || this.#draining) return await this.#release(tag, ticketId);
-      if (cold) this.#countCold(tag);
-      const end = await this.#runner.serve(ticketId, version);
-      if (end === "release") await this.#release(tag, ticketId);
-    } catch (error) {
-      log("ticket_failed", { tag, ticketId, message: (error as Error).message }); // the sweeper replaces the ticket
-    }
+  async #afterBeat(): Promise<void> {
+    await this.#known.refresh();
+    this.#retryLoad();
   }
 
-  async #version(tag: string) {
-    const known = this.#models.byTag(tag);
-    if (known) return known;
-    await this.#models.refresh();
-    return this.#models.byTag(tag);
+  /** A model that would not load is tried again when its back-off ends, unless that would push out another. */
+  #retryLoad(): void {
+    const { cacheBytes, cacheModels } = this.#parts.runner;
+    if (this.#stop.signal.aborted || this.#held.isLoading()) return;
+    const version = this.#held.retryDue((tag) => this.#known.byTag(tag));
+    if (!version || this.#held.tags().length >= cacheModels || 2 * (this.#held.sizeBytes() + version.sizeBytes) > cacheBytes) return;
+    void this.#held.load(version, this.#stop.signal);
   }
 
-  /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. */
-  async #release(tag: string, ticketId: string): Promise<void> {
-    const issued = (await runScript(this.#parts.redis, "release", keys.base(tag), [
-      tag,
-      this.#parts.facts.incarnation,
-      ticketId,
-      1,
-    ])) as string[];
-    if (issued.length > 0) await this.#intake.offer(tag, issued, true);
+  async #subscribe(tag: string): Promise<void> {
+    if (this.#stop.signal.aborted) return;
+    this.#coldSince.delete(tag);
+    await this.#intake.subscribe(tag);
+    this.#beatSoon();
   }
 
+  /** A batch ran. Under a cold ticket that is demand; a second time, it is worth a subscription. */
   #countCold(tag: string): void {
+    if (!this.#held.holds(tag) || this.#intake.isSubscribed(tag)) return;
     const nowMs = this.#parts.clock.monotonicMs();
     const before = this.#coldSince.get(tag);
     this.#coldSince.set(tag, nowMs);
-    if (before === undefined || nowMs - before > coldAgainMs || !this.#loaded.has(tag)) return;
-    this.#coldSince.delete(tag);
-    void this.#subscribeNow(tag);
+    if (before === undefined || nowMs - before > coldAgainMs) return;
+    this.#subscribe(tag).catch((error: Error) => this.#parts.log("ticket_trouble", { message: error.message }));
   }
 
-  async #subscribeNow(tag: string): Promise<void> {
-    await this.#intake.subscribe(tag);
-    await this.#presence?.beatNow().catch(() => {});
+  /** What coordinators route by has changed. */
+  #beatSoon(): void {
+    if (this.#beatPlanned || !this.#registered) return;
+    this.#beatPlanned = true;
+    this.#parts.clock.after(beatSoonMs, () => {
+      this.#beatPlanned = false;
+      if (!this.#stop.signal.aborted) void this.#presence?.beatNow().catch(() => {}); // the next beat tells it
+    });
   }
 
   #heard(message: FromRunner): void {
     const { metrics, log } = this.#parts;
     switch (message.kind) {
       case "loaded":
-        this.#loaded.set(message.tag, { maxItems: message.maxItems, reason: message.reason });
-        this.#failures.delete(message.tag);
-        metrics.modelLoaded(this.#models.byTag(message.tag), message.loadMs);
-        this.#waitingForLoad.get(message.tag)?.();
+        this.#held.loaded(message.tag, message);
+        metrics.modelLoaded(this.#known.byTag(message.tag), message.loadMs);
         return;
       case "load_failed":
-        this.#failures.set(message.tag, message.reason);
+        this.#held.failed(message.tag, message.reason);
         log("model_failed", { tag: message.tag, reason: message.reason });
-        this.#waitingForLoad.get(message.tag)?.();
+        this.#beatSoon();
         return;
       case "evicted":
-        this.#loaded.delete(message.tag);
-        void this.#intake.unsubscribe(message.tag).catch(() => {});
+        this.#held.evicted(message.tag);
+        this.#coldSince.delete(message.tag);
+        if (!this.#intake.isSubscribed(message.tag)) return;
+        this.#intake.unsubscribe(message.tag).catch((error: Error) => log("ticket_trouble", { message: error.message }));
+        this.#beatSoon();
         return;
       case "ran":
-        metrics.ran(this.#models.byTag(message.tag), message);
+        metrics.ran(this.#known.byTag(message.tag), message);
+        this.#countCold(message.tag);
+        return;
+      case "trouble":
+        log("runner_trouble", { tag: message.tag, message: message.message });
         return;
       case "barred":
-        void this.#giveUp("the cluster barred this host");
+        this.#giveUp("the cluster barred this host");
         return;
       case "started":
       case "ended":
@@ -189,48 +214,83 @@ export class Host {
     const { clock, facts, redis } = this.#parts;
     while (!this.#stop.signal.aborted) {
       await clock.sleep(renewEveryMs, this.#stop.signal);
-      for (const ticketId of this.#runner.held()) {
-        await runScript(redis, "renew", keys.base(ticketId.slice(0, 10)), [facts.incarnation, ticketId]).catch(() => {});
+      for (const ticketId of this.#desk.held()) {
+        await runScript(redis, "renew", keys.base(tagOf(ticketId)), [facts.incarnation, ticketId]).catch(() => {});
       }
     }
   }
 
   /** Is this host part of the cluster, with a store that answers? */
   ready(): boolean {
-    return !this.#draining && this.#presence !== undefined && this.#presence.silentMs() < 5_000;
+    return !this.#stop.signal.aborted && this.#registered && (this.#presence?.silentMs() ?? Number.POSITIVE_INFINITY) < 5_000;
   }
 
   registered(): boolean {
-    return this.#presence !== undefined;
+    return this.#registered;
   }
 
-  /** Nothing of this incarnation counts any more. Its thread may be in mid-run, though, and a process that ends then crashes. */
-  async #giveUp(why: string): Promise<void> {
-    if (this.#draining) return;
-    this.#draining = true;
+  /** Nothing of this incarnation counts any more. Its thread may be in mid-run, though, and a process that exits then crashes. */
+  #giveUp(why: string): void {
+    if (this.#ending !== undefined) return;
     this.#stop.abort();
     this.#presence?.stop();
-    void this.#intake.pause();
-    this.#runner.drain();
-    await Promise.race([this.#runner.ended(), this.#parts.clock.sleep(lostRunMs)]);
-    this.#parts.onLost(why);
-  }
-
-  /** Stops claiming, finishes and commits what runs, gives tickets up, says goodbye. Never longer than `limitMs`. */
-  async drain(limitMs: number): Promise<void> {
-    if (this.#draining) return;
-    this.#draining = true;
-    this.#stop.abort();
-    const { clock, log } = this.#parts;
-    const work = async (): Promise<void> => {
-      await this.#presence?.beatNow().catch(() => {});
+    const end = async (): Promise<void> => {
       void this.#intake.pause();
       this.#runner.drain();
-      await this.#runner.ended();
-      await this.#intake.close(2_000);
+      await Promise.race([this.#runner.ended(), this.#parts.clock.sleep(lostRunMs)]);
+      this.#parts.onLost(why, { quiet: this.#runnerEnded });
+    };
+    this.#ending = end();
+  }
+
+  /**
+   * Stops claiming, finishes and commits what runs, gives tickets up, says goodbye. When that takes longer than `limitMs`, what runs is given
+   * back. Answers whether the process is quiet: one that is not has a run on its thread, and crashes when it exits by itself.
+   */
+  async drain(limitMs: number): Promise<{ quiet: boolean }> {
+    const { clock, log } = this.#parts;
+    if (this.#ending === undefined && !this.#registered) return this.#leaveUnregistered();
+    this.#ending ??= this.#drain();
+    const inTime = await Promise.race([this.#ending.then(() => true), clock.sleep(limitMs).then(() => false)]);
+    if (!inTime) await this.abandon();
+    log(inTime ? "drained" : "drain_timed_out");
+    return { quiet: inTime && this.#runnerEnded };
+  }
+
+  async #drain(): Promise<void> {
+    this.#stop.abort();
+    await this.#presence?.beatNow().catch(() => {});
+    void this.#intake.pause();
+    this.#runner.drain();
+    await this.#runner.ended();
+    await this.#desk.settled();
+    await this.#intake.close(2_000);
+    await this.#presence?.deregister();
+  }
+
+  /** Nobody has given it a job, so nobody waits; its runner may be in the middle of a load. */
+  async #leaveUnregistered(): Promise<{ quiet: boolean }> {
+    const loads = this.#held.isLoading();
+    this.#stop.abort();
+    this.#runner.drain();
+    this.#ending = Promise.race([this.#runner.ended().then(() => {}), this.#parts.clock.sleep(unregisteredMs)]);
+    await this.#ending;
+    await Promise.race([this.#presence?.deregister().catch(() => {}), this.#parts.clock.sleep(farewellMs)]);
+    return { quiet: this.#runnerEnded || !loads };
+  }
+
+  /** Gives back what runs, at no cost of an attempt, and says goodbye, because the process is about to be killed. Takes a second at most. */
+  async abandon(): Promise<void> {
+    this.#stop.abort();
+    const { clock, facts, redis } = this.#parts;
+    const farewell = async (): Promise<void> => {
+      for (const claim of this.#runner.knownClaim().split(" ")) {
+        const [tag, sequence] = claim.split("=");
+        if (tag && sequence) await runScript(redis, "return-claim", keys.base(tag), [facts.incarnation, sequence]);
+      }
+      await Promise.all(this.#desk.held().map((ticketId) => this.#desk.release(tagOf(ticketId), ticketId)));
       await this.#presence?.deregister();
     };
-    const inTime = await Promise.race([work().then(() => true), clock.sleep(limitMs).then(() => false)]);
-    log(inTime ? "drained" : "drain_timed_out");
+    await Promise.race([farewell().catch(() => {}), clock.sleep(farewellMs)]);
   }
 }

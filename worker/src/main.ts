@@ -5,6 +5,7 @@ import { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { newIncarnation } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
 import { systemClock } from "./clock.ts";
 import { readConfig, type WorkerConfig } from "./config.ts";
 import { asksForHelp, helpText } from "./config-help.ts";
@@ -15,6 +16,7 @@ import { hostConnection } from "./redis-connection.ts";
 
 /** Exit code of a process that must be started anew: the cluster gave this incarnation up. */
 const exitLost = 75;
+const redisAnswersMs = 5_000;
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
 
@@ -35,12 +37,81 @@ function configOrExit(): WorkerConfig {
   }
 }
 
+/** Why Redis does not answer, if it does not within a few seconds; later the host waits for it, but a wrong address is told at once. */
+async function whyUnusable(connection: Redis): Promise<string | undefined> {
+  let why = `it does not answer within ${redisAnswersMs / 1_000} s`;
+  const remember = (error: Error): void => {
+    why = error.message;
+  };
+  connection.on("error", remember);
+  const answered = connection.ping().then(
+    () => true,
+    (error: Error) => {
+      remember(error);
+      return false;
+    },
+  );
+  const usable = await Promise.race([answered, systemClock.sleep(redisAnswersMs).then(() => false)]);
+  connection.off("error", remember);
+  return usable ? undefined : why;
+}
+
+function addressOf(url: string): string {
+  const { protocol, host } = new URL(url);
+  return `${protocol}//${host}`;
+}
+
 const config = configOrExit();
 const incarnation = newIncarnation();
 const metrics = new HostMetrics({ version, host: config.hostId });
 const redis = hostConnection(config.redisUrl, `switchyard-host-${config.hostId}`, 15_000);
 
+/** Started with the process, so that it can be told to end while Redis does not answer yet. */
 let host: Host | undefined;
+let stopping = false;
+async function stop(why: string): Promise<void> {
+  stopping = true;
+  log("draining", { why });
+  const end = await host?.drain(config.drainMs);
+  endProcess(0, end ?? { quiet: true });
+}
+
+/** A process that exits while ONNX Runtime runs on its thread crashes, with a core dump; one that is killed just ends. */
+function endProcess(code: number, { quiet }: { quiet: boolean }): void {
+  if (quiet) process.exit(code);
+  process.kill(process.pid, "SIGKILL");
+}
+
+/** The first asks for an orderly end, the second for one within a second, the third for one at once. */
+let signals = 0;
+async function onSignal(name: NodeJS.Signals): Promise<void> {
+  signals += 1;
+  if (signals === 1) return stopping ? undefined : stop(name);
+  if (signals === 2) {
+    log("abandoning", { why: `${name} again` });
+    await host?.abandon();
+  }
+  endProcess(130, { quiet: host === undefined });
+}
+process.on("SIGTERM", () => void onSignal("SIGTERM"));
+process.on("SIGINT", () => void onSignal("SIGINT"));
+if (config.parentPipe !== undefined) {
+  // the supervisor holds the other end: when it dies, so do we, in order
+  const pipe = new Socket({ fd: config.parentPipe, readable: true, writable: false });
+  const gone = (): void => {
+    if (!stopping) void stop("the supervisor is gone");
+  };
+  pipe.on("end", gone);
+  pipe.on("error", gone);
+  pipe.resume();
+}
+
+const unusable = await whyUnusable(redis);
+if (unusable !== undefined && !stopping) {
+  process.stderr.write(`Redis at ${addressOf(config.redisUrl)} (SWITCHYARD_REDIS_URL or --redis-url) cannot be used: ${unusable}\n`);
+  process.exit(1);
+}
+
 const health = await startHealthServer(
   { metrics, ready: () => host?.ready() ?? false, started: () => host?.registered() ?? false },
   config.metrics,
@@ -73,29 +144,15 @@ host = new Host({
     threads: config.threads ?? availableParallelism(),
     providers: config.providers,
   },
-  onLost: (why) => {
+  onLost: (why, end) => {
     metrics.presenceLost();
     log("lost", { why });
-    process.exit(exitLost);
+    endProcess(exitLost, end);
   },
 });
-
-let stopping = false;
-async function stop(why: string): Promise<void> {
-  if (stopping) process.exit(130); // a second signal ends at once
-  stopping = true;
-  log("draining", { why });
-  await host?.drain(config.drainMs);
-  process.exit(0);
+if (!stopping) {
+  await host.start().catch((error: Error) => {
+    log("start_failed", { message: error.message });
+    endProcess(1, { quiet: false });
+  });
 }
-process.on("SIGTERM", () => void stop("SIGTERM"));
-process.on("SIGINT", () => void stop("SIGINT"));
-if (config.parentPipe !== undefined) {
-  // the supervisor holds the other end: when it dies, so do we, in order
-  const pipe = new Socket({ fd: config.parentPipe, readable: true, writable: false });
-  pipe.on("end", () => void stop("the supervisor is gone"));
-  pipe.on("error", () => void stop("the supervisor is gone"));
-  pipe.resume();
-}
-
-await host.start();

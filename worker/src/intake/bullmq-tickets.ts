@@ -8,7 +8,7 @@ import { Queue, Worker } from "bullmq";
 import type { Redis } from "ioredis";
 import type { Clock } from "../clock.ts";
 
-/** Never throws; resolves when the ticket is over. */
+/** Never throws; resolves when the ticket is over, or needs its place no more. */
 export type OnTicket = (tag: string, ticketId: string, cold: boolean) => Promise<void>;
 
 const coldTicketsAtOnce = 8;
@@ -99,6 +99,10 @@ export class TicketIntake {
     if (!worker) return;
     this.#workers.delete(name);
     await worker.close();
+  }
+
+  isSubscribed(tag: string): boolean {
+    return this.#workers.has(ticketQueueName(tag));
   }
 
   subscribed(): string[] {

@@ -1,0 +1,69 @@
+/** A host's picture of its models: how long a failed load is held against one. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { ModelVersion } from "@switchyard/protocol";
+import type { Clock } from "../../worker/src/clock.ts";
+import { HeldModels } from "../../worker/src/models/held-models.ts";
+
+const version = { model: "digits", version: 1, tag: "aaaaaaaaaa" } as ModelVersion;
+const { tag } = version;
+
+function rig() {
+  let nowMs = 1_000;
+  const asked: string[] = [];
+  const clock = { monotonicMs: () => nowMs, sleep: () => new Promise<void>(() => {}) } as unknown as Clock;
+  const held = new HeldModels({ clock, load: (one) => asked.push(one.tag) });
+  return { held, asked, pass: (ms: number) => (nowMs += ms) };
+}
+
+test("a failed load is held against a model for half a second, then twice as long each time, up to half a minute", () => {
+  const { held, pass } = rig();
+  for (const backOffMs of [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
+    held.failed(tag, "no such file");
+    pass(backOffMs - 1);
+    assert.ok(held.isBackingOff(tag), `${backOffMs} ms`);
+    pass(1);
+    assert.ok(!held.isBackingOff(tag), `${backOffMs} ms`);
+  }
+});
+
+test("a failure is told while it counts and while the host may try again by itself, then forgotten; a load ends it at once", () => {
+  const { held, pass } = rig();
+  held.failed(tag, "no such file");
+  assert.deepEqual(held.tellFailures(), { [tag]: "no such file" });
+  pass(5_499);
+  assert.deepEqual(held.tellFailures(), { [tag]: "no such file" });
+  pass(1);
+  assert.deepEqual(held.tellFailures(), {});
+  held.failed(tag, "no such file");
+  held.loaded(tag, { maxItems: 8, reason: "measured", sizeBytes: 10 });
+  assert.deepEqual([held.tellFailures(), held.isBackingOff(tag)], [{}, false]);
+  assert.deepEqual(held.tellLoaded(), { [tag]: { maxItems: 8, reason: "measured" } });
+});
+
+test("the model that failed longest ago is the next to be tried again, when its back-off is over and it is still published", () => {
+  const { held, pass } = rig();
+  const other = { ...version, tag: "bbbbbbbbbb" };
+  const versionOf = (one: string): ModelVersion => (one === tag ? version : other);
+  held.failed(tag, "cut");
+  pass(100);
+  held.failed(other.tag, "cut");
+  assert.equal(held.retryDue(versionOf), undefined);
+  pass(500);
+  assert.equal(held.retryDue(versionOf), version);
+  assert.equal(
+    held.retryDue((one) => (one === tag ? undefined : other)),
+    other,
+  );
+});
+
+test("whoever waits for a model shares one load and hears of its end, be it a failure", async () => {
+  const { asked, held } = rig();
+  const { signal } = new AbortController();
+  const loads = [held.load(version, signal), held.load(version, signal)];
+  assert.ok(held.isLoading(tag));
+  held.failed(tag, "cut");
+  await Promise.all(loads);
+  assert.deepEqual([asked, held.isLoading()], [[tag], false]);
+});

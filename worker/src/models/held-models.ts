@@ -1,0 +1,129 @@
+/**
+ * What the runner's model cache holds and what it could not load, as its messages say; the main loop's picture of it. A failed load is held
+ * against a model only for its back-off: 0.5 s, doubling to 30 s, by the clock. After that it may be tried again, by the host itself while
+ * there is room, or for the next request.
+ */
+
+import type { ModelVersion } from "@switchyard/protocol";
+import type { Clock } from "../clock.ts";
+
+const firstBackOffMs = 500;
+const longestBackOffMs = 30_000;
+/** Told a little longer than the back-off, so that a host that tries again by itself is not asked in between. */
+const toldMarginMs = 5_000;
+/** A load that says nothing for this long found no room beside a model in use; the runner loads it at its own turn. */
+const silentLoadMs = 10_000;
+
+interface Failure {
+  reason: string;
+  /** In a row. */
+  attempts: number;
+  /** Local monotonic ms. */
+  retryAtMs: number;
+}
+
+interface Parts {
+  clock: Clock;
+  /** Asks the runner to load a version; its answer comes as `loaded` or `failed`, or not at all. */
+  load: (version: ModelVersion) => void;
+}
+
+export interface Loaded {
+  maxItems: number;
+  reason: string;
+  sizeBytes: number;
+}
+
+export class HeldModels {
+  readonly #parts: Parts;
+  readonly #loaded = new Map<string, Loaded>();
+  readonly #failures = new Map<string, Failure>();
+  readonly #loads = new Map<string, PromiseWithResolvers<void>>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  loaded(tag: string, model: Loaded): void {
+    this.#loaded.set(tag, model);
+    this.#failures.delete(tag);
+    this.#settle(tag);
+  }
+
+  failed(tag: string, reason: string): void {
+    const attempts = (this.#failures.get(tag)?.attempts ?? 0) + 1;
+    const backOffMs = Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
+    this.#failures.set(tag, { reason, attempts, retryAtMs: this.#parts.clock.monotonicMs() + backOffMs });
+    this.#settle(tag);
+  }
+
+  evicted(tag: string): void {
+    this.#loaded.delete(tag);
+  }
+
+  #settle(tag: string): void {
+    this.#loads.get(tag)?.resolve();
+    this.#loads.delete(tag);
+  }
+
+  holds(tag: string): boolean {
+    return this.#loaded.has(tag);
+  }
+
+  tags(): string[] {
+    return [...this.#loaded.keys()];
+  }
+
+  /** The files of all models held, together. */
+  sizeBytes(): number {
+    return [...this.#loaded.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  }
+
+  isLoading(tag?: string): boolean {
+    return tag === undefined ? this.#loads.size > 0 : this.#loads.has(tag);
+  }
+
+  /** It would not load when last tried, and it is too early to try again. */
+  isBackingOff(tag: string): boolean {
+    const failure = this.#failures.get(tag);
+    return failure !== undefined && this.#parts.clock.monotonicMs() < failure.retryAtMs;
+  }
+
+  /** The version that failed longest ago and may be tried again. */
+  retryDue(versionOf: (tag: string) => ModelVersion | undefined): ModelVersion | undefined {
+    const due = [...this.#failures].filter(([tag]) => !this.isBackingOff(tag) && !this.isLoading(tag));
+    due.sort(([, one], [, other]) => one.retryAtMs - other.retryAtMs);
+    for (const [tag] of due) {
+      const version = versionOf(tag);
+      if (version) return version;
+    }
+    return undefined;
+  }
+
+  /** Resolves when the runner has loaded it or said why not; also when it says nothing for long, or `signal` aborts. Calls share one load. */
+  async load(version: ModelVersion, signal: AbortSignal): Promise<void> {
+    const { tag } = version;
+    let load = this.#loads.get(tag);
+    if (!load) {
+      load = Promise.withResolvers<void>();
+      this.#loads.set(tag, load);
+      this.#parts.load(version);
+    }
+    const silence = new AbortController();
+    await Promise.race([load.promise, this.#parts.clock.sleep(silentLoadMs, AbortSignal.any([signal, silence.signal]))]);
+    silence.abort();
+    if (this.#loads.get(tag) === load) this.#settle(tag);
+  }
+
+  /** For the heartbeat: tags held, with how they are batched. */
+  tellLoaded(): Record<string, { maxItems: number; reason: string }> {
+    return Object.fromEntries([...this.#loaded].map(([tag, { maxItems, reason }]) => [tag, { maxItems, reason }]));
+  }
+
+  /** For the heartbeat: tags that this host will not try now, with the reason. */
+  tellFailures(): Record<string, string> {
+    const nowMs = this.#parts.clock.monotonicMs();
+    const young = [...this.#failures].filter(([, { retryAtMs }]) => nowMs < retryAtMs + toldMarginMs);
+    return Object.fromEntries(young.map(([tag, { reason }]) => [tag, reason]));
+  }
+}

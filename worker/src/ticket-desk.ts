@@ -1,0 +1,120 @@
+/**
+ * What becomes of a ticket, from the moment BullMQ delivers it: bind it, make sure that its model is here, let the runner serve it, give it
+ * up. A ticket that this host cannot serve now is set aside without being offered again; the coordinators' sweep offers the next one, at
+ * its own pace, so that a ticket that nobody can serve does not spin.
+ */
+
+import type { ModelVersion } from "@switchyard/protocol";
+import { keys } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
+import type { Clock } from "./clock.ts";
+import type { HeldModels } from "./models/held-models.ts";
+import type { KnownModels } from "./models/known-models.ts";
+import { anotherCanLoad } from "./presence/other-hosts.ts";
+import { runScript } from "./redis-connection.ts";
+import type { RunnerHandle } from "./runner/runner-handle.ts";
+
+/** A cold ticket that is served for longer gets its model a queue of its own, and leaves its place to other cold tickets. */
+const coldPlaceMs = 1_000;
+
+interface Parts {
+  redis: Redis;
+  clock: Clock;
+  incarnation: string;
+  known: KnownModels;
+  held: HeldModels;
+  runner: RunnerHandle;
+  /** Aborts when the host takes no more work. */
+  stop: AbortSignal;
+  offer: (tag: string, ticketIds: readonly string[]) => Promise<void>;
+  subscribe: (tag: string) => Promise<void>;
+  onBarred: () => void;
+  log: (event: string, fields?: Record<string, unknown>) => void;
+}
+
+export class TicketDesk {
+  readonly #parts: Parts;
+  readonly #serving = new Map<string, Promise<void>>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Never throws. Resolves when the ticket is over, or, for a cold one, when it needs no place among the cold any more. */
+  async onTicket(tag: string, ticketId: string, cold: boolean): Promise<void> {
+    const earlier = this.#serving.get(ticketId); // its lease ran out, and it was delivered again
+    if (earlier !== undefined) return earlier;
+    const served = this.#serve(tag, ticketId)
+      .catch((error: Error) => this.#parts.log("ticket_failed", { tag, ticketId, message: error.message })) // the sweeper replaces it
+      .finally(() => this.#serving.delete(ticketId));
+    this.#serving.set(ticketId, served);
+    await (cold ? this.#whileCold(tag, served) : served);
+  }
+
+  async #whileCold(tag: string, served: Promise<void>): Promise<void> {
+    const { clock, held, log, subscribe } = this.#parts;
+    const over = new AbortController();
+    void served.finally(() => over.abort());
+    do await clock.sleep(coldPlaceMs, over.signal);
+    while (!over.signal.aborted && held.isLoading(tag));
+    if (over.signal.aborted || !held.holds(tag)) return;
+    await subscribe(tag).catch((error: Error) => log("ticket_trouble", { message: error.message }));
+  }
+
+  async #serve(tag: string, ticketId: string): Promise<void> {
+    const { incarnation, onBarred, redis, runner, stop } = this.#parts;
+    const version = await this.#version(tag);
+    const taken = await runScript(redis, "take", keys.base(tag), [incarnation, ticketId]);
+    if (taken === "barred") return onBarred();
+    if (taken !== "held") return;
+    if (!version) return this.#setAside(tag, ticketId);
+    const serves = stop.aborted ? "leave" : await this.#place(version);
+    if (stop.aborted) return this.release(tag, ticketId);
+    if (serves === "leave") return this.#setAside(tag, ticketId);
+    const end = await runner.serve(ticketId, version);
+    if (end === "release") await this.release(tag, ticketId);
+  }
+
+  async #version(tag: string): Promise<ModelVersion | undefined> {
+    const { known } = this.#parts;
+    if (!known.byTag(tag)) await known.refresh();
+    return known.byTag(tag);
+  }
+
+  /**
+   * The model is loaded before the runner claims anything, because a claim that cannot run costs its jobs an attempt. Where another host may
+   * load it, the jobs are left to that one; where none can, they are claimed all the same and told why.
+   */
+  async #place(version: ModelVersion): Promise<"serve" | "leave"> {
+    const { held, incarnation, redis, stop } = this.#parts;
+    const { tag } = version;
+    if (!held.holds(tag) && !held.isBackingOff(tag)) await held.load(version, stop);
+    if (held.holds(tag) || !held.isBackingOff(tag)) return "serve";
+    return (await anotherCanLoad(redis, incarnation, tag)) ? "leave" : "serve";
+  }
+
+  /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. */
+  async release(tag: string, ticketId: string): Promise<void> {
+    const issued = await this.#giveUp(tag, ticketId);
+    if (issued.length > 0) await this.#parts.offer(tag, issued);
+  }
+
+  /** Gives a ticket up and leaves the next one to the sweep. */
+  async #setAside(tag: string, ticketId: string): Promise<void> {
+    await this.#giveUp(tag, ticketId);
+  }
+
+  async #giveUp(tag: string, ticketId: string): Promise<string[]> {
+    return (await runScript(this.#parts.redis, "release", keys.base(tag), [tag, this.#parts.incarnation, ticketId, 1])) as string[];
+  }
+
+  /** Tickets at hand, those whose model is still being loaded too. */
+  held(): string[] {
+    return [...this.#serving.keys()];
+  }
+
+  /** Resolves when every ticket at hand is over. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#serving.values());
+  }
+}
