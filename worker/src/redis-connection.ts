@@ -1,6 +1,7 @@
 /** A host's connections to Redis: they wait and recover. A connection that stays silent for `socketTimeout` while a reply is due is ended and made anew. */
 
 import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import {
   assembleScript,
   type RawReply,
@@ -13,6 +14,7 @@ import {
   type WireClient,
 } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
+import type { Clock } from "./clock.ts";
 
 const scripts = new Map<string, Script>();
 for (const name of scriptNames) {
@@ -45,6 +47,41 @@ export function wireConnection(url: string, name: string): Redis {
   });
   redis.on("error", () => {}); // the caller sees each failure, and tries again
   return redis;
+}
+
+const stepMs = 1_000;
+const pingEverySteps = 5;
+
+/**
+ * Pings a connection, and ends one that owes a reply, or its handshake, while no byte has moved for `limitMs`: a frozen server or a
+ * dead path. It then rejects what waits and connects anew. Silence is counted in steps, so that a thread that was blocked has read what
+ * came meanwhile before it judges; a large value that still moves is no silence. Answers the end of the watch.
+ */
+export function endWhenSilent(redis: Redis, clock: Pick<Clock, "after">, limitMs: number): () => void {
+  let [steps, quietSteps, moved, isOwed] = [0, 0, "", false];
+  let stop = (): void => {};
+  const step = (): void => {
+    const { stream, status } = redis as unknown as { stream?: Socket; status: string };
+    steps += 1;
+    const movedNow = `${stream?.bytesRead} ${stream?.writableLength}`;
+    const isQuiet = movedNow === moved && (status === "connect" || (status === "ready" && isOwed));
+    moved = movedNow;
+    quietSteps = isQuiet ? quietSteps + 1 : 0;
+    if (quietSteps * stepMs >= limitMs) {
+      quietSteps = 0;
+      stream?.destroy();
+    }
+    if (status === "ready" && !isOwed && steps % pingEverySteps === 0) {
+      isOwed = true;
+      const paid = (): void => {
+        isOwed = false;
+      };
+      redis.ping().then(paid, paid);
+    }
+    stop = clock.after(stepMs, step);
+  };
+  stop = clock.after(stepMs, step);
+  return () => stop();
 }
 
 function connectionDefaults(name: string) {

@@ -4,6 +4,12 @@ import { Worker } from "node:worker_threads";
 import type { ModelVersion } from "@switchyard/protocol";
 import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
 
+/** How a runner thread ended: anything but the end of a drain is a broken promise, with what it died of where that is known. */
+export interface RunnerEnd {
+  code: number;
+  error?: Error;
+}
+
 export type TicketEnd = "retired" | "release";
 
 export class RunnerHandle {
@@ -11,7 +17,7 @@ export class RunnerHandle {
   readonly #board: ClaimBoard;
   readonly #tickets = new Map<string, PromiseWithResolvers<TicketEnd>>();
   readonly #started: Promise<string[]>;
-  readonly #ended: Promise<number>;
+  readonly #ended: Promise<RunnerEnd>;
 
   constructor(options: Omit<RunnerOptions, "claimBoard">, listen: (message: FromRunner) => void) {
     const buffer = new SharedArrayBuffer(ClaimBoard.sizeBytes);
@@ -20,15 +26,23 @@ export class RunnerHandle {
     this.#thread = new Worker(new URL("./runner-thread.ts", import.meta.url), { workerData });
     const started = Promise.withResolvers<string[]>();
     this.#started = started.promise;
-    this.#ended = new Promise((resolve) => this.#thread.once("exit", resolve));
-    this.#thread.once("error", started.reject);
+    started.promise.catch(() => {}); // the end tells it too
+    let error: Error | undefined;
+    this.#thread.once("error", (cause: unknown) => {
+      error = cause instanceof Error ? cause : new Error(String(cause));
+      started.reject(error);
+    });
+    this.#ended = new Promise((resolve) => {
+      this.#thread.once("exit", (code) => {
+        if (code !== 0) started.reject(new Error(`the runner thread ended with code ${code} before it had started`));
+        for (const ticketId of [...this.#tickets.keys()]) this.#finish(ticketId, "release");
+        resolve(error ? { code, error } : { code });
+      });
+    });
     this.#thread.on("message", (message: FromRunner) => {
       if (message.kind === "started") started.resolve(message.providers);
       if (message.kind === "ended") this.#finish(message.ticketId, message.release ? "release" : "retired");
       listen(message);
-    });
-    this.#thread.once("exit", () => {
-      for (const ticketId of [...this.#tickets.keys()]) this.#finish(ticketId, "release");
     });
   }
 
@@ -41,13 +55,13 @@ export class RunnerHandle {
     this.#thread.postMessage(message);
   }
 
-  /** Execution providers, once the thread runs; rejects when it cannot start. */
+  /** Execution providers, once the thread runs; rejects when it cannot start. Stays open when it was drained before. */
   started(): Promise<string[]> {
     return this.#started;
   }
 
-  /** Resolves with the thread's exit code; anything but the end of a drain is a broken promise. */
-  ended(): Promise<number> {
+  /** Resolves when the thread has ended. Never rejects. */
+  ended(): Promise<RunnerEnd> {
     return this.#ended;
   }
 

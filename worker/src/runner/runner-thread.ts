@@ -3,7 +3,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { channels } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
-import { hostConnection, wireConnection } from "../redis-connection.ts";
+import { endWhenSilent, hostConnection, wireConnection } from "../redis-connection.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
 import { Claims } from "./claims.ts";
@@ -19,9 +19,10 @@ if (!port) throw new Error("runner-thread.ts is started by runner-handle.ts, as 
 const options = workerData as RunnerOptions;
 const tell = (message: FromRunner): void => port.postMessage(message);
 
-// no socketTimeout: a reply may be due while the thread is blocked in a run
+// no socketTimeout: a reply may be due while the thread is blocked in a run; the watch knows the difference
 const redis = wireConnection(options.redisUrl, `switchyard-runner-${options.hostId}`);
 const listener = hostConnection(options.redisUrl, `switchyard-runner-wake-${options.hostId}`);
+const stopWatches = [endWhenSilent(redis, systemClock, 15_000), endWhenSilent(listener, systemClock, 3_000)];
 
 const models = new ModelCache({
   root: options.modelsFolder,
@@ -72,9 +73,13 @@ port.on("message", (message: ToRunner) => {
 });
 
 listener.on("message", (_channel: string, tag: string) => runner.wake(tag));
-await listener.subscribe(channels.wake(options.incarnation));
-tell({ kind: "started", providers: await supportedProviders() });
-await runner.run();
+const ended = runner.run().then(() => "ended" as const);
+// a host that is told to end before it ever had Redis must not wait for it here
+const subscribed = listener.subscribe(channels.wake(options.incarnation));
+if ((await Promise.race([ended, subscribed])) !== "ended") tell({ kind: "started", providers: await supportedProviders() });
+await ended;
+subscribed.catch(() => {});
+for (const stop of stopWatches) stop();
 redis.disconnect();
 listener.disconnect();
 port.close();
