@@ -47,6 +47,15 @@ export interface Commit {
   results: JobResult[];
 }
 
+/** What became of the parts of an exchange. */
+export interface Exchanged {
+  /** Per job of the commit; or only "barred". */
+  committed?: string[];
+  claim?: ClaimAnswer;
+  commitRefused?: Error;
+  claimRefused?: Error;
+}
+
 /** Outputs live a little longer than any record that may point at them. */
 export const outputMarginMs = 5_000;
 
@@ -114,18 +123,27 @@ export class Claims {
     return commands;
   }
 
-  /** Sends a commit, a claim, or both in one write. Answers per job of the commit, and the claim's answer. */
-  async exchange(commit: Commit | undefined, wish: ClaimWish | undefined): Promise<{ committed: string[]; claim?: ClaimAnswer }> {
+  /**
+   * Sends a commit, a claim, or both in one write. A part that is neither answered nor refused got no reply and may have happened: send it
+   * again. Outputs that the store refused show as `no_output` in the commit's answer. Throws while the connection is away.
+   */
+  async exchange(commit: Commit | undefined, wish: ClaimWish | undefined): Promise<Exchanged> {
     const commands = commit ? this.#commitCommands(commit) : [];
     const commitAt = commands.length - 1;
     if (wish) commands.push(this.#claimCommand(wish));
     const replies = await sendTogether(this.#redis, commands);
-    // claim last: its sequence must be taken even when something before it failed
-    const claimReply = wish ? replies.at(-1) : undefined;
-    const claim = wish && !(claimReply instanceof Error) ? this.#readClaim(wish, claimReply as RawReply) : undefined;
-    for (const reply of replies) if (reply instanceof Error) throw new ExchangeError(reply, claim);
-    const committed = commit ? (replyText(replies[commitAt] as RawReply) as string[]) : [];
-    return claim ? { committed, claim } : { committed };
+    const answer: Exchanged = {};
+    if (commit) {
+      const reply = replies[commitAt] as RawReply | Error;
+      if (!(reply instanceof Error)) answer.committed = replyText(reply) as string[];
+      else if (isRefusal(reply)) answer.commitRefused = reply;
+    }
+    if (wish) {
+      const reply = replies.at(-1) as RawReply | Error;
+      if (!(reply instanceof Error)) answer.claim = this.#readClaim(wish, reply);
+      else if (isRefusal(reply)) answer.claimRefused = reply;
+    }
+    return answer;
   }
 
   /** The framed inputs of claimed jobs, in order; null where they are gone. */
@@ -136,11 +154,10 @@ export class Claims {
   }
 }
 
-/** A part of an exchange was refused by Redis; the claim may have been answered all the same. */
-export class ExchangeError extends Error {
-  readonly claim: ClaimAnswer | undefined;
-  constructor(cause: Error, claim: ClaimAnswer | undefined) {
-    super(cause.message, { cause });
-    this.claim = claim;
-  }
+/** Redis answered with an error about this very command; one that every command would get now is as good as no answer. */
+function isRefusal(error: Error): boolean {
+  return (
+    error.name === "ReplyError" &&
+    !/^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED)\b/.test(error.message)
+  );
 }

@@ -35,31 +35,44 @@ export type FromRunner =
   | { kind: "load_failed"; tag: string; reason: string }
   | { kind: "evicted"; tag: string }
   | { kind: "ran"; tag: string; jobs: number; items: number; runMs: number; queueMs: number[]; outcomes: Record<string, number> }
+  /** Something that an operator should read; the runner goes on. */
+  | { kind: "trouble"; tag: string; message: string }
   | { kind: "barred" }
   | { kind: "drained" };
 
 /**
- * The claim that the runner has in hand, readable while its thread is blocked in a run: the main loop reports it with each heartbeat, so
- * that a claim whose reply was lost can be told from one that runs.
+ * The claims that the runner has in hand, readable while its thread is blocked in a run: the main loop reports them with each heartbeat,
+ * so that a claim whose reply was lost can be told from one that runs or waits for its commit.
  */
 export class ClaimBoard {
-  static readonly sizeBytes = 16;
+  static readonly #slots = 8;
+  static readonly #slotBytes = 16;
+  static readonly sizeBytes: number = ClaimBoard.#slots * ClaimBoard.#slotBytes;
   readonly #bytes: Uint8Array;
   readonly #words: Uint32Array;
 
   constructor(buffer: SharedArrayBuffer) {
-    this.#words = new Uint32Array(buffer, 0, 1);
-    this.#bytes = new Uint8Array(buffer, 4, 10);
+    this.#words = new Uint32Array(buffer);
+    this.#bytes = new Uint8Array(buffer);
   }
 
-  write(tag: string, sequence: number): void {
-    for (let at = 0; at < 10; at++) this.#bytes[at] = tag.charCodeAt(at);
-    Atomics.store(this.#words, 0, sequence);
+  /** The first claims are the ones that are told when there are too many. */
+  write(claims: readonly { tag: string; sequence: number }[]): void {
+    for (let slot = 0; slot < ClaimBoard.#slots; slot++) {
+      const claim = claims[slot];
+      const at = slot * ClaimBoard.#slotBytes;
+      for (let index = 0; claim && index < 10; index++) this.#bytes[at + 4 + index] = claim.tag.charCodeAt(index);
+      Atomics.store(this.#words, at / 4, claim?.sequence ?? 0);
+    }
   }
 
-  /** `<tag>=<sequence>`, or nothing before the first claim. */
+  /** `<tag>=<sequence> …`, nothing before the first claim. */
   read(): string {
-    const sequence = Atomics.load(this.#words, 0);
-    return sequence === 0 ? "" : `${String.fromCharCode(...this.#bytes)}=${sequence}`;
+    const claims: string[] = [];
+    for (let at = 0; at < ClaimBoard.sizeBytes; at += ClaimBoard.#slotBytes) {
+      const sequence = Atomics.load(this.#words, at / 4);
+      if (sequence !== 0) claims.push(`${String.fromCharCode(...this.#bytes.subarray(at + 4, at + 14))}=${sequence}`);
+    }
+    return claims.join(" ");
   }
 }

@@ -24,6 +24,11 @@ export function failedResult(job: ClaimedJob, error: JobError, nowMs: number): J
   return { id, fence, outcome: "retry", error, retryDelayMs: retryDelayMs(job, job.deadlineMs - nowMs) };
 }
 
+/** Unrun, or run for nothing: the job keeps its place and its attempts. */
+export function handBack({ id, fence }: { id: string; fence: number }): JobResult {
+  return { id, fence, outcome: "back" };
+}
+
 /** `nowMs` is the store's clock at the claim. Never throws: what goes wrong is an outcome of a job. */
 export async function runClaim(
   model: LoadedModel,

@@ -6,42 +6,47 @@
 import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
-import { type ClaimAnswer, type Claims, type ClaimWish, type Commit, ExchangeError, type JobResult } from "./claims.ts";
+import type { ClaimAnswer, Claims, ClaimWish, Exchanged, JobResult } from "./claims.ts";
 import type { InputFrame, LargeValues } from "./large-values.ts";
 import type { ClaimBoard, FromRunner } from "./messages.ts";
-import { failedResult, runClaim } from "./run-claim.ts";
+import { type OpenCommit, OpenCommits } from "./open-commits.ts";
+import { QueueFigures } from "./queue-figures.ts";
+import { failedResult, handBack, runClaim } from "./run-claim.ts";
 import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
 
-/** Commits hold their place while Redis is away; each failed exchange waits this long. */
+/** An exchange that got no reply is repeated after this time. */
 const retryExchangeMs = 200;
-const busyMarginMs = 500;
+/** A queue whose claim script fails is left alone for this time. */
+const refusedClaimMs = 1_000;
+/** With this much waiting for room in the store, no more is run. */
+const mostWaitingBytes = 256 * 1024 * 1024;
 
 export interface ModelSource {
   /** The loaded model; throws SwitchyardError with the reason when it cannot be loaded. */
   ensure(version: ModelVersion): Promise<LoadedModel>;
+  /** Whether `ensure` would answer at once. */
+  isLoaded(version: ModelVersion): boolean;
   /** Keeps a loaded model in memory until the answered function is called; throws when it has gone meanwhile. */
   pin(version: ModelVersion): () => void;
 }
 
 export interface RunnerParts {
-  claims: Claims;
-  largeValues: LargeValues;
+  claims: Pick<Claims, "exchange" | "inputs">;
+  largeValues: Pick<LargeValues, "fetched" | "stored">;
   models: ModelSource;
-  clock: Clock;
+  clock: Pick<Clock, "monotonicMs" | "sleep" | "after">;
   lingerMs: number;
-  board: ClaimBoard;
+  board: Pick<ClaimBoard, "write">;
   tell: (message: FromRunner) => void;
 }
 
-interface Pending {
-  ticket: HeldTicket;
-  commit: Commit;
-}
+type Batch = ClaimAnswer & { kind: "batch" };
 
 export class Runner {
   readonly #parts: RunnerParts;
   readonly #rotation = new TicketRotation();
-  readonly #longestRunMs = new Map<string, number>();
+  readonly #commits = new OpenCommits();
+  readonly #figures = new QueueFigures();
   #draining = false;
   #nudge: () => void = () => {};
 
@@ -65,24 +70,43 @@ export class Runner {
 
   drain(): void {
     this.#draining = true;
+    this.#commits.hurry();
     this.#nudge();
   }
 
   /** Runs until drained. */
   async run(): Promise<void> {
-    let pending: Pending | undefined;
+    const { clock, models } = this.#parts;
     for (;;) {
-      if (this.#draining && !pending) return this.#giveUp();
-      const ticket = this.#draining ? undefined : this.#rotation.next(this.#parts.clock.monotonicMs());
-      if (!ticket && !pending) {
+      if (this.#draining && this.#commits.size === 0) return this.#giveUp();
+      const nowMs = clock.monotonicMs();
+      const due = this.#commits.due(nowMs);
+      const ticket = this.#mayClaim() ? this.#rotation.next(nowMs, this.#isClosed) : undefined;
+      if (!ticket && due.length === 0) {
         await this.#idle();
         continue;
       }
-      const held = ticket ? await this.#ensure(ticket) : undefined;
-      const claim = await this.#exchange(pending, ticket, held?.model);
-      pending = undefined;
-      if (ticket && claim) pending = await this.#follow(ticket, claim, held?.model);
-      held?.unpin();
+      // the usual case: one commit, and the next look in the same write; results never wait for another model's load
+      const together = ticket && due.length === 1 && models.isLoaded(ticket.version) ? due[0] : undefined;
+      if (!together) for (const open of due) await this.#exchange(open, undefined);
+      if (ticket && !this.#draining) await this.#look(ticket, together);
+    }
+  }
+
+  #mayClaim(): boolean {
+    return !this.#draining && this.#commits.waitingBytes() < mostWaitingBytes;
+  }
+
+  readonly #isClosed = (tag: string): boolean => this.#commits.blocks(tag);
+
+  /** One turn of a ticket: `open` is sent in the same write as the claim. */
+  async #look(ticket: HeldTicket, open: OpenCommit | undefined): Promise<void> {
+    const { model, unpin } = await this.#ensure(ticket);
+    try {
+      const claim = await this.#exchange(open, this.#draining ? undefined : this.#wish(ticket, model));
+      if (claim) await this.#follow(ticket, claim, model);
+    } finally {
+      unpin();
     }
   }
 
@@ -110,109 +134,124 @@ export class Runner {
     return {
       tag,
       ticketId: ticket.ticketId,
-      maxItems: model instanceof SwitchyardError ? 64 : model.batching.maxItems,
-      busyMs: 2 * (this.#longestRunMs.get(tag) ?? 0) + busyMarginMs,
+      maxItems: this.#figures.maxItems(tag, model instanceof SwitchyardError ? 64 : model.batching.maxItems),
+      busyMs: this.#figures.busyMs(tag),
       lingerMs: ticket.mode === "closing" ? 0 : this.#parts.lingerMs,
     };
   }
 
-  /** Commits and looks in one write, until Redis has answered. Both may be repeated. */
-  async #exchange(
-    pending: Pending | undefined,
-    ticket: HeldTicket | undefined,
-    model: LoadedModel | SwitchyardError | undefined,
-  ): Promise<ClaimAnswer | undefined> {
-    let commit = pending?.commit;
-    let claimed: ClaimAnswer | undefined;
-    for (;;) {
-      const wish = ticket && model && !claimed ? this.#wish(ticket, model) : undefined;
-      try {
-        const answer = await this.#parts.claims.exchange(commit, wish);
-        claimed ??= answer.claim;
-        commit = this.#afterCommit(commit, answer.committed);
-      } catch (error) {
-        if (error instanceof ExchangeError) claimed ??= error.claim;
-        await this.#parts.clock.sleep(retryExchangeMs);
-        continue;
+  /**
+   * Commits and looks in one write, and repeats what got no reply: both may be. Answers what the claim came to; nothing when there was
+   * none, or when the host is to end and only the claim was left to repeat: what it may have taken goes back by the sweeper.
+   */
+  async #exchange(open: OpenCommit | undefined, look: ClaimWish | undefined): Promise<ClaimAnswer | { kind: "refused" } | undefined> {
+    const { claims, clock } = this.#parts;
+    let [commit, wish] = [open?.commit, look];
+    let claimed: ClaimAnswer | { kind: "refused" } | undefined;
+    while (commit || wish) {
+      const answer: Exchanged = await claims.exchange(commit, wish).catch(() => ({}));
+      if (open && commit && (answer.committed || answer.commitRefused)) {
+        this.#settle(open, answer);
+        commit = undefined;
       }
-      // an earlier claim still has jobs: their outputs did not fit into the store
-      if (claimed?.kind === "uncommitted" && commit) claimed = undefined;
-      if (!commit) return claimed;
-      await this.#parts.clock.sleep(retryExchangeMs);
+      if (wish && answer.claimRefused) {
+        claimed = { kind: "refused" };
+        this.#trouble(wish.tag, `a claim failed: ${answer.claimRefused.message}`);
+      }
+      // while the commit before it is unheard of, "uncommitted" says nothing
+      if (answer.claim && !(answer.claim.kind === "uncommitted" && commit)) claimed = answer.claim;
+      if (claimed) wish = undefined;
+      if (!commit && this.#draining) break;
+      if (commit || wish) await clock.sleep(retryExchangeMs);
     }
+    return claimed;
   }
 
-  /** What must be committed again: jobs whose outputs the store refused. */
-  #afterCommit(commit: Commit | undefined, answers: readonly string[]): Commit | undefined {
-    if (!commit) return undefined;
-    if (answers[0] === "barred") this.#parts.tell({ kind: "barred" });
-    const again = commit.results.filter((_result, at) => answers[at] === "no_output");
-    return again.length > 0 ? { ...commit, results: again } : undefined;
+  #settle(open: OpenCommit, answer: Exchanged): void {
+    const { commit, failures } = open;
+    const nowMs = this.#parts.clock.monotonicMs();
+    const { committed, commitRefused } = answer;
+    if (committed?.[0] === "barred") this.#parts.tell({ kind: "barred" });
+    const givenUp = commitRefused
+      ? this.#commits.refused(open, nowMs, { isLastTry: this.#draining })
+      : this.#commits.answered(open, committed ?? [], nowMs);
+    if (this.#draining) this.#commits.hurry();
+    if (commitRefused && failures <= 1)
+      this.#trouble(commit.tag, `a commit of ${commit.results.length} jobs failed: ${commitRefused.message}`);
+    if (open.noRoom && failures === 0)
+      this.#trouble(commit.tag, "the store has no room for outputs; their jobs wait for it until their deadlines");
+    if (givenUp.length > 0) this.#trouble(commit.tag, `could not be committed and was given up: ${givenUp.map(({ id }) => id).join(", ")}`);
   }
 
-  async #follow(ticket: HeldTicket, claim: ClaimAnswer, model: LoadedModel | SwitchyardError | undefined): Promise<Pending | undefined> {
+  async #follow(ticket: HeldTicket, claim: ClaimAnswer | { kind: "refused" }, model: LoadedModel | SwitchyardError): Promise<void> {
     switch (claim.kind) {
       case "batch":
         ticket.mode = "active";
-        return { ticket, commit: await this.#runBatch(ticket, claim, model as LoadedModel | SwitchyardError) };
+        return this.#runBatch(ticket, claim, model);
       case "empty":
-        this.#rotation.linger(ticket, this.#parts.clock.monotonicMs() + this.#parts.lingerMs);
-        return undefined;
+        return this.#rotation.linger(ticket, this.#parts.clock.monotonicMs() + this.#parts.lingerMs);
+      case "refused":
+        return this.#rotation.pause(ticket, this.#parts.clock.monotonicMs() + refusedClaimMs);
       case "barred":
         this.#end(ticket, false);
-        this.#parts.tell({ kind: "barred" });
-        return undefined;
-      case "uncommitted": // the sweeper returns what this host no longer knows
+        return this.#parts.tell({ kind: "barred" });
+      case "uncommitted":
+        // either its commit waits here, and the ticket with it; or the sweeper returns what this host no longer knows
+        return this.#isClosed(ticket.version.tag) ? undefined : this.#end(ticket, true);
+      case "stale_sequence":
+        return this.#end(ticket, true);
       case "retired":
       case "later":
       case "not_yours":
-      case "stale_sequence":
-        this.#end(ticket, claim.kind === "uncommitted" || claim.kind === "stale_sequence");
-        return undefined;
+        return this.#end(ticket, false);
     }
   }
 
-  async #runBatch(ticket: HeldTicket, claim: ClaimAnswer & { kind: "batch" }, model: LoadedModel | SwitchyardError): Promise<Commit> {
+  /** Runs a batch; its commit is then open. */
+  async #runBatch(ticket: HeldTicket, claim: Batch, model: LoadedModel | SwitchyardError): Promise<void> {
     const { tag } = ticket.version;
-    this.#parts.board.write(tag, claim.sequence);
-    let results: JobResult[];
-    let runMs = 0;
-    let items = 0;
-    if (model instanceof SwitchyardError) {
-      const error = { code: "model_not_ready", detail: model.message, retryable: true };
-      results = claim.jobs.map((job) => failedResult(job, error, claim.nowMs));
-    } else {
-      const frames = await this.#inputs(tag, claim);
-      const run = await runClaim(model, claim.jobs, frames, claim.nowMs);
-      ({ runMs, items } = run);
-      results = await this.#parts.largeValues.stored(run.results, (result, why) => this.#unstored(result, why, claim));
-      this.#longestRunMs.set(tag, Math.max(runMs, 0.95 * (this.#longestRunMs.get(tag) ?? 0)));
-    }
-    this.#report(tag, claim, results, runMs, items);
-    return { tag, ticketId: ticket.ticketId, runMs, batchItems: items, results };
+    const { sequence, nowMs } = claim;
+    const localMs = this.#parts.clock.monotonicMs();
+    const deadlinesMs = new Map(claim.jobs.map((job) => [job.id, localMs + job.deadlineMs - nowMs]));
+    this.#parts.board.write([{ tag, sequence }, ...this.#commits.claims()]);
+    const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlinesMs);
+    this.#report(tag, claim, run);
+    const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
+    this.#commits.add(commit, { sequence, deadlinesMs });
+    if (this.#draining) this.#commits.hurry();
   }
 
-  async #inputs(tag: string, claim: ClaimAnswer & { kind: "batch" }): Promise<InputFrame[]> {
+  async #run(tag: string, claim: Batch, model: LoadedModel, deadlinesMs: ReadonlyMap<string, number>) {
+    const frames = await this.#inputs(tag, claim, Math.max(...deadlinesMs.values()));
+    if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0 };
+    const { results, runMs, items } = await runClaim(model, claim.jobs, frames, claim.nowMs);
+    this.#figures.ran(tag, { runMs, items, bytes: bytesOf(frames, results) });
+    return { results: await this.#parts.largeValues.stored(results, (result, why) => unstored(result, why, claim)), runMs, items };
+  }
+
+  /** Nothing when they could not be had until the last deadline, or before the host is to end. */
+  async #inputs(tag: string, claim: Batch, untilMs: number): Promise<InputFrame[] | undefined> {
+    const { claims, clock, largeValues } = this.#parts;
     for (;;) {
       try {
-        return await this.#parts.largeValues.fetched(await this.#parts.claims.inputs(tag, claim.jobs));
+        return await largeValues.fetched(await claims.inputs(tag, claim.jobs));
       } catch {
-        await this.#parts.clock.sleep(retryExchangeMs);
+        if (this.#draining || clock.monotonicMs() >= untilMs) return undefined;
+        await clock.sleep(retryExchangeMs);
       }
     }
   }
 
-  #unstored(result: JobResult, why: SwitchyardError, claim: ClaimAnswer & { kind: "batch" }): JobResult {
-    const job = claim.jobs.find(({ id }) => id === result.id);
-    if (!job) throw new Error(`job ${result.id} is not of this claim`);
-    return failedResult(job, { code: why.code, detail: why.message, retryable: why.retryable }, claim.nowMs);
-  }
-
-  #report(tag: string, claim: ClaimAnswer & { kind: "batch" }, results: JobResult[], runMs: number, items: number): void {
+  #report(tag: string, claim: Batch, run: { results: readonly JobResult[]; runMs: number; items: number }): void {
+    const { results, runMs, items } = run;
     const outcomes: Record<string, number> = {};
     for (const result of results) outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1;
     const queueMs = claim.jobs.map((job) => claim.nowMs - job.createdMs);
     this.#parts.tell({ kind: "ran", tag, jobs: claim.jobs.length, items, runMs, queueMs, outcomes });
+  }
+
+  #trouble(tag: string, message: string): void {
+    this.#parts.tell({ kind: "trouble", tag, message });
   }
 
   #end(ticket: HeldTicket, release: boolean): void {
@@ -220,12 +259,13 @@ export class Runner {
     this.#parts.tell({ kind: "ended", ticketId: ticket.ticketId, release });
   }
 
-  /** Sleeps until a ticket, a wake-up or the end of a linger. */
+  /** Sleeps until a ticket, a wake-up, the end of a linger, or a commit that is due again. */
   async #idle(): Promise<void> {
-    const endMs = this.#rotation.nextEndMs();
+    const { clock } = this.#parts;
+    const ends = [this.#commits.nextDueMs(), this.#mayClaim() ? this.#rotation.nextEndMs(this.#isClosed) : undefined];
+    const endMs = Math.min(...ends.filter((end) => end !== undefined));
     await new Promise<void>((resolve) => {
-      const cancel =
-        endMs === undefined ? () => {} : this.#parts.clock.after(Math.max(0, endMs - this.#parts.clock.monotonicMs()), resolve);
+      const cancel = endMs === Infinity ? () => {} : clock.after(Math.max(0, endMs - clock.monotonicMs()), resolve);
       this.#nudge = () => {
         cancel();
         resolve();
@@ -238,4 +278,22 @@ export class Runner {
     for (const ticket of this.#rotation.all()) this.#end(ticket, true);
     this.#parts.tell({ kind: "drained" });
   }
+}
+
+function unready(claim: Batch, why: SwitchyardError): { results: JobResult[]; runMs: number; items: number } {
+  const error = { code: "model_not_ready", detail: why.message, retryable: true };
+  return { results: claim.jobs.map((job) => failedResult(job, error, claim.nowMs)), runMs: 0, items: 0 };
+}
+
+function unstored(result: JobResult, why: SwitchyardError, claim: Batch): JobResult {
+  const job = claim.jobs.find(({ id }) => id === result.id);
+  if (!job) throw new Error(`job ${result.id} is not of this claim`);
+  return failedResult(job, { code: why.code, detail: why.message, retryable: why.retryable }, claim.nowMs);
+}
+
+function bytesOf(frames: readonly InputFrame[], results: readonly JobResult[]): number {
+  let sum = 0;
+  for (const frame of frames) if (frame instanceof Uint8Array) sum += frame.length;
+  for (const result of results) if (result.outcome === "succeeded") sum += result.outputs.length;
+  return sum;
 }

@@ -79,6 +79,11 @@ export class ModelCache {
     return [...this.#entries.values()].map((entry) => entry.model);
   }
 
+  /** Whether `ensure` would answer at once. */
+  isLoaded(version: ModelVersion): boolean {
+    return this.#entries.has(keyOf(version));
+  }
+
   /** Versions that did not load when last tried. */
   failed(): FailedLoad[] {
     return [...this.#failures.values()];
