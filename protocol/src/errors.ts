@@ -77,6 +77,8 @@ export interface ErrorFacts {
   jobId?: string;
   retryAfterMs?: number;
   estimatedMs?: number;
+  /** It answers an earlier request with the same idempotency key. */
+  replayed?: boolean;
   /** Answers that depend on the case, such as `state` or `missing`; copied into the problem body. */
   extra?: Record<string, unknown>;
 }

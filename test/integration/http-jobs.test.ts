@@ -108,6 +108,21 @@ test("results beyond 1 MiB, and values without a JSON form, are not inline", asy
   assert.equal((await problemOf(await fetch(result, { headers: { accept: "application/json" } }))).code, "not_acceptable");
 });
 
+test("a view is answered without its result when that is gone", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  door.jobs.outputs = async (record) => {
+    throw new SwitchyardError("result_expired", "the result is no longer kept", { jobId: record.id });
+  };
+  const answer = await fetch(`${door.url}/v1/jobs`, {
+    method: "POST",
+    body: JSON.stringify(tinyRequest({ model: "tiny" })),
+    headers: { "content-type": "application/json", prefer: "wait=10" },
+  });
+  const view = await answer.json();
+  assert.deepEqual([answer.status, view.state, "result" in view], [200, "succeeded", false]);
+});
+
 test("a client that hangs up in Prefer: wait without a key cancels its job", async (t) => {
   const door = await openDoor(t);
   const call = httpRequest({ port: door.port, host: "127.0.0.1", method: "POST", path: "/v1/jobs", headers: { prefer: "wait=30" } });

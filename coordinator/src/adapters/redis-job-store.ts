@@ -206,10 +206,11 @@ export class RedisJobStore implements JobStore {
     return seen;
   }
 
-  async outputs(id: string, fence: number): Promise<Uint8Array | undefined> {
+  async outputs(id: string, fence: number, maxBytes = Number.POSITIVE_INFINITY): Promise<Uint8Array | undefined> {
     const stored = await this.#storedOutputs(id, fence);
     const reference = stored && readBlobReference(stored);
     if (!reference) return stored;
+    if (reference.sizeBytes > maxBytes) return undefined;
     if (!this.#blobs) throw new SwitchyardError("internal", "the outputs are in a blob store, and this coordinator has none");
     return this.#blobs.get(reference);
   }

@@ -41,8 +41,11 @@ export interface JobService {
   wait(id: string, how: { waitMs: number; afterRevision?: number; signal?: AbortSignal }, caller: Caller): Promise<JobRecord>;
   /** A held job that outlives its call keeps its full retention. */
   keep(id: string): Promise<void>;
-  /** Outputs in the order asked for. job_not_finished, job_not_succeeded (with the job's error in facts.extra), result_expired. */
-  outputs(record: JobRecord): Promise<Tensor[]>;
+  /**
+   * Outputs in the order asked for. job_not_finished, job_not_succeeded (with the job's error in facts.extra), result_expired, which may also
+   * be the answer when they are larger than `maxBytes`.
+   */
+  outputs(record: JobRecord, how?: { maxBytes?: number }): Promise<Tensor[]>;
   /** `moved` is false when it had already ended otherwise. */
   cancel(id: string, caller: Caller): Promise<{ record: JobRecord; moved: boolean }>;
   list(filter: JobListFilter, caller: Caller): Promise<JobPage>;

@@ -63,6 +63,15 @@ export class Jobs implements JobService {
 
   async infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
     const placed = await this.#place(submission, caller, signal);
+    try {
+      return await this.#settled(placed, submission, caller, signal);
+    } catch (error) {
+      if (!placed.replayed || !(error instanceof SwitchyardError)) throw error;
+      throw new SwitchyardError(error.code, error.message, { ...error.facts, replayed: true });
+    }
+  }
+
+  async #settled(placed: Placed, submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
     const { id, deadlineMs } = placed.record;
     const wait = placed.wait ?? this.#parts.waiters.register(id, { deadlineMs, signal });
     // a replayed job may have ended before this wait was registered
@@ -265,7 +274,7 @@ export class Jobs implements JobService {
     await this.#parts.store.keep(id, this.#parts.resultTtlMs);
   }
 
-  async outputs(record: JobRecord): Promise<Tensor[]> {
+  async outputs(record: JobRecord, how: { maxBytes?: number } = {}): Promise<Tensor[]> {
     if (!isTerminal(record.state)) {
       throw new SwitchyardError("job_not_finished", `the job is ${record.state}; ask again, or wait with ?wait=`, {
         jobId: record.id,
@@ -279,7 +288,7 @@ export class Jobs implements JobService {
         extra: { state: record.state, error: record.error },
       });
     }
-    const frame = await this.#parts.store.outputs(record.id, record.fence);
+    const frame = await this.#parts.store.outputs(record.id, record.fence, how.maxBytes);
     if (!frame) {
       throw new SwitchyardError("result_expired", "the result is no longer kept", { jobId: record.id });
     }

@@ -1,5 +1,6 @@
 /** What every HTTP door is given. */
 
+import type { ModelVersion } from "@switchyard/protocol";
 import type { Caller } from "../application/caller.ts";
 import { localCaller } from "../application/caller.ts";
 import type { JobService } from "../application/job-service.ts";
@@ -42,6 +43,11 @@ export interface DoorContext {
   version: string;
   calls: OpenCalls;
   bodies: BodyBudget;
+}
+
+/** The class names of the version that a job ran on; undefined when it has none, or is no longer served: results outlive it. */
+export function labelsOf({ models }: DoorContext, ran: { model: string; version: number }): ModelVersion["labels"] {
+  return models.versions(ran.model).find(({ version }) => version.version === ran.version)?.version.labels;
 }
 
 /** Without a key file everybody is the one local tenant. */

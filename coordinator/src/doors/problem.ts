@@ -60,6 +60,7 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
   const waitMs = retryAfterMs(error, status, request.id);
   if (waitMs !== undefined) reply.header("retry-after", String(Math.ceil(waitMs / 1000)));
   if (error.facts.estimatedMs !== undefined) reply.header("estimated_ms", String(Math.round(error.facts.estimatedMs)));
+  if (error.facts.replayed === true) reply.header("idempotent-replayed", "true");
   reply.removeHeader("etag").removeHeader("content-encoding");
   reply.code(status);
   if (v2) reply.header("x-switchyard-error", error.code); // the body of /v2 has no place for it

@@ -16,7 +16,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
 import type { JobListFilter, JobRecord } from "../ports/job-store.ts";
 import { addVary, bufferOf, sendEncoded, sendJson, sendJsonBytes } from "./answers.ts";
-import { callerOf, type DoorContext } from "./door-context.ts";
+import { callerOf, type DoorContext, labelsOf } from "./door-context.ts";
 import { withInferenceBody } from "./inference-body.ts";
 import { toJobView } from "./job-view.ts";
 import {
@@ -141,13 +141,22 @@ async function holdFor(
 async function viewWithResult(context: DoorContext, record: JobRecord): Promise<Buffer> {
   const view = JSON.stringify(toJobView(record, callerOf()));
   if (record.state !== "succeeded") return Buffer.from(view);
-  const outputs = await context.jobs.outputs(record);
-  let size = 0;
-  for (const output of outputs) size += output.bytes.length;
-  const result = size <= maxInlineBytes ? resultAs(context, { record, outputs, binary: false }) : undefined;
-  const json = result?.parts[0];
+  const outputs = await inlineOutputs(context, record);
+  const json = outputs && resultAs(context, { record, outputs, binary: false })?.parts[0];
   if (json === undefined || json.length > maxInlineBytes) return Buffer.from(view);
   return Buffer.concat([Buffer.from(`${view.slice(0, -1)},"result":`), bufferOf(json), Buffer.from("}")]);
+}
+
+/** Undefined when they are gone or larger than what goes into a view: the view is there all the same. */
+async function inlineOutputs(context: DoorContext, record: JobRecord): Promise<Tensor[] | undefined> {
+  try {
+    const outputs = await context.jobs.outputs(record, { maxBytes: 2 * maxInlineBytes }); // with room for what frames them
+    const sizeBytes = outputs.reduce((sum, output) => sum + output.bytes.length, 0);
+    return sizeBytes <= maxInlineBytes ? outputs : undefined;
+  } catch (error) {
+    if (error instanceof SwitchyardError && error.code === "result_expired") return undefined;
+    throw error;
+  }
 }
 
 /** Undefined when a value has no JSON form. */
@@ -156,9 +165,7 @@ function resultAs(context: DoorContext, source: { record: JobRecord; outputs: Te
   const asked =
     record.outputs !== undefined && record.outputs.length > 0 ? record.outputs : outputs.map(({ name }): { name: string } => ({ name }));
   const wishes = { outputs: asked.map((output) => ({ ...output, binary })) };
-  const labels = wishes.outputs.some((output) => "classification" in output)
-    ? context.models.resolve(record.model, record.version).version.labels
-    : undefined;
+  const labels = labelsOf(context, record);
   const response = { modelName: record.model, modelVersion: String(record.version), id: record.requestId || record.id, outputs };
   try {
     return encodeInferResponse({ response, wishes, labels });

@@ -1,10 +1,11 @@
 /** POST …/infer of the Open Inference Protocol: JSON, binary and raw bodies. The hot path: one pass from body to submission and back. */
 
-import { decodeInferRequest, decodeRawRequest, encodeInferResponse, SwitchyardError } from "@switchyard/protocol";
+import { decodeInferRequest, decodeRawRequest, encodeInferResponse, type InferRequest, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
+import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendEncoded } from "./answers.ts";
-import { callerOf, type DoorContext } from "./door-context.ts";
+import { callerOf, type DoorContext, labelsOf } from "./door-context.ts";
 import { withInferenceBody } from "./inference-body.ts";
 import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
@@ -38,15 +39,31 @@ function leftBehind({ facts: { jobId } }: SwitchyardError, keyed: boolean): Swit
   return new SwitchyardError("draining", `This coordinator is shutting down; ${what}`, jobId === undefined ? {} : { jobId });
 }
 
+/** Throws model_not_found and version_not_found, but for a repeat: its answer may exist although the model does not any more. */
+function statusFor(context: DoorContext, asked: { model: string; version: number | undefined; keyed: boolean }): ModelStatus | undefined {
+  try {
+    return context.models.resolve(asked.model, asked.version);
+  } catch (error) {
+    if (asked.keyed && error instanceof SwitchyardError) return undefined;
+    throw error;
+  }
+}
+
+/** Without a model a raw body means nothing; its fingerprint may still name an earlier answer. */
+function rawRequest(body: Buffer, status: ModelStatus | undefined): InferRequest {
+  return status === undefined
+    ? { parameters: {}, inputs: [], binaryDefault: true }
+    : decodeRawRequest({ body, signature: status.version.signature });
+}
+
 async function answerInfer(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
   const path = request.params as ModelPath;
   const version = versionIn(path);
-  const status = context.models.resolve(path.model, version);
   const key = idempotencyKeyOf(request.headers);
+  const status = statusFor(context, { model: path.model, version, keyed: key !== undefined });
   const { wanted, fingerprint } = await withInferenceBody(context, request, (body, headerLength) => ({
-    wanted:
-      headerLength === 0 ? decodeRawRequest({ body, signature: status.version.signature }) : decodeInferRequest({ body, headerLength }),
+    wanted: headerLength === 0 ? rawRequest(body, status) : decodeInferRequest({ body, headerLength }),
     fingerprint: key === undefined ? "" : fingerprintOf(request, body),
   }));
   const submission: Submission = { model: path.model, request: wanted, hold: true };
@@ -61,14 +78,14 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
     const settled = await context.jobs.infer(submission, callerOf(), call.signal);
     const { record, outputs } = settled;
     if (settled.replayed) reply.header("idempotent-replayed", "true");
-    const ran = record.version === status.version.version ? status : context.models.resolve(record.model, record.version);
+    const labels = record.version === status?.version.version ? status.version.labels : labelsOf(context, record);
     const response = {
       modelName: record.model,
       modelVersion: String(record.version),
       outputs,
       ...(wanted.id !== undefined && { id: wanted.id }),
     };
-    return sendEncoded(request, reply, encodeInferResponse({ response, wishes: wanted, labels: ran.version.labels }));
+    return sendEncoded(request, reply, encodeInferResponse({ response, wishes: wanted, labels }));
   } catch (error) {
     if (call.toldToGo() && error instanceof SwitchyardError && error.code === "cancelled") throw leftBehind(error, key !== undefined);
     throw error;

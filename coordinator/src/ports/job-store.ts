@@ -159,8 +159,11 @@ export interface JobStore {
   watch(id: string): Promise<JobRecord | TombState | undefined>;
   /** States and revisions of many jobs at once; the fallback when a notice was lost. Missing jobs are absent. */
   peek(ids: readonly string[]): Promise<Map<string, { state: JobState; revision: number }>>;
-  /** Framed outputs of a succeeded job; undefined when they are gone. Calls of one turn are read together. */
-  outputs(id: string, fence: number): Promise<Uint8Array | undefined>;
+  /**
+   * Framed outputs of a succeeded job; undefined when they are gone. Calls of one turn are read together. With `maxBytes` larger ones need not
+   * be read, and are then undefined too.
+   */
+  outputs(id: string, fence: number, maxBytes?: number): Promise<Uint8Array | undefined>;
   /** Moves the record to `cancelled` if it is not terminal; answers the record as it then is. `moved` tells whether this call (or an earlier cancel) did it. */
   cancel(id: string): Promise<{ record: JobRecord; moved: boolean } | undefined>;
   /** Moves the record to `expired` if its deadline has passed and it is not terminal; answers its state. */
