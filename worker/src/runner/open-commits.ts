@@ -59,8 +59,10 @@ export class OpenCommits {
     return sum;
   }
 
+  /** Claims with open jobs; a queue has one at most. */
   claims(): { tag: string; sequence: number }[] {
-    return [...this.#open].map(({ commit, sequence }) => ({ tag: commit.tag, sequence }));
+    const sequences = new Map([...this.#open].map(({ commit, sequence }) => [commit.tag, sequence]));
+    return [...sequences].map(([tag, sequence]) => ({ tag, sequence }));
   }
 
   /** Redis answered per job. Jobs whose outputs it refused stay open. Answers the results that are given up: their deadlines have passed. */
