@@ -181,7 +181,7 @@ async function claim(seen: Seen, one: Actor, how: { maxItems: number; lingerMs: 
     one.jobs = answer.jobs;
     one.lastClaim = { sequence: one.host.sequence, jobs: answer.jobs };
     for (const job of answer.jobs) assert.ok(job.deadlineMs > answer.nowMs, `${job.id} started after its deadline`);
-  } else if (answer.kind === "retired" || answer.kind === "later" || answer.kind === "not_yours") {
+  } else if (answer.kind === "retired" || answer.kind === "not_yours") {
     one.ticket = "";
   } else {
     assert.ok(["empty", "uncommitted"].includes(answer.kind), answer.kind);
@@ -255,7 +255,7 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
         // nothing of it was committed, so it is not settled
         assert.ok(walk.last?.claims.some(({ incarnation }) => incarnation === one.host.incarnation));
         one.jobs = answer.jobs;
-      } else if (["retired", "later", "not_yours"].includes(answer.kind)) one.ticket = "";
+      } else if (["retired", "not_yours"].includes(answer.kind)) one.ticket = "";
     });
   });
   const repeatCommit = nat.map((who) => {

@@ -22,8 +22,7 @@ export interface HostJob {
 
 export type HostClaim =
   | { kind: "batch"; nowMs: number; jobs: HostJob[] }
-  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" }
-  | { kind: "later"; dueMs: number };
+  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" };
 
 export interface HostOutcome {
   id: string;

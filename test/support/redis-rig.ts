@@ -111,7 +111,6 @@ export class RedisRigs {
 
 function claimOf(row: (string | number)[]): HostClaim {
   const kind = row[0] as HostClaim["kind"];
-  if (kind === "later") return { kind, dueMs: Number(row[2]) };
   if (kind !== "batch") return { kind };
   const jobs: HostJob[] = [];
   for (let at = 2; at < row.length; at += 8) {

@@ -26,8 +26,7 @@ export interface ClaimedJob {
 
 export type ClaimAnswer =
   | { kind: "batch"; nowMs: number; jobs: ClaimedJob[] }
-  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" }
-  | { kind: "later"; dueMs: number };
+  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" };
 
 export interface ClaimStep {
   incarnation: string;
@@ -258,8 +257,7 @@ export class MemoryQueue {
       return { kind: "empty" };
     }
     this.tickets.all.delete(ticketId);
-    if (this.later.size === 0) return { kind: "retired" };
-    return { kind: "later", dueMs: Math.max(1, Math.min(...this.later.values()) - nowMs) };
+    return { kind: "retired" };
   }
 
   #claimed(id: string): ClaimedJob {

@@ -3,7 +3,7 @@
 -- ARGV  1 queue tag  2 incarnation  3 sequence (rises by one per claim of this incarnation and queue)  4 ticket id  5 host id
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
 -- Answers  {"batch", now, then per job: id, fence, deadline, items, attempt, created, class},
---          {"empty", now} with the ticket lingering, {"retired", now}, {"later", now, ms until a retry is due} with the ticket retired,
+--          {"empty", now} with the ticket lingering, {"retired", now} (a retry that is due later gets a ticket from the sweeper),
 --          {"not_yours"}, {"barred"}, {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
 -- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline; one batch holds one shape class.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
@@ -122,6 +122,4 @@ if lingerMs > 0 then
   return { 'empty', now }
 end
 redis.call('HDEL', base .. 'tickets', ticketId)
-local nextRetry = redis.call('ZRANGE', base .. 'later', 0, 0, 'WITHSCORES')
-if nextRetry[2] then return { 'later', now, math.max(1, nextRetry[2] - now) } end
 return { 'retired', now }

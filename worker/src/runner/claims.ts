@@ -22,8 +22,7 @@ export interface ClaimedJob {
 
 export type ClaimAnswer =
   | { kind: "batch"; nowMs: number; sequence: number; jobs: ClaimedJob[] }
-  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" }
-  | { kind: "later"; dueMs: number };
+  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" };
 
 export interface ClaimWish {
   tag: string;
@@ -80,7 +79,6 @@ export class Claims {
   #readClaim(wish: ClaimWish, reply: RawReply): ClaimAnswer {
     const row = replyText(reply) as (string | number)[];
     const kind = row[0] as ClaimAnswer["kind"];
-    if (kind === "later") return { kind, dueMs: Number(row[2]) };
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
     // that sequence was given back in this host's name meanwhile: the next one is accepted
     if (kind === "stale_sequence") this.#sequences.set(wish.tag, sequence);

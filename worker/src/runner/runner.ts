@@ -201,7 +201,6 @@ export class Runner {
       case "stale_sequence":
         return this.#end(ticket, true);
       case "retired":
-      case "later":
       case "not_yours":
         return this.#end(ticket, false);
     }
