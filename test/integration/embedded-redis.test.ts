@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -88,6 +89,22 @@ test("a lock whose process is gone is taken over", async () => {
   assert.equal(holderOf(file), process.pid);
   lock.release();
   assert.equal(holderOf(file), undefined);
+});
+
+test("a lock that does not say when its process started is held as long as there is such a process", () => {
+  const file = path.join(temporary, "unknown.pid");
+  writeFileSync(file, `${process.ppid} \n`);
+  assert.equal(holderOf(file), process.ppid);
+  assert.deepEqual(tryLock(file), { heldBy: process.ppid });
+  for (const text of ["", "0", "nonsense", "999999999"]) {
+    writeFileSync(file, `${text} \n`);
+    assert.equal(holderOf(file), undefined, text);
+  }
+});
+
+test("where no Redis of its own can run, the setting that names one is told", async (t) => {
+  t.mock.property(process, "platform", "win32");
+  await assert.rejects(findRedis({ pathEnv: "", cacheFolder: temporary }), /On Windows .* set SWITCHYARD_REDIS_URL/);
 });
 
 test("the server ends when the process that started it is killed", async () => {

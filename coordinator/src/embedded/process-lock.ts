@@ -6,7 +6,7 @@
 
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import type { Clock } from "../clock.ts";
 
@@ -16,8 +16,9 @@ export interface ProcessLock {
   release(): void;
 }
 
-/** When the process started, in the system's own words; undefined when there is no such process. */
+/** When the process started, in the system's own words: empty when the system does not say; undefined when there is no such process. */
 function startOf(pid: number): string | undefined {
+  if (!(pid > 0)) return undefined;
   try {
     process.kill(pid, 0);
   } catch (error) {
@@ -29,7 +30,7 @@ function startOf(pid: number): string | undefined {
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     return fields[0] === "Z" ? undefined : fields[19]; // a zombie holds nothing
   } catch {
-    return undefined;
+    return process.platform === "linux" && !existsSync(`/proc/${pid}`) && existsSync("/proc/self") ? undefined : "";
   }
 }
 
@@ -37,11 +38,12 @@ function describe(pid: number): string {
   return `${pid} ${startOf(pid) ?? ""}\n`;
 }
 
-/** The process id in a lock's text if that very process still runs. */
+/** The process id in a lock's text if that very process still runs; where a start is not known, any process of that id counts. */
 function liveHolder(text: string): number | undefined {
   const [pid, ...start] = text.trim().split(" ");
   const running = startOf(Number(pid));
-  return Number(pid) > 0 && running !== undefined && running === start.join(" ") ? Number(pid) : undefined;
+  const began = start.join(" ");
+  return running !== undefined && (running === "" || began === "" || running === began) ? Number(pid) : undefined;
 }
 
 function read(file: string): string | undefined {

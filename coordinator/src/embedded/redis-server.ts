@@ -31,7 +31,7 @@ export interface RedisBinary {
 }
 
 export interface FindRedisOptions {
-  /** Folders to look in, separated by colons, like PATH. */
+  /** Folders to look in, separated as in PATH. */
   pathEnv: string;
   /** Where fetched packages are kept. */
   cacheFolder: string;
@@ -55,7 +55,7 @@ async function versionOf(file: string, libraryPath?: string): Promise<{ version:
 /** The first redis-server or valkey-server in these folders that is new enough. */
 export async function redisOnPath(pathEnv: string): Promise<RedisBinary | undefined> {
   for (const name of ["redis-server", "valkey-server"]) {
-    for (const folder of pathEnv.split(":")) {
+    for (const folder of pathEnv.split(path.delimiter)) {
       const file = path.join(folder, name);
       if (folder === "" || !existsSync(file)) continue;
       const found = await versionOf(file);
@@ -81,6 +81,11 @@ export async function cachedRedis(cacheFolder: string): Promise<RedisBinary | un
 
 /** The server on PATH, else the distribution's packages from the cache or its mirror. Throws an Error that says what to install. */
 export async function findRedis(options: FindRedisOptions): Promise<RedisBinary> {
+  if (process.platform === "win32") {
+    throw new Error(
+      `On Windows Switchyard cannot start a Redis of its own: set SWITCHYARD_REDIS_URL (or --redis-url) to a running one, version ${oldestMajor} or newer.`,
+    );
+  }
   const onPath = await redisOnPath(options.pathEnv);
   if (onPath) return onPath;
   const advice =
