@@ -95,7 +95,11 @@ function runNpm(args) {
   // onnxruntime-node would download CUDA libraries after installation; the CPU library comes inside the package.
   const env = { ...process.env, ONNXRUNTIME_NODE_INSTALL: "skip", ONNXRUNTIME_NODE_INSTALL_CUDA: "skip" };
   return new Promise((resolve) => {
-    const child = spawn(command, [...before, ...args], { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+    const options = { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] };
+    // Windows starts .cmd files in a shell only
+    const child = command.endsWith(".cmd")
+      ? spawn([command, ...args].join(" "), { ...options, shell: true })
+      : spawn(command, [...before, ...args], options);
     let output = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (output += chunk));
     child.once("error", (error) => resolve({ code: 1, output: `${output}${error.message}\n` }));
@@ -120,33 +124,23 @@ async function install() {
   }
 }
 
-/** Whether a Ctrl-C of the terminal reaches our children by itself: it goes to the whole foreground group. */
-function isForeground() {
-  if (process.platform !== "linux") return process.stdin.isTTY === true;
-  try {
-    const stat = readFileSync("/proc/self/stat", "utf8");
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    return fields[2] === fields[5]; // own process group, the terminal's foreground group
-  } catch {
-    return process.stdin.isTTY === true;
-  }
-}
-
 /** Runs the pinned Node with our terminal, passes signals on, and ends as it ends. */
 function become(args) {
   const bin = path.join(root, "node_modules", ".bin");
   const env = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH ?? ""}` };
   const child = spawn(pinnedNode, args, { stdio: "inherit", env });
   const handlers = new Map();
+  let isTold = false;
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR2"]) {
+    // After a Ctrl-C the terminal has told the child already; nobody can see that here, so those who count signals take two as one.
     const pass = () => {
-      if ((signal === "SIGINT" || signal === "SIGQUIT") && isForeground()) return;
+      if (signal !== "SIGUSR2") isTold = true;
       child.kill(signal);
     };
     handlers.set(signal, pass);
     process.on(signal, pass);
   }
-  endWithNpm(child);
+  endWithNpm(() => isTold || child.kill("SIGTERM"));
   child.once("error", (error) => {
     process.stderr.write(`${pinnedNode} could not be started: ${error.message}\n`);
     process.exit(1);
@@ -160,13 +154,13 @@ function become(args) {
 }
 
 /** npm and its shell die of a SIGTERM without telling us; whoever stopped `npm start` that way expects everything to stop. */
-function endWithNpm(child) {
+function endWithNpm(end) {
   if (process.env.npm_lifecycle_event === undefined || process.platform === "win32") return;
   const parent = process.ppid;
   const watch = setInterval(() => {
     if (process.ppid === parent) return;
     clearInterval(watch);
-    child.kill("SIGTERM");
+    end();
   }, 500);
   watch.unref();
 }

@@ -40,12 +40,8 @@ if (realpathSync(node) === realpathSync(process.execPath)) {
   await import(main);
 } else {
   const child = spawn(node, [main, ...process.argv.slice(2)], { stdio: "inherit" });
-  // A terminal gives Ctrl-C to the child as well; passing it on would make it two, and a second one means "stop at once".
-  const hasTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
-  const pass = (signal) => {
-    if (signal !== "SIGINT" || !hasTerminal) child.kill(signal);
-  };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, pass);
+  // A terminal gives Ctrl-C to the child as well; the programs that count signals take two at once as one.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
   child.on("error", (error) => {
     console.error(`switchyard: cannot start ${node}: ${error.message}`);
     process.exit(1);

@@ -45,7 +45,15 @@ async function stop(why: string): Promise<void> {
 }
 
 process.on("SIGTERM", () => void stop("SIGTERM"));
-process.on("SIGINT", () => void stop("SIGINT"));
+/** Terminal and launcher both deliver a Ctrl-C: repeats within this time are one. */
+const oneInterruptMs = 400;
+let interruptedMs = -Infinity;
+process.on("SIGINT", () => {
+  const nowMs = systemClock.monotonicMs();
+  if (nowMs - interruptedMs < oneInterruptMs) return;
+  interruptedMs = nowMs;
+  void stop("SIGINT");
+});
 watchParent(process.env, () => {
   if (!stopping) void stop("the supervisor is gone"); // only a signal asks twice
 });

@@ -45,6 +45,26 @@ test("each stop signal reaches the script once, and the launcher waits while the
   }
 });
 
+test("a script ends when npm, which does not say so, has died", { skip: process.platform === "win32" && "has no signals" }, async () => {
+  const script = path.join(folder, "script.ts");
+  await writeFile(
+    script,
+    `process.on("SIGTERM", () => { console.log("told to end"); process.exit(0); }); setInterval(() => {}, 1000); console.log("ready");`,
+  );
+  const command = `"${process.execPath}" "${launcher}" --run "${script}"; exit 0`;
+  const npm = spawn("/bin/sh", ["-c", command], {
+    env: { ...process.env, npm_lifecycle_event: "start" },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let output = "";
+  npm.stdout.on("data", (chunk) => {
+    if (output === "") npm.kill("SIGKILL");
+    output += chunk;
+  });
+  await once(npm, "close"); // of the pipe too, which script and launcher hold
+  assert.equal(output, "ready\ntold to end\n");
+});
+
 test("a script that dies of a signal makes the launcher die of it", async () => {
   const { code, signal } = await launch(`process.kill(process.pid, "SIGKILL");`);
   assert.deepEqual([code, signal], [null, "SIGKILL"]);

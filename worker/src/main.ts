@@ -94,7 +94,15 @@ async function onSignal(name: NodeJS.Signals): Promise<void> {
   endProcess(130, { quiet: host === undefined });
 }
 process.on("SIGTERM", () => void onSignal("SIGTERM"));
-process.on("SIGINT", () => void onSignal("SIGINT"));
+/** Terminal and launcher both deliver a Ctrl-C: repeats within this time are one. */
+const oneInterruptMs = 400;
+let interruptedMs = -Infinity;
+process.on("SIGINT", () => {
+  const nowMs = systemClock.monotonicMs();
+  if (nowMs - interruptedMs < oneInterruptMs) return;
+  interruptedMs = nowMs;
+  void onSignal("SIGINT");
+});
 if (config.parentPipe !== undefined) {
   // the supervisor holds the other end: when it dies, so do we, in order
   const pipe = new Socket({ fd: config.parentPipe, readable: true, writable: false });
