@@ -21,7 +21,7 @@ async function submit(url: string, model: string, more: Record<string, unknown> 
   return (answer.json() as JobView).id;
 }
 
-test("jobs of a model that left the repository wait quietly and expire, and disturb no other model", async () => {
+test("jobs of a model that left the repository wait quietly and expire, and disturb no other model", async (t) => {
   await using models = await emptyRepository();
   await models.add("gone", slowModel(2));
   await models.add("here", slowModel(1));
@@ -32,11 +32,11 @@ test("jobs of a model that left the repository wait quietly and expire, and dist
   await until("the model to be unlisted", async () => (await call(`${url}/v1/models/gone`)).status === 404, { withinMs: 11_000 });
   await cluster.addWorker();
   const redis = new Redis(cluster.redis.url);
+  t.after(() => redis.disconnect());
   const tickets = async (): Promise<number> => Number(await redis.hget(`${keys.base(tagOf(ids[0]!))}clock`, "tickets"));
   const before = await tickets();
   await sleep(1_500);
   const issued = (await tickets()) - before;
-  redis.disconnect();
   assert.ok(issued <= 5, `${issued} tickets in 1.5 s`);
   assert.equal((await call(`${url}/v2/models/here/infer`, { body: { inputs } })).status, 200);
   for (const id of ids) assert.equal((await jobView(url, id, 20)).state, "expired");
@@ -55,7 +55,7 @@ test("a model that nobody has asked for yet is answered while eight others, just
     const ids = await Promise.all(Array.from({ length: 8 }, (_, at) => submit(url, `cold-${at + 1}`)));
     backlog.push(...ids);
   }
-  const answer = await call(`${url}/v2/models/cold-9/infer`, { body: { inputs, parameters: { timeout: 10_000_000 } } });
+  const answer = await call(`${url}/v2/models/cold-9/infer`, { body: { inputs, parameters: { timeout: 20_000_000 } } });
   assert.equal(answer.status, 200, answer.bytes.toString());
   const last = await Promise.all(backlog.slice(-8).map((id) => jobView(url, id)));
   t.diagnostic(`answered in ${answer.tookMs.toFixed(0)} ms`);
@@ -102,3 +102,61 @@ test("a worker that cannot load what another can takes no attempt from any job",
   }
   assert.match(blind.log(), /model_failed/, "it was asked, too");
 });
+
+test("one request whose ticket had to be replaced is not taken for two", async (t) => {
+  await using models = await emptyRepository();
+  for (let at = 1; at <= 9; at++) await models.add(`cold-${at}`, slowModel(1));
+  await using cluster = await startProcesses({ models: models.folder });
+  const [worker] = cluster.workers;
+  worker!.signal("SIGSTOP");
+  const id = await submit(cluster.url, "cold-1");
+  const redis = new Redis(cluster.redis.url);
+  t.after(() => redis.disconnect());
+  const tickets = async () => Number(await redis.hget(`${keys.base(tagOf(id))}clock`, "tickets")) >= 2 || undefined;
+  await until("the ticket to be replaced", tickets);
+  worker!.signal("SIGCONT");
+  assert.equal((await jobView(cluster.url, id, 10)).state, "succeeded");
+  await until("its tickets to be over", async () => (await redis.hlen(`${keys.base(tagOf(id))}tickets`)) === 0);
+  const { warm } = await beatAfter(redis, worker!.incarnation);
+  assert.deepEqual(warm, [], "no subscription for a single request");
+});
+
+test("a model that had to make room is not taken for warm until the next beat: the host says so at once", async (t) => {
+  await using models = await emptyRepository();
+  for (const name of ["one", "two"]) await models.add(name, slowModel(1));
+  await using cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_CACHE_MODELS: "1" } });
+  const redis = new Redis(cluster.redis.url);
+  t.after(() => redis.disconnect());
+  const { incarnation } = cluster.workers[0]!;
+  const run = async (model: string): Promise<string> => {
+    const id = await submit(cluster.url, model);
+    assert.equal((await jobView(cluster.url, id, 10)).state, "succeeded");
+    return tagOf(id);
+  };
+  for (const [first, second] of [
+    ["one", "two"],
+    ["two", "one"],
+    ["one", "two"],
+    ["two", "one"],
+  ] as const) {
+    const tag = await run(first);
+    await sleep(50);
+    await run(first);
+    await until("the model to be warm", async () => (await told(redis, incarnation)).warm.includes(tag));
+    await run(second);
+    await until("the model to be cold", async () => !(await told(redis, incarnation)).warm.includes(tag), { withinMs: 300, everyMs: 5 });
+  }
+});
+
+/** What a host said last. */
+async function told(redis: Redis, incarnation: string): Promise<{ warm: string[] }> {
+  return JSON.parse((await redis.hget(keys.host(incarnation), "changing")) ?? "{}") as { warm: string[] };
+}
+
+/** What it says with a beat that comes after this call. */
+async function beatAfter(redis: Redis, incarnation: string): Promise<{ warm: string[] }> {
+  const [seconds, micros] = await redis.time();
+  const nowMs = Number(seconds) * 1_000 + Number(micros) / 1_000;
+  await until("a beat", async () => Number(await redis.hget(keys.host(incarnation), "beat")) > nowMs);
+  return told(redis, incarnation);
+}
