@@ -106,14 +106,16 @@ export class RedisModels implements ModelRegistry {
   #deriveStatus(version: ModelVersion): ModelStatus {
     const hosts = this.#hosts.snapshots().filter((host) => host.view.state !== "lost");
     const holding = hosts.filter((host) => host.loaded[version.tag] !== undefined);
-    const failing = hosts.filter((host) => host.failures[version.tag] !== undefined);
+    // a host forgets a failure when it may try again; one that drains tries nothing
+    const ready = hosts.filter((host) => host.view.state === "ready");
+    const failing = ready.filter((host) => host.failures[version.tag] !== undefined);
     const status: ModelStatus = { version, state: holding.length > 0 ? "ready" : "available", warmOn: holding.map((host) => host.view.id) };
     const batching = holding[0]?.loaded[version.tag];
     if (batching) status.batching = batching;
     if (version.failure !== undefined) {
       status.state = "failed";
       status.reason = version.failure;
-    } else if (holding.length === 0 && failing.length > 0 && failing.length === hosts.length) {
+    } else if (holding.length === 0 && failing.length > 0 && failing.length === ready.length) {
       status.state = "failed";
       status.reason = failing[0]?.failures[version.tag] as string;
     }
