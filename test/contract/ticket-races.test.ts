@@ -420,6 +420,22 @@ describe("every step twice", () => {
     );
   });
 
+  test("a claim whose reply was lost and whose jobs are over takes others when it is repeated, and they expire", async () => {
+    const rig = rigs.rig();
+    const id = await rig.admit({ timeoutMs: 50 });
+    const { host, ticket } = await rig.hostWithTicket();
+    await host.batch(ticket, { sequence: 1 });
+    const other = await rig.admit();
+    await clockPasses(rig.store, (await rig.record(id)).deadlineMs);
+    assert.deepEqual(
+      (await host.batch(ticket, { sequence: 1 })).map((job) => job.id),
+      [other],
+    );
+    assert.equal((await rig.record(id)).state, "expired");
+    const { claims, due } = await rig.audit();
+    assert.deepEqual([claims.flatMap(({ jobs }) => jobs.map((job) => job.id)), due], [[other], [other]]);
+  });
+
   test("a claim that its host does not know of returns without using up an attempt, and its late repeat is refused", async () => {
     const rig = rigs.rig();
     await rig.admit();

@@ -35,13 +35,18 @@ if outstanding then
   if last > sequence then return { 'stale_sequence' } end
   if last == sequence then
     local told = string.find(outstanding, ' told', 1, true) -- its host has committed, so it had its reply
+    local over = {}
     for id in string.gmatch(outstanding, ' ([%w-]+)=%d+') do
       local record = loadRecord(base, id)
       -- one that is over by now is left to expire; its host never starts it
-      if record and tonumber(record[DEADLINE]) > now then add(id, record) end
+      if record then
+        if tonumber(record[DEADLINE]) > now then add(id, record) else over[id] = record end
+      end
     end
     if #reply > 2 then return reply end
     if told then return { 'stale_sequence' } end
+    -- another claim takes the place of this one, and none may lose a job that runs
+    for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
   elseif string.find(outstanding, '=', 1, true) then
     return { 'uncommitted' }
   end
