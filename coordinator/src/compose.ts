@@ -26,6 +26,7 @@ export interface CoordinatorOptions {
   http: { host: string; port: number };
   metricsAddress: { host: string; port: number };
   maxBodyBytes: number;
+  maxJsonBytes: number;
   resultTtlMs: number;
   corsOrigins: string[];
   expectedHosts: number;
@@ -121,7 +122,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     models,
     hosts,
     blobs,
-    config: { maxBodyBytes: options.maxBodyBytes, corsOrigins: options.corsOrigins, resultTtlMs: options.resultTtlMs },
+    config: {
+      maxBodyBytes: options.maxBodyBytes,
+      maxJsonBytes: options.maxJsonBytes,
+      corsOrigins: options.corsOrigins,
+      resultTtlMs: options.resultTtlMs,
+    },
     clock,
     metrics,
     log,

@@ -28,6 +28,8 @@ export interface Config {
   /** Absolute path of the key file. */
   apiKeys?: string;
   maxBodyBytes: number;
+  /** Of JSON bodies and of the JSON part of binary ones; at most maxBodyBytes. */
+  maxJsonBytes: number;
   resultTtlMs: number;
   /** Origins of browsers that may call; "*" for all. */
   corsOrigins: string[];
@@ -125,6 +127,7 @@ const settings = z.object({
   WORKERS: count(256).prefault("1"),
   API_KEYS: nonEmpty.optional(),
   MAX_BODY: size.prefault("64MiB"),
+  MAX_JSON: size.optional(),
   RESULT_TTL: duration.prefault("1h"),
   CORS_ORIGINS: origins.optional(),
   EXPECTED_HOSTS: count(100_000).prefault("0"),
@@ -189,6 +192,7 @@ export function readConfig(source: ConfigSource): Config {
     workers: WORKERS,
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
     maxBodyBytes: parsed.data.MAX_BODY,
+    maxJsonBytes: Math.min(parsed.data.MAX_JSON ?? parsed.data.MAX_BODY, parsed.data.MAX_BODY),
     resultTtlMs: parsed.data.RESULT_TTL,
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     expectedHosts: parsed.data.EXPECTED_HOSTS,

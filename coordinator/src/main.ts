@@ -66,6 +66,7 @@ try {
     http: config.http,
     metricsAddress: config.metrics,
     maxBodyBytes: config.maxBodyBytes,
+    maxJsonBytes: config.maxJsonBytes,
     resultTtlMs: config.resultTtlMs,
     corsOrigins: config.corsOrigins,
     expectedHosts: config.expectedHosts,

@@ -26,6 +26,7 @@ test("a drain that is over answers held calls with their jobs: cancelled without
       http: { host: "127.0.0.1", port: 0 },
       metricsAddress: { host: "127.0.0.1", port: 0 },
       maxBodyBytes: 1_000_000,
+      maxJsonBytes: 1_000_000,
       resultTtlMs: 60_000,
       corsOrigins: [],
       expectedHosts: 0,

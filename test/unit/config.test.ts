@@ -26,6 +26,7 @@ test("without flags and variables everything has the documented default", () => 
   assert.equal(config.data, path.join(folder, ".switchyard"));
   assert.equal(config.workers, 1);
   assert.equal(config.maxBodyBytes, 64 * 2 ** 20);
+  assert.equal(config.maxJsonBytes, 64 * 2 ** 20, "JSON has no limit of its own unless one is set");
   assert.equal(config.resultTtlMs, 3_600_000);
   assert.deepEqual(config.corsOrigins, []);
 });

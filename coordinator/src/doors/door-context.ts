@@ -13,7 +13,6 @@ import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import type { OpenCalls } from "./open-calls.ts";
 
-export const defaultMaxJsonBytes = 8 * 1024 * 1024;
 /** Bodies of the largest size that may be held at once, being read or waiting to be decoded. */
 export const largestBodiesHeld = 4;
 

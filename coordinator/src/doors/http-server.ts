@@ -8,7 +8,7 @@ import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
 import { BodyBudget } from "./body-budget.ts";
-import { type DoorContext, defaultMaxJsonBytes, type HttpConfig, largestBodiesHeld } from "./door-context.ts";
+import { type DoorContext, type HttpConfig, largestBodiesHeld } from "./door-context.ts";
 import { OpenCalls } from "./open-calls.ts";
 import { sendError } from "./problem.ts";
 import { addBlobs } from "./v1-blobs.ts";
@@ -34,7 +34,7 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-/** What a door is made of; JSON has the default limit unless another is given. */
+/** What a door is made of; JSON has the limit of all bodies unless a smaller one is given. */
 export type HttpServerParts = Omit<DoorContext, "calls" | "bodies" | "config"> & {
   config: Omit<HttpConfig, "maxJsonBytes"> & { maxJsonBytes?: number };
 };
@@ -43,7 +43,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
   let closing = false;
   const context: DoorContext = {
     ...parts,
-    config: { maxJsonBytes: defaultMaxJsonBytes, ...parts.config },
+    config: { maxJsonBytes: parts.config.maxBodyBytes, ...parts.config },
     draining: () => closing || parts.draining(),
     calls: new OpenCalls(),
     bodies: new BodyBudget(largestBodiesHeld * parts.config.maxBodyBytes),
