@@ -100,7 +100,13 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const repository = new FilesystemModels({ root: options.modelsFolder });
   const reported = new Set<string>();
   async function rescan(): Promise<void> {
-    const { problems, versions } = await repository.scan();
+    let found = await repository.scan();
+    // a file that is being written, or was a moment ago: what is published should be whole, and at the first scan complete
+    for (let tries = 0; tries < 2 && found.problems.some((problem) => problem.passing); tries++) {
+      await clock.sleep(1_000);
+      found = await repository.scan();
+    }
+    const { problems, versions } = found;
     const { added, removed } = await models.publish(versions);
     for (const model of added) metrics.modelKnown(model);
     for (const model of removed) metrics.modelGone(model);

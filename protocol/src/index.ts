@@ -1,6 +1,7 @@
 export * from "./blob-reference.ts";
 export * from "./bytes-elements.ts";
 export * from "./errors.ts";
+export * from "./host-facts.ts";
 export * from "./infer-request.ts";
 export * from "./infer-response.ts";
 export * from "./job-request.ts";

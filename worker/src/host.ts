@@ -3,6 +3,7 @@
  * and the cold queue, through which it may be asked for any model that it can load.
  */
 
+import type { HostFacts } from "@switchyard/protocol";
 import { keys, tagOf } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import type { Clock } from "./clock.ts";
@@ -10,7 +11,7 @@ import type { HostMetrics } from "./host-metrics.ts";
 import { TicketIntake } from "./intake/bullmq-tickets.ts";
 import { HeldModels } from "./models/held-models.ts";
 import { KnownModels } from "./models/known-models.ts";
-import { type HostFacts, Presence } from "./presence/presence.ts";
+import { Presence } from "./presence/presence.ts";
 import { runScript } from "./redis-connection.ts";
 import type { FromRunner, RunnerOptions } from "./runner/messages.ts";
 import { RunnerHandle } from "./runner/runner-handle.ts";

@@ -15,6 +15,8 @@ export interface RepositoryProblem {
   /** Below the repository's root. */
   path: string;
   problem: string;
+  /** It may be gone in a second, by itself. */
+  passing?: true;
 }
 
 export interface RepositoryScan {
@@ -192,7 +194,7 @@ export class FilesystemModels {
       if (!(await stat(real)).isFile()) return refuse("is no file");
       const read = await this.#readFile(given, folder);
       if (read.unsettled || (read.failure !== undefined && this.#isYoung(read.files.values()))) {
-        refuse("is still being written; it is read again at the next scan");
+        problems.push({ path, problem: "is still being written; it is read again at the next scan", passing: true });
         return known;
       }
       file = read;

@@ -1,6 +1,6 @@
 /** The host registry on Redis: reads what heartbeats wrote, and decides losses (once, by the store's clock, in lua/lose.lua). */
 
-import type { HostView } from "@switchyard/protocol";
+import type { ChangingFacts, HostFacts, HostView } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { HostDirectory, HostSnapshot } from "../ports/host-registry.ts";
 import type { RedisConnection } from "./redis-connection.ts";
@@ -11,30 +11,11 @@ const presenceWindowMs = 3_000;
 const showLostMs = 60_000;
 const forgetMs = 3_600_000;
 
-interface Facts {
-  id: string;
-  incarnation: string;
-  providers: string[];
-  cores: number;
-  memoryMb: number;
-  labels: Record<string, string>;
-  metrics: string;
-  version: string;
-}
-
-interface Changing {
-  warm: string[];
-  loaded: Record<string, { maxItems: number; reason: string }>;
-  failures: Record<string, string>;
-  draining: boolean;
-  clockOffsetMs: number;
-}
-
 interface Parsed {
   factsText: string;
   changingText: string;
-  facts: Facts;
-  changing: Changing;
+  facts: HostFacts;
+  changing: ChangingFacts;
 }
 
 export class RedisHosts implements HostDirectory {
@@ -94,7 +75,7 @@ export class RedisHosts implements HostDirectory {
     const changingText = row[4] ?? "{}";
     let parsed = this.#parsed.get(incarnation);
     if (parsed?.factsText !== factsText || parsed.changingText !== changingText) {
-      parsed = { factsText, changingText, facts: JSON.parse(factsText) as Facts, changing: JSON.parse(changingText) as Changing };
+      parsed = { factsText, changingText, facts: JSON.parse(factsText) as HostFacts, changing: JSON.parse(changingText) as ChangingFacts };
       this.#parsed.set(incarnation, parsed);
     }
     const { facts, changing } = parsed;

@@ -1,8 +1,8 @@
 /** What the other hosts of the cluster say of themselves with their heartbeats, as far as this host must know. */
 
+import type { ChangingFacts } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
-import type { ChangingFacts } from "./presence.ts";
 
 /** As coordinators judge it: a host whose last beat is older is lost. */
 const presentMs = 3_000;

@@ -3,34 +3,13 @@
  * lost never comes back under the same incarnation; its process ends and a new one registers.
  */
 
+import type { ChangingFacts, HostFacts } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import type { Clock } from "../clock.ts";
 import { runScript } from "../redis-connection.ts";
 
 export const heartbeatMs = 1_000;
-
-export interface HostFacts {
-  id: string;
-  incarnation: string;
-  providers: string[];
-  cores: number;
-  memoryMb: number;
-  labels: Record<string, string>;
-  metrics: string;
-  version: string;
-}
-
-export interface ChangingFacts {
-  /** Tags of queues that this host is subscribed to. */
-  warm: string[];
-  /** Tags of models that it holds loaded, with how it batches them. */
-  loaded: Record<string, { maxItems: number; reason: string }>;
-  /** Tags of models that it could not load, with the reason. */
-  failures: Record<string, string>;
-  draining: boolean;
-  clockOffsetMs: number;
-}
 
 interface Parts {
   redis: Redis;
