@@ -2,7 +2,7 @@
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 incarnation  3 sequence (rises by one per claim of this incarnation and queue)  4 ticket id  5 host id
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
--- Answers  {"batch", now, then per job: id, fence, deadline, items, attempt, created, class},
+-- Answers  {"batch", now, then per job 8: id, fence, deadline, items, attempt, created, class, ttl},
 --          {"empty", now} with the ticket lingering, {"retired", now} (a retry that is due later gets a ticket from the sweeper),
 --          {"not_yours"}, {"barred"}, {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
 -- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline; one batch holds one shape class.
@@ -38,7 +38,7 @@ if outstanding then
     local over = {}
     for id in string.gmatch(outstanding, ' ([%w-]+)=%d+') do
       local record = loadRecord(base, id)
-      -- one that is over by now is left to expire; its host never starts it
+      -- its host must not start one that is over by now
       if record then
         if tonumber(record[DEADLINE]) > now then add(id, record) else over[id] = record end
       end

@@ -27,7 +27,7 @@ export const keys = {
    * - `claims` hash `<incarnation>` → `<sequence> <freeAt ms> [told] <id>=<fence> …`, at most one outstanding claim each; `told` once its
    *   host has committed some of it.
    * - `barred` sorted set of incarnations by when to forget them.
-   * - `clock` hash: ticket counter, class clocks, last fence-free figures.
+   * - `clock` hash: ticket counter, class clocks, where the trimming of `index` stands.
    */
   base: (tag: string): string => `${prefix}:{${tag}}:`,
 
