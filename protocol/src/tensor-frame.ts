@@ -28,19 +28,34 @@ function padAfter(size: number): number {
  */
 export function frameParts(tensors: readonly Tensor[], extra?: unknown): Uint8Array[] {
   const entries: FrameEntry[] = tensors.map((tensor) => [tensor.name, tensor.datatype, tensor.shape, tensor.bytes.length]);
-  const header = encoder.encode(JSON.stringify(extra === undefined ? { t: entries } : { t: entries, x: extra }));
-  const bodyAt = padAfter(4 + header.length);
-  const head = new Uint8Array(bodyAt);
-  new DataView(head.buffer).setUint32(0, bodyAt - 4, true);
-  head.set(header, 4);
-  head.fill(0x20, 4 + header.length);
-  const parts: Uint8Array[] = [head];
+  const parts: Uint8Array[] = [headOf(JSON.stringify(extra === undefined ? { t: entries } : { t: entries, x: extra }))];
   for (const { bytes } of tensors) {
     parts.push(bytes);
     const padding = padAfter(bytes.length) - bytes.length;
     if (padding > 0) parts.push(new Uint8Array(padding));
   }
   return parts;
+}
+
+/** Heads seen lately: jobs of one model mostly have equal ones. Their bytes are shared and never written again. */
+const heads = new Map<string, Uint8Array>();
+const mostHeads = 256;
+const longestKeptChars = 1_024;
+
+function headOf(json: string): Uint8Array {
+  const known = heads.get(json);
+  if (known) return known;
+  const header = encoder.encode(json);
+  const bodyAt = padAfter(4 + header.length);
+  const head = new Uint8Array(bodyAt);
+  new DataView(head.buffer).setUint32(0, bodyAt - 4, true);
+  head.set(header, 4);
+  head.fill(0x20, 4 + header.length);
+  if (json.length <= longestKeptChars) {
+    if (heads.size >= mostHeads) heads.clear();
+    heads.set(json, head);
+  }
+  return head;
 }
 
 /** Packs tensors into one frame, which starts at an 8-byte aligned address. */
@@ -100,7 +115,29 @@ export function alignedView(bytes: Uint8Array, width: number): Uint8Array {
   return bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes);
 }
 
-function readHeader(frame: Uint8Array): { entries: FrameEntry[]; extra: unknown; bodyAt: number } {
+interface Header {
+  entries: FrameEntry[];
+  extra: unknown;
+  bodyAt: number;
+}
+
+/** The header read last, with its bytes: the next frame mostly has the same one. What it holds is shared and never written. */
+let latest: { bytes: Uint8Array; header: Header } | undefined;
+
+function readHeader(frame: Uint8Array): Header {
+  if (latest && startsWith(frame, latest.bytes)) return latest.header;
+  const header = parseHeader(frame);
+  if (header.bodyAt <= longestKeptChars) latest = { bytes: frame.slice(0, header.bodyAt), header };
+  return header;
+}
+
+function startsWith(frame: Uint8Array, head: Uint8Array): boolean {
+  if (frame.length < head.length) return false;
+  for (let at = 0; at < head.length; at++) if (frame[at] !== head[at]) return false;
+  return true;
+}
+
+function parseHeader(frame: Uint8Array): Header {
   const text = frameHeader(frame);
   let header: unknown;
   try {

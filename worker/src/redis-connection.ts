@@ -5,6 +5,7 @@ import type { Socket } from "node:net";
 import {
   assembleScript,
   type RawReply,
+  type RedisArgument,
   type RedisCommand,
   type RedisReply,
   type Script,
@@ -100,7 +101,7 @@ function isRefusal(error: Error): boolean {
 }
 
 /** The command that runs a script on one key. */
-export function scriptCommand(name: ScriptName, key: string, args: readonly (string | number)[]): RedisCommand {
+export function scriptCommand(name: ScriptName, key: string, args: readonly RedisArgument[]): RedisCommand {
   return ["evalsha", (scripts.get(name) as Script).sha, 1, key, ...args];
 }
 

@@ -1,6 +1,6 @@
-/** Between the record as Redis keeps it (a string of words, see lua/lib-record.lua) and the JobRecord that the application reads. */
+/** Between the record as Redis keeps it (see lua/lib-record.lua) and the JobRecord that the application reads. */
 
-import type { JobClass, JobError, JobState } from "@switchyard/protocol";
+import { type JobClass, type JobError, type JobState, readBlobReference } from "@switchyard/protocol";
 import type { JobNotice, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
 
 /** What only views show: fixed at admission, never compared by a script. */
@@ -20,92 +20,122 @@ function traitsOf(job: NewJob): string {
   return JSON.stringify(traits);
 }
 
-/** The record's words in order, the same as in lua/lib-record.lua; the last one is the rest of the string: traits, and the error after a newline. */
-const words = [
-  "state",
-  "revision",
-  "fence",
-  "failures",
-  "deaths",
-  "attempt",
-  "class",
-  "order",
-  "created",
-  "deadline",
-  "started",
-  "finished",
-  "maxAttempts",
-  "items",
-  "ttl",
-  "held",
-  "runMs",
-  "batchItems",
-  "incarnation",
-  "host",
-  "waiters",
-  "shape",
-  "tenant",
-] as const;
+/** Of the record's words, in the order of lua/lib-record.lua; the traits follow them, then a line of how the last attempt ended, then outputs. */
+const at = {
+  state: 0,
+  revision: 1,
+  keep: 3,
+  deadline: 4,
+  fence: 5,
+  attempt: 8,
+  started: 9,
+  host: 11,
+  created: 12,
+  flow: 13,
+} as const;
+const wordCount = 19;
 
-type Word = (typeof words)[number];
-
-/** The words from `maxAttempts` to `host` of a job that was never claimed; lua/admit.lua puts the others around them. */
-export function termsOf(job: NewJob): string {
-  return `${job.maxAttempts} ${job.items} ${job.ttlMs} ${job.held ? 1 : 0} 0 0 - -`;
+/** The flow of a job: its class and tenant as one word. */
+export function flowOf(job: Pick<NewJob, "class" | "tenant">): string {
+  return `${job.class}:${encodeURIComponent(job.tenant)}`;
 }
 
-/** The words from `shape` on. Names may hold white space; words may not. */
-export function lastWordsOf(job: NewJob): string {
+/** Whether the record stays for a held call only, and for how long. */
+export function keepOf(job: Pick<NewJob, "held" | "ttlMs">): string {
+  return `${job.held ? "h" : "k"}${job.ttlMs}`;
+}
+
+/** The words that never change, from `items` on. Names may hold white space; words may not. */
+export function fixedWordsOf(job: NewJob): string {
   // a model without inputs has no shape, and words are never empty
-  return `${encodeURI(job.shapeClass) || "-"} ${encodeURIComponent(job.tenant)} ${traitsOf(job)}`;
+  return `${job.items} ${job.maxAttempts} ${job.size} ${encodeURI(job.shapeClass) || "-"} ${traitsOf(job)}`;
 }
 
-export function recordOf(id: string, text: string): JobRecord {
-  let at = 0;
-  const fields = {} as Record<Word, string>;
-  for (const word of words) {
-    const end = text.indexOf(" ", at);
-    fields[word] = text.slice(at, end);
-    at = end + 1;
-  }
-  const [traitsText = "{}", errorText] = text.slice(at).split("\n");
+interface Parts {
+  words: string[];
+  traits: string;
+  ending: string | undefined;
+  outputs: Buffer | undefined;
+}
+
+const newline = 0x0a;
+
+function partsOf(bytes: Buffer): Parts {
+  const lineEnd = bytes.indexOf(newline);
+  const endingEnd = lineEnd === -1 ? -1 : bytes.indexOf(newline, lineEnd + 1);
+  const line = bytes.toString("utf8", 0, lineEnd === -1 ? bytes.length : lineEnd);
+  const words = line.split(" ", wordCount);
+  const traits = line.slice(words.reduce((sum, word) => sum + word.length + 1, 0));
+  const ending = lineEnd === -1 ? undefined : bytes.toString("utf8", lineEnd + 1, endingEnd === -1 ? bytes.length : endingEnd);
+  return { words, traits, ending, outputs: endingEnd === -1 ? undefined : bytes.subarray(endingEnd + 1) };
+}
+
+interface Ending {
+  finishedMs: number;
+  runMs: number;
+  batchItems: number;
+  error: JobError | undefined;
+}
+
+function endingOf(text: string): Ending {
+  const [finished, runMs, batchItems] = text.split(" ", 3) as [string, string, string];
+  const error = text.slice(finished.length + runMs.length + batchItems.length + 3);
+  return {
+    finishedMs: Number(finished),
+    runMs: Number(runMs),
+    batchItems: Number(batchItems),
+    error: error === "-" ? undefined : (JSON.parse(error) as JobError),
+  };
+}
+
+/** The tenant's part of a flow is the rest behind the class. */
+function splitFlow(flow: string): { class: JobClass; tenant: string } {
+  const colon = flow.indexOf(":");
+  return { class: flow.slice(0, colon) as JobClass, tenant: decodeURIComponent(flow.slice(colon + 1)) };
+}
+
+export function recordOf(id: string, bytes: Buffer): JobRecord {
+  const { words, traits: traitsText, ending: endingText } = partsOf(bytes);
+  const word = (name: keyof typeof at): string => words[at[name]] as string;
   const traits = JSON.parse(traitsText) as Traits;
-  const state = fields.state as JobState;
+  const keep = word("keep");
   const record: JobRecord = {
     id,
-    state,
-    revision: Number(fields.revision),
-    fence: Number(fields.fence),
-    attempt: Number(fields.attempt),
+    state: word("state") as JobState,
+    revision: Number(word("revision")),
+    fence: Number(word("fence")),
+    attempt: Number(word("attempt")),
     model: traits.m,
     version: traits.v,
-    class: fields.class as JobClass,
-    tenant: decodeURIComponent(fields.tenant),
-    createdMs: Number(fields.created),
-    deadlineMs: Number(fields.deadline),
-    ttlMs: Number(fields.ttl),
-    held: fields.held === "1",
+    ...splitFlow(word("flow")),
+    createdMs: Number(word("created")),
+    deadlineMs: Number(word("deadline")),
+    ttlMs: Number(keep.slice(1)),
+    held: keep.startsWith("h"),
   };
-  if (fields.started !== "0") record.startedMs = Number(fields.started);
-  if (fields.finished !== "0") {
-    record.finishedMs = Number(fields.finished);
-    record.timings = {
-      queueMs: (record.startedMs ?? record.finishedMs) - record.createdMs,
-      runMs: Number(fields.runMs),
-      totalMs: record.finishedMs - record.createdMs,
-      batchItems: Number(fields.batchItems),
-    };
-    // a queued job may carry the error of its last attempt; only an outcome shows it
-    if (errorText && state !== "succeeded") record.error = JSON.parse(errorText) as JobError;
+  if (word("started") !== "0") record.startedMs = Number(word("started"));
+  const ending = endingText === undefined ? undefined : endingOf(endingText);
+  // a queued job may carry the error of its last attempt; only an outcome shows it
+  if (ending && ending.finishedMs > 0) {
+    const { finishedMs, runMs, batchItems, error } = ending;
+    record.finishedMs = finishedMs;
+    const [queueMs, totalMs] = [(record.startedMs ?? finishedMs) - record.createdMs, finishedMs - record.createdMs];
+    record.timings = { queueMs, runMs, totalMs, batchItems };
+    if (error) record.error = error;
   }
-  if (fields.host !== "-") record.hostId = decodeURIComponent(fields.host);
+  if (word("host") !== "-") record.hostId = decodeURIComponent(word("host"));
   if (traits.tags) record.tags = traits.tags;
   if (traits.out) record.outputs = traits.out;
   if (traits.rid) record.requestId = traits.rid;
   return record;
 }
 
-/** State and revision alone. */
+/** The framed outputs that the record itself holds. */
+export function outputsIn(bytes: Buffer): Buffer | undefined {
+  return partsOf(bytes).outputs;
+}
+
+/** State and revision alone, of a record's beginning. */
 export function standingOf(text: string): { state: JobState; revision: number } {
   const [state, revision] = text.split(" ", 2);
   return { state: state as JobState, revision: Number(revision) };
@@ -116,44 +146,40 @@ export function tombOf(text: string): TombState {
   return { state: state as JobState, finishedMs: Number(finished) };
 }
 
-type NoticeRow = [
-  id: string,
-  state: JobState,
-  revision: number,
-  fence: number,
-  createdMs: number,
-  startedMs: number,
-  finishedMs: number,
-  deadlineMs: number,
-  attempt: number,
-  runMs: number,
-  batchItems: number,
-  jobClass: JobClass,
-  error: string,
-  counts: 0 | 1,
-];
+/** The message that lua/lib-finish.lua publishes: a line of id, 0 or 1, and size before each record. */
+export function noticesOf(message: Buffer): JobNotice[] {
+  const notices: JobNotice[] = [];
+  for (let from = 0; from < message.length; ) {
+    const lineEnd = message.indexOf(newline, from);
+    const [id, counts, size] = message.toString("latin1", from, lineEnd).split(" ") as [string, string, string];
+    const end = lineEnd + 1 + Number(size);
+    notices.push(noticeOf(id, counts === "1", message.subarray(lineEnd + 1, end)));
+    from = end + 1;
+  }
+  return notices;
+}
 
-/** The message that lua/lib-finish.lua publishes. */
-export function noticesOf(message: string): JobNotice[] {
-  return (JSON.parse(message) as NoticeRow[]).map((row) => {
-    const [id, state, revision, fence, createdMs, startedMs, finishedMs, deadlineMs, attempt, runMs, batchItems, jobClass, error, counts] =
-      row;
-    const notice: JobNotice = {
-      id,
-      state,
-      revision,
-      fence,
-      createdMs,
-      startedMs,
-      finishedMs,
-      deadlineMs,
-      attempt,
-      runMs,
-      batchItems,
-      class: jobClass,
-      counts: counts === 1,
-    };
-    if (error !== "") notice.error = JSON.parse(error) as JobError;
-    return notice;
-  });
+function noticeOf(id: string, counts: boolean, bytes: Buffer): JobNotice {
+  const { words, ending, outputs } = partsOf(bytes);
+  const word = (name: keyof typeof at): string => words[at[name]] as string;
+  const { finishedMs, runMs, batchItems, error } = endingOf(ending ?? "0 0 0 -");
+  const notice: JobNotice = {
+    id,
+    state: word("state") as JobState,
+    revision: Number(word("revision")),
+    fence: Number(word("fence")),
+    createdMs: Number(word("created")),
+    startedMs: Number(word("started")),
+    finishedMs,
+    deadlineMs: Number(word("deadline")),
+    attempt: Number(word("attempt")),
+    runMs,
+    batchItems,
+    class: splitFlow(word("flow")).class,
+    counts,
+  };
+  if (error) notice.error = error;
+  // a reference is read when somebody asks for what it stands for
+  if (outputs && !readBlobReference(outputs)) notice.outputs = outputs;
+  return notice;
 }

@@ -61,6 +61,26 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
   const known = new Set<string>();
   // prom-client hashes labels on every call; a bound child per series spares the hot path that.
   const httpSeries = new Map<string, ReturnType<typeof http.labels>>();
+  const jobSeries = new Map<string, ReturnType<typeof bindJobs>>();
+
+  function bindJobs(model: string, jobClass: string) {
+    return {
+      admitted: admitted.labels(model, jobClass),
+      e2e: e2e.labels(model, jobClass),
+      queued: queued.labels(model, jobClass),
+      finished: new Map(outcomes.map((outcome) => [outcome, finished.labels(model, jobClass, outcome)])),
+    };
+  }
+
+  function seriesOf(model: string, jobClass: string): ReturnType<typeof bindJobs> {
+    const key = `${jobClass} ${model}`;
+    let series = jobSeries.get(key);
+    if (!series) {
+      series = bindJobs(model, jobClass);
+      jobSeries.set(key, series);
+    }
+    return series;
+  }
 
   function showQueues(model: string): void {
     const total = { waiting: 0, running: 0, oldestSeconds: 0 };
@@ -90,6 +110,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     if (!known.delete(model)) return;
     figures.delete(model);
     for (const name of jobClasses) {
+      jobSeries.delete(`${name} ${model}`);
       admitted.remove({ model, class: name });
       e2e.remove({ model, class: name });
       queued.remove({ model, class: name });
@@ -105,12 +126,13 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     text: () => registry.metrics(),
     modelKnown,
     modelGone,
-    admitted: (model, jobClass) => admitted.inc({ model, class: jobClass }),
+    admitted: (model, jobClass) => seriesOf(model, jobClass).admitted.inc(),
     rejected: (model, jobClass, reason) => rejected.inc({ model, class: jobClass, reason }),
     finished(model, jobClass, outcome, took) {
-      finished.inc({ model, class: jobClass, outcome });
-      e2e.observe({ model, class: jobClass }, took.e2eSeconds);
-      if (took.queueSeconds !== undefined) queued.observe({ model, class: jobClass }, took.queueSeconds);
+      const series = seriesOf(model, jobClass);
+      series.finished.get(outcome)?.inc();
+      series.e2e.observe(took.e2eSeconds);
+      if (took.queueSeconds !== undefined) series.queued.observe(took.queueSeconds);
     },
     queueFigures(model, version, now) {
       const versions = figures.get(model) ?? new Map();

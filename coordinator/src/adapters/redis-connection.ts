@@ -199,6 +199,13 @@ export class RedisConnection {
     return replies as RedisReply[];
   }
 
+  /** As `sendAll`; texts are bytes. */
+  async sendAllRaw(commands: readonly RedisCommand[]): Promise<RawReply[]> {
+    const replies = await this.#sendRaw(commands);
+    for (const reply of replies) if (reply instanceof Error) throw translate(reply);
+    return replies as RawReply[];
+  }
+
   /** The command that runs a script on one queue (or host) key, for `send`. */
   script(name: ScriptName, key: string, args: readonly (string | number)[]): RedisCommand {
     return ["evalsha", (scripts.get(name) as Script).sha, 1, key, ...args];
@@ -206,11 +213,16 @@ export class RedisConnection {
 
   /** Runs one script. A server that forgot it (restart, SCRIPT FLUSH) is taught again. `before` are plain commands of the same write. */
   async run(name: ScriptName, key: string, args: readonly (string | number)[], before: readonly RedisCommand[] = []): Promise<RedisReply> {
-    const replies = await this.send([...before, this.script(name, key, args)]);
-    let last = replies.at(-1);
-    for (const reply of replies.slice(0, -1)) if (reply instanceof Error) throw translate(reply);
+    return replyText(await this.runRaw(name, key, args, before));
+  }
+
+  /** As `run`; texts are bytes. */
+  async runRaw(name: ScriptName, key: string, args: readonly (string | number)[], before: readonly RedisCommand[] = []): Promise<RawReply> {
+    const replies = await this.#sendRaw([...before, this.script(name, key, args)]);
+    let last = replies.pop();
+    for (const reply of replies) if (reply instanceof Error) throw translate(reply);
     if (last instanceof Error && last.message.startsWith("NOSCRIPT")) {
-      [last] = await this.send([["eval", (scripts.get(name) as Script).source, 1, key, ...args]]);
+      [last] = await this.#sendRaw([["eval", (scripts.get(name) as Script).source, 1, key, ...args]]);
     }
     if (last instanceof Error) throw translate(last);
     return last ?? null;
@@ -253,9 +265,9 @@ export class RedisSubscription {
     beat();
   }
 
-  async open(channel: string, listener: (message: string) => void): Promise<void> {
+  async open(channel: string, listener: (message: Buffer) => void): Promise<void> {
     await this.#redis.connect();
-    this.#redis.on("message", (_channel: string, message: string) => listener(message));
+    this.#redis.on("messageBuffer", (_channel: Buffer, message: Buffer) => listener(message));
     await this.#redis.subscribe(channel);
   }
 

@@ -172,13 +172,13 @@ export async function listJobs(redis: RedisConnection, tags: readonly string[], 
   for (let scanned = 0; scanned < scanLimit; ) {
     const entries = await listed.next(expected);
     if (entries.length === 0) return { jobs };
-    const rows = await redis.sendAll(entries.map(({ id }) => ["get", `${keys.base(tagOf(id))}job:${id}`]));
+    const rows = await redis.sendAllRaw(entries.map(({ id }) => ["get", `${keys.base(tagOf(id))}job:${id}`]));
     for (const [at, entry] of entries.entries()) {
       scanned++;
       cursor = entry;
-      const text = rows[at];
-      if (!text) continue; // its record has gone; the sweeper will drop the entry
-      const record = recordOf(entry.id, String(text));
+      const bytes = rows[at] as Buffer | null;
+      if (!bytes) continue; // its record has gone; the sweeper will drop the entry
+      const record = recordOf(entry.id, bytes);
       if (matches(record, filter)) jobs.push(record);
       if (jobs.length === filter.limit) return page(jobs, cursor);
     }

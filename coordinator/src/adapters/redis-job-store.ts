@@ -25,11 +25,12 @@ import type {
   JobStore,
   KeyEntry,
   NewJob,
+  QueueTerms,
   SweepAnswer,
   TombState,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
-import { lastWordsOf, noticesOf, recordOf, standingOf, termsOf, tombOf } from "./job-rows.ts";
+import { fixedWordsOf, flowOf, keepOf, noticesOf, outputsIn, recordOf, standingOf, tombOf } from "./job-rows.ts";
 import type { RedisConnection, RedisSubscription } from "./redis-connection.ts";
 import { listJobs } from "./redis-job-list.ts";
 
@@ -47,11 +48,11 @@ interface PendingAdmit {
 
 interface Turn {
   jobs: PendingAdmit[];
-  matchingHosts: number;
-  batchItems: number;
+  queue: QueueTerms;
 }
 
 interface PendingOutput {
+  record: string;
   key: string;
   resolve: (bytes: Uint8Array | undefined) => void;
   reject: (error: unknown) => void;
@@ -87,18 +88,18 @@ export class RedisJobStore implements JobStore {
     });
   }
 
-  async admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted> {
-    if (!this.#blobs || sizeOf(job.inputs) <= blobThresholdBytes) return this.#admitStored(job, job.inputs, matchingHosts, batchItems);
+  async admit(job: NewJob, queue: QueueTerms): Promise<Admitted> {
+    if (!this.#blobs || sizeOf(job.inputs) <= blobThresholdBytes) return this.#admitStored(job, job.inputs, queue);
     const reference = await this.#blobs.put(joinParts(job.inputs), { keepMs: job.timeoutMs + inputMarginMs });
-    return this.#admitStored(job, [encodeBlobReference(reference)], matchingHosts, batchItems);
+    return this.#admitStored(job, [encodeBlobReference(reference)], queue);
   }
 
-  #admitStored(job: NewJob, stored: readonly Uint8Array[], matchingHosts: number, batchItems: number): Promise<Admitted> {
+  #admitStored(job: NewJob, stored: readonly Uint8Array[], queue: QueueTerms): Promise<Admitted> {
     return new Promise((resolve, reject) => {
       const tag = tagOf(job.id);
       let turn = this.#turns.get(tag);
       if (!turn) {
-        turn = { jobs: [], matchingHosts, batchItems };
+        turn = { jobs: [], queue };
         this.#turns.set(tag, turn);
         if (this.#turns.size === 1) setImmediate(() => this.#flushAdmits());
       }
@@ -118,30 +119,24 @@ export class RedisJobStore implements JobStore {
 
   async #admitTogether(tag: string, pending: PendingAdmit[], turn: Turn): Promise<void> {
     const inputs: RedisCommand[] = [];
-    const args: (string | number)[] = [tag, turn.matchingHosts, turn.batchItems, this.#coordinator];
+    const jobArgs: (string | number)[] = [];
+    const weights = new Map<string, number>();
     for (const { job, stored } of pending) {
+      const flow = flowOf(job);
+      weights.set(flow, job.tenantWeight);
       inputs.push(["set", keys.input(tag, job.id), stored, "PX", job.timeoutMs + inputMarginMs]);
-      args.push(job.id, job.class, job.timeoutMs, job.latestStartMs, job.held ? 1 : 0, job.wait ? 1 : 0, termsOf(job), lastWordsOf(job));
+      const listed = job.held ? 0 : 1;
+      const waiter = job.wait ? this.#coordinator : "-";
+      const most = job.mostAhead === Number.POSITIVE_INFINITY ? "-" : job.mostAhead;
+      jobArgs.push(job.id, flow, job.timeoutMs, job.latestStartMs, keepOf(job), listed, waiter, most, fixedWordsOf(job));
     }
+    const { matchingHosts, batchItems, mostWaiting } = turn.queue;
+    const args = [tag, matchingHosts, batchItems, mostWaiting, weights.size, ...[...weights].flat(), ...jobArgs];
     try {
-      const reply = (await this.#redis.run("admit", keys.base(tag), args, inputs)) as (string | number)[];
-      const nowMs = Number(reply[0]);
-      const tickets = Number(reply[1]);
-      for (let at = 0; at < tickets; at++) this.#tickets.offer(tag, String(reply[2 + at]));
-      pending.forEach(({ job, resolve }, at) => {
-        const [state, createdMs, deadlineMs] = String(reply[2 + tickets + at]).split(" ");
-        if (state === "admitted") {
-          resolve({ id: job.id, answer: "admitted", state: "queued", createdMs: nowMs, deadlineMs: nowMs + job.timeoutMs });
-        } else {
-          resolve({
-            id: job.id,
-            answer: "existing",
-            state: state as JobState,
-            createdMs: Number(createdMs),
-            deadlineMs: Number(deadlineMs),
-          });
-        }
-      });
+      const [nowMs, waiting, tickets, answers] = (await this.#redis.run("admit", keys.base(tag), args, inputs)) as AdmitReply;
+      if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);
+      const lines = answers === "" ? undefined : answers.split("\n");
+      pending.forEach(({ job, resolve }, at) => resolve(admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting })));
     } catch (error) {
       // one bad job must not refuse its neighbours; repeating is safe because ids are new
       if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
@@ -178,23 +173,22 @@ export class RedisJobStore implements JobStore {
     const base = keys.base(tag);
     const [left] = await this.#redis.sendAll([["exists", `${base}due`, `${base}index`]]);
     if (left !== 0) return;
-    await this.#redis.sendAll([["unlink", `${base}claims`, `${base}tickets`, `${base}clock`]]);
+    await this.#redis.sendAll([["unlink", `${base}claims`, `${base}tickets`, `${base}clock`, `${base}flows`, `${base}weights`, `${base}shares`]]);
     await this.#redis.sendAll([["srem", keys.queues, tag]]);
   }
 
   async read(id: string): Promise<JobRecord | TombState | undefined> {
     const base = keys.base(tagOf(id));
-    const [pair] = await this.#redis.sendAll([["mget", `${base}job:${id}`, `${base}tomb:${id}`]]);
-    const [record, tomb] = pair as (string | null)[];
+    const [record, tomb] = await this.#redis.bytes([`${base}job:${id}`, `${base}tomb:${id}`]);
     if (record) return recordOf(id, record);
-    return tomb ? tombOf(tomb) : undefined;
+    return tomb ? tombOf(tomb.toString()) : undefined;
   }
 
   async watch(id: string): Promise<JobRecord | TombState | undefined> {
-    const reply = (await this.#redis.run("watch", keys.base(tagOf(id)), [id, this.#coordinator])) as RedisReply[];
-    if (reply.length === 0) return undefined;
-    if (reply[0] === "tomb") return tombOf(String(reply[1]));
-    return recordOf(id, String(reply[1]));
+    const reply = (await this.#redis.runRaw("watch", keys.base(tagOf(id)), [id, this.#coordinator])) as Buffer[];
+    const [kind, text] = reply;
+    if (!kind || !text) return undefined;
+    return kind.toString() === "tomb" ? tombOf(text.toString()) : recordOf(id, text);
   }
 
   async peek(ids: readonly string[]): Promise<Map<string, { state: JobState; revision: number }>> {
@@ -225,7 +219,8 @@ export class RedisJobStore implements JobStore {
 
   #storedOutputs(id: string, fence: number): Promise<Uint8Array | undefined> {
     return new Promise((resolve, reject) => {
-      this.#outputs.push({ key: keys.output(tagOf(id), id, fence), resolve, reject });
+      const tag = tagOf(id);
+      this.#outputs.push({ record: `${keys.base(tag)}job:${id}`, key: keys.output(tag, id, fence), resolve, reject });
       if (this.#outputs.length === 1) setImmediate(() => void this.#flushOutputs());
     });
   }
@@ -234,9 +229,10 @@ export class RedisJobStore implements JobStore {
     const pending = this.#outputs;
     this.#outputs = [];
     try {
-      const values = await this.#redis.bytes(pending.map((one) => one.key));
+      const values = await this.#redis.bytes(pending.flatMap((one) => [one.key, one.record]));
       pending.forEach((one, at) => {
-        one.resolve(values[at] ?? undefined);
+        const [apart, record] = values.slice(2 * at, 2 * at + 2);
+        one.resolve(apart ?? (record ? outputsIn(record) : undefined));
       });
     } catch (error) {
       for (const one of pending) one.reject(error);
@@ -310,6 +306,19 @@ export class RedisJobStore implements JobStore {
   nowMs(): number {
     return this.#redis.nowMs();
   }
+}
+
+type AdmitReply = [nowMs: number, waiting: number, tickets: string, answers: string];
+
+/** `line`: the script's answer for one job. */
+function admittedOf({ id, timeoutMs }: NewJob, line: string, { nowMs, waiting }: { nowMs: number; waiting: number }): Admitted {
+  if (line === "admitted") {
+    return { id, answer: "admitted", state: "queued", createdMs: nowMs, deadlineMs: nowMs + timeoutMs, waiting };
+  }
+  const [word, first, second] = line.split(" ");
+  if (word === "refused") return { id, answer: "refused", ahead: Number(first), waiting };
+  if (word === "full") return { id, answer: "full", waiting: Number(first) };
+  return { id, answer: "existing", state: word as JobState, createdMs: Number(first), deadlineMs: Number(second), waiting };
 }
 
 function isStoreFailure(error: unknown): boolean {

@@ -11,6 +11,7 @@ import {
   isTerminal,
   type ModelVersion,
   SwitchyardError,
+  sizeClassOf,
   type Tensor,
 } from "@switchyard/protocol";
 import { jobIdPattern, newJobId, tagOf } from "@switchyard/protocol/redis";
@@ -81,10 +82,11 @@ export class Jobs implements JobService {
       await this.#parts.store.cancel(id); // nobody can ask for this result any more
       throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
     }
-    const record = wake?.kind === "ended" && wake.notice ? withNotice(placed.record, wake.notice) : await this.#existing(id, caller);
+    const notice = wake?.kind === "ended" ? wake.notice : undefined;
+    const record = notice ? withNotice(placed.record, notice) : await this.#existing(id, caller);
     if (!isTerminal(record.state)) throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
     if (record.state !== "succeeded") throw outcomeError(record);
-    return { record, replayed: placed.replayed, outputs: await this.outputs(record) };
+    return { record, replayed: placed.replayed, outputs: notice?.outputs ? decodeFrame(notice.outputs) : await this.outputs(record) };
   }
 
   /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
@@ -168,18 +170,15 @@ export class Jobs implements JobService {
 
   #newJob(submission: Submission, caller: Caller, version: ModelVersion): NewJob {
     const { request } = submission;
-    const { items, shapeClass } = checkInputs(request.inputs, version.signature);
+    const checked = checkInputs(request.inputs, version.signature);
+    const { items, shapeClass } = checked;
     const limit = version.config.max_batch_items;
     if (limit !== undefined && items > limit) {
       throw new SwitchyardError("invalid_request", `the job has ${items} items; model ${version.model} takes at most ${limit} a job`, {
         fields: [{ pointer: "/inputs/0/shape/0", expected: `at most ${limit}`, got: String(items) }],
       });
     }
-    // hosts stack tensor by tensor, so every frame holds them in the signature's order
-    const inputs =
-      request.inputs.length < 2
-        ? request.inputs
-        : version.signature.inputs.flatMap((input) => request.inputs.filter((tensor) => tensor.name === input.name));
+    const { inputs } = checked; // hosts stack tensor by tensor, so every frame holds them in the signature's order
     const wanted = request.outputs?.length ? checkOutputs(request.outputs, version.signature) : undefined;
     const terms = jobTerms(submission, version.config, 0);
     const held = submission.hold && !submission.idempotency;
@@ -188,7 +187,10 @@ export class Jobs implements JobService {
       model: version.model,
       version: version.version,
       tenant: caller.tenant,
+      tenantWeight: 1,
       ...terms,
+      mostAhead: Number.POSITIVE_INFINITY,
+      size: sizeClassOf(checked, version.signature),
       shapeClass: wanted ? `${shapeClass}>${wanted.join(",")}` : shapeClass,
       items,
       ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs,
@@ -206,7 +208,12 @@ export class Jobs implements JobService {
   async #admit(job: NewJob): Promise<JobRecord | undefined> {
     const { hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
     const tag = tagOf(job.id);
-    const admitted = await store.admit(job, hosts.matching(tag), models.byTag(tag)?.batching?.maxItems ?? usualBatchItems);
+    const admitted = await store.admit(job, {
+      matchingHosts: hosts.matching(tag),
+      batchItems: models.byTag(tag)?.batching?.maxItems ?? usualBatchItems,
+      mostWaiting: 1_000_000,
+    });
+    if (admitted.answer === "refused" || admitted.answer === "full") throw new SwitchyardError("queue_full", "");
     onAdmitted(tag);
     if (admitted.answer === "existing") return undefined;
     metrics.admitted(job.model, job.class);

@@ -54,11 +54,17 @@ export interface NewJob {
   version: number;
   class: JobClass;
   tenant: string;
+  /** Share of the tenant among those that wait in the same class. */
+  tenantWeight: number;
   /** From now, by the store's clock. */
   timeoutMs: number;
   /** Order key = now + this: the latest start that still meets the deadline. */
   latestStartMs: number;
   maxAttempts: number;
+  /** Items that may be served before it; Infinity: any number. */
+  mostAhead: number;
+  /** Runs of one size class take alike, see `sizeClassOf`. */
+  size: number;
   shapeClass: string;
   items: number;
   ttlMs: number;
@@ -72,13 +78,21 @@ export interface NewJob {
   wait: boolean;
 }
 
-export interface Admitted {
-  id: string;
-  /** `existing`: the id was there before; `state` is what the record says. */
-  answer: "admitted" | "existing";
-  state: JobState;
-  createdMs: number;
-  deadlineMs: number;
+/** `existing`: the id was there before; `state` is what the record says. `waiting`: jobs that wait in the queue after this answer. */
+export type Admitted =
+  | { id: string; answer: "admitted" | "existing"; state: JobState; createdMs: number; deadlineMs: number; waiting: number }
+  /** More items were ahead of it than may be; nothing was kept. */
+  | { id: string; answer: "refused"; ahead: number; waiting: number }
+  /** As many jobs wait as may; nothing was kept. */
+  | { id: string; answer: "full"; waiting: number };
+
+/** What the coordinator knows of a queue when it admits. */
+export interface QueueTerms {
+  matchingHosts: number;
+  /** Items of a usual batch. */
+  batchItems: number;
+  /** Most jobs that may wait. */
+  mostWaiting: number;
 }
 
 /** One outcome or change that a waiter is told. */
@@ -99,6 +113,8 @@ export interface JobNotice {
   /** True for one of the coordinators that are told: the one whose metrics count the outcome. */
   counts: boolean;
   error?: JobError;
+  /** The framed outputs, where they are small enough to come with the notice. */
+  outputs?: Uint8Array;
 }
 
 export interface JobListFilter {
@@ -140,7 +156,7 @@ export interface SweepAnswer {
 
 export interface JobStore {
   /** Writes inputs and records of all jobs of this turn; asks for tickets where needed. Jobs of one call may belong to several queues. */
-  admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted>;
+  admit(job: NewJob, queue: QueueTerms): Promise<Admitted>;
   /** The entry of a tenant's idempotency key, if it is bound. */
   boundKey(key: { tenant: string; name: string }): Promise<KeyEntry | undefined>;
   /** Binds a key to a job id before the record exists; answers the entry that stands, this one or an earlier one. */

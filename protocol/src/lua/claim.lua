@@ -1,32 +1,39 @@
--- Take a batch under a ticket: promote due retries, drop expired heads, take jobs of one shape class in order, raise their fences.
+-- Take a batch under a ticket: promote due retries, drop what can no longer finish, take jobs of one shape class in order, raise their fences.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 incarnation  3 sequence (rises by one per claim of this incarnation and queue)  4 ticket id  5 host id
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
--- Answers  {"batch", now, then per job 8: id, fence, deadline, items, attempt, created, class, ttl},
---          {"empty", now} with the ticket lingering, {"retired", now} (a retry that is due later gets a ticket from the sweeper),
---          {"not_yours"}, {"barred"}, {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
--- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline; one batch holds one shape class.
+--       9 overheadMs: from the claim to the commit, without the run  10 delayMs: how long jobs may wait for a fuller batch
+--       then the run times known, per size class one text: size class, then items and ms by turns, ascending
+-- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items; then the inputs of each, if
+--          there are few and all of them small;
+--          {"empty", now} with the ticket lingering, {"defer", until} with the ticket deferring (or now: so much was
+--          dropped that another look is due), {"retired", now} (a retry that is due later
+--          gets a ticket from the sweeper), {"not_yours"}, {"barred"}, {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
+-- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline, nor when its run could not end before; one
+--        batch holds one shape class and ends before the first of its deadlines, as far as run times are known; flows share by weight.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-finish.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua lib-flows.lua
 
 local base, tag, incarnation, sequence, ticketId = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local maxItems, busyMs, lingerMs = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local hostId, maxItems, busyMs, lingerMs = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local overheadMs, delayMs = tonumber(ARGV[9]), tonumber(ARGV[10])
 local now = nowMs()
 local nowText = int(now)
-local classWeights = { interactive = 70, standard = 25, batch = 5 }
-local lookAhead = 32 -- how many jobs of other shape classes may be skipped
+local lookAhead = 32 -- how many jobs of a flow may be skipped because they do not fit the batch
 local mostJobs = 500 -- in one claim, so that no call grows without bound
+local mostDropped = 500
+local deferMarginMs = 5
+local mostWithInputs, mostInputBytes = 2, 16384
+local interactiveShare = 0.1 -- of its time, how much a job of that class waits for a fuller batch at most
 
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return { 'not_yours' } end
 
-local reply = { 'batch', now }
-local function add(id, record)
-  local at = #reply
-  reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = id, record[FENCE], record[DEADLINE], record[ITEMS]
-  reply[at + 5], reply[at + 6], reply[at + 7], reply[at + 8] = record[ATTEMPT], record[CREATED], record[CLASS], record[TTL]
+local lines = {}
+local function tell(id, fence, attempt, keep, deadline, created, class, items)
+  lines[#lines + 1] = id .. ' ' .. fence .. ' ' .. attempt .. ' ' .. keep .. ' ' .. deadline .. ' ' .. created .. ' ' .. class .. ' ' .. items
 end
 
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
@@ -39,11 +46,13 @@ if outstanding then
     for id in string.gmatch(outstanding, ' ([%w-]+)=%d+') do
       local record = loadRecord(base, id)
       -- its host must not start one that is over by now
-      if record then
-        if tonumber(record[DEADLINE]) > now then add(id, record) else over[id] = record end
+      if record and tonumber(record[DEADLINE]) > now then
+        tell(id, record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'), record[ITEMS])
+      elseif record then
+        over[id] = record
       end
     end
-    if #reply > 2 then return reply end
+    if #lines > 0 then return { 'batch', now, table.concat(lines, '\n') } end
     if told then return { 'stale_sequence' } end
     -- another claim takes the place of this one, and none may lose a job that runs
     for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
@@ -54,65 +63,159 @@ end
 
 promoteDue(base, now, 100)
 
--- Start-time fair queueing over the classes that wait: the smallest start tag goes first, weights share a busy device.
-local backlog = {}
-for class, weight in pairs(classWeights) do
-  if redis.call('EXISTS', base .. 'order:' .. class) == 1 then
-    backlog[#backlog + 1] = { class = class, weight = weight, start = 0 }
+-- The predicted run of so many items, 0 where nothing is known of that size class. Tables are read when they are first asked for.
+local ladders = {}
+local function runMs(size, items)
+  local ladder = ladders[size]
+  if not ladder then
+    ladder = {}
+    for at = 11, #ARGV do
+      local rest = string.match(ARGV[at], '^' .. size .. ' (.*)$')
+      if rest then
+        for step, ms in string.gmatch(rest, '(%S+) (%S+)') do ladder[#ladder + 1] = { tonumber(step), tonumber(ms) } end
+      end
+    end
+    ladders[size] = ladder
   end
-end
-if #backlog > 1 then
-  local tags = redis.call('HMGET', base .. 'clock', 'virtual', 'interactive', 'standard', 'batch')
-  local finished = { interactive = tonumber(tags[2]) or 0, standard = tonumber(tags[3]) or 0, batch = tonumber(tags[4]) or 0 }
-  for _, entry in ipairs(backlog) do entry.start = math.max(tonumber(tags[1]) or 0, finished[entry.class]) end
-  table.sort(backlog, function(a, b)
-    if a.start == b.start then return a.weight > b.weight end
-    return a.start < b.start
-  end)
+  for _, step in ipairs(ladder) do
+    if items <= step[1] then return step[2] end
+  end
+  local last = ladder[#ladder]
+  return last and last[2] * items / last[1] or 0
 end
 
-local shape, apart, items, expired, hostId = nil, false, 0, 0, ARGV[5]
-local taken, ended, running = {}, { base .. 'due' }, {}
-for _, entry in ipairs(backlog) do
-  local order, served, skipped = base .. 'order:' .. entry.class, 0, {}
-  while items < maxItems and #taken < mostJobs and expired < 500 and #skipped / 2 < lookAhead do
-    local heads = redis.call('ZPOPMIN', order, math.min(maxItems - items, 64))
+local flows, waiting = waitingFlows(base)
+
+-- A fuller batch is worth waiting for while the first deadline allows it.
+if delayMs > 0 and waiting > 0 and waiting < maxItems then
+  local till
+  for _, flow in ipairs(flows) do
+    local head = redis.call('ZRANGE', base .. 'order:' .. flow.name, 0, 0)[1]
+    local record = head and loadRecord(base, head)
+    if record then
+      local fuller = 1
+      while fuller <= waiting do fuller = fuller * 2 end
+      local created, deadline = tonumber(record[CREATED]), tonumber(record[DEADLINE])
+      local latest = math.min(created + delayMs, deadline - runMs(record[SIZE], math.min(fuller, maxItems)) - overheadMs - deferMarginMs)
+      if string.sub(flow.name, 1, 12) == 'interactive:' then latest = math.min(latest, created + interactiveShare * (deadline - created)) end
+      till = till and math.min(till, latest) or latest
+    end
+  end
+  till = till and math.floor(till)
+  if till and till > now then
+    redis.call('HSET', base .. 'tickets', ticketId, 'deferring ' .. incarnation .. ' ' .. till)
+    return { 'defer', till }
+  end
+end
+
+local shape, apart, items, dropped, isFull, firstDeadline = nil, false, 0, 0, false, nil
+local taken, ended, inputs, running = {}, { base .. 'due' }, {}, {}
+local claimPattern = '^(%a+) (%d+) (%S+) (%S+) (%d+) (%d+) (%d+) (%d+) %d+ %d+ %S+ %S+ (.*)$'
+local fixedPattern = '^(%d+) (%a+):%S+ %S+ (%d+) %d+ (%d+) (%S+) '
+
+-- Takes at most `slots` jobs of one flow; answers how many items it has taken.
+local function serve(flow, slots)
+  local order, served, count, skipped = base .. 'order:' .. flow.name, 0, 0, {}
+  local function skip(score, id)
+    skipped[#skipped + 1] = score
+    skipped[#skipped + 1] = id
+  end
+  while count < slots and items < maxItems and not isFull and #taken < mostJobs and dropped < mostDropped and #skipped / 2 < lookAhead do
+    local heads = redis.call('ZPOPMIN', order, math.min(slots - count, 64))
     if #heads == 0 then break end
     local ids = {}
     for at = 1, #heads, 2 do ids[#ids + 1] = heads[at] end
-    local records = loadRecords(base, ids)
-    for at = 1, #heads, 2 do
-      local id = heads[at]
-      local record = records[id]
-      if record and record[STATE] == 'queued' then
-        local size = tonumber(record[ITEMS])
-        if tonumber(record[DEADLINE]) <= now then
+    local texts = recordTexts(base, ids)
+    for at, id in ipairs(ids) do
+      local text = texts[at]
+      local state, revision, waiters, keep, deadlineText, fence, failures, deaths, fixed
+      if text then state, revision, waiters, keep, deadlineText, fence, failures, deaths, fixed = string.match(text, claimPattern) end
+      if state == 'queued' then
+        local created, class, sizeText, size, jobShape = string.match(fixed, fixedPattern)
+        local deadline, own = tonumber(deadlineText), tonumber(sizeText)
+        if deadline <= now or deadline < now + runMs(size, own) + overheadMs then
           ended[#ended + 1] = id
-          redis.call('UNLINK', base .. 'in:' .. id)
-          finish(base, id, record, 'expired', nowText, expiredError, '0', '0')
-          expired = expired + 1
-        elseif items > 0 and (record[SHAPE] ~= shape or apart or items + size > maxItems) then
-          skipped[#skipped + 1] = heads[at + 1]
-          skipped[#skipped + 1] = id
+          inputs[#inputs + 1] = base .. 'in:' .. id
+          finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
+          dropped = dropped + 1
+        elseif isFull or (items > 0 and (jobShape ~= shape or apart or items + own > maxItems)) then
+          skip(heads[2 * at], id)
         else
-          record[STATE], record[REVISION], record[FENCE] = 'running', int(record[REVISION] + 1), int(record[FENCE] + 1)
-          record[ATTEMPT], record[STARTED], record[INCARNATION], record[HOST] = int(record[FAILURES] + 1), nowText, incarnation, hostId
-          running[#running + 1] = base .. 'job:' .. id
-          running[#running + 1] = table.concat(record, ' ')
-          shape, items, served = record[SHAPE], items + size, served + size
-          apart = string.sub(shape, 1, 1) == '=' -- its inputs have no common axis 0: it runs alone
-          taken[#taken + 1] = id .. '=' .. record[FENCE]
-          add(id, record)
+          local first = firstDeadline and math.min(firstDeadline, deadline) or deadline
+          if items > 0 and first < now + runMs(size, items + own) + overheadMs then
+            isFull = true -- with one more the batch would end after the first of its deadlines
+            skip(heads[2 * at], id)
+          else
+            firstDeadline, shape, items, served, count = first, jobShape, items + own, served + own, count + 1
+            apart = string.sub(jobShape, 1, 1) == '=' -- its inputs have no common axis 0: it runs alone
+            fence = int(fence + 1)
+            local attempt = int(failures + 1)
+            running[#running + 1] = base .. 'job:' .. id
+            running[#running + 1] = 'running ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadlineText .. ' ' .. fence .. ' '
+              .. failures .. ' ' .. deaths .. ' ' .. attempt .. ' ' .. nowText .. ' ' .. incarnation .. ' ' .. hostId .. ' ' .. fixed
+            taken[#taken + 1] = id .. '=' .. fence
+            tell(id, fence, attempt, keep, deadlineText, created, class, sizeText)
+          end
         end
       end
     end
   end
   if #skipped > 0 then redis.call('ZADD', order, unpack(skipped)) end
-  if served > 0 and #backlog > 1 then
-    redis.call('HSET', base .. 'clock', 'virtual', entry.start, entry.class, entry.start + served / entry.weight)
-  end
+  return served
 end
-if #ended > 1 then redis.call('ZREM', unpack(ended)) end
+
+-- Start-time fair queueing (Goyal et al.): each slot of the batch goes to the flow with the smallest start tag. With one flow there is nothing
+-- to share, and its tags stand still; a flow that comes later starts level with it.
+local function serveFairly()
+  setShares(flows)
+  local names = { 'virtual' }
+  for at, flow in ipairs(flows) do names[at + 1] = flow.name end
+  local tags = redis.call('HMGET', base .. 'shares', unpack(names))
+  local virtual = tonumber(tags[1]) or 0
+  for at, flow in ipairs(flows) do
+    flow.start = math.max(virtual, tonumber(tags[at + 1]) or 0)
+    flow.tag, flow.slots = flow.start, 0
+  end
+  local turns = {}
+  for _ = 1, math.min(maxItems - items, mostJobs, waiting) do
+    local best
+    for _, flow in ipairs(flows) do
+      if flow.slots < flow.waiting and (not best or flow.tag < best.tag or (flow.tag == best.tag and (flow.share > best.share
+        or (flow.share == best.share and flow.name < best.name)))) then best = flow end
+    end
+    if not best then break end
+    if best.slots == 0 then turns[#turns + 1] = best end
+    best.slots = best.slots + 1
+    best.tag = best.tag + 1 / best.share
+  end
+  local changed, before = {}, items
+  for _, flow in ipairs(turns) do
+    local served = serve(flow, flow.slots)
+    if served > 0 then
+      virtual = math.max(virtual, flow.start + (served - 1) / flow.share)
+      changed[#changed + 1] = flow.name
+      changed[#changed + 1] = string.format('%.17g', flow.start + served / flow.share)
+    end
+  end
+  if items == before then return false end
+  redis.call('HSET', base .. 'shares', 'virtual', string.format('%.17g', virtual), unpack(changed))
+  return true
+end
+
+if #flows == 1 then
+  serve(flows[1], maxItems)
+else
+  while #flows > 1 and items < maxItems and not isFull and not apart and dropped < mostDropped and #taken < mostJobs and serveFairly() do
+    flows, waiting = waitingFlows(base)
+  end
+  -- the shares' owners had nothing that fits, or only one flow is left
+  if #flows == 1 and items < maxItems and not isFull and not apart then serve(flows[1], maxItems - items) end
+end
+
+if #ended > 1 then
+  redis.call('ZREM', unpack(ended))
+  redis.call('UNLINK', unpack(inputs))
+end
 flushNotices()
 
 if #taken > 0 then
@@ -120,8 +223,18 @@ if #taken > 0 then
   local freeAt = now + busyMs
   redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. ' ' .. table.concat(taken, ' '))
   redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. freeAt)
+  local reply = { 'batch', now, table.concat(lines, '\n') }
+  -- a few small inputs come with the claim: that saves a round trip where nothing else fills the time
+  if #taken <= mostWithInputs then
+    for at = 2, #running, 2 do
+      local key = base .. 'in:' .. string.match(taken[at / 2], '^[^=]+')
+      if redis.call('STRLEN', key) > mostInputBytes then return { 'batch', now, reply[3] } end
+      reply[#reply + 1] = redis.call('GET', key)
+    end
+  end
   return reply
 end
+if dropped >= mostDropped then return { 'defer', now } end
 if lingerMs > 0 then
   redis.call('HSET', base .. 'tickets', ticketId, 'lingering ' .. incarnation .. ' ' .. (now + lingerMs))
   return { 'empty', now }

@@ -1,10 +1,11 @@
--- Record what became of a claim's jobs. Outputs were SET before, plainly, under the fence.
+-- Record what became of a claim's jobs. Large outputs were SET before, plainly, under the fence; small ones come with the outcome.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 incarnation  2 ticket id  3 runMs  4 items of the batch
---       then per job 5: id, fence, "succeeded" | "failed" | "retry" | "back" (unrun: same order, no attempt used), error JSON or "", retryDelayMs
--- Answers  per job "committed" (its outcome as sent), "expired" (too late), "requeued", "failed" (no attempts left), "stale" (another fence
---          or host owns it), "ended" (already terminal), "no_output" (the store refused the bytes: write them and commit again); or only
---          "barred".
+--       then per job 5: id, fence, "succeeded" | "failed" | "retry" | "late" | "back" (unrun: same order, no attempt used), error JSON or "",
+--       for "succeeded" the framed outputs or "" where they were SET before, for "retry" retryDelayMs
+-- Answers  "committed" when all were, as sent; else per job "committed", "expired" (too late), "requeued", "failed" (no attempts left), "stale"
+--          (another fence or host owns it), "ended" (already terminal), "no_output" (the store refused the bytes: write them and commit again);
+--          or only "barred".
 -- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline.
 -- Flags: allow-oom
 -- @include lib-time.lua lib-record.lua lib-finish.lua
@@ -14,19 +15,19 @@ if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } 
 local now = nowMs()
 local nowText = int(now)
 local claim = redis.call('HGET', base .. 'claims', incarnation) or '0 0'
-local owned = {}
-for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do owned[id] = fence end
+local owned, left = {}, 0
+for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do
+  owned[id] = fence
+  left = left + 1
+end
 
 local told = string.find(claim, ' told', 1, true)
-local ids, outputs = {}, {}
-for at = 5, #ARGV, 5 do
-  ids[#ids + 1] = ARGV[at]
-  if ARGV[at + 2] == 'succeeded' then outputs[#outputs + 1] = base .. 'out:' .. ARGV[at] .. ':' .. ARGV[at + 1] end
-end
-local records = loadRecords(base, ids)
--- one question for all; only when an answer is missing each is asked for
-local complete = #outputs == 0 or redis.call('EXISTS', unpack(outputs)) == #outputs
-local answers, ended, inputs = {}, { base .. 'due' }, {}
+local ids = {}
+for at = 5, #ARGV, 5 do ids[#ids + 1] = ARGV[at] end
+local texts = recordTexts(base, ids)
+local answers, allCommitted, ended, inputs, number = {}, true, { base .. 'due' }, {}, 0
+local successPattern = '^running (%d+) (%S+) (%S+) (%d+) ([^\n]*)'
+local successEnding = '\n' .. nowText .. ' ' .. runMs .. ' ' .. batchItems .. ' -'
 
 -- A failed attempt: back to wait, or the end.
 local function settleFailure(id, record, outcome, err, delayMs)
@@ -39,44 +40,73 @@ local function settleFailure(id, record, outcome, err, delayMs)
     return outcome == 'retry' and 'failed' or 'committed'
   end
   record[STATE], record[REVISION], record[INCARNATION], record[HOST] = 'queued', int(record[REVISION] + 1), '-', '-'
-  setError(record, err)
+  if err ~= '' then setEnding(record, '0', '0', '0', err) end
   if outcome == 'back' then record[ATTEMPT] = record[FAILURES] end
   storeRecord(base, id, record)
   if outcome == 'back' then enqueue(base, id, record) else redis.call('ZADD', base .. 'later', dueAt, id) end
   return 'requeued'
 end
 
+-- The usual end, without taking the whole record apart.
+local function succeed(id, fence, text, outputs)
+  local revision, waiters, keep, deadline, rest = string.match(text, successPattern)
+  if not revision then return 'ended' end
+  if tonumber(deadline) < now then
+    finish(base, id, parseRecord(text), 'expired', nowText, expiredError, runMs, batchItems)
+    return 'expired'
+  end
+  if outputs == '' then
+    local key = base .. 'out:' .. id .. ':' .. fence
+    if redis.call('EXISTS', key) == 0 then return 'no_output' end
+    -- its host may have claimed it while it was still held, with a short life for the outputs
+    if string.sub(keep, 1, 1) == 'k' then redis.call('PEXPIRE', key, string.sub(keep, 2) + 5000) end
+  else
+    outputs = '\n' .. outputs
+  end
+  local final = 'succeeded ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadline .. ' ' .. rest .. successEnding .. outputs
+  retain(base, id, final, keep, 'succeeded', nowText)
+  note(id, waiters, final)
+  return 'committed'
+end
+
 for at = 5, #ARGV, 5 do
-  local id, fence, outcome, err = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local record = records[id]
+  number = number + 1
+  local id, fence, outcome, text = ARGV[at], ARGV[at + 1], ARGV[at + 2], texts[number]
   local answer
   if owned[id] ~= fence then
+    local record = parseRecord(text)
     answer = record and isOpen(record) and 'stale' or 'ended'
   else
-    owned[id] = nil
-    told = true
-    if not record or record[STATE] ~= 'running' then
+    if not text then
       answer = 'ended'
-    elseif tonumber(record[DEADLINE]) < now then
-      finish(base, id, record, 'expired', nowText, expiredError, runMs, batchItems)
-      answer = 'expired'
-    elseif outcome ~= 'succeeded' then
-      answer = settleFailure(id, record, outcome, err, ARGV[at + 4])
-    elseif not complete and redis.call('EXISTS', base .. 'out:' .. id .. ':' .. fence) == 0 then
-      owned[id] = fence
-      answer = 'no_output'
+    elseif outcome == 'succeeded' then
+      answer = succeed(id, fence, text, ARGV[at + 4])
     else
-      -- its host may have claimed it while it was still held, with a short life for the outputs
-      if record[HELD] == '0' then redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. fence, record[TTL] + 5000) end
-      finish(base, id, record, 'succeeded', nowText, '', runMs, batchItems)
-      answer = 'committed'
+      local record = parseRecord(text)
+      if record[STATE] ~= 'running' then
+        answer = 'ended'
+      elseif tonumber(record[DEADLINE]) < now then
+        finish(base, id, record, 'expired', nowText, expiredError, runMs, batchItems)
+        answer = 'expired'
+      elseif outcome == 'late' then
+        finish(base, id, record, 'expired', nowText, lateError, '0', '0')
+        answer = 'committed'
+      else
+        answer = settleFailure(id, record, outcome, ARGV[at + 3], ARGV[at + 4])
+      end
     end
-    if answer ~= 'requeued' and answer ~= 'no_output' then
-      ended[#ended + 1] = id
-      inputs[#inputs + 1] = base .. 'in:' .. id
+    told = true
+    if answer ~= 'no_output' then
+      owned[id] = nil
+      left = left - 1
+      if answer ~= 'requeued' then
+        ended[#ended + 1] = id
+        inputs[#inputs + 1] = base .. 'in:' .. id
+      end
     end
   end
-  answers[#answers + 1] = answer
+  if answer ~= 'committed' then allCommitted = false end
+  answers[number] = answer
 end
 
 if #ended > 1 then
@@ -85,12 +115,13 @@ if #ended > 1 then
 end
 flushNotices()
 
-local left = { (string.match(claim, '^%d+ %d+')) }
-if told then left[#left + 1] = 'told' end
-for id, fence in pairs(owned) do left[#left + 1] = id .. '=' .. fence end
-redis.call('HSET', base .. 'claims', incarnation, table.concat(left, ' '))
+local rest = string.match(claim, '^%d+ %d+') .. (told and ' told' or '')
+if left > 0 then
+  for id, fence in pairs(owned) do rest = rest .. ' ' .. id .. '=' .. fence end
+end
+redis.call('HSET', base .. 'claims', incarnation, rest)
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if ticket and string.match(ticket, '^%a+ (%S+)') == incarnation then
   redis.call('HSET', base .. 'tickets', ticketId, 'held ' .. incarnation .. ' ' .. (now + 1500))
 end
-return answers
+return allCommitted and 'committed' or answers

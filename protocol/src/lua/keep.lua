@@ -8,15 +8,15 @@
 local base, id, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local record = loadRecord(base, id)
 if not record then return 0 end
-if record[HELD] == '0' then return 1 end
-record[HELD], record[TTL] = '0', ttl
+if not isHeld(record) then return 1 end
+record[KEEP] = 'k' .. ttl
 redis.call('ZADD', base .. 'index', record[CREATED], id)
 redis.call('ZREM', base .. 'recent', id)
 if isOpen(record) then
   storeRecord(base, id, record)
 else
-  redis.call('SET', base .. 'job:' .. id, table.concat(record, ' '), 'PX', ttl)
+  redis.call('SET', base .. 'job:' .. id, recordText(record), 'PX', ttl)
   redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. record[FENCE], ttl + 5000)
-  redis.call('SET', base .. 'tomb:' .. id, record[STATE] .. ' ' .. record[FINISHED], 'PX', ttl + 86400000)
+  redis.call('SET', base .. 'tomb:' .. id, record[STATE] .. ' ' .. string.match(record[ENDING], '^\n(%d+)'), 'PX', ttl + 86400000)
 end
 return 1

@@ -3,41 +3,43 @@
 
 local notices = {}
 
--- Collects one notice for every coordinator that waits for the job; flushNotices() publishes them, one message each. Row: id, state, revision,
--- fence, created, started, finished, deadline, attempt, runMs, batchItems, class, error JSON or "", and 1 for the one waiter that counts it.
-local function note(id, record, err)
-  if record[WAITERS] == '-' then return end
-  local line = '["' .. id .. '","' .. record[STATE] .. '",' .. record[REVISION] .. ',' .. record[FENCE] .. ',' .. record[CREATED] .. ','
-    .. record[STARTED] .. ',' .. record[FINISHED] .. ',' .. record[DEADLINE] .. ',' .. record[ATTEMPT] .. ',' .. record[RUN_MS] .. ','
-    .. record[BATCH_ITEMS] .. ',"' .. record[CLASS] .. '",' .. (err == '' and '""' or cjson.encode(err))
+-- Collects one notice for every coordinator that waits for the job; flushNotices() publishes them, one message each. A notice is a line "<id>
+-- <1 for the one waiter that counts it, else 0> <bytes of the record>", then the record and a newline.
+local function note(id, waiters, text)
+  if waiters == '-' then return end
   local first = 1
-  for waiter in string.gmatch(record[WAITERS], '[^,]+') do
+  for waiter in string.gmatch(waiters, '[^,]+') do
     local lines = notices[waiter]
     if not lines then
       lines = {}
       notices[waiter] = lines
     end
-    lines[#lines + 1] = line .. ',' .. first .. ']'
+    local at = #lines
+    lines[at + 1] = id .. ' ' .. first .. ' ' .. #text
+    lines[at + 2] = text
     first = 0
   end
 end
 
 local function flushNotices()
-  for waiter, lines in pairs(notices) do
-    redis.call('PUBLISH', 'sy:notices:' .. waiter, '[' .. table.concat(lines, ',') .. ']')
-  end
+  for waiter, lines in pairs(notices) do redis.call('PUBLISH', 'sy:notices:' .. waiter, table.concat(lines, '\n')) end
   notices = {}
+end
+
+-- Keeps a record that has just become terminal; `keep` is its word KEEP.
+local function retain(base, id, text, keep, state, now)
+  local ms = string.sub(keep, 2)
+  redis.call('SET', base .. 'job:' .. id, text, 'PX', ms)
+  if string.sub(keep, 1, 1) == 'k' then redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now, 'PX', int(ms + 86400000)) end
 end
 
 -- Moves one open job to its outcome; `now`, runMs and batchItems as text. The caller removes it from order, later, due and claims.
 local function finish(base, id, record, state, now, err, runMs, batchItems)
-  record[STATE], record[REVISION], record[FINISHED], record[RUN_MS], record[BATCH_ITEMS] = state, int(record[REVISION] + 1), now, runMs, batchItems
-  setError(record, err)
-  redis.call('SET', base .. 'job:' .. id, table.concat(record, ' '), 'PX', record[TTL])
-  if record[HELD] == '0' then
-    redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now, 'PX', int(record[TTL] + 86400000))
-  end
-  note(id, record, err)
+  record[STATE], record[REVISION] = state, int(record[REVISION] + 1)
+  setEnding(record, now, runMs, batchItems, err)
+  local text = recordText(record)
+  retain(base, id, text, record[KEEP], state, now)
+  note(id, record[WAITERS], text)
 end
 
 -- Takes a job out of its host's outstanding claim, so that the host's commit finds it gone.
@@ -55,7 +57,7 @@ local function endOutside(base, id, record, state, now, err)
   if record[STATE] == 'running' then
     dropFromClaim(base, id, record[INCARNATION])
   else
-    redis.call('ZREM', base .. 'order:' .. record[CLASS], id)
+    redis.call('ZREM', base .. 'order:' .. record[FLOW], id)
     redis.call('ZREM', base .. 'later', id)
   end
   redis.call('ZREM', base .. 'due', id)
@@ -64,3 +66,4 @@ local function endOutside(base, id, record, state, now, err)
 end
 
 local expiredError = '{"code":"expired","detail":"the deadline passed before the run ended","retryable":false}'
+local lateError = '{"code":"expired","detail":"a run could not have ended before the deadline, so none was started","retryable":false}'

@@ -1,16 +1,22 @@
--- Fragment: the record of a job, one string of words divided by spaces (one GET and one SET move it; a hash of as many fields cost three
--- times the machine time). The last word is the rest of the string: the traits (JSON), and after a newline the error (JSON) if there is one.
+-- Fragment: the record of a job, one string (one GET and one SET move it; a hash of as many fields cost three times the machine time).
+-- Words divided by spaces, first those that change, then those that are fixed at admission; the last word is the rest of the line: the traits
+-- (JSON). A second line is there once an attempt has ended: finished, runMs, batchItems, then the error (JSON) or "-". A third holds the framed
+-- outputs of a succeeded job where they are small, as raw bytes.
 -- Written only by scripts; read in TypeScript by job-rows.ts, which names the same words in the same order.
 
-local STATE, REVISION, FENCE, FAILURES, DEATHS, ATTEMPT, CLASS, ORDER = 1, 2, 3, 4, 5, 6, 7, 8
-local CREATED, DEADLINE, STARTED, FINISHED, MAX_ATTEMPTS, ITEMS, TTL, HELD = 9, 10, 11, 12, 13, 14, 15, 16
-local RUN_MS, BATCH_ITEMS, INCARNATION, HOST, WAITERS, SHAPE, TENANT, REST = 17, 18, 19, 20, 21, 22, 23, 24
+local STATE, REVISION, WAITERS, KEEP, DEADLINE, FENCE, FAILURES, DEATHS = 1, 2, 3, 4, 5, 6, 7, 8
+local ATTEMPT, STARTED, INCARNATION, HOST, CREATED, FLOW, ORDER = 9, 10, 11, 12, 13, 14, 15
+local ITEMS, MAX_ATTEMPTS, SIZE, SHAPE, TRAITS, ENDING = 16, 17, 18, 19, 20, 21
 
-local recordPattern = '^' .. string.rep('(%S+) ', 23) .. '(.*)$'
+local recordPattern = '^' .. string.rep('(%S+) ', 19) .. '([^\n]*)(.*)$'
 
--- The words as a table, or nothing. Numbers are still text.
+-- The words as a table, or nothing. Numbers are still text. ENDING is all after the first line, with its newline, or "".
 local function parseRecord(text)
   return text and { string.match(text, recordPattern) } or nil
+end
+
+local function recordText(record)
+  return table.concat(record, ' ', STATE, TRAITS) .. record[ENDING]
 end
 
 local function loadRecord(base, id)
@@ -19,31 +25,50 @@ end
 
 -- For records without an outcome: those have no TTL.
 local function storeRecord(base, id, record)
-  redis.call('SET', base .. 'job:' .. id, table.concat(record, ' '))
+  redis.call('SET', base .. 'job:' .. id, recordText(record))
 end
 
--- Records of many jobs at once, by id; in parts, because a call takes only so many arguments.
-local function loadRecords(base, ids)
-  local records, part = {}, 1000
+-- The texts of many records, in the order of the ids; in parts, because a call takes only so many arguments.
+local function recordTexts(base, ids)
+  local texts, part = {}, 1000
   for from = 1, #ids, part do
     local names = {}
     for at = from, math.min(from + part - 1, #ids) do names[#names + 1] = base .. 'job:' .. ids[at] end
-    for at, text in ipairs(redis.call('MGET', unpack(names))) do records[ids[from + at - 1]] = parseRecord(text) end
+    for at, text in ipairs(redis.call('MGET', unpack(names))) do texts[from + at - 1] = text end
   end
+  return texts
+end
+
+-- Records of many jobs at once, by id.
+local function loadRecords(base, ids)
+  local records = {}
+  for at, text in ipairs(recordTexts(base, ids)) do records[ids[at]] = parseRecord(text) end
   return records
 end
 
-local function setError(record, err)
-  record[REST] = string.match(record[REST], '^[^\n]*') .. (err ~= '' and ('\n' .. err) or '')
+-- How the last attempt ended; `err` is JSON or "".
+local function setEnding(record, finished, runMs, batchItems, err)
+  record[ENDING] = '\n' .. finished .. ' ' .. runMs .. ' ' .. batchItems .. ' ' .. (err == '' and '-' or err)
 end
 
 local function isOpen(record)
   return record[STATE] == 'queued' or record[STATE] == 'running'
 end
 
+-- "h" and a time: a held call without a key, kept for that long after its end. "k" and a time: kept and listed.
+local function isHeld(record)
+  return string.sub(record[KEEP], 1, 1) == 'h'
+end
+
+local function keptMs(record)
+  return tonumber(string.sub(record[KEEP], 2))
+end
+
 -- Back among the waiting, under its old order key.
 local function enqueue(base, id, record)
-  redis.call('ZADD', base .. 'order:' .. record[CLASS], record[ORDER], id)
+  local flow = record[FLOW]
+  redis.call('ZADD', base .. 'order:' .. flow, record[ORDER], id)
+  redis.call('HSETNX', base .. 'flows', flow, redis.call('HGET', base .. 'weights', string.match(flow, ':(.*)$')) or '1')
 end
 
 -- Retries whose time has come wait again.

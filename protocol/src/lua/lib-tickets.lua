@@ -1,4 +1,5 @@
--- Fragment: which tickets live, and how many are missing. Included by admit, claim, sweep, take-back and release.
+-- Fragment: which tickets live, and how many are missing. Included by admit, claim, sweep, take-back and release. A ticket is issued, held,
+-- busy, lingering (its queue was empty) or deferring (it waits for a fuller batch).
 -- Keeps: a waiting queue has a ticket that can act, or one is issued here; a ticket id is never used twice; tickets that nobody
 -- took never exceed matching hosts + 1.
 
@@ -6,10 +7,6 @@ local heldMarginMs = 1500     -- the holder's main loop renews every 500 ms
 local wakeMarginMs = 60       -- a lingering host that was woken claims within milliseconds, or it is dead
 local untakenMarginMs = 400   -- after this a matching host that is idle would have taken it
 local forgetUntakenMs = 30000
-
-local function waitingJobs(base)
-  return redis.call('ZCARD', base .. 'order:interactive') + redis.call('ZCARD', base .. 'order:standard') + redis.call('ZCARD', base .. 'order:batch')
-end
 
 -- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
 -- the ids among them that a host should have taken by now.
@@ -30,6 +27,7 @@ local function countTickets(base, now, repair)
       else
         count.free = count.free + 1
         if state == 'lingering' and not count.lingering then count.lingering = { entries[index], incarnation } end
+        if state == 'deferring' and not count.deferring then count.deferring = { entries[index], incarnation } end
       end
     elseif repair and (state ~= 'issued' or till + forgetUntakenMs < now) then
       redis.call('HDEL', base .. 'tickets', entries[index])
@@ -38,16 +36,18 @@ local function countTickets(base, now, repair)
   return count
 end
 
--- Issues what is missing: as many tickets as matching hosts could use for the waiting jobs. Wakes one lingering host.
+-- Issues what is missing: as many tickets as matching hosts could use for the waiting jobs. Wakes one lingering host, and one that
+-- waits for a full batch once there is one.
 -- Answers the ticket ids to offer; they do nothing until the caller has done so. When as many as allowed were offered and nobody took them,
 -- the offers themselves may be lost: the same ids are offered again, which is harmless where they were not.
 local function issueTickets(base, tag, now, waiting, matchingHosts, batchItems, repair)
   local issued = {}
   if waiting == 0 then return issued end
   local count = countTickets(base, now, repair)
-  if count.lingering then
-    redis.call('HSET', base .. 'tickets', count.lingering[1], 'held ' .. count.lingering[2] .. ' ' .. (now + wakeMarginMs))
-    redis.call('PUBLISH', 'sy:wake:' .. count.lingering[2], tag)
+  local sleeper = count.lingering or (waiting >= batchItems and count.deferring)
+  if sleeper then
+    redis.call('HSET', base .. 'tickets', sleeper[1], 'held ' .. sleeper[2] .. ' ' .. (now + wakeMarginMs))
+    redis.call('PUBLISH', 'sy:wake:' .. sleeper[2], tag)
   end
   -- without any known host one ticket is issued all the same: a host that comes later takes it
   local want = math.min(math.max(matchingHosts - count.busy, 0), math.ceil(waiting / batchItems))

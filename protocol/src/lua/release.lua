@@ -4,7 +4,7 @@
 -- Answers  the ticket ids to offer, none when nothing waits or the ticket was not this holder's.
 -- Keeps: a waiting queue has a ticket that can act.
 -- Flags: allow-oom
--- @include lib-time.lua lib-tickets.lua
+-- @include lib-time.lua lib-flows.lua lib-tickets.lua
 local base, tag, incarnation, ticketId = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local holder = string.match(redis.call('HGET', base .. 'tickets', ticketId) or '', '^%a+ (%S+)')
 if holder ~= incarnation then return {} end

@@ -5,7 +5,7 @@
 --          ticket ids to offer.
 -- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-finish.lua lib-tickets.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua lib-flows.lua lib-tickets.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
 
@@ -23,6 +23,7 @@ flushNotices()
 promoteDue(base, now, 500)
 
 redis.call('ZREMRANGEBYSCORE', base .. 'recent', '-inf', now - 120000)
+redis.call('ZREMRANGEBYRANK', base .. 'recent', 0, -10001)
 -- The list of kept jobs is looked through in parts, over and over: one long job must not keep what ended behind it.
 local listed = 500
 local from = tonumber(redis.call('HGET', base .. 'clock', 'trimmed')) or 0
@@ -34,10 +35,11 @@ end
 if #gone > 0 then redis.call('ZREM', base .. 'index', unpack(gone)) end
 if #part > 0 or from > 0 then redis.call('HSET', base .. 'clock', 'trimmed', #part < listed and 0 or from + listed - #gone) end
 
-local waiting = waitingJobs(base)
+local flows, waiting = waitingFlows(base)
+if waiting == 0 then redis.call('UNLINK', base .. 'shares') end -- nobody is ahead of anybody in an empty queue
 local oldest = 0
-for _, class in ipairs({ 'interactive', 'standard', 'batch' }) do
-  local head = redis.call('ZRANGE', base .. 'order:' .. class, 0, 0)
+for _, flow in ipairs(flows) do
+  local head = redis.call('ZRANGE', base .. 'order:' .. flow.name, 0, 0)
   local record = head[1] and loadRecord(base, head[1])
   if record then oldest = math.max(oldest, now - record[CREATED]) end
 end

@@ -19,22 +19,25 @@ export const keys = {
    * What scripts append to, for one queue:
    * - `job:<id>` string, the record: see lua/lib-record.lua. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention.
    * - `tomb:<id>` string `<state> <finishedMs>`, written with the end of a kept job; lives retention + 24 h.
-   * - `order:<class>` sorted set of waiting ids by order key. Written by admit, claim, commit, expire, cancel, take-back.
+   * - `order:<class>:<tenant>` sorted set of one flow's waiting ids by order key. Written by admit, claim, commit, expire, cancel, take-back.
+   * - `flows` hash `<class>:<tenant>` → the tenant's weight, of flows that may have waiting jobs. Written with `order`; claim removes idle ones.
+   * - `weights` hash of tenants' weights that are not 1. Written by admit.
+   * - `shares` hash: the virtual clock and each flow's finish tag. Written by claim; removed when the queue is empty.
    * - `later` sorted set of waiting ids by the time at which they may run again. Same writers.
    * - `due` sorted set of ids without an outcome by deadline. Same writers.
-   * - `index` sorted set of kept ids by creation; `recent` the same for held ones (120 s).
+   * - `index` sorted set of kept ids by creation; `recent` the same for held ones (120 s, 10,000 at most).
    * - `tickets` hash `<ticket id>` → `<state> <incarnation or -> <until ms>`.
    * - `claims` hash `<incarnation>` → `<sequence> <freeAt ms> [told] <id>=<fence> …`, at most one outstanding claim each; `told` once its
    *   host has committed some of it.
    * - `barred` sorted set of incarnations by when to forget them.
-   * - `clock` hash: ticket counter, class clocks, where the trimming of `index` stands.
+   * - `clock` hash: ticket counter, where the trimming of `index` stands.
    */
   base: (tag: string): string => `${prefix}:{${tag}}:`,
 
   /** string, framed inputs. Written by admit's pipeline; deleted by the winning commit, else by its TTL (deadline + margin). (lua deletes) */
   input: (tag: string, id: string): string => `${prefix}:{${tag}}:in:${id}`,
 
-  /** string, framed outputs of one fence. Written by its host before commit; lives as long as the result. */
+  /** string, framed outputs of one fence that are too large for the record. Written by its host before commit; lives as long as the result. */
   output: (tag: string, id: string, fence: number): string => `${prefix}:{${tag}}:out:${id}:${fence}`,
 
   /** set of queue tags that ever had a job. Written by coordinators; a queue leaves it when its model is gone and it is empty. */
@@ -63,7 +66,7 @@ export const keys = {
 } as const;
 
 export const channels = {
-  /** Notices of outcomes for one coordinator's waiters: JSON, see lua/finish.lua. */
+  /** Notices of outcomes for one coordinator's waiters: records, see lua/lib-finish.lua. */
   notices: (coordinator: string): string => `${prefix}:notices:${coordinator}`,
   /** Queue tags with new work, for one host that lingers. */
   wake: (incarnation: string): string => `${prefix}:wake:${incarnation}`,

@@ -3,8 +3,8 @@
  * Every step may be repeated after a lost reply: claims by their sequence, commits by their fences.
  */
 
-import type { JobClass, JobError } from "@switchyard/protocol";
-import { keys, type RawReply, type RedisCommand, replyText } from "@switchyard/protocol/redis";
+import type { JobClass, JobError, Ladder } from "@switchyard/protocol";
+import { keys, type RawReply, type RedisArgument, type RedisCommand, type RedisReply, replyText } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { scriptCommand, sendTogether } from "../redis-connection.ts";
 
@@ -21,7 +21,10 @@ export interface ClaimedJob {
 }
 
 export type ClaimAnswer =
-  | { kind: "batch"; nowMs: number; sequence: number; jobs: ClaimedJob[] }
+  /** `inputs`: those of all jobs, in order, where they came with the claim. */
+  | { kind: "batch"; nowMs: number; sequence: number; jobs: ClaimedJob[]; inputs?: (Buffer | null)[] }
+  /** Jobs wait for a fuller batch: look again then, by the store's clock. */
+  | { kind: "defer"; untilMs: number }
   | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" };
 
 export interface ClaimWish {
@@ -32,11 +35,18 @@ export interface ClaimWish {
   busyMs: number;
   /** 0: retire the ticket if nothing waits. */
   lingerMs: number;
+  /** From the claim to the commit, without the run. */
+  overheadMs: number;
+  /** How long jobs may wait for a fuller batch. */
+  delayMs: number;
+  /** Predicted runs, by size class. */
+  ladders: ReadonlyMap<number, Ladder>;
 }
 
 export type JobResult =
   | { id: string; fence: number; outcome: "succeeded"; outputs: Uint8Array; ttlMs: number }
-  | { id: string; fence: number; outcome: "failed" | "retry" | "back"; error?: JobError; retryDelayMs?: number };
+  /** `late`: not run, because the run could not have ended before the job's deadline. */
+  | { id: string; fence: number; outcome: "failed" | "retry" | "back" | "late"; error?: JobError; retryDelayMs?: number };
 
 export interface Commit {
   tag: string;
@@ -55,6 +65,9 @@ export interface Exchanged {
   claimRefused?: Error;
 }
 
+/** Outputs up to this size travel with the commit, the record and the notice; larger ones have a key of their own. */
+const recordOutputBytes = 1_024;
+
 /** Outputs live a little longer than any record that may point at them. */
 export const outputMarginMs = 5_000;
 
@@ -72,41 +85,37 @@ export class Claims {
 
   #claimCommand(wish: ClaimWish): RedisCommand {
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
-    const args = [wish.tag, this.#incarnation, sequence, wish.ticketId, this.#hostId, wish.maxItems, Math.ceil(wish.busyMs), wish.lingerMs];
+    const { tag, ticketId, maxItems, busyMs, lingerMs, overheadMs, delayMs, ladders } = wish;
+    const args: (string | number)[] = [tag, this.#incarnation, sequence, ticketId, this.#hostId, maxItems, Math.ceil(busyMs), lingerMs];
+    args.push(Math.ceil(overheadMs), delayMs);
+    for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map(([items, ms]) => `${items} ${ms.toFixed(2)}`).join(" ")}`);
     return scriptCommand("claim", keys.base(wish.tag), args);
   }
 
   #readClaim(wish: ClaimWish, reply: RawReply): ClaimAnswer {
-    const row = replyText(reply) as (string | number)[];
-    const kind = row[0] as ClaimAnswer["kind"];
+    const row = reply as RawReply[];
+    const kind = String(row[0]) as ClaimAnswer["kind"];
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
     // that sequence was given back in this host's name meanwhile: the next one is accepted
     if (kind === "stale_sequence") this.#sequences.set(wish.tag, sequence);
+    if (kind === "defer") return { kind, untilMs: Number(row[1]) };
     if (kind !== "batch") return { kind };
     this.#sequences.set(wish.tag, sequence);
-    const jobs: ClaimedJob[] = [];
-    for (let at = 2; at < row.length; at += 8) {
-      jobs.push({
-        id: row[at] as string,
-        fence: Number(row[at + 1]),
-        deadlineMs: Number(row[at + 2]),
-        items: Number(row[at + 3]),
-        attempt: Number(row[at + 4]),
-        createdMs: Number(row[at + 5]),
-        class: row[at + 6] as JobClass,
-        ttlMs: Number(row[at + 7]),
-      });
-    }
-    return { kind, nowMs: Number(row[1]), sequence, jobs };
+    const jobs = String(row[2]).split("\n").map(claimedJob);
+    const answer = { kind, nowMs: Number(row[1]), sequence, jobs };
+    return row.length > 3 ? { ...answer, inputs: row.slice(3) as (Buffer | null)[] } : answer;
   }
 
   #commitCommands(commit: Commit): RedisCommand[] {
     const commands: RedisCommand[] = [];
-    const args: (string | number)[] = [this.#incarnation, commit.ticketId, Math.round(commit.runMs * 1_000) / 1_000, commit.batchItems];
+    const args: RedisArgument[] = [this.#incarnation, commit.ticketId, Math.round(commit.runMs * 1_000) / 1_000, commit.batchItems];
     for (const result of commit.results) {
       if (result.outcome === "succeeded") {
-        commands.push(["set", keys.output(commit.tag, result.id, result.fence), result.outputs, "PX", result.ttlMs + outputMarginMs]);
-        args.push(result.id, result.fence, "succeeded", "", 0);
+        const isSmall = result.outputs.length <= recordOutputBytes;
+        if (!isSmall) {
+          commands.push(["set", keys.output(commit.tag, result.id, result.fence), result.outputs, "PX", result.ttlMs + outputMarginMs]);
+        }
+        args.push(result.id, result.fence, "succeeded", "", isSmall ? result.outputs : "");
       } else {
         args.push(
           result.id,
@@ -133,7 +142,7 @@ export class Claims {
     const answer: Exchanged = {};
     if (commit) {
       const reply = replies[commitAt] as RawReply | Error;
-      if (!(reply instanceof Error)) answer.committed = replyText(reply) as string[];
+      if (!(reply instanceof Error)) answer.committed = committedOf(replyText(reply), commit);
       else if (isRefusal(reply)) answer.commitRefused = reply;
     }
     if (wish) {
@@ -150,6 +159,26 @@ export class Claims {
     if (values instanceof Error) throw values;
     return values as (Buffer | null)[];
   }
+}
+
+/** A line of lua/claim.lua. */
+function claimedJob(line: string): ClaimedJob {
+  const [id, fence, attempt, keep, deadline, created, jobClass, items] = line.split(" ") as [string, ...string[]];
+  return {
+    id,
+    fence: Number(fence),
+    deadlineMs: Number(deadline),
+    items: Number(items),
+    attempt: Number(attempt),
+    createdMs: Number(created),
+    class: jobClass as JobClass,
+    ttlMs: Number(keep?.slice(1)),
+  };
+}
+
+/** Per job; one word stands for all when it is "committed". */
+function committedOf(reply: RedisReply, commit: Commit): string[] {
+  return typeof reply === "string" ? commit.results.map(() => reply) : (reply as string[]);
 }
 
 /** Redis answered with an error about this very command; one that every command would get now is as good as no answer. */

@@ -28,6 +28,7 @@ export class LargeValues {
 
   /** Puts the bytes in the place of references. Never throws. */
   async fetched(stored: readonly (Uint8Array | null)[]): Promise<InputFrame[]> {
+    if (!stored.some((value) => value && readBlobReference(value))) return [...stored];
     const frames: InputFrame[] = [];
     for (const value of stored) frames.push(value && (await this.#fetch(value)));
     return frames;
@@ -47,6 +48,7 @@ export class LargeValues {
 
   /** Puts references in the place of large outputs. A job whose outputs found no room is answered by `failed`. Never throws. */
   async stored(results: readonly JobResult[], failed: (result: JobResult, why: SwitchyardError) => JobResult): Promise<JobResult[]> {
+    if (!results.some((result) => result.outcome === "succeeded" && result.outputs.length > blobThresholdBytes)) return [...results];
     const answers: JobResult[] = [];
     for (const result of results) {
       if (result.outcome !== "succeeded" || result.outputs.length <= blobThresholdBytes) answers.push(result);

@@ -137,6 +137,9 @@ export class Runner {
       maxItems: this.#figures.maxItems(tag, model instanceof SwitchyardError ? 64 : model.batching.maxItems),
       busyMs: this.#figures.busyMs(tag),
       lingerMs: ticket.mode === "closing" ? 0 : this.#parts.lingerMs,
+      overheadMs: 0,
+      delayMs: 0,
+      ladders: new Map(),
     };
   }
 
@@ -190,6 +193,8 @@ export class Runner {
         return this.#runBatch(ticket, claim, model);
       case "empty":
         return this.#rotation.linger(ticket, this.#parts.clock.monotonicMs() + this.#parts.lingerMs);
+      case "defer":
+        return;
       case "refused":
         return this.#rotation.pause(ticket, this.#parts.clock.monotonicMs() + refusedClaimMs);
       case "barred":
@@ -233,7 +238,7 @@ export class Runner {
     const { claims, clock, largeValues } = this.#parts;
     for (;;) {
       try {
-        return await largeValues.fetched(await claims.inputs(tag, claim.jobs));
+        return await largeValues.fetched(claim.inputs ?? (await claims.inputs(tag, claim.jobs)));
       } catch {
         if (this.#draining || clock.monotonicMs() >= untilMs) return undefined;
         await clock.sleep(retryExchangeMs);

@@ -1,0 +1,35 @@
+-- Fragment: the flows of a queue. A flow is what waits of one class and one tenant, a sorted set `order:<class>:<tenant>` by latest start; the
+-- hash `flows` names those that may have waiting jobs, with the tenant's weight.
+
+local classWeights = { interactive = 70, standard = 25, batch = 5 }
+
+-- {name, weight, waiting} of every flow that has waiting jobs, and how many wait in all.
+local function waitingFlows(base)
+  local named = redis.call('HGETALL', base .. 'flows')
+  local flows, total = {}, 0
+  for at = 1, #named, 2 do
+    local waiting = redis.call('ZCARD', base .. 'order:' .. named[at])
+    if waiting > 0 then
+      flows[#flows + 1] = { name = named[at], weight = tonumber(named[at + 1]), waiting = waiting }
+      total = total + waiting
+    elseif #named > 2 then
+      redis.call('HDEL', base .. 'flows', named[at])
+    end
+  end
+  return flows, total
+end
+
+local function waitingJobs(base)
+  local _, total = waitingFlows(base)
+  return total
+end
+
+-- Shares of the device: the class's weight, divided among its waiting tenants by theirs.
+local function setShares(flows)
+  local tenants = {}
+  for _, flow in ipairs(flows) do
+    flow.class = string.match(flow.name, '^%a+')
+    tenants[flow.class] = (tenants[flow.class] or 0) + flow.weight
+  end
+  for _, flow in ipairs(flows) do flow.share = classWeights[flow.class] * flow.weight / tenants[flow.class] end
+end
