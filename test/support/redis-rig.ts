@@ -111,6 +111,7 @@ export class RedisRigs {
 
 function claimOf(row: (string | number)[]): HostClaim {
   const kind = row[0] as HostClaim["kind"];
+  if (kind === "defer") return { kind, untilMs: Number(row[1]) };
   if (kind !== "batch") return { kind };
   const jobs: HostJob[] = [];
   for (let at = 2; at < row.length; at += 8) {

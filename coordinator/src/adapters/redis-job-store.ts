@@ -17,6 +17,7 @@ import {
 import { channels, keys, type RedisCommand, type RedisReply, tagOf } from "@switchyard/protocol/redis";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type {
+  AdmitQueue,
   Admitted,
   JobListFilter,
   JobNotice,
@@ -87,13 +88,13 @@ export class RedisJobStore implements JobStore {
     });
   }
 
-  async admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted> {
-    if (!this.#blobs || sizeOf(job.inputs) <= blobThresholdBytes) return this.#admitStored(job, job.inputs, matchingHosts, batchItems);
+  async admit(job: NewJob, queue: AdmitQueue): Promise<Admitted> {
+    if (!this.#blobs || sizeOf(job.inputs) <= blobThresholdBytes) return this.#admitStored(job, job.inputs, queue);
     const reference = await this.#blobs.put(joinParts(job.inputs), { keepMs: job.timeoutMs + inputMarginMs });
-    return this.#admitStored(job, [encodeBlobReference(reference)], matchingHosts, batchItems);
+    return this.#admitStored(job, [encodeBlobReference(reference)], queue);
   }
 
-  #admitStored(job: NewJob, stored: readonly Uint8Array[], matchingHosts: number, batchItems: number): Promise<Admitted> {
+  #admitStored(job: NewJob, stored: readonly Uint8Array[], { matchingHosts, batchItems }: AdmitQueue): Promise<Admitted> {
     return new Promise((resolve, reject) => {
       const tag = tagOf(job.id);
       let turn = this.#turns.get(tag);
@@ -131,10 +132,11 @@ export class RedisJobStore implements JobStore {
       pending.forEach(({ job, resolve }, at) => {
         const [state, createdMs, deadlineMs] = String(reply[2 + tickets + at]).split(" ");
         if (state === "admitted") {
-          resolve({ id: job.id, answer: "admitted", state: "queued", createdMs: nowMs, deadlineMs: nowMs + job.timeoutMs });
+          resolve({ id: job.id, waiting: 0, answer: "admitted", state: "queued", createdMs: nowMs, deadlineMs: nowMs + job.timeoutMs });
         } else {
           resolve({
             id: job.id,
+            waiting: 0,
             answer: "existing",
             state: state as JobState,
             createdMs: Number(createdMs),

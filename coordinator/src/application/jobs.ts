@@ -11,6 +11,7 @@ import {
   isTerminal,
   type ModelVersion,
   SwitchyardError,
+  sizeClassOf,
   type Tensor,
 } from "@switchyard/protocol";
 import { jobIdPattern, newJobId, tagOf } from "@switchyard/protocol/redis";
@@ -168,7 +169,8 @@ export class Jobs implements JobService {
 
   #newJob(submission: Submission, caller: Caller, version: ModelVersion): NewJob {
     const { request } = submission;
-    const { items, shapeClass } = checkInputs(request.inputs, version.signature);
+    const checked = checkInputs(request.inputs, version.signature);
+    const { items, shapeClass } = checked;
     const limit = version.config.max_batch_items;
     if (limit !== undefined && items > limit) {
       throw new SwitchyardError("invalid_request", `the job has ${items} items; model ${version.model} takes at most ${limit} a job`, {
@@ -188,6 +190,9 @@ export class Jobs implements JobService {
       model: version.model,
       version: version.version,
       tenant: caller.tenant,
+      tenantWeight: 1,
+      mostAhead: Number.POSITIVE_INFINITY,
+      size: sizeClassOf(checked, version.signature),
       ...terms,
       shapeClass: wanted ? `${shapeClass}>${wanted.join(",")}` : shapeClass,
       items,
@@ -206,7 +211,10 @@ export class Jobs implements JobService {
   async #admit(job: NewJob): Promise<JobRecord | undefined> {
     const { hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
     const tag = tagOf(job.id);
-    const admitted = await store.admit(job, hosts.matching(tag), models.byTag(tag)?.batching?.maxItems ?? usualBatchItems);
+    const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
+    const admitted = await store.admit(job, { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: Number.POSITIVE_INFINITY });
+    if (admitted.answer === "refused") throw new SwitchyardError("deadline_unattainable", `${admitted.ahead} items are ahead of the job`);
+    if (admitted.answer === "full") throw new SwitchyardError("queue_full", `${admitted.waiting} jobs wait in the queue`);
     onAdmitted(tag);
     if (admitted.answer === "existing") return undefined;
     metrics.admitted(job.model, job.class);

@@ -54,12 +54,18 @@ export interface NewJob {
   version: number;
   class: JobClass;
   tenant: string;
+  /** The tenant's share among those that wait in its class. */
+  tenantWeight: number;
   /** From now, by the store's clock. */
   timeoutMs: number;
   /** Order key = now + this: the latest start that still meets the deadline. */
   latestStartMs: number;
+  /** It is refused when more items would be served before it; Infinity: never. */
+  mostAhead: number;
   maxAttempts: number;
   shapeClass: string;
+  /** Which run times it goes by (protocol run-estimates). */
+  size: number;
   items: number;
   ttlMs: number;
   held: boolean;
@@ -72,14 +78,28 @@ export interface NewJob {
   wait: boolean;
 }
 
-export interface Admitted {
-  id: string;
-  /** `existing`: the id was there before; `state` is what the record says. */
-  answer: "admitted" | "existing";
-  state: JobState;
-  createdMs: number;
-  deadlineMs: number;
+/** What a queue is like when a job comes. */
+export interface AdmitQueue {
+  matchingHosts: number;
+  /** Items of a full batch. */
+  batchItems: number;
+  /** No job is admitted beside so many waiting ones. */
+  mostWaiting: number;
 }
+
+/** `waiting`: jobs that wait in the queue after this step. */
+export type Admitted = { id: string; waiting: number } & (
+  | {
+      /** `existing`: the id was there before; `state` is what the record says. */
+      answer: "admitted" | "existing";
+      state: JobState;
+      createdMs: number;
+      deadlineMs: number;
+    }
+  /** `ahead`: items that would have been served before it. The job leaves nothing behind, nor does one that finds the queue full. */
+  | { answer: "refused"; ahead: number }
+  | { answer: "full" }
+);
 
 /** One outcome or change that a waiter is told. */
 export interface JobNotice {
@@ -139,8 +159,11 @@ export interface SweepAnswer {
 }
 
 export interface JobStore {
-  /** Writes inputs and records of all jobs of this turn; asks for tickets where needed. Jobs of one call may belong to several queues. */
-  admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted>;
+  /**
+   * Writes inputs and records of all jobs of this turn, or refuses them by their own bound or the queue's; asks for tickets where needed. Jobs of
+   * one turn may belong to several queues.
+   */
+  admit(job: NewJob, queue: AdmitQueue): Promise<Admitted>;
   /** The entry of a tenant's idempotency key, if it is bound. */
   boundKey(key: { tenant: string; name: string }): Promise<KeyEntry | undefined>;
   /** Binds a key to a job id before the record exists; answers the entry that stands, this one or an earlier one. */
