@@ -7,7 +7,7 @@ import { keys, newIncarnation } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { wireConnection } from "../../worker/src/redis-connection.ts";
 import { Claims, type ClaimWish, type Commit } from "../../worker/src/runner/claims.ts";
-import type { JobRig } from "../support/job-rig.ts";
+import { type JobRig, unforeseen } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -38,7 +38,7 @@ async function busyHost(): Promise<{ claims: Claims; commit: Commit; wish: Claim
     await rig.admit();
     const ticketId = rig.offered[0] as string;
     assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId }), "held");
-    queues.push({ rig, wish: { tag: rig.tag, ticketId, maxItems: 4, busyMs: 100, lingerMs: 50 } });
+    queues.push({ rig, wish: { tag: rig.tag, ticketId, maxItems: 4, busyMs: 100, lingerMs: 50, ...unforeseen } });
   }
   const [{ rig: busy, wish: first }, { wish }] = queues as [(typeof queues)[0], (typeof queues)[0]];
   const { claim } = await claims.exchange(undefined, first);

@@ -5,10 +5,11 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { isTerminal, type JobClass, type JobState, mayBecome } from "@switchyard/protocol";
+import { isTerminal, type JobClass, type JobState, type Ladder, mayBecome } from "@switchyard/protocol";
 import fc from "fast-check";
 import {
   type AuditedJob,
+  type ClaimWishes,
   clockPasses,
   type HostJob,
   type HostOutcome,
@@ -135,6 +136,12 @@ function checkLiveness(audit: QueueAudit, sweptMs: number): void {
 
 // ---- what may happen
 
+const ladder: Ladder = [
+  [1, 3],
+  [2, 4],
+  [4, 6],
+];
+
 type Step = (walk: Walk, place: Place) => Promise<void>;
 
 class Move implements fc.AsyncCommand<Walk, Place> {
@@ -167,7 +174,7 @@ async function seat(walk: Walk, rig: JobRig, one: Actor, nth: number): Promise<b
   return true;
 }
 
-async function claim(seen: Seen, one: Actor, how: { maxItems: number; lingerMs: number }): Promise<void> {
+async function claim(seen: Seen, one: Actor, how: ClaimWishes): Promise<void> {
   if (one.ticket.startsWith("lost:")) {
     assert.equal((await one.host.claim(one.ticket.slice(5), how)).kind, "not_yours");
     if (one.jobs.length === 0) one.ticket = "";
@@ -184,7 +191,7 @@ async function claim(seen: Seen, one: Actor, how: { maxItems: number; lingerMs: 
   } else if (answer.kind === "retired" || answer.kind === "not_yours") {
     one.ticket = "";
   } else {
-    assert.ok(["empty", "uncommitted"].includes(answer.kind), answer.kind);
+    assert.ok(["defer", "empty", "uncommitted"].includes(answer.kind), answer.kind);
   }
 }
 
@@ -214,16 +221,34 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
       held: fc.boolean(),
       wait: fc.boolean(),
       latestStartMs: fc.nat({ max: 50 }),
+      tenant: fc.constantFrom("a", "a", "b"),
+      tenantWeight: fc.integer({ min: 1, max: 3 }),
+      mostAhead: fc.constantFrom(0, 2, ...Array.from({ length: 6 }, () => Number.POSITIVE_INFINITY)),
     })
-    .map((wishes) => {
+    .chain((wishes) => fc.tuple(fc.constant(wishes), fc.constantFrom(3, Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY)))
+    .map(([wishes, mostWaiting]) => {
       return new Move(`admit(${wishes.class}, ${wishes.timeoutMs} ms, ${wishes.maxAttempts} attempts)`, async (walk, { rig }) => {
-        walk.ids.push(await rig.admit(wishes, matchingHosts, 2));
+        const job = rig.job(wishes);
+        const before = Object.values((await rig.audit()).order).flat().length;
+        const admitted = await rig.store.admit(job, { matchingHosts, batchItems: 2, mostWaiting });
+        count(walk.seen.answers, admitted.answer);
+        if (admitted.answer === "admitted") walk.ids.push(job.id);
+        else assert.equal(await rig.store.read(job.id), undefined, "who is not admitted leaves nothing behind");
+        if (admitted.answer === "admitted") assert.ok(before < mostWaiting, "no job beside so many");
+        if (admitted.answer === "refused") assert.ok(admitted.ahead > wishes.mostAhead);
       });
     });
-  const claims = fc.tuple(nat, nat, fc.integer({ min: 1, max: 4 }), fc.constantFrom(0, 5, 100)).map(([who, nth, maxItems, lingerMs]) => {
-    return new Move(`claim(${who % 2}, ${maxItems} items, linger ${lingerMs} ms)`, async (walk, { rig }) => {
+  const figures = fc.record({
+    maxItems: fc.integer({ min: 1, max: 4 }),
+    lingerMs: fc.constantFrom(0, 5, 100),
+    ladders: fc.constantFrom(new Map(), new Map([[0, ladder]])),
+    overheadMs: fc.constantFrom(0, 2),
+    delayMs: fc.constantFrom(0, 0, 0, 4),
+  });
+  const claims = fc.tuple(nat, nat, figures).map(([who, nth, how]) => {
+    return new Move(`claim(${who % 2}, ${how.maxItems} items, linger ${how.lingerMs} ms)`, async (walk, { rig }) => {
       const one = pick(walk.actors, who) as Actor;
-      if (await seat(walk, rig, one, nth)) await claim(walk.seen, one, { maxItems, lingerMs });
+      if (await seat(walk, rig, one, nth)) await claim(walk.seen, one, how);
     });
   });
   const commit = fc.tuple(nat, fc.array(outcome, { minLength: 1, maxLength: 3 }), fc.boolean()).map(([who, kinds, partly]) => {
@@ -376,7 +401,20 @@ async function walkAbout(open: () => Promise<JobRig>): Promise<Seen> {
 
 const transitions = ["running", "cancelled", "expired"].map((to) => `queued → ${to}`);
 transitions.push(...mayBecome.running.map((to) => `running → ${to}`));
-const answers = ["batch", "empty", "uncommitted", "committed", "requeued", "failed", "stale", "ended"];
+const answers = [
+  "admitted",
+  "refused",
+  "full",
+  "batch",
+  "defer",
+  "empty",
+  "uncommitted",
+  "committed",
+  "requeued",
+  "failed",
+  "stale",
+  "ended",
+];
 answers.push("again: batch", "again: stale_sequence");
 
 /** Says what was seen; walks that saw too little have shown nothing. */

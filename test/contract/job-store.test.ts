@@ -42,7 +42,7 @@ async function runOne(rig: JobRig, wishes: Partial<NewJob> = {}): Promise<string
 function sentences(open: () => JobRig): void {
   test("a job goes from its client to a host and back", async () => {
     const rig = open();
-    const admitted = await rig.store.admit(rig.job({ class: "interactive", tags: { team: "a" }, requestId: "r-1", ttlMs: 9_000 }), 1, 1);
+    const admitted = await rig.admitted(rig.job({ class: "interactive", tags: { team: "a" }, requestId: "r-1", ttlMs: 9_000 }));
     assert.deepEqual([admitted.answer, admitted.state, admitted.deadlineMs - admitted.createdMs], ["admitted", "queued", 30_000]);
     const { host, ticket } = await rig.hostWithTicket("host-7");
     const [job] = await host.batch(ticket);
@@ -66,8 +66,8 @@ function sentences(open: () => JobRig): void {
   test("a job admitted twice is there once", async () => {
     const rig = open();
     const job = rig.job();
-    const first = await rig.store.admit(job, 1, 1);
-    assert.deepEqual(await rig.store.admit(job, 1, 1), { ...first, answer: "existing" });
+    const first = await rig.admitted(job);
+    assert.deepEqual(await rig.admitted(job), { ...first, answer: "existing" });
     assert.equal((await rig.audit()).due.length, 1);
   });
 
@@ -132,7 +132,7 @@ function sentences(open: () => JobRig): void {
     await clockPasses(rig.store, before.deadlineMs);
     await rig.store.expire([id]);
     await rig.store.sweep(rig.tag, 1, 1);
-    assert.equal((await rig.store.admit(rig.job({ id, wait: true }), 1, 1)).state, "succeeded");
+    assert.equal((await rig.admitted(rig.job({ id, wait: true }))).state, "succeeded");
     assert.deepEqual(await rig.record(id), before);
   });
 

@@ -58,8 +58,8 @@ const mutations: Mutation[] = [
   {
     rule: "nothing succeeds after its deadline",
     file: "commit.lua",
-    text: "elseif tonumber(record[DEADLINE]) < now then",
-    instead: "elseif false then",
+    text: "if tonumber(deadline) < now then",
+    instead: "if false then",
     async scenario(rig) {
       await rig.admit({ timeoutMs: 120 });
       const { host, ticket } = await rig.hostWithTicket();
@@ -123,7 +123,7 @@ const mutations: Mutation[] = [
   {
     rule: "nothing starts after its deadline",
     file: "claim.lua",
-    text: "if tonumber(record[DEADLINE]) <= now then",
+    text: "if deadline <= now or deadline < now + runMs(size, own) + overheadMs then",
     instead: "if false then",
     async scenario(rig) {
       const id = await rig.admit({ timeoutMs: 15 });
@@ -135,8 +135,8 @@ const mutations: Mutation[] = [
   {
     rule: "success needs stored outputs",
     file: "commit.lua",
-    text: "elseif not complete and redis.call('EXISTS'",
-    instead: "elseif false and redis.call('EXISTS'",
+    text: "if redis.call('EXISTS', key) == 0 then return 'no_output' end",
+    instead: "",
     async scenario(rig) {
       const id = await rig.admit();
       const { host, ticket } = await rig.hostWithTicket();

@@ -5,7 +5,18 @@ import { after, before, describe, test } from "node:test";
 import { keys, newIncarnation, newJobId, type ScriptName } from "@switchyard/protocol/redis";
 import type { JobNotice } from "../../coordinator/src/ports/job-store.ts";
 import { Claims } from "../../worker/src/runner/claims.ts";
-import { clockPasses, eventually, isRecord, type JobRig, newJob, succeeded } from "../support/job-rig.ts";
+import {
+  clockPasses,
+  eventually,
+  isAccepted,
+  isRecord,
+  type JobRig,
+  newJob,
+  roomyQueue,
+  succeeded,
+  unforeseen,
+  unforeseen,
+} from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -326,8 +337,8 @@ describe("two parties at one thing", () => {
     await ten.onNotice(() => told.push("c10"));
     await one.onNotice(() => told.push("c1"));
     const job = rig.job({ wait: true });
-    await ten.admit(job, 1, 1);
-    await one.admit(job, 1, 1);
+    await ten.admit(job, roomyQueue);
+    await one.admit(job, roomyQueue);
     const other = await rig.admit();
     await ten.watch(other);
     await one.watch(other);
@@ -342,15 +353,15 @@ describe("every step twice", () => {
   test("admitting again answers what the record says and changes nothing", async () => {
     const rig = rigs.rig();
     const job = rig.job({ timeoutMs: 5_000 });
-    const first = await rig.store.admit(job, 1, 1);
+    const first = await rig.admitted(job);
     assert.deepEqual([first.answer, first.state], ["admitted", "queued"]);
     await clockPasses(rig.store, rig.store.nowMs() + 5);
-    const second = await rig.store.admit(job, 1, 1);
+    const second = await rig.admitted(job);
     assert.deepEqual(second, { ...first, answer: "existing" }, "with its first deadline");
     assert.equal(rig.offered.length, 1);
     await rig.store.cancel(job.id);
     const before = await rigs.redis.get(`${keys.base(rig.tag)}job:${job.id}`);
-    assert.equal((await rig.store.admit({ ...job, wait: true }, 1, 1)).state, "cancelled");
+    assert.equal((await rig.admitted({ ...job, wait: true })).state, "cancelled");
     assert.deepEqual(await rigs.redis.get(`${keys.base(rig.tag)}job:${job.id}`), before, "an ended record is not written");
   });
 
@@ -360,7 +371,8 @@ describe("every step twice", () => {
     await store.onNotice(({ id }) => told.push(id));
     const rig = rigs.rig();
     const job = rig.job();
-    const answers = await Promise.all([store.admit(job, 1, 1), store.admit({ ...job, wait: true }, 1, 1)]);
+    const both = [job, { ...job, wait: true }];
+    const answers = (await Promise.all(both.map((one) => store.admit(one, roomyQueue)))).filter(isAccepted);
     assert.deepEqual(
       answers.map(({ answer }) => answer),
       ["admitted", "existing"],
@@ -444,9 +456,9 @@ describe("every step twice", () => {
     const redis = rigs.connection("claims");
     const claims = new Claims({ redis, incarnation, hostId: "host-1" });
     assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId: ticket }), "held");
-    const wish = { tag: rig.tag, ticketId: ticket, maxItems: 4, busyMs: 100, lingerMs: 50 };
+    const wish = { tag: rig.tag, ticketId: ticket, maxItems: 4, busyMs: 100, lingerMs: 50, ...unforeseen };
     // the reply of this claim never reaches the host
-    const lost = await rig.side.claim({ ...wish, incarnation, sequence: 1, hostId: "host-1" });
+    const lost = await rig.side.claim({ ...wish, incarnation, sequence: 1, hostId: "host-1", ...unforeseen });
     assert.equal(lost.kind, "batch");
     assert.equal(await rig.store.returnClaim(rig.tag, incarnation, 2), 0, "another sequence is left alone");
     assert.equal(await rig.store.returnClaim(rig.tag, incarnation, 1), 1);
@@ -542,7 +554,7 @@ describe("tickets", () => {
   test("1,000 jobs of one tenant in one turn are all admitted once, and tickets never exceed the hosts that could use them", async () => {
     const rig = rigs.rig();
     const jobs = Array.from({ length: 1_000 }, () => rig.job({ tenant: "one" }));
-    const answers = await Promise.all(jobs.map((job) => rig.store.admit(job, 3, 16)));
+    const answers = await Promise.all(jobs.map((job) => rig.admitted(job, { matchingHosts: 3, batchItems: 16 })));
     assert.ok(answers.every(({ answer }) => answer === "admitted"));
     assert.equal(rig.offered.length, 3);
     const { host, ticket } = await rig.hostWithTicket();
@@ -597,7 +609,7 @@ describe("the store in trouble", () => {
     await flush();
     const ticketId = rig.offered[0] as string;
     await rig.side.take({ tag: rig.tag, incarnation, ticketId });
-    const wish = { tag: rig.tag, ticketId, maxItems: 1, busyMs: 100, lingerMs: 50 };
+    const wish = { tag: rig.tag, ticketId, maxItems: 1, busyMs: 100, lingerMs: 50, ...unforeseen };
     await flush();
     const { claim } = await claims.exchange(undefined, wish);
     assert.ok(claim?.kind === "batch");
@@ -641,7 +653,7 @@ describe("the store in trouble", () => {
     } finally {
       await rigs.redis.config("SET", "maxmemory", String(1024 ** 3));
     }
-    assert.equal((await rig.store.admit(rig.job(), 1, 1)).answer, "admitted");
+    assert.equal((await rig.admitted(rig.job())).answer, "admitted");
   });
 
   test("a job whose outputs did not fit into the store is not told succeeded", async () => {
@@ -702,7 +714,9 @@ describe("fair shares", () => {
   test("under backlog the classes share by weight and none starves", async () => {
     const rig = rigs.rig();
     const classes = ["interactive", "standard", "batch"] as const;
-    await Promise.all(classes.flatMap((one) => Array.from({ length: 600 }, () => rig.store.admit(rig.job({ class: one }), 1, 10))));
+    await Promise.all(
+      classes.flatMap((one) => Array.from({ length: 600 }, () => rig.admitted(rig.job({ class: one }), { batchItems: 10 }))),
+    );
     const { host, ticket } = await rig.hostWithTicket();
     const served = { interactive: 0, standard: 0, batch: 0 };
     for (let round = 0; round < 80; round++) {
@@ -761,7 +775,7 @@ describe("loss of presence", () => {
 test("one bad job of a turn does not refuse its neighbours", async () => {
   const rig = rigs.rig();
   const bad = newJob(rig.tag, { latestStartMs: Number.NaN });
-  const answers = await Promise.allSettled([rig.job(), bad, rig.job()].map((job) => rig.store.admit(job, 1, 1)));
+  const answers = await Promise.allSettled([rig.job(), bad, rig.job()].map((job) => rig.admitted(job)));
   assert.deepEqual(
     answers.map(({ status }) => status),
     ["fulfilled", "rejected", "fulfilled"],

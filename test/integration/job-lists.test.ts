@@ -7,7 +7,7 @@ import { RedisConnection } from "../../coordinator/src/adapters/redis-connection
 import { listJobs } from "../../coordinator/src/adapters/redis-job-list.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { JobListFilter } from "../../coordinator/src/ports/job-store.ts";
-import { newJob } from "../support/job-rig.ts";
+import { isAccepted, newJob, roomyQueue } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -41,8 +41,8 @@ async function admitSome(): Promise<{ id: string; createdMs: number }[]> {
   for (let round = 0; round < 12; round++) {
     // one queue has most of the jobs, others one now and then
     const own = [...Array.from({ length: 40 }, () => 3), ...Array.from({ length: 30 }, (_, at) => (at * 61 + round * 7) % 1_900)];
-    const admitted = await Promise.all(own.map((at) => store.admit(newJob(tags[at]!, { held: at % 5 === 0 }), 1, 8)));
-    jobs.push(...admitted.map(({ id, createdMs }) => ({ id, createdMs })));
+    const admitted = await Promise.all(own.map((at) => store.admit(newJob(tags[at]!, { held: at % 5 === 0 }), roomyQueue)));
+    jobs.push(...admitted.filter(isAccepted).map(({ id, createdMs }) => ({ id, createdMs })));
     await new Promise((resolve) => setTimeout(resolve, round % 3));
   }
   return jobs.sort((a, b) => b.createdMs - a.createdMs || (a.id < b.id ? 1 : -1));

@@ -4,9 +4,9 @@
  */
 
 import { randomBytes } from "node:crypto";
-import type { JobClass, JobError, JobState } from "@switchyard/protocol";
+import type { JobClass, JobError, JobState, Ladder } from "@switchyard/protocol";
 import { newIncarnation, newJobId, queueTag } from "@switchyard/protocol/redis";
-import type { JobRecord, JobStore, NewJob, TombState } from "../../coordinator/src/ports/job-store.ts";
+import type { AdmitQueue, Admitted, JobRecord, JobStore, NewJob, TombState } from "../../coordinator/src/ports/job-store.ts";
 import type { TicketQueue } from "../../coordinator/src/ports/ticket-queue.ts";
 
 export interface HostJob {
@@ -22,6 +22,7 @@ export interface HostJob {
 
 export type HostClaim =
   | { kind: "batch"; nowMs: number; jobs: HostJob[] }
+  | { kind: "defer"; untilMs: number }
   | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" };
 
 export interface HostOutcome {
@@ -42,7 +43,13 @@ export interface ClaimStep {
   maxItems: number;
   busyMs: number;
   lingerMs: number;
+  ladders: ReadonlyMap<number, Ladder>;
+  overheadMs: number;
+  delayMs: number;
 }
+
+/** What a claim may wish for; the rest is as a host without estimates asks. */
+export type ClaimWishes = Partial<Omit<ClaimStep, "tag" | "incarnation" | "ticketId" | "hostId">>;
 
 /** What a store answers to hosts; every call may be repeated. */
 export interface HostSide {
@@ -105,19 +112,16 @@ export class TestHost {
   }
 
   /** Claims with the next sequence, or the one that is given. */
-  async claim(
-    ticketId: string,
-    how: { sequence?: number; maxItems?: number; busyMs?: number; lingerMs?: number } = {},
-  ): Promise<HostClaim> {
+  async claim(ticketId: string, how: ClaimWishes = {}): Promise<HostClaim> {
     const sequence = how.sequence ?? this.sequence + 1;
-    const wish = { maxItems: 16, busyMs: 500, lingerMs: 200, ...how, sequence };
+    const wish = { maxItems: 16, busyMs: 500, lingerMs: 200, ...unforeseen, ...how, sequence };
     const answer = await this.#side.claim({ ...this.#step(ticketId), hostId: this.hostId, ...wish });
     if (answer.kind === "batch" || answer.kind === "stale_sequence") this.sequence = Math.max(this.sequence, sequence);
     return answer;
   }
 
   /** Claims and answers the jobs; throws when there is no batch. */
-  async batch(ticketId: string, how: { sequence?: number; maxItems?: number; busyMs?: number } = {}): Promise<HostJob[]> {
+  async batch(ticketId: string, how: ClaimWishes = {}): Promise<HostJob[]> {
     const answer = await this.claim(ticketId, how);
     if (answer.kind !== "batch") throw new Error(`expected a batch, got ${answer.kind}`);
     return answer.jobs;
@@ -151,6 +155,18 @@ export class OfferedTickets implements TicketQueue {
   async close(): Promise<void> {}
 }
 
+export type Accepted = Extract<Admitted, { answer: "admitted" | "existing" }>;
+
+export function isAccepted(answer: Admitted): answer is Accepted {
+  return answer.answer === "admitted" || answer.answer === "existing";
+}
+
+/** The figures of a host that predicts nothing. */
+export const unforeseen: Pick<ClaimStep, "ladders" | "overheadMs" | "delayMs"> = { ladders: new Map(), overheadMs: 0, delayMs: 0 };
+
+/** One host, batches of one, no bound. */
+export const roomyQueue: AdmitQueue = { matchingHosts: 1, batchItems: 1, mostWaiting: Number.POSITIVE_INFINITY };
+
 /** One queue of its own, seen by one coordinator. */
 export class JobRig {
   readonly tag: string;
@@ -182,9 +198,14 @@ export class JobRig {
 
   /** Admits one job and answers its id. */
   async admit(wishes: Partial<NewJob> = {}, matchingHosts = 1, batchItems = 1): Promise<string> {
-    const job = this.job(wishes);
-    await this.store.admit(job, matchingHosts, batchItems);
-    return job.id;
+    return (await this.admitted(this.job(wishes), { matchingHosts, batchItems })).id;
+  }
+
+  /** Asks the store, and throws unless the job is there now. */
+  async admitted(job: NewJob, queue: Partial<AdmitQueue> = {}): Promise<Accepted> {
+    const answer = await this.store.admit(job, { ...roomyQueue, ...queue });
+    if (isAccepted(answer)) return answer;
+    throw new Error(`the job was not admitted: ${JSON.stringify(answer)}`);
   }
 
   /** A host that holds a ticket of this queue; jobs must be waiting. */
@@ -214,10 +235,13 @@ export function newJob(tag: string, wishes: Partial<NewJob> = {}): NewJob {
     version: 1,
     class: "standard",
     tenant: "default",
+    tenantWeight: 1,
     timeoutMs: 30_000,
     latestStartMs: 29_000,
+    mostAhead: Number.POSITIVE_INFINITY,
     maxAttempts: 3,
     shapeClass: "1x64",
+    size: 0,
     items: 1,
     ttlMs: 60_000,
     held: false,

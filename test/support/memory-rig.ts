@@ -32,7 +32,11 @@ function auditOf(store: MemoryJobStore, tag: string): QueueAudit {
         return [id, { state, revision, fence, attempt, failures, ttlMs: goneMs === Number.POSITIVE_INFINITY ? -1 : goneMs - nowMs }];
       }),
     ),
-    order: { interactive: ids(queue.waiting.interactive), standard: ids(queue.waiting.standard), batch: ids(queue.waiting.batch) },
+    order: {
+      interactive: ids(queue.waiting.ofClass("interactive")),
+      standard: ids(queue.waiting.ofClass("standard")),
+      batch: ids(queue.waiting.ofClass("batch")),
+    },
     later: [...queue.later.keys()],
     due: ids(jobs.filter(({ record }) => !isTerminal(record.state))),
     claims: [...queue.claims].map(([incarnation, { fences }]) => ({

@@ -86,18 +86,20 @@ export class RedisRigs {
     return {
       take: ({ tag, incarnation, ticketId }) => answerOf("take", tag, [incarnation, ticketId]),
       renew: ({ tag, incarnation, ticketId }) => answerOf("renew", tag, [incarnation, ticketId]),
-      claim: async ({ tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs }) => {
-        const args = [tag, incarnation, sequence, ticketId, encodeURIComponent(hostId), maxItems, busyMs, lingerMs];
+      claim: async (step) => {
+        const { tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs, overheadMs, delayMs, ladders } = step;
+        const args = [tag, incarnation, sequence, ticketId, encodeURIComponent(hostId), maxItems, busyMs, lingerMs, overheadMs, delayMs];
+        for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map((rung) => rung.join(" ")).join(" ")}`);
         return claimOf((await this.script("claim", keys.base(tag), args)) as (string | number)[]);
       },
       commit: async ({ tag, incarnation, ticketId, runMs, outcomes }) => {
         const args: (string | number)[] = [incarnation, ticketId, runMs, outcomes.length];
         for (const { id, fence, outcome, outputs, error, retryDelayMs } of outcomes) {
           if (outputs) await this.redis.set(keys.output(tag, id, fence), Buffer.from(outputs), "PX", 65_000);
-          args.push(id, fence, outcome, error ? JSON.stringify(error) : "", retryDelayMs ?? 0);
+          args.push(id, fence, outcome, error ? JSON.stringify(error) : "", outcome === "succeeded" ? "" : (retryDelayMs ?? 0));
         }
         const reply = await this.script("commit", keys.base(tag), args);
-        return Array.isArray(reply) ? reply.map(String) : [String(reply)];
+        return Array.isArray(reply) ? reply.map(String) : outcomes.map(() => String(reply));
       },
       release: async ({ tag, incarnation, ticketId, matchingHosts }) =>
         ((await this.script("release", keys.base(tag), [tag, incarnation, ticketId, matchingHosts])) as string[]).map(String),
@@ -111,26 +113,23 @@ export class RedisRigs {
 
 function claimOf(row: (string | number)[]): HostClaim {
   const kind = row[0] as HostClaim["kind"];
+  if (kind === "defer") return { kind, untilMs: Number(row[1]) };
   if (kind !== "batch") return { kind };
-  const jobs: HostJob[] = [];
-  for (let at = 2; at < row.length; at += 8) {
-    const [fence, deadlineMs, items, attempt, createdMs] = row.slice(at + 1, at + 6).map(Number) as [
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
-    const [id, jobClass, ttlMs] = [String(row[at]), row[at + 6] as JobClass, Number(row[at + 7])];
-    jobs.push({ id, fence, deadlineMs, items, attempt, createdMs, class: jobClass, ttlMs });
-  }
+  const jobs = String(row[2])
+    .split("\n")
+    .map((line): HostJob => {
+      const [id = "", fence, attempt, keep = "", deadline, created, jobClass, items] = line.split(" ");
+      const [deadlineMs, createdMs, ttlMs] = [Number(deadline), Number(created), Number(keep.slice(1))];
+      const numbers = { fence: Number(fence), deadlineMs, items: Number(items), attempt: Number(attempt), createdMs };
+      return { id, ...numbers, class: jobClass as JobClass, ttlMs };
+    });
   return { kind, nowMs: Number(row[1]), jobs };
 }
 
 interface RawAudit {
   now: number;
   records: [id: string, ttlMs: number, ...fields: (string | false)[]][];
-  order: [string[], string[], string[]];
+  order: [flow: string, ids: string[]][];
   later: string[];
   due: string[];
   claims: string[];
@@ -149,15 +148,17 @@ for _, key in ipairs(redis.call('KEYS', string.gsub(base, '[%[%]]', '?') .. '*')
   local id = string.match(name, '^job:(.+)$')
   local ttl = redis.call('PTTL', key)
   if id then
-    local row = { string.match(redis.call('GET', key), '^(%S+) (%S+) (%S+) (%S+) %S+ (%S+)') }
+    local row = { string.match(redis.call('GET', key), '^(%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) %S+ (%S+)') }
     answer.records[#answer.records + 1] = { id, ttl, row[1], row[2], row[3], row[5], row[4] }
     if row[1] ~= 'queued' and row[1] ~= 'running' and ttl < 0 then answer.immortal[#answer.immortal + 1] = name end
   elseif (string.find(name, '^tomb:') or string.find(name, '^in:') or string.find(name, '^out:')) and ttl < 0 then
     answer.immortal[#answer.immortal + 1] = name
   end
 end
-answer.order = { redis.call('ZRANGE', base .. 'order:interactive', 0, -1), redis.call('ZRANGE', base .. 'order:standard', 0, -1),
-  redis.call('ZRANGE', base .. 'order:batch', 0, -1) }
+answer.order = {}
+for _, flow in ipairs(redis.call('HKEYS', base .. 'flows')) do
+  answer.order[#answer.order + 1] = { flow, redis.call('ZRANGE', base .. 'order:' .. flow, 0, -1) }
+end
 answer.later = redis.call('ZRANGE', base .. 'later', 0, -1)
 answer.due = redis.call('ZRANGE', base .. 'due', 0, -1)
 answer.claims = redis.call('HGETALL', base .. 'claims')
@@ -171,6 +172,9 @@ function auditOf(raw: RawAudit): QueueAudit {
     return flat.flatMap((name, at) => (at % 2 === 0 ? [[name, flat[at + 1] as string] as [string, string]] : []));
   };
   const records = Array.isArray(raw.records) ? raw.records : [];
+  const flows = Array.isArray(raw.order) ? raw.order : [];
+  const waitingIn = (jobClass: JobClass): string[] =>
+    flows.flatMap(([flow, ids]) => (flow.startsWith(`${jobClass}:`) ? list(ids) : []));
   return {
     nowMs: raw.now,
     jobs: new Map(
@@ -186,7 +190,7 @@ function auditOf(raw: RawAudit): QueueAudit {
         },
       ]),
     ),
-    order: { interactive: list(raw.order[0]), standard: list(raw.order[1]), batch: list(raw.order[2]) },
+    order: { interactive: waitingIn("interactive"), standard: waitingIn("standard"), batch: waitingIn("batch") },
     later: list(raw.later),
     due: list(raw.due),
     claims: pairs(raw.claims).map(([incarnation, text]) => ({

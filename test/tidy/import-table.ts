@@ -12,7 +12,7 @@ export const mayImportPackages: Record<string, readonly string[]> = {
 export const rooms: Record<string, readonly string[]> = {
   doors: ["doors", "application", "ports", "clock.ts"],
   application: ["application", "scheduler", "ports", "clock.ts"],
-  adapters: ["adapters", "ports", "clock.ts"],
+  adapters: ["adapters", "scheduler", "ports", "clock.ts"],
   ports: ["ports"],
   scheduler: ["scheduler"],
 };

@@ -7,6 +7,7 @@ import { isTerminal, SwitchyardError } from "@switchyard/protocol";
 import { tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type {
+  AdmitQueue,
   Admitted,
   JobListFilter,
   JobNotice,
@@ -19,7 +20,8 @@ import type {
   TombState,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
-import { type ClaimAnswer, type ClaimStep, type MemoryJob, MemoryQueue, type RunOutcome } from "./memory-queue.ts";
+import type { MemoryJob } from "./memory-flows.ts";
+import { type ClaimAnswer, type ClaimStep, MemoryQueue, type RunOutcome } from "./memory-queue.ts";
 
 const outputMarginMs = 5_000;
 
@@ -97,15 +99,18 @@ export class MemoryJobStore implements JobStore {
     this.#wakeListeners.push(listener);
   }
 
-  async admit(job: NewJob, matchingHosts: number, batchItems: number): Promise<Admitted> {
+  async admit(job: NewJob, { matchingHosts, batchItems, mostWaiting }: AdmitQueue): Promise<Admitted> {
     const tag = tagOf(job.id);
     const queue = this.queue(tag);
     const nowMs = this.nowMs();
-    const answer = queue.admit(job, nowMs);
-    if (answer === "admitted")
-      for (const ticketId of queue.issue(nowMs, matchingHosts, batchItems, false)) this.#tickets.offer(tag, ticketId);
+    const admitted = queue.admit(job, nowMs, mostWaiting);
+    const waiting = queue.waiting.waitingJobs;
+    if (admitted.answer === "refused" || admitted.answer === "full") return { id: job.id, waiting, ...admitted };
+    if (admitted.answer === "admitted")
+      for (const ticketId of queue.issue(nowMs, matchingHosts, batchItems, false, nowMs + job.latestStartMs))
+        this.#tickets.offer(tag, ticketId);
     const { id, state, createdMs, deadlineMs } = (queue.jobs.get(job.id) as MemoryJob).record;
-    return { id, answer, state, createdMs, deadlineMs };
+    return { id, waiting, answer: admitted.answer, state, createdMs, deadlineMs };
   }
 
   async boundKey(key: { tenant: string; name: string }): Promise<KeyEntry | undefined> {
@@ -199,11 +204,11 @@ export class MemoryJobStore implements JobStore {
     for (const id of queue.jobs.keys()) if (queue.expire(id, nowMs)) expired++;
     queue.promote(nowMs);
     const claims = [...queue.claims].filter(([, { fences }]) => fences.size > 0);
-    const heads = Object.values(queue.waiting).flatMap((list) => list[0] ?? []);
+    const heads = queue.waiting.heads();
     return {
       nowMs,
       figures: {
-        waiting: queue.waitingJobs,
+        waiting: queue.waiting.waitingJobs,
         running: claims.reduce((sum, [, { fences }]) => sum + fences.size, 0),
         oldestMs: Math.max(0, ...heads.map(({ record }) => nowMs - record.createdMs)),
       },

@@ -3,13 +3,12 @@
  * time and never reads it, so that simulations can drive it. Nothing here waits; every call is one atomic step.
  */
 
-import { classWeights, isTerminal, type JobClass, type JobError, type JobState, jobClasses } from "@switchyard/protocol";
+import { isTerminal, type JobClass, type JobError, type JobState, type Ladder } from "@switchyard/protocol";
 import type { JobRecord, NewJob, TombState } from "../ports/job-store.ts";
+import { MemoryFlows, type MemoryJob } from "./memory-flows.ts";
 import { MemoryTickets } from "./memory-tickets.ts";
 
 const poisonHosts = 3;
-const lookAhead = 32;
-const mostJobs = 500;
 const tombMs = 86_400_000;
 const outputMarginMs = 5_000;
 
@@ -26,6 +25,8 @@ export interface ClaimedJob {
 
 export type ClaimAnswer =
   | { kind: "batch"; nowMs: number; jobs: ClaimedJob[] }
+  /** Better to wait for company; the ticket stays, and is woken when a batch is full. */
+  | { kind: "defer"; untilMs: number }
   | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" };
 
 export interface ClaimStep {
@@ -37,7 +38,14 @@ export interface ClaimStep {
   maxItems: number;
   busyMs: number;
   lingerMs: number;
+  /** Run times by size of job, on this host; without one nothing is predicted. */
+  ladders: ReadonlyMap<number, Ladder>;
+  overheadMs: number;
+  /** How long a job may wait for company; 0: not at all. */
+  delayMs: number;
 }
+
+export type AdmitAnswer = { answer: "admitted" | "existing" } | { answer: "refused"; ahead: number } | { answer: "full" };
 
 export interface RunOutcome {
   id: string;
@@ -45,20 +53,6 @@ export interface RunOutcome {
   outcome: "succeeded" | "failed" | "retry" | "back";
   error?: JobError;
   retryDelayMs?: number;
-}
-
-export interface MemoryJob {
-  record: JobRecord;
-  orderMs: number;
-  shapeClass: string;
-  items: number;
-  maxAttempts: number;
-  failures: number;
-  deaths: number;
-  awaited: boolean;
-  incarnation: string;
-  /** When the record goes; endless while the job is open. */
-  goneMs: number;
 }
 
 interface Claim {
@@ -69,32 +63,21 @@ interface Claim {
 }
 
 const expiredError: JobError = { code: "expired", detail: "the deadline passed before the run ended", retryable: false };
-const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs || (a.record.id < b.record.id ? -1 : 1);
-
-/** Inputs without a common axis 0 cannot be stacked. */
-const runsAlone = (job: MemoryJob): boolean => job.shapeClass.startsWith("=");
-
 export class MemoryQueue {
   readonly jobs = new Map<string, MemoryJob>();
   readonly tombs = new Map<string, TombState & { goneMs: number }>();
   readonly outputs = new Map<string, { bytes: Uint8Array; goneMs: number }>();
-  readonly waiting: Record<JobClass, MemoryJob[]> = { interactive: [], standard: [], batch: [] };
+  readonly waiting = new MemoryFlows();
   readonly later = new Map<string, number>();
   readonly claims = new Map<string, Claim>();
   readonly barred = new Set<string>();
   readonly tickets: MemoryTickets;
   readonly #ended: (job: MemoryJob) => void;
-  #virtual = 0;
-  readonly #finished: Record<JobClass, number> = { interactive: 0, standard: 0, batch: 0 };
 
   /** `ended` hears of every outcome, `wake` of every lingering host that should look again. */
   constructor(tag: string, hear: { ended: (job: MemoryJob) => void; wake: (incarnation: string) => void }) {
     this.tickets = new MemoryTickets(tag, hear.wake);
     this.#ended = hear.ended;
-  }
-
-  get waitingJobs(): number {
-    return jobClasses.reduce((sum, one) => sum + this.waiting[one].length, 0);
   }
 
   /** Drops what has outlived its retention. */
@@ -104,11 +87,12 @@ export class MemoryQueue {
     }
   }
 
-  admit(job: NewJob, nowMs: number): "admitted" | "existing" {
+  /** A job that is refused leaves nothing behind. */
+  admit(job: NewJob, nowMs: number, mostWaiting: number): AdmitAnswer {
     const before = this.jobs.get(job.id);
     if (before) {
       if (job.wait && !isTerminal(before.record.state)) before.awaited = true;
-      return "existing";
+      return { answer: "existing" };
     }
     const { id, model, version, tenant, ttlMs, held, tags, outputs, requestId } = job;
     const record: JobRecord = {
@@ -118,23 +102,15 @@ export class MemoryQueue {
       ...(outputs && { outputs }),
       ...(requestId !== undefined && { requestId }),
     };
-    const { shapeClass, items, maxAttempts } = job;
-    const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, items, maxAttempts, awaited: job.wait };
+    const { shapeClass, size, items, tenantWeight, maxAttempts } = job;
+    const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, size, items, tenantWeight, maxAttempts, awaited: job.wait };
     const entry: MemoryJob = { record, ...facts, failures: 0, deaths: 0, incarnation: "", goneMs: Number.POSITIVE_INFINITY };
+    if (this.waiting.waitingJobs >= mostWaiting) return { answer: "full" };
+    const ahead = job.mostAhead === Number.POSITIVE_INFINITY ? 0 : this.waiting.ahead(entry);
+    if (ahead > job.mostAhead) return { answer: "refused", ahead };
     this.jobs.set(id, entry);
-    this.#enqueue(entry);
-    return "admitted";
-  }
-
-  #enqueue(job: MemoryJob): void {
-    const list = this.waiting[job.record.class];
-    let [low, high] = [0, list.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (inOrder(list[middle] as MemoryJob, job) < 0) low = middle + 1;
-      else high = middle;
-    }
-    list.splice(low, 0, job);
+    this.waiting.add(entry);
+    return { answer: "admitted" };
   }
 
   #finish(
@@ -169,9 +145,7 @@ export class MemoryQueue {
     if (job.record.state === "running") this.claims.get(job.incarnation)?.fences.delete(id);
     else {
       this.later.delete(id);
-      const list = this.waiting[job.record.class];
-      const at = list.indexOf(job);
-      if (at !== -1) list.splice(at, 1);
+      this.waiting.remove(job);
     }
     this.#finish(job, state, nowMs, { error });
   }
@@ -206,7 +180,7 @@ export class MemoryQueue {
       if (dueMs > nowMs) continue;
       this.later.delete(id);
       const job = this.jobs.get(id);
-      if (job?.record.state === "queued") this.#enqueue(job);
+      if (job?.record.state === "queued") this.waiting.add(job);
     }
   }
 
@@ -230,8 +204,10 @@ export class MemoryQueue {
     return this.issue(nowMs, matchingHosts, 1, true);
   }
 
-  issue(nowMs: number, matchingHosts: number, batchItems: number, repair: boolean): string[] {
-    return this.tickets.issue(nowMs, { waiting: this.waitingJobs, matchingHosts, batchItems, repair });
+  /** `urgentMs`: the order key of a job that came just now. */
+  issue(nowMs: number, matchingHosts: number, batchItems: number, repair: boolean, urgentMs = Number.POSITIVE_INFINITY): string[] {
+    const { waitingJobs: waiting, waitingItems } = this.waiting;
+    return this.tickets.issue(nowMs, { waiting, waitingItems, matchingHosts, batchItems, repair, urgentMs });
   }
 
   claim(step: ClaimStep, nowMs: number): ClaimAnswer {
@@ -246,11 +222,19 @@ export class MemoryQueue {
     } else if (last && last.fences.size > 0) return { kind: "uncommitted" };
 
     this.promote(nowMs);
-    const taken = this.#takeBatch(step, nowMs);
+    const { ladders, overheadMs, delayMs, maxItems } = step;
+    const figuresOf = (size: number) => ({ nowMs, ladder: ladders.get(size), overheadMs, delayMs, maxItems });
+    const { taken, dropped, deferUntilMs } = this.waiting.take(figuresOf, nowMs, maxItems);
+    for (const job of dropped) this.#finish(job, "expired", nowMs, { error: expiredError });
     if (taken.length > 0) {
+      for (const job of taken) this.#start(job, step, nowMs);
       this.claims.set(incarnation, { sequence, told: false, fences: new Map(taken.map(({ record }) => [record.id, record.fence])) });
       this.tickets.set(ticketId, "busy", incarnation, nowMs + step.busyMs);
       return { kind: "batch", nowMs, jobs: taken.map(({ record }) => this.#claimed(record.id)) };
+    }
+    if (deferUntilMs !== undefined) {
+      this.tickets.set(ticketId, "deferring", incarnation, deferUntilMs);
+      return { kind: "defer", untilMs: deferUntilMs };
     }
     if (step.lingerMs > 0) {
       this.tickets.set(ticketId, "lingering", incarnation, nowMs + step.lingerMs);
@@ -266,41 +250,11 @@ export class MemoryQueue {
     return { id, fence, deadlineMs, items, attempt, createdMs, class: record.class, ttlMs };
   }
 
-  /** Start-time fair queueing over the classes that wait; one shape class a batch; skipped jobs keep their place. */
-  #takeBatch({ incarnation, hostId, maxItems }: ClaimStep, nowMs: number): MemoryJob[] {
-    const backlog = jobClasses
-      .filter((one) => this.waiting[one].length > 0)
-      .map((one) => ({ class: one, weight: classWeights[one], start: Math.max(this.#virtual, this.#finished[one]) }))
-      .sort((a, b) => a.start - b.start || b.weight - a.weight);
-    const taken: MemoryJob[] = [];
-    let items = 0;
-    for (const entry of backlog) {
-      const list = this.waiting[entry.class];
-      let [served, skipped] = [0, 0];
-      while (items < maxItems && taken.length < mostJobs && skipped < lookAhead && skipped < list.length) {
-        const job = list[skipped] as MemoryJob;
-        if (job.record.deadlineMs <= nowMs) {
-          list.splice(skipped, 1);
-          this.#finish(job, "expired", nowMs, { error: expiredError });
-        } else if (taken[0] && (runsAlone(taken[0]) || job.shapeClass !== taken[0].shapeClass || items + job.items > maxItems)) {
-          skipped++;
-        } else {
-          list.splice(skipped, 1);
-          const { record } = job;
-          Object.assign(record, { state: "running", revision: record.revision + 1, fence: record.fence + 1 });
-          Object.assign(record, { attempt: job.failures + 1, startedMs: nowMs, hostId });
-          job.incarnation = incarnation;
-          items += job.items;
-          served += job.items;
-          taken.push(job);
-        }
-      }
-      if (served > 0 && backlog.length > 1) {
-        this.#virtual = entry.start;
-        this.#finished[entry.class] = entry.start + served / entry.weight;
-      }
-    }
-    return taken;
+  #start(job: MemoryJob, { incarnation, hostId }: ClaimStep, nowMs: number): void {
+    const { record } = job;
+    Object.assign(record, { state: "running", revision: record.revision + 1, fence: record.fence + 1 });
+    Object.assign(record, { attempt: job.failures + 1, startedMs: nowMs, hostId });
+    job.incarnation = incarnation;
   }
 
   commit(
@@ -336,7 +290,7 @@ export class MemoryQueue {
     }
     if (outcome.outcome === "back") {
       this.#requeue(job);
-      this.#enqueue(job);
+      this.waiting.add(job);
       return "requeued";
     }
     job.failures++;
@@ -393,7 +347,7 @@ export class MemoryQueue {
       } else {
         count.returned++;
         this.#requeue(job);
-        this.#enqueue(job);
+        this.waiting.add(job);
       }
     }
     return count;

@@ -3,10 +3,11 @@
 const heldMarginMs = 1_500;
 const wakeMarginMs = 60;
 const untakenMarginMs = 400;
+const deferMarginMs = 10;
 const forgetUntakenMs = 30_000;
 
 export interface Ticket {
-  state: "issued" | "held" | "busy" | "lingering";
+  state: "issued" | "held" | "busy" | "lingering" | "deferring";
   /** Empty while nobody took it. */
   incarnation: string;
   untilMs: number;
@@ -14,8 +15,11 @@ export interface Ticket {
 
 export interface TicketNeed {
   waiting: number;
+  waitingItems: number;
   matchingHosts: number;
   batchItems: number;
+  /** The latest start of a job that came just now. */
+  urgentMs?: number;
   /** Forget tickets that are lost. */
   repair: boolean;
 }
@@ -43,18 +47,19 @@ export class MemoryTickets {
     this.set(ticketId, "held", incarnation, nowMs + heldMarginMs);
   }
 
-  /** Keeps a held or busy ticket counted; lingering is bounded and never prolonged. */
+  /** Keeps a held or busy ticket counted; lingering and deferring are bounded and never prolonged. */
   renew(ticketId: string, nowMs: number): void {
     const ticket = this.all.get(ticketId);
-    if (ticket && ticket.state !== "lingering") ticket.untilMs = Math.max(ticket.untilMs, nowMs + heldMarginMs);
+    if (ticket && (ticket.state === "held" || ticket.state === "busy")) ticket.untilMs = Math.max(ticket.untilMs, nowMs + heldMarginMs);
   }
 
   dropHolder(incarnation: string): void {
     for (const [id, ticket] of this.all) if (ticket.incarnation === incarnation) this.all.delete(id);
   }
 
-  #count(nowMs: number, repair: boolean) {
-    const count = { free: 0, busy: 0, untaken: 0, stale: [] as string[], lingering: undefined as Ticket | undefined };
+  #count(nowMs: number, { waitingItems, batchItems, urgentMs = Number.POSITIVE_INFINITY, repair }: TicketNeed) {
+    const count = { free: 0, busy: 0, untaken: 0, stale: [] as string[], idle: undefined as Ticket | undefined };
+    const mayDefer = ({ untilMs }: Ticket): boolean => waitingItems < batchItems && urgentMs > untilMs + deferMarginMs;
     for (const [id, ticket] of this.all) {
       const live = ticket.untilMs > nowMs;
       if (ticket.state === "issued") {
@@ -64,20 +69,24 @@ export class MemoryTickets {
       if (live && ticket.state === "busy") count.busy++;
       else if (live) {
         count.free++;
-        if (ticket.state === "lingering") count.lingering ??= ticket;
+        if (ticket.state === "lingering" || (ticket.state === "deferring" && !mayDefer(ticket))) count.idle ??= ticket;
       } else if (repair && (ticket.state !== "issued" || ticket.untilMs + forgetUntakenMs < nowMs)) this.all.delete(id);
     }
     return count;
   }
 
-  /** Issues what is missing for the waiting jobs, wakes one lingering host, and answers the ticket ids to offer. */
-  issue(nowMs: number, { waiting, matchingHosts, batchItems, repair }: TicketNeed): string[] {
+  /**
+   * Issues what is missing for the waiting jobs and answers the ticket ids to offer. Wakes one host that lingers, or that waits for a batch which is
+   * full now or has no time left.
+   */
+  issue(nowMs: number, need: TicketNeed): string[] {
+    const { waiting, matchingHosts, batchItems } = need;
     if (waiting === 0) return [];
-    const count = this.#count(nowMs, repair);
-    if (count.lingering) {
-      count.lingering.state = "held";
-      count.lingering.untilMs = nowMs + wakeMarginMs;
-      this.#wake(count.lingering.incarnation);
+    const count = this.#count(nowMs, need);
+    if (count.idle) {
+      count.idle.state = "held";
+      count.idle.untilMs = nowMs + wakeMarginMs;
+      this.#wake(count.idle.incarnation);
     }
     let want = Math.min(Math.max(matchingHosts - count.busy, 0), Math.ceil(waiting / batchItems));
     if (want === 0 && count.free + count.busy === 0) want = 1; // a host that comes later takes it

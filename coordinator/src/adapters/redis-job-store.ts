@@ -25,7 +25,7 @@ import type {
   JobStore,
   KeyEntry,
   NewJob,
-  QueueTerms,
+  AdmitQueue,
   SweepAnswer,
   TombState,
 } from "../ports/job-store.ts";
@@ -48,7 +48,7 @@ interface PendingAdmit {
 
 interface Turn {
   jobs: PendingAdmit[];
-  queue: QueueTerms;
+  queue: AdmitQueue;
 }
 
 interface PendingOutput {
@@ -88,13 +88,13 @@ export class RedisJobStore implements JobStore {
     });
   }
 
-  async admit(job: NewJob, queue: QueueTerms): Promise<Admitted> {
+  async admit(job: NewJob, queue: AdmitQueue): Promise<Admitted> {
     if (!this.#blobs || sizeOf(job.inputs) <= blobThresholdBytes) return this.#admitStored(job, job.inputs, queue);
     const reference = await this.#blobs.put(joinParts(job.inputs), { keepMs: job.timeoutMs + inputMarginMs });
     return this.#admitStored(job, [encodeBlobReference(reference)], queue);
   }
 
-  #admitStored(job: NewJob, stored: readonly Uint8Array[], queue: QueueTerms): Promise<Admitted> {
+  #admitStored(job: NewJob, stored: readonly Uint8Array[], queue: AdmitQueue): Promise<Admitted> {
     return new Promise((resolve, reject) => {
       const tag = tagOf(job.id);
       let turn = this.#turns.get(tag);
@@ -131,7 +131,8 @@ export class RedisJobStore implements JobStore {
       jobArgs.push(job.id, flow, job.timeoutMs, job.latestStartMs, keepOf(job), listed, waiter, most, fixedWordsOf(job));
     }
     const { matchingHosts, batchItems, mostWaiting } = turn.queue;
-    const args = [tag, matchingHosts, batchItems, mostWaiting, weights.size, ...[...weights].flat(), ...jobArgs];
+    const most = Math.min(mostWaiting, Number.MAX_SAFE_INTEGER);
+    const args = [tag, matchingHosts, batchItems, most, weights.size, ...[...weights].flat(), ...jobArgs];
     try {
       const [nowMs, waiting, tickets, answers] = (await this.#redis.run("admit", keys.base(tag), args, inputs)) as AdmitReply;
       if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);

@@ -178,7 +178,11 @@ export class Jobs implements JobService {
         fields: [{ pointer: "/inputs/0/shape/0", expected: `at most ${limit}`, got: String(items) }],
       });
     }
-    const { inputs } = checked; // hosts stack tensor by tensor, so every frame holds them in the signature's order
+    // hosts stack tensor by tensor, so every frame holds them in the signature's order
+    const inputs =
+      request.inputs.length < 2
+        ? request.inputs
+        : version.signature.inputs.flatMap((input) => request.inputs.filter((tensor) => tensor.name === input.name));
     const wanted = request.outputs?.length ? checkOutputs(request.outputs, version.signature) : undefined;
     const terms = jobTerms(submission, version.config, 0);
     const held = submission.hold && !submission.idempotency;
@@ -188,9 +192,9 @@ export class Jobs implements JobService {
       version: version.version,
       tenant: caller.tenant,
       tenantWeight: 1,
-      ...terms,
       mostAhead: Number.POSITIVE_INFINITY,
       size: sizeClassOf(checked, version.signature),
+      ...terms,
       shapeClass: wanted ? `${shapeClass}>${wanted.join(",")}` : shapeClass,
       items,
       ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs,
@@ -208,12 +212,10 @@ export class Jobs implements JobService {
   async #admit(job: NewJob): Promise<JobRecord | undefined> {
     const { hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
     const tag = tagOf(job.id);
-    const admitted = await store.admit(job, {
-      matchingHosts: hosts.matching(tag),
-      batchItems: models.byTag(tag)?.batching?.maxItems ?? usualBatchItems,
-      mostWaiting: 1_000_000,
-    });
-    if (admitted.answer === "refused" || admitted.answer === "full") throw new SwitchyardError("queue_full", "");
+    const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
+    const admitted = await store.admit(job, { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: Number.POSITIVE_INFINITY });
+    if (admitted.answer === "refused") throw new SwitchyardError("deadline_unattainable", `${admitted.ahead} items are ahead of the job`);
+    if (admitted.answer === "full") throw new SwitchyardError("queue_full", `${admitted.waiting} jobs wait in the queue`);
     onAdmitted(tag);
     if (admitted.answer === "existing") return undefined;
     metrics.admitted(job.model, job.class);

@@ -54,18 +54,18 @@ export interface NewJob {
   version: number;
   class: JobClass;
   tenant: string;
-  /** Share of the tenant among those that wait in the same class. */
+  /** The tenant's share among those that wait in its class. */
   tenantWeight: number;
   /** From now, by the store's clock. */
   timeoutMs: number;
   /** Order key = now + this: the latest start that still meets the deadline. */
   latestStartMs: number;
-  maxAttempts: number;
-  /** Items that may be served before it; Infinity: any number. */
+  /** It is refused when more items would be served before it; Infinity: never. */
   mostAhead: number;
-  /** Runs of one size class take alike, see `sizeClassOf`. */
-  size: number;
+  maxAttempts: number;
   shapeClass: string;
+  /** Which run times it goes by (protocol run-estimates). */
+  size: number;
   items: number;
   ttlMs: number;
   held: boolean;
@@ -78,22 +78,28 @@ export interface NewJob {
   wait: boolean;
 }
 
-/** `existing`: the id was there before; `state` is what the record says. `waiting`: jobs that wait in the queue after this answer. */
-export type Admitted =
-  | { id: string; answer: "admitted" | "existing"; state: JobState; createdMs: number; deadlineMs: number; waiting: number }
-  /** More items were ahead of it than may be; nothing was kept. */
-  | { id: string; answer: "refused"; ahead: number; waiting: number }
-  /** As many jobs wait as may; nothing was kept. */
-  | { id: string; answer: "full"; waiting: number };
-
-/** What the coordinator knows of a queue when it admits. */
-export interface QueueTerms {
+/** What a queue is like when a job comes. */
+export interface AdmitQueue {
   matchingHosts: number;
-  /** Items of a usual batch. */
+  /** Items of a full batch. */
   batchItems: number;
-  /** Most jobs that may wait. */
+  /** No job is admitted beside so many waiting ones. */
   mostWaiting: number;
 }
+
+/** `waiting`: jobs that wait in the queue after this step. */
+export type Admitted = { id: string; waiting: number } & (
+  | {
+      /** `existing`: the id was there before; `state` is what the record says. */
+      answer: "admitted" | "existing";
+      state: JobState;
+      createdMs: number;
+      deadlineMs: number;
+    }
+  /** `ahead`: items that would have been served before it. The job leaves nothing behind, nor does one that finds the queue full. */
+  | { answer: "refused"; ahead: number }
+  | { answer: "full" }
+);
 
 /** One outcome or change that a waiter is told. */
 export interface JobNotice {
@@ -155,8 +161,11 @@ export interface SweepAnswer {
 }
 
 export interface JobStore {
-  /** Writes inputs and records of all jobs of this turn; asks for tickets where needed. Jobs of one call may belong to several queues. */
-  admit(job: NewJob, queue: QueueTerms): Promise<Admitted>;
+  /**
+   * Writes inputs and records of all jobs of this turn, or refuses them by their own bound or the queue's; asks for tickets where needed. Jobs of
+   * one turn may belong to several queues.
+   */
+  admit(job: NewJob, queue: AdmitQueue): Promise<Admitted>;
   /** The entry of a tenant's idempotency key, if it is bound. */
   boundKey(key: { tenant: string; name: string }): Promise<KeyEntry | undefined>;
   /** Binds a key to a job id before the record exists; answers the entry that stands, this one or an earlier one. */

@@ -4,7 +4,7 @@
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
 --       9 overheadMs: from the claim to the commit, without the run  10 delayMs: how long jobs may wait for a fuller batch
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending
--- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items; then the inputs of each, if
+-- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items, size class; then the inputs of each, if
 --          there are few and all of them small;
 --          {"empty", now} with the ticket lingering, {"defer", until} with the ticket deferring (or now: so much was
 --          dropped that another look is due), {"retired", now} (a retry that is due later
@@ -32,8 +32,9 @@ local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return { 'not_yours' } end
 
 local lines = {}
-local function tell(id, fence, attempt, keep, deadline, created, class, items)
+local function tell(id, fence, attempt, keep, deadline, created, class, items, size)
   lines[#lines + 1] = id .. ' ' .. fence .. ' ' .. attempt .. ' ' .. keep .. ' ' .. deadline .. ' ' .. created .. ' ' .. class .. ' ' .. items
+    .. ' ' .. size
 end
 
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
@@ -47,7 +48,8 @@ if outstanding then
       local record = loadRecord(base, id)
       -- its host must not start one that is over by now
       if record and tonumber(record[DEADLINE]) > now then
-        tell(id, record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'), record[ITEMS])
+        tell(id, record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'),
+          record[ITEMS], record[SIZE])
       elseif record then
         over[id] = record
       end
@@ -154,7 +156,7 @@ local function serve(flow, slots)
             running[#running + 1] = 'running ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadlineText .. ' ' .. fence .. ' '
               .. failures .. ' ' .. deaths .. ' ' .. attempt .. ' ' .. nowText .. ' ' .. incarnation .. ' ' .. hostId .. ' ' .. fixed
             taken[#taken + 1] = id .. '=' .. fence
-            tell(id, fence, attempt, keep, deadlineText, created, class, sizeText)
+            tell(id, fence, attempt, keep, deadlineText, created, class, sizeText, size)
           end
         end
       end

@@ -103,9 +103,12 @@ export function runMs(ladder: Ladder | undefined, items: number): number {
   return last ? (last[1] * items) / last[0] : 0;
 }
 
-/** Refusing and dropping by a stale estimate would keep it stale for ever: claims then go by deadlines alone, and admission explores. */
+/**
+ * Whether nothing has run lately. Refusing and dropping by a stale estimate alone would keep it stale for ever: a claim then goes by deadlines
+ * (it sends no ladder), and admission explores. A warm-up that no run has confirmed is stale.
+ */
 export function isStale(estimate: Pick<RunEstimate, "newestMs">, nowMs: number): boolean {
-  return estimate.newestMs !== undefined && nowMs - estimate.newestMs > staleAfterMs;
+  return estimate.newestMs === undefined || nowMs - estimate.newestMs > staleAfterMs;
 }
 
 function rungsTo(maxItems: number): number[] {

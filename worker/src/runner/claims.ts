@@ -16,6 +16,8 @@ export interface ClaimedJob {
   attempt: number;
   createdMs: number;
   class: JobClass;
+  /** Runs of one size class take alike. */
+  size: number;
   /** How long its outputs live. */
   ttlMs: number;
 }
@@ -163,7 +165,7 @@ export class Claims {
 
 /** A line of lua/claim.lua. */
 function claimedJob(line: string): ClaimedJob {
-  const [id, fence, attempt, keep, deadline, created, jobClass, items] = line.split(" ") as [string, ...string[]];
+  const [id, fence, attempt, keep, deadline, created, jobClass, items, size] = line.split(" ") as [string, ...string[]];
   return {
     id,
     fence: Number(fence),
@@ -172,6 +174,7 @@ function claimedJob(line: string): ClaimedJob {
     attempt: Number(attempt),
     createdMs: Number(created),
     class: jobClass as JobClass,
+    size: Number(size),
     ttlMs: Number(keep?.slice(1)),
   };
 }

@@ -1,0 +1,251 @@
+/**
+ * The waiting jobs of one queue in memory, by flow (a tenant in a class) and in the order of their latest start, and which of them a claim
+ * takes. Who shares how, and what a batch may hold, is decided by the scheduler's figures; this file only counts and moves.
+ */
+
+import type { JobClass } from "@switchyard/protocol";
+import type { JobRecord } from "../ports/job-store.ts";
+import { type Candidate, type ClaimFigures, cannotFinish, deferUntil, mayJoin } from "../scheduler/batch-plan.ts";
+import { aheadOf, allot, charge, flowWeights } from "../scheduler/fair-share.ts";
+
+const lookAhead = 32;
+const mostJobs = 500;
+const mostDropped = 500;
+
+export interface MemoryJob {
+  record: JobRecord;
+  orderMs: number;
+  shapeClass: string;
+  size: number;
+  items: number;
+  tenantWeight: number;
+  maxAttempts: number;
+  failures: number;
+  deaths: number;
+  awaited: boolean;
+  incarnation: string;
+  /** When the record goes; endless while the job is open. */
+  goneMs: number;
+}
+
+interface Flow {
+  name: string;
+  class: JobClass;
+  tenantWeight: number;
+  jobs: MemoryJob[];
+  items: number;
+  finish: number;
+}
+
+/** Figures of a claim for a job of this size. */
+export type FiguresOf = (size: number) => ClaimFigures;
+
+export interface Takings {
+  taken: MemoryJob[];
+  /** Jobs that could not have finished any more. */
+  dropped: MemoryJob[];
+  /** Set when it is better to wait for more. */
+  deferUntilMs?: number;
+}
+
+const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs || (a.record.id < b.record.id ? -1 : 1);
+
+/** Inputs without a common axis 0 cannot be stacked. */
+const runsAlone = (job: MemoryJob): boolean => job.shapeClass.startsWith("=");
+
+export class MemoryFlows {
+  readonly #flows = new Map<string, Flow>();
+  #virtual = 0;
+  waitingJobs = 0;
+  waitingItems = 0;
+
+  /** All that wait in a class, in order. */
+  ofClass(one: JobClass): MemoryJob[] {
+    const flows = [...this.#flows.values()].filter((flow) => flow.class === one);
+    return flows.flatMap(({ jobs }) => jobs).sort(inOrder);
+  }
+
+  /** The first of each flow. */
+  heads(): MemoryJob[] {
+    return this.#waiting().map(({ jobs }) => jobs[0] as MemoryJob);
+  }
+
+  #waiting(): Flow[] {
+    return [...this.#flows.values()].filter(({ jobs }) => jobs.length > 0);
+  }
+
+  #flowOf({ record, tenantWeight }: MemoryJob): Flow {
+    const name = `${record.class} ${record.tenant}`;
+    let flow = this.#flows.get(name);
+    if (!flow) {
+      flow = { name, class: record.class, tenantWeight, jobs: [], items: 0, finish: 0 };
+      this.#flows.set(name, flow);
+    }
+    flow.tenantWeight = tenantWeight;
+    return flow;
+  }
+
+  add(job: MemoryJob): void {
+    const flow = this.#flowOf(job);
+    flow.jobs.splice(placeOf(flow.jobs, job), 0, job);
+    this.#count(flow, 1, job.items);
+  }
+
+  remove(job: MemoryJob): void {
+    const flow = this.#flowOf(job);
+    const at = placeOf(flow.jobs, job);
+    if (flow.jobs[at] === job) this.#takeOut(flow, at);
+  }
+
+  #takeOut(flow: Flow, at: number): void {
+    const [job] = flow.jobs.splice(at, 1) as [MemoryJob];
+    this.#count(flow, -1, -job.items);
+  }
+
+  #count(flow: Flow, jobs: number, items: number): void {
+    this.waitingJobs += jobs;
+    this.waitingItems += items;
+    flow.items += items;
+  }
+
+  /** Items that would be served before this job if it were added now. */
+  ahead(job: MemoryJob): number {
+    const own = this.#flowOf(job);
+    const flows = this.#waiting().filter((flow) => flow !== own);
+    const [weight = 0, ...weights] = flowWeights([own, ...flows]);
+    const others = flows.map(({ items }, at) => ({ items, weight: weights[at] as number }));
+    return aheadOf({ items: itemsBefore(own, placeOf(own.jobs, job)), weight }, others);
+  }
+
+  /** Takes a batch of one shape class out of the queue, and what is too late for any. */
+  take(figuresOf: FiguresOf, nowMs: number, maxItems: number): Takings {
+    const dropped: MemoryJob[] = [];
+    for (const flow of this.#waiting()) this.#dropHeads(flow, figuresOf, dropped);
+    const flows = this.#waiting();
+    const [first] = flows;
+    const deferUntilMs =
+      first &&
+      deferUntil(
+        flows.map(({ jobs }) => (jobs[0] as MemoryJob).record),
+        this.waitingItems,
+        figuresOf((first.jobs[0] as MemoryJob).size),
+      );
+    if (deferUntilMs !== undefined && deferUntilMs > nowMs) return { taken: [], dropped, deferUntilMs };
+    const batch = new Batch(maxItems);
+    this.#fill(batch, flows, figuresOf, dropped);
+    return { taken: batch.jobs, dropped };
+  }
+
+  #dropHeads(flow: Flow, figuresOf: FiguresOf, dropped: MemoryJob[]): void {
+    for (;;) {
+      const [job] = flow.jobs;
+      if (!job || dropped.length >= mostDropped || !cannotFinish(candidateOf(job), figuresOf(job.size))) return;
+      this.#takeOut(flow, 0);
+      dropped.push(job);
+    }
+  }
+
+  /** Gives out slots until the batch is full, has grown as far as its deadlines allow, or nothing that waits fits in. */
+  #fill(batch: Batch, flows: readonly Flow[], figuresOf: FiguresOf, dropped: MemoryJob[]): void {
+    const weights = flowWeights(flows);
+    const lanes = new Map(flows.map((flow, at) => [flow.name, { flow, weight: weights[at] as number, at: 0, served: 0 }]));
+    const starts = new Map(flows.map(({ name, finish }) => [name, Math.max(this.#virtual, finish)]));
+    for (let room = maxRoom(batch); room > 0 && !batch.closed; room = maxRoom(batch)) {
+      const backlog = [...lanes.values()].map(({ flow, weight, at, served }) => ({
+        ...{ name: flow.name, weight, waiting: at < lookAhead ? flow.jobs.length - at : 0 },
+        finish: (starts.get(flow.name) as number) + served / weight,
+      }));
+      const before = batch.items;
+      for (const { name, slots } of allot(backlog, room, this.#virtual)) {
+        const lane = lanes.get(name) as { flow: Flow; at: number; served: number };
+        this.#serve(lane, slots, batch, figuresOf, dropped);
+        if (batch.closed) break;
+      }
+      if (batch.items === before) break;
+    }
+    if (flows.length < 2) return;
+    for (const { flow, weight, served } of lanes.values()) {
+      if (served === 0) continue;
+      const tags = charge({ start: starts.get(flow.name) as number, weight }, served);
+      flow.finish = tags.finish;
+      this.#virtual = Math.max(this.#virtual, tags.lastStart);
+    }
+    for (const [name, { jobs, finish }] of this.#flows) if (jobs.length === 0 && finish <= this.#virtual) this.#flows.delete(name);
+  }
+
+  /** Takes up to so many jobs from one flow; what does not fit in keeps its place. */
+  #serve(lane: { flow: Flow; at: number; served: number }, slots: number, batch: Batch, figuresOf: FiguresOf, dropped: MemoryJob[]): void {
+    const { flow } = lane;
+    for (let left = slots; left > 0 && maxRoom(batch) > 0 && lane.at < flow.jobs.length && lane.at < lookAhead; ) {
+      const job = flow.jobs[lane.at] as MemoryJob;
+      const figures = figuresOf(job.size);
+      if (cannotFinish(candidateOf(job), figures)) {
+        if (dropped.length >= mostDropped) return;
+        this.#takeOut(flow, lane.at);
+        dropped.push(job);
+      } else if (!batch.fits(job)) {
+        lane.at++;
+      } else if (batch.jobs.length > 0 && !mayJoin(batch, candidateOf(job), figures)) {
+        batch.closed = true;
+        return;
+      } else {
+        this.#takeOut(flow, lane.at);
+        batch.add(job);
+        lane.served += job.items;
+        left--;
+      }
+    }
+  }
+}
+
+class Batch implements Candidate {
+  readonly jobs: MemoryJob[] = [];
+  readonly maxItems: number;
+  items = 0;
+  deadlineMs = Number.POSITIVE_INFINITY;
+  /** A candidate would have made it too long. */
+  closed = false;
+
+  constructor(maxItems: number) {
+    this.maxItems = maxItems;
+  }
+
+  /** A job that is larger than a batch runs alone. */
+  fits(job: MemoryJob): boolean {
+    const [first] = this.jobs;
+    if (!first) return true;
+    return !runsAlone(first) && job.shapeClass === first.shapeClass && this.items + job.items <= this.maxItems;
+  }
+
+  add(job: MemoryJob): void {
+    this.jobs.push(job);
+    this.items += job.items;
+    this.deadlineMs = Math.min(this.deadlineMs, job.record.deadlineMs);
+  }
+}
+
+function maxRoom({ jobs, items, maxItems }: Batch): number {
+  return jobs.length < mostJobs ? maxItems - items : 0;
+}
+
+function candidateOf({ items, record }: MemoryJob): Candidate {
+  return { items, deadlineMs: record.deadlineMs };
+}
+
+/** Where it stands, or would stand. */
+function placeOf(jobs: readonly MemoryJob[], job: MemoryJob): number {
+  let [low, high] = [0, jobs.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (jobs[middle] !== job && inOrder(jobs[middle] as MemoryJob, job) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function itemsBefore({ jobs, items }: Flow, place: number): number {
+  if (items === jobs.length) return place;
+  let sum = 0;
+  for (let at = 0; at < place; at++) sum += (jobs[at] as MemoryJob).items;
+  return sum;
+}

@@ -1,0 +1,131 @@
+/**
+ * Whether a job can be done in time, before it is queued: how many items may be ahead of it. The store counts what is ahead in the same step
+ * as it writes, and refuses by that bound. Pure; what is known of hosts may be a second old. What is unknown is not held against a job.
+ */
+
+import { isStale, type RunEstimate, runMs } from "@switchyard/protocol";
+
+/** Hosts of one class. */
+export interface HostPool {
+  hosts: number;
+  estimate: RunEstimate | undefined;
+}
+
+export interface QueueView {
+  /** Hosts that could hold the model, warm or not. */
+  capableHosts: number;
+  /** What a model is said to need and no host has. */
+  unmet?: readonly string[];
+  /** Those that hold it, by class; while none does, those that could. */
+  pools: readonly HostPool[];
+  /** Whether each of them is running something. */
+  busy: boolean;
+  overheadMs: number;
+  /** How long the load takes that must come first; 0 while a host holds the model. */
+  loadMs: number;
+  /** Largest batch. */
+  maxItems: number;
+}
+
+export interface Asked {
+  id: string;
+  items: number;
+  timeoutMs: number;
+}
+
+export type Admission =
+  | {
+      kind: "admit";
+      /** Items that may be ahead of it; Infinity where nothing is known, or to find out. */
+      mostAhead: number;
+      /** Predicted run of the job alone, for its order key. */
+      costMs: number;
+      /** Let through against a stale estimate. */
+      explores: boolean;
+    }
+  | { kind: "refuse"; code: "no_capable_host"; unmet: readonly string[] }
+  | { kind: "refuse"; code: "deadline_unattainable"; estimatedMs: number; retryAfterMs: number };
+
+const leastMarginMs = 5;
+const marginShare = 0.1;
+/** One job in so many is let through against a stale estimate. */
+const exploreOneIn = 100;
+
+/** What is left of a timeout after the margin for what cannot be predicted. */
+export function budgetMs(timeoutMs: number): number {
+  return timeoutMs - Math.max(leastMarginMs, marginShare * timeoutMs);
+}
+
+export function admission(job: Asked, view: QueueView, nowMs: number): Admission {
+  if (view.capableHosts === 0) return { kind: "refuse", code: "no_capable_host", unmet: view.unmet ?? [] };
+  const pools = poolsOf(view);
+  const unbounded = Number.POSITIVE_INFINITY;
+  if (!pools[0]) return { kind: "admit", mostAhead: unbounded, costMs: 0, explores: false };
+  const costMs = runMs(pools[0].estimate.ladder, job.items);
+  if (explores(job.id, pools, nowMs)) return { kind: "admit", mostAhead: unbounded, costMs, explores: true };
+  const mostAhead = Math.max(...pools.map((pool) => mostAheadIn(pool, job, view)));
+  if (mostAhead >= 0) return { kind: "admit", mostAhead, costMs, explores: false };
+  return { kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, 0) };
+}
+
+/** When a job with so many items ahead would be done, and when asking again may help. */
+export function prediction(job: Asked, view: QueueView, ahead: number): { estimatedMs: number; retryAfterMs: number } {
+  const finishesMs = poolsOf(view).map((pool) => finishMs(pool, job, view, ahead));
+  const estimatedMs = Math.ceil(Math.min(...finishesMs));
+  return { estimatedMs, retryAfterMs: Math.max(1, Math.ceil(estimatedMs - budgetMs(job.timeoutMs))) };
+}
+
+/** Some host classes taken together, the fastest and those after it; a job is predicted to run on the slowest of them. */
+interface Pool {
+  hosts: number;
+  /** Items that they run in a millisecond. */
+  rate: number;
+  estimate: RunEstimate;
+}
+
+function poolsOf({ pools, maxItems }: QueueView): Pool[] {
+  const known = pools.filter((one): one is HostPool & { estimate: RunEstimate } => one.hosts > 0 && one.estimate !== undefined);
+  known.sort((a, b) => runMs(a.estimate.ladder, maxItems) - runMs(b.estimate.ladder, maxItems));
+  let [hosts, rate] = [0, 0];
+  return known.map((one) => {
+    hosts += one.hosts;
+    rate += one.hosts / one.estimate.itemMs;
+    return { hosts, rate, estimate: one.estimate };
+  });
+}
+
+/** What passes before the first of the jobs ahead can start: a load, or the rest of what runs. */
+function residualMs(pool: Pool, { busy, loadMs, maxItems }: QueueView): number {
+  return loadMs + (busy ? (pool.estimate.itemMs * maxItems) / pool.hosts : 0);
+}
+
+function finishMs(pool: Pool, job: Asked, view: QueueView, ahead: number): number {
+  const batch = Math.min(view.maxItems, ahead + job.items);
+  return residualMs(pool, view) + ahead / pool.rate + runMs(pool.estimate.ladder, Math.max(job.items, batch)) + view.overheadMs;
+}
+
+/** The largest number of items ahead with which the job is in time; −1 if it is not even with none. */
+function mostAheadIn(pool: Pool, job: Asked, view: QueueView): number {
+  const budget = budgetMs(job.timeoutMs);
+  if (finishMs(pool, job, view, 0) > budget) return -1;
+  const forAll = residualMs(pool, view) + view.overheadMs;
+  let most = 0;
+  for (const [items, ms] of pool.estimate.ladder) {
+    const inTime = Math.floor((budget - forAll - ms) * pool.rate + 1e-9);
+    const inBatch = items >= view.maxItems ? Number.POSITIVE_INFINITY : items - job.items;
+    most = Math.max(most, Math.min(inTime, inBatch));
+  }
+  return most;
+}
+
+/** By the job's id, so that a repeat decides alike. */
+function explores(id: string, pools: readonly Pool[], nowMs: number): boolean {
+  return pools.every(({ estimate }) => isStale(estimate, nowMs)) && hashOf(id) % exploreOneIn === 0;
+}
+
+/** FNV-1a, 32 bits. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193) >>> 0;
+  return hash;
+}

@@ -1,0 +1,59 @@
+/**
+ * What a claim may take: which jobs it must drop, how far a batch may grow, and whether to wait for more. Pure; the figures are those that
+ * the claiming host sent. Without a ladder nothing is predicted, and only what is over is dropped.
+ */
+
+import { bucketOf, type JobClass, type Ladder, runMs } from "@switchyard/protocol";
+
+export interface ClaimFigures {
+  nowMs: number;
+  /** Run times of this size of job on the claiming host. */
+  ladder: Ladder | undefined;
+  overheadMs: number;
+  maxItems: number;
+  /** How long the oldest job may wait for company; 0: not at all. */
+  delayMs: number;
+}
+
+export interface Candidate {
+  items: number;
+  deadlineMs: number;
+}
+
+/** Time between the last moment to wait and the last moment to start. */
+const deferMarginMs = 5;
+/** How much of its time a job of the class interactive may spend on waiting for company. */
+const interactiveShare = 0.1;
+
+function finishMs({ nowMs, ladder, overheadMs }: ClaimFigures, items: number): number {
+  return ladder ? nowMs + runMs(ladder, items) + overheadMs : nowMs;
+}
+
+/** Whether a run of this job alone would end too late. */
+export function cannotFinish(job: Candidate, figures: ClaimFigures): boolean {
+  return job.deadlineMs <= figures.nowMs || finishMs(figures, job.items) > job.deadlineMs;
+}
+
+/** Whether the batch with this job ends in time for all of them. `batch.deadlineMs` is the earliest of its members. */
+export function mayJoin(batch: Candidate, job: Candidate, figures: ClaimFigures): boolean {
+  return finishMs(figures, batch.items + job.items) <= Math.min(batch.deadlineMs, job.deadlineMs);
+}
+
+export interface Head {
+  class: JobClass;
+  createdMs: number;
+  deadlineMs: number;
+}
+
+/** Until when it is better to let the queue fill than to run what waits; nothing if that moment has passed. `heads`: the first of each flow. */
+export function deferUntil(heads: readonly Head[], waitingItems: number, figures: ClaimFigures): number | undefined {
+  const { delayMs, maxItems, nowMs, overheadMs, ladder } = figures;
+  if (delayMs <= 0 || waitingItems >= maxItems || heads.length === 0) return undefined;
+  const nextRunMs = runMs(ladder, bucketOf(waitingItems + 1));
+  let untilMs = Number.POSITIVE_INFINITY;
+  for (const { class: one, createdMs, deadlineMs } of heads) {
+    untilMs = Math.min(untilMs, createdMs + delayMs, deadlineMs - nextRunMs - overheadMs - deferMarginMs);
+    if (one === "interactive") untilMs = Math.min(untilMs, createdMs + interactiveShare * (deadlineMs - createdMs));
+  }
+  return untilMs > nowMs ? Math.floor(untilMs) : undefined;
+}

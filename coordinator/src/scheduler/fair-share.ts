@@ -1,0 +1,78 @@
+/**
+ * How the waiting jobs of one queue share its hosts: start-time fair queueing over flows, a flow being the jobs of one tenant in one class.
+ * Its unit is items, which cost alike within a model version. Pure: tags and backlogs in, slots and new tags out.
+ */
+
+import { classWeights, type JobClass } from "@switchyard/protocol";
+
+export interface FlowShare {
+  class: JobClass;
+  tenantWeight: number;
+}
+
+/** Weights of all flows that wait: a class's share, divided among its tenants by theirs. */
+export function flowWeights(flows: readonly FlowShare[]): number[] {
+  const sums: Partial<Record<JobClass, number>> = {};
+  for (const { class: one, tenantWeight } of flows) sums[one] = (sums[one] ?? 0) + tenantWeight;
+  return flows.map(({ class: one, tenantWeight }) => (classWeights[one] * tenantWeight) / (sums[one] as number));
+}
+
+export interface Backlog {
+  name: string;
+  weight: number;
+  /** Jobs that wait. */
+  waiting: number;
+  /** The flow's finish tag. */
+  finish: number;
+}
+
+export interface Allotment {
+  name: string;
+  weight: number;
+  slots: number;
+  /** The start tag of the first slot. */
+  start: number;
+}
+
+/**
+ * Divides the slots of a batch, in the order in which flows got their first. A flow that was idle starts at the clock: it has saved nothing.
+ * One flow alone takes all.
+ */
+export function allot(flows: readonly Backlog[], slots: number, virtual: number): Allotment[] {
+  const [only] = flows;
+  if (only && flows.length === 1) return [{ name: only.name, weight: only.weight, slots, start: Math.max(virtual, only.finish) }];
+  const lanes = flows.map(({ name, weight, waiting, finish }) => {
+    const start = Math.max(virtual, finish);
+    return { given: { name, weight, slots: 0, start }, left: waiting, next: start };
+  });
+  const served: Allotment[] = [];
+  for (let slot = 0; slot < slots; slot++) {
+    let best: (typeof lanes)[number] | undefined;
+    for (const lane of lanes) if (lane.left > 0 && (!best || goesBefore(lane, best))) best = lane;
+    if (!best) break;
+    if (best.given.slots++ === 0) served.push(best.given);
+    best.left--;
+    best.next += 1 / best.given.weight;
+  }
+  return served;
+}
+
+type Lane = { next: number; given: Allotment };
+
+function goesBefore(a: Lane, b: Lane): boolean {
+  if (a.next !== b.next) return a.next < b.next;
+  if (a.given.weight !== b.given.weight) return a.given.weight > b.given.weight;
+  return a.given.name < b.given.name;
+}
+
+/** The flow's finish tag, and the start tag of its last item, after it was served so many. The clock is the largest of the latter. */
+export function charge({ start, weight }: Pick<Allotment, "start" | "weight">, items: number): { finish: number; lastStart: number } {
+  return { finish: start + items / weight, lastStart: start + Math.max(0, items - 1) / weight };
+}
+
+/** Items that are served before a job that `own.items` of its own flow precede, `own.weight` and theirs being the flows' weights. */
+export function aheadOf(own: { items: number; weight: number }, others: readonly { items: number; weight: number }[]): number {
+  let ahead = own.items;
+  for (const { items, weight } of others) ahead += Math.min(items, Math.ceil(((own.items + 1) * weight) / own.weight));
+  return ahead;
+}

@@ -1,0 +1,278 @@
+/** What every job store must decide alike at admission and at a claim: the sentences of the scheduler's figures, on both stores. */
+
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import type { Ladder } from "@switchyard/protocol";
+import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
+import { type HostJob, type JobRig, roomyQueue, succeeded, type TestHost } from "../support/job-rig.ts";
+import { memoryRig } from "../support/memory-rig.ts";
+import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { RedisRigs } from "../support/redis-rig.ts";
+
+let server: TestRedis;
+let rigs: RedisRigs;
+
+before(async () => {
+  server = await startTestRedis();
+  rigs = await RedisRigs.open(server.url);
+});
+
+after(async () => {
+  await rigs?.close();
+  await server?.stop();
+});
+
+/** In seconds, so that no test depends on how fast it runs. */
+const ladder: Ladder = [
+  [1, 10_000],
+  [2, 12_000],
+  [4, 16_000],
+  [8, 24_000],
+];
+const foreseen = { ladders: new Map([[0, ladder]]), overheadMs: 1_000 };
+
+/** Admits jobs of one tenant in the order given and answers their ids. */
+async function admitAll(rig: JobRig, count: number, wishes: Partial<NewJob>): Promise<string[]> {
+  const ids: string[] = [];
+  for (let at = 0; at < count; at++) ids.push(await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 1_000_000 + at, ...wishes }, 1, 8));
+  return ids;
+}
+
+/** Claims and commits batches until nothing waits; answers the ids of each. */
+async function drain(host: TestHost, ticket: string, how: { maxItems: number }, most = 50): Promise<string[][]> {
+  const batches: string[][] = [];
+  while (batches.length < most) {
+    const answer = await host.claim(ticket, how);
+    if (answer.kind !== "batch") break;
+    batches.push(answer.jobs.map(({ id }) => id));
+    await commit(host, ticket, answer.jobs);
+  }
+  return batches;
+}
+
+const commit = (host: TestHost, ticket: string, jobs: readonly HostJob[]): Promise<string[]> =>
+  host.commit(
+    ticket,
+    jobs.map((job) => succeeded(job)),
+  );
+
+const among = (ids: readonly string[], batch: readonly string[]): number => batch.filter((id) => ids.includes(id)).length;
+
+function sentences(open: () => JobRig): void {
+  test("a job with more ahead than its deadline allows is refused with their number, and leaves nothing behind", async () => {
+    const rig = open();
+    await admitAll(rig, 3, {});
+    const offered = rig.offered.length;
+    const job = rig.job({ latestStartMs: 2_000_000, mostAhead: 2 });
+    const refused = await rig.store.admit(job, { ...roomyQueue, matchingHosts: 9 });
+    assert.deepEqual(refused, { id: job.id, answer: "refused", ahead: 3, waiting: 3 });
+    assert.equal(await rig.store.read(job.id), undefined);
+    assert.equal((await rig.audit()).due.length, 3);
+    assert.equal(rig.offered.length, offered);
+    assert.equal((await rig.store.admit({ ...job, mostAhead: 3 }, roomyQueue)).answer, "admitted");
+  });
+
+  test("only what starts earlier is ahead of a job in its own flow", async () => {
+    const rig = open();
+    await admitAll(rig, 5, { latestStartMs: 20_000 });
+    assert.equal((await rig.admitted(rig.job({ latestStartMs: 10_000, mostAhead: 0 }))).waiting, 6);
+    assert.equal((await rig.store.admit(rig.job({ latestStartMs: 30_000, mostAhead: 5 }), roomyQueue)).answer, "refused");
+  });
+
+  test("other tenants are ahead of a job by their share, or by all they have", async () => {
+    const rig = open();
+    await admitAll(rig, 10, { tenant: "many" });
+    await admitAll(rig, 1, { tenant: "one" });
+    const mine = (mostAhead: number, tenantWeight = 1) => rig.store.admit(rig.job({ tenant: "mine", tenantWeight, mostAhead }), roomyQueue);
+    const refused = await mine(1);
+    assert.deepEqual([refused.answer, refused.answer === "refused" && refused.ahead], ["refused", 2], "a turn of each");
+    assert.equal((await mine(2)).answer, "admitted");
+    // one of mine, two of the many, the other's only one
+    const second = await mine(3);
+    assert.deepEqual([second.answer, second.answer === "refused" && second.ahead], ["refused", 4]);
+    const heavier = await mine(2, 2);
+    assert.deepEqual([heavier.answer, heavier.answer === "refused" && heavier.ahead], ["refused", 3], "weight 2 has half as much ahead");
+  });
+
+  test("an admission tells how many jobs wait, also when it changes nothing", async () => {
+    const rig = open();
+    const job = rig.job();
+    assert.deepEqual(
+      [(await rig.admitted(job)).waiting, (await rig.admitted(job)).waiting, (await rig.admitted(rig.job())).waiting],
+      [1, 1, 2],
+    );
+  });
+
+  test("a full queue takes no further job, but knows those that it has", async () => {
+    const rig = open();
+    const first = rig.job();
+    await rig.admitted(first);
+    await rig.admit();
+    const full = { ...roomyQueue, mostWaiting: 2 };
+    const job = rig.job();
+    assert.deepEqual(await rig.store.admit(job, full), { id: job.id, answer: "full", waiting: 2 });
+    assert.equal(await rig.store.read(job.id), undefined);
+    assert.equal((await rig.store.admit(first, full)).answer, "existing");
+    await rig.store.cancel(first.id);
+    assert.equal((await rig.store.admit(job, full)).answer, "admitted");
+  });
+
+  test("a claim drops what could not end in time any more, and the rest fills the batch", async () => {
+    const rig = open();
+    const late = [await rig.admit({ timeoutMs: 10_900, latestStartMs: 1 }), await rig.admit({ timeoutMs: 10_900, latestStartMs: 2 })];
+    const good = await admitAll(rig, 2, {});
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.deepEqual(
+      (await host.batch(ticket, { ...foreseen, maxItems: 2 })).map(({ id }) => id),
+      good,
+    );
+    for (const id of late) assert.deepEqual([(await rig.record(id)).state, (await rig.record(id)).error?.code], ["expired", "expired"]);
+  });
+
+  test("a host that predicts nothing drops only what is over", async () => {
+    const rig = open();
+    const id = await rig.admit({ timeoutMs: 10_900, latestStartMs: 1 });
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.equal((await host.batch(ticket, { ...foreseen, ladders: new Map([[3, ladder]]) }))[0]?.id, id);
+  });
+
+  test("a job goes by the run times of its size", async () => {
+    const rig = open();
+    const id = await rig.admit({ timeoutMs: 10_900, latestStartMs: 1, size: 7 });
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.equal((await host.claim(ticket, { ...foreseen, ladders: new Map([[7, ladder]]) })).kind, "empty");
+    assert.equal((await rig.record(id)).state, "expired");
+  });
+
+  test("a batch grows as long as all of its members end in time; the rest keeps its place", async () => {
+    const rig = open();
+    const tight = await rig.admit({ timeoutMs: 18_000, latestStartMs: 1 });
+    const others = await admitAll(rig, 6, {});
+    const { host, ticket } = await rig.hostWithTicket();
+    // four take 16 + 1 s, eight would take 24
+    const first = await host.batch(ticket, { ...foreseen, maxItems: 8 });
+    assert.deepEqual(
+      first.map(({ id }) => id),
+      [tight, ...others.slice(0, 3)],
+    );
+    await commit(host, ticket, first);
+    assert.deepEqual(
+      (await host.batch(ticket, { ...foreseen, maxItems: 8 })).map(({ id }) => id),
+      others.slice(3),
+    );
+  });
+
+  test("tenants of one class share every batch by their weights, however much one of them sends", async () => {
+    const rig = open();
+    const many = await admitAll(rig, 40, { tenant: "many" });
+    const heavy = await admitAll(rig, 12, { tenant: "heavy", tenantWeight: 3 });
+    const { host, ticket } = await rig.hostWithTicket();
+    const batches = await drain(host, ticket, { maxItems: 8 }, 2);
+    for (const batch of batches) {
+      assert.equal(batch.length, 8);
+      assert.ok(Math.abs(among(heavy, batch) - 6) <= 1, `${among(heavy, batch)} of 8`);
+      assert.equal(among(heavy, batch) + among(many, batch), 8);
+    }
+  });
+
+  test("classes share by 70, 25 and 5, and none starves", async () => {
+    const rig = open();
+    const ids = {
+      interactive: await admitAll(rig, 90, { class: "interactive" }),
+      standard: await admitAll(rig, 90, { class: "standard" }),
+      batch: await admitAll(rig, 90, { class: "batch" }),
+    };
+    const { host, ticket } = await rig.hostWithTicket();
+    const served = (await drain(host, ticket, { maxItems: 10 }, 10)).flat();
+    assert.equal(served.length, 100);
+    for (const [one, share] of Object.entries({ interactive: 70, standard: 25, batch: 5 }))
+      assert.ok(
+        Math.abs(among(ids[one as keyof typeof ids], served) - share) <= 2,
+        `${one}: ${among(ids[one as keyof typeof ids], served)}`,
+      );
+  });
+
+  test("a class's share does not depend on how many tenants it has", async () => {
+    const rig = open();
+    const crowd: string[] = [];
+    for (let tenant = 0; tenant < 5; tenant++) crowd.push(...(await admitAll(rig, 20, { class: "standard", tenant: `crowd-${tenant}` })));
+    const alone = await admitAll(rig, 90, { class: "interactive", tenant: "alone" });
+    const { host, ticket } = await rig.hostWithTicket();
+    const served = (await drain(host, ticket, { maxItems: 19 }, 4)).flat();
+    assert.ok(Math.abs(among(alone, served) / among(crowd, served) - 70 / 25) < 0.4, `${among(alone, served)} : ${among(crowd, served)}`);
+  });
+
+  test("a tenant that was away has saved nothing: it shares from its return", async () => {
+    const rig = open();
+    const [first] = await admitAll(rig, 1, { tenant: "away" });
+    const busy = await admitAll(rig, 60, { tenant: "busy" });
+    const { host, ticket } = await rig.hostWithTicket();
+    const early = (await drain(host, ticket, { maxItems: 8 }, 4)).flat();
+    assert.ok(early.includes(first!));
+    const back = await admitAll(rig, 30, { tenant: "away" });
+    const late = (await drain(host, ticket, { maxItems: 8 }, 2)).flat();
+    assert.ok(Math.abs(among(back, late) - 8) <= 1, `${among(back, late)} of 16`);
+    assert.equal(among(back, late) + among(busy, late), 16);
+  });
+
+  test("jobs that end while they wait are not charged to their tenant", async () => {
+    const rig = open();
+    const cancelled = await admitAll(rig, 20, { tenant: "a" });
+    const kept = await admitAll(rig, 8, { tenant: "a" });
+    await admitAll(rig, 20, { tenant: "b" });
+    for (const id of cancelled) await rig.store.cancel(id);
+    const { host, ticket } = await rig.hostWithTicket();
+    const [batch] = await drain(host, ticket, { maxItems: 8 }, 1);
+    assert.equal(among(kept, batch!), 4);
+  });
+
+  test("a host is told to wait for company as long as the model allows, and is woken when a batch is full", async () => {
+    const rig = open();
+    const id = await rig.admit({ timeoutMs: 3_600_000 }, 1, 3);
+    const { host, ticket } = await rig.hostWithTicket();
+    const answer = await host.claim(ticket, { ...foreseen, maxItems: 3, delayMs: 20_000 });
+    assert.deepEqual(answer, { kind: "defer", untilMs: (await rig.record(id)).createdMs + 20_000 });
+    const stateOf = async (): Promise<string | undefined> => (await rig.audit()).tickets.find((one) => one.id === ticket)?.state;
+    assert.equal(await stateOf(), "deferring");
+    assert.equal(await host.renew(ticket), "renewed");
+    await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000 }, 1, 3);
+    assert.equal(await stateOf(), "deferring", "two are not enough");
+    await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000 }, 1, 3);
+    assert.equal(await stateOf(), "held", "it was woken");
+    assert.equal(rig.offered.length, 1, "and no other ticket was needed");
+    assert.equal((await host.batch(ticket, { ...foreseen, maxItems: 3, delayMs: 20_000 })).length, 3);
+  });
+
+  test("a job without time to wait wakes a host that waits for company", async () => {
+    const rig = open();
+    await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000 }, 1, 8);
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.equal((await host.claim(ticket, { ...foreseen, maxItems: 8, delayMs: 20_000 })).kind, "defer");
+    await rig.admit({ timeoutMs: 30_000, latestStartMs: 5_000 }, 1, 8);
+    assert.equal((await rig.audit()).tickets.find((one) => one.id === ticket)?.state, "held");
+  });
+
+  test("nobody waits for company beyond what the deadline leaves", async () => {
+    const rig = open();
+    const id = await rig.admit({ timeoutMs: 30_000 }, 1, 8);
+    const { host, ticket } = await rig.hostWithTicket();
+    const answer = await host.claim(ticket, { ...foreseen, maxItems: 8, delayMs: 25_000 });
+    // the next batch, of two, takes 12 s and 1 s beside the run; 5 ms are kept
+    assert.deepEqual(answer, { kind: "defer", untilMs: (await rig.record(id)).deadlineMs - 13_005 });
+    const soon = open();
+    await soon.admit({ timeoutMs: 13_000 }, 1, 8);
+    const second = await soon.hostWithTicket();
+    assert.equal((await second.host.claim(second.ticket, { ...foreseen, maxItems: 8, delayMs: 25_000 })).kind, "batch");
+  });
+
+  test("an interactive job waits for company a tenth of its time at most", async () => {
+    const rig = open();
+    const id = await rig.admit({ class: "interactive", timeoutMs: 100_000 }, 1, 8);
+    const { host, ticket } = await rig.hostWithTicket();
+    const answer = await host.claim(ticket, { ...foreseen, maxItems: 8, delayMs: 25_000 });
+    assert.deepEqual(answer, { kind: "defer", untilMs: (await rig.record(id)).createdMs + 10_000 });
+  });
+}
+
+describe("the Redis store", () => sentences(() => rigs.rig()));
+describe("the memory store", () => sentences(() => memoryRig()));

@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { Ladder, RunEstimate } from "@switchyard/protocol";
+import fc from "fast-check";
+import { type Asked, admission, budgetMs, prediction, type QueueView } from "../../coordinator/src/scheduler/admission.ts";
+
+const nowMs = 100_000;
+const ladder: Ladder = [
+  [1, 10],
+  [2, 12],
+  [4, 16],
+  [8, 24],
+];
+const estimate = (changes: Partial<RunEstimate> = {}): RunEstimate => ({
+  ladder,
+  source: "window",
+  itemMs: 3,
+  newestMs: nowMs,
+  ...changes,
+});
+const view = (changes: Partial<QueueView> = {}): QueueView => ({
+  ...{ capableHosts: 1, pools: [{ hosts: 1, estimate: estimate() }], busy: true, overheadMs: 2, loadMs: 0, maxItems: 8 },
+  ...changes,
+});
+const asked = (changes: Partial<Asked> = {}): Asked => ({ id: "job-1", items: 1, timeoutMs: 1_000, ...changes });
+
+function mostAhead(job: Asked, of: QueueView): number {
+  const decided = admission(job, of, nowMs);
+  assert.equal(decided.kind, "admit");
+  return decided.kind === "admit" ? decided.mostAhead : -1;
+}
+
+test("a tenth of a timeout, and at least 5 ms, is kept for what cannot be predicted", () => {
+  assert.deepEqual([20, 50, 100, 5_000].map(budgetMs), [15, 45, 90, 4_500]);
+});
+
+test("a job that no host is able to run is refused with what is missing", () => {
+  const refused = admission(asked(), view({ capableHosts: 0, pools: [], unmet: ["provider cuda"] }), nowMs);
+  assert.deepEqual(refused, { kind: "refuse", code: "no_capable_host", unmet: ["provider cuda"] });
+});
+
+test("a job is admitted without a bound while nothing is known of its model", () => {
+  const blind = view({ pools: [{ hosts: 2, estimate: undefined }] });
+  assert.deepEqual(admission(asked({ timeoutMs: 1 }), blind, nowMs), { kind: "admit", mostAhead: Infinity, costMs: 0, explores: false });
+});
+
+test("a job is refused at once when its own run does not fit, with when it would end", () => {
+  // 24 ms of a run that is under way, its own 10, 2 of overhead
+  const refused = admission(asked({ timeoutMs: 40 }), view(), nowMs);
+  assert.deepEqual(refused, { kind: "refuse", code: "deadline_unattainable", estimatedMs: 36, retryAfterMs: 1 });
+  assert.equal(mostAhead(asked({ timeoutMs: 41 }), view()), 0);
+  assert.equal(admission(asked({ timeoutMs: 20 }), view({ busy: false }), nowMs).kind, "admit");
+});
+
+test("the bound is where the predicted finish meets the budget", () => {
+  // 90 of 100 ms, less 24 that run, 2 of overhead and a full batch of 24: 40 ms at 3 an item
+  assert.equal(mostAhead(asked({ timeoutMs: 100 }), view()), 13);
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 30, max: 5_000 }),
+      fc.integer({ min: 1, max: 8 }),
+      fc.integer({ min: 1, max: 50 }),
+      fc.boolean(),
+      (timeoutMs, items, hosts, busy) => {
+        const job = asked({ timeoutMs, items });
+        const of = view({ busy, capableHosts: hosts, pools: [{ hosts, estimate: estimate() }] });
+        const decided = admission(job, of, nowMs);
+        if (decided.kind === "refuse") {
+          assert.ok(prediction(job, of, 0).estimatedMs > budgetMs(timeoutMs) - 1);
+          return;
+        }
+        assert.ok(prediction(job, of, decided.mostAhead).estimatedMs <= Math.ceil(budgetMs(timeoutMs)), "with so many ahead it is in time");
+        assert.ok(prediction(job, of, decided.mostAhead + 1).estimatedMs > Math.floor(budgetMs(timeoutMs)), "with one more it is not");
+      },
+    ),
+  );
+});
+
+test("more hosts and more time never lower the bound", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 60, max: 3_000 }), fc.integer({ min: 1, max: 20 }), (timeoutMs, hosts) => {
+      const withHosts = (many: number): QueueView => view({ capableHosts: many, pools: [{ hosts: many, estimate: estimate() }] });
+      const bound = mostAhead(asked({ timeoutMs }), withHosts(hosts));
+      assert.ok(mostAhead(asked({ timeoutMs }), withHosts(hosts + 1)) >= bound);
+      assert.ok(mostAhead(asked({ timeoutMs: timeoutMs + 10 }), withHosts(hosts)) >= bound);
+    }),
+  );
+});
+
+test("a job whose model no host holds must also wait for the load", () => {
+  const cold = view({ busy: false, loadMs: 500 });
+  assert.equal(admission(asked({ timeoutMs: 500 }), cold, nowMs).kind, "refuse");
+  assert.equal(mostAhead(asked({ timeoutMs: 600 }), cold), 4);
+});
+
+test("slow hosts beside fast ones help with the queue, and cost no job that only the fast ones can run in time", () => {
+  const slow = estimate({ ladder: ladder.map(([items, ms]) => [items, 10 * ms] as const), itemMs: 30 });
+  const fast = { hosts: 1, estimate: estimate() };
+  const mixed = view({ busy: false, capableHosts: 11, pools: [{ hosts: 10, estimate: slow }, fast] });
+  assert.equal(mostAhead(asked({ timeoutMs: 60 }), mixed), mostAhead(asked({ timeoutMs: 60 }), view({ busy: false, pools: [fast] })));
+  assert.ok(
+    mostAhead(asked({ timeoutMs: 5_000 }), mixed) > 1.8 * mostAhead(asked({ timeoutMs: 5_000 }), view({ busy: false, pools: [fast] })),
+  );
+});
+
+test("against a stale estimate one job in a hundred is let through, always the same ones", () => {
+  const stale = view({ pools: [{ hosts: 1, estimate: estimate({ newestMs: nowMs - 30_001 }) }] });
+  const through = (of: QueueView): string[] =>
+    Array.from({ length: 20_000 }, (_one, at) => `digits-${at}`).filter(
+      (id) => admission(asked({ id, timeoutMs: 10 }), of, nowMs).kind === "admit",
+    );
+  const some = through(stale);
+  assert.ok(some.length > 120 && some.length < 280, `${some.length} of 20000`);
+  assert.deepEqual(through(stale), some);
+  assert.deepEqual(through(view()), [], "a fresh estimate holds for all");
+  const decided = admission(asked({ id: some[0]!, timeoutMs: 10 }), stale, nowMs);
+  assert.deepEqual(decided, { kind: "admit", mostAhead: Infinity, costMs: 10, explores: true });
+});
+
+test("a refusal says when asking again may help: when what is ahead too much has run", () => {
+  const told = prediction(asked({ timeoutMs: 100 }), view(), 40);
+  // 24 that run, 120 ahead, its own batch of 24, 2 of overhead; 90 would have been in time
+  assert.deepEqual(told, { estimatedMs: 170, retryAfterMs: 80 });
+});

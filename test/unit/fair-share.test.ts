@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { JobClass } from "@switchyard/protocol";
+import fc from "fast-check";
+import { aheadOf, allot, type Backlog, charge, flowWeights } from "../../coordinator/src/scheduler/fair-share.ts";
+
+const flow = (name: string, weight: number, waiting = 1_000, finish = 0): Backlog => ({ name, weight, waiting, finish });
+
+const backlogs = fc
+  .array(
+    fc.record({
+      weight: fc.integer({ min: 1, max: 70 }),
+      waiting: fc.integer({ min: 1, max: 30 }),
+      finish: fc.integer({ max: 20 }).map(Math.abs),
+    }),
+    {
+      minLength: 2,
+      maxLength: 12,
+    },
+  )
+  .map((list) => list.map((one, at) => ({ ...one, name: `f${at}` })));
+
+test("a class's weight is divided among its tenants by theirs", () => {
+  const flows: { class: JobClass; tenantWeight: number }[] = [
+    { class: "interactive", tenantWeight: 1 },
+    { class: "standard", tenantWeight: 1 },
+    { class: "standard", tenantWeight: 4 },
+    { class: "batch", tenantWeight: 9 },
+  ];
+  assert.deepEqual(flowWeights(flows), [70, 5, 20, 5]);
+  assert.deepEqual(flowWeights([]), []);
+});
+
+test("one flow alone takes every slot", () => {
+  assert.deepEqual(allot([flow("only", 5, 3, 7)], 16, 2), [{ name: "only", weight: 5, slots: 16, start: 7 }]);
+  assert.deepEqual(allot([], 16, 2), []);
+});
+
+test("slots go out by weight, and the heavier flow goes first", () => {
+  const [first, second] = allot([flow("a", 1), flow("b", 3)], 8, 0);
+  assert.deepEqual([first?.name, first?.slots, second?.name, second?.slots], ["b", 6, "a", 2]);
+});
+
+test("flows of equal weight and tag are served by name, so that every reader decides alike", () => {
+  const names = (flows: Backlog[]): string[] => allot(flows, 2, 0).map(({ name }) => name);
+  assert.deepEqual(names([flow("b", 1), flow("a", 1), flow("c", 1)]), ["a", "b"]);
+  assert.deepEqual(names([flow("c", 1), flow("a", 1), flow("b", 1)]), ["a", "b"]);
+});
+
+test("no flow gets more slots than it has jobs, and none is left unused while any has jobs", () => {
+  fc.assert(
+    fc.property(backlogs, fc.integer({ min: 1, max: 64 }), fc.integer({ min: 0, max: 20 }), (flows, slots, virtual) => {
+      const served = allot(flows, slots, virtual);
+      const given = served.reduce((sum, one) => sum + one.slots, 0);
+      assert.equal(
+        given,
+        Math.min(
+          slots,
+          flows.reduce((sum, { waiting }) => sum + waiting, 0),
+        ),
+      );
+      for (const { name, slots: got, start } of served) {
+        const of = flows.find((one) => one.name === name)!;
+        assert.ok(got >= 1 && got <= of.waiting);
+        assert.equal(start, Math.max(virtual, of.finish));
+      }
+      assert.equal(new Set(served.map(({ name }) => name)).size, served.length);
+    }),
+  );
+});
+
+test("over many batches busy flows get their weights' shares, within a slot", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.integer({ min: 1, max: 20 }), { minLength: 2, maxLength: 6 }),
+      fc.integer({ min: 1, max: 20 }),
+      (weights, slots) => {
+        const tags = new Map<string, number>();
+        const got = new Map<string, number>();
+        let virtual = 0;
+        for (let batch = 0; batch < 400; batch++) {
+          for (const one of allot(
+            weights.map((weight, at) => flow(`f${at}`, weight, 1_000, tags.get(`f${at}`) ?? 0)),
+            slots,
+            virtual,
+          )) {
+            const { finish, lastStart } = charge(one, one.slots);
+            tags.set(one.name, finish);
+            virtual = Math.max(virtual, lastStart);
+            got.set(one.name, (got.get(one.name) ?? 0) + one.slots);
+          }
+        }
+        const sum = weights.reduce((total, weight) => total + weight, 0);
+        for (const [at, weight] of weights.entries()) {
+          const due = (400 * slots * weight) / sum;
+          assert.ok(
+            Math.abs((got.get(`f${at}`) ?? 0) - due) <= weights.length,
+            `f${at} of ${weights}: ${got.get(`f${at}`)} instead of ${due}`,
+          );
+        }
+      },
+    ),
+    { numRuns: 40 },
+  );
+});
+
+test("a flow that was idle has saved nothing, and owes what it took before", () => {
+  const idle = allot([flow("idle", 1, 100, 0), flow("busy", 1, 100, 50)], 10, 50);
+  assert.deepEqual(
+    idle.map(({ slots }) => slots),
+    [5, 5],
+  );
+  const owing = allot([flow("greedy", 1, 100, 58), flow("other", 1, 100, 50)], 8, 50);
+  assert.deepEqual(
+    owing.map(({ name, slots }) => [name, slots]),
+    [["other", 8]],
+  );
+});
+
+test("who is served is charged by items over weight, and nothing else moves a tag", () => {
+  assert.deepEqual(charge({ start: 10, weight: 4 }, 8), { finish: 12, lastStart: 11.75 });
+  assert.deepEqual(charge({ start: 10, weight: 4 }, 0), { finish: 10, lastStart: 10 });
+});
+
+test("ahead of a job are those before it in its flow, and of each other flow its share or all it has", () => {
+  assert.equal(aheadOf({ items: 4, weight: 10 }, []), 4);
+  assert.equal(aheadOf({ items: 4, weight: 10 }, [{ items: 1_000, weight: 10 }]), 9);
+  assert.equal(aheadOf({ items: 4, weight: 10 }, [{ items: 2, weight: 10 }]), 6);
+  assert.equal(aheadOf({ items: 0, weight: 5 }, [{ items: 1_000, weight: 70 }]), 14);
+  assert.equal(aheadOf({ items: 0, weight: 70 }, [{ items: 1_000, weight: 5 }]), 1);
+});
+
+test("a job is served after at most what was said to be ahead of it, and at most a turn of each other flow sooner", () => {
+  fc.assert(
+    fc.property(backlogs, fc.nat({ max: 40 }), (flows, before) => {
+      const even = flows.map((one) => ({ ...one, finish: 0 }));
+      const [own, ...others] = even as [Backlog, ...Backlog[]];
+      const predicted = aheadOf(
+        { items: before, weight: own.weight },
+        others.map(({ waiting, weight }) => ({ items: waiting, weight })),
+      );
+      // slot by slot: how many others are served before the own flow's turn number before + 1
+      const total = others.reduce((sum, { waiting }) => sum + waiting, before + 1);
+      let slots = 1;
+      const gotOf = (n: number): number =>
+        allot([{ ...own, waiting: before + 1 }, ...others], n, 0).find(({ name }) => name === own.name)?.slots ?? 0;
+      while (slots < total && gotOf(slots) < before + 1) slots++;
+      assert.ok(predicted >= slots - 1, `${predicted} were predicted, ${slots - 1} were served`);
+      const turn = others.reduce((sum, { weight }) => sum + 1 + Math.ceil(weight / own.weight), 0);
+      assert.ok(predicted <= slots - 1 + turn, `${predicted} were predicted, ${slots - 1} were served`);
+    }),
+  );
+});
