@@ -47,7 +47,7 @@ async function busyHost(): Promise<{ claims: Claims; commit: Commit; wish: Claim
     id,
     fence,
     outcome: "succeeded" as const,
-    outputs: Buffer.alloc(10),
+    outputs: Buffer.alloc(2_000), // too large for the record
     ttlMs: 1_000,
   }));
   return { claims, busy, wish, commit: { tag: busy.tag, ticketId: first.ticketId, runMs: 1, batchItems: 1, results } };

@@ -15,7 +15,6 @@ import {
   roomyQueue,
   succeeded,
   unforeseen,
-  unforeseen,
 } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";

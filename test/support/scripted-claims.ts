@@ -155,7 +155,7 @@ export class RunnerRig {
     const claimed = Array.from({ length: jobs }, (): ClaimedJob => {
       this.#jobs += 1;
       const times = { deadlineMs: nowMs + slackMs, createdMs: nowMs - 5, ttlMs: 60_000 };
-      return { id: `job-${this.#jobs}`, fence: 1, items: 1, attempt: 1, class: "standard", ...times };
+      return { id: `job-${this.#jobs}`, fence: 1, items: 1, attempt: 1, class: "standard", size: 0, ...times };
     });
     return { kind: "batch", nowMs, sequence: this.#sequence, jobs: claimed };
   }

@@ -41,9 +41,10 @@ local function itemsAhead(name, order)
     if flow.name == name then mine = shares[#shares] end
   end
   if not mine then
-    mine = { name = name, weight = tonumber(weights[name] or '1'), waiting = 0 }
+    mine = { name = name, waiting = 0 }
     shares[#shares + 1] = mine
   end
+  mine.weight = tonumber(weights[name])
   setShares(shares)
   local ahead = own
   for _, flow in ipairs(shares) do
@@ -55,7 +56,7 @@ end
 local texts = recordTexts(base, ids)
 local answers, orders, due, index, recent, written, refused = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}, {}
 local writtenAt = {} -- where the record of an id stands in `written`: the same id may come twice in one call
-local allAdmitted = true
+local allAdmitted, urgent = true, nil
 local number = 0
 
 for at = firstJob, #ARGV, perJob do
@@ -87,6 +88,7 @@ for at = firstJob, #ARGV, perJob do
       written[#written + 1] = 'queued 1 ' .. coordinator .. ' ' .. ARGV[at + 4] .. ' ' .. deadline .. ' 0 0 0 0 0 - - ' .. nowText .. ' ' .. flow .. ' '
         .. order .. ' ' .. ARGV[at + 8]
       writtenAt[id] = #written
+      urgent = math.min(urgent or math.huge, order)
       local list = orders[flow]
       if not list then
         list = { base .. 'order:' .. flow }
@@ -111,8 +113,8 @@ if #written > 0 then
   redis.call('ZADD', unpack(due))
   for flow, list in pairs(orders) do
     redis.call('ZADD', unpack(list))
-    redis.call('HSET', base .. 'flows', flow, weights[flow] or '1')
-    if weights[flow] and weights[flow] ~= '1' then redis.call('HSET', base .. 'weights', string.match(flow, ':(.*)$'), weights[flow]) end
+    redis.call('HSET', base .. 'flows', flow, weights[flow])
+    if weights[flow] ~= '1' then redis.call('HSET', base .. 'weights', string.match(flow, ':(.*)$'), weights[flow]) end
   end
 end
 if #refused > 0 then redis.call('UNLINK', unpack(refused)) end
@@ -122,5 +124,5 @@ if #recent > 1 then
   redis.call('PEXPIRE', recent[1], 180000)
 end
 
-local tickets = #written > 0 and issueTickets(base, tag, now, waiting, tonumber(ARGV[2]), tonumber(ARGV[3]), false) or {}
+local tickets = #written > 0 and issueTickets(base, tag, now, waiting, tonumber(ARGV[2]), tonumber(ARGV[3]), false, urgent) or {}
 return { now, waiting, table.concat(tickets, ' '), allAdmitted and '' or table.concat(answers, '\n') }

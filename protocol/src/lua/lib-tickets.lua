@@ -7,6 +7,7 @@ local heldMarginMs = 1500     -- the holder's main loop renews every 500 ms
 local wakeMarginMs = 60       -- a lingering host that was woken claims within milliseconds, or it is dead
 local untakenMarginMs = 400   -- after this a matching host that is idle would have taken it
 local forgetUntakenMs = 30000
+local deferMarginMs = 10      -- a job that must start sooner after a deferral's end wakes its host at once
 
 -- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
 -- the ids among them that a host should have taken by now.
@@ -27,7 +28,7 @@ local function countTickets(base, now, repair)
       else
         count.free = count.free + 1
         if state == 'lingering' and not count.lingering then count.lingering = { entries[index], incarnation } end
-        if state == 'deferring' and not count.deferring then count.deferring = { entries[index], incarnation } end
+        if state == 'deferring' and not count.deferring then count.deferring = { entries[index], incarnation, till } end
       end
     elseif repair and (state ~= 'issued' or till + forgetUntakenMs < now) then
       redis.call('HDEL', base .. 'tickets', entries[index])
@@ -38,13 +39,15 @@ end
 
 -- Issues what is missing: as many tickets as matching hosts could use for the waiting jobs. Wakes one lingering host, and one that
 -- waits for a full batch once there is one.
--- Answers the ticket ids to offer; they do nothing until the caller has done so. When as many as allowed were offered and nobody took them,
+-- `urgent`: the latest start of the most urgent job that has just come. Answers the ticket ids to offer; they do nothing until the caller has done so. When as many as allowed were offered and nobody took them,
 -- the offers themselves may be lost: the same ids are offered again, which is harmless where they were not.
-local function issueTickets(base, tag, now, waiting, matchingHosts, batchItems, repair)
+local function issueTickets(base, tag, now, waiting, matchingHosts, batchItems, repair, urgent)
   local issued = {}
   if waiting == 0 then return issued end
   local count = countTickets(base, now, repair)
-  local sleeper = count.lingering or (waiting >= batchItems and count.deferring)
+  local deferring = count.deferring
+  local isDue = deferring and (waiting >= batchItems or (urgent and urgent <= deferring[3] + deferMarginMs))
+  local sleeper = count.lingering or (isDue and deferring)
   if sleeper then
     redis.call('HSET', base .. 'tickets', sleeper[1], 'held ' .. sleeper[2] .. ' ' .. (now + wakeMarginMs))
     redis.call('PUBLISH', 'sy:wake:' .. sleeper[2], tag)
