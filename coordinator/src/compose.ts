@@ -1,6 +1,6 @@
 /** Puts a coordinator together and takes it apart again: the one place that knows every part. Loops are listed here, all of them. */
 
-import { newIncarnation } from "@switchyard/protocol/redis";
+import { newIncarnation, tagOf } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
@@ -9,6 +9,8 @@ import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
 import { RedisModels } from "./adapters/redis-models.ts";
+import { RedisRunHistory } from "./adapters/redis-run-history.ts";
+import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
 import { Sweeper } from "./application/sweeper.ts";
@@ -28,6 +30,9 @@ export interface CoordinatorOptions {
   maxBodyBytes: number;
   maxJsonBytes: number;
   resultTtlMs: number;
+  /** Bounds of each queue: jobs that wait, and the bytes of their inputs. */
+  mostQueueJobs: number;
+  mostQueueBytes: number;
   corsOrigins: string[];
   expectedHosts: number;
   version: string;
@@ -66,9 +71,19 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator: newIncarnation(), blobs });
   const waiters = new Waiters(store, clock);
-  const sweeper = new Sweeper({ store, hosts, models, tickets, metrics, log });
+  const forecasts = new Forecasts({
+    history: new RedisRunHistory(redis),
+    hosts,
+    models,
+    store,
+    clock,
+    mostQueueJobs: options.mostQueueJobs,
+    mostQueueBytes: options.mostQueueBytes,
+  });
+  const sweeper = new Sweeper({ store, hosts, models, tickets, metrics, log, onIdle: (tag) => forecasts.idle(tag) });
   const jobs = new Jobs({
     store,
+    forecasts,
     models,
     hosts,
     waiters,
@@ -81,6 +96,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   await store.onNotice((notice) => {
     waiters.onNotice(notice);
+    forecasts.ended(tagOf(notice.id));
     if (notice.counts) countOutcome(notice);
   });
   function countOutcome(notice: JobNotice): void {
@@ -147,6 +163,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const loops = new Loops(clock, log);
   loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
   loops.start({ name: "sweeper", everyMs: 250, jitter: 0.2, call: () => sweeper.round() });
+  loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
 

@@ -30,6 +30,9 @@ export interface Config {
   maxBodyBytes: number;
   /** Of JSON bodies and of the JSON part of binary ones; at most maxBodyBytes. */
   maxJsonBytes: number;
+  /** Bounds of each queue: jobs that wait, and bytes of their inputs. */
+  maxQueueJobs: number;
+  maxQueueBytes: number;
   resultTtlMs: number;
   /** Origins of browsers that may call; "*" for all. */
   corsOrigins: string[];
@@ -87,6 +90,12 @@ const address = text("host:port, such as 127.0.0.1:8000 or [::1]:8000", (value):
 const count = (most: number) =>
   text(`a whole number from 0 to ${most}`, (value) => (wholeNumber(value) <= most ? wholeNumber(value) : undefined));
 
+const atLeastOne = (most: number) =>
+  text(`a whole number from 1 to ${most}`, (value) => {
+    const number = wholeNumber(value);
+    return number >= 1 && number <= most ? number : undefined;
+  });
+
 const sizeUnits: Record<string, number> = { "": 1, B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
 
 const size = text("a size from 1 byte to 4 GiB, such as 67108864 or 64MiB", (value) => {
@@ -128,6 +137,8 @@ const settings = z.object({
   API_KEYS: nonEmpty.optional(),
   MAX_BODY: size.prefault("64MiB"),
   MAX_JSON: size.optional(),
+  MAX_QUEUE_JOBS: atLeastOne(100_000_000).prefault("1000000"),
+  MAX_QUEUE_BYTES: size.prefault("1GiB"),
   RESULT_TTL: duration.prefault("1h"),
   CORS_ORIGINS: origins.optional(),
   EXPECTED_HOSTS: count(100_000).prefault("0"),
@@ -193,6 +204,8 @@ export function readConfig(source: ConfigSource): Config {
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
     maxBodyBytes: parsed.data.MAX_BODY,
     maxJsonBytes: Math.min(parsed.data.MAX_JSON ?? parsed.data.MAX_BODY, parsed.data.MAX_BODY),
+    maxQueueJobs: parsed.data.MAX_QUEUE_JOBS,
+    maxQueueBytes: parsed.data.MAX_QUEUE_BYTES,
     resultTtlMs: parsed.data.RESULT_TTL,
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     expectedHosts: parsed.data.EXPECTED_HOSTS,

@@ -67,6 +67,8 @@ try {
     metricsAddress: config.metrics,
     maxBodyBytes: config.maxBodyBytes,
     maxJsonBytes: config.maxJsonBytes,
+    mostQueueJobs: config.maxQueueJobs,
+    mostQueueBytes: config.maxQueueBytes,
     resultTtlMs: config.resultTtlMs,
     corsOrigins: config.corsOrigins,
     expectedHosts: config.expectedHosts,

@@ -6,6 +6,8 @@ export interface HostFacts {
   incarnation: string;
   /** Execution providers of ONNX Runtime that load a model on this host. */
   providers: string[];
+  /** Provider, device and threads, such as `cpu/2`: hosts of one class take alike long for the same run. */
+  device: string;
   cores: number;
   memoryMb: number;
   labels: Record<string, string>;

@@ -13,6 +13,7 @@ export * from "./raw-request.ts";
 export * from "./scheduling/miss-correction.ts";
 export * from "./scheduling/overhead.ts";
 export * from "./scheduling/run-estimates.ts";
+export * from "./scheduling/run-reports.ts";
 export * from "./signature-check.ts";
 export * from "./tensor-frame.ts";
 export * from "./tensors.ts";

@@ -89,6 +89,35 @@ export const modelViewSchema = z.object({
 
 export type ModelView = z.infer<typeof modelViewSchema>;
 
+/** What runs of a model version took, and what the next ones are expected to take. */
+export const estimatesViewSchema = z.object({
+  model: z.string(),
+  version: z.number().int(),
+  /** Milliseconds between coordinator and store beside a job's life there. */
+  network_ms: z.number(),
+  /** One entry for each class of devices (hosts that take alike) and of jobs that run alike. */
+  devices: z.array(
+    z.object({
+      device: z.string(),
+      /** 0 where all axes but the batch axis are fixed, else the power of two of the elements per item. */
+      size_class: z.number().int(),
+      /** What the figures rest on: a full window of runs, a line through few, or the warm-up at load. */
+      source: z.enum(["window", "fit", "warm_up"]),
+      samples: z.number().int(),
+      /** Mean milliseconds per item in the batch size that is most used. */
+      item_ms: z.number(),
+      /** Milliseconds that a run of so many items is promised to take at most. */
+      runs: z.array(z.object({ items: z.number().int(), ms: z.number() })),
+      newest_sample: timestamp.optional(),
+      load_ms: z.number().optional(),
+      /** Beside the run: reading, writing, committing. */
+      overhead_ms: z.number().optional(),
+    }),
+  ),
+});
+
+export type EstimatesView = z.infer<typeof estimatesViewSchema>;
+
 /** RFC 9457 body of every failure on /v1. */
 export const problemSchema = z.object({
   type: z.string(),

@@ -27,6 +27,8 @@ test("a drain that is over answers held calls with their jobs: cancelled without
       metricsAddress: { host: "127.0.0.1", port: 0 },
       maxBodyBytes: 1_000_000,
       maxJsonBytes: 1_000_000,
+      mostQueueJobs: 1_000,
+      mostQueueBytes: 1e9,
       resultTtlMs: 60_000,
       corsOrigins: [],
       expectedHosts: 0,

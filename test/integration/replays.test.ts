@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { frameParts, joinParts, type ModelConfig } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
+import { Forecasts } from "../../coordinator/src/application/forecasts.ts";
 import { Jobs } from "../../coordinator/src/application/jobs.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
@@ -47,7 +48,12 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
   await store.onNotice((notice) => waiters.onNotice(notice));
   const metrics = prometheusMetrics({ version: "1.2.3", processMetrics: false });
   const shared = { models: registry, hosts, metrics, clock: systemClock };
-  const jobs = new Jobs({ ...shared, store, waiters, resultTtlMs: 60_000, onAdmitted() {}, expectedHosts: 0 });
+  const forecasts = new Forecasts({
+    history: { read: async () => new Map() },
+    hosts: { matching: () => 1, devices: () => [], isWarm: () => true },
+    ...{ models: registry, store, clock: systemClock, mostQueueJobs: 1_000, mostQueueBytes: 1e9 },
+  });
+  const jobs = new Jobs({ ...shared, store, forecasts, waiters, resultTtlMs: 60_000, onAdmitted() {}, expectedHosts: 0 });
   const server = createHttpServer({
     ...shared,
     jobs,

@@ -5,7 +5,7 @@
 
 import { isTerminal, type JobError, type JobState, type ModelVersion, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import { newJobId, queueTag } from "@switchyard/protocol/redis";
-import type { JobService, Settled, Submission } from "../../coordinator/src/application/job-service.ts";
+import type { JobService, ModelEstimates, Settled, Submission } from "../../coordinator/src/application/job-service.ts";
 import type { JobListFilter, JobPage, JobRecord } from "../../coordinator/src/ports/job-store.ts";
 import type { ModelRegistry, ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
 
@@ -154,6 +154,10 @@ export class FakeJobService implements JobService {
     );
     const jobs = found.slice(from, from + filter.limit);
     return found.length > from + filter.limit ? { jobs, cursor: String(from + filter.limit) } : { jobs };
+  }
+
+  async estimates(model: string): Promise<ModelEstimates> {
+    return { model, version: 1, networkMs: 0, devices: [] };
   }
 
   unready(): { check: string; detail: string }[] {

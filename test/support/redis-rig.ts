@@ -173,8 +173,7 @@ function auditOf(raw: RawAudit): QueueAudit {
   };
   const records = Array.isArray(raw.records) ? raw.records : [];
   const flows = Array.isArray(raw.order) ? raw.order : [];
-  const waitingIn = (jobClass: JobClass): string[] =>
-    flows.flatMap(([flow, ids]) => (flow.startsWith(`${jobClass}:`) ? list(ids) : []));
+  const waitingIn = (jobClass: JobClass): string[] => flows.flatMap(([flow, ids]) => (flow.startsWith(`${jobClass}:`) ? list(ids) : []));
   return {
     nowMs: raw.now,
     jobs: new Map(

@@ -13,6 +13,9 @@ export class HostMetrics {
   readonly #batch = this.#histogram("switchyard_batch_jobs", "Jobs in a run", ["model"], [1, 2, 4, 8, 16, 32, 64, 128]);
   readonly #load = this.#histogram("switchyard_model_load_seconds", "Loading and warming a model", ["model"], secondBuckets);
   readonly #attempts = this.#counter("switchyard_attempts_total", "Executions by how they ended", ["model", "outcome"]);
+  readonly #late = this.#counter("switchyard_runs_late_total", "Jobs whose deadline had passed when their run began; none should be", [
+    "model",
+  ]);
   readonly #locks = this.#counter("switchyard_ticket_lock_lost_total", "Ticket leases that could not be renewed", []);
   readonly #troubles = this.#counter("switchyard_presence_lost_total", "Times this process was declared lost", []);
 
@@ -42,6 +45,7 @@ export class HostMetrics {
     this.#run.observe({ model }, message.runMs / 1_000);
     this.#batch.observe({ model }, message.jobs);
     for (const queueMs of message.queueMs) this.#queue.observe({ model }, queueMs / 1_000);
+    this.#late.inc({ model }, message.startedLate);
     for (const [outcome, count] of Object.entries(message.outcomes)) this.#attempts.inc({ model, outcome }, count);
   }
 

@@ -12,6 +12,7 @@ import { TicketIntake } from "./intake/bullmq-tickets.ts";
 import { HeldModels } from "./models/held-models.ts";
 import { KnownModels } from "./models/known-models.ts";
 import { Presence } from "./presence/presence.ts";
+import { RunReports } from "./presence/run-reports.ts";
 import { runScript } from "./redis-connection.ts";
 import type { FromRunner, RunnerOptions } from "./runner/messages.ts";
 import { RunnerHandle } from "./runner/runner-handle.ts";
@@ -49,6 +50,7 @@ export class Host {
   readonly #held: HeldModels;
   readonly #desk: TicketDesk;
   readonly #intake: TicketIntake;
+  readonly #reports: RunReports;
   readonly #coldSince = new Map<string, number>();
   readonly #stop = new AbortController();
   #presence: Presence | undefined;
@@ -62,6 +64,7 @@ export class Host {
     const { clock, facts, log, metrics, redis } = parts;
     this.#parts = parts;
     this.#known = new KnownModels(redis);
+    this.#reports = new RunReports({ redis, device: facts.device });
     this.#runner = new RunnerHandle(parts.runner, (message) => this.#heard(message));
     this.#held = new HeldModels({ clock, load: (version) => this.#runner.load(version) });
     this.#desk = new TicketDesk({
@@ -136,6 +139,7 @@ export class Host {
   async #afterBeat(): Promise<void> {
     await this.#known.refresh();
     this.#retryLoad();
+    await this.#reports.flush();
   }
 
   /** A model that would not load is tried again when its back-off ends, unless that would push out another. */
@@ -179,6 +183,7 @@ export class Host {
     switch (message.kind) {
       case "loaded":
         this.#held.loaded(message.tag, message);
+        this.#reports.loaded(message.tag, { warmUp: message.warmUpMs, loadMs: message.loadMs });
         metrics.modelLoaded(this.#known.byTag(message.tag), message.loadMs);
         return;
       case "load_failed":
@@ -195,6 +200,7 @@ export class Host {
         return;
       case "ran":
         metrics.ran(this.#known.byTag(message.tag), message);
+        this.#reports.ran(message.tag, message);
         this.#countCold(message.tag);
         return;
       case "trouble":

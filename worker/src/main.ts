@@ -133,6 +133,7 @@ host = new Host({
   facts: {
     id: config.hostId,
     incarnation,
+    device: `${config.providers[0]}/${config.threads ?? availableParallelism()}`,
     cores: availableParallelism(),
     memoryMb: Math.round(totalmem() / 1024 / 1024),
     labels: config.labels,

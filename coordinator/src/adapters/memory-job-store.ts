@@ -232,6 +232,10 @@ export class MemoryJobStore implements JobStore {
     return { answering: true, sinceMs: this.#clock.monotonicMs() - this.#startedMs };
   }
 
+  filled(): number {
+    return 0;
+  }
+
   nowMs(): number {
     return Math.floor(this.#clock.nowMs());
   }

@@ -35,6 +35,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
 
   const admitted = counter("switchyard_jobs_admitted_total", "Jobs accepted into a queue", ["model", "class"]);
   const rejected = counter("switchyard_jobs_rejected_total", "Jobs refused at admission", ["model", "class", "reason"]);
+  const refusals = histogram("switchyard_refusal_seconds", "From the check of the inputs to the refusal", [], storeEdges);
   const finished = counter("switchyard_jobs_finished_total", "Jobs that reached their outcome", ["model", "class", "outcome"]);
   const e2e = histogram("switchyard_job_e2e_seconds", "Admission to outcome", ["model", "class"], latencyEdges);
   const queued = histogram(
@@ -128,6 +129,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     modelGone,
     admitted: (model, jobClass) => seriesOf(model, jobClass).admitted.inc(),
     rejected: (model, jobClass, reason) => rejected.inc({ model, class: jobClass, reason }),
+    refusalTook: (seconds) => refusals.observe(seconds),
     finished(model, jobClass, outcome, took) {
       const series = seriesOf(model, jobClass);
       series.finished.get(outcome)?.inc();

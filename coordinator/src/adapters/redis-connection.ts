@@ -21,6 +21,8 @@ import { Redis } from "ioredis";
 import type { Clock } from "../clock.ts";
 
 const pingEveryMs = 250;
+/** Memory is looked at once a second. */
+const memoryEveryPings = 4;
 const frozenAfterMs = 2_000;
 const openWithinMs = 5_000;
 
@@ -69,6 +71,12 @@ function serverFaults(info: string, server: string): string[] {
   return facts.get("aof_enabled") === "0" ? [`${server} keeps no append-only file (appendonly no): a restart of it loses every job`] : [];
 }
 
+function filledOf(info: string): number {
+  const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0);
+  const most = Number(/^maxmemory:(\d+)/m.exec(info)?.[1] ?? 0);
+  return most > 0 ? used / most : 0;
+}
+
 function socketOf(redis: Redis): { destroy(): void } | undefined {
   return (redis as unknown as { stream?: { destroy(): void } }).stream;
 }
@@ -81,6 +89,8 @@ export class RedisConnection {
   /** The store's clock minus ours. */
   #offsetMs = 0;
   #handshakePings = 0;
+  #pings = 0;
+  #filled = 0;
   #stopPing: () => void = () => {};
   #closed = false;
   #lastError: Error | undefined;
@@ -150,6 +160,7 @@ export class RedisConnection {
       const time = await this.redis.time();
       this.#offsetMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - this.#clock.nowMs();
       this.#mark(true);
+      if (this.#pings++ % memoryEveryPings === 0) this.#filled = filledOf(await this.redis.info("memory"));
     } catch {
       this.#mark(false);
     } finally {
@@ -166,6 +177,11 @@ export class RedisConnection {
 
   onHealth(listener: (answering: boolean) => void): void {
     this.#listeners.push(listener);
+  }
+
+  /** How full its memory was when last looked at, from 0 to 1; 0 where it has no bound. */
+  filled(): number {
+    return this.#filled;
   }
 
   /** `sinceMs`: for how long this has been so. */

@@ -97,6 +97,7 @@ export class RedisHosts implements HostDirectory {
     return {
       incarnation,
       view,
+      device: facts.device ?? "unknown",
       subscribed: changing.warm,
       loaded: changing.loaded,
       failures: changing.failures,
@@ -153,5 +154,15 @@ export class RedisHosts implements HostDirectory {
 
   matching(tag: string): number {
     return this.warm(tag) || this.capable(tag);
+  }
+
+  isWarm(tag: string): boolean {
+    return this.warm(tag) > 0;
+  }
+
+  devices(tag: string): { device: string; count: number }[] {
+    const isWarm = this.isWarm(tag);
+    const hosts = this.#ready().filter((host) => (isWarm ? host.subscribed.includes(tag) : host.failures[tag] === undefined));
+    return [...Map.groupBy(hosts, ({ device }) => device)].map(([device, group]) => ({ device, count: group.length }));
   }
 }

@@ -17,6 +17,7 @@ import {
 import { channels, keys, type RedisCommand, type RedisReply, tagOf } from "@switchyard/protocol/redis";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type {
+  AdmitQueue,
   Admitted,
   JobListFilter,
   JobNotice,
@@ -25,7 +26,6 @@ import type {
   JobStore,
   KeyEntry,
   NewJob,
-  AdmitQueue,
   SweepAnswer,
   TombState,
 } from "../ports/job-store.ts";
@@ -137,7 +137,7 @@ export class RedisJobStore implements JobStore {
       const [nowMs, waiting, tickets, answers] = (await this.#redis.run("admit", keys.base(tag), args, inputs)) as AdmitReply;
       if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);
       const lines = answers === "" ? undefined : answers.split("\n");
-      pending.forEach(({ job, resolve }, at) => resolve(admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting })));
+      for (const [at, { job, resolve }] of pending.entries()) resolve(admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting }));
     } catch (error) {
       // one bad job must not refuse its neighbours; repeating is safe because ids are new
       if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
@@ -174,7 +174,9 @@ export class RedisJobStore implements JobStore {
     const base = keys.base(tag);
     const [left] = await this.#redis.sendAll([["exists", `${base}due`, `${base}index`]]);
     if (left !== 0) return;
-    await this.#redis.sendAll([["unlink", `${base}claims`, `${base}tickets`, `${base}clock`, `${base}flows`, `${base}weights`, `${base}shares`]]);
+    await this.#redis.sendAll([
+      ["unlink", `${base}claims`, `${base}tickets`, `${base}clock`, `${base}flows`, `${base}weights`, `${base}shares`, `${base}runs`],
+    ]);
     await this.#redis.sendAll([["srem", keys.queues, tag]]);
   }
 
@@ -302,6 +304,10 @@ export class RedisJobStore implements JobStore {
 
   health(): { answering: boolean; sinceMs: number } {
     return this.#redis.health();
+  }
+
+  filled(): number {
+    return this.#redis.filled();
   }
 
   nowMs(): number {

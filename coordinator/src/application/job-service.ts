@@ -3,6 +3,7 @@
 import type { InferRequest, JobClass, Tensor } from "@switchyard/protocol";
 import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
+import type { DeviceEstimate } from "./forecasts.ts";
 
 export interface Submission {
   model: string;
@@ -22,6 +23,14 @@ export interface Settled {
   record: JobRecord;
   /** Whether this answers an earlier request with the same idempotency key. */
   replayed: boolean;
+}
+
+export interface ModelEstimates {
+  model: string;
+  version: number;
+  /** What passes between this coordinator and the store beside a job's life there. */
+  networkMs: number;
+  devices: DeviceEstimate[];
 }
 
 export interface JobService {
@@ -49,6 +58,8 @@ export interface JobService {
   /** `moved` is false when it had already ended otherwise. */
   cancel(id: string, caller: Caller): Promise<{ record: JobRecord; moved: boolean }>;
   list(filter: JobListFilter, caller: Caller): Promise<JobPage>;
+  /** What is known of a model's run times. Throws model_not_found, version_not_found, store_unavailable. */
+  estimates(model: string, version: number | undefined): Promise<ModelEstimates>;
   /** What is wrong right now, for /readyz: empty when ready. */
   unready(): { check: string; detail: string }[];
 }

@@ -22,18 +22,22 @@ import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import { jobTerms } from "../scheduler/job-terms.ts";
 import type { Caller } from "./caller.ts";
-import type { JobService, Settled, Submission } from "./job-service.ts";
+import type { Forecasts } from "./forecasts.ts";
+import type { JobService, ModelEstimates, Settled, Submission } from "./job-service.ts";
 import type { Wait, Waiters } from "./waiters.ts";
 
 /** How long the record of a held call without an idempotency key stays. */
 const heldTtlMs = 60_000;
 const usualBatchItems = 8;
+/** Above this share of the store's memory it would soon refuse the bytes of jobs that were taken. */
+const mostFilled = 0.8;
 
 export interface JobsParts {
   store: JobStore;
   models: ModelRegistry;
   hosts: HostRegistry;
   waiters: Waiters;
+  forecasts: Forecasts;
   clock: Clock;
   metrics: Metrics;
   resultTtlMs: number;
@@ -48,6 +52,8 @@ interface Placed {
   replayed: boolean;
   /** Set while the wait for the outcome was registered before the admission. */
   wait?: Wait;
+  /** When the admission was sent, by this machine's monotonic clock; with `wait`. */
+  sentMs?: number;
 }
 
 export class Jobs implements JobService {
@@ -83,6 +89,9 @@ export class Jobs implements JobService {
       throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
     }
     const notice = wake?.kind === "ended" ? wake.notice : undefined;
+    if (notice && placed.sentMs !== undefined) {
+      this.#parts.forecasts.networkTook(this.#parts.clock.monotonicMs() - placed.sentMs, notice.finishedMs - notice.createdMs);
+    }
     const record = notice ? withNotice(placed.record, notice) : await this.#existing(id, caller);
     if (!isTerminal(record.state)) throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
     if (record.state !== "succeeded") throw outcomeError(record);
@@ -91,7 +100,7 @@ export class Jobs implements JobService {
 
   /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
   async #place(submission: Submission, caller: Caller, signal: AbortSignal | undefined): Promise<Placed> {
-    const { metrics, store } = this.#parts;
+    const { clock, metrics, store, waiters } = this.#parts;
     if (submission.idempotency) {
       // asked before anything of the model: an answer that exists does not need it any more
       const bound = await store.boundKey({ tenant: caller.tenant, name: submission.idempotency.key });
@@ -105,16 +114,18 @@ export class Jobs implements JobService {
       if ("record" in settled) return settled;
       job = settled.job;
     }
-    const wait = signal ? this.#parts.waiters.register(job.id, { signal }) : undefined;
+    const wait = signal ? waiters.register(job.id, { signal }) : undefined;
+    const sentMs = clock.monotonicMs();
     try {
       const admitted = await this.#admit(job);
       // another call with the same key was faster between key and record
       const placed = admitted ? { record: admitted, replayed: false } : { record: await this.#existing(job.id, caller), replayed: true };
-      if (!admitted) this.#parts.waiters.setDeadline(job.id, placed.record.deadlineMs);
-      return wait ? { ...placed, wait } : placed;
+      if (!admitted) waiters.setDeadline(job.id, placed.record.deadlineMs);
+      return wait ? { ...placed, wait, sentMs } : placed;
     } catch (error) {
       wait?.leave();
       metrics.rejected(submission.model, job.class, error instanceof SwitchyardError ? error.code : "internal");
+      metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
       throw error; // a key stays bound to its job id: a repeat makes that very job
     }
   }
@@ -165,6 +176,11 @@ export class Jobs implements JobService {
       );
     }
     if (!this.#parts.store.health().answering) throw storeAway();
+    const filled = this.#parts.store.filled();
+    if (filled > mostFilled) {
+      const detail = `the store's memory is ${Math.round(100 * filled)} % full, and above ${100 * mostFilled} % no jobs are taken; try again later`;
+      throw new SwitchyardError("store_full", detail, { retryAfterMs: 1_000 });
+    }
     return status;
   }
 
@@ -178,13 +194,10 @@ export class Jobs implements JobService {
         fields: [{ pointer: "/inputs/0/shape/0", expected: `at most ${limit}`, got: String(items) }],
       });
     }
-    // hosts stack tensor by tensor, so every frame holds them in the signature's order
-    const inputs =
-      request.inputs.length < 2
-        ? request.inputs
-        : version.signature.inputs.flatMap((input) => request.inputs.filter((tensor) => tensor.name === input.name));
+    const { inputs } = checked; // hosts stack tensor by tensor, so every frame holds them in the signature's order
     const wanted = request.outputs?.length ? checkOutputs(request.outputs, version.signature) : undefined;
-    const terms = jobTerms(submission, version.config, 0);
+    const size = sizeClassOf(checked, version.signature);
+    const terms = jobTerms(submission, version.config, this.#parts.forecasts.costMs(version.tag, { size, items }));
     const held = submission.hold && !submission.idempotency;
     const job: NewJob = {
       id: newJobId(version.tag),
@@ -193,7 +206,7 @@ export class Jobs implements JobService {
       tenant: caller.tenant,
       tenantWeight: 1,
       mostAhead: Number.POSITIVE_INFINITY,
-      size: sizeClassOf(checked, version.signature),
+      size,
       ...terms,
       shapeClass: wanted ? `${shapeClass}>${wanted.join(",")}` : shapeClass,
       items,
@@ -210,12 +223,12 @@ export class Jobs implements JobService {
 
   /** Answers nothing when a job of that id was there before. */
   async #admit(job: NewJob): Promise<JobRecord | undefined> {
-    const { hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
+    const { forecasts, hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
     const tag = tagOf(job.id);
     const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
-    const admitted = await store.admit(job, { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: Number.POSITIVE_INFINITY });
-    if (admitted.answer === "refused") throw new SwitchyardError("deadline_unattainable", `${admitted.ahead} items are ahead of the job`);
-    if (admitted.answer === "full") throw new SwitchyardError("queue_full", `${admitted.waiting} jobs wait in the queue`);
+    const bounded = { ...job, mostAhead: forecasts.mostAhead(job) };
+    const queue = { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: forecasts.mostWaiting(tag) };
+    const admitted = forecasts.answered(job, await store.admit(bounded, queue));
     onAdmitted(tag);
     if (admitted.answer === "existing") return undefined;
     metrics.admitted(job.model, job.class);
@@ -322,6 +335,12 @@ export class Jobs implements JobService {
       .filter(({ version }) => filter.version === undefined || version.version === filter.version)
       .map(({ version }) => version.tag);
     return tags.length === 0 ? Promise.resolve({ jobs: [] }) : store.list(tags, { ...filter, tenant: caller.tenant });
+  }
+
+  async estimates(model: string, version: number | undefined): Promise<ModelEstimates> {
+    const { forecasts, models } = this.#parts;
+    const { version: found } = models.resolve(model, version);
+    return { model, version: found.version, networkMs: forecasts.networkMs(), devices: await forecasts.estimates(found.tag) };
   }
 
   unready(): { check: string; detail: string }[] {

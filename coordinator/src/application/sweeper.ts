@@ -24,6 +24,8 @@ interface Parts {
   tickets: TicketQueue;
   metrics: Metrics;
   log: Log;
+  /** Told of a queue that has no open job any more. */
+  onIdle?: (tag: string) => void;
 }
 
 export class Sweeper {
@@ -92,7 +94,9 @@ export class Sweeper {
     if (answer.tickets.length === 0 && waiting > 0 && oldestMs > spreadAfterMs && warm > 0 && hosts.capable(tag) > warm) {
       await this.#spread(tag, warm);
     }
-    if (waiting + running === 0 && (await store.openQueues([tag])).length === 0) this.#open.delete(tag);
+    if (waiting + running > 0 || (await store.openQueues([tag])).length > 0) return;
+    this.#open.delete(tag);
+    this.#parts.onIdle?.(tag);
   }
 
   /** Every warm host is busy and jobs wait: let one more host load the model. */

@@ -2,6 +2,7 @@
 
 import {
   errors,
+  estimatesViewSchema,
   hostViewSchema,
   jobClasses,
   jobViewSchema,
@@ -21,6 +22,7 @@ const schemas = {
   Hosts: listSchema(hostViewSchema),
   Model: modelViewSchema,
   Models: listSchema(modelViewSchema),
+  Estimates: estimatesViewSchema,
   Problem: problemSchema,
 };
 
@@ -160,6 +162,10 @@ function makeDocument(version: string): unknown {
       "/v1/models": { get: get("Model versions", "Models") },
       "/v1/models/{model}": { get: get("The versions of one model", "Models", [model]) },
       "/v1/models/{model}/versions/{version}": { get: get("One model version", "Model", [model, parameter("version", "path")]) },
+      "/v1/models/{model}/estimates": { get: get("What runs of the newest version take", "Estimates", [model]) },
+      "/v1/models/{model}/versions/{version}/estimates": {
+        get: get("What runs of one model version take", "Estimates", [model, parameter("version", "path")]),
+      },
     },
     components: { schemas: { ...components, JobRequest: jobRequest } },
   };

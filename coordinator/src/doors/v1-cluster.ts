@@ -1,7 +1,8 @@
 /** Hosts and models as /v1 shows them, and the probes. */
 
-import { errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
+import { type EstimatesView, errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { ModelEstimates } from "../application/job-service.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
@@ -36,6 +37,18 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
       return sendJson(request, reply, toModelView(context.models.resolve(path.model, versionIn(path))));
     },
   });
+  for (const path of ["/v1/models/:model/estimates", "/v1/models/:model/versions/:version/estimates"]) {
+    addRoute(app, path, {
+      GET: async (request, reply) => {
+        const { model, version } = request.params as ModelPath;
+        return sendJson(
+          request,
+          reply,
+          toEstimatesView(await context.jobs.estimates(model, versionIn({ model, ...(version && { version }) }))),
+        );
+      },
+    });
+  }
   addUnbuilt(app, "/v1/hosts/:id/drain", "Draining a host by request");
   for (const [path, what] of [
     ["pipelines", "Pipelines"],
@@ -72,6 +85,26 @@ export function toModelView(status: ModelStatus): ModelView {
   if (status.batching !== undefined) view.batching = { max_items: status.batching.maxItems, reason: status.batching.reason };
   if (version.labels !== undefined) view.labels = version.labels;
   return view;
+}
+
+function toEstimatesView({ model, version, networkMs, devices }: ModelEstimates): EstimatesView {
+  const tenths = (ms: number): number => Math.round(10 * ms) / 10;
+  return {
+    model,
+    version,
+    network_ms: tenths(networkMs),
+    devices: devices.map((one) => ({
+      device: one.device,
+      size_class: one.size,
+      source: one.source,
+      samples: one.samples,
+      item_ms: Math.round(1000 * one.itemMs) / 1000,
+      runs: one.ladder.map(([items, ms]) => ({ items, ms: Math.round(1000 * ms) / 1000 })),
+      ...(one.newestMs !== undefined && { newest_sample: new Date(one.newestMs).toISOString() }),
+      ...(one.loadMs !== undefined && { load_ms: tenths(one.loadMs) }),
+      ...(one.overheadMs !== undefined && { overhead_ms: tenths(one.overheadMs) }),
+    })),
+  };
 }
 
 function answerReady(context: DoorContext, request: FastifyRequest, reply: FastifyReply): FastifyReply | Promise<FastifyReply> {

@@ -6,6 +6,8 @@ import type { HostView } from "@switchyard/protocol";
 export interface HostSnapshot {
   incarnation: string;
   view: HostView;
+  /** Its device class: hosts of one take alike long for a run. */
+  device: string;
   /** Queues whose tickets it takes directly. */
   subscribed: string[];
   /** Queues whose model it holds loaded, and how it batches them. */
@@ -34,6 +36,10 @@ export interface HostDirectory extends HostRegistry {
   warm(tag: string): number;
   /** Ready hosts that could load this queue's model. */
   capable(tag: string): number;
+  /** The hosts that match, see there, counted by their device class. */
+  devices(tag: string): readonly { device: string; count: number }[];
+  /** Whether a ready host holds the queue's model. */
+  isWarm(tag: string): boolean;
   /** Reads the heartbeats and decides losses. */
   refresh(): Promise<void>;
 }

@@ -211,6 +211,8 @@ export interface JobStore {
   returnClaim(tag: string, incarnation: string, sequence: number): Promise<number>;
   /** Whether the store answers, and for how long this has been so. */
   health(): { answering: boolean; sinceMs: number };
+  /** How full the store's memory is, from 0 to 1; 0 where it has no bound. At most a second old. */
+  filled(): number;
   /** Called with every notice for jobs that this coordinator waits for. */
   onNotice(listener: (notice: JobNotice) => void): Promise<void>;
   /** The store's clock now, extrapolated from its last answer. */

@@ -14,6 +14,8 @@ export interface Metrics {
   modelGone(model: string): void;
   admitted(model: string, jobClass: JobClass): void;
   rejected(model: string, jobClass: JobClass, reason: ErrorCode): void;
+  /** From the check of the inputs to the refusal. */
+  refusalTook(seconds: number): void;
   /** `queueSeconds` only when the job was started. */
   finished(model: string, jobClass: JobClass, outcome: Outcome, took: { e2eSeconds: number; queueSeconds?: number }): void;
   /** The latest figures of one queue; the series of a model are the sums over its versions. */

@@ -30,6 +30,7 @@ export const keys = {
    * - `claims` hash `<incarnation>` → `<sequence> <freeAt ms> [told] <id>=<fence> …`, at most one outstanding claim each; `told` once its
    *   host has committed some of it.
    * - `barred` sorted set of incarnations by when to forget them.
+   * - `runs` hash of what runs took, by device class, see scheduling/run-reports.ts. Written by report; lives as long as the queue.
    * - `clock` hash: ticket counter, where the trimming of `index` stands.
    */
   base: (tag: string): string => `${prefix}:{${tag}}:`,

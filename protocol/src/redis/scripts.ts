@@ -24,6 +24,7 @@ export const scriptNames = [
   "sweep",
   "heartbeat",
   "lose",
+  "report",
 ] as const;
 
 export type ScriptName = (typeof scriptNames)[number];

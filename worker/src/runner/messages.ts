@@ -21,6 +21,16 @@ export interface RunnerOptions {
   claimBoard: SharedArrayBuffer;
 }
 
+/** One run of a model, as estimates are made of. */
+export interface RunSample {
+  /** Size class of its jobs. */
+  size: number;
+  items: number;
+  runMs: number;
+  /** By the store's clock. */
+  atMs: number;
+}
+
 export type ToRunner =
   | { kind: "serve"; ticketId: string; version: ModelVersion }
   | { kind: "load"; version: ModelVersion }
@@ -31,10 +41,33 @@ export type FromRunner =
   | { kind: "started"; providers: string[] }
   /** The ticket is over; `release` when it was not retired in Redis and must be given up there. */
   | { kind: "ended"; ticketId: string; release: boolean }
-  | { kind: "loaded"; tag: string; maxItems: number; reason: string; loadMs: number; sizeBytes: number }
+  | {
+      kind: "loaded";
+      tag: string;
+      maxItems: number;
+      reason: string;
+      loadMs: number;
+      sizeBytes: number;
+      /** Items in a run, and the time that a run of so many took; empty when the model would not run on random inputs. */
+      warmUpMs: [items: number, ms: number][];
+    }
   | { kind: "load_failed"; tag: string; reason: string }
   | { kind: "evicted"; tag: string }
-  | { kind: "ran"; tag: string; jobs: number; items: number; runMs: number; queueMs: number[]; outcomes: Record<string, number> }
+  | {
+      kind: "ran";
+      tag: string;
+      jobs: number;
+      items: number;
+      runMs: number;
+      queueMs: number[];
+      outcomes: Record<string, number>;
+      /** Jobs that were over when the run began. */
+      startedLate: number;
+      /** What a claim costs beside its run. */
+      overheadMs: number;
+      /** Where the run is fit to predict others. */
+      sample?: RunSample;
+    }
   /** Something that an operator should read; the runner goes on. */
   | { kind: "trouble"; tag: string; message: string }
   | { kind: "barred" }

@@ -11,6 +11,8 @@ export interface OpenCommit {
   commit: Commit;
   /** Of the claim that it ends. */
   readonly sequence: number;
+  /** When that claim was sent. */
+  readonly claimedMs: number;
   /** By job id. */
   readonly deadlinesMs: ReadonlyMap<string, number>;
   /** Tries after which jobs were still open; 0 is one that was never answered. */
@@ -30,7 +32,7 @@ export class OpenCommits {
     return this.#open.size;
   }
 
-  add(commit: Commit, claim: Pick<OpenCommit, "sequence" | "deadlinesMs">): void {
+  add(commit: Commit, claim: Pick<OpenCommit, "sequence" | "deadlinesMs" | "claimedMs">): void {
     this.#open.add({ commit, ...claim, failures: 0, noRoom: false, dueMs: 0 });
   }
 

@@ -11,7 +11,13 @@ export interface ClaimRun {
   results: JobResult[];
   runMs: number;
   items: number;
+  /** Of the model; more than one where a batch failed and was halved. */
+  runs: number;
+  /** The model had run nothing before but its warm-up. */
+  isFirst: boolean;
 }
+
+const ranBefore = new WeakSet<LoadedModel>();
 
 function jobError(error: unknown): JobError {
   if (error instanceof SwitchyardError) return { code: error.code, detail: error.message, retryable: error.retryable };
@@ -56,11 +62,13 @@ export async function runClaim(
       results.set(job.id, failedResult(job, jobError(error), nowMs));
     }
   }
-  let runMs = 0;
+  let [runMs, runs] = [0, 0];
+  const isFirst = !ranBefore.has(model);
   if (ready.length > 0) {
+    ranBefore.add(model);
     try {
       const run = await runBatch({ model, jobs: ready.map((one) => one.batchJob) });
-      runMs = run.runMs;
+      ({ runMs, runs } = run);
       for (const [at, { job }] of ready.entries()) {
         const result = run.results[at] as { outputs: Tensor[] } | { error: SwitchyardError };
         results.set(
@@ -75,5 +83,5 @@ export async function runClaim(
     }
   }
   const items = ready.reduce((sum, one) => sum + one.job.items, 0);
-  return { results: jobs.map((job) => results.get(job.id) as JobResult), runMs, items };
+  return { results: jobs.map((job) => results.get(job.id) as JobResult), runMs, items, runs, isFirst };
 }

@@ -31,15 +31,12 @@ const models = new ModelCache({
   maxModels: options.cacheModels,
   threads: options.threads,
   providers: options.providers,
-  onLoaded: (model) =>
-    tell({
-      kind: "loaded",
-      tag: model.version.tag,
-      maxItems: model.batching.maxItems,
-      reason: model.batching.reason,
-      loadMs: model.loadMs,
-      sizeBytes: model.sizeBytes,
-    }),
+  onLoaded: (model) => {
+    const { tag } = model.version;
+    const { maxItems, reason } = model.batching;
+    runner.loaded(tag, { warmUp: [...model.warmUpMs], maxItems });
+    tell({ kind: "loaded", tag, maxItems, reason, loadMs: model.loadMs, sizeBytes: model.sizeBytes, warmUpMs: [...model.warmUpMs] });
+  },
   onFailed: (version, reason) => tell({ kind: "load_failed", tag: version.tag, reason }),
   onEvicted: (version) => tell({ kind: "evicted", tag: version.tag }),
 });

@@ -3,15 +3,16 @@
  * ONNX Runtime blocks this thread during a run, so nothing here keeps time for anybody else.
  */
 
-import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { type Ladder, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
-import type { ClaimAnswer, Claims, ClaimWish, Exchanged, JobResult } from "./claims.ts";
+import type { ClaimAnswer, ClaimedJob, Claims, ClaimWish, Exchanged, JobResult } from "./claims.ts";
 import type { InputFrame, LargeValues } from "./large-values.ts";
-import type { ClaimBoard, FromRunner } from "./messages.ts";
+import { splitLate } from "./late-jobs.ts";
+import type { ClaimBoard, FromRunner, RunSample } from "./messages.ts";
 import { type OpenCommit, OpenCommits } from "./open-commits.ts";
-import { QueueFigures } from "./queue-figures.ts";
 import { failedResult, handBack, runClaim } from "./run-claim.ts";
+import { RunFigures, type RunSeen } from "./run-figures.ts";
 import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
 
 /** An exchange that got no reply is repeated after this time. */
@@ -40,18 +41,36 @@ export interface RunnerParts {
   tell: (message: FromRunner) => void;
 }
 
-type Batch = ClaimAnswer & { kind: "batch" };
+/** `sentMs`: when the claim was sent, by the local clock. */
+type Batch = ClaimAnswer & { kind: "batch"; sentMs: number };
+type Answer = Batch | Exclude<ClaimAnswer, { kind: "batch" }> | { kind: "refused" };
+
+interface Run {
+  results: JobResult[];
+  runMs: number;
+  items: number;
+  /** Jobs that were over when the run began: there should be none. */
+  startedLate: number;
+  sample?: RunSample;
+}
 
 export class Runner {
   readonly #parts: RunnerParts;
   readonly #rotation = new TicketRotation();
   readonly #commits = new OpenCommits();
-  readonly #figures = new QueueFigures();
+  readonly #figures = new RunFigures();
+  /** The store's clock minus the local one, never more than it is. */
+  #storeOffsetMs = 0;
   #draining = false;
   #nudge: () => void = () => {};
 
   constructor(parts: RunnerParts) {
     this.#parts = parts;
+  }
+
+  /** A model came into memory: what its warm-up took is the first thing known of its runs. */
+  loaded(tag: string, model: { warmUp: Ladder; maxItems: number }): void {
+    this.#figures.loaded(tag, model);
   }
 
   serve(ticketId: string, version: ModelVersion): void {
@@ -137,21 +156,26 @@ export class Runner {
       maxItems: this.#figures.maxItems(tag, model instanceof SwitchyardError ? 64 : model.batching.maxItems),
       busyMs: this.#figures.busyMs(tag),
       lingerMs: ticket.mode === "closing" ? 0 : this.#parts.lingerMs,
-      overheadMs: 0,
-      delayMs: 0,
-      ladders: new Map(),
+      overheadMs: this.#figures.overheadMs(tag),
+      delayMs: this.#draining ? 0 : (ticket.version.config.max_delay_ms ?? 0),
+      ladders: this.#figures.ladders(tag, this.#storeNowMs()),
     };
+  }
+
+  #storeNowMs(): number {
+    return this.#parts.clock.monotonicMs() + this.#storeOffsetMs;
   }
 
   /**
    * Commits and looks in one write, and repeats what got no reply: both may be. Answers what the claim came to; nothing when there was
    * none, or when the host is to end and only the claim was left to repeat: what it may have taken goes back by the sweeper.
    */
-  async #exchange(open: OpenCommit | undefined, look: ClaimWish | undefined): Promise<ClaimAnswer | { kind: "refused" } | undefined> {
+  async #exchange(open: OpenCommit | undefined, look: ClaimWish | undefined): Promise<Answer | undefined> {
     const { claims, clock } = this.#parts;
     let [commit, wish] = [open?.commit, look];
-    let claimed: ClaimAnswer | { kind: "refused" } | undefined;
+    let claimed: Answer | undefined;
     while (commit || wish) {
+      const sentMs = clock.monotonicMs();
       const answer: Exchanged = await claims.exchange(commit, wish).catch(() => ({}));
       if (open && commit && (answer.committed || answer.commitRefused)) {
         this.#settle(open, answer);
@@ -162,7 +186,7 @@ export class Runner {
         this.#trouble(wish.tag, `a claim failed: ${answer.claimRefused.message}`);
       }
       // while the commit before it is unheard of, "uncommitted" says nothing
-      if (answer.claim && !(answer.claim.kind === "uncommitted" && commit)) claimed = answer.claim;
+      if (answer.claim && !(answer.claim.kind === "uncommitted" && commit)) claimed = this.#timed(answer.claim, sentMs);
       if (claimed) wish = undefined;
       if (!commit && this.#draining) break;
       if (commit || wish) await clock.sleep(retryExchangeMs);
@@ -170,9 +194,16 @@ export class Runner {
     return claimed;
   }
 
+  #timed(claim: ClaimAnswer, sentMs: number): Answer {
+    if (claim.kind !== "batch") return claim;
+    this.#storeOffsetMs = claim.nowMs - this.#parts.clock.monotonicMs();
+    return { ...claim, sentMs };
+  }
+
   #settle(open: OpenCommit, answer: Exchanged): void {
     const { commit, failures } = open;
     const nowMs = this.#parts.clock.monotonicMs();
+    if (failures === 0) this.#figures.claimTook(commit.tag, { overheadMs: Math.max(0, nowMs - open.claimedMs - commit.runMs) });
     const { committed, commitRefused } = answer;
     if (committed?.[0] === "barred") this.#parts.tell({ kind: "barred" });
     const givenUp = commitRefused
@@ -186,7 +217,7 @@ export class Runner {
     if (givenUp.length > 0) this.#trouble(commit.tag, `could not be committed and was given up: ${givenUp.map(({ id }) => id).join(", ")}`);
   }
 
-  async #follow(ticket: HeldTicket, claim: ClaimAnswer | { kind: "refused" }, model: LoadedModel | SwitchyardError): Promise<void> {
+  async #follow(ticket: HeldTicket, claim: Answer, model: LoadedModel | SwitchyardError): Promise<void> {
     switch (claim.kind) {
       case "batch":
         ticket.mode = "active";
@@ -194,7 +225,7 @@ export class Runner {
       case "empty":
         return this.#rotation.linger(ticket, this.#parts.clock.monotonicMs() + this.#parts.lingerMs);
       case "defer":
-        return;
+        return this.#rotation.defer(ticket, claim.untilMs - this.#storeOffsetMs);
       case "refused":
         return this.#rotation.pause(ticket, this.#parts.clock.monotonicMs() + refusedClaimMs);
       case "barred":
@@ -219,18 +250,33 @@ export class Runner {
     const deadlinesMs = new Map(claim.jobs.map((job) => [job.id, localMs + job.deadlineMs - nowMs]));
     this.#parts.board.write([{ tag, sequence }, ...this.#commits.claims()]);
     const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlinesMs);
+    this.#rotation.used(tag, run.runMs);
     this.#report(tag, claim, run);
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
-    this.#commits.add(commit, { sequence, deadlinesMs });
+    this.#commits.add(commit, { sequence, deadlinesMs, claimedMs: claim.sentMs });
     if (this.#draining) this.#commits.hurry();
   }
 
-  async #run(tag: string, claim: Batch, model: LoadedModel, deadlinesMs: ReadonlyMap<string, number>) {
+  async #run(tag: string, claim: Batch, model: LoadedModel, deadlinesMs: ReadonlyMap<string, number>): Promise<Run> {
     const frames = await this.#inputs(tag, claim, Math.max(...deadlinesMs.values()));
-    if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0 };
-    const { results, runMs, items } = await runClaim(model, claim.jobs, frames, claim.nowMs);
-    this.#figures.ran(tag, { runMs, items, bytes: bytesOf(frames, results) });
-    return { results: await this.#parts.largeValues.stored(results, (result, why) => unstored(result, why, claim)), runMs, items };
+    if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0, startedLate: 0 };
+    const size = claim.jobs[0]?.size ?? 0;
+    // never earlier than the store's clock: the claim ran after it was sent
+    const nowMs = claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs;
+    const { inTime, late } = splitLate(claim.jobs, { nowMs, ladder: this.#figures.ladders(tag, nowMs).get(size) });
+    const kept = late.length === 0 ? frames : frames.filter((_frame, at) => inTime.includes(claim.jobs[at] as ClaimedJob));
+    const startedLate = inTime.filter(
+      ({ deadlineMs }) => deadlineMs <= claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs,
+    ).length;
+    const { results, runMs, items, runs, isFirst } = await runClaim(model, inTime, kept, claim.nowMs);
+    const isSample = !isFirst && runs === 1 && results.every(({ outcome }) => outcome === "succeeded");
+    const seen: RunSeen = { runMs, items, bytes: bytesOf(kept, results), size, atMs: claim.nowMs, isSample };
+    this.#figures.ran(tag, seen);
+    const stored = await this.#parts.largeValues.stored(results, (result, why) => unstored(result, why, claim));
+    const all = [...stored, ...late.map(tooLate)];
+    const run: Run = { results: all, runMs, items, startedLate };
+    if (isSample) run.sample = { size, items, runMs, atMs: claim.nowMs };
+    return run;
   }
 
   /** Nothing when they could not be had until the last deadline, or before the host is to end. */
@@ -246,12 +292,16 @@ export class Runner {
     }
   }
 
-  #report(tag: string, claim: Batch, run: { results: readonly JobResult[]; runMs: number; items: number }): void {
-    const { results, runMs, items } = run;
+  #report(tag: string, claim: Batch, run: Run): void {
+    const { results, runMs, items, startedLate, sample } = run;
     const outcomes: Record<string, number> = {};
     for (const result of results) outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1;
     const queueMs = claim.jobs.map((job) => claim.nowMs - job.createdMs);
-    this.#parts.tell({ kind: "ran", tag, jobs: claim.jobs.length, items, runMs, queueMs, outcomes });
+    const overheadMs = this.#figures.overheadMs(tag);
+    this.#parts.tell({
+      ...{ kind: "ran", tag, jobs: claim.jobs.length, items, runMs, queueMs, outcomes, startedLate, overheadMs },
+      ...(sample && { sample }),
+    });
   }
 
   #trouble(tag: string, message: string): void {
@@ -284,9 +334,13 @@ export class Runner {
   }
 }
 
-function unready(claim: Batch, why: SwitchyardError): { results: JobResult[]; runMs: number; items: number } {
+function unready(claim: Batch, why: SwitchyardError): Run {
   const error = { code: "model_not_ready", detail: why.message, retryable: true };
-  return { results: claim.jobs.map((job) => failedResult(job, error, claim.nowMs)), runMs: 0, items: 0 };
+  return { results: claim.jobs.map((job) => failedResult(job, error, claim.nowMs)), runMs: 0, items: 0, startedLate: 0 };
+}
+
+function tooLate({ id, fence }: ClaimedJob): JobResult {
+  return { id, fence, outcome: "late" };
 }
 
 function unstored(result: JobResult, why: SwitchyardError, claim: Batch): JobResult {

@@ -1,6 +1,7 @@
 /**
  * The tickets that a runner holds, and whose turn it is. A ticket is *active* (its queue may have work), *lingering* (its queue was empty;
- * it waits a moment for a wake-up) or *closing* (its linger is over: one last look retires it). Tickets with work take turns.
+ * it waits a moment for a wake-up), *deferring* (its queue waits for a fuller batch) or *closing* (its linger is over: one last look retires
+ * it). Tickets with work take turns by the device time that their queues have had.
  */
 
 import type { ModelVersion } from "@switchyard/protocol";
@@ -8,8 +9,8 @@ import type { ModelVersion } from "@switchyard/protocol";
 export interface HeldTicket {
   ticketId: string;
   version: ModelVersion;
-  mode: "active" | "lingering" | "closing";
-  /** Local monotonic ms; only while lingering. */
+  mode: "active" | "lingering" | "deferring" | "closing";
+  /** Local monotonic ms; only while lingering or deferring. */
   lingerUntilMs: number;
   /** A wake-up came since its last look: what that look found may be out of date. */
   woken: boolean;
@@ -17,6 +18,9 @@ export interface HeldTicket {
 
 export class TicketRotation {
   readonly #held = new Map<string, HeldTicket>();
+  /** Start-time fair queueing over the queues: where each stands on the device's time line, and where the line stands. */
+  readonly #usedMs = new Map<string, number>();
+  #virtualMs = 0;
 
   add(ticketId: string, version: ModelVersion): void {
     this.#held.set(ticketId, { ticketId, version, mode: "active", lingerUntilMs: 0, woken: false });
@@ -24,6 +28,22 @@ export class TicketRotation {
 
   end(ticketId: string): void {
     this.#held.delete(ticketId);
+    for (const [tag, usedMs] of this.#usedMs) if (usedMs <= this.#virtualMs && !this.#holds(tag)) this.#usedMs.delete(tag);
+  }
+
+  #holds(tag: string): boolean {
+    for (const ticket of this.#held.values()) if (ticket.version.tag === tag) return true;
+    return false;
+  }
+
+  /** The queue had the device for so long: others come first until they had as much. */
+  used(tag: string, ms: number): void {
+    this.#usedMs.set(tag, this.#startOf(tag) + ms);
+  }
+
+  /** A queue that was away gains no credit. */
+  #startOf(tag: string): number {
+    return Math.max(this.#virtualMs, this.#usedMs.get(tag) ?? 0);
   }
 
   get size(): number {
@@ -34,23 +54,36 @@ export class TicketRotation {
     return [...this.#held.values()];
   }
 
-  /** The next ticket that should look into its queue. Each look moves it to the end of the line. Tickets of closed queues keep their place. */
+  /**
+   * The next ticket that should look into its queue: of the queues with work, the one that had the device least. Each look moves its ticket to
+   * the end of the line. Tickets of closed queues keep their place.
+   */
   next(nowMs: number, isClosed: (tag: string) => boolean): HeldTicket | undefined {
+    let best: HeldTicket | undefined;
     for (const ticket of this.#held.values()) {
       if (isClosed(ticket.version.tag)) continue;
       if (ticket.mode === "lingering" && ticket.lingerUntilMs <= nowMs) ticket.mode = "closing";
-      if (ticket.mode === "lingering") continue;
-      this.#held.delete(ticket.ticketId);
-      this.#held.set(ticket.ticketId, ticket);
-      ticket.woken = false;
-      return ticket;
+      if (ticket.mode === "deferring" && ticket.lingerUntilMs <= nowMs) ticket.mode = "active";
+      if (ticket.mode === "lingering" || ticket.mode === "deferring") continue;
+      if (!best || this.#startOf(ticket.version.tag) < this.#startOf(best.version.tag)) best = ticket;
     }
-    return undefined;
+    if (!best) return undefined;
+    this.#virtualMs = this.#startOf(best.version.tag);
+    this.#held.delete(best.ticketId);
+    this.#held.set(best.ticketId, best);
+    best.woken = false;
+    return best;
   }
 
   /** Its queue was empty. A wake-up that overtook this answer keeps it active. */
   linger(ticket: HeldTicket, untilMs: number): void {
     ticket.mode = ticket.woken ? "active" : "lingering";
+    ticket.lingerUntilMs = untilMs;
+  }
+
+  /** Its queue has too few jobs for a batch that may still fill. A wake-up that overtook this answer keeps it active. */
+  defer(ticket: HeldTicket, untilMs: number): void {
+    ticket.mode = ticket.woken ? "active" : "deferring";
     ticket.lingerUntilMs = untilMs;
   }
 
@@ -73,7 +106,7 @@ export class TicketRotation {
   nextEndMs(isClosed: (tag: string) => boolean): number | undefined {
     let first: number | undefined;
     for (const ticket of this.#held.values()) {
-      if (ticket.mode !== "lingering" || isClosed(ticket.version.tag)) continue;
+      if ((ticket.mode !== "lingering" && ticket.mode !== "deferring") || isClosed(ticket.version.tag)) continue;
       if (first === undefined || ticket.lingerUntilMs < first) first = ticket.lingerUntilMs;
     }
     return first;

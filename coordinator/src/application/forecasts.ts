@@ -1,0 +1,257 @@
+/**
+ * What this coordinator expects of each queue: run times from the history, hosts from the registry, what waits from the store's last answers.
+ * Owns the gathering; the decisions are the scheduler's. Nothing here is truth: the store counts again when it admits.
+ */
+
+import {
+  blobThresholdBytes,
+  type DeviceRuns,
+  estimateRuns,
+  noOverhead,
+  type Overhead,
+  overheadMs,
+  type RunEstimate,
+  runMs,
+  SwitchyardError,
+  sizeOf,
+  withOverhead,
+} from "@switchyard/protocol";
+import { tagOf } from "@switchyard/protocol/redis";
+import type { Clock } from "../clock.ts";
+import type { HostDirectory } from "../ports/host-registry.ts";
+import type { Admitted, JobStore, NewJob } from "../ports/job-store.ts";
+import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { RunHistory } from "../ports/run-history.ts";
+import { type Admission, admission, type HostPool, prediction, type QueueView } from "../scheduler/admission.ts";
+
+/** Queues that nobody asked for in this time are not kept current. */
+const forgetAfterMs = 60_000;
+/** For so long a refusal by the store stands for the next jobs of the same flow that wish no more. */
+const refusalStandsMs = 10;
+/** How long a view of a queue is used again. */
+const viewMs = 20;
+const usualBatchItems = 8;
+/** A queue that is full is asked again after this time. */
+const fullRetryMs = 1_000;
+const mostFlows = 10_000;
+const sizeWeight = 0.05;
+
+interface Parts {
+  history: RunHistory;
+  hosts: Pick<HostDirectory, "matching" | "devices" | "isWarm">;
+  models: ModelRegistry;
+  store: Pick<JobStore, "nowMs">;
+  clock: Pick<Clock, "monotonicMs">;
+  mostQueueJobs: number;
+  mostQueueBytes: number;
+}
+
+type Accepted = Extract<Admitted, { answer: "admitted" | "existing" }>;
+
+interface Queue {
+  /** By size class; for a moment. */
+  views: Map<number, { untilMs: number; view: QueueView }>;
+  askedMs: number;
+  /** Nothing while the history was not read. */
+  devices: Map<string, DeviceRuns> | undefined;
+  /** By size class and device, made when first asked for. */
+  estimates: Map<string, RunEstimate | undefined>;
+  /** Jobs that this coordinator admitted and that have not ended. */
+  open: number;
+  /** Mean bytes of the inputs. */
+  inputBytes: number;
+}
+
+/** One rung of what `/v1/models/{model}/estimates` shows. */
+export interface DeviceEstimate extends RunEstimate {
+  device: string;
+  size: number;
+  samples: number;
+  loadMs: number | undefined;
+  overheadMs: number | undefined;
+}
+
+export class Forecasts {
+  readonly #parts: Parts;
+  readonly #queues = new Map<string, Queue>();
+  readonly #refusals = new Map<string, { atMs: number; ahead: number }>();
+  /** What passes between this coordinator and the store beside a job's life in the store. */
+  #network: Overhead = noOverhead;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  #of(tag: string): Queue {
+    let queue = this.#queues.get(tag);
+    if (!queue) {
+      queue = { views: new Map(), askedMs: 0, devices: undefined, estimates: new Map(), open: 0, inputBytes: 0 };
+      this.#queues.set(tag, queue);
+      void this.#read([tag]).catch(() => {}); // the loop reads it again
+    }
+    queue.askedMs = this.#parts.clock.monotonicMs();
+    return queue;
+  }
+
+  /** One round of the loop, once a second: the queues that jobs came for lately. */
+  async refresh(): Promise<void> {
+    const nowMs = this.#parts.clock.monotonicMs();
+    for (const [tag, queue] of this.#queues) if (queue.open <= 0 && nowMs - queue.askedMs > forgetAfterMs) this.#queues.delete(tag);
+    await this.#read([...this.#queues.keys()]);
+  }
+
+  async #read(tags: readonly string[]): Promise<void> {
+    const found = await this.#parts.history.read(tags);
+    for (const tag of tags) {
+      const queue = this.#queues.get(tag);
+      if (!queue) continue;
+      queue.devices = found.get(tag) ?? new Map();
+      queue.estimates.clear();
+      queue.views.clear();
+    }
+  }
+
+  #maxItems(tag: string): number {
+    const status = this.#parts.models.byTag(tag);
+    return status?.batching?.maxItems ?? status?.version.config.max_batch_items ?? usualBatchItems;
+  }
+
+  #estimate(tag: string, queue: Queue, device: string, size: number): RunEstimate | undefined {
+    const key = `${size} ${device}`;
+    if (queue.estimates.has(key)) return queue.estimates.get(key);
+    const runs = queue.devices?.get(device);
+    const estimate = runs && estimateRuns(runs.windows.get(size) ?? [], runs.warmUp, this.#maxItems(tag));
+    queue.estimates.set(key, estimate);
+    return estimate;
+  }
+
+  /** Jobs that come together are judged by one view. */
+  #view(tag: string, size: number): QueueView {
+    const queue = this.#of(tag);
+    const kept = queue.views.get(size);
+    if (kept && queue.askedMs < kept.untilMs && kept.view.busy === queue.open > 0) return kept.view;
+    const view = this.#newView(tag, queue, size);
+    queue.views.set(size, { untilMs: queue.askedMs + viewMs, view });
+    return view;
+  }
+
+  #newView(tag: string, queue: Queue, size: number): QueueView {
+    const { hosts } = this.#parts;
+    const [pools, loads, overheads]: [HostPool[], number[], number[]] = [[], [], []];
+    for (const { device, count } of hosts.devices(tag)) {
+      const runs = queue.devices?.get(device);
+      pools.push({ hosts: count, estimate: this.#estimate(tag, queue, device, size) });
+      if (runs?.loadMs !== undefined) loads.push(runs.loadMs);
+      if (runs?.overheadMs !== undefined) overheads.push(runs.overheadMs);
+    }
+    return {
+      capableHosts: Math.max(1, hosts.matching(tag)),
+      pools,
+      busy: queue.open > 0,
+      overheadMs: Math.max(0, ...overheads) + overheadMs(this.#network),
+      loadMs: hosts.isWarm(tag) || loads.length === 0 ? 0 : Math.min(...loads),
+      maxItems: this.#maxItems(tag),
+    };
+  }
+
+  /** Predicted run of a job alone; 0 while nothing is known. */
+  costMs(tag: string, job: { size: number; items: number }): number {
+    const known = this.#view(tag, job.size).pools.flatMap(({ estimate }) => (estimate ? [runMs(estimate.ladder, job.items)] : []));
+    return known.length === 0 ? 0 : Math.max(...known);
+  }
+
+  /** How many items may be ahead of the job. Throws `deadline_unattainable` where that is not even none. */
+  mostAhead(job: NewJob): number {
+    const view = this.#view(tagOf(job.id), job.size);
+    const decision = admission(job, view, this.#parts.store.nowMs());
+    if (decision.kind === "refuse") throw refusal(decision, job);
+    const refused = this.#refusals.get(flowKey(job));
+    const stands = refused && this.#parts.clock.monotonicMs() - refused.atMs < refusalStandsMs;
+    if (stands && refused.ahead > decision.mostAhead) throw this.#refusal(job, view, refused.ahead);
+    return decision.mostAhead;
+  }
+
+  /** Most jobs that may wait in the queue, by number and by the bytes that they would hold. */
+  mostWaiting(tag: string): number {
+    const { mostQueueBytes, mostQueueJobs } = this.#parts;
+    const { inputBytes } = this.#of(tag);
+    return inputBytes === 0 ? mostQueueJobs : Math.max(1, Math.min(mostQueueJobs, Math.floor(mostQueueBytes / inputBytes)));
+  }
+
+  /** The store has answered: the job that is there now. Throws the refusal, if it is one. */
+  answered(job: NewJob, answer: Admitted): Accepted {
+    const tag = tagOf(job.id);
+    if (answer.answer === "refused") {
+      if (this.#refusals.size >= mostFlows) this.#refusals.clear();
+      this.#refusals.set(flowKey(job), { atMs: this.#parts.clock.monotonicMs(), ahead: answer.ahead });
+      throw this.#refusal(job, this.#view(tag, job.size), answer.ahead);
+    }
+    if (answer.answer === "full") {
+      throw new SwitchyardError("queue_full", `${answer.waiting} jobs wait for ${job.model}, as many as may; try again later`, {
+        retryAfterMs: fullRetryMs,
+      });
+    }
+    if (answer.answer !== "admitted") return answer;
+    const queue = this.#of(tag);
+    queue.open += 1;
+    queue.inputBytes += (queue.inputBytes === 0 ? 1 : sizeWeight) * (Math.min(sizeOf(job.inputs), blobThresholdBytes) - queue.inputBytes);
+    return answer;
+  }
+
+  /** A job that this coordinator admitted has ended, or is no longer waited for. */
+  ended(tag: string): void {
+    const queue = this.#queues.get(tag);
+    if (queue && queue.open > 0) queue.open -= 1;
+  }
+
+  /** The queue has no open job: whatever was counted here, its notices were lost. */
+  idle(tag: string): void {
+    const queue = this.#queues.get(tag);
+    if (queue) queue.open = 0;
+  }
+
+  /** A held job took so long here, and so long from admission to outcome by the store's clock. */
+  networkTook(hereMs: number, inStoreMs: number): void {
+    this.#network = withOverhead(this.#network, Math.max(0, hereMs - inStoreMs));
+  }
+
+  #refusal(job: NewJob, view: QueueView, ahead: number): SwitchyardError {
+    return refusal({ kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, ahead) }, job);
+  }
+
+  /** All that is known of a queue's run times. */
+  async estimates(tag: string): Promise<DeviceEstimate[]> {
+    const queue = this.#of(tag);
+    await this.#read([tag]);
+    const shown: DeviceEstimate[] = [];
+    for (const [device, { windows, warmUp, loadMs, overheadMs: beside }] of queue.devices ?? []) {
+      const sizes = windows.size > 0 ? [...windows.keys()] : warmUp.length > 0 ? [0] : [];
+      for (const size of sizes.sort((a, b) => a - b)) {
+        const estimate = this.#estimate(tag, queue, device, size);
+        const samples = (windows.get(size) ?? []).reduce((sum, { runs }) => sum + runs.length, 0);
+        if (estimate) shown.push({ device, size, samples, loadMs, overheadMs: beside, ...estimate });
+      }
+    }
+    return shown;
+  }
+
+  networkMs(): number {
+    return overheadMs(this.#network);
+  }
+}
+
+function flowKey(job: NewJob): string {
+  return `${tagOf(job.id)} ${job.class} ${job.tenant}`;
+}
+
+function refusal(decision: Extract<Admission, { kind: "refuse" }>, job: NewJob): SwitchyardError {
+  if (decision.code === "no_capable_host") {
+    return new SwitchyardError("no_capable_host", "no registered host can run this model", { extra: { missing: decision.unmet } });
+  }
+  const { estimatedMs, retryAfterMs } = decision;
+  return new SwitchyardError(
+    "deadline_unattainable",
+    `the job would be done in about ${estimatedMs} ms, and has ${job.timeoutMs} ms: give it more time, or try again in ${retryAfterMs} ms`,
+    { estimatedMs, retryAfterMs },
+  );
+}

@@ -1,0 +1,82 @@
+/**
+ * What this host's runs took, gathered between two beats and told with the next one: estimates of the whole cluster are made of it, and no run
+ * waits for it. What could not be told is told with a later beat, up to a bound.
+ */
+
+import { type Ladder, loadReports, overheadReport, type RunReport, type RunSample, sampleReports } from "@switchyard/protocol";
+import { keys } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
+import { runScript } from "../redis-connection.ts";
+
+/** Of one queue and beat; the newest are kept. */
+const mostSamples = 200;
+
+interface Untold {
+  /** By size class. */
+  samples: Map<number, RunSample[]>;
+  load: { warmUp: Ladder; loadMs: number } | undefined;
+  overheadMs: number | undefined;
+}
+
+export class RunReports {
+  readonly #redis: Redis;
+  readonly #device: string;
+  readonly #untold = new Map<string, Untold>();
+
+  constructor(parts: { redis: Redis; device: string }) {
+    this.#redis = parts.redis;
+    this.#device = parts.device;
+  }
+
+  #of(tag: string): Untold {
+    let untold = this.#untold.get(tag);
+    if (!untold) {
+      untold = { samples: new Map(), load: undefined, overheadMs: undefined };
+      this.#untold.set(tag, untold);
+    }
+    return untold;
+  }
+
+  loaded(tag: string, load: { warmUp: Ladder; loadMs: number }): void {
+    this.#of(tag).load = load;
+  }
+
+  ran(tag: string, run: { overheadMs: number; sample?: (RunSample & { size: number }) | undefined }): void {
+    const untold = this.#of(tag);
+    untold.overheadMs = run.overheadMs;
+    if (!run.sample) return;
+    const samples = untold.samples.get(run.sample.size);
+    if (samples) samples.push(run.sample);
+    else untold.samples.set(run.sample.size, [run.sample]);
+    if (samples && samples.length > mostSamples) samples.splice(0, samples.length - mostSamples);
+  }
+
+  /** Throws what the store answers; then nothing is lost but the time. */
+  async flush(): Promise<void> {
+    for (const [tag, untold] of [...this.#untold]) {
+      this.#untold.delete(tag);
+      try {
+        await runScript(this.#redis, "report", keys.base(tag), this.#reportsOf(untold).flat());
+      } catch (error) {
+        this.#giveBack(tag, untold);
+        throw error;
+      }
+    }
+  }
+
+  #giveBack(tag: string, before: Untold): void {
+    const now = this.#of(tag);
+    now.load ??= before.load;
+    now.overheadMs ??= before.overheadMs;
+    for (const [size, samples] of before.samples) {
+      now.samples.set(size, [...samples, ...(now.samples.get(size) ?? [])].slice(-mostSamples));
+    }
+  }
+
+  #reportsOf({ samples, load, overheadMs }: Untold): RunReport[] {
+    const reports = [...samples].flatMap(([size, runs]) => sampleReports(this.#device, size, runs));
+    if (load) reports.push(...loadReports(this.#device, load));
+    if (overheadMs !== undefined) reports.push(overheadReport(this.#device, overheadMs));
+    return reports;
+  }
+}

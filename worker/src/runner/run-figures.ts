@@ -1,0 +1,131 @@
+/**
+ * What a runner has seen of each queue's runs, and what follows for its next claim: how long runs will take, what else a claim costs, and how
+ * much it may hold. Pure but for its own lists; times are milliseconds of the store's clock where they say so, else durations.
+ */
+
+import {
+  bucketOf,
+  estimateRuns,
+  factorAfter,
+  isStale,
+  type Ladder,
+  noOverhead,
+  type Overhead,
+  overheadMs,
+  type RunEstimate,
+  type RunSample,
+  type RunWindow,
+  runMs,
+  withOverhead,
+  withRun,
+} from "@switchyard/protocol";
+
+/** Inputs and outputs of one claim together, so that no batch outgrows the host's memory. */
+export const mostClaimBytes = 256 * 1024 * 1024;
+
+const busyMarginMs = 500;
+/** The largest value seen fades by this factor a run. */
+const fade = 0.95;
+/** An estimate over many samples moves slowly: it is made anew after so many runs, or after each while there are few. */
+const runsPerEstimate = 16;
+
+interface SizeFigures {
+  windows: Map<number, RunWindow>;
+  /** Rises while runs take longer than they were predicted to. */
+  factor: number;
+  estimate: RunEstimate | undefined;
+  runs: number;
+}
+
+interface QueueFigures {
+  runMs: number;
+  itemBytes: number;
+  overhead: Overhead;
+  warmUp: Ladder;
+  maxItems: number;
+  sizes: Map<number, SizeFigures>;
+}
+
+export interface RunSeen {
+  runMs: number;
+  items: number;
+  /** Inputs and outputs of all items. */
+  bytes: number;
+  /** Runs of one size class take alike. */
+  size: number;
+  /** When it was claimed, by the store's clock. */
+  atMs: number;
+  /** It succeeded, and nothing out of the ordinary was in it: fit to predict others. */
+  isSample: boolean;
+}
+
+export class RunFigures {
+  readonly #queues = new Map<string, QueueFigures>();
+
+  #of(tag: string): QueueFigures {
+    let figures = this.#queues.get(tag);
+    if (!figures) {
+      figures = { runMs: 0, itemBytes: 0, overhead: noOverhead, warmUp: [], maxItems: 1, sizes: new Map() };
+      this.#queues.set(tag, figures);
+    }
+    return figures;
+  }
+
+  /** A model came into memory; what was measured of it before is kept. */
+  loaded(tag: string, model: { warmUp: Ladder; maxItems: number }): void {
+    Object.assign(this.#of(tag), model);
+  }
+
+  ran(tag: string, run: RunSeen): void {
+    const figures = this.#of(tag);
+    const itemBytes = run.items > 0 ? run.bytes / run.items : 0;
+    figures.runMs = Math.max(run.runMs, fade * figures.runMs);
+    figures.itemBytes = Math.max(itemBytes, fade * figures.itemBytes);
+    if (run.isSample) this.#sample(figures, run.size, { items: run.items, runMs: run.runMs, atMs: run.atMs });
+  }
+
+  #sample(figures: QueueFigures, size: number, run: RunSample): void {
+    let seen = figures.sizes.get(size);
+    if (!seen) {
+      seen = { windows: new Map(), factor: 1, estimate: undefined, runs: 0 };
+      figures.sizes.set(size, seen);
+    }
+    if (seen.estimate) seen.factor = factorAfter(seen.factor, seen.factor * runMs(seen.estimate.ladder, run.items), run.runMs);
+    const bucket = bucketOf(run.items);
+    seen.windows.set(bucket, withRun(seen.windows.get(bucket), run));
+    seen.runs += 1;
+    if (seen.estimate && seen.runs > 2 * runsPerEstimate && seen.runs % runsPerEstimate !== 0) return;
+    seen.estimate = estimateRuns([...seen.windows.values()], figures.warmUp, figures.maxItems);
+  }
+
+  /** The time that a claim took beside its run. */
+  claimTook(tag: string, beside: { overheadMs: number }): void {
+    const figures = this.#of(tag);
+    figures.overhead = withOverhead(figures.overhead, beside.overheadMs);
+  }
+
+  /** Predicted runs by size class. What was not confirmed lately is left out: jobs then go by their deadlines alone, and heal it. */
+  ladders(tag: string, nowMs: number): Map<number, Ladder> {
+    const ladders = new Map<number, Ladder>();
+    for (const [size, { estimate, factor }] of this.#of(tag).sizes) {
+      if (!estimate || isStale(estimate, nowMs)) continue;
+      ladders.set(size, factor === 1 ? estimate.ladder : estimate.ladder.map(([items, ms]) => [items, factor * ms]));
+    }
+    return ladders;
+  }
+
+  overheadMs(tag: string): number {
+    return overheadMs(this.#of(tag).overhead);
+  }
+
+  /** Predicted run and a margin. */
+  busyMs(tag: string): number {
+    return 2 * this.#of(tag).runMs + busyMarginMs;
+  }
+
+  /** At least 1: a job larger than the bound still runs, alone. */
+  maxItems(tag: string, modelItems: number): number {
+    const { itemBytes } = this.#of(tag);
+    return itemBytes === 0 ? modelItems : Math.max(1, Math.min(modelItems, Math.floor(mostClaimBytes / itemBytes)));
+  }
+}
