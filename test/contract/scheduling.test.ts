@@ -83,7 +83,9 @@ function sentences(open: () => JobRig): void {
     const rig = open();
     await admitAll(rig, 10, { tenant: "many" });
     await admitAll(rig, 1, { tenant: "one" });
-    const mine = (mostAhead: number, tenantWeight = 1) => rig.store.admit(rig.job({ tenant: "mine", tenantWeight, mostAhead }), roomyQueue);
+    let latestStartMs = 29_000; // one after the other, also within a millisecond
+    const mine = (mostAhead: number, tenantWeight = 1) =>
+      rig.store.admit(rig.job({ tenant: "mine", tenantWeight, mostAhead, latestStartMs: latestStartMs++ }), roomyQueue);
     const refused = await mine(1);
     assert.deepEqual([refused.answer, refused.answer === "refused" && refused.ahead], ["refused", 2], "a turn of each");
     assert.equal((await mine(2)).answer, "admitted");

@@ -20,11 +20,13 @@ before(async () => {
   rigs = await RedisRigs.open(server.url);
   connection = new RedisConnection(server.url, "lists", systemClock);
   await connection.open();
-  const sendAll = connection.sendAll.bind(connection);
-  connection.sendAll = (commands) => {
-    writes.push([...commands]);
-    return sendAll(commands);
-  };
+  for (const name of ["sendAll", "sendAllRaw"] as const) {
+    const send = connection[name].bind(connection) as (commands: readonly RedisCommand[]) => Promise<never>;
+    connection[name] = (commands: readonly RedisCommand[]) => {
+      writes.push([...commands]);
+      return send(commands);
+    };
+  }
 });
 after(async () => {
   await connection?.close();

@@ -100,9 +100,10 @@ test("a 12 MiB input and output come through, and Redis holds less than a kiloby
   });
   assertRight(await answering!, 1);
   assert.ok(input! < smallReply, `${input} bytes for the input`);
-  const outputs = await memoryOf("sy:*:out:*");
-  assert.equal(outputs.length, 1);
-  assert.ok(outputs[0]! < smallReply, `${outputs[0]} bytes for the output`);
+  const records = await memoryOf("sy:*:job:*");
+  assert.equal(records.length, 1);
+  assert.ok(records[0]! < smallReply, `${records[0]} bytes for the record, which tells where the output is`);
+  assert.deepEqual(await redis.keys("sy:*:out:*"), []);
   assert.equal((await blobsIn(folder)).length, 2);
 });
 
@@ -151,8 +152,8 @@ test("a host without the folder fetches large inputs from a coordinator and hand
   const elsewhere = await mkdtemp(path.join(tmpdir(), "switchyard-elsewhere-"));
   worker = await cluster.addWorker({ SWITCHYARD_DATA: elsewhere, SWITCHYARD_URL: cluster.url });
   assertRight(await infer(5), 5);
-  const outputs = await memoryOf("sy:*:out:*");
-  assert.ok(outputs.length > 0 && outputs.every((size) => size < smallReply));
+  const stored = [...(await memoryOf("sy:*:job:*")), ...(await memoryOf("sy:*:out:*"))];
+  assert.ok(stored.length > 0 && stored.every((size) => size < smallReply));
   assert.deepEqual(await blobsIn(elsewhere), []);
   await rm(elsewhere, { recursive: true });
 });
