@@ -131,6 +131,30 @@ function sentences(open: () => JobRig): void {
     for (const id of late) assert.deepEqual([(await rig.record(id)).state, (await rig.record(id)).error?.code], ["expired", "expired"]);
   });
 
+  test("while many wait, batches do not shrink for a head that is nearly late: it is dropped", async () => {
+    const rig = open();
+    // alone it would end in time, in a batch of four, which is half of what waits, it would not
+    const tight = await rig.admit({ timeoutMs: 16_900, latestStartMs: 1 });
+    const others = await admitAll(rig, 7, {});
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.deepEqual(
+      (await host.batch(ticket, { ...foreseen, maxItems: 8 })).map(({ id }) => id),
+      others,
+    );
+    assert.equal((await rig.record(tight)).state, "expired");
+  });
+
+  test("while few wait, a batch shrinks for a head that is nearly late", async () => {
+    const rig = open();
+    const tight = await rig.admit({ timeoutMs: 13_900, latestStartMs: 1 });
+    const others = await admitAll(rig, 6, {});
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.deepEqual(
+      (await host.batch(ticket, { ...foreseen, maxItems: 8 })).map(({ id }) => id),
+      [tight, others[0]],
+    );
+  });
+
   test("a host that predicts nothing drops only what is over", async () => {
     const rig = open();
     const id = await rig.admit({ timeoutMs: 10_900, latestStartMs: 1 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Ladder } from "@switchyard/protocol";
 import fc from "fast-check";
-import { type ClaimFigures, cannotFinish, deferUntil, type Head, mayJoin } from "../../coordinator/src/scheduler/batch-plan.ts";
+import { type ClaimFigures, cannotFinish, deferUntil, type Head, leastBatch, mayJoin } from "../../coordinator/src/scheduler/batch-plan.ts";
 
 const ladder: Ladder = [
   [1, 10],
@@ -16,6 +16,7 @@ const figures = (changes: Partial<ClaimFigures> = {}): ClaimFigures => ({
   overheadMs: 2,
   maxItems: 8,
   delayMs: 0,
+  waitingJobs: 1,
   ...changes,
 });
 
@@ -28,6 +29,23 @@ test("a job that would end late even alone cannot finish; one that ends on its d
     [1_017, 1_018].map((deadlineMs) => cannotFinish({ items: 3, deadlineMs }, figures())),
     [true, false],
   );
+});
+
+test("the more jobs wait, the larger is the smallest batch that is worth running: half of them, up to the largest", () => {
+  const waiting = [0, 1, 3, 4, 7, 8, 15, 16, 1_000];
+  assert.deepEqual(
+    waiting.map((waitingJobs) => leastBatch(figures({ waitingJobs }))),
+    [1, 1, 1, 2, 2, 4, 4, 8, 8],
+  );
+  assert.equal(leastBatch(figures({ waitingJobs: 1_000, maxItems: 12 })), 8);
+  assert.equal(leastBatch(figures({ waitingJobs: 1_000, maxItems: 1 })), 1);
+});
+
+test("while many wait, a job that would be late in a batch cannot finish, though it could alone", () => {
+  const deadlineMs = 1_013;
+  assert.ok(!cannotFinish({ items: 1, deadlineMs }, figures({ waitingJobs: 3 })));
+  assert.ok(cannotFinish({ items: 1, deadlineMs }, figures({ waitingJobs: 4 })), "a run of two ends at 1014");
+  assert.ok(!cannotFinish({ items: 1, deadlineMs }, figures({ waitingJobs: 400, ladder: undefined })));
 });
 
 test("without a ladder only what is over cannot finish, whatever the overhead", () => {

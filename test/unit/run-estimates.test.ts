@@ -101,8 +101,8 @@ test("jobs that cannot be stacked have the size of all their elements", () => {
 test("a full window promises its quantile, and half-filled ones are read off the line through all runs", () => {
   const runs = Array.from({ length: 50 }, (_one, at) => at + 1);
   const estimate = estimateRuns([windowOf(1, runs)], undefined, 1);
-  assert.deepEqual([estimate?.ladder, estimate?.source], [[[1, 50]], "window"]);
-  assert.equal(estimateRuns([windowOf(1, runs)], undefined, 1, { quantile: 0.9, fullWindow: 20 })?.ladder[0]?.[1], 45);
+  assert.deepEqual([estimate?.ladder, estimate?.source], [[[1, 45]], "window"]);
+  assert.equal(estimateRuns([windowOf(1, runs)], undefined, 1, { quantile: 0.5, fullWindow: 20 })?.ladder[0]?.[1], 25);
   const few = estimateRuns([windowOf(1, times(19, 10)), windowOf(4, times(3, 16))], undefined, 8);
   assert.equal(few?.source, "fit");
   assert.deepEqual(
@@ -111,7 +111,14 @@ test("a full window promises its quantile, and half-filled ones are read off the
   );
 });
 
-test("the line is raised by its worst residual, so that no run seen was longer than promised", () => {
+test("of five runs and more the longest has no say: one far out in a hundred must not close a model", () => {
+  const promise = (runs: number[]): number | undefined => estimateRuns([windowOf(1, runs)], undefined, 1)?.ladder[0]?.[1];
+  assert.equal(promise([10, 11, 90]), 90);
+  assert.equal(promise([10, 11, 90, 10, 12]), 12);
+  assert.equal(promise([...times(48, 10), 90, 90]), 10);
+});
+
+test("the line is raised by its residuals, so that few of the runs seen were longer than promised", () => {
   fc.assert(
     fc.property(
       fc.array(fc.tuple(fc.constantFrom(1, 2, 4, 8), fc.double({ min: 0.1, max: 100, noNaN: true })), { minLength: 1, maxLength: 15 }),
@@ -119,7 +126,8 @@ test("the line is raised by its worst residual, so that no run seen was longer t
         const windows = new Map<number, RunWindow>();
         for (const [at, [items, ms]] of runs.entries()) windows.set(items, withRun(windows.get(items), { items, runMs: ms, atMs: at }));
         const estimate = estimateRuns([...windows.values()], undefined, 8)!;
-        for (const [items, ms] of runs) assert.ok(runMs(estimate.ladder, items) >= ms - 1e-6, `${items} items took ${ms}`);
+        const longer = runs.filter(([items, ms]) => ms > runMs(estimate.ladder, items) + 1e-6);
+        assert.ok(longer.length <= (runs.length < 5 ? 0 : Math.max(1, runs.length / 10)), JSON.stringify(longer));
       },
     ),
   );
@@ -184,12 +192,33 @@ test("a ladder never falls, reaches the largest batch and answers for any number
   );
 });
 
-test("the throughput figure is the mean of the bucket that carried most of the recent items, not a quantile", () => {
-  const early = windowOf(1, times(50, 10), 0);
-  const late = windowOf(4, [...times(49, 20), 70], 100_000);
-  const estimate = estimateRuns([early, late], undefined, 4);
-  assert.equal(estimate?.itemMs, (20 * 49 + 70) / 50 / 4);
-  assert.equal(estimate?.newestMs, 100_049);
+test("a backlog is reckoned by means of full batches, and what runs now by the mean of the bucket that carried most of the recent items", () => {
+  const [small, full] = [windowOf(1, times(50, 10)), windowOf(4, [...times(49, 20), 70])];
+  const estimate = estimateRuns([small, full], undefined, 4);
+  assert.deepEqual([estimate?.itemMs, estimate?.typicalMs], [(20 * 49 + 70) / 50 / 4, (20 * 49 + 70) / 50]);
+  const quiet = estimateRuns([windowOf(1, times(50, 10)), windowOf(2, times(3, 12))], undefined, 4);
+  assert.deepEqual([Math.round(quiet!.itemMs * 4), quiet?.typicalMs], [16, 10], "read off the line while none was full");
+});
+
+test("a bucket that was not run for ten seconds tells how sizes compare, not how long they take", () => {
+  const slow = [windowOf(1, times(30, 100)), windowOf(4, times(30, 160)), windowOf(8, times(30, 240))];
+  const now = { ...slow[0]!, runs: windowOf(1, times(30, 10), 50_000).runs };
+  const estimate = estimateRuns([now, slow[1]!, slow[2]!], undefined, 8);
+  const [, two, four, eight] = estimate!.ladder.map(([, ms]) => ms) as [number, number, number, number];
+  assert.ok(two < 20 && four < 60 && eight < 100, JSON.stringify(estimate?.ladder));
+  assert.equal(
+    estimateRuns(
+      [now, slow[1]!],
+      [
+        [1, 5],
+        [2, 6],
+        [4, 8],
+      ],
+      4,
+    )?.ladder[2]?.[1],
+    16,
+    "by the warm-up where there is one",
+  );
 });
 
 test("a window holds the last 50 runs, and old ones make way for new ones but for the last few", () => {
@@ -204,9 +233,9 @@ test("a window holds the last 50 runs, and old ones make way for new ones but fo
   assert.equal(estimateRuns([healed], undefined, 1)?.ladder[0]?.[1], 9, "five new runs heal it");
 });
 
-test("an estimate is stale when its newest run is half a minute old, or nothing has run but the warm-up", () => {
+test("an estimate is stale when its newest run is two seconds old, or nothing has run but the warm-up", () => {
   const estimate = estimateRuns([windowOf(1, [5], 1_000)], undefined, 1)!;
-  assert.deepEqual([isStale(estimate, 31_000), isStale(estimate, 31_001)], [false, true]);
+  assert.deepEqual([isStale(estimate, 3_000), isStale(estimate, 3_001)], [false, true]);
   assert.equal(isStale(estimateRuns([], [[1, 5]], 1)!, 0), true);
 });
 

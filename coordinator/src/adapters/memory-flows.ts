@@ -37,8 +37,8 @@ interface Flow {
   finish: number;
 }
 
-/** Figures of a claim for a job of this size. */
-export type FiguresOf = (size: number) => ClaimFigures;
+/** Figures of a claim for a job of this size, beside what the queue knows itself. */
+export type FiguresOf = (size: number) => Omit<ClaimFigures, "waitingJobs">;
 
 export interface Takings {
   taken: MemoryJob[];
@@ -118,8 +118,10 @@ export class MemoryFlows {
   }
 
   /** Takes a batch of one shape class out of the queue, and what is too late for any. */
-  take(figuresOf: FiguresOf, nowMs: number, maxItems: number): Takings {
+  take(known: FiguresOf, nowMs: number, maxItems: number): Takings {
     const dropped: MemoryJob[] = [];
+    const { waitingJobs } = this;
+    const figuresOf = (size: number): ClaimFigures => ({ ...known(size), waitingJobs });
     for (const flow of this.#waiting()) this.#dropHeads(flow, figuresOf, dropped);
     const flows = this.#waiting();
     const [first] = flows;
@@ -136,7 +138,7 @@ export class MemoryFlows {
     return { taken: batch.jobs, dropped };
   }
 
-  #dropHeads(flow: Flow, figuresOf: FiguresOf, dropped: MemoryJob[]): void {
+  #dropHeads(flow: Flow, figuresOf: (size: number) => ClaimFigures, dropped: MemoryJob[]): void {
     for (;;) {
       const [job] = flow.jobs;
       if (!job || dropped.length >= mostDropped || !cannotFinish(candidateOf(job), figuresOf(job.size))) return;
@@ -146,7 +148,7 @@ export class MemoryFlows {
   }
 
   /** Gives out slots until the batch is full, has grown as far as its deadlines allow, or nothing that waits fits in. */
-  #fill(batch: Batch, flows: readonly Flow[], figuresOf: FiguresOf, dropped: MemoryJob[]): void {
+  #fill(batch: Batch, flows: readonly Flow[], figuresOf: (size: number) => ClaimFigures, dropped: MemoryJob[]): void {
     const weights = flowWeights(flows);
     const lanes = new Map(flows.map((flow, at) => [flow.name, { flow, weight: weights[at] as number, at: 0, served: 0 }]));
     const starts = new Map(flows.map(({ name, finish }) => [name, Math.max(this.#virtual, finish)]));
@@ -174,7 +176,13 @@ export class MemoryFlows {
   }
 
   /** Takes up to so many jobs from one flow; what does not fit in keeps its place. */
-  #serve(lane: { flow: Flow; at: number; served: number }, slots: number, batch: Batch, figuresOf: FiguresOf, dropped: MemoryJob[]): void {
+  #serve(
+    lane: { flow: Flow; at: number; served: number },
+    slots: number,
+    batch: Batch,
+    figuresOf: (size: number) => ClaimFigures,
+    dropped: MemoryJob[],
+  ): void {
     const { flow } = lane;
     for (let left = slots; left > 0 && maxRoom(batch) > 0 && lane.at < flow.jobs.length && lane.at < lookAhead; ) {
       const job = flow.jobs[lane.at] as MemoryJob;

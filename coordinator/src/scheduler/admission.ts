@@ -21,14 +21,13 @@ export interface QueueView {
   /** Whether each of them is running something. */
   busy: boolean;
   overheadMs: number;
-  /** How long the load takes that must come first; 0 while a host holds the model. */
+  /** How long the load takes that must come first; 0 while a host holds the model. Who refuses a job for it must see to it that it happens. */
   loadMs: number;
   /** Largest batch. */
   maxItems: number;
 }
 
 export interface Asked {
-  id: string;
   items: number;
   timeoutMs: number;
 }
@@ -40,30 +39,35 @@ export type Admission =
       mostAhead: number;
       /** Predicted run of the job alone, for its order key. */
       costMs: number;
-      /** Let through against a stale estimate. */
+      /** Let through without a bound because nothing has run lately: its run will tell how things are. */
       explores: boolean;
     }
   | { kind: "refuse"; code: "no_capable_host"; unmet: readonly string[] }
   | { kind: "refuse"; code: "deadline_unattainable"; estimatedMs: number; retryAfterMs: number };
 
-const leastMarginMs = 5;
-const marginShare = 0.1;
-/** One job in so many is let through against a stale estimate. */
-const exploreOneIn = 100;
+export interface AdmissionRule {
+  /** Kept of every timeout for what cannot be predicted: this, or a share if that is more. */
+  leastMarginMs: number;
+  marginShare: number;
+}
 
-/** What is left of a timeout after the margin for what cannot be predicted. */
-export function budgetMs(timeoutMs: number): number {
+export const admissionRule: AdmissionRule = { leastMarginMs: 5, marginShare: 0.1 };
+
+/** What is left of a timeout after the margin. */
+export function budgetMs(timeoutMs: number, { leastMarginMs, marginShare }: AdmissionRule = admissionRule): number {
   return timeoutMs - Math.max(leastMarginMs, marginShare * timeoutMs);
 }
 
-export function admission(job: Asked, view: QueueView, nowMs: number): Admission {
+export function admission(job: Asked, view: QueueView, nowMs: number, rule: AdmissionRule = admissionRule): Admission {
   if (view.capableHosts === 0) return { kind: "refuse", code: "no_capable_host", unmet: view.unmet ?? [] };
   const pools = poolsOf(view);
+  const budget = budgetMs(job.timeoutMs, rule);
+  if (view.loadMs > 0 && view.loadMs > budget) return { kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, 0) };
   const unbounded = Number.POSITIVE_INFINITY;
   if (!pools[0]) return { kind: "admit", mostAhead: unbounded, costMs: 0, explores: false };
   const costMs = runMs(pools[0].estimate.ladder, job.items);
-  if (explores(job.id, pools, nowMs)) return { kind: "admit", mostAhead: unbounded, costMs, explores: true };
-  const mostAhead = Math.max(...pools.map((pool) => mostAheadIn(pool, job, view)));
+  if (pools.every(({ estimate }) => isStale(estimate, nowMs))) return { kind: "admit", mostAhead: unbounded, costMs, explores: true };
+  const mostAhead = Math.max(...pools.map((pool) => mostAheadIn(pool, job, view, budget)));
   if (mostAhead >= 0) return { kind: "admit", mostAhead, costMs, explores: false };
   return { kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, 0) };
 }
@@ -71,7 +75,7 @@ export function admission(job: Asked, view: QueueView, nowMs: number): Admission
 /** When a job with so many items ahead would be done, and when asking again may help. */
 export function prediction(job: Asked, view: QueueView, ahead: number): { estimatedMs: number; retryAfterMs: number } {
   const finishesMs = poolsOf(view).map((pool) => finishMs(pool, job, view, ahead));
-  const estimatedMs = Math.ceil(Math.min(...finishesMs));
+  const estimatedMs = Math.ceil(finishesMs.length > 0 ? Math.min(...finishesMs) : view.loadMs + view.overheadMs);
   return { estimatedMs, retryAfterMs: Math.max(1, Math.ceil(estimatedMs - budgetMs(job.timeoutMs))) };
 }
 
@@ -94,9 +98,9 @@ function poolsOf({ pools, maxItems }: QueueView): Pool[] {
   });
 }
 
-/** What passes before the first of the jobs ahead can start: a load, or the rest of what runs. */
-function residualMs(pool: Pool, { busy, loadMs, maxItems }: QueueView): number {
-  return loadMs + (busy ? (pool.estimate.itemMs * maxItems) / pool.hosts : 0);
+/** What passes before the first of the jobs ahead can start: a load, or what is left of the run that ends first. */
+function residualMs(pool: Pool, { busy, loadMs }: QueueView): number {
+  return loadMs + (busy ? pool.estimate.typicalMs / (pool.hosts + 1) : 0);
 }
 
 function finishMs(pool: Pool, job: Asked, view: QueueView, ahead: number): number {
@@ -105,8 +109,7 @@ function finishMs(pool: Pool, job: Asked, view: QueueView, ahead: number): numbe
 }
 
 /** The largest number of items ahead with which the job is in time; −1 if it is not even with none. */
-function mostAheadIn(pool: Pool, job: Asked, view: QueueView): number {
-  const budget = budgetMs(job.timeoutMs);
+function mostAheadIn(pool: Pool, job: Asked, view: QueueView, budget: number): number {
   if (finishMs(pool, job, view, 0) > budget) return -1;
   const forAll = residualMs(pool, view) + view.overheadMs;
   let most = 0;
@@ -116,16 +119,4 @@ function mostAheadIn(pool: Pool, job: Asked, view: QueueView): number {
     most = Math.max(most, Math.min(inTime, inBatch));
   }
   return most;
-}
-
-/** By the job's id, so that a repeat decides alike. */
-function explores(id: string, pools: readonly Pool[], nowMs: number): boolean {
-  return pools.every(({ estimate }) => isStale(estimate, nowMs)) && hashOf(id) % exploreOneIn === 0;
-}
-
-/** FNV-1a, 32 bits. */
-function hashOf(text: string): number {
-  let hash = 0x811c9dc5;
-  for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193) >>> 0;
-  return hash;
 }

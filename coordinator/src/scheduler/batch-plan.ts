@@ -13,6 +13,8 @@ export interface ClaimFigures {
   maxItems: number;
   /** How long the oldest job may wait for company; 0: not at all. */
   delayMs: number;
+  /** Jobs that wait in the queue when the claim begins. */
+  waitingJobs: number;
 }
 
 export interface Candidate {
@@ -29,9 +31,19 @@ function finishMs({ nowMs, ladder, overheadMs }: ClaimFigures, items: number): n
   return ladder ? nowMs + runMs(ladder, items) + overheadMs : nowMs;
 }
 
-/** Whether a run of this job alone would end too late. */
+/**
+ * The smallest batch that is worth running while so many wait: half of them, as a power of two. Under overload the jobs at the head are always
+ * nearly late. Batches that shrink to save them cost many others, and the queue ends up running jobs one by one.
+ */
+export function leastBatch({ waitingJobs, maxItems }: ClaimFigures): number {
+  let items = 1;
+  while (2 * items <= maxItems && 4 * items <= waitingJobs) items *= 2;
+  return items;
+}
+
+/** Whether a job would be late in the smallest batch that is worth running. */
 export function cannotFinish(job: Candidate, figures: ClaimFigures): boolean {
-  return job.deadlineMs <= figures.nowMs || finishMs(figures, job.items) > job.deadlineMs;
+  return job.deadlineMs <= figures.nowMs || finishMs(figures, Math.max(job.items, leastBatch(figures))) > job.deadlineMs;
 }
 
 /** Whether the batch with this job ends in time for all of them. `batch.deadlineMs` is the earliest of its members. */

@@ -26,25 +26,27 @@ export interface RunEstimate {
   ladder: Ladder;
   /** What the rung of the busiest bucket rests on. */
   source: "window" | "fit" | "warm_up";
-  /** Mean milliseconds per item in the bucket that carried most of the recent items: throughput, where the ladder is a promise. */
+  /** Mean milliseconds per item in full batches, which is how a backlog is worked off: throughput, where the ladder is a promise. */
   itemMs: number;
+  /** Mean run of the bucket that carried most of the recent items: how long a host that runs now is likely to. */
+  typicalMs: number;
   /** When the newest sample was taken; undefined while only the warm-up is known. */
   newestMs: number | undefined;
 }
 
 export interface EstimateRule {
-  /** Of a full window, nearest rank. */
+  /** Of a window, nearest rank; but the longest run of five and more is always left out. */
   quantile: number;
   /** A bucket with fewer samples is read off the line. */
   fullWindow: number;
 }
 
 export const windowRuns = 50;
-export const estimateRule: EstimateRule = { quantile: 0.99, fullWindow: 20 };
-/** An estimate whose newest sample is older says little; see `isStale`. */
-export const staleAfterMs = 30_000;
+export const estimateRule: EstimateRule = { quantile: 0.9, fullWindow: 20 };
+/** An estimate that no run has confirmed for so long binds nobody; see `isStale`. */
+export const staleAfterMs = 2_000;
 /** Older runs make way for newer ones, so that an estimate heals after a bad time; but a few always stay. */
-const forgetAfterMs = 60_000;
+const forgetAfterMs = 10_000;
 const keptRuns = 5;
 /** Which bucket is busiest is judged by items, halved every so often. */
 const busyHalfLifeMs = 10_000;
@@ -80,19 +82,26 @@ export function estimateRuns(
   const known = windows.filter(({ runs }) => runs.length > 0);
   const profile = warmUp?.length ? warmUp : undefined;
   if (known.length === 0 && !profile) return undefined;
-  const line = lineThrough(known.flatMap(({ runs }) => runs));
-  const newestMs = known.length > 0 ? Math.max(...known.map(({ runs }) => runs.at(-1)?.atMs ?? 0)) : undefined;
-  const busiest = busiestOf(known, newestMs ?? 0);
+  const newestMs = known.length > 0 ? Math.max(...known.map(newestOf)) : undefined;
+  // a bucket that was not run for long says how the others were, not how they are
+  const live = known.filter((window) => newestOf(window) >= (newestMs ?? 0) - forgetAfterMs);
+  const grounds: Grounds = {
+    line: lineThrough(allRuns(live), rule),
+    shape: profile ?? ladderOn(lineThrough(allRuns(known), rule), maxItems),
+    rule,
+    live,
+  };
+  const busiest = busiestOf(live, newestMs ?? 0);
   let source: RunEstimate["source"] = "warm_up";
   let before = 0;
   const ladder = rungsTo(maxItems).map((items): [number, number] => {
-    const runs = known.find(({ bucket }) => bucket === items)?.runs ?? [];
-    const rung = rungOf(items, runs, { line, profile, rule, known });
+    const rung = rungOf(items, grounds);
     if (busiest?.bucket === items) source = rung.source;
     before = Math.max(before, rung.ms);
     return [items, before];
   });
-  return { ladder, source, itemMs: busiest ? meanItemMs(busiest.runs) : runMs(ladder, maxItems) / maxItems, newestMs };
+  const typicalMs = busiest ? mean(timesOf(busiest.runs)) : runMs(ladder, maxItems);
+  return { ladder, source, itemMs: fullRunMs(ladder, maxItems, grounds) / maxItems, typicalMs, newestMs };
 }
 
 /** The promised milliseconds for so many items; beyond the ladder's end in proportion, and 0 where nothing is known. */
@@ -104,8 +113,8 @@ export function runMs(ladder: Ladder | undefined, items: number): number {
 }
 
 /**
- * Whether nothing has run lately. Refusing and dropping by a stale estimate alone would keep it stale for ever: a claim then goes by deadlines
- * (it sends no ladder), and admission explores. A warm-up that no run has confirmed is stale.
+ * Whether nothing has run lately. Refusing and dropping by a stale estimate would keep it stale for ever, so it binds nobody: jobs are admitted,
+ * and a claim sends no ladder, until a run confirms it or shows how things are now. A warm-up that no run has confirmed is stale.
  */
 export function isStale(estimate: Pick<RunEstimate, "newestMs">, nowMs: number): boolean {
   return estimate.newestMs === undefined || nowMs - estimate.newestMs > staleAfterMs;
@@ -118,44 +127,53 @@ function rungsTo(maxItems: number): number[] {
 }
 
 interface Grounds {
+  /** Through the runs of all live buckets, if they are of two sizes. */
   line: Line | undefined;
-  profile: Ladder | undefined;
+  /** How sizes compare: the warm-up, or what was seen before. */
+  shape: Ladder | undefined;
   rule: EstimateRule;
-  known: readonly RunWindow[];
+  live: readonly RunWindow[];
 }
 
-function rungOf(
-  items: number,
-  runs: readonly RunSample[],
-  { line, profile, rule, known }: Grounds,
-): { ms: number; source: RunEstimate["source"] } {
-  if (runs.length >= rule.fullWindow) return { ms: nearestRank(runs, rule.quantile), source: "window" };
-  if (line) return { ms: line.base + line.slope * items + line.worstResidual, source: "fit" };
-  if (known.length === 0) return { ms: runMs(profile, items), source: "warm_up" };
-  // one bucket was seen: the warm-up's shape at the height that was measured, or in proportion upwards
-  const { bucket, runs: seen } = known[0] as RunWindow;
-  const worst = Math.max(...seen.map((run) => run.runMs));
-  const promised = runMs(profile, bucket);
-  if (promised > 0) return { ms: (worst * runMs(profile, items)) / promised, source: "fit" };
-  return { ms: items <= bucket ? worst : (worst * items) / bucket, source: "fit" };
+function rungOf(items: number, { line, shape, rule, live }: Grounds): { ms: number; source: RunEstimate["source"] } {
+  const runs = live.find(({ bucket }) => bucket === items)?.runs ?? [];
+  if (runs.length >= rule.fullWindow) return { ms: promiseOf(timesOf(runs), rule), source: "window" };
+  if (line) return { ms: lineAt(line, items), source: "fit" };
+  const [only] = live;
+  if (!only) return { ms: runMs(shape, items), source: "warm_up" };
+  // one bucket is live: the shape at the height that was measured, or in proportion upwards
+  const seen = promiseOf(timesOf(only.runs), rule);
+  const shaped = runMs(shape, only.bucket);
+  if (shaped > 0) return { ms: (seen * runMs(shape, items)) / shaped, source: "fit" };
+  return { ms: items <= only.bucket ? seen : (seen * items) / only.bucket, source: "fit" };
 }
 
-/** The value that so many of the samples do not exceed. */
-export function nearestRank(runs: readonly RunSample[], quantile: number): number {
-  const sorted = Float64Array.from(runs, (run) => run.runMs).sort();
-  return sorted[Math.max(0, Math.ceil(quantile * sorted.length) - 1)] ?? 0;
+/** The value that so many of the samples do not exceed. One run in a hundred is far out: it must not speak for the others. */
+function promiseOf(times: readonly number[], { quantile }: EstimateRule): number {
+  const sorted = Float64Array.from(times).sort();
+  const most = sorted.length >= keptRuns ? sorted.length - 1 : sorted.length;
+  return sorted[Math.max(0, Math.min(most, Math.ceil(quantile * sorted.length)) - 1)] ?? 0;
 }
 
 interface Line {
   base: number;
   slope: number;
-  worstResidual: number;
+  /** Added to the line, so that it promises as a window does. */
+  residual: number;
+}
+
+function lineAt({ base, slope, residual }: Line, items: number): number {
+  return base + slope * items + residual;
+}
+
+function ladderOn(line: Line | undefined, maxItems: number): Ladder | undefined {
+  return line && rungsTo(maxItems).map((items) => [items, lineAt(line, items)] as const);
 }
 
 /** Least squares over runs of at least two sizes; neither part is negative. */
-function lineThrough(runs: readonly RunSample[]): Line | undefined {
+function lineThrough(runs: readonly RunSample[], rule: EstimateRule): Line | undefined {
   const meanItems = mean(runs.map(({ items }) => items));
-  const meanMs = mean(runs.map((run) => run.runMs));
+  const meanMs = mean(timesOf(runs));
   let [together, alone] = [0, 0];
   for (const run of runs) {
     together += (run.items - meanItems) * (run.runMs - meanMs);
@@ -164,9 +182,13 @@ function lineThrough(runs: readonly RunSample[]): Line | undefined {
   if (alone === 0) return undefined;
   const slope = Math.min(Math.max(0, together / alone), meanMs / meanItems);
   const base = Math.max(0, meanMs - slope * meanItems);
-  const worstResidual = runs.reduce((worst, run) => Math.max(worst, run.runMs - base - slope * run.items), 0);
-  return { base, slope, worstResidual };
+  const residuals = runs.map((run) => run.runMs - base - slope * run.items);
+  return { base, slope, residual: Math.max(0, promiseOf(residuals, rule)) };
 }
+
+const newestOf = ({ runs }: RunWindow): number => runs.at(-1)?.atMs ?? 0;
+const allRuns = (windows: readonly RunWindow[]): RunSample[] => windows.flatMap(({ runs }) => runs);
+const timesOf = (runs: readonly RunSample[]): number[] => runs.map((run) => run.runMs);
 
 function busiestOf(windows: readonly RunWindow[], nowMs: number): RunWindow | undefined {
   let [best, most] = [undefined as RunWindow | undefined, -1];
@@ -177,8 +199,11 @@ function busiestOf(windows: readonly RunWindow[], nowMs: number): RunWindow | un
   return best;
 }
 
-function meanItemMs(runs: readonly RunSample[]): number {
-  return mean(runs.map((run) => run.runMs)) / mean(runs.map(({ items }) => items));
+/** Mean time of a full batch; its promise where no mean is known. */
+function fullRunMs(ladder: Ladder, maxItems: number, { live, line, rule }: Grounds): number {
+  const runs = live.find(({ bucket }) => bucket === bucketOf(maxItems))?.runs ?? [];
+  if (runs.length >= rule.fullWindow) return mean(timesOf(runs));
+  return line ? line.base + line.slope * maxItems : runMs(ladder, maxItems);
 }
 
 function mean(values: readonly number[]): number {
