@@ -50,8 +50,8 @@ const deliveryMs = 0.5;
 const besideRunMs = 0.3;
 const sweepMs = 250;
 const silentMs = 3_000;
-/** What a coordinator knows of hosts and estimates is as old as this at most. */
-const viewMs = 200;
+/** How long a coordinator judges by one view of a queue. */
+const viewMs = 20;
 const endlessMs = 1e9;
 const maxAttempts = 3;
 
@@ -126,7 +126,7 @@ export class Cluster {
     queue.view = {
       capableHosts: live.length,
       pools,
-      busy: serving.every(({ running }) => running),
+      busy: queue.store.jobs.size > 0,
       overheadMs: Math.max(...[...histories.values()].map((one) => one.overheadMs)),
       loadMs: warm.length > 0 ? 0 : model.loadMs,
       maxItems: model.maxItems,

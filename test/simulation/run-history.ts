@@ -26,8 +26,14 @@ export interface HistoryRule extends EstimateRule {
 
 export const historyRule: HistoryRule = { ...estimateRule, window: windowRuns, corrects: true };
 
-/** An estimate is computed again when it is older than this and something has run. */
-const refreshMs = 100;
+/** An estimate is computed again when it is older than this and something has run: on a host soon, on a coordinator after reports came. */
+const [hostRefreshMs, coordinatorRefreshMs] = [50, 1_000];
+
+interface Kept {
+  estimate: RunEstimate;
+  atMs: number;
+  runs: number;
+}
 
 export class RunHistory {
   readonly #windows = new Map<number, RunWindow>();
@@ -36,9 +42,9 @@ export class RunHistory {
   readonly #rule: HistoryRule;
   #overhead = noOverhead;
   #factor = 1;
-  #estimate: RunEstimate | undefined;
-  #computedMs = Number.NEGATIVE_INFINITY;
-  #changed = true;
+  #runs = 0;
+  #ofHosts: Kept | undefined;
+  #ofCoordinators: Kept | undefined;
 
   constructor(warmUp: Ladder, maxItems: number, rule: HistoryRule) {
     this.#warmUp = warmUp;
@@ -48,27 +54,31 @@ export class RunHistory {
 
   add(run: { items: number; runMs: number; atMs: number; overheadMs: number }): void {
     const bucket = bucketOf(run.items);
-    if (this.#rule.corrects && this.#estimate) this.#factor = factorAfter(this.#factor, runMs(this.#estimate.ladder, run.items), run.runMs);
+    const promisedMs = runMs(this.#ofHosts?.estimate.ladder, run.items);
+    if (this.#rule.corrects) this.#factor = factorAfter(this.#factor, this.#factor * promisedMs, run.runMs);
     this.#windows.set(bucket, withRun(this.#windows.get(bucket), run, this.#rule.window));
     this.#overhead = withOverhead(this.#overhead, run.overheadMs);
-    this.#changed = true;
+    this.#runs++;
   }
 
+  #kept(before: Kept | undefined, refreshMs: number, nowMs: number): Kept {
+    if (before && (before.runs === this.#runs || nowMs - before.atMs < refreshMs)) return before;
+    const estimate = estimateRuns([...this.#windows.values()], this.#warmUp, this.#maxItems, this.#rule) as RunEstimate;
+    return { estimate, atMs: nowMs, runs: this.#runs };
+  }
+
+  /** What coordinators go by. */
   estimate(nowMs: number): RunEstimate {
-    if (!this.#estimate || (this.#changed && nowMs - this.#computedMs >= refreshMs)) {
-      const plain = estimateRuns([...this.#windows.values()], this.#warmUp, this.#maxItems, this.#rule) as RunEstimate;
-      const factor = this.#factor;
-      this.#estimate = factor === 1 ? plain : { ...plain, ladder: plain.ladder.map(([items, ms]) => [items, ms * factor] as const) };
-      this.#computedMs = nowMs;
-      this.#changed = false;
-    }
-    return this.#estimate;
+    this.#ofCoordinators = this.#kept(this.#ofCoordinators, coordinatorRefreshMs, nowMs);
+    return this.#ofCoordinators.estimate;
   }
 
   /** What a host sends with a claim: nothing while the estimate is stale. */
   ladder(nowMs: number): Ladder | undefined {
-    const estimate = this.estimate(nowMs);
-    return isStale(estimate, nowMs) ? undefined : estimate.ladder;
+    this.#ofHosts = this.#kept(this.#ofHosts, hostRefreshMs, nowMs);
+    const { estimate } = this.#ofHosts;
+    if (isStale(estimate, nowMs)) return undefined;
+    return this.#factor === 1 ? estimate.ladder : estimate.ladder.map(([items, ms]) => [items, ms * this.#factor] as const);
   }
 
   get overheadMs(): number {

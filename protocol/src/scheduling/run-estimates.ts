@@ -35,16 +35,16 @@ export interface RunEstimate {
 }
 
 export interface EstimateRule {
-  /** Of a window, nearest rank; but the longest run of five and more is always left out. */
+  /** How many of the runs keep the promise, nearest rank; but the longest run of five and more is always left out. */
   quantile: number;
-  /** A bucket with fewer samples is read off the line. */
+  /** A bucket with fewer samples is read off the line through all. */
   fullWindow: number;
 }
 
 export const windowRuns = 50;
 export const estimateRule: EstimateRule = { quantile: 0.9, fullWindow: 20 };
-/** An estimate that no run has confirmed for so long binds nobody; see `isStale`. */
-export const staleAfterMs = 2_000;
+/** An estimate that no run has confirmed for so long binds nobody; see `isStale`. Longer than the way from a run to every coordinator. */
+export const staleAfterMs = 5_000;
 /** Older runs make way for newer ones, so that an estimate heals after a bad time; but a few always stay. */
 const forgetAfterMs = 10_000;
 const keptRuns = 5;
@@ -67,41 +67,67 @@ export function sizeClassOf(checked: Pick<CheckedInputs, "inputs" | "items" | "s
 
 /** The window with one run more. */
 export function withRun(window: RunWindow | undefined, run: RunSample, most = windowRuns): RunWindow {
-  const runs = [...(window?.runs ?? []), run].slice(-most);
-  const fresh = runs.findIndex(({ atMs }) => atMs >= run.atMs - forgetAfterMs);
-  return { bucket: bucketOf(run.items), runs: runs.slice(Math.max(0, Math.min(fresh, runs.length - keptRuns))) };
+  return { bucket: bucketOf(run.items), runs: [...(window?.runs ?? []), run].slice(-most) };
 }
 
-/** Nothing while there is neither a sample nor a warm-up. `maxItems`: the largest batch, the ladder's end. */
+/** The runs of a window that still speak for it. */
+function fresh({ bucket, runs }: RunWindow): RunWindow {
+  const newestMs = runs.at(-1)?.atMs ?? 0;
+  const from = runs.findIndex(({ atMs }) => atMs >= newestMs - forgetAfterMs);
+  return { bucket, runs: runs.slice(Math.max(0, Math.min(from, runs.length - keptRuns))) };
+}
+
+/**
+ * Nothing while there is neither a sample nor a warm-up. `maxItems`: the largest batch, the ladder's end. A rung is the median of its bucket,
+ * or the line's value, raised by how far runs of all buckets lie above theirs: few runs are far out, and they must not speak for one bucket.
+ */
 export function estimateRuns(
   windows: readonly RunWindow[],
   warmUp: Ladder | undefined,
   maxItems: number,
   rule: EstimateRule = estimateRule,
 ): RunEstimate | undefined {
-  const known = windows.filter(({ runs }) => runs.length > 0);
+  const known = windows.filter(({ runs }) => runs.length > 0).map(fresh);
   const profile = warmUp?.length ? warmUp : undefined;
-  if (known.length === 0 && !profile) return undefined;
-  const newestMs = known.length > 0 ? Math.max(...known.map(newestOf)) : undefined;
-  // a bucket that was not run for long says how the others were, not how they are
-  const live = known.filter((window) => newestOf(window) >= (newestMs ?? 0) - forgetAfterMs);
-  const grounds: Grounds = {
-    line: lineThrough(allRuns(live), rule),
-    shape: profile ?? ladderOn(lineThrough(allRuns(known), rule), maxItems),
-    rule,
-    live,
+  if (known.length === 0) return profile && ofWarmUp(profile, maxItems);
+  const newestMs = Math.max(...known.map(newestOf));
+  // a bucket that was not run for long says how sizes compare, not how long they take
+  const [live, past] = [true, false].map((isLive) => known.filter((window) => newestOf(window) >= newestMs - forgetAfterMs === isLive)) as [
+    RunWindow[],
+    RunWindow[],
+  ];
+  const shape = profile ? (items: number) => runMs(profile, items) : (lineThrough(past) ?? lineThrough(known));
+  const line = lineThrough(live) ?? shapedBy(shape, live[0] as RunWindow);
+  const centres = new Map(
+    live.filter(({ runs }) => runs.length >= rule.fullWindow).map((window) => [window.bucket, centreOf(window, line)]),
+  );
+  const centreAt = (items: number): number => {
+    const bucket = bucketOf(items);
+    const centre = centres.get(bucket);
+    return centre === undefined ? line(items) : (centre * line(items)) / line(bucket);
   };
-  const busiest = busiestOf(live, newestMs ?? 0);
-  let source: RunEstimate["source"] = "warm_up";
+  const ratios = live.flatMap(({ runs }) => runs.map((run) => run.runMs / centreAt(run.items)));
+  const raise = Math.max(1, promiseOf(ratios, rule));
   let before = 0;
   const ladder = rungsTo(maxItems).map((items): [number, number] => {
-    const rung = rungOf(items, grounds);
-    if (busiest?.bucket === items) source = rung.source;
-    before = Math.max(before, rung.ms);
+    before = Math.max(before, raise * centreAt(items));
     return [items, before];
   });
-  const typicalMs = busiest ? mean(timesOf(busiest.runs)) : runMs(ladder, maxItems);
-  return { ladder, source, itemMs: fullRunMs(ladder, maxItems, grounds) / maxItems, typicalMs, newestMs };
+  const busiest = busiestOf(live, newestMs);
+  const far = mean(ratios);
+  return {
+    ladder,
+    source: centres.has(busiest.bucket) ? "window" : "fit",
+    itemMs: (far * centreAt(maxItems)) / maxItems,
+    typicalMs: mean(busiest.runs.map((run) => run.runMs)),
+    newestMs,
+  };
+}
+
+function ofWarmUp(profile: Ladder, maxItems: number): RunEstimate {
+  const ladder = rungsTo(maxItems).map((items) => [items, runMs(profile, items)] as const);
+  const fullMs = runMs(profile, maxItems);
+  return { ladder, source: "warm_up", itemMs: fullMs / maxItems, typicalMs: fullMs, newestMs: undefined };
 }
 
 /** The promised milliseconds for so many items; beyond the ladder's end in proportion, and 0 where nothing is known. */
@@ -126,84 +152,55 @@ function rungsTo(maxItems: number): number[] {
   return rungs;
 }
 
-interface Grounds {
-  /** Through the runs of all live buckets, if they are of two sizes. */
-  line: Line | undefined;
-  /** How sizes compare: the warm-up, or what was seen before. */
-  shape: Ladder | undefined;
-  rule: EstimateRule;
-  live: readonly RunWindow[];
+/** Milliseconds that so many items usually take. */
+type Line = (items: number) => number;
+
+const newestOf = ({ runs }: RunWindow): number => runs.at(-1)?.atMs ?? 0;
+const medianOf = (values: readonly number[]): number => [...values].sort((a, b) => a - b)[(values.length - 1) >> 1] ?? 0;
+
+/** The bucket's median as if all of its runs had been full. */
+function centreOf({ bucket, runs }: RunWindow, line: Line): number {
+  return medianOf(runs.map((run) => (run.runMs * line(bucket)) / line(run.items)));
 }
 
-function rungOf(items: number, { line, shape, rule, live }: Grounds): { ms: number; source: RunEstimate["source"] } {
-  const runs = live.find(({ bucket }) => bucket === items)?.runs ?? [];
-  if (runs.length >= rule.fullWindow) return { ms: promiseOf(timesOf(runs), rule), source: "window" };
-  if (line) return { ms: lineAt(line, items), source: "fit" };
-  const [only] = live;
-  if (!only) return { ms: runMs(shape, items), source: "warm_up" };
-  // one bucket is live: the shape at the height that was measured, or in proportion upwards
-  const seen = promiseOf(timesOf(only.runs), rule);
-  const shaped = runMs(shape, only.bucket);
-  if (shaped > 0) return { ms: (seen * runMs(shape, items)) / shaped, source: "fit" };
-  return { ms: items <= only.bucket ? seen : (seen * items) / only.bucket, source: "fit" };
+/** One bucket was seen: the shape at the height that was measured, or in proportion upwards and level downwards. */
+function shapedBy(shape: Line | undefined, { bucket, runs }: RunWindow): Line {
+  const height = medianOf(runs.map((run) => run.runMs));
+  const items = medianOf(runs.map((run) => run.items));
+  const shaped = shape?.(items) ?? 0;
+  if (shape && shaped > 0) return (wanted) => (height * shape(wanted)) / shaped;
+  return (wanted) => (wanted <= bucket ? height : (height * wanted) / items);
 }
 
-/** The value that so many of the samples do not exceed. One run in a hundred is far out: it must not speak for the others. */
-function promiseOf(times: readonly number[], { quantile }: EstimateRule): number {
-  const sorted = Float64Array.from(times).sort();
-  const most = sorted.length >= keptRuns ? sorted.length - 1 : sorted.length;
-  return sorted[Math.max(0, Math.min(most, Math.ceil(quantile * sorted.length)) - 1)] ?? 0;
-}
-
-interface Line {
-  base: number;
-  slope: number;
-  /** Added to the line, so that it promises as a window does. */
-  residual: number;
-}
-
-function lineAt({ base, slope, residual }: Line, items: number): number {
-  return base + slope * items + residual;
-}
-
-function ladderOn(line: Line | undefined, maxItems: number): Ladder | undefined {
-  return line && rungsTo(maxItems).map((items) => [items, lineAt(line, items)] as const);
-}
-
-/** Least squares over runs of at least two sizes; neither part is negative. */
-function lineThrough(runs: readonly RunSample[], rule: EstimateRule): Line | undefined {
-  const meanItems = mean(runs.map(({ items }) => items));
-  const meanMs = mean(timesOf(runs));
+/** Least squares over runs of at least two sizes, far-out ones cut to the double of their bucket's median; it never falls. */
+function lineThrough(windows: readonly RunWindow[]): Line | undefined {
+  const points = windows.flatMap(({ runs }) => {
+    const most = 2 * medianOf(runs.map((run) => run.runMs));
+    return runs.map((run) => ({ items: run.items, ms: Math.min(run.runMs, most) }));
+  });
+  const meanItems = mean(points.map(({ items }) => items));
+  const meanMs = mean(points.map(({ ms }) => ms));
   let [together, alone] = [0, 0];
-  for (const run of runs) {
-    together += (run.items - meanItems) * (run.runMs - meanMs);
-    alone += (run.items - meanItems) ** 2;
+  for (const { items, ms } of points) {
+    together += (items - meanItems) * (ms - meanMs);
+    alone += (items - meanItems) ** 2;
   }
   if (alone === 0) return undefined;
   const slope = Math.min(Math.max(0, together / alone), meanMs / meanItems);
   const base = Math.max(0, meanMs - slope * meanItems);
-  const residuals = runs.map((run) => run.runMs - base - slope * run.items);
-  return { base, slope, residual: Math.max(0, promiseOf(residuals, rule)) };
+  return (items) => base + slope * items;
 }
 
-const newestOf = ({ runs }: RunWindow): number => runs.at(-1)?.atMs ?? 0;
-const allRuns = (windows: readonly RunWindow[]): RunSample[] => windows.flatMap(({ runs }) => runs);
-const timesOf = (runs: readonly RunSample[]): number[] => runs.map((run) => run.runMs);
-
-function busiestOf(windows: readonly RunWindow[], nowMs: number): RunWindow | undefined {
-  let [best, most] = [undefined as RunWindow | undefined, -1];
-  for (const window of windows) {
-    const items = window.runs.reduce((sum, run) => sum + run.items * 0.5 ** ((nowMs - run.atMs) / busyHalfLifeMs), 0);
-    if (items > most) [best, most] = [window, items];
-  }
-  return best;
+/** The value that so many of the samples do not exceed. */
+function promiseOf(values: readonly number[], { quantile }: EstimateRule): number {
+  const sorted = Float64Array.from(values).sort();
+  const most = sorted.length >= keptRuns ? sorted.length - 1 : sorted.length;
+  return sorted[Math.max(0, Math.min(most, Math.ceil(quantile * sorted.length)) - 1)] ?? 0;
 }
 
-/** Mean time of a full batch; its promise where no mean is known. */
-function fullRunMs(ladder: Ladder, maxItems: number, { live, line, rule }: Grounds): number {
-  const runs = live.find(({ bucket }) => bucket === bucketOf(maxItems))?.runs ?? [];
-  if (runs.length >= rule.fullWindow) return mean(timesOf(runs));
-  return line ? line.base + line.slope * maxItems : runMs(ladder, maxItems);
+function busiestOf(windows: readonly RunWindow[], nowMs: number): RunWindow {
+  const loads = windows.map(({ runs }) => runs.reduce((sum, run) => sum + run.items * 0.5 ** ((nowMs - run.atMs) / busyHalfLifeMs), 0));
+  return windows[loads.indexOf(Math.max(...loads))] as RunWindow;
 }
 
 function mean(values: readonly number[]): number {
