@@ -87,6 +87,9 @@ local function runMs(size, items)
 end
 
 local flows, waiting = waitingFlows(base)
+-- The smallest batch that is worth running while so many wait. Batches that shrink to save a head that is nearly late cost many others.
+local leastItems = 1
+while 2 * leastItems <= maxItems and 4 * leastItems <= waiting do leastItems = 2 * leastItems end
 
 -- A fuller batch is worth waiting for while the first deadline allows it.
 if delayMs > 0 and waiting > 0 and waiting < maxItems then
@@ -135,7 +138,7 @@ local function serve(flow, slots)
       if state == 'queued' then
         local created, class, sizeText, size, jobShape = string.match(fixed, fixedPattern)
         local deadline, own = tonumber(deadlineText), tonumber(sizeText)
-        if deadline <= now or deadline < now + runMs(size, own) + overheadMs then
+        if deadline <= now or deadline < now + runMs(size, math.max(own, leastItems)) + overheadMs then
           ended[#ended + 1] = id
           inputs[#inputs + 1] = base .. 'in:' .. id
           finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
