@@ -162,7 +162,12 @@ export function isAccepted(answer: Admitted): answer is Accepted {
 }
 
 /** The figures of a host that predicts nothing. */
-export const unforeseen: Pick<ClaimStep, "ladders" | "overheadMs" | "delayMs"> = { ladders: new Map(), overheadMs: 0, delayMs: 0 };
+export const unforeseen: Pick<ClaimStep, "ladders" | "overheadMs" | "delayMs"> & { parts: 1 } = {
+  ladders: new Map(),
+  overheadMs: 0,
+  delayMs: 0,
+  parts: 1,
+};
 
 /** One host, batches of one, no bound. */
 export const roomyQueue: AdmitQueue = { matchingHosts: 1, batchItems: 1, mostWaiting: Number.POSITIVE_INFINITY };

@@ -88,7 +88,7 @@ export class RedisRigs {
       renew: ({ tag, incarnation, ticketId }) => answerOf("renew", tag, [incarnation, ticketId]),
       claim: async (step) => {
         const { tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs, overheadMs, delayMs, ladders } = step;
-        const args = [tag, incarnation, sequence, ticketId, encodeURIComponent(hostId), maxItems, busyMs, lingerMs, overheadMs, delayMs];
+        const args = [tag, incarnation, sequence, ticketId, encodeURIComponent(hostId), maxItems, busyMs, lingerMs, overheadMs, delayMs, 1];
         for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map((rung) => rung.join(" ")).join(" ")}`);
         return claimOf((await this.script("claim", keys.base(tag), args)) as (string | number)[]);
       },

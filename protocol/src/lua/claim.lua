@@ -3,6 +3,7 @@
 -- ARGV  1 queue tag  2 incarnation  3 sequence (rises by one per claim of this incarnation and queue)  4 ticket id  5 host id
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
 --       9 overheadMs: from the claim to the commit, without the run  10 delayMs: how long jobs may wait for a fuller batch
+--       11 parts: with 2 a claim takes half of what waits, but 16 jobs at least; with 1 all that fits
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending
 -- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items, size class; then the inputs of each, if
 --          there are few and all of them small;
@@ -17,13 +18,14 @@
 
 local base, tag, incarnation, sequence, ticketId = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local hostId, maxItems, busyMs, lingerMs = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local overheadMs, delayMs = tonumber(ARGV[9]), tonumber(ARGV[10])
+local overheadMs, delayMs, parts = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local now = nowMs()
 local nowText = int(now)
 local lookAhead = 32 -- how many jobs of a flow may be skipped because they do not fit the batch
 local mostJobs = 500 -- in one claim, so that no call grows without bound
 local mostDropped = 500
 local deferMarginMs = 5
+local leastOfParts = 16
 local mostWithInputs, mostInputBytes = 2, 16384
 local interactiveShare = 0.1 -- of its time, how much a job of that class waits for a fuller batch at most
 
@@ -71,7 +73,7 @@ local function runMs(size, items)
   local ladder = ladders[size]
   if not ladder then
     ladder = {}
-    for at = 11, #ARGV do
+    for at = 12, #ARGV do
       local rest = string.match(ARGV[at], '^' .. size .. ' (.*)$')
       if rest then
         for step, ms in string.gmatch(rest, '(%S+) (%S+)') do ladder[#ladder + 1] = { tonumber(step), tonumber(ms) } end
@@ -113,6 +115,7 @@ if delayMs > 0 and waiting > 0 and waiting < maxItems then
   end
 end
 
+if parts > 1 then maxItems = math.min(maxItems, math.max(leastOfParts, math.ceil(waiting / parts))) end
 local shape, apart, items, dropped, isFull, firstDeadline = nil, false, 0, 0, false, nil
 local taken, ended, inputs, running = {}, { base .. 'due' }, {}, {}
 local claimPattern = '^(%a+) (%d+) (%S+) (%S+) (%d+) (%d+) (%d+) (%d+) %d+ %d+ %S+ %S+ (.*)$'

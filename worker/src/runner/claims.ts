@@ -41,6 +41,8 @@ export interface ClaimWish {
   overheadMs: number;
   /** How long jobs may wait for a fuller batch. */
   delayMs: number;
+  /** 2: half of what waits is enough for one claim; 1: all that fits. */
+  parts: 1 | 2;
   /** Predicted runs, by size class. */
   ladders: ReadonlyMap<number, Ladder>;
 }
@@ -87,9 +89,9 @@ export class Claims {
 
   #claimCommand(wish: ClaimWish): RedisCommand {
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
-    const { tag, ticketId, maxItems, busyMs, lingerMs, overheadMs, delayMs, ladders } = wish;
+    const { tag, ticketId, maxItems, busyMs, lingerMs, overheadMs, delayMs, parts, ladders } = wish;
     const args: (string | number)[] = [tag, this.#incarnation, sequence, ticketId, this.#hostId, maxItems, Math.ceil(busyMs), lingerMs];
-    args.push(Math.ceil(overheadMs), delayMs);
+    args.push(Math.ceil(overheadMs), delayMs, parts);
     for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map(([items, ms]) => `${items} ${ms.toFixed(2)}`).join(" ")}`);
     return scriptCommand("claim", keys.base(wish.tag), args);
   }

@@ -23,6 +23,8 @@ import {
 /** Inputs and outputs of one claim together, so that no batch outgrows the host's memory. */
 export const mostClaimBytes = 256 * 1024 * 1024;
 
+/** A run is light when so many of it take less than the rest of its claim. */
+const lightShare = 2;
 const busyMarginMs = 500;
 /** The largest value seen fades by this factor a run. */
 const fade = 0.95;
@@ -116,6 +118,15 @@ export class RunFigures {
 
   overheadMs(tag: string): number {
     return overheadMs(this.#of(tag).overhead);
+  }
+
+  /**
+   * Where the run is short against all that is around it, a large batch gains nothing, and the stages of two smaller ones overlap: while one is
+   * run, the other is admitted or answered.
+   */
+  parts(tag: string): 1 | 2 {
+    const figures = this.#of(tag);
+    return figures.runMs > 0 && lightShare * figures.runMs < overheadMs(figures.overhead) ? 2 : 1;
   }
 
   /** Predicted run and a margin. */

@@ -158,6 +158,7 @@ export class Runner {
       lingerMs: ticket.mode === "closing" ? 0 : this.#parts.lingerMs,
       overheadMs: this.#figures.overheadMs(tag),
       delayMs: this.#draining ? 0 : (ticket.version.config.max_delay_ms ?? 0),
+      parts: this.#figures.parts(tag),
       ladders: this.#figures.ladders(tag, this.#storeNowMs()),
     };
   }
