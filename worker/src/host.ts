@@ -209,6 +209,7 @@ export class Host {
       case "barred":
         this.#giveUp("the cluster barred this host");
         return;
+      case "together":
       case "started":
       case "ended":
       case "drained":

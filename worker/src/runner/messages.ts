@@ -68,6 +68,8 @@ export type FromRunner =
       /** Where the run is fit to predict others. */
       sample?: RunSample;
     }
+  /** What was said in the last moment, in order: every message wakes the main loop, and runs of light models are many. */
+  | { kind: "together"; messages: FromRunner[] }
   /** Something that an operator should read; the runner goes on. */
   | { kind: "trouble"; tag: string; message: string }
   | { kind: "barred" }

@@ -39,11 +39,16 @@ export class RunnerHandle {
         resolve(error ? { code, error } : { code });
       });
     });
-    this.#thread.on("message", (message: FromRunner) => {
+    const hear = (message: FromRunner): void => {
+      if (message.kind === "together") {
+        for (const one of message.messages) hear(one);
+        return;
+      }
       if (message.kind === "started") started.resolve(message.providers);
       if (message.kind === "ended") this.#finish(message.ticketId, message.release ? "release" : "retired");
       listen(message);
-    });
+    };
+    this.#thread.on("message", hear);
   }
 
   #finish(ticketId: string, end: TicketEnd): void {

@@ -17,7 +17,23 @@ const port = parentPort;
 if (!port) throw new Error("runner-thread.ts is started by runner-handle.ts, as a worker thread");
 
 const options = workerData as RunnerOptions;
-const tell = (message: FromRunner): void => port.postMessage(message);
+
+/** How long a message about a run may wait for others. */
+const togetherMs = 50;
+let waiting: FromRunner[] = [];
+function tell(message: FromRunner): void {
+  if (message.kind === "ran") {
+    if (waiting.push(message) === 1) systemClock.after(togetherMs, flush);
+    return;
+  }
+  flush(); // messages keep their order
+  port?.postMessage(message);
+}
+function flush(): void {
+  if (waiting.length === 0) return;
+  port?.postMessage({ kind: "together", messages: waiting } satisfies FromRunner);
+  waiting = [];
+}
 
 // no socketTimeout: a reply may be due while the thread is blocked in a run; the watch knows the difference
 const redis = wireConnection(options.redisUrl, `switchyard-runner-${options.hostId}`);
@@ -75,6 +91,7 @@ const ended = runner.run().then(() => "ended" as const);
 const subscribed = listener.subscribe(channels.wake(options.incarnation));
 if ((await Promise.race([ended, subscribed])) !== "ended") tell({ kind: "started", providers: await supportedProviders() });
 await ended;
+flush();
 subscribed.catch(() => {});
 for (const stop of stopWatches) stop();
 redis.disconnect();
