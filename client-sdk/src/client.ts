@@ -11,7 +11,16 @@ import { type InferResult, readInferAnswer } from "./infer-answer.ts";
 import { encodeInfer, encodeJob, type InferOptions, type RequestBody, type SubmitOptions } from "./infer-call.ts";
 import type { Inputs } from "./inputs.ts";
 import { type CallOptions, JobHandle } from "./job-handle.ts";
-import { type HostView, type JobView, type ModelView, type Page, readJobView, readObject, readPage } from "./job-records.ts";
+import {
+  type HostView,
+  type JobView,
+  type ModelView,
+  type Page,
+  readJobView,
+  readObject,
+  readPage,
+  type TenantView,
+} from "./job-records.ts";
 import { type RetryOptions, retryPolicy } from "./retry-policy.ts";
 import { Transport } from "./transport.ts";
 
@@ -114,6 +123,11 @@ export class Switchyard {
 
   async hosts(options: CallOptions = {}): Promise<HostView[]> {
     return this.#all<HostView>("/v1/hosts", "a list of hosts", options);
+  }
+
+  /** Tenants with their weights and the ids of their API keys; for keys with scope `operate` or `admin`. */
+  async tenants(options: CallOptions = {}): Promise<TenantView[]> {
+    return this.#all<TenantView>("/v1/tenants", "a list of tenants", options);
   }
 
   /** All versions of all models. */

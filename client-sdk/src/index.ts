@@ -10,5 +10,5 @@ export type { Durability, InferOptions, SubmitOptions } from "./infer-call.ts";
 export type { Element, Inputs, InputTensor, InputValue, Nested } from "./inputs.ts";
 export type { EventOptions, JobEvent } from "./job-events.ts";
 export { type CallOptions, JobHandle, type WaitOptions } from "./job-handle.ts";
-export type { ClientJobState, HostView, JobView, ModelView, Page } from "./job-records.ts";
+export type { ClientJobState, HostView, JobView, ModelView, Page, TenantView } from "./job-records.ts";
 export type { RetryOptions } from "./retry-policy.ts";

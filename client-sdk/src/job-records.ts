@@ -3,14 +3,21 @@
  * words of `state` that it does not know become "unknown", so that a newer server does not break an older client.
  */
 
-import { type HostView, isTerminal, type JobState, type ModelView, type JobView as WireJobView } from "@switchyard/protocol";
+import {
+  type HostView,
+  isTerminal,
+  type JobState,
+  type ModelView,
+  type TenantView,
+  type JobView as WireJobView,
+} from "@switchyard/protocol";
 import { ClientError } from "./client-errors.ts";
 
 export type ClientJobState = JobState | "unknown";
 
 export type JobView = Omit<WireJobView, "state"> & { state: ClientJobState };
 
-export type { HostView, ModelView };
+export type { HostView, ModelView, TenantView };
 
 const states: ReadonlySet<string> = new Set(["queued", "running", "succeeded", "failed", "cancelled", "expired"]);
 

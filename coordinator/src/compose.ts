@@ -4,12 +4,15 @@ import { newIncarnation, tagOf } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
+import { KeyFile } from "./adapters/key-file.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
+import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
 import { RedisModels } from "./adapters/redis-models.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
+import { KeyedAccess, openAccess } from "./application/access.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
@@ -34,6 +37,8 @@ export interface CoordinatorOptions {
   mostQueueJobs: number;
   mostQueueBytes: number;
   corsOrigins: string[];
+  /** Without one everybody who reaches the address may do everything. */
+  apiKeysFile?: string;
   expectedHosts: number;
   version: string;
   clock: Clock;
@@ -52,11 +57,14 @@ export interface Coordinator {
 
 const rescanMs = 5_000;
 const sweepBlobsMs = 60_000;
+/** A change of the key file is taken over by the second look that sees it. */
+const lookAtKeysMs = 500;
 /** Held calls that are told to go have this long to hear of it. */
 const lastAnswersMs = 3_000;
 
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
   const { clock, log, metrics, redisUrl } = options;
+  const keys = options.apiKeysFile === undefined ? undefined : new KeyFile({ path: options.apiKeysFile, log });
   const redis = new RedisConnection(redisUrl, "switchyard-coordinator", clock);
   const subscription = new RedisSubscription(redisUrl, "switchyard-coordinator-notices", clock);
   for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
@@ -138,11 +146,16 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     await blobs.sweep();
   }
 
+  const hostToken = new RedisHostToken(redis);
+  const access = keys ? new KeyedAccess({ keys, hosts: hostToken, clock }) : openAccess;
+  if (keys) await hostToken.announce();
+
   let draining = false;
   const http: HttpServer = createHttpServer({
     jobs,
     models,
     hosts,
+    access,
     blobs,
     config: {
       maxBodyBytes: options.maxBodyBytes,
@@ -165,6 +178,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "sweeper", everyMs: 250, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
+  if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
 
   return {

@@ -11,7 +11,10 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
   DATA: { default: "./.switchyard", meaning: "files of the embedded Redis, large values, logs" },
   BLOBS: { default: "<data>/blobs", meaning: "values over 8 MiB; all coordinators share this folder" },
   WORKERS: { default: "1", meaning: "worker processes that `up` starts; 0 for none" },
-  API_KEYS: { default: "unset", meaning: "reserved: keys are not built yet, and setting it is refused" },
+  API_KEYS: {
+    default: "unset",
+    meaning: "file of API keys, made by `switchyard keys`; without one there is one tenant, on loopback addresses only",
+  },
   MAX_BODY: { default: "64MiB", meaning: "largest body of a request" },
   MAX_JSON: { default: "<max-body>", meaning: "largest JSON in a body; parsing holds other calls up by about 20 ms per MiB" },
   MAX_QUEUE_JOBS: { default: "1000000", meaning: "most jobs that may wait for one model version; more are refused" },

@@ -50,6 +50,8 @@ export interface ConfigSource {
   env: Readonly<Record<string, string | undefined>>;
   /** What relative paths start from; default: the current folder. */
   folder?: string;
+  /** What is wrong with the key file at this path; default: it is not looked at. */
+  keyFileMistakes?: (path: string) => readonly string[];
 }
 
 /** All that is wrong with the configuration, one line each. */
@@ -188,9 +190,14 @@ export function readConfig(source: ConfigSource): Config {
     mistakes.push(`${from}: expected ${issue.message}, got ${secret.has(name) ? "something else" : JSON.stringify(value)}`);
   }
   if (parsed.data) mistakes.push(...contradictions(parsed.data, given));
+  const folder = source.folder ?? process.cwd();
+  const keyFile = given.get("API_KEYS");
+  if (keyFile && keyFile.value.trim() !== "") {
+    const found = source.keyFileMistakes?.(path.resolve(folder, keyFile.value.trim())) ?? [];
+    mistakes.push(...found.map((mistake) => `${keyFile.from}: ${mistake}`));
+  }
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
 
-  const folder = source.folder ?? process.cwd();
   const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, BLOBS, WORKERS, API_KEYS, CACHE } = parsed.data;
   return {
     http: HTTP,
@@ -218,15 +225,10 @@ export function readConfig(source: ConfigSource): Config {
 function contradictions(values: z.infer<typeof settings>, given: Map<string, Given>): string[] {
   const found: string[] = [];
   const named = (name: SettingName): string => given.get(name)?.from ?? `SWITCHYARD_${name}`;
-  if (values.API_KEYS !== undefined) {
-    found.push(
-      `${named("API_KEYS")}: API keys are not supported yet, so nothing would be protected; expected to be unset, got ${JSON.stringify(values.API_KEYS)}`,
-    );
-  }
   for (const name of ["HTTP", "GRPC"] as const) {
     if (isLoopback(values[name].host) || values.API_KEYS !== undefined) continue;
     found.push(
-      `${named(name)}: expected a loopback address (127.0.0.1, [::1], localhost) because no API keys are set, got ${JSON.stringify(given.get(name)?.value)}`,
+      `${named(name)}: expected a loopback address (127.0.0.1, [::1], localhost) because no API keys are set (${named("API_KEYS")}), got ${JSON.stringify(given.get(name)?.value)}`,
     );
   }
   const used = new Map<string, SettingName>();

@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { jsonLinesLog } from "./adapters/json-lines-log.ts";
+import { keyFileMistakes } from "./adapters/key-file.ts";
 import { prometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { systemClock } from "./clock.ts";
 import { type Coordinator, startCoordinator } from "./compose.ts";
@@ -21,7 +22,7 @@ function configOrExit(): Config & { redisUrl: string } {
     process.exit(0);
   }
   try {
-    const config = readConfig({ argv: process.argv.slice(2), env: process.env });
+    const config = readConfig({ argv: process.argv.slice(2), env: process.env, keyFileMistakes });
     const { redisUrl } = config;
     if (redisUrl !== undefined) return { ...config, redisUrl };
     process.stderr.write("SWITCHYARD_REDIS_URL (--redis-url): expected redis://host:port; `switchyard up` starts a Redis of its own\n");
@@ -71,6 +72,7 @@ try {
     mostQueueBytes: config.maxQueueBytes,
     resultTtlMs: config.resultTtlMs,
     corsOrigins: config.corsOrigins,
+    ...(config.apiKeys !== undefined && { apiKeysFile: config.apiKeys }),
     expectedHosts: config.expectedHosts,
     version,
     clock: systemClock,

@@ -118,6 +118,16 @@ export const estimatesViewSchema = z.object({
 
 export type EstimatesView = z.infer<typeof estimatesViewSchema>;
 
+export const tenantViewSchema = z.object({
+  tenant: z.string(),
+  /** Its share against other tenants' while they all have jobs waiting. */
+  weight: z.number(),
+  /** Ids of its API keys; never their secrets. */
+  keys: z.array(z.string()),
+});
+
+export type TenantView = z.infer<typeof tenantViewSchema>;
+
 /** RFC 9457 body of every failure on /v1. */
 export const problemSchema = z.object({
   type: z.string(),

@@ -10,8 +10,10 @@ import { after, before, test } from "node:test";
 import { type BlobReference, blobFolder, SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
 import { FilesystemBlobs as OwnedFolder } from "../../coordinator/src/adapters/filesystem-blobs.ts";
+import { openAccess } from "../../coordinator/src/application/access.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { DoorContext } from "../../coordinator/src/doors/door-context.ts";
+import { addGuards } from "../../coordinator/src/doors/guard.ts";
 import { sendError } from "../../coordinator/src/doors/problem.ts";
 import { addBlobs } from "../../coordinator/src/doors/v1-blobs.ts";
 import type { Blobs } from "../../worker/src/runner/blobs.ts";
@@ -20,6 +22,7 @@ import { HttpBlobs } from "../../worker/src/runner/http-blobs.ts";
 import { startScriptedServer } from "../support/scripted-server.ts";
 
 const keepMs = 60_000;
+const noToken = async (): Promise<null> => null;
 const maxBodyBytes = 100_000;
 let nowMs = Date.now();
 const clock = { ...systemClock, nowMs: () => nowMs };
@@ -36,6 +39,7 @@ before(async () => {
   door.removeAllContentTypeParsers();
   door.addContentTypeParser("*", (_request, _payload, done) => done(null, undefined));
   door.setErrorHandler((error, request, reply) => sendError(error, request, reply, log));
+  addGuards(door, openAccess);
   addBlobs(door, { config: { maxBodyBytes } } as DoorContext, owner);
   url = await door.listen({ host: "127.0.0.1", port: 0 });
 });
@@ -47,7 +51,7 @@ after(async () => {
 const ways: Record<string, () => Blobs> = {
   "the coordinator": () => owner,
   "a host with the folder": () => new SharedFolder({ root, clock }),
-  "a host without the folder": () => new HttpBlobs(url),
+  "a host without the folder": () => new HttpBlobs(url, noToken),
 };
 
 function content(sizeBytes = 300_000): Uint8Array {
@@ -229,15 +233,15 @@ test("the door keeps only what bears its own digest, and refuses what is malform
 
 test("a coordinator that is gone or turns a host away is an unavailable store, not a lost value", async () => {
   const reference = { sha256: digestOf(content()), sizeBytes: 10 };
-  const away = new HttpBlobs("http://127.0.0.1:1");
+  const away = new HttpBlobs("http://127.0.0.1:1", noToken);
   await assert.rejects(away.get(reference), codeOf("store_unavailable"));
   await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
-  await assert.rejects(new HttpBlobs(url).put(content(10), { keepMs: 0 }), codeOf("store_unavailable"));
+  await assert.rejects(new HttpBlobs(url, noToken).put(content(10), { keepMs: 0 }), codeOf("store_unavailable"));
 });
 
 test("a coordinator that says nothing is given up by the host's clock", async () => {
   await using silent = await startScriptedServer(() => {});
   const hasty = { ...systemClock, after: (_ms: number, run: () => void) => systemClock.after(50, run) };
-  const away = new HttpBlobs(silent.url, hasty);
+  const away = new HttpBlobs(silent.url, noToken, hasty);
   await assert.rejects(away.get({ sha256: digestOf(content()), sizeBytes: 10 }), codeOf("store_unavailable"));
 });

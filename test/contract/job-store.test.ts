@@ -383,6 +383,7 @@ function sentences(open: () => JobRig): void {
     const tomb = await rig.store.read(kept);
     assert.ok(tomb && !isRecord(tomb));
     assert.equal(tomb.state, "succeeded");
+    assert.equal(tomb.tenant, "default");
     assert.equal(await rig.store.read(held), undefined);
   });
 

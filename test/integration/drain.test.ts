@@ -7,6 +7,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
+import { localCaller } from "../../coordinator/src/application/caller.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { startCoordinator } from "../../coordinator/src/compose.ts";
 import { call, floats } from "../support/calls.ts";
@@ -43,7 +44,7 @@ test("a drain that is over answers held calls with their jobs: cancelled without
   const body = { inputs: [floats("image", [1, 64], new Float32Array(64))] };
   const infer = (headers: Record<string, string>) => call(`${first.url}/v2/models/digits/infer`, { body, headers });
   const held = [infer({}), infer({ "idempotency-key": "mine" })]; // no host is there to run them
-  const jobs = () => other.jobs.list({ limit: 10 }, { tenant: "default", scopes: new Set() });
+  const jobs = () => other.jobs.list({ limit: 10 }, localCaller);
   await until("both jobs", async () => (await jobs()).jobs.length === 2);
   const drained = first.drain(100);
   const [unkeyed, keyed] = await Promise.all(held);

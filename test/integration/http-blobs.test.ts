@@ -21,7 +21,7 @@ test("asking for a large value's size, or leaving before it came, holds no file 
   t.after(() => rm(root, { recursive: true, force: true }));
   const blobs = new FilesystemBlobs({ root, clock: systemClock });
   const { sha256, sizeBytes } = await blobs.put(Buffer.alloc(30_000_000, 7), { keepMs: 60_000 });
-  const door = await openDoor(t, {}, blobs);
+  const door = await openDoor(t, {}, { blobs });
   for (let round = 0; round < 20; round++) {
     const head = await fetch(`${door.url}/v1/blobs/${sha256}`, { method: "HEAD" });
     assert.equal(head.status, 200);

@@ -149,7 +149,6 @@ test("unknown paths are 404, wrong methods 405 with Allow, HEAD and OPTIONS work
     "/v1/pipelines",
     "/v1/pipelines/a/runs",
     "/v1/training",
-    "/v1/tenants",
     "/v1/dead-letters",
     "/v1/hosts/a/drain",
     "/v1/jobs/a/retry",

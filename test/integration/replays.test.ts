@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { frameParts, joinParts, type ModelConfig } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
+import { openAccess } from "../../coordinator/src/application/access.ts";
 import { Forecasts } from "../../coordinator/src/application/forecasts.ts";
 import { Jobs } from "../../coordinator/src/application/jobs.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
@@ -57,6 +58,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
   const server = createHttpServer({
     ...shared,
     jobs,
+    access: openAccess,
     config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },
     log: { info() {}, warn() {}, error() {} },
     draining: () => false,

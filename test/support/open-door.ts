@@ -4,6 +4,7 @@ import { connect } from "node:net";
 import type { TestContext } from "node:test";
 import type { HostView, TensorSignature } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
+import { type Access, openAccess } from "../../coordinator/src/application/access.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
@@ -28,7 +29,11 @@ export interface OpenDoor {
   raw(request: string | Buffer, until?: RegExp): Promise<string>;
 }
 
-export async function openDoor(test: TestContext, config: Partial<HttpConfig> = {}, blobs?: BlobStore): Promise<OpenDoor> {
+export async function openDoor(
+  test: TestContext,
+  config: Partial<HttpConfig> = {},
+  more: { blobs?: BlobStore; access?: Access } = {},
+): Promise<OpenDoor> {
   const models = fakeModels([
     { model: "tiny", version: 1, signature: { inputs: [image], outputs: [scores] }, labels: { scores: ["zero", "one", "two"] } },
     { model: "tiny", version: 2, signature: { inputs: [image], outputs: [scores] } },
@@ -44,7 +49,8 @@ export async function openDoor(test: TestContext, config: Partial<HttpConfig> = 
     jobs,
     models,
     hosts: { list: () => hosts, matching: () => 1 },
-    ...(blobs && { blobs }),
+    access: openAccess,
+    ...more,
     config: { maxBodyBytes: 1_000_000, corsOrigins: [], resultTtlMs: 3_600_000, ...config },
     clock: systemClock,
     metrics,

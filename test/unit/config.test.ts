@@ -73,8 +73,34 @@ test("listening beyond loopback without API keys is refused", () => {
   }
 });
 
-test("API keys are refused while nothing enforces them", () => {
-  assert.match(mistakesOf([], { SWITCHYARD_API_KEYS: "keys.yaml" }).join(), /^SWITCHYARD_API_KEYS: API keys are not supported yet/);
+test("with a file of API keys every address may be listened on", () => {
+  const config = read(["--api-keys", "keys.yaml", "--http", "0.0.0.0:8000"]);
+  assert.equal(config.apiKeys, path.join(folder, "keys.yaml"));
+  assert.deepEqual(config.http, { host: "0.0.0.0", port: 8000 });
+});
+
+test("what is wrong with the key file is told together with all other mistakes", () => {
+  const asked: string[] = [];
+  const source = {
+    argv: ["--workers", "many"],
+    env: { SWITCHYARD_API_KEYS: "keys.yaml" },
+    folder,
+    keyFileMistakes: (file: string) => {
+      asked.push(file);
+      return ["entry 1: weight", "entry 2: id"];
+    },
+  };
+  assert.throws(
+    () => readConfig(source),
+    (error: ConfigError) => {
+      assert.deepEqual(
+        error.mistakes.map((line) => line.split(": expected")[0]),
+        ["--workers", "SWITCHYARD_API_KEYS: entry 1: weight", "SWITCHYARD_API_KEYS: entry 2: id"],
+      );
+      return true;
+    },
+  );
+  assert.deepEqual(asked, [path.join(folder, "keys.yaml")]);
 });
 
 test("two doors cannot share an address", () => {

@@ -142,8 +142,8 @@ export function standingOf(text: string): { state: JobState; revision: number } 
 }
 
 export function tombOf(text: string): TombState {
-  const [state, finished] = text.split(" ");
-  return { state: state as JobState, finishedMs: Number(finished) };
+  const [state, finished, flow] = text.split(" ") as [JobState, string, string];
+  return { state, finishedMs: Number(finished), tenant: splitFlow(flow).tenant };
 }
 
 /** The message that lua/lib-finish.lua publishes: a line of id, 0 or 1, and size before each record. */

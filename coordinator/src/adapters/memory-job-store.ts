@@ -146,7 +146,7 @@ export class MemoryJobStore implements JobStore {
     const job = queue.jobs.get(id);
     if (job) return structuredClone(job.record);
     const tomb = queue.tombs.get(id);
-    return tomb && { state: tomb.state, finishedMs: tomb.finishedMs };
+    return tomb && { state: tomb.state, finishedMs: tomb.finishedMs, tenant: tomb.tenant };
   }
 
   async watch(id: string): Promise<JobRecord | TombState | undefined> {

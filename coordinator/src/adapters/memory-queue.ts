@@ -135,7 +135,7 @@ export class MemoryQueue {
     const endMs = record.finishedMs ?? 0;
     job.goneMs = endMs + record.ttlMs;
     if (record.held) return;
-    this.tombs.set(record.id, { state: record.state, finishedMs: endMs, goneMs: job.goneMs + tombMs });
+    this.tombs.set(record.id, { state: record.state, finishedMs: endMs, tenant: record.tenant, goneMs: job.goneMs + tombMs });
     const output = this.outputs.get(`${record.id}:${record.fence}`);
     if (output) output.goneMs = Math.max(output.goneMs, job.goneMs + outputMarginMs);
   }

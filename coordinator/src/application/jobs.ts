@@ -21,7 +21,7 @@ import type { JobListFilter, JobNotice, JobPage, JobRecord, JobStore, KeyEntry, 
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import { jobTerms } from "../scheduler/job-terms.ts";
-import type { Caller } from "./caller.ts";
+import { type Caller, mayUse, requireModel } from "./caller.ts";
 import type { Forecasts } from "./forecasts.ts";
 import type { JobService, ModelEstimates, Settled, Submission } from "./job-service.ts";
 import type { Wait, Waiters } from "./waiters.ts";
@@ -101,6 +101,7 @@ export class Jobs implements JobService {
   /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
   async #place(submission: Submission, caller: Caller, signal: AbortSignal | undefined): Promise<Placed> {
     const { clock, metrics, store, waiters } = this.#parts;
+    requireModel(caller, submission.model);
     if (submission.idempotency) {
       // asked before anything of the model: an answer that exists does not need it any more
       const bound = await store.boundKey({ tenant: caller.tenant, name: submission.idempotency.key });
@@ -204,7 +205,7 @@ export class Jobs implements JobService {
       model: version.model,
       version: version.version,
       tenant: caller.tenant,
-      tenantWeight: 1,
+      tenantWeight: caller.weight,
       mostAhead: Number.POSITIVE_INFINITY,
       size,
       ...terms,
@@ -265,8 +266,8 @@ export class Jobs implements JobService {
   }
 
   #ofCaller(id: string, found: JobRecord | TombState | undefined, caller: Caller): JobRecord {
-    // another tenant's job does not exist for this caller
-    if (found && "id" in found && found.tenant !== caller.tenant) throw jobNotFound(id);
+    // another tenant's job does not exist for this caller, nor does one of a model that its key may not use
+    if (found && (found.tenant !== caller.tenant || ("model" in found && !mayUse(caller, found.model)))) throw jobNotFound(id);
     return recordOrGone(id, found);
   }
 
@@ -327,12 +328,13 @@ export class Jobs implements JobService {
 
   list(filter: JobListFilter, caller: Caller): Promise<JobPage> {
     const { models, store } = this.#parts;
+    if (filter.model !== undefined) requireModel(caller, filter.model);
     const statuses = filter.model === undefined ? models.list() : models.versions(filter.model);
     if (filter.model !== undefined && statuses.length === 0) {
       throw new SwitchyardError("model_not_found", `Request for unknown model: '${filter.model}' is not found`);
     }
     const tags = statuses
-      .filter(({ version }) => filter.version === undefined || version.version === filter.version)
+      .filter(({ version }) => mayUse(caller, version.model) && (filter.version === undefined || version.version === filter.version))
       .map(({ version }) => version.tag);
     return tags.length === 0 ? Promise.resolve({ jobs: [] }) : store.list(tags, { ...filter, tenant: caller.tenant });
   }

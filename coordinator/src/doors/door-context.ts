@@ -1,8 +1,7 @@
 /** What every HTTP door is given. */
 
 import type { ModelVersion } from "@switchyard/protocol";
-import type { Caller } from "../application/caller.ts";
-import { localCaller } from "../application/caller.ts";
+import type { Access } from "../application/access.ts";
 import type { JobService } from "../application/job-service.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
@@ -31,6 +30,7 @@ export interface DoorContext {
   jobs: JobService;
   models: ModelRegistry;
   hosts: HostRegistry;
+  access: Access;
   /** Absent: large values are not served to hosts. */
   blobs?: BlobStore;
   config: HttpConfig;
@@ -47,9 +47,4 @@ export interface DoorContext {
 /** The class names of the version that a job ran on; undefined when it has none, or is no longer served: results outlive it. */
 export function labelsOf({ models }: DoorContext, ran: { model: string; version: number }): ModelVersion["labels"] {
   return models.versions(ran.model).find(({ version }) => version.version === ran.version)?.version.labels;
-}
-
-/** Without a key file everybody is the one local tenant. */
-export function callerOf(): Caller {
-  return localCaller;
 }

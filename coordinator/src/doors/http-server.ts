@@ -9,6 +9,7 @@ import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
 import { BodyBudget } from "./body-budget.ts";
 import { type DoorContext, type HttpConfig, largestBodiesHeld } from "./door-context.ts";
+import { addGuards } from "./guard.ts";
 import { OpenCalls } from "./open-calls.ts";
 import { sendError } from "./problem.ts";
 import { addBlobs } from "./v1-blobs.ts";
@@ -70,6 +71,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
     return sendError(new SwitchyardError("not_found", `There is nothing at ${path}`), request, reply, context.log);
   });
   addEveryRequest(app, context);
+  addGuards(app, context.access);
   addInference(app, context);
   addModels(app, context);
   addJobs(app, context);
@@ -119,7 +121,7 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext): void {
 }
 
 const readableHeaders =
-  "ETag, Location, Retry-After, Preference-Applied, Idempotent-Replayed, Inference-Header-Content-Length, X-Request-Id, x-switchyard-error";
+  "WWW-Authenticate, ETag, Location, Retry-After, Preference-Applied, Idempotent-Replayed, Inference-Header-Content-Length, X-Request-Id, x-switchyard-error";
 
 function addCors(app: FastifyInstance, origins: readonly string[]): void {
   app.addHook("onRequest", (request, reply, done) => {

@@ -12,8 +12,10 @@ import {
   maxTimeoutMs,
   modelViewSchema,
   problemSchema,
+  tenantViewSchema,
 } from "@switchyard/protocol";
 import { z } from "zod";
+import { type RouteAccess, routeAccess } from "./route-access.ts";
 
 const schemas = {
   Job: jobViewSchema,
@@ -23,6 +25,8 @@ const schemas = {
   Model: modelViewSchema,
   Models: listSchema(modelViewSchema),
   Estimates: estimatesViewSchema,
+  Tenant: tenantViewSchema,
+  Tenants: listSchema(tenantViewSchema),
   Problem: problemSchema,
 };
 
@@ -104,7 +108,7 @@ function makeDocument(version: string): unknown {
   return {
     openapi: "3.1.0",
     info: { title: "Switchyard", version },
-    paths: {
+    paths: secured({
       "/v1/jobs": {
         get: get("Jobs, newest first", "Jobs", listFilters),
         post: {
@@ -166,9 +170,32 @@ function makeDocument(version: string): unknown {
       "/v1/models/{model}/versions/{version}/estimates": {
         get: get("What runs of one model version take", "Estimates", [model, parameter("version", "path")]),
       },
-    },
-    components: { schemas: { ...components, JobRequest: jobRequest } },
+      "/v1/tenants": { get: get("Tenants, with the ids of their keys", "Tenants") },
+    }),
+    components: { schemas: { ...components, JobRequest: jobRequest }, securitySchemes: { apiKey } },
   };
+}
+
+const apiKey = {
+  type: "http",
+  scheme: "bearer",
+  description:
+    "An API key made by `switchyard keys new`. Each operation lists the scopes of which the key needs one. Without a key file none is asked for.",
+};
+
+/** Says at each operation which scopes open it, from the table that the routes are guarded by. */
+function secured(paths: Record<string, Record<string, object>>): Record<string, Record<string, object>> {
+  const operations = (url: string, methods: Record<string, object>) =>
+    Object.entries(methods).map(([method, operation]) => {
+      const access = routeAccess[`${method.toUpperCase()} ${url.replace(/\{(\w+)\}/g, ":$1")}`];
+      return [method, { ...operation, security: requirements(access) }];
+    });
+  return Object.fromEntries(Object.entries(paths).map(([url, methods]) => [url, Object.fromEntries(operations(url, methods))]));
+}
+
+/** Entries are alternatives. */
+function requirements(access: RouteAccess | undefined): object[] {
+  return typeof access === "object" ? access.map((scope) => ({ apiKey: [scope] })) : [];
 }
 
 function withoutDialect(schema: object): object {

@@ -1,7 +1,9 @@
-/** Registers one path with all its methods, so that HEAD and OPTIONS work and other methods get 405 with Allow. */
+/** Registers one path with all its methods behind their guards, so that HEAD and OPTIONS work and other methods get 405 with Allow. */
 
 import { SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { guardOf } from "./guard.ts";
+import { accessOf } from "./route-access.ts";
 
 export type Handler = (request: FastifyRequest, reply: FastifyReply) => FastifyReply | Promise<FastifyReply>;
 
@@ -15,7 +17,8 @@ export function addRoute(app: FastifyInstance, url: string, handlers: Partial<Re
   const allow = allowed.join(", ");
   for (const method of methods) {
     const handler = handlers[method];
-    if (handler !== undefined) app.route({ method: method === "GET" ? ["GET", "HEAD"] : method, url, handler });
+    if (handler === undefined) continue;
+    app.route({ method: method === "GET" ? ["GET", "HEAD"] : method, url, handler, ...guarded(app, method, url) });
   }
   app.route({ method: "OPTIONS", url, handler: (_request, reply) => reply.header("allow", allow).code(204).send() });
   const others = [...methods.filter((method) => handlers[method] === undefined), ...(handlers.GET === undefined ? ["HEAD"] : [])];
@@ -36,5 +39,10 @@ export function addUnbuilt(app: FastifyInstance, url: string, what: string): voi
   const handler: Handler = () => {
     throw new SwitchyardError("unsupported", `${what} is not supported by this version`);
   };
-  app.route({ method: [...methods, "HEAD"], url, handler });
+  app.route({ method: [...methods, "HEAD"], url, handler, ...guarded(app, "*", url) });
+}
+
+function guarded(app: FastifyInstance, method: Method | "*", url: string) {
+  const guard = guardOf(app, accessOf(method, url));
+  return guard === undefined ? {} : { onRequest: guard };
 }

@@ -1,6 +1,7 @@
 /**
  * Large values for hosts that do not share the coordinators' folder: read by digest, and written back by digest. Bytes stream between socket
- * and store in both directions. Writing is open to callers on this machine only: a value takes room before any job is charged for it.
+ * and store in both directions. No API key opens this: a value belongs to some tenant's job, and takes room before any job is charged for it.
+ * Where keys are used a host shows the credential that it reads in the store; without them the door is on loopback only.
  */
 
 import type { IncomingMessage } from "node:http";
@@ -41,7 +42,6 @@ async function takeBlob(blobs: BlobStore, maxBytes: number, request: FastifyRequ
   const { raw } = request;
   try {
     const sha256 = digestIn(request);
-    if (!isLoopback(raw.socket.localAddress)) throw new SwitchyardError("forbidden", "Blobs are taken over loopback addresses only");
     const keepMs = keepMsIn(request);
     const promised = Number(raw.headers["content-length"] ?? 0);
     if (promised > maxBytes) throw tooLarge(maxBytes, String(promised));
@@ -86,8 +86,4 @@ function keepMsIn(request: FastifyRequest): number {
   if (keepMs >= 1 && keepMs <= maxKeepMs) return keepMs;
   const fields = [{ pointer: "keep_ms", expected: `whole milliseconds from 1 to ${maxKeepMs}`, got: text.slice(0, 40) }];
   throw new SwitchyardError("invalid_request", "keep_ms says for how long the blob is kept", { fields });
-}
-
-function isLoopback(address: string | undefined): boolean {
-  return address !== undefined && (address === "::1" || address.replace(/^::ffff:/, "").startsWith("127."));
 }

@@ -1,11 +1,13 @@
-/** Hosts and models as /v1 shows them, and the probes. */
+/** Hosts, models and tenants as /v1 shows them, and the probes. */
 
 import { type EstimatesView, errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { mayUse } from "../application/caller.ts";
 import type { ModelEstimates } from "../application/job-service.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
+import { callerOf } from "./guard.ts";
 import { openApiDocument } from "./openapi.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
@@ -22,7 +24,11 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
     GET: (request, reply) => sendJson(request, reply, hostOf(context, (request.params as { id: string }).id)),
   });
   addRoute(app, "/v1/models", {
-    GET: (request, reply) => sendJson(request, reply, { items: context.models.list().map(toModelView), links: {} }),
+    GET: (request, reply) => {
+      const caller = callerOf(request);
+      const listed = context.models.list().filter(({ version }) => mayUse(caller, version.model));
+      return sendJson(request, reply, { items: listed.map(toModelView), links: {} });
+    },
   });
   addRoute(app, "/v1/models/:model", {
     GET: (request, reply) => {
@@ -49,11 +55,13 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
       },
     });
   }
+  addRoute(app, "/v1/tenants", {
+    GET: (request, reply) => sendJson(request, reply, { items: context.access.tenants(), links: {} }),
+  });
   addUnbuilt(app, "/v1/hosts/:id/drain", "Draining a host by request");
   for (const [path, what] of [
     ["pipelines", "Pipelines"],
     ["training", "Training"],
-    ["tenants", "Tenants"],
     ["dead-letters", "The list of dead letters"],
   ]) {
     addUnbuilt(app, `/v1/${path}`, what!);

@@ -13,10 +13,12 @@ import {
   type Tensor,
 } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import type { Caller } from "../application/caller.ts";
 import type { Submission } from "../application/job-service.ts";
 import type { JobListFilter, JobRecord } from "../ports/job-store.ts";
 import { addVary, bufferOf, sendEncoded, sendJson, sendJsonBytes } from "./answers.ts";
-import { callerOf, type DoorContext, labelsOf } from "./door-context.ts";
+import { type DoorContext, labelsOf } from "./door-context.ts";
+import { callerOf } from "./guard.ts";
 import { withInferenceBody } from "./inference-body.ts";
 import { toJobView } from "./job-view.ts";
 import {
@@ -51,6 +53,11 @@ export function addJobs(app: FastifyInstance, context: DoorContext): void {
   addUnbuilt(app, "/v1/jobs/:id/retry", "Retrying an ended job");
   addUnbuilt(app, "/v1/jobs::batch", "Submitting jobs in bulk");
   addUnbuilt(app, "/v1/events", "The stream of all jobs' events");
+}
+
+interface Exchange {
+  request: FastifyRequest;
+  reply: FastifyReply;
 }
 
 function idIn(request: FastifyRequest): string {
@@ -102,7 +109,7 @@ async function answerSubmit(context: DoorContext, request: FastifyRequest, reply
   const submission = await withInferenceBody(context, request, (body, headerLength) =>
     submissionFrom(request, reply, { body, headerLength }),
   );
-  const { record, replayed } = await context.jobs.submit(submission, callerOf());
+  const { record, replayed } = await context.jobs.submit(submission, callerOf(request));
   addVary(reply, "Prefer").header("cache-control", "no-store");
   if (replayed) reply.header("idempotent-replayed", "true");
   const { waitSeconds, respondAsync } = preference;
@@ -111,26 +118,27 @@ async function answerSubmit(context: DoorContext, request: FastifyRequest, reply
     return answerAccepted(request, reply, record);
   }
   reply.header("preference-applied", `wait=${waitSeconds}`);
-  const held = await holdFor(context, reply, { record, waitMs: waitSeconds * 1000, keyed: submission.idempotency !== undefined });
+  const keyed = submission.idempotency !== undefined;
+  const held = await holdFor(context, { request, reply }, { record, waitMs: waitSeconds * 1000, keyed });
   if (!isTerminal(held.state)) return answerAccepted(request, reply, held);
-  return sendJsonBytes(request, reply, await viewWithResult(context, held));
+  return sendJsonBytes(request, reply, await viewWithResult(context, held, callerOf(request)));
 }
 
 function answerAccepted(request: FastifyRequest, reply: FastifyReply, record: JobRecord): FastifyReply | Promise<FastifyReply> {
-  return sendJson(request, reply.code(202).header("location", `/v1/jobs/${record.id}`), toJobView(record, callerOf()));
+  return sendJson(request, reply.code(202).header("location", `/v1/jobs/${record.id}`), toJobView(record, callerOf(request)));
 }
 
 /** Waits for the outcome. A client that leaves before it knows the job's id, and has no key to ask again, takes the job with it. */
 async function holdFor(
   context: DoorContext,
-  reply: FastifyReply,
+  { request, reply }: Exchange,
   job: { record: JobRecord; waitMs: number; keyed: boolean },
 ): Promise<JobRecord> {
   if (isTerminal(job.record.state) || job.waitMs === 0 || context.draining()) return job.record;
   const call = context.calls.waiting(reply.raw);
   try {
-    const record = await context.jobs.wait(job.record.id, { waitMs: job.waitMs, signal: call.signal }, callerOf());
-    if (call.gone() && !job.keyed && !isTerminal(record.state)) await context.jobs.cancel(record.id, callerOf());
+    const record = await context.jobs.wait(job.record.id, { waitMs: job.waitMs, signal: call.signal }, callerOf(request));
+    if (call.gone() && !job.keyed && !isTerminal(record.state)) await context.jobs.cancel(record.id, callerOf(request));
     return record;
   } finally {
     call.end();
@@ -138,8 +146,8 @@ async function holdFor(
 }
 
 /** The view with the answer spliced in as text: numbers beyond 2^53 would not survive a parse. Left out when JSON cannot say it. */
-async function viewWithResult(context: DoorContext, record: JobRecord): Promise<Buffer> {
-  const view = JSON.stringify(toJobView(record, callerOf()));
+async function viewWithResult(context: DoorContext, record: JobRecord, caller: Caller): Promise<Buffer> {
+  const view = JSON.stringify(toJobView(record, caller));
   if (record.state !== "succeeded") return Buffer.from(view);
   const outputs = await inlineOutputs(context, record);
   const json = outputs && resultAs(context, { record, outputs, binary: false })?.parts[0];
@@ -178,11 +186,15 @@ function resultAs(context: DoorContext, source: { record: JobRecord; outputs: Te
 async function answerView(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const waitMs = waitMsOf(request.query as Record<string, unknown>);
   const known = knownRevision(headerOf(request.headers, "if-none-match"));
-  const record = await readOrWait(context, reply, { id: idIn(request), waitMs, ...(known !== undefined && { afterRevision: known }) });
+  const record = await readOrWait(
+    context,
+    { request, reply },
+    { id: idIn(request), waitMs, ...(known !== undefined && { afterRevision: known }) },
+  );
   reply.header("etag", `"${record.revision}"`).header("cache-control", "no-store");
   if (known === record.revision) return reply.code(304).send();
   // Never compressed: a strong ETag names one sequence of bytes.
-  return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify(toJobView(record, callerOf()))));
+  return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify(toJobView(record, callerOf(request)))));
 }
 
 /** The revision of the client's copy; the highest when it names several. */
@@ -193,28 +205,28 @@ function knownRevision(header: string | undefined): number | undefined {
 
 async function readOrWait(
   context: DoorContext,
-  reply: FastifyReply,
+  { request, reply }: Exchange,
   how: { id: string; waitMs: number; afterRevision?: number },
 ): Promise<JobRecord> {
   const { id, ...wait } = how;
-  if (wait.waitMs === 0 || context.draining()) return context.jobs.get(id, callerOf());
+  if (wait.waitMs === 0 || context.draining()) return context.jobs.get(id, callerOf(request));
   const call = context.calls.waiting(reply.raw);
   try {
-    return await context.jobs.wait(id, { ...wait, signal: call.signal }, callerOf());
+    return await context.jobs.wait(id, { ...wait, signal: call.signal }, callerOf(request));
   } finally {
     call.end();
   }
 }
 
 async function answerCancel(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  const { record, moved } = await context.jobs.cancel(idIn(request), callerOf());
+  const { record, moved } = await context.jobs.cancel(idIn(request), callerOf(request));
   if (!moved) {
     throw new SwitchyardError("job_already_ended", `The job has already ended: ${record.state}`, {
       jobId: record.id,
       extra: { state: record.state },
     });
   }
-  return sendJson(request, reply.header("cache-control", "no-store"), toJobView(record, callerOf()));
+  return sendJson(request, reply.header("cache-control", "no-store"), toJobView(record, callerOf(request)));
 }
 
 async function answerResult(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
@@ -225,7 +237,7 @@ async function answerResult(context: DoorContext, request: FastifyRequest, reply
     });
   if (form === undefined) throw notAcceptable("A result comes as application/json or application/octet-stream");
   const waitMs = waitMsOf(request.query as Record<string, unknown>);
-  const record = await readOrWait(context, reply, { id: idIn(request), waitMs });
+  const record = await readOrWait(context, { request, reply }, { id: idIn(request), waitMs });
   const outputs = await context.jobs.outputs(record);
   addVary(reply, "Accept").header("cache-control", "no-store");
   const json = form === "binary" ? undefined : resultAs(context, { record, outputs, binary: false });
@@ -238,14 +250,14 @@ const filters = ["state", "model", "version", "class", "tag", "created_after", "
 
 async function answerList(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const query = request.query as Record<string, unknown>;
-  const page = await context.jobs.list(filterFrom(query), callerOf());
+  const page = await context.jobs.list(filterFrom(query), callerOf(request));
   const links: { next?: string } = {};
   if (page.cursor !== undefined) {
     const next = new URLSearchParams(query as Record<string, string>);
     next.set("cursor", page.cursor);
     links.next = `/v1/jobs?${next}`;
   }
-  const items = page.jobs.map((record) => toJobView(record, callerOf()));
+  const items = page.jobs.map((record) => toJobView(record, callerOf(request)));
   return sendJson(request, reply.header("cache-control", "no-store"), { items, links });
 }
 

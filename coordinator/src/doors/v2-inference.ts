@@ -5,7 +5,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendEncoded } from "./answers.ts";
-import { callerOf, type DoorContext, labelsOf } from "./door-context.ts";
+import { type DoorContext, labelsOf } from "./door-context.ts";
+import { callerOf } from "./guard.ts";
 import { withInferenceBody } from "./inference-body.ts";
 import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
@@ -75,7 +76,7 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
 
   const call = context.calls.held(reply.raw);
   try {
-    const settled = await context.jobs.infer(submission, callerOf(), call.signal);
+    const settled = await context.jobs.infer(submission, callerOf(request), call.signal);
     const { record, outputs } = settled;
     if (settled.replayed) reply.header("idempotent-replayed", "true");
     const labels = record.version === status?.version.version ? status.version.labels : labelsOf(context, record);

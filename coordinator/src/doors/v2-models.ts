@@ -2,9 +2,11 @@
 
 import { SwitchyardError, type TensorSignature } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { mayUse } from "../application/caller.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
+import { callerOf } from "./guard.ts";
 import { readBody } from "./request-body.ts";
 import { addRoute, addUnbuilt, type Handler } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
@@ -128,7 +130,9 @@ function configuration(status: ModelStatus): unknown {
 
 async function answerIndex(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const onlyReady = readyFlag(await readBody(request.raw, { maxBytes: maxIndexBodyBytes }));
-  const entries = context.models.list().map((status) => ({
+  const caller = callerOf(request);
+  const listed = context.models.list().filter(({ version }) => mayUse(caller, version.model));
+  const entries = listed.map((status) => ({
     name: status.version.model,
     version: String(status.version.version),
     state: status.state === "failed" ? "UNAVAILABLE" : "READY",

@@ -16,6 +16,7 @@ import { systemClock } from "../clock.ts";
 import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
 import { canFetchDebianPackages } from "./debian-packages.ts";
+import { keyFileFindings } from "./key-file-check.ts";
 import { holderOf } from "./process-lock.ts";
 import { cachedRedis, redisOnPath } from "./redis-server.ts";
 
@@ -207,6 +208,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkPort("http", config.http, up),
     await checkPort("metrics", config.metrics, up),
     await checkModels(config),
+    ...keyFileFindings(config.apiKeys, clock.nowMs()),
   ];
 }
 

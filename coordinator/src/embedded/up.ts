@@ -10,6 +10,7 @@ import { closeSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { systemClock } from "../clock.ts";
 import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
@@ -37,7 +38,7 @@ const shown = (address: Address): string =>
 
 async function main(): Promise<void> {
   if (asksForHelp(process.argv.slice(2))) return void process.stdout.write(helpText("up"));
-  const config = await withPorts(readConfig({ argv: process.argv.slice(2), env: process.env }));
+  const config = await withPorts(readConfig({ argv: process.argv.slice(2), env: process.env, keyFileMistakes }));
   const lock = takeDataFolder(config.data);
   try {
     await refuseTakenPorts(config);
@@ -196,6 +197,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_DATA: config.data,
     SWITCHYARD_BLOBS: config.blobs,
     SWITCHYARD_WORKERS: String(config.workers),
+    SWITCHYARD_API_KEYS: config.apiKeys,
     SWITCHYARD_MAX_BODY: String(config.maxBodyBytes),
     SWITCHYARD_MAX_JSON: String(config.maxJsonBytes),
     SWITCHYARD_MAX_QUEUE_JOBS: String(config.maxQueueJobs),
@@ -303,7 +305,8 @@ async function open(house: House, started: KeptProcess[]): Promise<void> {
   terminal.wait(undefined);
   const elsewhere = shown(config.http) === "127.0.0.1:8000" ? "" : ` --url http://${shown(config.http)}`;
   terminal.say(`Switchyard is ready at http://${shown(config.http)}`);
-  terminal.say(`Try: npx switchyard infer digits --image examples/digits/five.png${elsewhere}`);
+  const key = config.apiKeys === undefined ? "" : "SWITCHYARD_API_KEY=<secret> ";
+  terminal.say(`Try: ${key}npx switchyard infer digits --image examples/digits/five.png${elsewhere}`);
   terminal.say(`Logs: ${path.join(config.data, "logs")}. Ctrl-C drains and ends.`);
 }
 

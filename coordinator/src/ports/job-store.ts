@@ -142,7 +142,7 @@ export interface JobPage {
   cursor?: string;
 }
 
-export type TombState = { state: JobState; finishedMs: number };
+export type TombState = { state: JobState; finishedMs: number; tenant: string };
 
 export interface QueueFigures {
   waiting: number;

@@ -17,6 +17,7 @@ if isOpen(record) then
 else
   redis.call('SET', base .. 'job:' .. id, recordText(record), 'PX', ttl)
   redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. record[FENCE], ttl + 5000)
-  redis.call('SET', base .. 'tomb:' .. id, record[STATE] .. ' ' .. string.match(record[ENDING], '^\n(%d+)'), 'PX', ttl + 86400000)
+  local flow, finished = record[FLOW], string.match(record[ENDING], '^\n(%d+)')
+  redis.call('SET', base .. 'tomb:' .. id, record[STATE] .. ' ' .. finished .. ' ' .. flow, 'PX', ttl + 86400000)
 end
 return 1

@@ -26,11 +26,15 @@ local function flushNotices()
   notices = {}
 end
 
+local flowPattern = '^' .. string.rep('%S+ ', FLOW - 1) .. '(%S+)'
+
 -- Keeps a record that has just become terminal; `keep` is its word KEEP.
 local function retain(base, id, text, keep, state, now)
   local ms = string.sub(keep, 2)
   redis.call('SET', base .. 'job:' .. id, text, 'PX', ms)
-  if string.sub(keep, 1, 1) == 'k' then redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now, 'PX', int(ms + 86400000)) end
+  if string.sub(keep, 1, 1) == 'k' then
+    redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now .. ' ' .. string.match(text, flowPattern), 'PX', int(ms + 86400000))
+  end
 end
 
 -- Moves one open job to its outcome; `now`, runMs and batchItems as text. The caller removes it from order, later, due and claims.

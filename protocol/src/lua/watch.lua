@@ -1,7 +1,7 @@
 -- Read a record and register a waiter in one step, so that no outcome falls between the two.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 job id  2 coordinator
--- Answers  {"record", its text}, or {"tomb", "<state> <finishedMs>"}, or nothing.
+-- Answers  {"record", its text}, or {"tomb", "<state> <finishedMs> <flow>"}, or nothing.
 -- Keeps: a terminal record is not written.
 -- Flags: allow-oom
 -- @include lib-record.lua

@@ -18,7 +18,7 @@ export const keys = {
   /**
    * What scripts append to, for one queue:
    * - `job:<id>` string, the record: see lua/lib-record.lua. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention.
-   * - `tomb:<id>` string `<state> <finishedMs>`, written with the end of a kept job; lives retention + 24 h.
+   * - `tomb:<id>` string `<state> <finishedMs> <flow>`, written with the end of a kept job; lives retention + 24 h.
    * - `order:<class>:<tenant>` sorted set of one flow's waiting ids by order key. Written by admit, claim, commit, expire, cancel, take-back.
    * - `flows` hash `<class>:<tenant>` → the tenant's weight, of flows that may have waiting jobs. Written with `order`; claim removes idle ones.
    * - `weights` hash of tenants' weights that are not 1. Written by admit.
@@ -61,6 +61,9 @@ export const keys = {
 
   /** string, id of the folder in which coordinators keep large values. Written by coordinators, again and again; never expires. */
   blobFolder: `${prefix}:blob-folder`,
+
+  /** string, the credential that hosts show to coordinators for large values. Written once by whichever coordinator finds none; never expires. */
+  hostToken: `${prefix}:host-token`,
 
   /** string `<fingerprint> <job id>`, one idempotency key of a tenant. Written before the record; lives as long as the result. */
   idempotency: (tenant: string, keyDigest: string): string => `${prefix}:{tenant-${tenant}}:key:${keyDigest}`,

@@ -1,4 +1,7 @@
-/** Large values through a coordinator, for hosts that do not share the coordinators' folder. */
+/**
+ * Large values through a coordinator, for hosts that do not share the coordinators' folder. What coordinators let hosts in by stands in the
+ * store, and is asked for each time: nobody has to be told when it changes.
+ */
 
 import { type BlobReference, SwitchyardError } from "@switchyard/protocol";
 import { type Clock, systemClock } from "../clock.ts";
@@ -10,11 +13,13 @@ const answerMs = 30_000;
 
 export class HttpBlobs implements Blobs {
   readonly #base: string;
+  readonly #token: () => Promise<string | null>;
   readonly #clock: Clock;
 
-  /** `url`: any coordinator of the cluster, as http://host:port. */
-  constructor(url: string, clock: Clock = systemClock) {
+  /** `url`: any coordinator of the cluster, as http://host:port. `token`: the hosts' credential; null where coordinators ask for none. */
+  constructor(url: string, token: () => Promise<string | null>, clock: Clock = systemClock) {
     this.#base = url.replace(/\/+$/, "");
+    this.#token = token;
     this.#clock = clock;
   }
 
@@ -68,9 +73,11 @@ export class HttpBlobs implements Blobs {
     return { sha256, sizeBytes: bytes.length };
   }
 
-  async #ask(what: string, request: RequestInit): Promise<Response> {
+  async #ask(what: string, request: RequestInit & { headers?: Record<string, string> }): Promise<Response> {
+    const token = await this.#token();
+    const headers = { ...request.headers, ...(token !== null && { authorization: `Bearer ${token}` }) };
     try {
-      return await fetch(`${this.#base}/v1/blobs/${what}`, request);
+      return await fetch(`${this.#base}/v1/blobs/${what}`, { ...request, headers });
     } catch (error) {
       throw this.#away(error);
     }

@@ -1,7 +1,7 @@
 /** Entry of the runner thread: builds its own connections and the model cache, then runs the loop. Talks to the main loop by messages. */
 
 import { parentPort, workerData } from "node:worker_threads";
-import { channels } from "@switchyard/protocol/redis";
+import { channels, keys } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
 import { endWhenSilent, hostConnection, wireConnection } from "../redis-connection.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
@@ -60,7 +60,7 @@ const models = new ModelCache({
 const largeValues = new LargeValues({
   redis,
   folder: new FilesystemBlobs({ root: options.blobsFolder, clock: systemClock }),
-  remote: options.coordinatorUrl === undefined ? undefined : new HttpBlobs(options.coordinatorUrl),
+  remote: options.coordinatorUrl === undefined ? undefined : new HttpBlobs(options.coordinatorUrl, () => redis.get(keys.hostToken)),
 });
 
 const runner = new Runner({

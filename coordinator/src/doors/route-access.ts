@@ -1,0 +1,73 @@
+/**
+ * Who may ask what, as data: every route of /v1 and /v2 with the scopes of which a key needs one. A route that is not listed cannot be
+ * registered. HEAD is GET; OPTIONS and methods that a route does not have reveal nothing and are answered to everybody.
+ */
+
+import type { Scope } from "@switchyard/protocol/api-keys";
+
+/** `open`: no key is needed. `hosts`: no API key opens it, only the credential that hosts read in the store. */
+export type RouteAccess = "open" | "hosts" | readonly [Scope, ...Scope[]];
+
+const anyKey = ["submit", "read", "operate", "admin"] as const;
+/** Whoever submits must be able to ask how. */
+const modelUsers = ["submit", "read", "operate"] as const;
+
+export const routeAccess: Readonly<Record<string, RouteAccess>> = {
+  "GET /livez": "open",
+  "GET /readyz": "open",
+  "GET /openapi.json": "open",
+  "GET /v2/health/live": "open",
+  "GET /v2/health/ready": "open",
+
+  "GET /v2": anyKey,
+  "GET /v2/models/:model": modelUsers,
+  "GET /v2/models/:model/versions/:version": modelUsers,
+  "GET /v2/models/:model/config": modelUsers,
+  "GET /v2/models/:model/versions/:version/config": modelUsers,
+  "GET /v2/models/:model/ready": modelUsers,
+  "GET /v2/models/:model/versions/:version/ready": modelUsers,
+  "POST /v2/models/:model/infer": ["submit"],
+  "POST /v2/models/:model/versions/:version/infer": ["submit"],
+  "POST /v2/repository/index": modelUsers,
+  "POST /v2/repository/:repository/index": modelUsers,
+  "* /v2/repository/models/:model/load": ["operate"],
+  "* /v2/repository/models/:model/unload": ["operate"],
+  "* /v2/models/stats": ["read", "operate"],
+  "* /v2/models/:model/stats": ["read", "operate"],
+  "* /v2/models/:model/versions/:version/stats": ["read", "operate"],
+
+  "POST /v1/jobs": ["submit"],
+  "GET /v1/jobs": ["read"],
+  "GET /v1/jobs/:id": ["read"],
+  "DELETE /v1/jobs/:id": ["submit"],
+  "GET /v1/jobs/:id/result": ["read"],
+  "GET /v1/jobs/:id/events": ["read"],
+  "* /v1/jobs/:id/retry": ["submit"],
+  "* /v1/jobs::batch": ["submit"],
+  "* /v1/events": ["read"],
+
+  "GET /v1/models": modelUsers,
+  "GET /v1/models/:model": modelUsers,
+  "GET /v1/models/:model/versions/:version": modelUsers,
+  "GET /v1/hosts": ["operate"],
+  "GET /v1/hosts/:id": ["operate"],
+  "* /v1/hosts/:id/drain": ["operate"],
+  "GET /v1/tenants": ["operate", "admin"],
+  "GET /v1/blobs/:sha256": "hosts",
+  "PUT /v1/blobs/:sha256": "hosts",
+
+  "* /v1/pipelines": ["submit"],
+  "* /v1/pipelines/*": ["submit"],
+  "* /v1/training": ["submit"],
+  "* /v1/training/*": ["submit"],
+  "* /v1/dead-letters": ["operate"],
+  "* /v1/dead-letters/*": ["operate"],
+  "* /mcp": ["submit"],
+};
+
+/** Throws for a route that nobody thought about. */
+export function accessOf(method: string, url: string): RouteAccess {
+  const access = routeAccess[`${method} ${url}`];
+  if (access === undefined) throw new Error(`${method} ${url}: no word in route-access.ts says who may ask this`);
+  return access;
+}
