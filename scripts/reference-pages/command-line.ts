@@ -41,7 +41,12 @@ export async function commandLinePage(): Promise<string> {
   const programs = commands.filter(({ name }) => Object.hasOwn(delegates, name)).map(({ name }) => code(name));
   sections.push(`${programs.join(", ")} take the flags of [config.md](config.md).`);
   for (const { name, isBuilt } of commands) {
-    if (isBuilt && !Object.hasOwn(delegates, name)) sections.push(`## switchyard ${name}\n\n\`\`\`text\n${await helpOf([name])}\n\`\`\``);
+    if (!isBuilt || Object.hasOwn(delegates, name)) continue;
+    const help = await helpOf([name]);
+    sections.push(`## switchyard ${name}\n\n\`\`\`text\n${help}\n\`\`\``);
+    for (const part of commandsIn(help).filter((command) => command.name !== "help" && command.name !== "")) {
+      sections.push(`### switchyard ${name} ${part.name}\n\n\`\`\`text\n${await helpOf([name, part.name])}\n\`\`\``);
+    }
   }
   const planned = commands.filter(({ isBuilt }) => !isBuilt).map(({ name }) => code(name));
   if (planned.length > 0) sections.push(`## Not built yet\n\n${planned.join(", ")} say so and end with exit code ${exitCodes.usage}.`);

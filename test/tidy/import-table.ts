@@ -38,5 +38,6 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     commander: ["src/cli/"],
     "eventsource-parser": ["src/job-events.ts"],
     pngjs: ["src/cli/png-pixels.ts"],
+    yaml: ["src/cli/key-file.ts"],
   },
 };

@@ -8,10 +8,12 @@ import { registerGet } from "./commands/get.ts";
 import { registerHosts } from "./commands/hosts.ts";
 import { registerInfer } from "./commands/infer.ts";
 import { registerJobs } from "./commands/jobs.ts";
+import { registerKeys } from "./commands/keys.ts";
 import { registerModels } from "./commands/models.ts";
 import { registerPlanned } from "./commands/not-built.ts";
 import { registerResult } from "./commands/result.ts";
 import { registerSubmit } from "./commands/submit.ts";
+import { registerTenants } from "./commands/tenants.ts";
 import { registerWatch } from "./commands/watch.ts";
 import { delegates, findDelegate, runDelegate } from "./delegates.ts";
 import { exitCodeOf, exitCodes, explain } from "./exit-codes.ts";
@@ -28,7 +30,8 @@ function program(cli: Cli): Command {
     root.command(name).summary(summary).argument("[args...]").allowUnknownOption();
   for (const register of commands) register(root, cli);
   registerPlanned(root);
-  for (const command of [root, ...root.commands]) addGlobalOptions(command);
+  const alone = root.commands.filter(({ commands: parts }) => parts.length === 0);
+  for (const command of [root, ...alone]) addGlobalOptions(command);
   return root;
 }
 
@@ -42,9 +45,11 @@ const commands = [
   registerJobs,
   registerHosts,
   registerModels,
+  registerTenants,
+  registerKeys,
 ];
 
-/** Before and after the command's name alike. */
+/** Before and after the command's name alike; a command with parts says itself which of these they take. */
 function addGlobalOptions(command: Command): void {
   command
     .option("--url <url>", "where a coordinator listens; default: SWITCHYARD_URL, else http://127.0.0.1:8000")

@@ -25,6 +25,12 @@ export function oneOf<Word extends string>(...words: readonly Word[]): (text: st
   };
 }
 
+export function commaList(text: string): string[] {
+  const words = text.split(",").map((word) => word.trim());
+  if (words.includes("")) throw new InvalidArgumentError("Give words separated by commas.");
+  return words;
+}
+
 export function collect(text: string, before: string[] | undefined): string[] {
   return [...(before ?? []), text];
 }

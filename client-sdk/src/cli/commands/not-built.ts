@@ -5,9 +5,7 @@ import { UsageError } from "../exit-codes.ts";
 
 const planned: Readonly<Record<string, string>> = {
   mcp: "serve the Model Context Protocol on standard input and output",
-  keys: "make and list API keys",
   top: "watch queues and hosts live",
-  tenants: "show what each tenant uses",
   retry: "run a job again that ended",
   pipelines: "run and list pipelines",
   train: "start and follow training runs",
