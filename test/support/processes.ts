@@ -23,6 +23,8 @@ export interface ProcessesOptions {
   models?: string;
   /** Further variables of every process. */
   env?: Record<string, string>;
+  /** With which its hosts are asked for, where the coordinators take keys. */
+  apiKey?: string;
   /** Default: a new one, stopped at the end. */
   redis?: TestRedis;
 }
@@ -86,7 +88,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
       .join("\n");
   try {
     await Promise.all(all().map((one) => one.respawn()));
-    for (const { url } of coordinators) await untilHosts(url, workers.length);
+    for (const { url } of coordinators) await untilHosts(url, workers.length, options.apiKey);
   } catch (error) {
     await stop();
     throw error;
@@ -114,9 +116,10 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
 }
 
 /** A coordinator's view of hosts is a snapshot: what a test relies on must be in it. */
-async function untilHosts(url: string, count: number): Promise<void> {
+async function untilHosts(url: string, count: number, apiKey: string | undefined): Promise<void> {
+  const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   await until(`${count} hosts at ${url}`, async () => {
-    const { items } = (await (await fetch(`${url}/v1/hosts`)).json()) as { items: { state: string }[] };
+    const { items } = (await (await fetch(`${url}/v1/hosts`, { headers })).json()) as { items: { state: string }[] };
     return items.filter(({ state }) => state === "ready").length >= count;
   });
 }

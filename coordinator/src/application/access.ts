@@ -44,9 +44,9 @@ export class KeyedAccess implements Access {
   }
 
   async requireHost(authorization: string | undefined): Promise<void> {
-    const secret = secretIn(authorization);
-    if (await this.#hosts.isHost(secret)) return;
-    this.callerOf(authorization); // a key that is none is told so
+    const isHost = await this.#hosts.isHost(authorization === undefined ? "" : secretIn(authorization));
+    if (isHost) return;
+    this.callerOf(authorization); // no key, or one that is none, is told so
     throw new SwitchyardError("forbidden", "This is for hosts of the cluster, whose credential is in the store; API keys do not open it");
   }
 
