@@ -5,6 +5,7 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { accessPage } from "./reference-pages/access.ts";
 import { commandLinePage } from "./reference-pages/command-line.ts";
 import { configHead, configPage, configRows } from "./reference-pages/config.ts";
 import { errorsPage } from "./reference-pages/errors.ts";
@@ -17,6 +18,7 @@ const root = new URL("../", import.meta.url);
 /** Text of every generated file, by path from the root. */
 export async function generatedDocs(): Promise<Map<string, string>> {
   return new Map([
+    ["docs/reference/access.md", accessPage()],
     ["docs/reference/errors.md", errorsPage()],
     ["docs/reference/cli.md", await commandLinePage()],
     ["docs/reference/config.md", configPage()],

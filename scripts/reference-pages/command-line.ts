@@ -28,7 +28,7 @@ async function helpOf(args: readonly string[]): Promise<string> {
 }
 
 function commandsIn(help: string): { name: string; isBuilt: boolean }[] {
-  const list = /\nCommands:\n([\s\S]*?)\n\n/.exec(help)?.[1] ?? "";
+  const list = /\nCommands:\n([\s\S]*?)(?:\n\n|$)/.exec(help)?.[1] ?? "";
   const entries = list.split(/\n(?= {2}\S)/);
   return entries.map((entry) => ({ name: entry.trim().split(" ", 1)[0]!, isBuilt: !/not\s+built\s+yet/.test(entry) }));
 }

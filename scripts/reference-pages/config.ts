@@ -120,8 +120,8 @@ from the folder in which the command is run.
 
 ${markdownTable([...configHead, "takes"], rows)}
 
-\`coordinator\` needs \`--redis-url\`. \`--verbose\` makes \`up\` show all log lines on the terminal. Only loopback addresses are accepted
-for HTTP and gRPC, because nothing would protect others yet.
+\`coordinator\` needs \`--redis-url\`. \`--verbose\` makes \`up\` show all log lines on the terminal. Without a file of
+[API keys](../access.md) only loopback addresses are accepted for HTTP and gRPC.
 
 ## worker
 

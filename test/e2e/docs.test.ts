@@ -35,6 +35,8 @@ function blocksOf(page: string): Block[] {
 
 let clone: string;
 let cluster: Cluster;
+/** Its coordinator takes keys from keys.yaml in the clone. */
+let guarded: Cluster;
 
 before(async () => {
   clone = await mkdtemp(path.join(tmpdir(), "switchyard-docs-"));
@@ -43,10 +45,14 @@ before(async () => {
   await writeFile(path.join(clone, "package.json"), '{"type": "module", "private": true}');
   cluster = await startCluster({ models: path.join(clone, "models") });
   await symlink(cluster.dataFolder, path.join(clone, ".switchyard"));
+  const keyFile = path.join(clone, "keys.yaml");
+  await writeFile(keyFile, "[]");
+  guarded = await startCluster({ models: path.join(clone, "models"), env: { SWITCHYARD_API_KEYS: keyFile } });
 });
 
 after(async () => {
-  await cluster.stop();
+  await cluster?.stop();
+  await guarded?.stop();
   await rm(clone, { recursive: true, force: true });
 });
 
@@ -58,12 +64,12 @@ interface Run {
 }
 
 /** One shell for the whole page, so that what one block sets the next one has. */
-async function runPage(name: string, blocks: readonly Block[], python: string): Promise<Run> {
+async function runPage(name: string, blocks: readonly Block[], { python, url }: { python: string; url: string }): Promise<Run> {
   const folder = path.join(clone, `blocks-${path.basename(name, ".md")}`);
   await mkdir(folder);
   const script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"];
   for (const { language, text, line } of blocks) {
-    const here = text.replaceAll("http://127.0.0.1:8000", cluster.url).replaceAll("127.0.0.1:8000", new URL(cluster.url).host);
+    const here = text.replaceAll("http://127.0.0.1:8000", url).replaceAll("127.0.0.1:8000", new URL(url).host);
     if (language === "sh") script.push(here.replaceAll("npx switchyard", "switchyard"));
     else {
       const file = path.join(folder, `line-${line}.${language === "ts" ? "ts" : "py"}`);
@@ -75,7 +81,7 @@ async function runPage(name: string, blocks: readonly Block[], python: string): 
   const env = {
     ...process.env,
     PATH: `${path.join(root, "node_modules/.bin")}${path.delimiter}${process.env.PATH}`,
-    SWITCHYARD_URL: cluster.url,
+    SWITCHYARD_URL: url,
   };
   const child = spawn("bash", ["-c", script.join("\n")], { cwd: clone, env, stdio: ["ignore", "pipe", "pipe"] });
   let output = "";
@@ -88,9 +94,10 @@ async function runPage(name: string, blocks: readonly Block[], python: string): 
   return { output, code, ended: new Set([...output.matchAll(/^@@ended (\d+)$/gm)].map(([, line]) => Number(line))) };
 }
 
-for (const { name, least } of [
-  { name: "README.md", least: 2 },
-  { name: "docs/getting-started.md", least: 10 },
+for (const { name, least, clusterOf } of [
+  { name: "README.md", least: 2, clusterOf: () => cluster },
+  { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
+  { name: "docs/access.md", least: 6, clusterOf: () => guarded },
 ]) {
   test(`the commands in ${name} work as written`, async (context) => {
     const blocks = blocksOf(await readFile(path.join(root, name), "utf8"));
@@ -106,11 +113,12 @@ for (const { name, least } of [
       return text.includes("curl ") && !hasCurl ? "curl is not installed" : undefined;
     };
     const possible = runnable.filter((block) => whyNot(block) === undefined);
-    const run = await runPage(name, possible, "python" in packages ? packages.python : "python3");
+    const python = "python" in packages ? packages.python : "python3";
+    const run = await runPage(name, possible, { python, url: clusterOf().url });
     for (const block of runnable) {
       const { language, line } = block;
       await context.test(`line ${line}, ${language}`, { skip: whyNot(block) ?? false }, () => {
-        assert.ok(run.ended.has(line), `the page ended with ${run.code} before this block did:\n${run.output}\n${cluster.log()}`);
+        assert.ok(run.ended.has(line), `the page ended with ${run.code} before this block did:\n${run.output}\n${clusterOf().log()}`);
       });
     }
   });
