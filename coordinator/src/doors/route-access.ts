@@ -49,6 +49,8 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "GET /v1/models": modelUsers,
   "GET /v1/models/:model": modelUsers,
   "GET /v1/models/:model/versions/:version": modelUsers,
+  "GET /v1/models/:model/estimates": modelUsers,
+  "GET /v1/models/:model/versions/:version/estimates": modelUsers,
   "GET /v1/hosts": ["operate"],
   "GET /v1/hosts/:id": ["operate"],
   "* /v1/hosts/:id/drain": ["operate"],
