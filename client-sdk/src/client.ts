@@ -125,7 +125,7 @@ export class Switchyard {
     return this.#all<HostView>("/v1/hosts", "a list of hosts", options);
   }
 
-  /** Tenants with their weights and the ids of their API keys; for keys with scope `operate` or `admin`. */
+  /** Tenants with their weights, the ids of their API keys and what waits of theirs; for keys with scope `operate` or `admin`. */
   async tenants(options: CallOptions = {}): Promise<TenantView[]> {
     return this.#all<TenantView>("/v1/tenants", "a list of tenants", options);
   }

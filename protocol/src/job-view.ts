@@ -124,6 +124,8 @@ export const tenantViewSchema = z.object({
   weight: z.number(),
   /** Ids of its API keys; never their secrets. */
   keys: z.array(z.string()),
+  /** Its jobs that wait, by the model versions that they wait for. */
+  waiting: z.array(z.object({ model: z.string(), version: z.number().int(), jobs: z.number().int() })),
 });
 
 export type TenantView = z.infer<typeof tenantViewSchema>;

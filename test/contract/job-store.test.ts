@@ -377,13 +377,13 @@ function sentences(open: () => JobRig): void {
 
   test("an ended job is forgotten after its retention, and leaves its state behind if it was kept", async () => {
     const rig = open();
-    const kept = await runOne(rig, { ttlMs: 15 });
+    const kept = await runOne(rig, { ttlMs: 15, tenant: "red" });
     const held = await runOne(rig, { ttlMs: 15, held: true });
     await eventually("both records are gone", async () => (await rig.store.peek([kept, held])).size === 0);
     const tomb = await rig.store.read(kept);
     assert.ok(tomb && !isRecord(tomb));
     assert.equal(tomb.state, "succeeded");
-    assert.equal(tomb.tenant, "default");
+    assert.equal(tomb.tenant, "red");
     assert.equal(await rig.store.read(held), undefined);
   });
 
@@ -422,6 +422,26 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual(await idsOf({ state: "cancelled" }), [ids[3]]);
     assert.deepEqual(await idsOf({ class: "batch" }), [ids[1], ids[3], ids[5]].sort());
     await assert.rejects(rig.store.list([rig.tag], { limit: 3, cursor: "nonsense" }), { code: "invalid_request" });
+  });
+
+  test("what waits is counted by tenant and class, and what runs, has ended or is of another queue is not", async () => {
+    const rig = open();
+    assert.deepEqual(await rig.store.waiting([rig.tag]), []);
+    assert.deepEqual(await rig.store.waiting([]), []);
+    await rig.admit({ tenant: "red", class: "interactive" });
+    const { host, ticket } = await rig.hostWithTicket();
+    await host.batch(ticket, { maxItems: 1 });
+    for (const wishes of [{ tenant: "red" }, { tenant: "red" }, { tenant: "a.b_c-d" }, { tenant: "red", class: "batch" as const }]) {
+      await rig.admit(wishes);
+    }
+    await rig.store.cancel(await rig.admit({ tenant: "blue" }));
+    const flows = await rig.store.waiting([rig.tag, open().tag]);
+    assert.ok(flows.every(({ tag }) => tag === rig.tag));
+    assert.deepEqual(flows.map(({ tenant, class: one, jobs }) => `${tenant} ${one} ${jobs}`).sort(), [
+      "a.b_c-d standard 1",
+      "red batch 1",
+      "red standard 2",
+    ]);
   });
 
   test("a list shows one tenant's jobs, and a tag's name is only ever a tag's name", async () => {

@@ -197,12 +197,12 @@ test("tenants are listed with their weights and the ids of their keys, by name",
   const door = await guardedDoor(t, [key("red-1", { weight: 2 }), key("blue-1", { tenant: "blue" }), key("red-2", { weight: 2 })]);
   const listed = await (await fetch(`${door.url}/v1/tenants`, { headers: bearer("red-1") })).json();
   assert.deepEqual(listed.items, [
-    { tenant: "blue", weight: 1, keys: ["blue-1"] },
-    { tenant: "red", weight: 2, keys: ["red-1", "red-2"] },
+    { tenant: "blue", weight: 1, keys: ["blue-1"], waiting: [] },
+    { tenant: "red", weight: 2, keys: ["red-1", "red-2"], waiting: [] },
   ]);
   const alone = await openDoor(t);
   const { items } = await (await fetch(`${alone.url}/v1/tenants`)).json();
-  assert.deepEqual(items, [{ tenant: "default", weight: 1, keys: [] }]);
+  assert.deepEqual(items, [{ tenant: "default", weight: 1, keys: [], waiting: [] }]);
 });
 
 test("the description for tools says which scopes open each operation", async (t) => {

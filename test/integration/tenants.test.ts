@@ -5,7 +5,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import type { JobView } from "@switchyard/protocol";
+import type { JobView, TenantView } from "@switchyard/protocol";
 import { digestOfSecret } from "@switchyard/protocol/api-keys";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { keys as redisKeys } from "@switchyard/protocol/redis";
@@ -121,6 +121,9 @@ test("another tenant cannot cancel a job, not even a waiting one, and its own ke
     const { id } = await submit("red");
     for (const key of ["blue", "ops"]) assert.equal((await ask(key, `/v1/jobs/${id}`, { method: "DELETE" })).status, 404);
     assert.equal((await ask("red", `/v1/jobs/${id}`)).json().state, "queued");
+    const { items } = (await ask("ops", "/v1/tenants")).json() as { items: TenantView[] };
+    const waiting = items.map((one) => [one.tenant, one.waiting.map(({ model, jobs }) => `${jobs} for ${model}`).join()]);
+    assert.deepEqual(Object.fromEntries(waiting), { blue: "", ops: "", red: "1 for twice" });
     assert.equal((await ask("red", `/v1/jobs/${id}`, { method: "DELETE" })).json().state, "cancelled");
   } finally {
     worker.signal("SIGCONT");

@@ -5,7 +5,7 @@
 
 import { isTerminal, type JobError, type JobState, type ModelVersion, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import { newJobId, queueTag } from "@switchyard/protocol/redis";
-import type { JobService, ModelEstimates, Settled, Submission } from "../../coordinator/src/application/job-service.ts";
+import type { JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "../../coordinator/src/application/job-service.ts";
 import type { JobListFilter, JobPage, JobRecord } from "../../coordinator/src/ports/job-store.ts";
 import type { ModelRegistry, ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
 
@@ -158,6 +158,11 @@ export class FakeJobService implements JobService {
 
   async estimates(model: string): Promise<ModelEstimates> {
     return { model, version: 1, networkMs: 0, devices: [] };
+  }
+
+  async waiting(): Promise<TenantWaiting[]> {
+    const waiting = [...this.#jobs.values()].filter(({ record }) => record.state === "queued");
+    return waiting.map(({ record: { tenant, model, version } }) => ({ tenant, model, version, jobs: 1 }));
   }
 
   unready(): { check: string; detail: string }[] {

@@ -89,7 +89,7 @@ function endingOf(text: string): Ending {
 }
 
 /** The tenant's part of a flow is the rest behind the class. */
-function splitFlow(flow: string): { class: JobClass; tenant: string } {
+export function splitFlow(flow: string): { class: JobClass; tenant: string } {
   const colon = flow.indexOf(":");
   return { class: flow.slice(0, colon) as JobClass, tenant: decodeURIComponent(flow.slice(colon + 1)) };
 }

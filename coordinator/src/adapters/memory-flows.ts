@@ -65,6 +65,11 @@ export class MemoryFlows {
     return flows.flatMap(({ jobs }) => jobs).sort(inOrder);
   }
 
+  /** How many wait in each flow that has any. */
+  counts(): { tenant: string; class: JobClass; jobs: number }[] {
+    return this.#waiting().map((flow) => ({ tenant: flow.jobs[0]!.record.tenant, class: flow.class, jobs: flow.jobs.length }));
+  }
+
   /** The first of each flow. */
   heads(): MemoryJob[] {
     return this.#waiting().map(({ jobs }) => jobs[0] as MemoryJob);

@@ -18,6 +18,7 @@ import type {
   NewJob,
   SweepAnswer,
   TombState,
+  WaitingFlow,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
 import type { MemoryJob } from "./memory-flows.ts";
@@ -189,6 +190,14 @@ export class MemoryJobStore implements JobStore {
     const last = page.at(-1);
     if (!last || page.length === jobs.length) return { jobs: page };
     return { jobs: page, cursor: Buffer.from(`${last.createdMs} ${last.id}`).toString("base64url") };
+  }
+
+  async waiting(tags: readonly string[]): Promise<WaitingFlow[]> {
+    return tags.flatMap((tag) =>
+      this.queue(tag)
+        .waiting.counts()
+        .map((flow) => ({ tag, ...flow })),
+    );
   }
 
   async openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]> {

@@ -28,9 +28,10 @@ import type {
   NewJob,
   SweepAnswer,
   TombState,
+  WaitingFlow,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
-import { fixedWordsOf, flowOf, keepOf, noticesOf, outputsIn, recordOf, standingOf, tombOf } from "./job-rows.ts";
+import { fixedWordsOf, flowOf, keepOf, noticesOf, outputsIn, recordOf, splitFlow, standingOf, tombOf } from "./job-rows.ts";
 import type { RedisConnection, RedisSubscription } from "./redis-connection.ts";
 import { listJobs } from "./redis-job-list.ts";
 
@@ -271,6 +272,14 @@ export class RedisJobStore implements JobStore {
       tags.map((tag) => ["exists", `${keys.base(tag)}due`, ...(listed ? [`${keys.base(tag)}index`] : [])]),
     );
     return tags.filter((_tag, at) => Number(replies[at]) > 0);
+  }
+
+  async waiting(tags: readonly string[]): Promise<WaitingFlow[]> {
+    const replies = tags.length === 0 ? [] : await this.#redis.sendAll(tags.map((tag) => ["hkeys", `${keys.base(tag)}flows`]));
+    const flows = tags.flatMap((tag, at) => (replies[at] as string[]).map((flow) => ({ tag, flow })));
+    if (flows.length === 0) return [];
+    const counts = await this.#redis.sendAll(flows.map(({ tag, flow }) => ["zcard", `${keys.base(tag)}order:${flow}`]));
+    return flows.map(({ tag, flow }, at) => ({ tag, ...splitFlow(flow), jobs: Number(counts[at]) })).filter(({ jobs }) => jobs > 0);
   }
 
   async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {

@@ -5,6 +5,14 @@ import type { Clock } from "../clock.ts";
 import type { HostCredential } from "../ports/host-credential.ts";
 import type { ApiKey, KeyRing } from "../ports/key-ring.ts";
 import { type Caller, localCaller } from "./caller.ts";
+import type { TenantWaiting } from "./job-service.ts";
+
+export interface Tenant {
+  tenant: string;
+  weight: number;
+  /** Ids. */
+  keys: string[];
+}
 
 export interface Access {
   /** Of the text of an Authorization header. Throws `unauthenticated`. Asked on every request. */
@@ -12,7 +20,7 @@ export interface Access {
   /** For what only hosts may ask. Throws `unauthenticated`, `forbidden` or `store_unavailable`. */
   requireHost(authorization: string | undefined): Promise<void>;
   /** The tenants that there are, by name. */
-  tenants(): TenantView[];
+  tenants(): Tenant[];
 }
 
 /** Without a key file whoever reaches the address may do everything. */
@@ -50,8 +58,8 @@ export class KeyedAccess implements Access {
     throw new SwitchyardError("forbidden", "This is for hosts of the cluster, whose credential is in the store; API keys do not open it");
   }
 
-  tenants(): TenantView[] {
-    const views = new Map<string, TenantView>();
+  tenants(): Tenant[] {
+    const views = new Map<string, Tenant>();
     for (const { id, tenant, weight } of this.#keys.all()) {
       const view = views.get(tenant) ?? { tenant, weight, keys: [] };
       view.keys.push(id);
@@ -59,6 +67,15 @@ export class KeyedAccess implements Access {
     }
     return [...views.values()].sort((one, other) => (one.tenant < other.tenant ? -1 : 1));
   }
+}
+
+/** Tenants with what waits of theirs. */
+export function tenantViews(tenants: readonly Tenant[], waiting: readonly TenantWaiting[]): TenantView[] {
+  const ofTenant = Map.groupBy(waiting, ({ tenant }) => tenant);
+  return tenants.map((tenant) => ({
+    ...tenant,
+    waiting: (ofTenant.get(tenant.tenant) ?? []).map(({ model, version, jobs }) => ({ model, version, jobs })),
+  }));
 }
 
 function asCaller({ id, tenant, weight, scopes, models }: ApiKey): Caller {

@@ -19,6 +19,14 @@ export interface Submission {
   hold: boolean;
 }
 
+/** What waits of one tenant for one model version. */
+export interface TenantWaiting {
+  tenant: string;
+  model: string;
+  version: number;
+  jobs: number;
+}
+
 export interface Settled {
   record: JobRecord;
   /** Whether this answers an earlier request with the same idempotency key. */
@@ -60,6 +68,8 @@ export interface JobService {
   list(filter: JobListFilter, caller: Caller): Promise<JobPage>;
   /** What is known of a model's run times. Throws model_not_found, version_not_found, store_unavailable. */
   estimates(model: string, version: number | undefined): Promise<ModelEstimates>;
+  /** Jobs of all tenants that wait for models that are known; for operators. */
+  waiting(): Promise<TenantWaiting[]>;
   /** What is wrong right now, for /readyz: empty when ready. */
   unready(): { check: string; detail: string }[];
 }

@@ -23,7 +23,7 @@ import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import { jobTerms } from "../scheduler/job-terms.ts";
 import { type Caller, mayUse, requireModel } from "./caller.ts";
 import type { Forecasts } from "./forecasts.ts";
-import type { JobService, ModelEstimates, Settled, Submission } from "./job-service.ts";
+import type { JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
 import type { Wait, Waiters } from "./waiters.ts";
 
 /** How long the record of a held call without an idempotency key stays. */
@@ -343,6 +343,19 @@ export class Jobs implements JobService {
     const { forecasts, models } = this.#parts;
     const { version: found } = models.resolve(model, version);
     return { model, version: found.version, networkMs: forecasts.networkMs(), devices: await forecasts.estimates(found.tag) };
+  }
+
+  async waiting(): Promise<TenantWaiting[]> {
+    const { models, store } = this.#parts;
+    const sums = new Map<string, TenantWaiting>();
+    for (const { tag, tenant, jobs } of await store.waiting(await store.openQueues(models.tags()))) {
+      const version = models.byTag(tag)?.version;
+      if (version === undefined) continue; // its model left meanwhile
+      const sum = sums.get(`${tag} ${tenant}`) ?? { tenant, model: version.model, version: version.version, jobs: 0 };
+      sum.jobs += jobs;
+      sums.set(`${tag} ${tenant}`, sum);
+    }
+    return [...sums.values()];
   }
 
   unready(): { check: string; detail: string }[] {

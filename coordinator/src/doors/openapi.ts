@@ -170,7 +170,7 @@ function makeDocument(version: string): unknown {
       "/v1/models/{model}/versions/{version}/estimates": {
         get: get("What runs of one model version take", "Estimates", [model, parameter("version", "path")]),
       },
-      "/v1/tenants": { get: get("Tenants, with the ids of their keys", "Tenants") },
+      "/v1/tenants": { get: get("Tenants, with the ids of their keys and what waits", "Tenants") },
     }),
     components: { schemas: { ...components, JobRequest: jobRequest }, securitySchemes: { apiKey } },
   };

@@ -2,6 +2,7 @@
 
 import { type EstimatesView, errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { tenantViews } from "../application/access.ts";
 import { mayUse } from "../application/caller.ts";
 import type { ModelEstimates } from "../application/job-service.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
@@ -56,7 +57,10 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
     });
   }
   addRoute(app, "/v1/tenants", {
-    GET: (request, reply) => sendJson(request, reply, { items: context.access.tenants(), links: {} }),
+    GET: async (request, reply) => {
+      const items = tenantViews(context.access.tenants(), await context.jobs.waiting());
+      return sendJson(request, reply, { items, links: {} });
+    },
   });
   addUnbuilt(app, "/v1/hosts/:id/drain", "Draining a host by request");
   for (const [path, what] of [

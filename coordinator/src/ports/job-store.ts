@@ -151,6 +151,14 @@ export interface QueueFigures {
   oldestMs: number;
 }
 
+/** What waits of one tenant in one class of one queue. */
+export interface WaitingFlow {
+  tag: string;
+  tenant: string;
+  class: JobClass;
+  jobs: number;
+}
+
 export interface SweepAnswer {
   nowMs: number;
   figures: QueueFigures;
@@ -198,6 +206,8 @@ export interface JobStore {
   list(tags: readonly string[], filter: JobListFilter): Promise<JobPage>;
   /** Which of these queues have jobs without an outcome; with `listed`, also those that only list ended ones. */
   openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]>;
+  /** Jobs that wait in these queues, by tenant and class; flows without any may be left out. */
+  waiting(tags: readonly string[]): Promise<WaitingFlow[]>;
   /** Repairs one queue: expires heads, promotes due retries, forgets lost tickets, issues missing ones. */
   sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer>;
   /** Bars an incarnation in this queue and returns its claims; answers how many jobs came back and the tickets to offer. */

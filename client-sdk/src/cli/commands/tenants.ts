@@ -8,7 +8,7 @@ export function registerTenants(program: Command, cli: Cli): void {
   const command = program.command("tenants").summary("list tenants");
   command
     .description(
-      "List the tenants with their weights and the ids of their API keys; needs a key with scope operate or admin. With --json: one tenant a line.",
+      "List the tenants with their weights, how many of their jobs wait, and the ids of their API keys; needs a key with scope operate or admin. With --json: one tenant a line.",
     )
     .addHelpText("after", "\nExamples:\n  $ switchyard tenants\n  $ switchyard tenants --json | jq -r .tenant")
     .action(async () => {
@@ -18,11 +18,21 @@ export function registerTenants(program: Command, cli: Cli): void {
         return;
       }
       if (tenants.length === 0) return cli.note("no tenants: the key file is empty");
-      const columns = [{ title: "TENANT" }, { title: "WEIGHT", align: "right" as const }, { title: "KEYS" }];
+      const columns = [
+        { title: "TENANT" },
+        { title: "WEIGHT", align: "right" as const },
+        { title: "WAITING", align: "right" as const },
+        { title: "KEYS" },
+      ];
       cli.print(
         textTable(
           columns,
-          tenants.map(({ tenant, weight, keys }) => [tenant, weight, keys.join(", ")]),
+          tenants.map(({ tenant, weight, waiting, keys }) => [
+            tenant,
+            weight,
+            waiting.reduce((sum, { jobs }) => sum + jobs, 0),
+            keys.join(", "),
+          ]),
         ),
       );
     });
