@@ -1,7 +1,8 @@
 /** One cell: a fresh system, warmed up at full load, measured, and told from noise. A noisy cell is measured again, the quietest counts. */
 
-import type { LoadFigures } from "./load/figures.ts";
+import type { LoadFigures, StreamOrder } from "./load/figures.ts";
 import type { LoadProcess } from "./load/load.ts";
+import type { StreamFigures } from "./load/stream-tally.ts";
 import { readMachine, useBetween } from "./machine.ts";
 import type { RedisCommands, RunningSystem, System, SystemModel } from "./systems/system.ts";
 
@@ -67,7 +68,7 @@ export async function quietest<Measured extends { noise: Noise; attempts: number
 }
 
 /** Waits a few seconds for strangers to pause; a machine that stays loud is measured all the same, and marked. */
-async function untilQuiet(): Promise<void> {
+export async function untilQuiet(): Promise<void> {
   const own = new Set([process.pid]);
   for (let look = 0; look < 16; look++) {
     const before = readMachine(own);
@@ -84,20 +85,57 @@ export function measureCell(system: System, plan: CellPlan, load: LoadProcess): 
 export async function measureOnce(system: System, plan: CellPlan, load: LoadProcess): Promise<Cell> {
   const running = await system.start(plan.model);
   try {
-    const order = { host: "127.0.0.1", port: running.port, verifyEvery: plan.verifyEvery };
-    await load.start({ ...order, clients: plan.warmClients });
-    await sleep(plan.warmSeconds);
-    if (plan.clients !== plan.warmClients) {
-      await load.mark();
-      await sleep(0.5);
-      await load.finish();
-      await load.start({ ...order, clients: plan.clients });
-      await sleep(0.5);
-    }
-    return { system: system.id, attempts: 1, ...(await measureRunning(running, plan, load)) };
+    return { system: system.id, attempts: 1, ...(await measureClients(running, plan, load)) };
   } finally {
     await running.stop();
   }
+}
+
+/** Closed-loop clients against a system that runs: warmed up at full load, then measured. */
+export async function measureClients(
+  running: RunningSystem,
+  plan: CellPlan,
+  load: LoadProcess,
+): Promise<Omit<Cell, "system" | "attempts">> {
+  const order = { host: "127.0.0.1", port: running.port, verifyEvery: plan.verifyEvery };
+  await load.start({ ...order, clients: plan.warmClients });
+  await sleep(plan.warmSeconds);
+  if (plan.clients !== plan.warmClients) {
+    await load.mark();
+    await sleep(0.5);
+    await load.finish();
+    await load.start({ ...order, clients: plan.clients });
+    await sleep(0.5);
+  }
+  return measureRunning(running, plan, load);
+}
+
+/** What streams came to, and what the machine did meanwhile. */
+export interface StreamCell {
+  streams: Record<string, StreamFigures>;
+  /** Per cent of one core, by role; `load` is the load process. */
+  cpuPercent: Record<string, number>;
+  noise: Noise;
+}
+
+/** Streams of jobs against a system that runs. Jobs of the first `settleSeconds` do not count. */
+export async function measureStreams(
+  running: RunningSystem,
+  plan: { streams: StreamOrder[]; settleSeconds: number; seconds: number },
+  load: LoadProcess,
+): Promise<StreamCell> {
+  const roles = { ...running.roles, load: load.pid };
+  const own = new Set([...Object.values(roles), process.pid]);
+  await load.startStreams({ host: "127.0.0.1", port: running.port, streams: plan.streams, verifyEvery: 16 });
+  await sleep(plan.settleSeconds);
+  await load.mark();
+  const before = readMachine(own);
+  await sleep(plan.seconds);
+  const use = useBetween(before, readMachine(own));
+  running.mustRun();
+  const streams = await load.finishStreams();
+  const percent = (pid: number): number => round((use.cpuUs.get(pid) ?? 0) / 1e4 / plan.seconds, 1);
+  return { streams, cpuPercent: Object.fromEntries(Object.entries(roles).map(([role, pid]) => [role, percent(pid)])), noise: noiseOf(use) };
 }
 
 async function measureRunning(running: RunningSystem, plan: CellPlan, load: LoadProcess): Promise<Omit<Cell, "system" | "attempts">> {

@@ -1,6 +1,6 @@
 /**
- * The bench: Switchyard against an in-process server, against one BullMQ job per inference, and against a bare onnxruntime loop, in one
- * run on one machine, in turns. It reports; it does not judge: the exit code is 0 whenever all cells are valid. See docs/bench.md.
+ * The bench: Switchyard against an in-process server, against one BullMQ job per inference, and against a bare onnxruntime loop, in turns;
+ * then on its own, under open loads with deadlines, several tenants, long queues and kills. One run on one machine. It reports; it does not judge: the exit code is 0 whenever all cells are valid. See docs/bench.md.
  */
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -14,11 +14,13 @@ import { LoadProcess } from "./load/load.ts";
 import { describeMachine } from "./machine.ts";
 import { profileUnderLoad } from "./profile.ts";
 import { reportRow } from "./report.ts";
-import { mlp, type RowContext, type RowName, type RowResult, resnet, rowNames, rows } from "./rows.ts";
+import { mlp, resnet } from "./rows/models.ts";
+import type { Row, RowContext, RowResult } from "./rows/row.ts";
+import { comparedWithBullmq, type RowName, rowNames, rows } from "./rows.ts";
 import { type BullmqVariant, bullmqVariants, inProcess, oneJobPerInference, variantName } from "./systems/baselines.ts";
 import { type Profiled, switchyard } from "./systems/switchyard.ts";
 
-const usage = `npm run bench -- [--row mlp|latency|resnet|all] [--rounds 3] [--seconds 6] [--clients 64] [--quick]
+const usage = `npm run bench -- [--row all|${rowNames.join("|")}] [--rounds 3] [--seconds 6] [--clients 64] [--quick]
                  [--bullmq best|${bullmqVariants.map((variant) => `${variant.form}-${variant.pipelining}`).join("|")}]
                  [--threads 2] [--json file] [--profile coordinator|worker]`;
 
@@ -32,6 +34,7 @@ interface Wishes {
   bullmq: string;
   json: string;
   profile: Profiled | undefined;
+  isQuick: boolean;
 }
 
 function readWishes(): Wishes {
@@ -70,6 +73,7 @@ function readWishes(): Wishes {
     bullmq: values.bullmq,
     json: values.json,
     profile,
+    isQuick: values.quick,
   };
 }
 
@@ -110,19 +114,34 @@ async function describe(wishes: Wishes): Promise<Record<string, unknown>> {
 async function bench(wishes: Wishes, load: LoadProcess): Promise<void> {
   const facts = await describe(wishes);
   console.log(JSON.stringify(facts));
-  const needsBullmq = wishes.rows.some((row) => row !== "resnet");
+  const needsBullmq = wishes.rows.some((row) => comparedWithBullmq.has(row));
   const { variant, trials } = needsBullmq ? await bestBullmq(wishes, load) : { variant: bullmqVariants[0]!, trials: {} };
   const systems: RowContext["systems"] = { a: inProcess, b: oneJobPerInference(variant), s: switchyard({ threads: wishes.threads }) };
-  const { rounds, seconds, warmSeconds, clients, threads } = wishes;
-  const results: RowResult[] = [];
+  const { rounds, seconds, warmSeconds, clients, threads, isQuick } = wishes;
+  const results: { row: RowName; result: RowResult }[] = [];
   for (const row of wishes.rows) {
     console.log(`${row}:`);
-    results.push(await rows[row]({ systems, load, rounds, seconds, warmSeconds, clients, threads, say: (line) => console.log(line) }));
+    const context: RowContext = {
+      systems,
+      load,
+      rounds,
+      seconds,
+      warmSeconds,
+      clients,
+      threads,
+      isQuick,
+      say: (line) => console.log(line),
+    };
+    const measure: Row = rows[row];
+    results.push({ row, result: await measure(context) });
   }
   const titles = Object.fromEntries(Object.values(systems).map(({ id, title }) => [id, title]));
-  for (const result of results) console.log(`\n${reportRow(result, titles)}`);
+  for (const { row, result } of results) console.log(`\n${reportRow(row, result, titles)}`);
   mkdirSync(path.dirname(path.resolve(wishes.json)), { recursive: true });
-  writeFileSync(wishes.json, `${JSON.stringify({ ...facts, titles, bullmqTrials: trials, rows: results }, undefined, 2)}\n`);
+  writeFileSync(
+    wishes.json,
+    `${JSON.stringify({ ...facts, titles, bullmqTrials: trials, rows: results.map(({ row, result }) => ({ row, ...result })) }, undefined, 2)}\n`,
+  );
   console.log(`\nEvery round: ${wishes.json}`);
 }
 

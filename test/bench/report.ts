@@ -1,16 +1,22 @@
 /** Results as text: one table per row with medians and ranges, then the promises and whether they were kept. */
 
 import type { Cell } from "./cell.ts";
-import type { RowResult } from "./rows.ts";
+import type { Budget } from "./rows/budget.ts";
+import type { FigureTable, RowResult } from "./rows/row.ts";
 import { type Spread, spreadOf } from "./statistics.ts";
 
 export type Titles = Record<string, string>;
 
-export function reportRow(result: RowResult, titles: Titles): string {
-  const lines = [
-    [`${result.row}: ${result.title}`, "jobs/s (range)", "p50 / p99 ms", "CPU µs per job", "jobs a run", "load", "quiet rounds"],
-  ];
-  for (const [id, cells] of Object.entries(result.cells)) lines.push(systemLine(`${id}  ${titles[id] ?? ""}`, cells));
+export function reportRow(name: string, result: RowResult, titles: Titles): string {
+  const title = `${name}: ${result.title}`;
+  const parts = result.cells === undefined ? [title] : [table(comparison(title, result, titles))];
+  if (result.table !== undefined) parts.push(figures(result.table));
+  return [...parts, ...result.budgets.map(promise)].join("\n");
+}
+
+function comparison(title: string, result: RowResult, titles: Titles): string[][] {
+  const lines = [[title, "jobs/s (range)", "p50 / p99 ms", "CPU µs per job", "jobs a run", "load", "quiet rounds"]];
+  for (const [id, cells] of Object.entries(result.cells ?? {})) lines.push(systemLine(`${id}  ${titles[id] ?? ""}`, cells));
   for (const items of new Set(result.loops?.flat().map((cell) => cell.items))) {
     const cells = result.loops!.flat().filter((cell) => cell.items === items);
     const rate = spreadOf(cells.map((cell) => cell.jobsPerSecond));
@@ -26,13 +32,18 @@ export function reportRow(result: RowResult, titles: Titles): string {
       `${quiet} of ${cells.length}`,
     ]);
   }
-  const promises = result.budgets.map((budget) => {
-    const { ratio } = budget;
-    const rounds = budget.rounds.map((round) => `${round.ratio.toFixed(2)}${round.isQuiet ? "" : " noisy"}`).join(", ");
-    const counted = budget.quietRounds > 0 ? "median of quiet rounds" : "no quiet round, median of all";
-    return `  ${budget.isMet ? "pass" : "MISS"}  ${budget.text}: ${ratio.median.toFixed(2)} (${counted}; rounds ${rounds})`;
-  });
-  return [table(lines), ...promises].join("\n");
+  return lines;
+}
+
+function figures({ titles, lines }: FigureTable): string {
+  return table([titles, ...lines].map(([first = "", ...rest]) => [`  ${first}`, ...rest]));
+}
+
+function promise({ text, rounds, value, quietRounds, digits, isMet }: Budget): string {
+  if (value === undefined) return `  MISS  ${text}: there was nothing to judge`;
+  const seen = rounds.map((round) => `${round.value.toFixed(digits)}${round.isQuiet ? "" : " noisy"}`).join(", ");
+  const counted = quietRounds > 0 ? "median of quiet rounds" : "no quiet round, median of all";
+  return `  ${isMet ? "pass" : "MISS"}  ${text}: ${value.median.toFixed(digits)} (${counted}; rounds ${seen})`;
 }
 
 function systemLine(title: string, cells: readonly Cell[]): string[] {

@@ -9,6 +9,8 @@ export interface Answer {
   status: number;
   /** Value of Inference-Header-Content-Length; 0 when absent. */
   headerLength: number;
+  /** Value of X-Switchyard-Error: the word of the error table that a refusal carries. */
+  errorCode: string | undefined;
   body: Buffer;
 }
 
@@ -32,6 +34,10 @@ export class Connection {
       });
       socket.once("error", reject);
     });
+  }
+
+  get isOpen(): boolean {
+    return !this.#socket.destroyed;
   }
 
   ask(request: Buffer): Promise<Answer> {
@@ -63,7 +69,9 @@ export class Connection {
     const waiting = this.#waiting;
     this.#waiting = undefined;
     const headerLength = numberAfter(head!, "\r\ninference-header-content-length:") ?? 0;
-    waiting?.resolve({ status: Number(head!.slice(9, 12)), headerLength, body: bytes.subarray(headEnd + 4) });
+    const status = Number(head!.slice(9, 12));
+    const errorCode = status === 200 ? undefined : /\r\nx-switchyard-error: *(\S+)/.exec(head!)?.[1];
+    waiting?.resolve({ status, headerLength, errorCode, body: bytes.subarray(headEnd + 4) });
   }
 
   #fail(error: Error): void {

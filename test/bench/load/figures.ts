@@ -1,6 +1,7 @@
 /** What passes between the bench and its load process, and the figures of one cell. */
 
 import type { SampleModel } from "./samples.ts";
+import type { StreamFigures } from "./stream-tally.ts";
 
 export interface LoadOrder {
   host: string;
@@ -10,9 +11,28 @@ export interface LoadOrder {
   verifyEvery: number;
 }
 
+export interface StreamOrder {
+  name: string;
+  model: SampleModel;
+  /** Clients that each send when they were answered, or arrivals by chance. */
+  pace: { clients: number } | { perSecond: number; seed: number };
+  /** Travels as the protocol's `timeout` parameter; jobs that are answered later are late. */
+  timeoutMs?: number;
+  apiKey?: string;
+}
+
+export interface StreamsOrder {
+  host: string;
+  port: number;
+  streams: StreamOrder[];
+  /** One good answer in so many is compared with the direct run. */
+  verifyEvery: number;
+}
+
 export type ToLoad =
-  | { kind: "prepare"; model: SampleModel; samples: number }
+  | { kind: "prepare"; model: SampleModel; samples: number; apiKey?: string }
   | { kind: "start"; order: LoadOrder }
+  | { kind: "stream"; order: StreamsOrder }
   | { kind: "mark" }
   | { kind: "finish" };
 
@@ -20,6 +40,7 @@ export type FromLoad =
   | { kind: "ready" }
   | { kind: "done" }
   | { kind: "figures"; figures: LoadFigures }
+  | { kind: "streamed"; figures: Record<string, StreamFigures> }
   | { kind: "failed"; message: string };
 
 export interface LoadFigures {

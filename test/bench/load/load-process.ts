@@ -1,14 +1,13 @@
-/** Entry of the load: closed-loop clients in a process of their own. One implementation serves every system and every row. */
+/** Entry of the load, in a process of its own: closed-loop clients, the same for every system, or streams. */
 
-import { decodeInferResponse } from "@switchyard/protocol";
+import { checkValues } from "./answer-check.ts";
 import { type Answer, Connection } from "./connection.ts";
 import type { FromLoad, LoadFigures, LoadOrder, ToLoad } from "./figures.ts";
-import { makeSamples, type Sample } from "./samples.ts";
-
-const tolerance = 1e-5;
+import { makeCases, type Sample, samplesOf } from "./samples.ts";
+import { Streams } from "./streams.ts";
 
 let samples: Sample[] = [];
-let run: Load | undefined;
+let run: Load | Streams | undefined;
 
 function tell(message: FromLoad): void {
   process.send?.(message);
@@ -61,14 +60,7 @@ class Load {
     this.#bodyBytes ??= answer.body.length;
     if (answer.body.length !== this.#bodyBytes) throw new Error(`${answer.body.length} bytes instead of ${this.#bodyBytes}`);
     if (this.#count++ % this.#order.verifyEvery !== 0) return;
-    const { outputs } = decodeInferResponse({ body: answer.body, headerLength: answer.headerLength });
-    const bytes = Uint8Array.from(outputs[0]!.bytes);
-    const values = new Float32Array(bytes.buffer);
-    if (values.length !== sample.expected.length) throw new Error(`${values.length} values instead of ${sample.expected.length}`);
-    for (let at = 0; at < values.length; at++) {
-      const far = Math.abs(values[at]! - sample.expected[at]!);
-      if (!(far <= tolerance)) throw new Error(`value ${at} is ${values[at]}, a direct run gives ${sample.expected[at]}`);
-    }
+    checkValues(answer, sample.expected);
     this.#verified++;
   }
 
@@ -101,18 +93,22 @@ class Load {
 async function obey(message: ToLoad): Promise<void> {
   switch (message.kind) {
     case "prepare":
-      samples = await makeSamples(message.model, message.samples, "127.0.0.1");
+      samples = samplesOf(await makeCases(message.model, message.samples), message);
       return tell({ kind: "ready" });
     case "start":
       run = new Load(message.order);
+      await run.start();
+      return tell({ kind: "ready" });
+    case "stream":
+      run = new Streams(message.order);
       await run.start();
       return tell({ kind: "ready" });
     case "mark":
       run?.mark();
       return tell({ kind: "ready" });
     case "finish": {
-      const figures = await run!.finish();
-      return tell({ kind: "figures", figures });
+      if (run instanceof Streams) return tell({ kind: "streamed", figures: await run.finish() });
+      return tell({ kind: "figures", figures: await run!.finish() });
     }
   }
 }

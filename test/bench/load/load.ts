@@ -2,8 +2,9 @@
 
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { FromLoad, LoadFigures, LoadOrder, ToLoad } from "./figures.ts";
+import type { FromLoad, LoadFigures, LoadOrder, StreamsOrder, ToLoad } from "./figures.ts";
 import type { SampleModel } from "./samples.ts";
+import type { StreamFigures } from "./stream-tally.ts";
 
 export class LoadProcess {
   readonly #child: ChildProcess;
@@ -27,13 +28,18 @@ export class LoadProcess {
     return answer;
   }
 
-  /** Computes requests and expected answers. */
-  async prepare(model: SampleModel, samples: number): Promise<void> {
-    await this.#ask({ kind: "prepare", model, samples });
+  /** Computes requests, with the key if there is one, and expected answers. */
+  async prepare(model: SampleModel, samples: number, apiKey?: string): Promise<void> {
+    await this.#ask({ kind: "prepare", model, samples, ...(apiKey !== undefined && { apiKey }) });
   }
 
   async start(order: LoadOrder): Promise<void> {
     await this.#ask({ kind: "start", order });
+  }
+
+  /** Jobs of several streams, until finishStreams(). */
+  async startStreams(order: StreamsOrder): Promise<void> {
+    await this.#ask({ kind: "stream", order });
   }
 
   /** From here on answers count. */
@@ -45,6 +51,13 @@ export class LoadProcess {
   async finish(): Promise<LoadFigures> {
     const answer = await this.#ask({ kind: "finish" });
     if (answer.kind !== "figures") throw new Error("the load process gave no figures");
+    return answer.figures;
+  }
+
+  /** Ends the streams and waits for every job; throws when an answer was wrong. */
+  async finishStreams(): Promise<Record<string, StreamFigures>> {
+    const answer = await this.#ask({ kind: "finish" });
+    if (answer.kind !== "streamed") throw new Error("the load process has no streams");
     return answer.figures;
   }
 

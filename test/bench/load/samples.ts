@@ -16,39 +16,66 @@ export interface SampleModel {
   itemShape: readonly number[];
 }
 
-/** Throws when two samples have the same answer: then a mixed-up answer would go unnoticed. */
-export async function makeSamples(model: SampleModel, count: number, host: string): Promise<Sample[]> {
+/** An input, and what a direct run of the model answers to it. */
+export interface Case {
+  shape: readonly number[];
+  bytes: Uint8Array;
+  expected: Float32Array;
+}
+
+/** Runs of one path, so that each case is run once however many loads use it. */
+const known = new Map<string, Promise<Case[]>>();
+
+/** Throws when two cases have the same answer: then a mixed-up answer would go unnoticed. */
+export function makeCases(model: SampleModel, count: number): Promise<Case[]> {
+  const name = `${model.path} ${count}`;
+  const cases = known.get(name) ?? runCases(model, count);
+  known.set(name, cases);
+  return cases;
+}
+
+async function runCases(model: SampleModel, count: number): Promise<Case[]> {
   const session = await openSession(model.path, 1);
   const random = seededRandom(11);
   const size = model.itemShape.reduce((left, right) => left * right, 1);
-  const samples: Sample[] = [];
+  const cases: Case[] = [];
   for (let index = 0; index < count; index++) {
     const values = Float32Array.from({ length: size }, () => random.normal());
     const shape = [1, ...model.itemShape];
     const bytes = new Uint8Array(values.buffer);
-    const body = encodeInferRequest({ inputs: [{ name: "input", datatype: "FP32", shape, bytes }], binary: true });
     const { data } = await session.run(bytes, shape);
-    samples.push({ request: httpRequest(model.name, host, body.parts, body.headerLength!), expected: Float32Array.from(data) });
+    cases.push({ shape, bytes, expected: Float32Array.from(data) });
   }
   await session.release();
-  for (const [index, { expected }] of samples.entries()) {
-    const before = samples[index - 1]?.expected;
+  for (const [index, { expected }] of cases.entries()) {
+    const before = cases[index - 1]?.expected;
     if (before?.every((value, at) => Math.abs(value - expected[at]!) < 1e-4))
       throw new Error(`samples ${index - 1} and ${index} answer alike`);
   }
-  return samples;
+  return cases;
 }
 
-function httpRequest(model: string, host: string, parts: readonly Uint8Array[], headerLength: number): Buffer {
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
+/** The requests of these cases for one model, deadline and key. */
+export function samplesOf(cases: readonly Case[], of: { model: SampleModel; timeoutMs?: number; apiKey?: string }): Sample[] {
+  const parameters = of.timeoutMs === undefined ? {} : { parameters: { timeout: Math.round(of.timeoutMs * 1000) } };
+  return cases.map(({ shape, bytes, expected }) => {
+    const inputs = [{ name: "input", datatype: "FP32" as const, shape: [...shape], bytes }];
+    const body = encodeInferRequest({ inputs, binary: true, ...parameters });
+    return { request: httpRequest({ ...of, parts: body.parts, headerLength: body.headerLength! }), expected };
+  });
+}
+
+function httpRequest(of: { model: SampleModel; apiKey?: string; parts: readonly Uint8Array[]; headerLength: number }): Buffer {
+  const length = of.parts.reduce((sum, part) => sum + part.length, 0);
   const head = [
-    `POST /v2/models/${model}/infer HTTP/1.1`,
-    `host: ${host}`,
+    `POST /v2/models/${of.model.name}/infer HTTP/1.1`,
+    "host: 127.0.0.1",
+    ...(of.apiKey === undefined ? [] : [`authorization: Bearer ${of.apiKey}`]),
     "content-type: application/octet-stream",
     `content-length: ${length}`,
-    `inference-header-content-length: ${headerLength}`,
+    `inference-header-content-length: ${of.headerLength}`,
     "",
     "",
   ].join("\r\n");
-  return Buffer.concat([Buffer.from(head), ...parts]);
+  return Buffer.concat([Buffer.from(head), ...of.parts]);
 }

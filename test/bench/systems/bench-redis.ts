@@ -21,11 +21,11 @@ export interface BenchRedis {
   stop(): Promise<void>;
 }
 
-export async function startBenchRedis(): Promise<BenchRedis> {
+export async function startBenchRedis(options: { maxMemoryBytes?: number } = {}): Promise<BenchRedis> {
   const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-bench-"));
   const clear = (): void => rmSync(dataFolder, { recursive: true, force: true });
   process.once("exit", clear);
-  const server = await startRedis({ dataFolder, binary: await testRedisBinary() });
+  const server = await startRedis({ dataFolder, binary: await testRedisBinary(), ...options });
   return {
     url: server.url,
     pid: server.pid,

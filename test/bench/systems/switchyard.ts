@@ -1,18 +1,32 @@
 /** Switchyard as `switchyard up` runs it: one coordinator and one worker with the same variables and flags, and a Redis of its settings. */
 
-import { mkdtemp, rm } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { startBenchRedis } from "./bench-redis.ts";
 import { startUntil } from "./program.ts";
-import type { RunningSystem, System, SystemModel } from "./system.ts";
+import { sumOf } from "./prometheus-text.ts";
+import type { MetricsPages, RunningSystem, System, SystemModel } from "./system.ts";
 
 export type Profiled = "coordinator" | "worker";
 
 const root = new URL("../../../", import.meta.url);
 const readyMs = 60_000;
 
+export interface Tenant {
+  name: string;
+  weight: number;
+  /** The secret of its only key. */
+  apiKey: string;
+}
+
+/** A tenant with a new key. */
+export const newTenant = (name: string, weight: number): Tenant => ({ name, weight, apiKey: randomBytes(24).toString("base64url") });
+
 export interface SwitchyardOptions {
+  /** Default: no API keys, so one tenant. */
+  tenants?: readonly Tenant[];
   /** Threads within an operator; default: as `up` has it, one per core. */
   threads?: number;
   /** A process that shall write CPU profiles into a folder when it ends. */
@@ -20,61 +34,94 @@ export interface SwitchyardOptions {
 }
 
 export function switchyard(options: SwitchyardOptions = {}): System {
-  return { id: "s", title: "Switchyard", start: (model) => start(model, options) };
+  return { id: "s", title: "Switchyard", start: (model) => startSwitchyard(model, options) };
 }
 
-async function start(model: SystemModel, { profile, threads }: SwitchyardOptions): Promise<RunningSystem> {
-  const redis = await startBenchRedis();
-  const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-bench-data-"));
-  const env = {
-    SWITCHYARD_HTTP: "127.0.0.1:0",
-    SWITCHYARD_GRPC: "127.0.0.1:0",
-    SWITCHYARD_METRICS: "127.0.0.1:0",
-    SWITCHYARD_REDIS_URL: redis.url,
-    SWITCHYARD_MODELS: model.repository,
-    SWITCHYARD_DATA: dataFolder,
-    SWITCHYARD_WORKERS: "1",
-    SWITCHYARD_EXPECTED_HOSTS: "1",
-    SWITCHYARD_WORKER_INDEX: "1",
-    ...(threads !== undefined && { SWITCHYARD_THREADS: String(threads) }),
+export interface RunningSwitchyard extends RunningSystem {
+  url: string;
+  /** The pages of metrics as they are now. */
+  metrics(): Promise<MetricsPages>;
+  /** From the first process' start until it was ready. */
+  readyMs: number;
+}
+
+export async function startSwitchyard(
+  model: Pick<SystemModel, "repository">,
+  { profile, tenants, threads }: SwitchyardOptions = {},
+): Promise<RunningSwitchyard> {
+  const stops: (() => Promise<void>)[] = [];
+  const stop = async (): Promise<void> => {
+    for (const end of stops.toReversed()) await end();
   };
-  const nodeArgs = (process: Profiled): string[] => [
-    "--enable-source-maps",
-    ...(profile?.process === process ? ["--cpu-prof", "--cpu-prof-interval", "500", "--cpu-prof-dir", profile.folder] : []),
-  ];
-  const coordinator = await startUntil({
-    file: new URL("coordinator/src/main.ts", root),
-    nodeArgs: nodeArgs("coordinator"),
-    env,
-    read: (line) => /"listening".*?"url":"(http:\/\/[^"]+)"/.exec(line)?.[1],
-  });
-  const worker = await startUntil({
-    file: new URL("worker/src/main.ts", root),
-    nodeArgs: nodeArgs("worker"),
-    env,
-    read: (line) => (line.includes('"registered"') ? true : undefined),
-  });
-  await untilReady(coordinator.said);
-  if (profile !== undefined) await redis.timeScripts();
-  const hosts = (await (await fetch(`${coordinator.said}/v1/hosts`)).json()) as { items: { metrics: string }[] };
-  const metricsUrl = `http://${hosts.items[0]!.metrics}/metrics`;
-  return {
-    port: Number(new URL(coordinator.said).port),
-    roles: { door: coordinator.pid, redis: redis.pid, worker: worker.pid },
-    batches: () => batchesSoFar(metricsUrl),
-    redisCommands: redis.commands,
-    ...(profile !== undefined && { redisScripts: redis.scripts }),
-    mustRun() {
-      coordinator.mustRun();
-      worker.mustRun();
-    },
-    async stop() {
-      await coordinator.stop();
-      await worker.stop();
-      await redis.stop();
-      await rm(dataFolder, { recursive: true, force: true });
-    },
-  };
+  try {
+    const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-bench-data-"));
+    stops.push(() => rm(dataFolder, { recursive: true, force: true }));
+    const redis = await startBenchRedis();
+    stops.push(redis.stop);
+    const keys = tenants && (await writeKeys(path.join(dataFolder, "keys.yaml"), tenants));
+    const env = {
+      SWITCHYARD_HTTP: "127.0.0.1:0",
+      SWITCHYARD_GRPC: "127.0.0.1:0",
+      SWITCHYARD_METRICS: "127.0.0.1:0",
+      SWITCHYARD_REDIS_URL: redis.url,
+      SWITCHYARD_MODELS: model.repository,
+      SWITCHYARD_DATA: dataFolder,
+      SWITCHYARD_WORKERS: "1",
+      SWITCHYARD_EXPECTED_HOSTS: "1",
+      SWITCHYARD_WORKER_INDEX: "1",
+      ...(keys && { SWITCHYARD_API_KEYS: keys.file }),
+      ...(threads !== undefined && { SWITCHYARD_THREADS: String(threads) }),
+    };
+    const nodeArgs = (process: Profiled): string[] => [
+      "--enable-source-maps",
+      ...(profile?.process === process ? ["--cpu-prof", "--cpu-prof-interval", "500", "--cpu-prof-dir", profile.folder] : []),
+    ];
+    const startedMs = performance.now();
+    const coordinator = await startUntil({
+      file: new URL("coordinator/src/main.ts", root),
+      nodeArgs: nodeArgs("coordinator"),
+      env,
+      read: whereItListens,
+    });
+    const worker = await startUntil({
+      file: new URL("worker/src/main.ts", root),
+      nodeArgs: nodeArgs("worker"),
+      env,
+      read: (line) => (line.includes('"registered"') ? true : undefined),
+    });
+    stops.push(worker.stop, coordinator.stop);
+    const { url, metrics: doorMetrics } = coordinator.said;
+    await untilReady(url);
+    const readyMs = performance.now() - startedMs;
+    if (profile !== undefined) await redis.timeScripts();
+    const headers = keys ? { authorization: `Bearer ${keys.operator}` } : {};
+    const hosts = (await (await fetch(`${url}/v1/hosts`, { headers })).json()) as { items: { metrics: string }[] };
+    const workerMetrics = `http://${hosts.items[0]!.metrics}`;
+    const page = async (address: string): Promise<string> => (await fetch(`${address}/metrics`)).text();
+    return {
+      url,
+      port: Number(new URL(url).port),
+      readyMs,
+      roles: { door: coordinator.pid, redis: redis.pid, worker: worker.pid },
+      metrics: async () => ({ door: await page(doorMetrics), worker: await page(workerMetrics) }),
+      batches: async () => batchesIn(await page(workerMetrics)),
+      redisCommands: redis.commands,
+      ...(profile !== undefined && { redisScripts: redis.scripts }),
+      mustRun() {
+        coordinator.mustRun();
+        worker.mustRun();
+      },
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+function whereItListens(line: string): { url: string; metrics: string } | undefined {
+  const found = /"listening".*?"url":"(http:\/\/[^"]+)".*?"metrics":"(http:\/\/[^"]+)"/.exec(line);
+  return found === null ? undefined : { url: found[1]!, metrics: found[2]!.replace(/\/metrics$/, "") };
 }
 
 async function untilReady(url: string): Promise<void> {
@@ -87,12 +134,22 @@ async function untilReady(url: string): Promise<void> {
   }
 }
 
-async function batchesSoFar(metricsUrl: string): Promise<{ jobs: number; runs: number }> {
-  const text = await (await fetch(metricsUrl)).text();
-  const read = (name: string): number => {
-    let sum = 0;
-    for (const [, value] of text.matchAll(new RegExp(`^${name}(?:\\{[^}]*\\})? ([0-9.e+]+)$`, "gm"))) sum += Number(value);
-    return sum;
-  };
-  return { jobs: read("switchyard_batch_jobs_sum"), runs: read("switchyard_batch_jobs_count") };
+function batchesIn(text: string): { jobs: number; runs: number } {
+  return { jobs: sumOf(text, "switchyard_batch_jobs_sum") ?? 0, runs: sumOf(text, "switchyard_batch_jobs_count") ?? 0 };
+}
+
+/** The file of API keys, with one more key for the bench's own questions. */
+async function writeKeys(file: string, tenants: readonly Tenant[]): Promise<{ file: string; operator: string }> {
+  const operator = newTenant("operator", 1);
+  const entry = ({ name, weight, apiKey }: Tenant, scopes: string): string =>
+    [
+      `- id: ${name}`,
+      `  sha256: ${createHash("sha256").update(apiKey).digest("hex")}`,
+      `  tenant: ${name}`,
+      `  weight: ${weight}`,
+      `  scopes: [${scopes}]`,
+    ].join("\n");
+  const entries = [...tenants.map((tenant) => entry(tenant, "submit, read")), entry(operator, "read, operate")];
+  await writeFile(file, `${entries.join("\n")}\n`, { mode: 0o600 });
+  return { file, operator: operator.apiKey };
 }

@@ -6,6 +6,9 @@ export type RedisCommands = Map<string, { calls: number; us: number }>;
 /** A sample of runs, by script. */
 export type ScriptTimes = Map<string, { calls: number; us: number }>;
 
+/** The text of a metrics page, by role. */
+export type MetricsPages = { door: string; worker: string };
+
 export interface RunningSystem {
   port: number;
   /** Process ids by role: door, redis, worker. */

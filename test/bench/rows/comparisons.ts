@@ -1,0 +1,108 @@
+/** Rows that set Switchyard against other systems in turns, and promise a ratio. */
+
+import { type Cell, type CellPlan, measureCell, quietest } from "../cell.ts";
+import { type LoopCell, measureLoop } from "../systems/bare-loop.ts";
+import type { System } from "../systems/system.ts";
+import { budget, type RoundValue, ratios } from "./budget.ts";
+import { mlp, resnet } from "./models.ts";
+import type { RowContext, RowResult } from "./row.ts";
+
+const measured = (cells: readonly Cell[] | undefined, value: (cell: Cell) => number): RoundValue[] =>
+  (cells ?? []).map((cell) => ({ value: value(cell), isQuiet: !cell.noise.isNoisy }));
+const rates = (cells: readonly Cell[] | undefined): RoundValue[] => measured(cells, (cell) => cell.figures.jobsPerSecond);
+const medians = (cells: readonly Cell[] | undefined): RoundValue[] => measured(cells, (cell) => cell.figures.latencyMs.p50);
+
+/** Systems take turns within a round, and who goes first changes from round to round. */
+async function inTurns(systems: readonly System[], plan: CellPlan, context: RowContext): Promise<Record<string, Cell[]>> {
+  const cells: Record<string, Cell[]> = {};
+  for (let round = 0; round < context.rounds; round++) {
+    for (let turn = 0; turn < systems.length; turn++) {
+      const system = systems[(round + turn) % systems.length]!;
+      const cell = await measureCell(system, plan, context.load);
+      cells[system.id] ??= [];
+      cells[system.id]!.push(cell);
+      context.say(describeCell(round + 1, system, cell));
+    }
+  }
+  return cells;
+}
+
+function describeCell(round: number, system: System, { figures, noise, attempts, meanBatch }: Cell): string {
+  const { p50, p99 } = figures.latencyMs;
+  const batch = meanBatch === undefined ? "" : `, ${meanBatch} jobs a run`;
+  const mark = noise.isNoisy ? " NOISY" : "";
+  const quiet = `strangers ${noise.strangersPercent} %, steal ${noise.stealPercent} %${attempts > 1 ? `, attempt ${attempts}` : ""}${mark}`;
+  return `  round ${round} ${system.id}: ${figures.jobsPerSecond.toFixed(1)} jobs/s, p50 ${p50.toFixed(2)} p99 ${p99.toFixed(2)} ms${batch} (${quiet})`;
+}
+
+export async function mlpRow(context: RowContext): Promise<RowResult> {
+  const { a, b, s } = context.systems;
+  const { clients, warmSeconds, seconds } = context;
+  await context.load.prepare(mlp(), 61);
+  const plan = { model: mlp(), clients, warmClients: clients, warmSeconds, seconds, verifyEvery: 16 };
+  const cells = await inTurns([a, b, s], plan, context);
+  const own = rates(cells[s.id]);
+  return {
+    title: `tiny MLP, binary, ${clients} clients`,
+    cells,
+    budgets: [
+      budget({ text: "jobs/s ≥ 2.5 × b", rounds: ratios(own, rates(cells[b.id])), limit: 2.5, better: "higher" }),
+      budget({ text: "jobs/s ≥ 0.5 × a", rounds: ratios(own, rates(cells[a.id])), limit: 0.5, better: "higher" }),
+    ],
+  };
+}
+
+export async function latencyRow(context: RowContext): Promise<RowResult> {
+  const { a, b, s } = context.systems;
+  const { clients: warmClients, warmSeconds, seconds } = context;
+  await context.load.prepare(mlp(), 61);
+  const cells = await inTurns([a, b, s], { model: mlp(), clients: 1, warmClients, warmSeconds, seconds, verifyEvery: 16 }, context);
+  return {
+    title: "latency of the tiny MLP at 1 client",
+    cells,
+    budgets: [
+      budget({
+        text: "p50 ≤ 1.0 × b",
+        rounds: ratios(medians(cells[s.id]), medians(cells[b.id])),
+        limit: 1,
+        better: "lower",
+      }),
+    ],
+  };
+}
+
+/** A device-bound model: the loop's best batch size is the ceiling. Runs are long, so the row measures longer. */
+export async function resnetRow(context: RowContext): Promise<RowResult> {
+  const { s } = context.systems;
+  const model = resnet();
+  const seconds = context.seconds * 3;
+  const clients = 3 * model.maxBatchItems;
+  await context.load.prepare(model, 5);
+  const plan = { model, clients, warmClients: clients, warmSeconds: context.warmSeconds * 2, seconds, verifyEvery: 1 };
+  const cells: Record<string, Cell[]> = { [s.id]: [] };
+  const loops: LoopCell[][] = [];
+  for (let round = 0; round < context.rounds; round++) {
+    const loop: LoopCell[] = [];
+    for (const items of [1, model.maxBatchItems]) {
+      const cell = await quietest(() => measureLoop(model, { items, threads: context.threads, warmSeconds: context.warmSeconds, seconds }));
+      loop.push(cell);
+      context.say(
+        `  round ${round + 1} c: ${cell.jobsPerSecond.toFixed(2)} jobs/s at batch ${items} (strangers ${cell.noise.strangersPercent} %)`,
+      );
+    }
+    loops.push(loop);
+    const cell = await measureCell(s, plan, context.load);
+    cells[s.id]!.push(cell);
+    context.say(describeCell(round + 1, s, cell));
+  }
+  const ceiling = loops.map((round) => {
+    const best = round.toSorted((left, right) => right.jobsPerSecond - left.jobsPerSecond)[0]!;
+    return { value: best.jobsPerSecond, isQuiet: round.every((cell) => !cell.noise.isNoisy) };
+  });
+  return {
+    title: `ResNet-50 class model, ${clients} clients, ${context.threads} threads`,
+    cells,
+    loops,
+    budgets: [budget({ text: "jobs/s ≥ 97 % of c", rounds: ratios(rates(cells[s.id]), ceiling), limit: 0.97, better: "higher" })],
+  };
+}
