@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { Cli } from "./cli.ts";
+import { registerBench } from "./commands/bench.ts";
 import { registerCancel } from "./commands/cancel.ts";
 import { registerGet } from "./commands/get.ts";
 import { registerHosts } from "./commands/hosts.ts";
@@ -47,6 +48,7 @@ const commands = [
   registerModels,
   registerTenants,
   registerKeys,
+  registerBench,
 ];
 
 /** Before and after the command's name alike; a command with parts says itself which of these they take. */
@@ -64,7 +66,7 @@ Examples:
   $ switchyard jobs --state failed --json
 
 Exit codes:
-  0 ok   1 the job failed   2 wrong use   3 refused, try later   4 not found   5 no server   124 timed out`;
+  0 ok   1 the job failed   2 wrong use   3 refused, try later   4 not found   5 no server   124 timed out   130 interrupted`;
 
 function packageVersion(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");

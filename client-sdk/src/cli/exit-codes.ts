@@ -11,6 +11,7 @@ export const exitCodes = {
   notFound: 4,
   serverAway: 5,
   timedOut: 124,
+  interrupted: 130,
 } as const;
 
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];

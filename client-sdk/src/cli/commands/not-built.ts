@@ -9,7 +9,6 @@ const planned: Readonly<Record<string, string>> = {
   retry: "run a job again that ended",
   pipelines: "run and list pipelines",
   train: "start and follow training runs",
-  bench: "measure this installation",
 };
 
 export function registerPlanned(program: Command): void {
