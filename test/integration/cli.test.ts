@@ -182,7 +182,7 @@ test("exit codes tell what kind of failure it was", async () => {
   await away.stop();
   const cases: [number, RegExp, string[], string?][] = [
     [2, /unknown command 'frob'/, ["frob"]],
-    [2, /not built yet/, ["bench", "--quick"]],
+    [2, /not built yet/, ["train", "--quick"]],
     [2, /needs inputs: image \(FP32 \[-1,64\]\)/, ["infer", "digits"]],
     [2, /photo\.jpg is a JPEG image; only PNG images can be read/, ["infer", "digits", "--image", path.join(folder, "photo.jpg")]],
     [2, /cannot read .*missing\.png/, ["infer", "digits", "--image", path.join(folder, "missing.png")]],
