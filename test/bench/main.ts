@@ -24,6 +24,8 @@ const usage = `npm run bench -- [--row all|${rowNames.join("|")}] [--rounds 3] [
                  [--bullmq best|${bullmqVariants.map((variant) => `${variant.form}-${variant.pipelining}`).join("|")}]
                  [--threads 2] [--json file] [--profile coordinator|worker]`;
 
+class WrongUse extends Error {}
+
 interface Wishes {
   rows: readonly RowName[];
   rounds: number;
@@ -53,16 +55,16 @@ function readWishes(): Wishes {
   });
   const number = (name: string, text: string): number => {
     const value = Number(text);
-    if (!(value > 0)) throw new Error(`--${name}: expected a number above 0, got ${text}`);
+    if (!(value > 0)) throw new WrongUse(`--${name}: expected a number above 0, got ${text}`);
     return value;
   };
   const { row, profile } = values;
   if (row !== "all" && !(rowNames as readonly string[]).includes(row))
-    throw new Error(`--row: expected all, ${rowNames.join(", ")}; got ${row}`);
+    throw new WrongUse(`--row: expected all, ${rowNames.join(", ")}; got ${row}`);
   if (profile !== undefined && profile !== "coordinator" && profile !== "worker")
-    throw new Error(`--profile: expected coordinator or worker, got ${profile}`);
+    throw new WrongUse(`--profile: expected coordinator or worker, got ${profile}`);
   if (values.bullmq !== "best" && variantNamed(values.bullmq) === undefined)
-    throw new Error(`--bullmq: expected best or a variant, got ${values.bullmq}`);
+    throw new WrongUse(`--bullmq: expected best or a variant, got ${values.bullmq}`);
   return {
     rows: row === "all" ? rowNames : [row as RowName],
     rounds: number("rounds", values.rounds ?? (values.quick ? "1" : "3")),
@@ -111,38 +113,46 @@ async function describe(wishes: Wishes): Promise<Record<string, unknown>> {
   return { at: new Date().toISOString(), wishes, machine: describeMachine(), redis: `${kind} ${version}, appendfsync everysec`, libraries };
 }
 
-async function bench(wishes: Wishes, load: LoadProcess): Promise<void> {
+/** A load process of its own for each row, so that one that fails leaves nothing to the next. */
+async function withLoad<Answer>(use: (load: LoadProcess) => Promise<Answer>): Promise<Answer> {
+  const load = new LoadProcess();
+  try {
+    return await use(load);
+  } finally {
+    load.close();
+  }
+}
+
+/** A row that fails is told and the others go on; then the whole is not valid. */
+async function bench(wishes: Wishes): Promise<void> {
   const facts = await describe(wishes);
   console.log(JSON.stringify(facts));
   const needsBullmq = wishes.rows.some((row) => comparedWithBullmq.has(row));
-  const { variant, trials } = needsBullmq ? await bestBullmq(wishes, load) : { variant: bullmqVariants[0]!, trials: {} };
+  const { variant, trials } = needsBullmq
+    ? await withLoad((load) => bestBullmq(wishes, load))
+    : { variant: bullmqVariants[0]!, trials: {} };
   const systems: RowContext["systems"] = { a: inProcess, b: oneJobPerInference(variant), s: switchyard({ threads: wishes.threads }) };
   const { rounds, seconds, warmSeconds, clients, threads, isQuick } = wishes;
+  const plan = { systems, rounds, seconds, warmSeconds, clients, threads, isQuick, say: (line: string) => console.log(line) };
   const results: { row: RowName; result: RowResult }[] = [];
+  const failures: string[] = [];
   for (const row of wishes.rows) {
     console.log(`${row}:`);
-    const context: RowContext = {
-      systems,
-      load,
-      rounds,
-      seconds,
-      warmSeconds,
-      clients,
-      threads,
-      isQuick,
-      say: (line) => console.log(line),
-    };
     const measure: Row = rows[row];
-    results.push({ row, result: await measure(context) });
+    try {
+      results.push({ row, result: await withLoad((load) => measure({ ...plan, load })) });
+    } catch (error) {
+      failures.push(`${row}: ${(error as Error).message}`);
+      console.log(`  FAILED: ${(error as Error).message}`);
+    }
   }
   const titles = Object.fromEntries(Object.values(systems).map(({ id, title }) => [id, title]));
   for (const { row, result } of results) console.log(`\n${reportRow(row, result, titles)}`);
   mkdirSync(path.dirname(path.resolve(wishes.json)), { recursive: true });
-  writeFileSync(
-    wishes.json,
-    `${JSON.stringify({ ...facts, titles, bullmqTrials: trials, rows: results.map(({ row, result }) => ({ row, ...result })) }, undefined, 2)}\n`,
-  );
+  const report = { ...facts, titles, bullmqTrials: trials, rows: results.map(({ row, result }) => ({ row, ...result })), failures };
+  writeFileSync(wishes.json, `${JSON.stringify(report, undefined, 2)}\n`);
   console.log(`\nEvery round: ${wishes.json}`);
+  if (failures.length > 0) throw new Error(`not valid:\n${failures.join("\n")}`);
 }
 
 /** `--row resnet --profile …` profiles under the heavy model, all else under the tiny one. */
@@ -154,14 +164,11 @@ function profiledLoad({ rows: [row], seconds, warmSeconds, clients }: Wishes) {
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130));
 try {
   const wishes = readWishes();
-  const load = new LoadProcess();
-  try {
-    if (wishes.profile === undefined) await bench(wishes, load);
-    else console.log(await profileUnderLoad(wishes.profile, { ...profiledLoad(wishes), load }));
-  } finally {
-    load.close();
-  }
+  const { profile } = wishes;
+  if (profile === undefined) await bench(wishes);
+  else console.log(await withLoad((load) => profileUnderLoad(profile, { ...profiledLoad(wishes), load })));
 } catch (error) {
-  process.stderr.write(`${(error as Error).message}\n${usage}\n`);
+  const isWrongUse = error instanceof WrongUse || String((error as { code?: string }).code).startsWith("ERR_PARSE_ARGS");
+  process.stderr.write(`${(error as Error).message}\n${isWrongUse ? `${usage}\n` : ""}`);
   process.exitCode = 1;
 }

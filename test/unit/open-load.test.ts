@@ -134,6 +134,14 @@ test("an open load does not hide that a server stands still: what waits meanwhil
   assert.ok(counts.late > 60, `${counts.late} late: about 90 arrive in the first 450 ms of the stall`);
 });
 
+test("when the load itself is late, its jobs took that much longer", async () => {
+  const clock = simulatedClock();
+  clock.oversleepMs = 30;
+  const plan = { load: { perSecond: 100 }, deadlineMs: undefined, warmupMs: 0, measuredMs: 2000 };
+  const { latencyMs } = await measurePoint({ ...plan, send: async () => {} }, clock, new AbortController().signal);
+  assert.ok(latencyMs!.p90 > 20, `p90 ${latencyMs!.p90} ms`);
+});
+
 test("a sweep ends with the connection's error when nobody answers, and counts failures when some do", async () => {
   const clock = simulatedClock();
   const plan = { load: { clients: 2 }, deadlineMs: undefined, warmupMs: 0, measuredMs: 100 };

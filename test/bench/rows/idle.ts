@@ -62,7 +62,7 @@ export async function idleRow(context: RowContext): Promise<RowResult> {
   ];
   const limit = { better: "lower", digits: 1 } as const;
   return {
-    title: "idle",
+    title: "nobody asks for anything",
     table: {
       titles: ["models", "ready after s", "coordinator MB", "worker MB", "coordinator CPU %", "worker CPU %"],
       lines: found.map(({ models, readySeconds, megabytes, cpuPercent }) =>
@@ -73,7 +73,7 @@ export async function idleRow(context: RowContext): Promise<RowResult> {
     budgets: [
       budget({ text: "the coordinator's memory ≤ 200 MB", rounds: most(each(({ megabytes }) => megabytes.door)), limit: 200, ...limit }),
       budget({
-        text: "the worker's memory ≤ 200 MB, no model loaded",
+        text: "the worker's memory, with what it loaded unasked, ≤ 200 MB",
         rounds: most(each(({ megabytes }) => megabytes.worker)),
         limit: 200,
         ...limit,

@@ -78,11 +78,12 @@ async function measurePhase(
   return { noise, figures, ran };
 }
 
-const waitP99 = (jobs: readonly JobView[]): number | undefined =>
-  quantile(
-    jobs.map(({ timings }) => timings!.queue_ms),
-    0.99,
-  );
+/** A job that was refused, or ended before anybody ran it, counts as one that waited for as long as it had. */
+function waitP99({ ran, figures }: Phase, tenant: Tenant, timeoutMs: number): number | undefined {
+  const { refused, expired } = figures[tenant.name]!.counts;
+  const waits = ran[tenant.name]!.map(({ timings }) => timings!.queue_ms);
+  return quantile([...waits, ...Array.from({ length: refused + expired }, () => timeoutMs)], 0.99);
+}
 
 /** Each job's part of its batch's run. */
 const deviceMs = (jobs: readonly JobView[]): number =>
@@ -113,8 +114,8 @@ async function measureRound(context: RowContext, models: [SystemModel, SystemMod
       return found;
     };
     const lights = async (name: string, parts: Part[], seed: number) => {
-      const { noise, ran } = await phase(name, parts, { seconds: 2 * seconds, seed });
-      return { waitMs: waitP99(ran.light!), noise };
+      const found = await phase(name, parts, { seconds: 2 * seconds, seed });
+      return { waitMs: waitP99(found, light, timeoutMs), noise: found.noise };
     };
     const alone = await lights("alone", [own], round);
     const sameModel = await lights("same model", [own, beside(models[0])], round);
