@@ -7,16 +7,28 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { readGraph } from "@switchyard/protocol/onnx";
 import { InferenceSession, Tensor } from "onnxruntime-node";
+import { deviceModel } from "../../scripts/bench-models/device.ts";
 import { benchModels, generateBenchModels, generateTinyModels } from "../../scripts/generate-bench-models.ts";
 import { seededRandom } from "../../scripts/seeded-random.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "bench-models-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-for (const which of benchModels) {
+function generated(which: (typeof benchModels)[number]): Uint8Array {
+  const [model] = generateBenchModels({ folder, seed: 7, which: [which] });
+  const bytes = readFileSync(model!.path);
+  rmSync(join(folder, which), { recursive: true });
+  return bytes;
+}
+
+const graphs: [string, () => Uint8Array][] = [
+  ...benchModels.map((which): [string, () => Uint8Array] => [which, () => generated(which)]),
+  ["device", () => deviceModel(seededRandom(7), 5)],
+];
+
+for (const [which, make] of graphs) {
   test(`three items stacked answer as apart in the generated model ${which}`, async () => {
-    const [model] = generateBenchModels({ folder, seed: 7, which: [which] });
-    const bytes = readFileSync(model!.path);
+    const bytes = make();
     const { inputs, outputs } = readGraph(bytes).signature;
     const session = await InferenceSession.create(bytes);
     const itemShape = inputs[0]!.shape.slice(1);
@@ -40,7 +52,6 @@ for (const which of benchModels) {
     });
     const perItem = stacked.length / 3;
     assert.notDeepEqual(stacked.slice(0, perItem), stacked.slice(perItem, 2 * perItem), "different items must answer differently");
-    rmSync(join(folder, which), { recursive: true });
   });
 }
 
