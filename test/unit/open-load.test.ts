@@ -103,13 +103,13 @@ test("a stream counts refusals by code, and the time of answers and of refusals 
   tally.sent(undefined);
   tally.notSent();
   tally.heard({ status: 200, latencyMs: 40, deadlineMs: 100 });
-  tally.heard({ status: 503, code: "queue_full", latencyMs: 2, deadlineMs: 100 });
+  tally.heard({ status: 503, code: "queue_full", latencyMs: 2, deadlineMs: 100, told: "the queue is full" });
   tally.heard({ status: 503, code: "deadline_unattainable", latencyMs: 3, deadlineMs: 100 });
-  tally.heard({ status: 500, latencyMs: 9, failure: "status 500: broken" });
+  tally.heard({ status: 500, latencyMs: 9, told: "status 500: broken" });
   const figures = tally.figures(2);
   assert.deepEqual(figures.counts, { "in time": 1, late: 0, expired: 0, refused: 2, failed: 1 });
   assert.deepEqual(figures.refusedBy, { queue_full: 1, deadline_unattainable: 1 });
-  assert.deepEqual([figures.jobs, figures.notSent, figures.failure], [5, 1, "status 500: broken"]);
+  assert.deepEqual([figures.jobs, figures.notSent, figures.refusal, figures.failure], [5, 1, "the queue is full", "status 500: broken"]);
   assert.deepEqual([figures.latencyMs?.count, figures.refusalMs?.count, figures.sentLateMs?.count], [1, 2, 3]);
 });
 

@@ -18,6 +18,8 @@ export interface StreamFigures {
   /** By how much the load sent too late; absent for closed loops, which have no intended moment. */
   sentLateMs?: LatencySummary;
   verified: number;
+  /** What the first refused job was told. */
+  refusal?: string;
   /** What the first failed job was told. */
   failure?: string;
 }
@@ -31,6 +33,7 @@ export class StreamTally {
   #jobs = 0;
   #notSent = 0;
   #verified = 0;
+  #refusal: string | undefined;
   #failure: string | undefined;
 
   sent(lateMs: number | undefined): void {
@@ -43,15 +46,16 @@ export class StreamTally {
     this.#notSent++;
   }
 
-  heard(answer: Heard & { failure?: string | undefined }): void {
+  heard(answer: Heard & { told?: string | undefined }): void {
     const verdict = verdictOf(answer);
     this.#counts[verdict]++;
     if (verdict === "in time" || verdict === "late") this.#latencies.record(answer.latencyMs);
     if (verdict === "refused") {
       this.#refusals.record(answer.latencyMs);
+      this.#refusal ??= answer.told;
       this.#refusedBy[answer.code!] = (this.#refusedBy[answer.code!] ?? 0) + 1;
     }
-    if (verdict === "failed") this.#failure ??= answer.failure ?? `status ${answer.status}`;
+    if (verdict === "failed") this.#failure ??= answer.told ?? `status ${answer.status}`;
   }
 
   verified(): void {
@@ -70,6 +74,7 @@ export class StreamTally {
       ...(refusalMs && { refusalMs }),
       ...(sentLateMs && { sentLateMs }),
       verified: this.#verified,
+      ...(this.#refusal !== undefined && { refusal: this.#refusal }),
       ...(this.#failure !== undefined && { failure: this.#failure }),
     };
   }

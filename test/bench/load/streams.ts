@@ -95,13 +95,13 @@ export class Streams {
     try {
       answer = await this.#pool.ask(sample.request);
     } catch (error) {
-      tally?.heard({ status: undefined, latencyMs: performance.now() - fromMs, deadlineMs, failure: (error as Error).message });
+      tally?.heard({ status: undefined, latencyMs: performance.now() - fromMs, deadlineMs, told: (error as Error).message });
       return;
     }
     const latencyMs = performance.now() - fromMs;
     const { status } = answer;
-    const failure = status === 200 ? undefined : `status ${status}: ${answer.body.toString("utf8").slice(0, 300)}`;
-    tally?.heard({ status, code: answer.errorCode, latencyMs, deadlineMs, failure });
+    const told = status === 200 ? undefined : `status ${status}: ${answer.body.toString("utf8").slice(0, 300)}`;
+    tally?.heard({ status, code: answer.errorCode, latencyMs, deadlineMs, told });
     if (status !== 200 || job.number % this.#order.verifyEvery !== 0) return;
     try {
       checkValues(answer, sample.expected);

@@ -19,7 +19,8 @@ export function shownLatency(latency: LatencySummary | undefined): string {
 }
 
 /** One stream in one line, for the progress of a row. */
-export function describeStream({ jobs, seconds, counts, notSent, refusedBy, latencyMs, refusalMs, sentLateMs }: StreamFigures): string {
+export function describeStream(figures: StreamFigures): string {
+  const { jobs, seconds, counts, notSent, refusedBy, latencyMs, refusalMs, refusal, sentLateMs } = figures;
   const rate = (count: number): string => (count / seconds).toFixed(1);
   const refused = Object.entries(refusedBy).map(([code, count]) => `${code} ${count}`);
   const parts = [
@@ -28,6 +29,7 @@ export function describeStream({ jobs, seconds, counts, notSent, refusedBy, late
     `p50 / p99 ${shownLatency(latencyMs)}`,
   ];
   if (sentLateMs !== undefined) parts.push(`sent late by ${shownLatency(sentLateMs)}`);
+  if (refusal !== undefined) parts.push(`the first refusal: ${refusal}`);
   if (notSent > 0) parts.push(`${notSent} NOT SENT: too many under way`);
   return parts.join("; ");
 }
