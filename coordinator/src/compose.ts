@@ -11,11 +11,13 @@ import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
 import { RedisModels } from "./adapters/redis-models.ts";
+import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
+import { CachedResponses } from "./application/response-cache.ts";
 import { Sweeper } from "./application/sweeper.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock } from "./clock.ts";
@@ -77,7 +79,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   });
   const tickets = new BullmqTickets({ url: redisUrl, isWarm: (tag) => hosts.warm(tag) > 0, metrics });
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
-  const store = new RedisJobStore({ redis, subscription, tickets, coordinator: newIncarnation(), blobs });
+  const coordinator = newIncarnation();
+  const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs });
   const waiters = new Waiters(store, clock);
   const forecasts = new Forecasts({
     history: new RedisRunHistory(redis),
@@ -89,21 +92,26 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     mostQueueBytes: options.mostQueueBytes,
   });
   const sweeper = new Sweeper({ store, hosts, models, tickets, metrics, log, onIdle: (tag) => forecasts.idle(tag) });
+  const onAdmitted = (tag: string): void => sweeper.noteOpen(tag);
+  const cache = new RedisResponseCache({ redis, tickets, metrics, coordinator });
+  const cached = new CachedResponses({ cache, store, hosts, models, waiters, forecasts, metrics, log, onAdmitted });
   const jobs = new Jobs({
     store,
     forecasts,
+    cached,
     models,
     hosts,
     waiters,
     clock,
     metrics,
     resultTtlMs: options.resultTtlMs,
-    onAdmitted: (tag) => sweeper.noteOpen(tag),
+    onAdmitted,
     expectedHosts: options.expectedHosts,
   });
 
   await store.onNotice((notice) => {
     waiters.onNotice(notice);
+    cached.onNotice(notice);
     forecasts.ended(tagOf(notice.id));
     if (notice.counts) countOutcome(notice);
   });

@@ -33,6 +33,8 @@ export const jobViewSchema = z.object({
   finished_at: timestamp.optional(),
   deadline: timestamp,
   timings: timingsSchema.optional(),
+  /** True when no host ran it: its answer was known, or shared with an equal job. */
+  cached: z.boolean().optional(),
   /** Inline Open Inference Protocol answer: only when succeeded, asked by `Prefer: wait`, and at most 1 MiB. */
   result: z.record(z.string(), z.unknown()).optional(),
   error: jobErrorSchema.optional(),

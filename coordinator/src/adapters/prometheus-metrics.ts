@@ -15,6 +15,8 @@ const admissionReasons = (Object.keys(errors) as ErrorCode[]).filter((code) => e
 /** Models whose counters start at 0. Of thousands only those in use have series, or the zeros alone would take tens of megabytes. */
 const mostWithZeros = 200;
 
+const cacheResults = ["hit", "miss", "joined"] as const;
+
 const latencyEdges = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600];
 const httpEdges = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60];
 const storeEdges = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 2];
@@ -44,6 +46,14 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     ["model", "class"],
     latencyEdges,
   );
+  const cacheAsked = counter(
+    "switchyard_cache_requests_total",
+    "Requests of models with a response cache: answered from it (hit), waiting for an equal one (joined), or run (miss)",
+    ["model", "result"],
+  );
+  const cacheEvicted = counter("switchyard_cache_evicted_total", "Answers that gave way to newer ones before their time was over", [
+    "model",
+  ]);
   const queueJobs = gauge("switchyard_queue_jobs", "Jobs in the queue by state", ["model", "state"]);
   const oldest = gauge("switchyard_queue_oldest_seconds", "Age of the oldest waiting job, 0 without one", ["model"]);
   const offers = counter("switchyard_tickets_offered_total", "Tickets handed to the ticket queue, or refused by it", ["accepted"]);
@@ -60,6 +70,8 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
 
   const figures = new Map<string, Map<number, { waiting: number; running: number; oldestSeconds: number }>>();
   const known = new Set<string>();
+  /** Models whose cache was asked. */
+  const cached = new Set<string>();
   // prom-client hashes labels on every call; a bound child per series spares the hot path that.
   const httpSeries = new Map<string, ReturnType<typeof http.labels>>();
   const jobSeries = new Map<string, ReturnType<typeof bindJobs>>();
@@ -118,6 +130,9 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
       for (const outcome of outcomes) finished.remove({ model, class: name, outcome });
       for (const reason of Object.keys(errors)) rejected.remove({ model, class: name, reason });
     }
+    for (const result of cacheResults) cacheAsked.remove({ model, result });
+    cacheEvicted.remove({ model });
+    cached.delete(model);
     for (const state of ["queued", "running"]) queueJobs.remove({ model, state });
     oldest.remove({ model });
   }
@@ -136,6 +151,15 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
       series.e2e.observe(took.e2eSeconds);
       if (took.queueSeconds !== undefined) series.queued.observe(took.queueSeconds);
     },
+    cacheAsked(model, result) {
+      if (!cached.has(model)) {
+        cached.add(model);
+        for (const one of cacheResults) cacheAsked.inc({ model, result: one }, 0);
+        cacheEvicted.inc({ model }, 0);
+      }
+      cacheAsked.inc({ model, result });
+    },
+    cacheEvicted: (model, count) => cacheEvicted.inc({ model }, count),
     queueFigures(model, version, now) {
       const versions = figures.get(model) ?? new Map();
       figures.set(model, versions.set(version, now));

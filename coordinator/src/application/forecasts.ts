@@ -198,6 +198,11 @@ export class Forecasts {
     return answer;
   }
 
+  /** A job has come to wait that was not admitted here: it follows an equal one. */
+  opened(tag: string): void {
+    this.#of(tag).open += 1;
+  }
+
   /** A job that this coordinator admitted has ended, or is no longer waited for. */
   ended(tag: string): void {
     const queue = this.#queues.get(tag);

@@ -21,9 +21,12 @@ import type { JobListFilter, JobNotice, JobPage, JobRecord, JobStore, KeyEntry, 
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import { jobTerms } from "../scheduler/job-terms.ts";
+import { cacheTermsOf } from "./cache-terms.ts";
 import { type Caller, mayUse, requireModel } from "./caller.ts";
 import type { Forecasts } from "./forecasts.ts";
 import type { JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
+import { newRecord } from "./new-record.ts";
+import { type CachedResponses, isCacheable, type Placement } from "./response-cache.ts";
 import type { Wait, Waiters } from "./waiters.ts";
 
 /** How long the record of a held call without an idempotency key stays. */
@@ -38,6 +41,8 @@ export interface JobsParts {
   hosts: HostRegistry;
   waiters: Waiters;
   forecasts: Forecasts;
+  /** Absent: nothing is answered from a cache. */
+  cached?: CachedResponses;
   clock: Clock;
   metrics: Metrics;
   resultTtlMs: number;
@@ -54,6 +59,8 @@ interface Placed {
   wait?: Wait;
   /** When the admission was sent, by this machine's monotonic clock; with `wait`. */
   sentMs?: number;
+  /** Framed outputs that are known already. */
+  outputs?: Uint8Array;
 }
 
 export class Jobs implements JobService {
@@ -81,8 +88,9 @@ export class Jobs implements JobService {
   async #settled(placed: Placed, submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
     const { id, deadlineMs } = placed.record;
     const wait = placed.wait ?? this.#parts.waiters.register(id, { deadlineMs, signal });
-    // a replayed job may have ended before this wait was registered
-    const wake = placed.replayed && isTerminal(placed.record.state) ? undefined : await wait.woken;
+    // a replayed job may have ended before this wait was registered, one that the cache answers has ended
+    const hasEnded = isTerminal(placed.record.state);
+    const wake = hasEnded ? undefined : await wait.woken;
     wait.leave();
     if (wake?.kind === "time" && !submission.idempotency) {
       await this.#parts.store.cancel(id); // nobody can ask for this result any more
@@ -92,10 +100,11 @@ export class Jobs implements JobService {
     if (notice && placed.sentMs !== undefined) {
       this.#parts.forecasts.networkTook(this.#parts.clock.monotonicMs() - placed.sentMs, notice.finishedMs - notice.createdMs);
     }
-    const record = notice ? withNotice(placed.record, notice) : await this.#existing(id, caller);
+    const record = notice ? withNotice(placed.record, notice) : hasEnded ? placed.record : await this.#existing(id, caller);
     if (!isTerminal(record.state)) throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
     if (record.state !== "succeeded") throw outcomeError(record);
-    return { record, replayed: placed.replayed, outputs: notice?.outputs ? decodeFrame(notice.outputs) : await this.outputs(record) };
+    const frame = notice?.outputs ?? placed.outputs;
+    return { record, replayed: placed.replayed, outputs: frame ? decodeFrame(frame) : await this.outputs(record) };
   }
 
   /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
@@ -118,10 +127,13 @@ export class Jobs implements JobService {
     const wait = signal ? waiters.register(job.id, { signal }) : undefined;
     const sentMs = clock.monotonicMs();
     try {
-      const admitted = await this.#admit(job);
+      const { record: admitted, outputs } = await this.#admitOrAnswer(job, signal !== undefined);
       // another call with the same key was faster between key and record
-      const placed = admitted ? { record: admitted, replayed: false } : { record: await this.#existing(job.id, caller), replayed: true };
+      const placed: Placed = admitted
+        ? { record: admitted, replayed: false }
+        : { record: await this.#existing(job.id, caller), replayed: true };
       if (!admitted) waiters.setDeadline(job.id, placed.record.deadlineMs);
+      if (outputs) placed.outputs = outputs;
       return wait ? { ...placed, wait, sentMs } : placed;
     } catch (error) {
       wait?.leave();
@@ -219,7 +231,16 @@ export class Jobs implements JobService {
     if (submission.tags) job.tags = submission.tags;
     if (request.outputs?.length) job.outputs = request.outputs;
     if (request.id) job.requestId = request.id;
+    const cache = version.config.cache && cacheTermsOf(job, version);
+    if (cache) job.cache = cache;
     return job;
+  }
+
+  /** With `outputs` those that are known already come with the record. */
+  async #admitOrAnswer(job: NewJob, outputs: boolean): Promise<Placement> {
+    const { cached } = this.#parts;
+    if (cached && isCacheable(job)) return cached.place(job, { outputs, admit: () => this.#admit(job) });
+    return { record: await this.#admit(job) };
   }
 
   /** Answers nothing when a job of that id was there before. */
@@ -234,25 +255,7 @@ export class Jobs implements JobService {
     if (admitted.answer === "existing") return undefined;
     metrics.admitted(job.model, job.class);
     waiters.setDeadline(job.id, admitted.deadlineMs);
-    const record: JobRecord = {
-      id: job.id,
-      state: admitted.state,
-      revision: 1,
-      fence: 0,
-      attempt: 0,
-      model: job.model,
-      version: job.version,
-      class: job.class,
-      tenant: job.tenant,
-      createdMs: admitted.createdMs,
-      deadlineMs: admitted.deadlineMs,
-      ttlMs: job.ttlMs,
-      held: job.held,
-    };
-    if (job.tags) record.tags = job.tags;
-    if (job.outputs) record.outputs = job.outputs;
-    if (job.requestId) record.requestId = job.requestId;
-    return record;
+    return newRecord(job, admitted);
   }
 
   async get(id: string, caller: Caller): Promise<JobRecord> {

@@ -121,7 +121,7 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext): void {
 }
 
 const readableHeaders =
-  "WWW-Authenticate, ETag, Location, Retry-After, Preference-Applied, Idempotent-Replayed, Inference-Header-Content-Length, X-Request-Id, x-switchyard-error";
+  "WWW-Authenticate, ETag, Location, Retry-After, Preference-Applied, Idempotent-Replayed, Cache-Status, Inference-Header-Content-Length, X-Request-Id, x-switchyard-error";
 
 function addCors(app: FastifyInstance, origins: readonly string[]): void {
   app.addHook("onRequest", (request, reply, done) => {

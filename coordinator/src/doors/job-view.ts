@@ -2,6 +2,7 @@
 
 import type { JobView } from "@switchyard/protocol";
 import type { Caller } from "../application/caller.ts";
+import { cachedHow } from "../application/new-record.ts";
 import type { JobRecord } from "../ports/job-store.ts";
 
 export function toJobView(record: JobRecord, caller: Caller): JobView {
@@ -23,6 +24,7 @@ export function toJobView(record: JobRecord, caller: Caller): JobView {
     const { queueMs, runMs, totalMs, batchItems } = record.timings;
     view.timings = { queue_ms: queueMs, run_ms: runMs, total_ms: totalMs, batch_items: batchItems };
   }
+  if (cachedHow(record) !== undefined) view.cached = true;
   if (record.error !== undefined) view.error = record.error;
   if (record.tags !== undefined && Object.keys(record.tags).length > 0) view.tags = record.tags;
   if (record.hostId && caller.scopes.has("operate")) view.host = record.hostId;

@@ -3,6 +3,7 @@
 import { decodeInferRequest, decodeRawRequest, encodeInferResponse, type InferRequest, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
+import { cachedHow } from "../application/new-record.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendEncoded } from "./answers.ts";
 import { type DoorContext, labelsOf } from "./door-context.ts";
@@ -25,6 +26,9 @@ export function versionIn(path: ModelPath): number | undefined {
     `'${path.model}' has no version '${path.version.slice(0, 64)}': versions are whole numbers`,
   );
 }
+
+/** RFC 9211, in an answer that no run was made for. */
+const cacheStatus = { hit: "switchyard; hit", joined: "switchyard; fwd=miss; collapsed" } as const;
 
 export function addInference(app: FastifyInstance, context: DoorContext): void {
   const infer = (request: FastifyRequest, reply: FastifyReply) => answerInfer(context, request, reply);
@@ -79,6 +83,8 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
     const settled = await context.jobs.infer(submission, callerOf(request), call.signal);
     const { record, outputs } = settled;
     if (settled.replayed) reply.header("idempotent-replayed", "true");
+    const cached = cachedHow(record);
+    if (cached !== undefined) reply.header("cache-status", cacheStatus[cached]);
     const labels = record.version === status?.version.version ? status.version.labels : labelsOf(context, record);
     const response = {
       modelName: record.model,

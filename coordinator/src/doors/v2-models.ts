@@ -124,6 +124,7 @@ function configuration(status: ModelStatus): unknown {
     ...(batched && {
       dynamic_batching: { preferred_batch_size: [batchItems], max_queue_delay_microseconds: Math.round((config.max_delay_ms ?? 0) * 1000) },
     }),
+    ...(config.cache !== undefined && { response_cache: { enable: true } }),
     model_transaction_policy: { decoupled: false },
   };
 }

@@ -4,6 +4,7 @@
  */
 
 import type { JobClass, JobError, JobState } from "@switchyard/protocol";
+import type { CacheTerms } from "./response-cache.ts";
 
 export interface JobTimings {
   queueMs: number;
@@ -76,6 +77,8 @@ export interface NewJob {
   inputs: readonly Uint8Array[];
   /** Register this coordinator as a waiter in the same step. */
   wait: boolean;
+  /** Only where the model's configuration has a cache. */
+  cache?: CacheTerms;
 }
 
 /** What a queue is like when a job comes. */

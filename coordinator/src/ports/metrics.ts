@@ -18,6 +18,9 @@ export interface Metrics {
   refusalTook(seconds: number): void;
   /** `queueSeconds` only when the job was started. */
   finished(model: string, jobClass: JobClass, outcome: Outcome, took: { e2eSeconds: number; queueSeconds?: number }): void;
+  /** One request of a model that has a response cache. `joined`: it waits for an equal one. */
+  cacheAsked(model: string, result: "hit" | "miss" | "joined"): void;
+  cacheEvicted(model: string, count: number): void;
   /** The latest figures of one queue; the series of a model are the sums over its versions. */
   queueFigures(model: string, version: number, figures: { waiting: number; running: number; oldestSeconds: number }): void;
   /** A ticket was handed to the ticket queue, or could not be. */

@@ -25,6 +25,8 @@ export const scriptNames = [
   "heartbeat",
   "lose",
   "report",
+  "cache-ask",
+  "cache-settle",
 ] as const;
 
 export type ScriptName = (typeof scriptNames)[number];
