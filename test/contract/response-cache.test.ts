@@ -169,6 +169,7 @@ test("equal jobs under way wait for the one that leads, and are answered with it
   }
   const after = await desk.rig.audit();
   assert.deepEqual([after.due, after.later, after.immortal, await desk.immortal()], [[], [], [], []]);
+  assert.deepEqual(await rigs.redis.keys(`sy:{${desk.rig.tag}}:in:*`), []);
 });
 
 test("a crowd of followers is answered in parts, and beyond a thousand jobs run by themselves", async () => {
@@ -267,24 +268,38 @@ test("a follower whose leader is never heard of runs by itself after half of its
   assert.deepEqual((await desk.rig.audit()).order.standard, [follower.id]);
 });
 
-test("a follower that a host has taken is left alone when its leader ends", async () => {
+test("a follower that was cancelled stays cancelled when its leader succeeds", async () => {
+  const desk = new Desk();
+  const leader = await desk.lead();
+  const follower = await desk.follow();
+  await desk.rig.store.cancel(follower.id);
+  await desk.run();
+  await desk.settle(leader.id);
+  assert.deepEqual([await desk.state(leader.id), await desk.state(follower.id)], ["succeeded", "cancelled"]);
+});
+
+test("a follower that a host has taken, or had taken, is left alone when its leader ends", async () => {
   const desk = new Desk();
   const leader = await desk.lead();
   const { host, ticket } = await desk.rig.hostWithTicket();
   const [first] = await host.batch(ticket);
-  const follower = await desk.follow({ timeoutMs: 400, latestStartMs: 390 });
-  await clockPasses(desk.rig.store, (await desk.rig.record(follower.id)).createdMs + 200);
-  await desk.rig.store.sweep(desk.rig.tag, 2, 8);
-  const other = desk.rig.host("host-2");
-  const otherTicket = desk.rig.offered.at(-1)!;
-  await other.take(otherTicket);
-  const [taken] = await other.batch(otherTicket);
-  assert.equal(taken!.id, follower.id);
+  const taken = [];
+  for (const name of ["host-2", "host-3"]) {
+    const follower = await desk.follow({ latestStartMs: 5 }); // then it must run by itself
+    await clockPasses(desk.rig.store, (await desk.rig.record(follower.id)).createdMs + 5);
+    await desk.rig.store.sweep(desk.rig.tag, 3, 8);
+    const other = desk.rig.host(name);
+    const otherTicket = desk.rig.offered.at(-1)!;
+    await other.take(otherTicket);
+    const [job] = await other.batch(otherTicket);
+    assert.equal(job!.id, follower.id);
+    taken.push({ other, otherTicket, job: job! });
+  }
+  const [running, back] = taken as [(typeof taken)[0], (typeof taken)[0]];
+  await back.other.commit(back.otherTicket, [{ id: back.job.id, fence: back.job.fence, outcome: "back" }]);
   await host.commit(ticket, [succeeded(first!, answer)]);
   await desk.settle(leader.id);
-  assert.equal(await desk.state(follower.id), "running");
-  assert.deepEqual(await other.commit(otherTicket, [{ id: taken!.id, fence: taken!.fence, outcome: "back" }]), ["requeued"]);
-  assert.equal(await desk.state(follower.id), "queued");
+  assert.deepEqual([await desk.state(running.job.id), await desk.state(back.job.id)], ["running", "queued"]);
 });
 
 test("a leader that waits holds up nobody who is more urgent, or of another tenant, and is answered with them", async () => {
@@ -356,6 +371,18 @@ test("answers never count more than the bound: the oldest give way, and are coun
   assert.deepEqual(await rigs.redis.keys(`sy:{${desk.rig.tag}}:cache:*`), [`sy:{${desk.rig.tag}}:cache:request-5`]);
   await desk.known({ cache: { ...of(6), bytes: 1_255 } }, Buffer.alloc(1_000, 9));
   assert.equal((await desk.ask(desk.job({ cache: of(6) }))).answer, "lead", "an answer larger than the bound is not kept");
+  assert.equal((await desk.ask(desk.job({ cache: of(5) }))).answer, "hit", "nor does it drive others out");
+});
+
+test("answers whose time is over count no longer", async () => {
+  const desk = new Desk();
+  const bytes = 2 * (1_000 + 256);
+  const first = await desk.known({ cache: { key: "short", ttlMs: 100, bytes } }, Buffer.alloc(1_000, 1));
+  await desk.known({ cache: { key: "long", ttlMs: 60_000, bytes } }, Buffer.alloc(1_000, 2));
+  await clockPasses(desk.rig.store, (await desk.rig.record(first.id)).finishedMs! + 100);
+  const before = evicted;
+  await desk.known({ cache: { key: "next", ttlMs: 60_000, bytes } }, Buffer.alloc(1_000, 3));
+  assert.deepEqual([evicted, await rigs.redis.get(`sy:{${desk.rig.tag}}:cache-bytes`)], [before, String(bytes)]);
 });
 
 test("an answer that was evicted before the next equal job asks is run anew", async () => {

@@ -20,7 +20,7 @@ local function shareableOutputs(base, id, record)
     outputs = redis.call('GET', name)
   end
   -- a reference to a large value elsewhere; no frame begins so
-  if not outputs or #outputs > largestEntryBytes or string.sub(outputs, 1, 4) == '\255\255\255\255' then return nil end
+  if not outputs or string.sub(outputs, 1, 4) == '\255\255\255\255' then return nil end
   return outputs
 end
 
