@@ -42,7 +42,7 @@ export const modelConfigSchema = z.strictObject({
   pin: z.boolean().optional(),
   min_replicas: z.number().int().min(0).optional(),
   max_replicas: positive.optional(),
-  cache: z.strictObject({ ttl_s: positive, bytes: positive.optional(), shared: z.boolean().optional() }).optional(),
+  cache: z.strictObject({ ttl_s: positive.max(31_536_000), bytes: positive.optional(), shared: z.boolean().optional() }).optional(),
   outputs: z.record(z.string(), z.strictObject({ labels: z.string().min(1).optional() })).optional(),
   image: z
     .strictObject({

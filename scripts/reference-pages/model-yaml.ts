@@ -36,9 +36,10 @@ const meanings: Readonly<Record<string, string>> = {
   pin: `${notYet}whether the model stays loaded.`,
   min_replicas: `${notYet}on how many hosts it is loaded at least.`,
   max_replicas: `${notYet}on how many hosts it is loaded at most.`,
-  "cache.ttl_s": `${notYet}how long equal requests are answered from a cache.`,
-  "cache.bytes": `${notYet}the cache's size.`,
-  "cache.shared": `${notYet}whether tenants share it.`,
+  "cache.ttl_s":
+    "Equal requests are answered without a run for so many seconds after it ([caching](../caching.md)). Without `cache` each request runs.",
+  "cache.bytes": "Most bytes of answers that are kept, for each version of the model; 67108864 (64 MiB) unless given.",
+  "cache.shared": "Whether tenants share answers; false unless given.",
   "outputs.<name>.labels": "Text file in the model's folder with one class name a line, for classification and the command line.",
   "image.size": "Height and width that `--image` scales a picture to.",
   "image.layout": "Order of the axes of the tensor that a picture becomes. FLAT: one row of grey values.",

@@ -7,11 +7,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { isTerminal, type JobState } from "@switchyard/protocol";
-import { seededRandom } from "../../scripts/seeded-random.ts";
 import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
 import { RedisResponseCache } from "../../coordinator/src/adapters/redis-response-cache.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { Asked, CacheableJob } from "../../coordinator/src/ports/response-cache.ts";
+import { seededRandom } from "../../scripts/seeded-random.ts";
 import { type HostJob, type HostOutcome, type JobRig, newJob, type TestHost } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";

@@ -23,8 +23,10 @@ before(async () => {
   rigs = await RedisRigs.open(server.url);
   connection = new RedisConnection(server.url, "cache", systemClock);
   await connection.open();
-  const metrics = { cacheEvicted: (_model: string, count: number) => void (evicted += count) };
-  cache = new RedisResponseCache({ redis: connection, tickets: rigs.offers, metrics, coordinator: "coordinator-1" });
+  const cacheEvicted = (_model: string, count: number): void => {
+    evicted += count;
+  };
+  cache = new RedisResponseCache({ redis: connection, tickets: rigs.offers, metrics: { cacheEvicted }, coordinator: "coordinator-1" });
 });
 
 after(async () => {
@@ -233,7 +235,10 @@ test("a leader that expired does not take its followers along, and a follower ke
   const patient = await desk.follow();
   await clockPasses(desk.rig.store, (await desk.rig.record(hasty.id)).deadlineMs);
   await desk.rig.store.expire([leader.id, hasty.id, patient.id]);
-  assert.deepEqual([await desk.state(leader.id), await desk.state(hasty.id), await desk.state(patient.id)], ["expired", "expired", "queued"]);
+  assert.deepEqual(
+    [await desk.state(leader.id), await desk.state(hasty.id), await desk.state(patient.id)],
+    ["expired", "expired", "queued"],
+  );
   assert.deepEqual(await desk.settle(leader.id), { leader: patient.id });
   assert.deepEqual(await desk.run(), [patient.id]);
 });

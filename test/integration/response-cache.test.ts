@@ -38,7 +38,10 @@ after(async () => {
 
 let lastValue = 0;
 /** A request of the slow model that nobody has sent before. */
-const newSlow = () => ({ inputs: [floats("x", [1], [(lastValue += 1) / 1_000])] });
+const newSlow = () => {
+  lastValue += 0.001;
+  return { inputs: [floats("x", [1], [lastValue])] };
+};
 const infer = (model: string, body: object, how: { at?: number; headers?: Record<string, string>; signal?: AbortSignal } = {}) =>
   call(`${cluster.urls[how.at ?? 0]}/v2/models/${model}/infer`, { ...how, body });
 const submit = async (model: string, body: object, at = 0, headers: Record<string, string> = {}): Promise<JobView> => {

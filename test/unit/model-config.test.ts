@@ -23,6 +23,8 @@ test("a fault in model.yaml is told with the field's path, what was expected and
     [{ class: "urgent" }, 'class: expected one of interactive, standard, batch, got "urgent"'],
     [{ batch_axis: 1 }, "batch_axis: expected 0, got 1"],
     [{ cache: {} }, "cache.ttl_s: expected a number, got nothing"],
+    [{ cache: { ttl_s: 31_536_001 } }, "cache.ttl_s: expected a number of at most 31536000, got 31536001"],
+    [{ cache: { ttl_s: 60, bytes: 0 } }, "cache.bytes: expected a number above 0, got 0"],
     [{ image: { size: [8] } }, "image.size: expected at least 2 entries, got [8]"],
     [{ image: { size: [8, 8], std: [1, 0] } }, "image.std[1]: expected a number above 0, got 0"],
     [{ require: { labels: { zone: 3 } } }, "require.labels.zone: expected text, got 3"],
