@@ -79,7 +79,11 @@ async function serve(model: string, config: ModelConfig): Promise<Served> {
     tag,
     metrics,
     infer: (tenant) =>
-      jobs.infer({ model, request: { parameters: {}, inputs: [image], binaryDefault: false }, hold: true }, callers[tenant], new AbortController().signal),
+      jobs.infer(
+        { model, request: { parameters: {}, inputs: [image], binaryDefault: false }, hold: true },
+        callers[tenant],
+        new AbortController().signal,
+      ),
     async run() {
       const ticket = await until("a ticket", async () => rigs.offers.of(tag)[taken]);
       taken++;
