@@ -3,7 +3,7 @@
  * sleeps. The model doubles `x`; loading it may be held up or fail.
  */
 
-import { encodeFrame, type ModelVersion, SwitchyardError, type Tensor, tensor, toTypedArray } from "@switchyard/protocol";
+import { encodeFrame, type ModelConfig, type ModelVersion, SwitchyardError, type Tensor, tensor, toTypedArray } from "@switchyard/protocol";
 import type { ClaimAnswer, ClaimedJob, ClaimWish, Commit, Exchanged } from "../../worker/src/runner/claims.ts";
 import type { FromRunner } from "../../worker/src/runner/messages.ts";
 import { Runner } from "../../worker/src/runner/runner.ts";
@@ -54,6 +54,11 @@ export class RunnerRig {
   load: (tag: string) => Promise<void> = async () => {};
   /** Called for each read of inputs; may throw. */
   onInputs: () => void = () => {};
+  /** Called for each run of a model; may throw, and let time pass. */
+  onRun: (items: number) => void = () => {};
+  /** Of every model. */
+  config: ModelConfig = {};
+  readonly #models = new Map<string, LoadedModel>();
   readonly #exchanges = new Arrivals<Exchange>();
   readonly #idles = new Arrivals<number>();
   #nowMs = 1_000;
@@ -78,9 +83,14 @@ export class RunnerRig {
       largeValues: { fetched: async (stored) => [...stored], stored: async (results) => [...results] },
       models: {
         ensure: async ({ tag }) => {
-          if (!this.loaded.has(tag)) await this.load(tag);
+          if (!this.loaded.has(tag)) {
+            await this.load(tag);
+            this.#models.delete(tag);
+          }
           this.loaded.add(tag);
-          return this.#model(tag);
+          const model = this.#models.get(tag) ?? this.#model(tag);
+          this.#models.set(tag, model);
+          return model;
         },
         isLoaded: ({ tag }) => this.loaded.has(tag),
         pin: () => {
@@ -119,6 +129,7 @@ export class RunnerRig {
       outputs: [value("double")],
       run: async (feeds: readonly Tensor[]) => {
         const [x] = feeds as [Tensor];
+        this.onRun(x.shape[0] ?? 0);
         const doubled = (toTypedArray(x) as Float32Array).map((number) => 2 * number);
         return new Map([["double", tensor("double", doubled, [...x.shape])]]);
       },
@@ -128,7 +139,7 @@ export class RunnerRig {
   }
 
   serve(ticketId: string): void {
-    this.runner.serve(ticketId, versionOf(ticketId.slice(0, 1)));
+    this.runner.serve(ticketId, { ...versionOf(ticketId.slice(0, 1)), config: this.config });
   }
 
   /** The runner's next exchange. */
@@ -148,10 +159,15 @@ export class RunnerRig {
     for (const { run } of due) run();
   }
 
+  /** The store's clock is another one. */
+  storeMs(): number {
+    return this.#nowMs + 999_000;
+  }
+
   /** A claim's answer with this many jobs, whose deadlines are `slackMs` ahead. */
   batch(jobs = 1, slackMs = 60_000): ClaimAnswer & { kind: "batch"; jobs: ClaimedJob[] } {
     this.#sequence += 1;
-    const nowMs = 1_000_000; // the store's clock is another one
+    const nowMs = this.storeMs();
     const claimed = Array.from({ length: jobs }, (): ClaimedJob => {
       this.#jobs += 1;
       const times = { deadlineMs: nowMs + slackMs, createdMs: nowMs - 5, ttlMs: 60_000 };

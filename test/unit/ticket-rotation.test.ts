@@ -82,3 +82,76 @@ test("a ticket that has ended is held no more", () => {
   );
   assert.equal(rotation.size, 1);
 });
+
+/** Serves so many turns, each of which takes the device for as long as its queue's runs do; answers the milliseconds of each queue. */
+function share(rotation: TicketRotation, runMs: Record<string, number>, turns: number): Record<string, number> {
+  const had: Record<string, number> = {};
+  for (let at = 0; at < turns; at++) {
+    const { tag } = turn(rotation).version;
+    rotation.used(tag, runMs[tag]!);
+    had[tag] = (had[tag] ?? 0) + runMs[tag]!;
+  }
+  return had;
+}
+
+test("queues with work share the device's time, not its turns", () => {
+  const had = share(rotationOf("a1", "b1"), { a: 100, b: 10 }, 1_100);
+  assert.ok(Math.abs(had.a! - had.b!) <= 100, JSON.stringify(had));
+});
+
+test("a queue has no larger share because it has more tickets", () => {
+  const had = share(rotationOf("a1", "b1", "b2", "b3"), { a: 10, b: 10 }, 400);
+  assert.ok(Math.abs(had.a! - had.b!) <= 10, JSON.stringify(had));
+});
+
+test("a queue that was away has saved nothing up, and one that worked alone is not punished", () => {
+  const rotation = rotationOf("a1", "b1");
+  const away = turn(rotation);
+  rotation.linger(away, 1_000_000);
+  share(rotation, { a: 10, b: 10 }, 1_000);
+  rotation.wake(away.version.tag);
+  const had = share(rotation, { a: 10, b: 10 }, 100);
+  assert.ok(Math.abs(had.a! - had.b!) <= 20, JSON.stringify(had));
+});
+
+test("a queue whose tickets ended and came again is no better off than before", () => {
+  const rotation = rotationOf("a1", "b1");
+  rotation.used("a", 1_000);
+  rotation.end("a1");
+  rotation.add("a2", { tag: "a" } as ModelVersion);
+  const first = Array.from({ length: 9 }, () => {
+    const { ticketId, version } = turn(rotation);
+    rotation.used(version.tag, 100);
+    return ticketId;
+  });
+  assert.deepEqual(new Set(first), new Set(["b1"]), "the other one catches up first");
+});
+
+test("a ticket that waits for a fuller batch does not look until then, and is then active again", () => {
+  const rotation = rotationOf("a1");
+  rotation.defer(turn(rotation), 30);
+  assert.equal(rotation.next(29, open), undefined);
+  assert.equal(rotation.nextEndMs(open), 30);
+  assert.equal(turn(rotation, 30).mode, "active");
+});
+
+test("a wake-up ends the wait for a fuller batch, also one that overtakes its answer", () => {
+  const rotation = rotationOf("a1");
+  const ticket = turn(rotation);
+  rotation.defer(ticket, 30);
+  rotation.wake("a");
+  assert.equal(turn(rotation), ticket);
+  rotation.wake("a");
+  rotation.defer(ticket, 30);
+  assert.equal(turn(rotation), ticket, "it looks again at once");
+  rotation.defer(ticket, 30);
+  assert.equal(rotation.next(0, open), undefined, "an older wake-up counts once");
+});
+
+test("the first end of a wait counts, whatever is waited for", () => {
+  const rotation = rotationOf("a1", "b1");
+  rotation.linger(turn(rotation), 20);
+  rotation.defer(turn(rotation), 10);
+  assert.equal(rotation.nextEndMs(open), 10);
+  assert.equal(rotation.nextEndMs((tag) => tag === "b"), 20);
+});

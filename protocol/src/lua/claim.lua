@@ -7,9 +7,9 @@
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending
 -- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items, size class; then the inputs of each, if
 --          there are few and all of them small;
---          {"empty", now} with the ticket lingering, {"defer", until} with the ticket deferring (or now: so much was
---          dropped that another look is due), {"retired", now} (a retry that is due later
---          gets a ticket from the sweeper), {"not_yours"}, {"barred"}, {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
+--          {"empty", now} with the ticket lingering, {"defer", until, now} with the ticket deferring (until is now where so much was dropped
+--          that another look is due), {"retired", now} (a retry that is due later gets a ticket from the sweeper), {"not_yours"}, {"barred"},
+--          {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
 -- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline, nor when its run could not end before; one
 --        batch holds one shape class and ends before the first of its deadlines, as far as run times are known; flows share by weight.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
@@ -111,7 +111,7 @@ if delayMs > 0 and waiting > 0 and waiting < maxItems then
   till = till and math.floor(till)
   if till and till > now then
     redis.call('HSET', base .. 'tickets', ticketId, 'deferring ' .. incarnation .. ' ' .. till)
-    return { 'defer', till }
+    return { 'defer', till, now }
   end
 end
 
@@ -242,7 +242,7 @@ if #taken > 0 then
   end
   return reply
 end
-if dropped >= mostDropped then return { 'defer', now } end
+if dropped >= mostDropped then return { 'defer', now, now } end
 if lingerMs > 0 then
   redis.call('HSET', base .. 'tickets', ticketId, 'lingering ' .. incarnation .. ' ' .. (now + lingerMs))
   return { 'empty', now }

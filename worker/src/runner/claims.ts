@@ -26,7 +26,7 @@ export type ClaimAnswer =
   /** `inputs`: those of all jobs, in order, where they came with the claim. */
   | { kind: "batch"; nowMs: number; sequence: number; jobs: ClaimedJob[]; inputs?: (Buffer | null)[] }
   /** Jobs wait for a fuller batch: look again then, by the store's clock. */
-  | { kind: "defer"; untilMs: number }
+  | { kind: "defer"; untilMs: number; nowMs: number }
   | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" };
 
 export interface ClaimWish {
@@ -102,7 +102,7 @@ export class Claims {
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
     // that sequence was given back in this host's name meanwhile: the next one is accepted
     if (kind === "stale_sequence") this.#sequences.set(wish.tag, sequence);
-    if (kind === "defer") return { kind, untilMs: Number(row[1]) };
+    if (kind === "defer") return { kind, untilMs: Number(row[1]), nowMs: Number(row[2]) };
     if (kind !== "batch") return { kind };
     this.#sequences.set(wish.tag, sequence);
     const jobs = String(row[2]).split("\n").map(claimedJob);

@@ -196,9 +196,9 @@ export class Runner {
   }
 
   #timed(claim: ClaimAnswer, sentMs: number): Answer {
-    if (claim.kind !== "batch") return claim;
+    if (claim.kind !== "batch" && claim.kind !== "defer") return claim;
     this.#storeOffsetMs = claim.nowMs - this.#parts.clock.monotonicMs();
-    return { ...claim, sentMs };
+    return claim.kind === "batch" ? { ...claim, sentMs } : claim;
   }
 
   #settle(open: OpenCommit, answer: Exchanged): void {
