@@ -153,5 +153,8 @@ test("the first end of a wait counts, whatever is waited for", () => {
   rotation.linger(turn(rotation), 20);
   rotation.defer(turn(rotation), 10);
   assert.equal(rotation.nextEndMs(open), 10);
-  assert.equal(rotation.nextEndMs((tag) => tag === "b"), 20);
+  assert.equal(
+    rotation.nextEndMs((tag) => tag === "b"),
+    20,
+  );
 });

@@ -43,27 +43,59 @@ export function overheadReport(device: string, overheadMs: number): RunReport {
   return [`${nameOf(device)} overhead`, 0, overheadMs.toFixed(2)];
 }
 
-/** The hash's fields and texts by turns. What cannot be read is left out. */
+/** The hash's fields and texts by turns. What cannot be read is left out: one host's nonsense must not blind coordinators to the others. */
 export function readRunReports(flat: readonly string[]): Map<string, DeviceRuns> {
   const devices = new Map<string, DeviceRuns>();
   for (let at = 0; at + 1 < flat.length; at += 2) {
-    const [name, kind, size, bucket] = (flat[at] as string).split(" ") as [string, string, string?, string?];
-    const text = flat[at + 1] as string;
-    const device = decodeURIComponent(name);
+    const [name = "", ...kind] = (flat[at] as string).split(" ");
+    const [device, add] = [deviceOf(name), readFact(kind, flat[at + 1] as string)];
+    if (device === undefined || !add) continue;
     let runs = devices.get(device);
     if (!runs) {
       runs = { device, windows: new Map(), warmUp: [], loadMs: undefined, overheadMs: undefined };
       devices.set(device, runs);
     }
-    const rows = text.split(" ").map((row) => row.split(",").map(Number));
-    if (kind === "load") runs.loadMs = Number(text);
-    else if (kind === "overhead") runs.overheadMs = Number(text);
-    else if (kind === "warmup") runs.warmUp = rows.map(([items = 1, ms = 0]): [number, number] => [items, ms]);
-    else if (kind === "runs") {
-      const samples = rows.map(([atMs = 0, items = 1, runMs = 0]): RunSample => ({ atMs, items, runMs }));
-      const windows = runs.windows.get(Number(size)) ?? [];
-      runs.windows.set(Number(size), [...windows, { bucket: Number(bucket), runs: samples }]);
-    }
+    add(runs);
   }
   return devices;
+}
+
+function deviceOf(name: string): string | undefined {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What the text adds to its device; nothing when it cannot be read. */
+function readFact([kind, size = "", bucket = ""]: readonly string[], text: string): ((runs: DeviceRuns) => void) | undefined {
+  if (kind === "load" || kind === "overhead") {
+    const [ms] = numbersIn(text, 1)[0] ?? [];
+    if (ms === undefined) return undefined;
+    return (runs) => {
+      runs[kind === "load" ? "loadMs" : "overheadMs"] = ms;
+    };
+  }
+  if (kind === "warmup") {
+    const warmUp = numbersIn(text, 2).filter(([items]) => items >= 1);
+    if (warmUp.length === 0) return undefined;
+    return (runs) => {
+      runs.warmUp = warmUp.map(([items, ms]) => [items, ms] as const);
+    };
+  }
+  const [sizeClass, most] = [/^\d+$/.test(size) ? Number(size) : -1, /^\d+$/.test(bucket) ? Number(bucket) : 0];
+  const samples = numbersIn(text, 3).flatMap(([atMs, items, runMs]): RunSample[] => (items >= 1 ? [{ atMs, items, runMs }] : []));
+  if (kind !== "runs" || sizeClass < 0 || most < 1 || samples.length === 0) return undefined;
+  return (runs) => {
+    runs.windows.set(sizeClass, [...(runs.windows.get(sizeClass) ?? []), { bucket: most, runs: samples }]);
+  };
+}
+
+type Numbers<Count extends 1 | 2 | 3> = { 1: [number]; 2: [number, number]; 3: [number, number, number] }[Count];
+
+/** The entries that are so many numbers of 0 or more, divided by commas. */
+function numbersIn<Count extends 1 | 2 | 3>(text: string, count: Count): Numbers<Count>[] {
+  const entries = text.split(" ").map((entry) => entry.split(",").map((word) => (word === "" ? Number.NaN : Number(word))));
+  return entries.filter((entry) => entry.length === count && entry.every((value) => value >= 0 && value < Infinity)) as Numbers<Count>[];
 }
