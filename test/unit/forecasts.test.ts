@@ -1,0 +1,330 @@
+/** What a coordinator expects of its queues, over a history, hosts and a clock that the test holds. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { blobThresholdBytes, type DeviceRuns, SwitchyardError, staleAfterMs } from "@switchyard/protocol";
+import { newJobId, queueTag } from "@switchyard/protocol/redis";
+import { Forecasts } from "../../coordinator/src/application/forecasts.ts";
+import type { Admitted, NewJob } from "../../coordinator/src/ports/job-store.ts";
+import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
+import { newJob } from "../support/job-rig.ts";
+
+const tag = queueTag("digits", "one");
+const otherTag = queueTag("digits", "two");
+const storeMs = 1_700_000_000_000;
+/** Of each run of the model, one item at a time. */
+const runTakesMs = 100;
+
+function runsOf(more: Partial<DeviceRuns> = {}): DeviceRuns {
+  const runs = Array.from({ length: 25 }, () => ({ items: 1, runMs: runTakesMs, atMs: storeMs }));
+  const device = more.device ?? "cpu";
+  return { device, windows: new Map([[0, [{ bucket: 1, runs }]]]), warmUp: [], loadMs: undefined, overheadMs: 2, ...more };
+}
+
+class Rig {
+  readonly history = new Map<string, Map<string, DeviceRuns>>();
+  /** Thrown by the next reads of the history. */
+  trouble: Error | undefined;
+  readonly reads: string[][] = [];
+  nowMs = 5_000;
+  storeNowMs = storeMs;
+  hosts = 1;
+  isWarm = true;
+  readonly forecasts: Forecasts;
+
+  constructor(limits: { jobs?: number; bytes?: number } = {}) {
+    this.forecasts = new Forecasts({
+      history: {
+        read: async (tags) => {
+          this.reads.push([...tags]);
+          if (this.trouble) throw this.trouble;
+          return new Map(this.history);
+        },
+      },
+      hosts: {
+        matching: () => this.hosts,
+        devices: () => [{ device: "cpu", count: this.hosts }],
+        isWarm: () => this.isWarm,
+      },
+      models: { byTag: () => ({ batching: { maxItems: 1, reason: "" } }) } as unknown as ModelRegistry,
+      store: { nowMs: () => this.storeNowMs },
+      clock: { monotonicMs: () => this.nowMs },
+      mostQueueJobs: limits.jobs ?? 1_000_000,
+      mostQueueBytes: limits.bytes ?? 1024 ** 3,
+    });
+  }
+
+  /** Knows the queue's run times. */
+  static async known(more: Partial<DeviceRuns> = {}): Promise<Rig> {
+    const rig = new Rig();
+    rig.history.set(tag, new Map([["cpu", runsOf(more)]]));
+    rig.forecasts.mostWaiting(tag);
+    await rig.forecasts.refresh();
+    return rig;
+  }
+
+  admit(job: NewJob = newJob(tag)): void {
+    this.forecasts.answered(job, admitted(job));
+  }
+
+  /** Items that may be ahead of jobs of several deadlines, together: a figure that moves with all that is expected. */
+  bound(): number {
+    let sum = 0;
+    for (let timeoutMs = 1_000; timeoutMs < 1_500; timeoutMs += 10) sum += this.forecasts.mostAhead(newJob(tag, { timeoutMs }));
+    return sum;
+  }
+}
+
+const admitted = ({ id, timeoutMs }: NewJob): Admitted => ({
+  ...{ id, answer: "admitted", state: "queued", createdMs: storeMs, deadlineMs: storeMs + timeoutMs, waiting: 1 },
+});
+const refused = ({ id }: NewJob, ahead: number): Admitted => ({ id, answer: "refused", ahead, waiting: ahead });
+
+function errorOf(call: () => unknown): SwitchyardError {
+  try {
+    call();
+  } catch (error) {
+    assert.ok(error instanceof SwitchyardError, String(error));
+    return error;
+  }
+  return assert.fail("nothing was thrown");
+}
+
+test("of a queue of which nothing is known, every job is admitted, whatever is ahead of it", async () => {
+  const rig = new Rig();
+  assert.equal(rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1 })), Number.POSITIVE_INFINITY, "its history was not read yet");
+  await rig.forecasts.refresh();
+  assert.equal(rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1 })), Number.POSITIVE_INFINITY, "its history is empty");
+  assert.equal(rig.forecasts.costMs(tag, { size: 0, items: 1 }), 0);
+});
+
+test("a history that cannot be read refuses nobody, and what was known before still stands", async () => {
+  const rig = new Rig();
+  rig.trouble = new Error("the store does not answer");
+  assert.equal(rig.forecasts.mostAhead(newJob(tag)), Number.POSITIVE_INFINITY);
+  await assert.rejects(rig.forecasts.refresh(), /does not answer/);
+  const known = await Rig.known();
+  const before = known.bound();
+  known.trouble = rig.trouble;
+  known.nowMs += 1_000;
+  await assert.rejects(known.forecasts.refresh(), /does not answer/);
+  assert.equal(known.bound(), before);
+});
+
+test("a size class of which nothing is known is not judged by another", async () => {
+  const rig = await Rig.known();
+  assert.equal(rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1, size: 9 })), Number.POSITIVE_INFINITY);
+});
+
+test("what no run has confirmed lately refuses nobody", async () => {
+  const rig = await Rig.known();
+  rig.storeNowMs += staleAfterMs + 1;
+  assert.equal(rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1 })), Number.POSITIVE_INFINITY);
+});
+
+test("once run times are known, a job may have as many ahead as its deadline allows", async () => {
+  const rig = await Rig.known();
+  const most = (timeoutMs: number): number => rig.forecasts.mostAhead(newJob(tag, { timeoutMs }));
+  assert.ok(most(1_000) >= 6 && most(1_000) <= 8, `${most(1_000)}`);
+  assert.ok(most(10_000) > 80, `${most(10_000)}`);
+  rig.hosts = 2;
+  rig.nowMs += 1_000;
+  assert.ok(most(1_000) >= 12, `${most(1_000)}: with two hosts twice as many`);
+  assert.equal(rig.forecasts.costMs(tag, { size: 0, items: 1 }), runTakesMs);
+});
+
+test("a job whose own run takes too long is told when it could be done, and when to try again", async () => {
+  const rig = await Rig.known();
+  const { code, facts, message } = errorOf(() => rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 90 })));
+  assert.equal(code, "deadline_unattainable");
+  const { estimatedMs = 0, retryAfterMs = 0 } = facts;
+  assert.ok(estimatedMs >= runTakesMs && estimatedMs < runTakesMs + 20, `${estimatedMs}`);
+  assert.ok(retryAfterMs >= estimatedMs - 90 && retryAfterMs <= estimatedMs, `${retryAfterMs}`);
+  assert.ok(message.includes(`${estimatedMs} ms`) && message.includes("90 ms"), message);
+});
+
+test("a job that the store refuses is told by how much is ahead of it", async () => {
+  const rig = await Rig.known();
+  const told = (ahead: number) => errorOf(() => rig.forecasts.answered(newJob(tag, { timeoutMs: 500 }), refused(newJob(tag), ahead)));
+  const [few, many] = [told(5), told(50)];
+  assert.deepEqual([few.code, many.code], ["deadline_unattainable", "deadline_unattainable"]);
+  assert.equal((many.facts.estimatedMs ?? 0) - (few.facts.estimatedMs ?? 0), 45 * runTakesMs);
+  assert.ok((few.facts.estimatedMs ?? 0) >= 6 * runTakesMs);
+  assert.equal((many.facts.retryAfterMs ?? 0) - (few.facts.retryAfterMs ?? 0), 45 * runTakesMs);
+  assert.ok((told(0).facts.retryAfterMs ?? 0) >= 1, "never at once");
+});
+
+test("a refusal stands for a moment, for jobs of the same flow that have no more time", async () => {
+  const rig = await Rig.known();
+  const ask = (wishes: Partial<NewJob> = {}, of = tag): number => rig.forecasts.mostAhead(newJob(of, { timeoutMs: 1_000, ...wishes }));
+  assert.throws(() => rig.forecasts.answered(newJob(tag, { timeoutMs: 1_000 }), refused(newJob(tag), 20)));
+  const first = errorOf(() => ask());
+  assert.equal(first.code, "deadline_unattainable");
+  assert.ok((first.facts.estimatedMs ?? 0) > 20 * runTakesMs);
+  assert.ok(ask({ tenant: "other" }) > 0);
+  assert.ok(ask({ class: "interactive" }) > 0);
+  assert.ok(ask({ timeoutMs: 5_000 }) > 20, "it may have more ahead than there was");
+  assert.equal(ask({}, otherTag), Number.POSITIVE_INFINITY);
+  rig.nowMs += 9;
+  assert.equal(errorOf(() => ask()).code, "deadline_unattainable");
+  rig.nowMs += 2;
+  assert.ok(ask() > 0);
+});
+
+test("a full queue says so, and when to come back", async () => {
+  const rig = await Rig.known();
+  const job = newJob(tag);
+  const { code, facts, message } = errorOf(() => rig.forecasts.answered(job, { id: job.id, answer: "full", waiting: 3 }));
+  assert.deepEqual([code, facts.retryAfterMs], ["queue_full", 1_000]);
+  assert.match(message, /^3 jobs wait for digits/);
+});
+
+test("a queue is bounded by jobs, and by the bytes of jobs as they usually are", () => {
+  const rig = new Rig({ jobs: 500, bytes: 10 * 1024 ** 2 });
+  assert.equal(rig.forecasts.mostWaiting(tag), 500, "nothing is known of its jobs");
+  rig.admit(newJob(tag, { inputs: [new Uint8Array(1024), new Uint8Array(1024 ** 2 - 1024)] }));
+  assert.equal(rig.forecasts.mostWaiting(tag), 10);
+  assert.equal(rig.forecasts.mostWaiting(otherTag), 500);
+  for (let at = 0; at < 200; at++) rig.admit(newJob(tag, { inputs: [new Uint8Array(1024)] }));
+  assert.equal(rig.forecasts.mostWaiting(tag), 500, "the usual job has changed");
+});
+
+test("values that go to the blob store count for no more than what stays, and one job always may wait", () => {
+  const rig = new Rig({ bytes: 2 * blobThresholdBytes });
+  rig.admit(newJob(tag, { inputs: [new Uint8Array(4 * blobThresholdBytes)] }));
+  assert.equal(rig.forecasts.mostWaiting(tag), 2);
+  const tight = new Rig({ bytes: 1 });
+  tight.admit(newJob(tag, { inputs: [new Uint8Array(100)] }));
+  assert.equal(tight.forecasts.mostWaiting(tag), 1);
+});
+
+test("while a job of its queue is open, another expects the rest of its run first", async () => {
+  const rig = await Rig.known();
+  const free = rig.bound();
+  rig.admit();
+  const busy = rig.bound();
+  assert.ok(busy < free, `${busy} < ${free}: at once, though a view stands for a moment`);
+  rig.admit();
+  rig.forecasts.ended(tag);
+  assert.equal(rig.bound(), busy, "one of two has ended");
+  rig.forecasts.ended(tag);
+  assert.equal(rig.bound(), free);
+});
+
+test("jobs that were there before, refused or ended elsewhere open nothing", async () => {
+  const rig = await Rig.known();
+  const free = rig.bound();
+  const job = newJob(tag);
+  const existing: Admitted = { id: job.id, answer: "existing", state: "running", createdMs: 1, deadlineMs: 2, waiting: 1 };
+  assert.deepEqual(rig.forecasts.answered(job, existing), existing);
+  assert.throws(() => rig.forecasts.answered(job, refused(job, 9)));
+  rig.nowMs += 100;
+  assert.equal(rig.bound(), free);
+  for (let at = 0; at < 3; at++) rig.forecasts.ended(tag);
+  rig.admit();
+  assert.ok(rig.bound() < free, "ends of jobs of other coordinators are not saved up");
+});
+
+test("a queue without open jobs is free again, though the notices of its jobs were lost", async () => {
+  const rig = await Rig.known();
+  const free = rig.bound();
+  for (let at = 0; at < 3; at++) rig.admit();
+  rig.forecasts.idle(tag);
+  assert.equal(rig.bound(), free);
+  rig.admit();
+  rig.forecasts.ended(tag);
+  assert.equal(rig.bound(), free);
+});
+
+test("jobs that come together are judged by one view of the hosts, later ones by a new one", async () => {
+  const rig = await Rig.known();
+  const one = rig.bound();
+  rig.hosts = 4;
+  rig.nowMs += 19;
+  assert.equal(rig.bound(), one);
+  rig.nowMs += 2;
+  assert.ok(rig.bound() > one);
+});
+
+test("what hosts tell counts from the next reading on", async () => {
+  const rig = await Rig.known();
+  const before = rig.bound();
+  const slow = Array.from({ length: 25 }, () => ({ items: 1, runMs: 2 * runTakesMs, atMs: storeMs }));
+  rig.history.set(tag, new Map([["cpu", runsOf({ windows: new Map([[0, [{ bucket: 1, runs: slow }]]]) })]]));
+  assert.equal(rig.bound(), before);
+  await rig.forecasts.refresh();
+  assert.ok(rig.bound() < before);
+});
+
+test("a model that no host holds must be loaded first, and a job without that time is refused", async () => {
+  const rig = await Rig.known({ loadMs: 2_000 });
+  const ask = (timeoutMs: number): number => rig.forecasts.mostAhead(newJob(tag, { timeoutMs }));
+  const warm = ask(4_000);
+  assert.ok(ask(1_000) > 0, "a host holds it");
+  rig.isWarm = false;
+  rig.nowMs += 100;
+  assert.ok(Math.abs(warm - ask(4_000) - 2_000 / runTakesMs) <= 1, "2 s less to work with");
+  const { code, facts } = errorOf(() => ask(1_000));
+  assert.equal(code, "deadline_unattainable");
+  assert.ok((facts.estimatedMs ?? 0) >= 2_000 + runTakesMs, `${facts.estimatedMs}`);
+});
+
+test("what lies between callers and the store is expected of every job", async () => {
+  const rig = await Rig.known();
+  const before = rig.bound();
+  for (let at = 0; at < 20; at++) rig.forecasts.networkTook(250, 50);
+  rig.nowMs += 100;
+  assert.ok(rig.forecasts.networkMs() >= 200);
+  assert.ok(rig.bound() < before);
+  const clocks = await Rig.known();
+  clocks.forecasts.networkTook(10, 500);
+  assert.equal(clocks.forecasts.networkMs(), 0, "clocks that disagree lend no time");
+});
+
+test("queues that nobody asked for lately are read no more, unless their jobs are open", async () => {
+  const rig = await Rig.known();
+  const other = newJob(otherTag);
+  rig.admit(other);
+  rig.nowMs += 60_001;
+  await rig.forecasts.refresh();
+  assert.deepEqual(rig.reads.at(-1), [otherTag]);
+  rig.forecasts.ended(otherTag);
+  await rig.forecasts.refresh();
+  assert.deepEqual(rig.reads.at(-1), []);
+});
+
+test("all that is known of a queue is shown, by device and size class", async () => {
+  const rig = new Rig();
+  const run = { items: 1, runMs: 7, atMs: storeMs };
+  const windows = new Map([
+    [9, [{ bucket: 1, runs: [run, run] }]],
+    [0, [{ bucket: 1, runs: [run] }]],
+  ]);
+  rig.history.set(
+    tag,
+    new Map([
+      ["cpu", runsOf({ windows, loadMs: 40 })],
+      ["new", runsOf({ device: "new", windows: new Map(), warmUp: [[1, 3]], overheadMs: undefined })],
+      ["silent", runsOf({ device: "silent", windows: new Map(), warmUp: [] })],
+    ]),
+  );
+  const shown = await rig.forecasts.estimates(tag);
+  assert.deepEqual(
+    shown.map(({ device, size, samples, source, loadMs, overheadMs }) => [device, size, samples, source, loadMs, overheadMs]),
+    [
+      ["cpu", 0, 1, "fit", 40, 2],
+      ["cpu", 9, 2, "fit", 40, 2],
+      ["new", 0, 0, "warm_up", undefined, undefined],
+    ],
+  );
+  assert.deepEqual(shown[0]?.ladder, [[1, 7]]);
+  assert.deepEqual(await rig.forecasts.estimates(otherTag), []);
+});
+
+test("a queue is known by the jobs of its tag alone", () => {
+  const rig = new Rig();
+  rig.admit(newJob(tag, { id: newJobId(tag), inputs: [new Uint8Array(10)] }));
+  rig.forecasts.ended("unknown");
+  rig.forecasts.idle("unknown");
+  assert.equal(rig.forecasts.mostWaiting(otherTag), 1_000_000);
+});
