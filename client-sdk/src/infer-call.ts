@@ -8,6 +8,7 @@ import {
   maxTimeoutMs,
   type Parameters,
   type RequestedOutput,
+  type Requirement,
   SwitchyardError,
 } from "@switchyard/protocol";
 import { ClientError } from "./client-errors.ts";
@@ -34,6 +35,10 @@ export interface SubmitOptions extends InferOptions {
   tags?: Readonly<Record<string, string>> | undefined;
   maxAttempts?: number | undefined;
   durability?: Durability | undefined;
+  /** What a host must have beyond what the model requires. */
+  require?: Requirement | undefined;
+  /** Wait until the deadline for a host that has what is required, instead of being refused (`no_capable_host`) while there is none. */
+  waitForHost?: boolean | undefined;
   /** Two submissions with one key are one job. Default: a new key for every submit(). */
   idempotencyKey?: string | undefined;
 }
@@ -71,6 +76,8 @@ export function encodeJob(model: string, inputs: Inputs, options: SubmitOptions)
   if (options.maxAttempts !== undefined) fields.max_attempts = options.maxAttempts;
   if (options.durability !== undefined) fields.durability = options.durability;
   if (options.tags !== undefined) fields.tags = options.tags;
+  if (options.require !== undefined) fields.require = options.require;
+  if (options.waitForHost !== undefined) fields.wait_for_host = options.waitForHost;
   const { parameters, id } = options;
   return encode(() =>
     encodeInferRequest({ inputs: tensorsOf(inputs), outputs: wanted(options), parameters, id, fields, binaryOutputs: false }),

@@ -73,11 +73,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   const hosts = new RedisHosts(redis);
   const models = new RedisModels(redis, hosts);
-  hosts.nameQueues((tag) => {
-    const version = models.byTag(tag)?.version;
-    return version && `${version.model}@${version.version}`;
-  });
-  const tickets = new BullmqTickets({ url: redisUrl, isWarm: (tag) => hosts.warm(tag) > 0, metrics });
+  hosts.knowQueues((tag) => models.versionOf(tag));
+  const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
   const coordinator = newIncarnation();
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs });

@@ -1,16 +1,19 @@
 /** What a host writes into its registration and its heartbeats, and coordinators read. JSON in the host's hash, see redis/keys.ts. */
 
+import type { Capabilities } from "./capabilities.ts";
+
 /** Fixed for one incarnation. */
-export interface HostFacts {
+export interface HostFacts extends Capabilities {
   id: string;
   incarnation: string;
-  /** Execution providers of ONNX Runtime that load a model on this host. */
-  providers: string[];
   /** Provider, device and threads, such as `cpu/2`: hosts of one class take alike long for the same run. */
   device: string;
+  /** Hosts that can do the same have the same; see redis/queue-tag.ts. */
+  profile: string;
   cores: number;
   memoryMb: number;
-  labels: Record<string, string>;
+  /** Memory that it lends to loaded models. */
+  modelMemoryMb: number;
   /** host:port of its /metrics. */
   metrics: string;
   version: string;

@@ -1,5 +1,6 @@
 export * from "./blob-reference.ts";
 export * from "./bytes-elements.ts";
+export * from "./capabilities.ts";
 export * from "./errors.ts";
 export * from "./host-facts.ts";
 export * from "./infer-request.ts";

@@ -1,5 +1,6 @@
 /** The body of `POST /v1/jobs`: an inference request of the Open Inference Protocol plus what the job itself needs. Strict: unknown fields are refused. */
 
+import { type Requirement, requirementSchema } from "./capabilities.ts";
 import { asObject, type InferBody, type InferRequest, openBody, readInferRequest } from "./infer-request.ts";
 import { type JobClass, jobClasses, maxTimeoutMs } from "./job-states.ts";
 import { modelNamePattern } from "./model.ts";
@@ -25,6 +26,10 @@ export interface JobRequest {
   /** As sent: a URL or an object; whoever sends webhooks checks it. */
   webhook?: unknown;
   tags?: Record<string, string>;
+  /** What a host must have beyond what the model requires. */
+  require?: Requirement;
+  /** Wait until the deadline for a host that has what is required, instead of being refused while there is none. */
+  waitForHost?: boolean;
   /** Field `idempotency_key`; stands beside the header of the same meaning. */
   idempotencyKey?: string;
 }
@@ -42,6 +47,8 @@ const fields = new Set([
   "durability",
   "webhook",
   "tags",
+  "require",
+  "wait_for_host",
   "idempotency_key",
 ]);
 
@@ -57,6 +64,8 @@ export function decodeJobRequest(source: InferBody): JobRequest {
   if (header.durability !== undefined) job.durability = readWord(header.durability, "durability", durabilities);
   if (header.webhook !== undefined) job.webhook = header.webhook;
   if (header.tags !== undefined) job.tags = readTags(header.tags);
+  if (header.require !== undefined) job.require = readRequirement(header.require);
+  if (header.wait_for_host !== undefined) job.waitForHost = readFlag(header.wait_for_host, "wait_for_host");
   if (header.idempotency_key !== undefined) job.idempotencyKey = readKey(header.idempotency_key);
   return job;
 }
@@ -100,6 +109,44 @@ function readTags(value: unknown): Record<string, string> {
     }
   }
   return tags as Record<string, string>;
+}
+
+const maxRequired = 16;
+
+function readRequirement(value: unknown): Requirement {
+  const read = requirementSchema.safeParse(value);
+  if (!read.success) {
+    const [issue] = read.error.issues;
+    const unknown = issue!.code === "unrecognized_keys" ? issue!.keys[0] : undefined;
+    const path = [...issue!.path, ...(unknown === undefined ? [] : [unknown])].map(String);
+    const at = `/require${path.map((step) => `/${pointerSegment(step)}`).join("")}`;
+    const expected = unknown === undefined ? requirementWords[String(path[0])] : "providers, gpu_memory_mb, frameworks, labels";
+    const got = path.reduce<unknown>((inner, step) => (inner as Record<string, unknown> | undefined)?.[step], value);
+    const detail = `${["require", ...path].map(shown).join(".")} must be ${expected ?? "an object"}; got ${describe(got)}`;
+    throw refuse({ at, expected: expected ?? "an object", got, detail });
+  }
+  const { providers = [], frameworks = [], labels = {} } = read.data;
+  const count = providers.length + frameworks.length + Object.keys(labels).length;
+  if (count <= maxRequired && JSON.stringify(read.data).length <= 4_096) return read.data;
+  const expected = `at most ${maxRequired} providers, frameworks and labels in at most 4096 characters`;
+  throw refuse({ at: "/require", expected, got: count, detail: `require must have ${expected}` });
+}
+
+const requirementWords: Readonly<Record<string, string>> = {
+  providers: "a list of names of execution providers, at least one",
+  gpu_memory_mb: "a whole number above 0",
+  frameworks: "a list of names of frameworks, at least one",
+  labels: "an object of strings",
+};
+
+function readFlag(value: unknown, field: string): boolean {
+  if (typeof value === "boolean") return value;
+  throw refuse({
+    at: `/${field}`,
+    expected: "true or false",
+    got: value,
+    detail: `${field} must be true or false; got ${describe(value)}`,
+  });
 }
 
 function readKey(value: unknown): string {

@@ -49,8 +49,13 @@ export const hostViewSchema = z.object({
   id: z.string(),
   incarnation: z.string(),
   state: z.enum(["ready", "draining", "lost"]),
+  /** Provider, device and threads, such as `cpu/2`: hosts of one class take alike long for the same run. */
+  device: z.string(),
   /** Execution providers of ONNX Runtime on this host, such as `cpu` and `cuda`. */
   providers: z.array(z.string()),
+  gpus: z.array(z.object({ name: z.string(), memory_mb: z.number() })),
+  /** `onnx`, and those of the servers that it forwards to. */
+  frameworks: z.array(z.string()),
   cores: z.number().int(),
   memory_mb: z.number(),
   labels: z.record(z.string(), z.string()),
@@ -77,6 +82,8 @@ export const modelViewSchema = z.object({
   /** `ready`: loaded on a host. `available`: loads on first demand. `failed`: cannot be served, see `reason`. */
   state: z.enum(["ready", "available", "failed"]),
   reason: z.string().optional(),
+  /** What no registered host has of what it requires; absent when one has it all. */
+  missing: z.array(z.string()).optional(),
   inputs: z.array(z.object({ name: z.string(), datatype: z.string(), shape: z.array(z.number()) })),
   outputs: z.array(z.object({ name: z.string(), datatype: z.string(), shape: z.array(z.number()) })),
   /** Whether jobs are stacked, up to how many items, and why (not). */
@@ -144,6 +151,8 @@ export const problemSchema = z.object({
   job_id: z.string().optional(),
   retry_after_ms: z.number().optional(),
   estimated_ms: z.number().optional(),
+  /** Of `no_capable_host`: what the closest host lacks. */
+  missing: z.array(z.string()).optional(),
   errors: z.array(z.object({ pointer: z.string(), expected: z.string(), got: z.string(), detail: z.string().optional() })).optional(),
 });
 

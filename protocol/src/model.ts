@@ -1,6 +1,7 @@
 /** What a model version is: its signature (read from the graph) and its configuration (model.yaml). */
 
 import { z } from "zod";
+import { preferenceSchema, type Requirement, requirementSchema } from "./capabilities.ts";
 import { jobClasses, maxTimeoutMs } from "./job-states.ts";
 import type { Datatype } from "./tensors.ts";
 
@@ -30,15 +31,8 @@ export const modelConfigSchema = z.strictObject({
   default_timeout_ms: positive.max(maxTimeoutMs).optional(),
   class: z.enum(jobClasses).optional(),
   isolation: z.enum(["thread", "process"]).optional(),
-  require: z
-    .strictObject({
-      providers: z.array(z.string().min(1)).optional(),
-      gpu_memory_mb: positive.optional(),
-      frameworks: z.array(z.string().min(1)).optional(),
-      labels: z.record(z.string(), z.string()).optional(),
-    })
-    .optional(),
-  prefer: z.array(z.strictObject({ label: z.string().min(1), weight: z.number().finite() })).optional(),
+  require: requirementSchema.optional(),
+  prefer: z.array(preferenceSchema).optional(),
   pin: z.boolean().optional(),
   min_replicas: z.number().int().min(0).optional(),
   max_replicas: positive.optional(),
@@ -58,6 +52,16 @@ export const modelConfigSchema = z.strictObject({
 
 export type ModelConfig = z.infer<typeof modelConfigSchema>;
 
+/** A model that another server of the Open Inference Protocol holds. */
+export interface RemoteModel {
+  /** Which servers: a host says for each framework where its server is. */
+  framework: string;
+  /** The model's name there. */
+  model: string;
+  /** Its version there; the server's own choice when absent. */
+  version?: string;
+}
+
 /** One version in the registry, as coordinators publish it and hosts read it. */
 export interface ModelVersion {
   model: string;
@@ -67,12 +71,44 @@ export interface ModelVersion {
   /** Queue tag, see redis/queue-tag.ts. */
   tag: string;
   sizeBytes: number;
-  /** Path of the ONNX file below the repository root. */
+  /** Path below the repository root of the ONNX file, or of remote.yaml. */
   path: string;
+  /** Where it runs instead of in a host's own runtime. */
+  remote?: RemoteModel;
   signature: ModelSignature;
   config: ModelConfig;
   /** Class names per output, read from the files that model.yaml names. */
   labels?: Record<string, string[]>;
   /** Why it cannot be served; absent while it can. */
   failure?: string;
+  /** Only of a queue for jobs with a requirement of their own: what they require beyond the model. */
+  require?: Requirement;
+}
+
+/** A queue for jobs that require more of a host than their model does, as it stands in Redis. */
+export interface ChoosyQueue {
+  model: string;
+  version: number;
+  digest: string;
+  require: Requirement;
+}
+
+/** The version as such a queue sees it; undefined when its content is no longer there. */
+export function choosyVersion(queue: ChoosyQueue, tag: string, versions: readonly ModelVersion[]): ModelVersion | undefined {
+  const base = versions.find(({ version, digest }) => version === queue.version && digest === queue.digest);
+  return base && { ...base, tag, require: queue.require };
+}
+
+/** All that a host must have to take this queue's jobs; empty for most. */
+export function requirementsOf(version: Pick<ModelVersion, "config" | "remote" | "require">): Requirement[] {
+  const found: Requirement[] = [];
+  if (version.remote) found.push({ frameworks: [version.remote.framework] });
+  if (version.config.require) found.push(version.config.require);
+  if (version.require) found.push(version.require);
+  return found;
+}
+
+/** Whether it matters to this queue which host takes its jobs. */
+export function isChoosy(version: Pick<ModelVersion, "config" | "remote" | "require">): boolean {
+  return requirementsOf(version).length > 0 || (version.config.prefer?.length ?? 0) > 0;
 }

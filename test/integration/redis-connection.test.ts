@@ -46,7 +46,7 @@ test("commands in flight when Redis freezes are refused within 2.5 s, and the co
 test("a ticket queue whose first offer failed is offered to once Redis is back", async () => {
   const offered: boolean[] = [];
   const metrics = { ...prometheusMetrics({ version: "0", processMetrics: false }), ticketOffered: (ok: boolean) => void offered.push(ok) };
-  const tickets = new BullmqTickets({ url: redis.url, isWarm: () => false, metrics });
+  const tickets = new BullmqTickets({ url: redis.url, routeOf: () => ({ warm: false }), metrics });
   await redis.kill();
   tickets.offer("aaaaaaaaaa", "aaaaaaaaaa-t1");
   await until("the first offer failed", async () => offered.length === 1);
@@ -57,7 +57,7 @@ test("a ticket queue whose first offer failed is offered to once Redis is back",
     return offered.includes(true);
   });
   const direct = new Redis(redis.url);
-  assert.equal(await direct.exists(`sy:bull:${coldQueueName}:aaaaaaaaaa-t1`), 1);
+  assert.equal(await direct.exists(`sy:bull:${coldQueueName()}:aaaaaaaaaa-t1`), 1);
   direct.disconnect();
   await tickets.close();
 });

@@ -10,6 +10,7 @@ import { Jobs } from "../../coordinator/src/application/jobs.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { createHttpServer } from "../../coordinator/src/doors/http-server.ts";
+import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
 import { call } from "../support/calls.ts";
 import { fakeModels } from "../support/fake-job-service.ts";
 import { type HostOutcome, TestHost } from "../support/job-rig.ts";
@@ -36,13 +37,13 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
   let models = fakeModels([about]);
   Object.assign(models.list()[0]!.version, { config });
   const { tag } = models.list()[0]!.version;
-  const registry = {
+  const registry: ModelRegistry = {
+    ...models,
     list: () => models.list(),
-    versions: (model: string) => models.versions(model),
-    resolve: (model: string, version?: number) => models.resolve(model, version),
-    byTag: (wanted: string) => models.byTag(wanted),
+    versions: (model) => models.versions(model),
+    resolve: (model, version) => models.resolve(model, version),
+    byTag: (wanted) => models.byTag(wanted),
     tags: () => models.tags(),
-    indexed: () => true,
   };
   const hosts = { list: () => [], matching: () => 1 };
   const waiters = new Waiters(store, systemClock);

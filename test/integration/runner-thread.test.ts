@@ -7,7 +7,7 @@ import { RunnerHandle } from "../../worker/src/runner/runner-handle.ts";
 
 function handle(redisUrl: string): RunnerHandle {
   const places = { modelsFolder: "none", blobsFolder: "none", coordinatorUrl: undefined };
-  const limits = { lingerMs: 20, cacheBytes: 1e9, cacheModels: 4, threads: 1, providers: ["cpu"] };
+  const limits = { lingerMs: 20, cacheBytes: 1e9, cacheModels: 4, threads: 1, providers: ["cpu"], bridges: {}, bridgeTimeoutMs: 1_000 };
   return new RunnerHandle({ redisUrl, incarnation: newIncarnation(), hostId: "host-1", ...places, ...limits }, () => {});
 }
 

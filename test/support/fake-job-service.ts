@@ -230,6 +230,10 @@ export function fakeModels(
     },
     byTag: (tag) => statuses.find((status) => status.version.tag === tag),
     tags: () => statuses.map((status) => status.version.tag),
+    queuesOf: async (of) =>
+      statuses.filter(({ version }) => of.model === undefined || version.model === of.model).map(({ version }) => version.tag),
+    choosyQueue: async (version) => statuses.find((status) => status.version === version)!,
+    forgetChoosy: async () => false,
     indexed: () => true,
   };
 }

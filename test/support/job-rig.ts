@@ -144,10 +144,6 @@ export class OfferedTickets implements TicketQueue {
     this.all.push({ tag, ticketId });
   }
 
-  offerCold(tag: string, ticketId: string): void {
-    this.all.push({ tag, ticketId });
-  }
-
   of(tag: string): string[] {
     return this.all.filter((one) => one.tag === tag).map((one) => one.ticketId);
   }

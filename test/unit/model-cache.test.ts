@@ -28,7 +28,7 @@ function rig(limits: Partial<ModelCacheOptions> = {}) {
     onLoaded: (model) => events.push(`loaded ${model.version.model}`),
     onFailed: (failed, reason) => events.push(`failed ${failed.model}: ${reason}`),
     onEvicted: (evicted) => {
-      events.push(`leaving ${evicted.model}`);
+      events.push(`leaving ${evicted}`);
     },
     residentBytes: () => residentBytes,
     load: async (wanted) => {

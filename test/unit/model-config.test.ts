@@ -29,6 +29,8 @@ test("a fault in model.yaml is told with the field's path, what was expected and
     [{ image: { size: [8, 8], std: [1, 0] } }, "image.std[1]: expected a number above 0, got 0"],
     [{ require: { labels: { zone: 3 } } }, "require.labels.zone: expected text, got 3"],
     [{ require: { providers: [""] } }, 'require.providers[0]: expected at least 1 characters, got ""'],
+    [{ prefer: [{ label: "vision", weight: 1 }] }, 'prefer[0].label: expected a label as name=value, got "vision"'],
+    [{ require: { frameworks: [] } }, "require.frameworks: expected at least 1 entries, got []"],
     [["max_batch_items"], 'the document: expected a mapping, got ["max_batch_items"]'],
   ];
   for (const [document, text] of cases) assert.equal(problem(document), text);
@@ -41,7 +43,7 @@ test("an unknown key in model.yaml is an error that lists the known ones of its 
     "image.color: unknown key; expected one of size, layout, scale, mean, std, invert",
   );
   assert.equal(problem({ outputs: { y: { label: "f" } } }), "outputs.y.label: unknown key; expected labels");
-  assert.equal(problem({ prefer: [{ label: "a", weight: 1, why: 2 }] }), "prefer[0].why: unknown key; expected one of label, weight");
+  assert.equal(problem({ prefer: [{ label: "a=b", weight: 1, why: 2 }] }), "prefer[0].why: unknown key; expected one of label, weight");
 });
 
 test("every fault of a model.yaml is told at once", () => {

@@ -45,3 +45,23 @@ test("a port that does not exist is refused, also when only the worker's index l
   });
   assert.deepEqual(read({ SWITCHYARD_METRICS: "[::1]:0", SWITCHYARD_WORKER_INDEX: "5" }).metrics, { host: "::1", port: 0 });
 });
+
+test("labels are name=value pairs, and one name has one value", () => {
+  assert.deepEqual(read({ SWITCHYARD_LABELS: "site=north, optimised-for=vision,,site=north" }).labels, {
+    site: "north",
+    "optimised-for": "vision",
+  });
+  assert.throws(
+    () => read({ SWITCHYARD_LABELS: "site=north,site=south" }),
+    /SWITCHYARD_LABELS .*site is said to be both "north" and "south"/,
+  );
+  assert.throws(() => read({ SWITCHYARD_LABELS: "vision" }), /SWITCHYARD_LABELS .*expected name=value pairs, "vision" is none/);
+});
+
+test("servers behind a worker are named by framework, and onnx is not one of theirs", () => {
+  const { bridges } = read({ SWITCHYARD_BRIDGE: "pytorch=http://127.0.0.1:8100,tensorflow=http://127.0.0.1:8200/tf" });
+  assert.deepEqual(bridges, { pytorch: "http://127.0.0.1:8100", tensorflow: "http://127.0.0.1:8200/tf" });
+  for (const wrong of ["http://127.0.0.1:8100", "pytorch=127.0.0.1:8100", "onnx=http://127.0.0.1:8100", "pytorch=http://:0x"]) {
+    assert.throws(() => read({ SWITCHYARD_BRIDGE: wrong }), /SWITCHYARD_BRIDGE \(--bridge\)/, wrong);
+  }
+});

@@ -19,7 +19,12 @@ export const ownSettingWords: Readonly<Record<string, { default: string; meaning
     default: "<host name>-<process id>",
     meaning: "name in `/v1/hosts`; given an index, `-<index>` follows (also the default's end)",
   },
-  LABELS: { default: "none", meaning: "`name=value` pairs, separated by commas, shown in `/v1/hosts`" },
+  LABELS: { default: "none", meaning: "`name=value` pairs, separated by commas: what models and jobs may require or prefer" },
+  BRIDGE: {
+    default: "none",
+    meaning: "`framework=url` pairs, separated by commas: servers of the Open Inference Protocol that run models of these frameworks",
+  },
+  BRIDGE_TIMEOUT_MS: { default: "30000", meaning: "how long such a server may take for one run" },
   THREADS: { default: "the cores", meaning: "threads within one operator of a model" },
   PROVIDERS: { default: "cpu", meaning: "execution providers of ONNX Runtime, best first, separated by commas" },
   LINGER_MS: { default: "20", meaning: "how long a worker waits at an empty queue before it gives up its ticket" },

@@ -3,6 +3,7 @@
 import { hostname, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { labelPattern } from "@switchyard/protocol";
 import { z } from "zod";
 
 const megabyte = 1024 * 1024;
@@ -19,20 +20,35 @@ const address = z
     return { host: text.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(text.slice(at + 1)) };
   });
 
-const labels = z
-  .string()
-  .default("")
-  .transform((text, context) => {
-    const pairs = text
+/** Parts between commas; a name that is given twice must be given the same value. */
+function pairs(pattern: RegExp, shape: string) {
+  return z
+    .string()
+    .default("")
+    .transform((text, context) => {
+      const found = new Map<string, string>();
+      for (const part of text.split(",").map((piece) => piece.trim())) {
+        if (part === "") continue;
+        const at = part.indexOf("=");
+        const [name, value] = [part.slice(0, at), part.slice(at + 1)];
+        const before = found.get(name);
+        if (!pattern.test(part)) context.addIssue({ code: "custom", message: `expected ${shape} pairs, "${part}" is none` });
+        else if (before !== undefined && before !== value)
+          context.addIssue({ code: "custom", message: `${name} is said to be both "${before}" and "${value}"` });
+        else found.set(name, value);
+      }
+      return Object.fromEntries(found);
+    });
+}
+
+const list = (text: string): string[] => [
+  ...new Set(
+    text
       .split(",")
-      .map((pair) => pair.trim())
-      .filter((pair) => pair !== "");
-    for (const pair of pairs) {
-      if (!/^[A-Za-z0-9][A-Za-z0-9._/-]*=[^=]*$/.test(pair))
-        context.addIssue({ code: "custom", message: `expected name=value pairs, got "${pair}"` });
-    }
-    return Object.fromEntries(pairs.map((pair) => pair.split("=") as [string, string]));
-  });
+      .map((name) => name.trim())
+      .filter((name) => name !== ""),
+  ),
+];
 
 const schema = z.object({
   REDIS_URL: z
@@ -51,12 +67,18 @@ const schema = z.object({
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "expected letters, digits, dots, dashes")
     .optional(),
-  LABELS: labels,
+  LABELS: pairs(labelPattern, "name=value"),
+  BRIDGE: pairs(/^[a-z0-9][a-z0-9._-]{0,62}=https?:\/\/[^\s=,]+$/, "framework=http://host:port").refine(
+    (servers) => servers.onnx === undefined && Object.values(servers).every((url) => URL.canParse(url)),
+    "expected addresses of servers, by any framework but onnx, which a worker runs itself",
+  ),
+  BRIDGE_TIMEOUT_MS: z.coerce.number().int().min(1).max(3_600_000).default(30_000),
   THREADS: z.coerce.number().int().min(1).max(256).optional(),
   PROVIDERS: z
     .string()
     .default("cpu")
-    .transform((text) => text.split(",").map((name) => name.trim())),
+    .transform(list)
+    .refine((names) => names.length > 0, "expected names of execution providers, such as cuda"),
   LINGER_MS: z.coerce.number().min(0).max(1_000).default(20),
   CACHE_MB: z.coerce
     .number()
@@ -82,6 +104,9 @@ export interface WorkerConfig {
   metrics: { host: string; port: number };
   hostId: string;
   labels: Record<string, string>;
+  /** Servers that run models of further frameworks, by framework. */
+  bridges: Record<string, string>;
+  bridgeTimeoutMs: number;
   threads: number | undefined;
   providers: string[];
   lingerMs: number;
@@ -125,6 +150,8 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     metrics: { host: config.METRICS.host, port },
     hostId: hostIdOf(config.HOST_ID, config.WORKER_INDEX),
     labels: config.LABELS,
+    bridges: config.BRIDGE,
+    bridgeTimeoutMs: config.BRIDGE_TIMEOUT_MS,
     threads: config.THREADS,
     providers: config.PROVIDERS,
     lingerMs: config.LINGER_MS,

@@ -6,7 +6,8 @@ import type { HostMetrics } from "./host-metrics.ts";
 
 interface Parts {
   metrics: HostMetrics;
-  ready: () => boolean;
+  /** Why not; nothing when it is. */
+  unready: () => string | undefined;
   started: () => boolean;
 }
 
@@ -21,10 +22,14 @@ export async function startHealthServer(parts: Parts, address: { host: string; p
       );
       return;
     }
-    const checks: Record<string, () => boolean> = { "/livez": () => true, "/readyz": parts.ready, "/startupz": parts.started };
-    const check = checks[path];
-    const status = check ? (check() ? 200 : 503) : 404;
-    response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${STATUS_CODES[status]}\n`);
+    const checks: Record<string, () => string | undefined> = {
+      "/livez": () => undefined,
+      "/readyz": parts.unready,
+      "/startupz": () => (parts.started() ? undefined : "the worker has not registered yet"),
+    };
+    const why = checks[path]?.();
+    const status = checks[path] ? (why === undefined ? 200 : 503) : 404;
+    response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${why ?? STATUS_CODES[status]}\n`);
   });
   const listen = (port: number): Promise<void> =>
     new Promise((resolve, reject) => {

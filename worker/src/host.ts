@@ -3,9 +3,10 @@
  * and the cold queue, through which it may be asked for any model that it can load.
  */
 
-import type { HostFacts } from "@switchyard/protocol";
-import { keys, tagOf } from "@switchyard/protocol/redis";
+import { type HostFacts, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
+import { keys, profileOf, tagOf } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
+import { deviceOf, unreadyReason } from "./capabilities/device.ts";
 import type { Clock } from "./clock.ts";
 import type { HostMetrics } from "./host-metrics.ts";
 import { TicketIntake } from "./intake/bullmq-tickets.ts";
@@ -29,13 +30,15 @@ const lostRunMs = 10_000;
 const unregisteredMs = 1_000;
 /** How long a host whose process is about to be killed tries to say goodbye. */
 const farewellMs = 1_000;
+const silentMs = 5_000;
 /** Changes that come together are told by one beat. */
 const beatSoonMs = 20;
 
 export interface HostParts {
   redis: Redis;
   clock: Clock;
-  facts: Omit<HostFacts, "providers">;
+  /** The rest is known once the runtime has been asked. */
+  facts: Omit<HostFacts, "providers" | "profile" | "device">;
   runner: Omit<RunnerOptions, "claimBoard">;
   metrics: HostMetrics;
   log: (event: string, fields?: Record<string, unknown>) => void;
@@ -53,6 +56,7 @@ export class Host {
   readonly #reports: RunReports;
   readonly #coldSince = new Map<string, number>();
   readonly #stop = new AbortController();
+  #facts: HostFacts | undefined;
   #presence: Presence | undefined;
   #registered = false;
   #beatPlanned = false;
@@ -64,7 +68,7 @@ export class Host {
     const { clock, facts, log, metrics, redis } = parts;
     this.#parts = parts;
     this.#known = new KnownModels(redis);
-    this.#reports = new RunReports({ redis, device: facts.device });
+    this.#reports = new RunReports(redis);
     this.#runner = new RunnerHandle(parts.runner, (message) => this.#heard(message));
     this.#held = new HeldModels({ clock, load: (version) => this.#runner.load(version) });
     this.#desk = new TicketDesk({
@@ -75,7 +79,8 @@ export class Host {
       held: this.#held,
       runner: this.#runner,
       stop: this.#stop.signal,
-      offer: (tag, ticketIds) => this.#intake.offer(tag, ticketIds, true),
+      fits: (version) => this.#fits(version),
+      offer: (ticketIds) => this.#intake.offerCold(ticketIds),
       subscribe: (tag) => this.#subscribe(tag),
       onBarred: () => this.#giveUp("the cluster barred this host"),
       log,
@@ -91,18 +96,19 @@ export class Host {
   }
 
   async start(): Promise<void> {
-    const { clock, facts, log, redis } = this.#parts;
+    const { clock, log, redis } = this.#parts;
     void this.#runner.ended().then(({ code, error }) => {
       this.#runnerEnded = true;
       if (!this.#stop.signal.aborted) this.#giveUp(`the runner thread ended with code ${code}${error ? `: ${error.message}` : ""}`);
     });
-    const providers = await this.#runner.started();
+    const facts = this.#describe(await this.#runner.started());
+    this.#facts = facts;
     await this.#preload();
     if (this.#stop.signal.aborted) return;
     this.#presence = new Presence({
       redis,
       clock,
-      facts: { ...facts, providers },
+      facts,
       changing: () => ({
         warm: this.#intake.subscribed(),
         loaded: this.#held.tellLoaded(),
@@ -113,12 +119,30 @@ export class Host {
       onLost: () => this.#giveUp("the cluster declared this host lost"),
       onBeat: () => void this.#afterBeat().catch(() => {}),
     });
-    for (const tag of this.#held.tags()) await this.#intake.subscribe(tag);
+    for (const tag of this.#held.tags()) await this.#intake.subscribe(tag, this.#profileFor(tag));
     await this.#presence.register();
     this.#registered = true;
-    await this.#intake.subscribeCold();
+    await this.#intake.subscribeCold(facts.profile);
     void this.#renewals();
-    log("registered", { host: facts.id, incarnation: facts.incarnation, providers, warm: this.#held.tags().length });
+    const { device, id, incarnation, providers } = facts;
+    log("registered", { host: id, incarnation, device, providers, warm: this.#held.tags().length });
+  }
+
+  #describe(providers: string[]): HostFacts {
+    const { facts, runner } = this.#parts;
+    const provider = runner.providers.find((name) => providers.includes(name)) ?? "cpu";
+    const device = deviceOf({ provider, gpus: facts.gpus, threads: runner.threads, bridges: Object.values(runner.bridges) });
+    return { ...facts, providers, device, profile: profileOf({ ...facts, providers }) };
+  }
+
+  /** Whether this host has all that the queue's jobs require. */
+  #fits(version: ModelVersion): boolean {
+    return this.#facts !== undefined && missingOfAll(this.#facts, requirementsOf(version)).length === 0;
+  }
+
+  /** Tickets of models with preferences are meant for hosts of one profile. */
+  #profileFor(tag: string): string | undefined {
+    return this.#known.byTag(tag)?.config.prefer?.length ? this.#facts?.profile : undefined;
   }
 
   /** Waits for the first registry, then loads a small repository whole. A model that fails is told with the heartbeat. */
@@ -129,7 +153,7 @@ export class Host {
     while (!(await this.#known.refresh()) && !this.#known.published() && clock.monotonicMs() < giveUpMs && !signal.aborted) {
       await clock.sleep(100, signal);
     }
-    const versions = this.#known.loadable();
+    const versions = this.#known.loadable().filter((version) => this.#fits(version) && version.config.max_replicas === undefined);
     const bytes = versions.reduce((sum, version) => sum + version.sizeBytes, 0);
     if (versions.length > preload.models || bytes > preload.bytes) return;
     const loads = versions.map((version) => this.#held.load(version, signal));
@@ -137,9 +161,18 @@ export class Host {
   }
 
   async #afterBeat(): Promise<void> {
-    await this.#known.refresh();
+    if (await this.#known.refresh()) await this.#followSettings();
     this.#retryLoad();
-    await this.#reports.flush();
+    if (this.#facts) await this.#reports.flush(this.#facts.device);
+  }
+
+  /** What models require and prefer may have changed under tickets that this host takes. */
+  async #followSettings(): Promise<void> {
+    for (const tag of this.#intake.subscribed()) {
+      const version = this.#known.byTag(tag);
+      if (version && !this.#fits(version)) await this.#intake.unsubscribe(tag);
+      else if (version && !this.#stop.signal.aborted) await this.#intake.subscribe(tag, this.#profileFor(tag));
+    }
   }
 
   /** A model that would not load is tried again when its back-off ends, unless that would push out another. */
@@ -147,14 +180,20 @@ export class Host {
     const { cacheBytes, cacheModels } = this.#parts.runner;
     if (this.#stop.signal.aborted || this.#held.isLoading()) return;
     const version = this.#held.retryDue((tag) => this.#known.byTag(tag));
-    if (!version || this.#held.tags().length >= cacheModels || 2 * (this.#held.sizeBytes() + version.sizeBytes) > cacheBytes) return;
+    if (
+      !version ||
+      !this.#fits(version) ||
+      this.#held.tags().length >= cacheModels ||
+      2 * (this.#held.sizeBytes() + version.sizeBytes) > cacheBytes
+    )
+      return;
     void this.#held.load(version, this.#stop.signal);
   }
 
   async #subscribe(tag: string): Promise<void> {
     if (this.#stop.signal.aborted) return;
     this.#coldSince.delete(tag);
-    await this.#intake.subscribe(tag);
+    await this.#intake.subscribe(tag, this.#profileFor(tag));
     this.#beatSoon();
   }
 
@@ -228,9 +267,12 @@ export class Host {
     }
   }
 
-  /** Is this host part of the cluster, with a store that answers? */
-  ready(): boolean {
-    return !this.#stop.signal.aborted && this.#registered && (this.#presence?.silentMs() ?? Number.POSITIVE_INFINITY) < 5_000;
+  /** Why nobody should count on this host; nothing while it is part of the cluster, with a store that answers and the devices it should have. */
+  unready(): string | undefined {
+    if (this.#stop.signal.aborted) return "the worker ends";
+    if (!this.#registered || !this.#facts) return "the worker has not registered yet";
+    if ((this.#presence?.silentMs() ?? Number.POSITIVE_INFINITY) >= silentMs) return "Redis does not answer";
+    return unreadyReason({ ...this.#facts, configured: this.#parts.runner.providers }, this.#known.loadable());
   }
 
   registered(): boolean {

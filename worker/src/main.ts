@@ -6,6 +6,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { newIncarnation } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
+import { findGpus } from "./capabilities/nvidia-smi.ts";
 import { systemClock } from "./clock.ts";
 import { readConfig, type WorkerConfig } from "./config.ts";
 import { asksForHelp, helpText } from "./config-help.ts";
@@ -114,6 +115,7 @@ if (config.parentPipe !== undefined) {
   pipe.resume();
 }
 
+const finding = findGpus(systemClock);
 const unusable = await whyUnusable(redis);
 if (unusable !== undefined && !stopping) {
   process.stderr.write(`Redis at ${addressOf(config.redisUrl)} (SWITCHYARD_REDIS_URL or --redis-url) cannot be used: ${unusable}\n`);
@@ -121,9 +123,12 @@ if (unusable !== undefined && !stopping) {
 }
 
 const health = await startHealthServer(
-  { metrics, ready: () => host?.ready() ?? false, started: () => host?.registered() ?? false },
+  { metrics, unready: () => (host ? host.unready() : "the worker has not registered yet"), started: () => host?.registered() ?? false },
   config.metrics,
 );
+
+const { gpus, problem } = await finding;
+if (problem !== undefined) log("gpus_unknown", { problem });
 
 host = new Host({
   redis,
@@ -133,9 +138,11 @@ host = new Host({
   facts: {
     id: config.hostId,
     incarnation,
-    device: `${config.providers[0]}/${config.threads ?? availableParallelism()}`,
     cores: availableParallelism(),
     memoryMb: Math.round(totalmem() / 1024 / 1024),
+    modelMemoryMb: Math.round(config.cacheBytes / 1024 / 1024),
+    gpus,
+    frameworks: ["onnx", ...Object.keys(config.bridges)],
     labels: config.labels,
     metrics: health.at,
     version,
@@ -152,6 +159,8 @@ host = new Host({
     cacheModels: config.cacheModels,
     threads: config.threads ?? availableParallelism(),
     providers: config.providers,
+    bridges: config.bridges,
+    bridgeTimeoutMs: config.bridgeTimeoutMs,
   },
   onLost: (why, end) => {
     metrics.presenceLost();

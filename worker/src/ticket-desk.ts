@@ -4,13 +4,13 @@
  * its own pace, so that a ticket that nobody can serve does not spin.
  */
 
-import type { ModelVersion } from "@switchyard/protocol";
+import { isChoosy, type ModelVersion } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import type { Clock } from "./clock.ts";
 import type { HeldModels } from "./models/held-models.ts";
 import type { KnownModels } from "./models/known-models.ts";
-import { anotherCanLoad } from "./presence/other-hosts.ts";
+import { anotherCanLoad, othersThatHold } from "./presence/other-hosts.ts";
 import { runScript } from "./redis-connection.ts";
 import type { RunnerHandle } from "./runner/runner-handle.ts";
 
@@ -26,7 +26,10 @@ interface Parts {
   runner: RunnerHandle;
   /** Aborts when the host takes no more work. */
   stop: AbortSignal;
-  offer: (tag: string, ticketIds: readonly string[]) => Promise<void>;
+  /** Whether this host has all that the queue's jobs require. */
+  fits: (version: ModelVersion) => boolean;
+  /** To any host that may be asked. */
+  offer: (ticketIds: readonly string[]) => Promise<void>;
   subscribe: (tag: string) => Promise<void>;
   onBarred: () => void;
   log: (event: string, fields?: Record<string, unknown>) => void;
@@ -67,7 +70,7 @@ export class TicketDesk {
     const taken = await runScript(redis, "take", keys.base(tag), [incarnation, ticketId]);
     if (taken === "barred") return onBarred();
     if (taken !== "held") return;
-    if (!version) return this.#setAside(tag, ticketId);
+    if (!version || !this.#parts.fits(version)) return this.#setAside(tag, ticketId);
     const serves = stop.aborted ? "leave" : await this.#place(version);
     if (stop.aborted) return this.release(tag, ticketId);
     if (serves === "leave") return this.#setAside(tag, ticketId);
@@ -87,16 +90,20 @@ export class TicketDesk {
    */
   async #place(version: ModelVersion): Promise<"serve" | "leave"> {
     const { held, incarnation, redis, stop } = this.#parts;
-    const { tag } = version;
-    if (!held.holds(tag) && !held.isBackingOff(tag)) await held.load(version, stop);
+    const { tag, config } = version;
+    if (held.holds(tag)) return "serve";
+    const most = config.max_replicas;
+    if (most !== undefined && (await othersThatHold(redis, incarnation, tag)) >= most) return "leave";
+    if (!held.isBackingOff(tag)) await held.load(version, stop);
     if (held.holds(tag) || !held.isBackingOff(tag)) return "serve";
-    return (await anotherCanLoad(redis, incarnation, tag)) ? "leave" : "serve";
+    return (await anotherCanLoad(redis, incarnation, version)) ? "leave" : "serve";
   }
 
-  /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. */
+  /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. Who may take it is the coordinators' to say, if it matters. */
   async release(tag: string, ticketId: string): Promise<void> {
     const issued = await this.#giveUp(tag, ticketId);
-    if (issued.length > 0) await this.#parts.offer(tag, issued);
+    const version = this.#parts.known.byTag(tag);
+    if (issued.length > 0 && !(version && isChoosy(version))) await this.#parts.offer(issued);
   }
 
   /** Gives a ticket up and leaves the next one to the sweep. */

@@ -1,5 +1,6 @@
 /** Values of command line options, read strictly. Each throws commander's InvalidArgumentError, which names the option. */
 
+import type { Requirement } from "@switchyard/protocol";
 import { InvalidArgumentError } from "commander";
 
 const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
@@ -39,4 +40,15 @@ export function tag(text: string, before: Record<string, string> | undefined): R
   const at = text.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("Give a tag as key=value.");
   return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+/** `provider=cuda`, `gpu-memory-mb=16000`, `framework=pytorch`, `label:site=north`; those that are repeated add up. */
+export function requirement(text: string, before: Requirement = {}): Requirement {
+  const at = text.indexOf("=");
+  const [what, value] = [text.slice(0, at), text.slice(at + 1)];
+  if (what === "provider" && value !== "") return { ...before, providers: [...(before.providers ?? []), value] };
+  if (what === "framework" && value !== "") return { ...before, frameworks: [...(before.frameworks ?? []), value] };
+  if (what === "gpu-memory-mb") return { ...before, gpu_memory_mb: positiveWhole(value) };
+  if (what.startsWith("label:") && what.length > 6) return { ...before, labels: { ...before.labels, [what.slice(6)]: value } };
+  throw new InvalidArgumentError("Give provider=name, gpu-memory-mb=n, framework=name or label:name=value.");
 }

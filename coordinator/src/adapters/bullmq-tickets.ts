@@ -3,6 +3,7 @@
 import { bullPrefix, coldQueueName, ticketQueueName } from "@switchyard/protocol/redis";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
+import type { HostDirectory, TicketReach } from "../ports/host-registry.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
 
@@ -12,11 +13,11 @@ const mostQueues = 256;
 export class BullmqTickets implements TicketQueue {
   readonly #connection: Redis;
   readonly #queues = new Map<string, Queue>();
-  readonly #isWarm: (tag: string) => boolean;
+  readonly #routeOf: HostDirectory["route"];
   readonly #metrics: Metrics;
 
-  constructor(parts: { url: string; isWarm: (tag: string) => boolean; metrics: Metrics }) {
-    this.#isWarm = parts.isWarm;
+  constructor(parts: { url: string; routeOf: HostDirectory["route"]; metrics: Metrics }) {
+    this.#routeOf = parts.routeOf;
     this.#metrics = parts.metrics;
     this.#connection = new Redis(parts.url, {
       protocol: 2,
@@ -33,12 +34,9 @@ export class BullmqTickets implements TicketQueue {
     this.#connection.on("error", () => {}); // each add reports its own failure
   }
 
-  offer(tag: string, ticketId: string): void {
-    this.#add(this.#isWarm(tag) ? ticketQueueName(tag) : coldQueueName, ticketId);
-  }
-
-  offerCold(_tag: string, ticketId: string): void {
-    this.#add(coldQueueName, ticketId);
+  offer(tag: string, ticketId: string, reach: TicketReach = "best"): void {
+    const route = this.#routeOf(tag, reach);
+    if (route) this.#add(route.warm ? ticketQueueName(tag, route.profile) : coldQueueName(route.profile), ticketId);
   }
 
   #add(queueName: string, ticketId: string): void {

@@ -233,6 +233,14 @@ export class MemoryJobStore implements JobStore {
     return { ...counts, tickets: queue.issue(this.nowMs(), matchingHosts, batchItems, true) };
   }
 
+  async callBack(tag: string, shouldNot: (incarnation: string) => boolean): Promise<void> {
+    const queue = this.queue(tag);
+    for (const [ticketId, { incarnation }] of [...queue.tickets.all]) {
+      if (!shouldNot(incarnation || "-")) continue;
+      for (const issued of queue.release(ticketId, incarnation, 0, this.nowMs())) this.#tickets.offer(tag, issued);
+    }
+  }
+
   async returnClaim(tag: string, incarnation: string, sequence: number): Promise<number> {
     return this.queue(tag).returnClaim(incarnation, sequence, this.nowMs());
   }

@@ -1,8 +1,9 @@
 /** The host registry on Redis: reads what heartbeats wrote, and decides losses (once, by the store's clock, in lua/lose.lua). */
 
-import type { ChangingFacts, HostFacts, HostView } from "@switchyard/protocol";
+import { type ChangingFacts, type HostFacts, type HostView, isChoosy, type ModelVersion } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
-import type { HostDirectory, HostSnapshot } from "../ports/host-registry.ts";
+import type { HostDirectory, HostSnapshot, TicketReach, TicketRoute } from "../ports/host-registry.ts";
+import { chooseHosts, type HostChoice } from "./host-choice.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 
 /** A host whose last beat is older is lost. */
@@ -24,7 +25,10 @@ export class RedisHosts implements HostDirectory {
   #snapshots: HostSnapshot[] = [];
   #generation = 0;
   #warm = new Map<string, number>();
-  #nameQueue: (tag: string) => string | undefined = () => undefined;
+  #versionOf: (tag: string) => ModelVersion | undefined = () => undefined;
+  /** Of queues to which it matters who takes their jobs; made anew with each look at the hosts. */
+  readonly #choices = new Map<string, { version: ModelVersion; choice: HostChoice | undefined }>();
+  #turn = 0;
 
   constructor(redis: RedisConnection) {
     this.#redis = redis;
@@ -56,6 +60,7 @@ export class RedisHosts implements HostDirectory {
     for (const incarnation of this.#parsed.keys()) if (!known.has(incarnation)) this.#parsed.delete(incarnation);
     this.#snapshots = snapshots;
     this.#generation++;
+    this.#choices.clear();
     this.#countWarm();
   }
 
@@ -83,7 +88,10 @@ export class RedisHosts implements HostDirectory {
       id: facts.id,
       incarnation,
       state: row[0] === "lost" ? "lost" : changing.draining ? "draining" : "ready",
-      providers: facts.providers,
+      device: facts.device,
+      providers: [...facts.providers],
+      gpus: facts.gpus.map(({ name, memoryMb }) => ({ name, memory_mb: memoryMb })),
+      frameworks: [...facts.frameworks],
       cores: facts.cores,
       memory_mb: facts.memoryMb,
       labels: facts.labels,
@@ -97,7 +105,7 @@ export class RedisHosts implements HostDirectory {
     return {
       incarnation,
       view,
-      device: facts.device ?? "unknown",
+      facts,
       subscribed: changing.warm,
       loaded: changing.loaded,
       failures: changing.failures,
@@ -127,29 +135,59 @@ export class RedisHosts implements HostDirectory {
 
   list(): HostView[] {
     const nowMs = this.#redis.nowMs();
-    const nameOf = (tag: string): string => this.#nameQueue(tag) ?? tag;
+    const nameOf = (tag: string): string => {
+      const version = this.#versionOf(tag);
+      return version ? `${version.model}@${version.version}` : tag;
+    };
     return this.#snapshots
       .filter((host) => host.lostMs === undefined || nowMs - host.lostMs < showLostMs)
       .map(({ view, loaded, failures }) => ({
         ...view,
-        warm: view.state === "lost" ? [] : Object.keys(loaded).map(nameOf).sort(),
+        warm: view.state === "lost" ? [] : [...new Set(Object.keys(loaded).map(nameOf))].sort(),
         ...(Object.keys(failures).length === 0
           ? {}
           : { failures: Object.fromEntries(Object.entries(failures).map(([tag, why]) => [nameOf(tag), why])) }),
       }));
   }
 
-  /** How a queue is shown: `model@version`. */
-  nameQueues(name: (tag: string) => string | undefined): void {
-    this.#nameQueue = name;
+  /** What is known of a queue: how it is shown, and what its jobs ask of hosts. */
+  knowQueues(versionOf: (tag: string) => ModelVersion | undefined): void {
+    this.#versionOf = versionOf;
+  }
+
+  /** Nothing for queues whose jobs any host may take. */
+  #choice(tag: string): HostChoice | undefined {
+    const version = this.#versionOf(tag);
+    if (!version) return undefined;
+    let made = this.#choices.get(tag);
+    if (made?.version !== version) {
+      made = { version, choice: isChoosy(version) ? chooseHosts(version, this.#ready()) : undefined };
+      this.#choices.set(tag, made);
+    }
+    return made.choice;
   }
 
   warm(tag: string): number {
-    return this.#warm.get(tag) ?? 0;
+    const choice = this.#choice(tag);
+    return choice ? warmOf(tag, choice.chosen).length : (this.#warm.get(tag) ?? 0);
   }
 
   capable(tag: string): number {
-    return this.#ready().filter((host) => host.failures[tag] === undefined).length;
+    return (this.#choice(tag)?.chosen ?? this.#ready()).filter((host) => host.failures[tag] === undefined).length;
+  }
+
+  able(tag: string): readonly HostSnapshot[] {
+    return this.#choice(tag)?.able ?? this.#ready();
+  }
+
+  spare(tag: string): readonly HostSnapshot[] {
+    const choice = this.#choice(tag);
+    if (!choice) return [];
+    return choice.able.filter((host) => !choice.chosen.includes(host) && host.failures[tag] === undefined);
+  }
+
+  missing(tag: string): readonly string[] {
+    return this.#choice(tag)?.missing ?? [];
   }
 
   matching(tag: string): number {
@@ -161,8 +199,24 @@ export class RedisHosts implements HostDirectory {
   }
 
   devices(tag: string): { device: string; count: number }[] {
-    const isWarm = this.isWarm(tag);
-    const hosts = this.#ready().filter((host) => (isWarm ? host.subscribed.includes(tag) : host.failures[tag] === undefined));
-    return [...Map.groupBy(hosts, ({ device }) => device)].map(([device, group]) => ({ device, count: group.length }));
+    const chosen = this.#choice(tag)?.chosen ?? this.#ready();
+    const warm = warmOf(tag, chosen);
+    const hosts = warm.length > 0 ? warm : chosen.filter((host) => host.failures[tag] === undefined);
+    return [...Map.groupBy(hosts, ({ facts }) => facts.device)].map(([device, group]) => ({ device, count: group.length }));
   }
+
+  route(tag: string, reach: TicketReach): TicketRoute | undefined {
+    const choice = this.#choice(tag);
+    if (!choice) return { warm: reach === "best" && this.warm(tag) > 0 };
+    const warm = reach === "best" ? warmOf(tag, choice.chosen) : [];
+    // tickets of models without preferences may be taken by any host that holds them: only able ones subscribe
+    if (warm.length > 0 && !this.#versionOf(tag)?.config.prefer?.length) return { warm: true };
+    const hosts = warm.length > 0 ? warm : reach === "wider" ? this.spare(tag) : choice.chosen;
+    const host = hosts[this.#turn++ % hosts.length];
+    return host && { warm: warm.length > 0, profile: host.facts.profile };
+  }
+}
+
+function warmOf(tag: string, hosts: readonly HostSnapshot[]): HostSnapshot[] {
+  return hosts.filter((host) => host.subscribed.includes(tag));
 }

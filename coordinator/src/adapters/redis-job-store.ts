@@ -307,6 +307,18 @@ export class RedisJobStore implements JobStore {
     return { returned: Number(reply[0]), failed: Number(reply[1]), tickets: reply.slice(2).map(String) };
   }
 
+  async callBack(tag: string, shouldNot: (incarnation: string) => boolean): Promise<void> {
+    const base = keys.base(tag);
+    const [reply] = await this.#redis.sendAll([["hgetall", `${base}tickets`]]);
+    const flat = reply as string[];
+    for (let at = 0; at < flat.length; at += 2) {
+      const [, holder = "-"] = flat[at + 1]!.split(" ");
+      if (!shouldNot(holder)) continue;
+      const issued = (await this.#redis.run("release", base, [tag, holder, flat[at]!, 0])) as string[];
+      for (const ticketId of issued) this.#tickets.offer(tag, ticketId);
+    }
+  }
+
   async returnClaim(tag: string, incarnation: string, sequence: number): Promise<number> {
     return Number(await this.#redis.run("return-claim", keys.base(tag), [incarnation, sequence]));
   }

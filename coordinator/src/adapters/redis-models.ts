@@ -3,17 +3,22 @@
  * that was published under a number stays, and other content under the same number is listed as failed.
  */
 
-import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { type ModelVersion, type Requirement, SwitchyardError } from "@switchyard/protocol";
 import { keys, tagOf } from "@switchyard/protocol/redis";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import { ChoosyQueues } from "./choosy-queues.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 
 export class RedisModels implements ModelRegistry {
   readonly #redis: RedisConnection;
   readonly #hosts: HostDirectory;
   #byModel = new Map<string, ModelVersion[]>();
+  /** By tag, as the repository has them, and with the queues of jobs that require more. */
+  #own = new Map<string, ModelVersion>();
   #byTag = new Map<string, ModelVersion>();
+  readonly #choosy: ChoosyQueues;
+  #choosyRevision: string | null = null;
   #revision: string | null = null;
   #indexed = false;
   #scanned: readonly ModelVersion[] = [];
@@ -23,6 +28,7 @@ export class RedisModels implements ModelRegistry {
   constructor(redis: RedisConnection, hosts: HostDirectory) {
     this.#redis = redis;
     this.#hosts = hosts;
+    this.#choosy = new ChoosyQueues(redis);
   }
 
   /**
@@ -30,14 +36,14 @@ export class RedisModels implements ModelRegistry {
    * registry's revision has changed; another revision than the one we know means that somebody else wrote, or that the store lost data.
    */
   async publish(scanned: readonly ModelVersion[]): Promise<{ added: string[]; removed: string[] }> {
-    const [revision] = await this.#redis.sendAll([["get", keys.modelsRevision]]);
+    const revision = await this.#lookAtChoosy();
     if (this.#indexed && revision !== null && revision === this.#revision && isSameScan(scanned, this.#scanned)) {
       return { added: [], removed: [] };
     }
     const fields = scanned.map((version) => `${version.model}@${version.version}`);
     const digests = await this.#firstDigests(scanned, fields);
     const versions = scanned.map((version, at) => withFirstDigest(version, digests[at] ?? version.digest));
-    this.#revision = await this.#write(versions, fields, revision as string | null);
+    this.#revision = await this.#write(versions, fields, revision);
     this.#scanned = scanned;
     return this.#takeOver(versions);
   }
@@ -46,13 +52,54 @@ export class RedisModels implements ModelRegistry {
     const before = new Set(this.#byModel.keys());
     this.#byModel = Map.groupBy(versions, (version) => version.model);
     for (const group of this.#byModel.values()) group.sort((a, b) => b.version - a.version);
-    this.#byTag = new Map(versions.map((version) => [version.tag, version]));
+    this.#own = new Map(versions.map((version) => [version.tag, version]));
     this.#indexed = true;
-    this.#statuses.clear();
+    this.#list();
     return {
       added: [...this.#byModel.keys()].filter((model) => !before.has(model)),
       removed: [...before].filter((model) => !this.#byModel.has(model)),
     };
+  }
+
+  #list(): void {
+    const choosy = this.#choosy.versions(this.#byModel).map((version) => [version.tag, version] as const);
+    this.#byTag = new Map([...choosy, ...this.#own]);
+    this.#statuses.clear();
+  }
+
+  /** Reads again what other coordinators opened and forgot, if anything changed. Answers the registry's revision. */
+  async #lookAtChoosy(): Promise<string | null> {
+    const [reply] = await this.#redis.sendAll([["get", keys.modelsRevision]]);
+    const revision = reply as string | null;
+    if (revision !== this.#choosyRevision) {
+      await this.#choosy.refresh();
+      this.#choosyRevision = revision;
+      this.#list();
+    }
+    return revision;
+  }
+
+  async choosyQueue(version: ModelVersion, require: Requirement): Promise<ModelStatus> {
+    const opened = await this.#choosy.open(version, require);
+    if (!this.#byTag.has(opened.tag)) this.#list();
+    return this.#status(this.#byTag.get(opened.tag) ?? opened);
+  }
+
+  async forgetChoosy(tag: string): Promise<boolean> {
+    const forgotten = await this.#choosy.forget(tag);
+    if (forgotten) this.#list();
+    return forgotten;
+  }
+
+  async queuesOf(of: { model?: string; version?: number }): Promise<string[]> {
+    await this.#lookAtChoosy();
+    const isMeant = (one: ModelVersion): boolean =>
+      (of.model === undefined || one.model === of.model) && (of.version === undefined || one.version === of.version);
+    return [...this.#byTag.values()].filter(isMeant).map(({ tag }) => tag);
+  }
+
+  versionOf(tag: string): ModelVersion | undefined {
+    return this.#byTag.get(tag);
   }
 
   /** Pins the content of every version that can be served; what cannot be may be half a copy. Answers what stands, null where nothing does. */
@@ -79,7 +126,7 @@ export class RedisModels implements ModelRegistry {
     const stored = new Map(flat.flatMap((field, at) => (at % 2 === 0 ? [[field, flat[at + 1] as string] as const] : [])));
     const wanted = new Map(fields.map((field, at) => [field, JSON.stringify(versions[at])]));
     const changed = [...wanted].filter(([field, text]) => stored.get(field) !== text);
-    const mayRemove = versions.length > 0 || this.#byTag.size > 0;
+    const mayRemove = versions.length > 0 || this.#own.size > 0;
     const gone = mayRemove ? [...stored.keys()].filter((field) => !wanted.has(field)) : [];
     if (changed.length === 0 && gone.length === 0 && revision !== null) return revision;
     if (changed.length > 0) await this.#redis.sendAll([["hset", keys.models, ...changed.flat()]]);
@@ -107,23 +154,29 @@ export class RedisModels implements ModelRegistry {
     const hosts = this.#hosts.snapshots().filter((host) => host.view.state !== "lost");
     const holding = hosts.filter((host) => host.loaded[version.tag] !== undefined);
     // a host forgets a failure when it may try again; one that drains tries nothing
-    const ready = hosts.filter((host) => host.view.state === "ready");
-    const failing = ready.filter((host) => host.failures[version.tag] !== undefined);
+    const able = this.#hosts.able(version.tag);
+    const failing = able.filter((host) => host.failures[version.tag] !== undefined);
     const status: ModelStatus = { version, state: holding.length > 0 ? "ready" : "available", warmOn: holding.map((host) => host.view.id) };
     const batching = holding[0]?.loaded[version.tag];
     if (batching) status.batching = batching;
+    const missing = this.#hosts.missing(version.tag);
     if (version.failure !== undefined) {
       status.state = "failed";
       status.reason = version.failure;
-    } else if (holding.length === 0 && failing.length > 0 && failing.length === ready.length) {
-      status.state = "failed";
-      status.reason = failing[0]?.failures[version.tag] as string;
+    } else if (missing.length > 0) {
+      status.missing = missing;
+      status.reason = `no registered host has what it requires: missing ${missing.join(", ")}`;
+    } else if (failing[0]) {
+      const why = failing[0].failures[version.tag] as string;
+      const isFailed = holding.length === 0 && failing.length === able.length;
+      if (isFailed) status.state = "failed";
+      status.reason = isFailed ? why : `host ${failing[0].view.id} could not load it: ${why}`;
     }
     return status;
   }
 
   list(): ModelStatus[] {
-    return [...this.#byTag.values()]
+    return [...this.#own.values()]
       .sort((a, b) => (a.model === b.model ? a.version - b.version : a.model < b.model ? -1 : 1))
       .map((version) => this.#status(version));
   }

@@ -1,6 +1,6 @@
 /** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
 
-import type { InferRequest, JobClass, Tensor } from "@switchyard/protocol";
+import type { InferRequest, JobClass, Requirement, Tensor } from "@switchyard/protocol";
 import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
@@ -13,6 +13,10 @@ export interface Submission {
   class?: JobClass;
   maxAttempts?: number;
   tags?: Record<string, string>;
+  /** What a host must have beyond what the model requires. */
+  require?: Requirement;
+  /** Wait until the deadline for a host that has what is required, instead of being refused while there is none. */
+  waitForHost?: boolean;
   /** The client's idempotency key and the SHA-256 of the canonical request. */
   idempotency?: { key: string; fingerprint: string };
   /** The caller holds the line: without an idempotency key the record is kept 60 s only. */

@@ -117,7 +117,9 @@ export class Jobs implements JobService {
       const earlier = bound && (await this.#replay(bound, submission.idempotency.fingerprint));
       if (earlier) return { record: earlier, replayed: true };
     }
-    const status = this.#servable(submission);
+    let status = this.#servable(submission);
+    if (submission.require) status = await this.#parts.models.choosyQueue(status.version, submission.require);
+    if (status.missing && !submission.waitForHost) throw noCapableHost(status);
     let job = this.#newJob(submission, caller, status.version);
     if (submission.idempotency) {
       const settled = await this.#bind(submission, submission.idempotency, caller, job);
@@ -329,17 +331,15 @@ export class Jobs implements JobService {
     return cancelled;
   }
 
-  list(filter: JobListFilter, caller: Caller): Promise<JobPage> {
+  async list(filter: JobListFilter, caller: Caller): Promise<JobPage> {
     const { models, store } = this.#parts;
     if (filter.model !== undefined) requireModel(caller, filter.model);
-    const statuses = filter.model === undefined ? models.list() : models.versions(filter.model);
-    if (filter.model !== undefined && statuses.length === 0) {
+    if (filter.model !== undefined && models.versions(filter.model).length === 0) {
       throw new SwitchyardError("model_not_found", `Request for unknown model: '${filter.model}' is not found`);
     }
-    const tags = statuses
-      .filter(({ version }) => mayUse(caller, version.model) && (filter.version === undefined || version.version === filter.version))
-      .map(({ version }) => version.tag);
-    return tags.length === 0 ? Promise.resolve({ jobs: [] }) : store.list(tags, { ...filter, tenant: caller.tenant });
+    const queues = await models.queuesOf(filter);
+    const tags = caller.models === undefined ? queues : queues.filter((tag) => mayUse(caller, models.byTag(tag)?.version.model ?? ""));
+    return tags.length === 0 ? { jobs: [] } : store.list(tags, { ...filter, tenant: caller.tenant });
   }
 
   async estimates(model: string, version: number | undefined): Promise<ModelEstimates> {
@@ -430,6 +430,11 @@ function checkId(id: string): void {
 
 function jobNotFound(id: string): SwitchyardError {
   return new SwitchyardError("job_not_found", `no job ${id.slice(0, 60)}`);
+}
+
+function noCapableHost({ missing = [], version }: ModelStatus): SwitchyardError {
+  const detail = `no registered host may run model ${version.model} version ${version.version}: missing ${missing.join(", ")}`;
+  return new SwitchyardError("no_capable_host", detail, { extra: { missing } });
 }
 
 function storeAway(): SwitchyardError {

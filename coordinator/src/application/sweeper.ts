@@ -14,6 +14,8 @@ const sweepsPerFullRound = 40; // at four a second: ten seconds
 const usualBatchItems = 8;
 /** A queue that has waited this long may also be taken by hosts that do not hold its model yet. */
 const spreadAfterMs = 250;
+/** A queue whose preferred hosts leave it waiting this long may also be taken by others. */
+const spillAfterMs = 5_000;
 /** Sweeps (250 ms each) for which a claim must be unknown to its host: more than two beats. */
 const unknownSweeps = 12;
 
@@ -71,7 +73,7 @@ export class Sweeper {
     const { models, store } = this.#parts;
     const current = new Set(models.tags());
     for (const tag of known) {
-      if (current.has(tag) || this.#open.has(tag)) continue;
+      if (this.#open.has(tag) || (current.has(tag) && !(await models.forgetChoosy(tag)))) continue;
       await store.forgetQueue(tag);
       this.#remembered.delete(tag);
     }
@@ -91,18 +93,29 @@ export class Sweeper {
     await this.#checkClaims(tag, answer);
     const { waiting, running, oldestMs } = answer.figures;
     if (status) metrics.queueFigures(status.version.model, status.version.version, { waiting, running, oldestSeconds: oldestMs / 1_000 });
-    if (answer.tickets.length === 0 && waiting > 0 && oldestMs > spreadAfterMs && warm > 0 && hosts.capable(tag) > warm) {
-      await this.#spread(tag, warm);
+    const spare = hosts.spare(tag).length > 0;
+    const spills = spare && oldestMs > spillAfterMs;
+    if (answer.tickets.length === 0 && waiting > 0) {
+      if (oldestMs > spreadAfterMs && warm > 0 && hosts.capable(tag) > warm) await this.#spread(tag, warm, "cold");
+      else if (spills) await this.#spread(tag, hosts.matching(tag), "wider");
     }
+    if (spare && !spills) await this.#callBack(tag);
     if (waiting + running > 0 || (await store.openQueues([tag])).length > 0) return;
     this.#open.delete(tag);
     this.#parts.onIdle?.(tag);
   }
 
-  /** Every warm host is busy and jobs wait: let one more host load the model. */
-  async #spread(tag: string, warm: number): Promise<void> {
-    const more = await this.#parts.store.sweep(tag, warm + 1, 1);
-    for (const ticketId of more.tickets) this.#parts.tickets.offerCold(tag, ticketId);
+  /** Every host that is asked is busy and jobs wait: ask one more, which may have to load the model. */
+  async #spread(tag: string, asked: number, reach: "cold" | "wider"): Promise<void> {
+    const more = await this.#parts.store.sweep(tag, asked + 1, 1);
+    for (const ticketId of more.tickets) this.#parts.tickets.offer(tag, ticketId, reach);
+  }
+
+  /** Better hosts are there, or there again: those that only filled in finish the batch at hand and leave the queue. */
+  async #callBack(tag: string): Promise<void> {
+    const { hosts, store } = this.#parts;
+    const spare = new Set(hosts.spare(tag).map((host) => host.incarnation));
+    await store.callBack(tag, (incarnation) => spare.has(incarnation));
   }
 
   /** Claims of hosts that are gone go back; so do claims that their living host does not know (the reply was lost). */

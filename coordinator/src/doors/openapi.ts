@@ -13,6 +13,7 @@ import {
   modelViewSchema,
   problemSchema,
   tenantViewSchema,
+  requirementSchema,
 } from "@switchyard/protocol";
 import { z } from "zod";
 import { type RouteAccess, routeAccess } from "./route-access.ts";
@@ -61,6 +62,8 @@ const jobRequest = {
     max_attempts: { type: "integer", minimum: 1, maximum: maxJobAttempts },
     durability: { enum: ["fast"] },
     tags: { type: "object", additionalProperties: { type: "string" } },
+    require: withoutDialect(z.toJSONSchema(requirementSchema)),
+    wait_for_host: { type: "boolean" },
     idempotency_key: { type: "string", maxLength: 255 },
   },
 };

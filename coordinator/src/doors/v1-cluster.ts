@@ -94,6 +94,7 @@ export function toModelView(status: ModelStatus): ModelView {
     config: { ...version.config },
   };
   if (status.reason !== undefined) view.reason = status.reason;
+  if (status.missing !== undefined) view.missing = [...status.missing];
   if (status.batching !== undefined) view.batching = { max_items: status.batching.maxItems, reason: status.batching.reason };
   if (version.labels !== undefined) view.labels = version.labels;
   return view;

@@ -93,6 +93,8 @@ function submissionFrom(
   if (jobClass !== undefined) submission.class = jobClass;
   if (job.maxAttempts !== undefined) submission.maxAttempts = job.maxAttempts;
   if (job.tags !== undefined) submission.tags = job.tags;
+  if (job.require !== undefined) submission.require = job.require;
+  if (job.waitForHost !== undefined) submission.waitForHost = job.waitForHost;
   const header = idempotencyKeyOf(request.headers);
   if (header !== undefined && job.idempotencyKey !== undefined && header !== job.idempotencyKey) {
     throw badRequest("/idempotency_key", "equal to the Idempotency-Key header when both are sent", job.idempotencyKey);

@@ -220,6 +220,8 @@ export interface JobStore {
     matchingHosts: number,
     batchItems: number,
   ): Promise<{ returned: number; failed: number; tickets: string[] }>;
+  /** Takes the queue's tickets from hosts that should hold none; what they have claimed they finish. */
+  callBack(tag: string, shouldNot: (incarnation: string) => boolean): Promise<void>;
   /** Returns one claim that its host does not know of (its reply was lost). */
   returnClaim(tag: string, incarnation: string, sequence: number): Promise<number>;
   /** Whether the store answers, and for how long this has been so. */

@@ -1,12 +1,14 @@
 /** The models that can be asked for: a consistent in-memory view of what coordinators published and hosts reported. */
 
-import type { ModelVersion } from "@switchyard/protocol";
+import type { ModelVersion, Requirement } from "@switchyard/protocol";
 
 export interface ModelStatus {
   version: ModelVersion;
   state: "ready" | "available" | "failed";
-  /** Why it failed, when it did. */
+  /** Why it failed, or why a host does not hold it, when there is something to say. */
   reason?: string;
+  /** What no registered host has of what it requires; absent when one has it all. */
+  missing?: readonly string[];
   /** Host ids that hold it loaded. */
   warmOn: string[];
   /** How hosts batch it; absent until one has loaded it. */
@@ -21,8 +23,14 @@ export interface ModelRegistry {
   /** The version asked for, or the highest that is not failed; throws model_not_found or version_not_found. */
   resolve(model: string, version?: number): ModelStatus;
   byTag(tag: string): ModelStatus | undefined;
-  /** Queue tags of all versions. */
+  /** Queue tags of all versions, those of jobs with requirements of their own included. */
   tags(): string[];
+  /** The same for one model or version number, where given; as it stands in the store now. */
+  queuesOf(of: { model?: string; version?: number }): Promise<string[]>;
+  /** The queue for jobs of this version that require more of a host than the model does; made on first use. Throws `queue_full`. */
+  choosyQueue(version: ModelVersion, require: Requirement): Promise<ModelStatus>;
+  /** Forgets such a queue; answers whether it was one. The caller has seen that it is empty. */
+  forgetChoosy(tag: string): Promise<boolean>;
   /** True once the repository has been read at least once. */
   indexed(): boolean;
 }

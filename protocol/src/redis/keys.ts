@@ -8,11 +8,14 @@ const prefix = "sy";
 /** Prefix of BullMQ's own keys; the queue name carries the braces. */
 export const bullPrefix = "sy:bull";
 
-/** BullMQ queue name of one queue's tickets. */
-export const ticketQueueName = (tag: string): string => `{${tag}}`;
+/** BullMQ queue name of one queue's tickets; with a profile, of those that only hosts of that profile are to take. */
+export const ticketQueueName = (tag: string, profile?: string): string => (profile === undefined ? `{${tag}}` : `{${tag}@${profile}}`);
 
-/** BullMQ queue name of tickets for queues whose model no host holds warm. */
-export const coldQueueName = "{cold}";
+/**
+ * BullMQ queue name of tickets for queues whose model no host holds warm: one for all hosts, and one for each profile, which carries the
+ * tickets of queues to which it matters who takes them.
+ */
+export const coldQueueName = (profile?: string): string => (profile === undefined ? "{cold}" : `{cold@${profile}}`);
 
 export const keys = {
   /**
@@ -56,10 +59,13 @@ export const keys = {
   /** hash `<model>@<version>` → ModelVersion as JSON. Written by coordinators from the repository. */
   models: `${prefix}:models`,
 
+  /** hash queue tag → ChoosyQueue as JSON, of queues for jobs with a requirement of their own. Written by coordinators; an entry goes with its queue. */
+  choosyQueues: `${prefix}:choosy-queues`,
+
   /** hash `<model>@<version>` → SHA-256, the first content ever published under that number. Written by coordinators, never changed. */
   digests: `${prefix}:model-digests`,
 
-  /** string counter, raised with every change of `models`. */
+  /** string counter, raised with every change of `models` and `choosyQueues`. */
   modelsRevision: `${prefix}:models-revision`,
 
   /** string, id of the folder in which coordinators keep large values. Written by coordinators, again and again; never expires. */

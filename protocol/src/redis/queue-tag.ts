@@ -1,6 +1,7 @@
 /** Identities that carry a queue. All keys of one queue share its tag, so that every script touches one slot of a Redis Cluster. */
 
 import { createHash, randomBytes, randomFillSync } from "node:crypto";
+import type { Capabilities } from "../capabilities.ts";
 
 const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
 
@@ -24,6 +25,22 @@ function base32(bytes: Uint8Array, length: number): string {
 /** 10 base32 characters of SHA-256(model name, version digest). */
 export function queueTag(model: string, digest: string): string {
   return base32(createHash("sha256").update(model).update("\0").update(digest).digest(), 10);
+}
+
+/** Of jobs of that version with a requirement of their own, as `canonicalRequirement` writes it. */
+export function choosyQueueTag(model: string, digest: string, requirement: string): string {
+  return queueTag(model, `${digest}\0${requirement}`);
+}
+
+/** 8 characters that hosts share when they have the same to offer: what may be given to one may be given to all of them. */
+export function profileOf({ providers, gpus, frameworks, labels }: Capabilities): string {
+  const said = [
+    [...providers].sort(),
+    gpus.map(({ name, memoryMb }) => `${memoryMb} ${name}`).sort(),
+    [...frameworks].sort(),
+    Object.entries(labels).sort(([one], [other]) => (one < other ? -1 : 1)),
+  ];
+  return base32(createHash("sha256").update(JSON.stringify(said)).digest(), 8);
 }
 
 /** Random bytes are drawn in bulk: one call to the system for 256 ids. */

@@ -35,6 +35,9 @@ interface Parts {
   onLockLost: () => void;
 }
 
+/** `{tag}`, `{tag@profile}` */
+const tagIn = (queueName: string): string => queueName.slice(1, -1).split("@", 1)[0] as string;
+
 export class TicketIntake {
   readonly #parts: Parts;
   readonly #workers = new Map<string, Worker>();
@@ -45,13 +48,16 @@ export class TicketIntake {
     this.#parts = parts;
   }
 
-  async subscribeCold(): Promise<void> {
-    await this.#subscribe(coldQueueName, true, coldTicketsAtOnce);
+  /** The cold queue of all hosts, and that of hosts with this one's profile. */
+  async subscribeCold(profile: string): Promise<void> {
+    for (const name of [coldQueueName(), coldQueueName(profile)]) await this.#subscribe(name, true, coldTicketsAtOnce);
   }
 
-  /** Resolves when the subscription waits for tickets. */
-  async subscribe(tag: string): Promise<void> {
-    await this.#subscribe(ticketQueueName(tag), false, 1);
+  /** Resolves when the subscription waits for tickets. With a profile: for those meant for hosts of that profile. */
+  async subscribe(tag: string, profile?: string): Promise<void> {
+    const name = ticketQueueName(tag, profile);
+    await this.#subscribe(name, false, 1);
+    for (const other of this.#namesOf(tag)) if (other !== name) await this.#close(other);
   }
 
   async #subscribe(name: string, cold: boolean, concurrency: number): Promise<void> {
@@ -94,24 +100,30 @@ export class TicketIntake {
   }
 
   async unsubscribe(tag: string): Promise<void> {
-    const name = ticketQueueName(tag);
+    for (const name of this.#namesOf(tag)) await this.#close(name);
+  }
+
+  async #close(name: string): Promise<void> {
     const worker = this.#workers.get(name);
-    if (!worker) return;
     this.#workers.delete(name);
-    await worker.close();
+    await worker?.close();
+  }
+
+  #namesOf(tag: string): string[] {
+    return [...this.#workers.keys()].filter((name) => tagIn(name) === tag);
   }
 
   isSubscribed(tag: string): boolean {
-    return this.#workers.has(ticketQueueName(tag));
+    return this.#namesOf(tag).length > 0;
   }
 
   subscribed(): string[] {
-    return [...this.#workers.keys()].filter((name) => name !== coldQueueName).map((name) => name.slice(1, -1));
+    return [...new Set([...this.#workers.keys()].map(tagIn).filter((tag) => tag !== "cold"))];
   }
 
-  /** Offers tickets that this host's scripts issued. */
-  async offer(tag: string, ticketIds: readonly string[], cold: boolean): Promise<void> {
-    const name = cold ? coldQueueName : ticketQueueName(tag);
+  /** Offers tickets that this host's scripts issued to all hosts. */
+  async offerCold(ticketIds: readonly string[]): Promise<void> {
+    const name = coldQueueName();
     let queue = this.#queues.get(name);
     if (!queue) {
       queue = new Queue(name, { connection: this.#parts.connection as never, prefix: bullPrefix, streams: { events: { maxLen: 100 } } });

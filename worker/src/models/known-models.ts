@@ -1,12 +1,14 @@
 /** The registry of models as coordinators published it, kept current by its revision. Read only. */
 
-import type { ModelVersion } from "@switchyard/protocol";
+import { type ChoosyQueue, choosyVersion, type ModelVersion } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 
 export class KnownModels {
   readonly #redis: Redis;
   #revision = "";
+  #versions: ModelVersion[] = [];
+  /** Queues of jobs with requirements of their own are among them. */
   #byTag = new Map<string, ModelVersion>();
 
   constructor(redis: Redis) {
@@ -17,9 +19,15 @@ export class KnownModels {
   async refresh(): Promise<boolean> {
     const revision = (await this.#redis.get(keys.modelsRevision)) ?? "";
     if (revision === this.#revision) return false;
-    const rows = await this.#redis.hvals(keys.models);
-    const versions = rows.map((row) => JSON.parse(row) as ModelVersion);
-    this.#byTag = new Map(versions.map((version) => [version.tag, version]));
+    const [models, choosy] = await Promise.all([this.#redis.hvals(keys.models), this.#redis.hgetall(keys.choosyQueues)]);
+    this.#versions = models.map((row) => JSON.parse(row) as ModelVersion);
+    this.#byTag = new Map(this.#versions.map((version) => [version.tag, version]));
+    const byModel = Map.groupBy(this.#versions, ({ model }) => model);
+    for (const [tag, row] of Object.entries(choosy)) {
+      const queue = JSON.parse(row) as ChoosyQueue;
+      const version = choosyVersion(queue, tag, byModel.get(queue.model) ?? []);
+      if (version) this.#byTag.set(tag, version);
+    }
     this.#revision = revision;
     return true;
   }
@@ -34,6 +42,6 @@ export class KnownModels {
   }
 
   loadable(): ModelVersion[] {
-    return [...this.#byTag.values()].filter((version) => version.failure === undefined);
+    return this.#versions.filter((version) => version.failure === undefined);
   }
 }

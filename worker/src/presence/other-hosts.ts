@@ -1,21 +1,41 @@
 /** What the other hosts of the cluster say of themselves with their heartbeats, as far as this host must know. */
 
-import type { ChangingFacts } from "@switchyard/protocol";
+import { type ChangingFacts, type HostFacts, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 
 /** As coordinators judge it: a host whose last beat is older is lost. */
 const presentMs = 3_000;
 
-/** Is there another host, ready by its last beat, that has not failed to load this queue's model? */
-export async function anotherCanLoad(redis: Redis, me: string, tag: string): Promise<boolean> {
+interface OtherHost {
+  facts: HostFacts;
+  changing: ChangingFacts;
+}
+
+/** Ready by their last beat, and not about to leave. */
+async function readyOthers(redis: Redis, me: string): Promise<OtherHost[]> {
   const others = (await redis.zrange(keys.hosts, "0", "-1")).filter((incarnation) => incarnation !== me);
   const [seconds] = await redis.time();
+  const found: OtherHost[] = [];
   for (const incarnation of others) {
-    const [state, beat, changing] = await redis.hmget(keys.host(incarnation), "state", "beat", "changing");
-    if (state !== "ready" || !changing || Number(seconds) * 1_000 - Number(beat) > presentMs) continue;
-    const { draining, failures } = JSON.parse(changing) as ChangingFacts;
-    if (!draining && failures[tag] === undefined) return true;
+    const [state, beat, facts, changing] = await redis.hmget(keys.host(incarnation), "state", "beat", "facts", "changing");
+    if (state !== "ready" || !facts || !changing || Number(seconds) * 1_000 - Number(beat) > presentMs) continue;
+    const host = { facts: JSON.parse(facts) as HostFacts, changing: JSON.parse(changing) as ChangingFacts };
+    if (!host.changing.draining) found.push(host);
   }
-  return false;
+  return found;
+}
+
+/** Is there another host that may take this queue's jobs and has not failed to load their model? */
+export async function anotherCanLoad(redis: Redis, me: string, version: ModelVersion): Promise<boolean> {
+  const others = await readyOthers(redis, me);
+  return others.some(
+    ({ facts, changing }) => changing.failures[version.tag] === undefined && missingOfAll(facts, requirementsOf(version)).length === 0,
+  );
+}
+
+/** Other hosts that hold the model loaded. */
+export async function othersThatHold(redis: Redis, me: string, tag: string): Promise<number> {
+  const others = await readyOthers(redis, me);
+  return others.filter(({ changing }) => changing.loaded[tag] !== undefined).length;
 }

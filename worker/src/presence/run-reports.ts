@@ -20,12 +20,10 @@ interface Untold {
 
 export class RunReports {
   readonly #redis: Redis;
-  readonly #device: string;
   readonly #untold = new Map<string, Untold>();
 
-  constructor(parts: { redis: Redis; device: string }) {
-    this.#redis = parts.redis;
-    this.#device = parts.device;
+  constructor(redis: Redis) {
+    this.#redis = redis;
   }
 
   #of(tag: string): Untold {
@@ -51,12 +49,12 @@ export class RunReports {
     if (samples && samples.length > mostSamples) samples.splice(0, samples.length - mostSamples);
   }
 
-  /** Throws what the store answers; then nothing is lost but the time. */
-  async flush(): Promise<void> {
+  /** `device`: the class of this host's. Throws what the store answers; then nothing is lost but the time. */
+  async flush(device: string): Promise<void> {
     for (const [tag, untold] of [...this.#untold]) {
       this.#untold.delete(tag);
       try {
-        await runScript(this.#redis, "report", keys.base(tag), this.#reportsOf(untold).flat());
+        await runScript(this.#redis, "report", keys.base(tag), this.#reportsOf(untold, device).flat());
       } catch (error) {
         this.#giveBack(tag, untold);
         throw error;
@@ -73,10 +71,10 @@ export class RunReports {
     }
   }
 
-  #reportsOf({ samples, load, overheadMs }: Untold): RunReport[] {
-    const reports = [...samples].flatMap(([size, runs]) => sampleReports(this.#device, size, runs));
-    if (load) reports.push(...loadReports(this.#device, load));
-    if (overheadMs !== undefined) reports.push(overheadReport(this.#device, overheadMs));
+  #reportsOf({ samples, load, overheadMs }: Untold, device: string): RunReport[] {
+    const reports = [...samples].flatMap(([size, runs]) => sampleReports(device, size, runs));
+    if (load) reports.push(...loadReports(device, load));
+    if (overheadMs !== undefined) reports.push(overheadReport(device, overheadMs));
     return reports;
   }
 }

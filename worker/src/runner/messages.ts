@@ -17,6 +17,9 @@ export interface RunnerOptions {
   cacheModels: number;
   threads: number;
   providers: string[];
+  /** Servers that run models of further frameworks, by framework. */
+  bridges: Record<string, string>;
+  bridgeTimeoutMs: number;
   /** KnownClaim, see below. */
   claimBoard: SharedArrayBuffer;
 }
@@ -34,6 +37,7 @@ export interface RunSample {
 export type ToRunner =
   | { kind: "serve"; ticketId: string; version: ModelVersion }
   | { kind: "load"; version: ModelVersion }
+  | { kind: "unload"; version: ModelVersion }
   /** Finish the claim at hand, give every ticket up, then answer `drained`. */
   | { kind: "drain" };
 

@@ -47,14 +47,13 @@ const models = new ModelCache({
   maxModels: options.cacheModels,
   threads: options.threads,
   providers: options.providers,
-  onLoaded: (model) => {
-    const { tag } = model.version;
+  onLoaded: (model, tag) => {
     const { maxItems, reason } = model.batching;
     runner.loaded(tag, { warmUp: [...model.warmUpMs], maxItems });
     tell({ kind: "loaded", tag, maxItems, reason, loadMs: model.loadMs, sizeBytes: model.sizeBytes, warmUpMs: [...model.warmUpMs] });
   },
   onFailed: (version, reason) => tell({ kind: "load_failed", tag: version.tag, reason }),
-  onEvicted: (version) => tell({ kind: "evicted", tag: version.tag }),
+  onEvicted: (tag) => tell({ kind: "evicted", tag }),
 });
 
 const largeValues = new LargeValues({
@@ -79,6 +78,9 @@ port.on("message", (message: ToRunner) => {
       return runner.serve(message.ticketId, message.version);
     case "load":
       models.ensure(message.version).catch(() => {}); // told by onFailed
+      return;
+    case "unload":
+      void models.evict(message.version);
       return;
     case "drain":
       return runner.drain();

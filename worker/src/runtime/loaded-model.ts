@@ -3,11 +3,11 @@
  * these are decided; what follows only runs.
  */
 
-import { type ModelVersion, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
+import { type ModelVersion, providersFor, requirementsOf, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import { axisObstacle, proveBatching } from "./batch-proof.ts";
 import { readModelFiles } from "./model-files.ts";
-import { loadSession } from "./onnx-runtime.ts";
+import { loadSession, supportedProviders } from "./onnx-runtime.ts";
 import { type InputRecipe, randomInputs, seededChance } from "./random-inputs.ts";
 import type { Session } from "./session.ts";
 import { NotStackable, Scratch, split, stack } from "./stacking.ts";
@@ -28,7 +28,7 @@ export interface LoadedModel {
   readonly sizeBytes: number;
   /** Reading, checking and building the session, without warm-up. */
   readonly loadMs: number;
-  /** Best time of a run by items in it; empty when the model would not run on random inputs. */
+  /** Time of a run by items in it; empty when the model would not run on random inputs. */
   readonly warmUpMs: ReadonlyMap<number, number>;
   readonly clock: Clock;
   /** Memory for stacked inputs. */
@@ -58,7 +58,13 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
   const { version, root, clock, threads, providers } = options;
   const startedMs = clock.monotonicMs();
   const files = await readModelFiles(version, root);
-  const session = await loadSession({ path: files.path, ...(files.hasExternalWeights ? {} : { bytes: files.bytes }), providers, threads });
+  const chosen = await choose(version, providers);
+  const session = await loadSession({
+    path: files.path,
+    ...(files.hasExternalWeights ? {} : { bytes: files.bytes }),
+    providers: chosen,
+    threads,
+  });
   try {
     checkSignature(session, version);
     const loadMs = clock.monotonicMs() - startedMs;
@@ -70,6 +76,17 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
     await session.release();
     throw error;
   }
+}
+
+/** Never another provider than the one that is required: a model that belongs on a GPU does not run on a CPU, not even slowly. */
+async function choose(version: ModelVersion, own: readonly string[]): Promise<string[]> {
+  const requirements = requirementsOf(version);
+  const required = requirements.flatMap((requirement) => requirement.providers ?? []);
+  if (required.length === 0) return [...own];
+  const usable = await supportedProviders();
+  if (requirements.every(({ providers }) => !providers || providers.some((name) => usable.includes(name))))
+    return providersFor(requirements, { providers: usable, own });
+  throw new SwitchyardError("model_not_ready", `it requires provider ${required.join(" or ")}, and this host has ${usable.join(", ")}`);
 }
 
 /** Coordinators validated requests against the registry's signature: the session must keep it. */
@@ -118,7 +135,7 @@ async function warmUp(session: Session, version: ModelVersion, clock: Clock): Pr
   const startedMs = clock.monotonicMs();
   for (let items = 1; ; items = Math.min(items * 2, batching.maxItems)) {
     try {
-      warmUpMs.set(items, await timeRun(session, { ...recipe, items }, clock));
+      warmUpMs.set(items, await timeRun(session, { ...recipe, items }, clock, startedMs + warmUpBudgetMs));
     } catch (error) {
       // Batches beyond what this machine or graph can hold are not offered.
       const why = error instanceof Error ? error.message : String(error);
@@ -184,19 +201,17 @@ async function findRecipe(session: Session): Promise<{ recipe: InputRecipe } | {
   return { failure };
 }
 
-/** The better of two runs: the first of a new size pays for its memory. A slow run is not repeated. */
-async function timeRun(session: Session, recipe: InputRecipe, clock: Clock): Promise<number> {
+/** The median of three runs; a run before them pays for the memory of a new size. Past `untilMs` nothing is repeated. */
+async function timeRun(session: Session, recipe: InputRecipe, clock: Clock, untilMs: number): Promise<number> {
   const wanted = session.outputs.map((output) => output.name);
   const inputs = randomInputs(session.inputs, recipe, seededChance(3));
-  let bestMs = Number.POSITIVE_INFINITY;
-  for (let round = 0; round < 2; round += 1) {
+  const tookMs: number[] = [];
+  for (let round = 0; round < 4; round += 1) {
     const startedMs = clock.monotonicMs();
+    if (round > 0 && startedMs > untilMs) break;
     await session.run(inputs, wanted);
-    const tookMs = clock.monotonicMs() - startedMs;
-    bestMs = Math.min(bestMs, tookMs);
-    if (tookMs > slowRunMs) break;
+    tookMs.push(clock.monotonicMs() - startedMs);
   }
-  return bestMs;
+  const kept = (tookMs.length > 1 ? tookMs.slice(1) : tookMs).sort((one, other) => one - other);
+  return kept[kept.length >> 1]!;
 }
-
-const slowRunMs = 200;

@@ -16,10 +16,11 @@ export interface ModelCacheOptions {
   maxModels: number;
   threads: number;
   providers: readonly string[];
-  onLoaded?: (model: LoadedModel) => void;
+  /** Also when a held model is asked for under another queue's tag for the first time. */
+  onLoaded?: (model: LoadedModel, tag: string) => void;
   onFailed?: (version: ModelVersion, reason: string) => void;
-  /** Called, and awaited, before a model's memory is freed: the time to stop taking its jobs. */
-  onEvicted?: (version: ModelVersion) => void | Promise<void>;
+  /** Called, and awaited, for each of its queues before a model's memory is freed: the time to stop taking its jobs. */
+  onEvicted?: (tag: string) => void | Promise<void>;
   /** How a version becomes a model; reads it from `root` by default. */
   load?: (version: ModelVersion) => Promise<LoadedModel>;
   /** Bytes of memory that this process occupies. */
@@ -37,6 +38,8 @@ export interface FailedLoad {
 
 interface Entry {
   model: LoadedModel;
+  /** Queues whose jobs it runs: the version's own, and those of jobs with requirements of their own. */
+  tags: Set<string>;
   costBytes: number;
   pins: number;
 }
@@ -95,10 +98,10 @@ export class ModelCache {
    */
   ensure(version: ModelVersion): Promise<LoadedModel> {
     const held = this.#held(version);
-    if (held) return Promise.resolve(held.model);
+    if (held) return Promise.resolve(this.#serveAlso(version.tag, held));
     const key = keyOf(version);
     const loading = this.#loading.get(key);
-    if (loading) return loading;
+    if (loading) return loading.then(() => this.ensure(version));
     const load = this.#inTurn(() => this.#load(version)).finally(() => this.#loading.delete(key));
     this.#loading.set(key, load);
     return load;
@@ -146,6 +149,14 @@ export class ModelCache {
     for (const key of [...this.#entries.keys()]) await this.#inTurn(() => this.#release(key));
   }
 
+  #serveAlso(tag: string, entry: Entry): LoadedModel {
+    if (!entry.tags.has(tag)) {
+      entry.tags.add(tag);
+      this.#options.onLoaded?.(entry.model, tag);
+    }
+    return entry.model;
+  }
+
   #held(version: ModelVersion): Entry | undefined {
     const key = keyOf(version);
     const entry = this.#entries.get(key);
@@ -185,8 +196,9 @@ export class ModelCache {
     this.#failures.delete(key);
     // A small file may unfold into large weights and activations: what the process has grown by is the better figure then.
     const grownBytes = residentBytes() - beforeBytes;
-    this.#entries.set(key, { model, costBytes: grownBytes > costBytes + residentNoiseBytes ? grownBytes : costBytes, pins: 0 });
-    onLoaded?.(model);
+    const tookBytes = grownBytes > costBytes + residentNoiseBytes ? grownBytes : costBytes;
+    this.#entries.set(key, { model, tags: new Set([version.tag]), costBytes: tookBytes, pins: 0 });
+    onLoaded?.(model, version.tag);
     return model;
   }
 
@@ -197,17 +209,13 @@ export class ModelCache {
 
   /** Older content or configuration of the same version goes first, then the least recently used. */
   async #makeRoom(version: ModelVersion, costBytes: number): Promise<void> {
-    for (const [key, { model }] of [...this.#entries]) if (isSameNumber(model.version, version)) await this.#release(key);
-    for (const [key] of [...this.#failures]) if (key !== keyOf(version)) this.#forgetIfReplaced(key, version);
+    for (const [key, { model }] of [...this.#entries]) if (isReplacedBy(model.version, version)) await this.#release(key);
+    for (const [key, failure] of [...this.#failures]) if (isReplacedBy(failure.version, version)) this.#failures.delete(key);
     while (!this.#fits(costBytes)) {
       const oldest = [...this.#entries].find(([, entry]) => entry.pins === 0);
       if (!oldest) throw notReady(`no room for ${version.model} version ${version.version}: every loaded model is in use`, firstBackOffMs);
       await this.#release(oldest[0]);
     }
-  }
-
-  #forgetIfReplaced(key: string, version: ModelVersion): void {
-    if (isSameNumber(this.#failures.get(key)!.version, version)) this.#failures.delete(key);
   }
 
   #fits(costBytes: number): boolean {
@@ -220,19 +228,27 @@ export class ModelCache {
     const entry = this.#entries.get(key);
     if (!entry || entry.pins > 0) return false;
     this.#entries.delete(key);
-    await this.#options.onEvicted?.(entry.model.version);
+    for (const tag of entry.tags) await this.#options.onEvicted?.(tag);
     await entry.model.release();
     return true;
   }
 }
 
-/** What is loaded depends on the content and on model.yaml. */
+const keyCache = new WeakMap<ModelVersion, string>();
+
+/** What is loaded depends on the content, on model.yaml, and on the providers that jobs insist on. */
 function keyOf(version: ModelVersion): string {
-  return JSON.stringify([version.model, version.version, version.digest, version.config]);
+  let key = keyCache.get(version);
+  if (key === undefined) {
+    key = JSON.stringify([version.model, version.version, version.digest, version.config, version.require?.providers]);
+    keyCache.set(version, key);
+  }
+  return key;
 }
 
-function isSameNumber(left: ModelVersion, right: ModelVersion): boolean {
-  return left.model === right.model && left.version === right.version;
+function isReplacedBy(left: ModelVersion, right: ModelVersion): boolean {
+  if (left.model !== right.model || left.version !== right.version) return false;
+  return left.digest !== right.digest || JSON.stringify(left.config) !== JSON.stringify(right.config);
 }
 
 function notReady(reason: string, retryAfterMs: number): SwitchyardError {

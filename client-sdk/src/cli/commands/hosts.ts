@@ -19,7 +19,9 @@ export function registerHosts(program: Command, cli: Cli): void {
       const columns = [
         { title: "HOST" },
         { title: "STATE" },
+        { title: "DEVICE" },
         { title: "PROVIDERS" },
+        { title: "LABELS" },
         { title: "CORES", align: "right" as const },
         { title: "WARM" },
         { title: "HEARTBEAT", align: "right" as const },
@@ -28,7 +30,9 @@ export function registerHosts(program: Command, cli: Cli): void {
       const rows = hosts.map((host) => [
         host.id,
         host.state,
+        host.device,
         host.providers.join(","),
+        several(Object.entries(host.labels).map(([name, value]) => `${name}=${value}`)),
         host.cores,
         several(host.warm),
         shortDuration(host.heartbeat_age_ms),

@@ -1,12 +1,12 @@
 /** `switchyard submit`: hands a job over; its id is the answer. */
 
-import { defaultTimeoutMs } from "@switchyard/protocol";
+import { defaultTimeoutMs, type Requirement } from "@switchyard/protocol";
 import type { Command } from "commander";
 import { outcomeError } from "../../job-handle.ts";
 import { answerText } from "../answer-text.ts";
 import type { Cli } from "../cli.ts";
 import { readInputs } from "../model-inputs.ts";
-import { positiveWhole, tag } from "../option-values.ts";
+import { positiveWhole, requirement, tag } from "../option-values.ts";
 import { showProgress } from "../progress.ts";
 import { addRunOptions, type RunOptions } from "./run-options.ts";
 
@@ -14,6 +14,8 @@ interface SubmitCommandOptions extends RunOptions {
   tag?: Record<string, string>;
   maxAttempts?: number;
   idempotencyKey?: string;
+  require?: Requirement;
+  waitForHost?: boolean;
   wait?: boolean;
 }
 
@@ -23,6 +25,12 @@ export function registerSubmit(program: Command, cli: Cli): void {
     .description("Hand a job over and print its id. With --wait: print its answer as `infer` does.")
     .option("--tag <key=value>", "a tag to find the job by (repeatable)", tag)
     .option("--max-attempts <n>", "how often it may be run", positiveWhole)
+    .option(
+      "--require <what=value>",
+      "provider=, gpu-memory-mb=, framework= or label:<name>= that a host must have (repeatable)",
+      requirement,
+    )
+    .option("--wait-for-host", "wait for a host that has what is required, instead of being refused while there is none")
     .option("--idempotency-key <key>", "submitting again with the same key finds the same job")
     .option("--wait", "wait for the end")
     .addHelpText(
@@ -46,6 +54,8 @@ async function submit(cli: Cli, command: Command, model: string, options: Submit
     class: options.class,
     tags: options.tag,
     maxAttempts: options.maxAttempts,
+    require: options.require,
+    waitForHost: options.waitForHost,
     idempotencyKey: options.idempotencyKey,
   });
   const job = client.job(submitted.id);

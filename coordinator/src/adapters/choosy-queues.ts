@@ -1,0 +1,91 @@
+/**
+ * Queues for jobs that require more of a host than their model does: each has a tag of its own, which is written down in Redis so that
+ * hosts and all coordinators know what it stands for. An entry that this coordinator uses and somebody removed is written again.
+ */
+
+import {
+  type ChoosyQueue,
+  canonicalRequirement,
+  choosyVersion,
+  type ModelVersion,
+  type Requirement,
+  SwitchyardError,
+} from "@switchyard/protocol";
+import { choosyQueueTag, keys } from "@switchyard/protocol/redis";
+import type { RedisConnection } from "./redis-connection.ts";
+
+/** Requirements are clients' text: a model has at most so many queues at a time. */
+const mostPerVersion = 64;
+/** Whoever admitted a job this lately counts on the entry. */
+const inUseMs = 60_000;
+
+export class ChoosyQueues {
+  readonly #redis: RedisConnection;
+  #queues = new Map<string, ChoosyQueue>();
+  readonly #used = new Map<string, { queue: ChoosyQueue; untilMs: number }>();
+
+  constructor(redis: RedisConnection) {
+    this.#redis = redis;
+  }
+
+  /** The version with its requirement and the tag of its queue; the version itself where nothing is required. */
+  async open(version: ModelVersion, require: Requirement): Promise<ModelVersion> {
+    const canonical = canonicalRequirement(require);
+    if (canonical === "") return version;
+    const { digest, model } = version;
+    const tag = choosyQueueTag(model, digest, canonical);
+    if (!this.#queues.has(tag) && this.#countOf(version) >= mostPerVersion) {
+      throw new SwitchyardError(
+        "queue_full",
+        `model ${model} has jobs with ${mostPerVersion} different requirements; try again when some ended`,
+      );
+    }
+    const queue: ChoosyQueue = { model, version: version.version, digest, require };
+    await this.#write(tag, queue);
+    this.#used.set(tag, { queue, untilMs: this.#redis.nowMs() + inUseMs });
+    return { ...version, tag, require };
+  }
+
+  #countOf({ model, version }: ModelVersion): number {
+    let count = 0;
+    for (const queue of this.#queues.values()) if (queue.model === model && queue.version === version) count++;
+    return count;
+  }
+
+  async #write(tag: string, queue: ChoosyQueue): Promise<void> {
+    const [isNew] = await this.#redis.sendAll([["hset", keys.choosyQueues, tag, JSON.stringify(queue)]]);
+    this.#queues.set(tag, queue);
+    if (isNew) await this.#redis.sendAll([["incr", keys.modelsRevision]]);
+  }
+
+  async refresh(): Promise<void> {
+    const [reply] = await this.#redis.sendAll([["hgetall", keys.choosyQueues]]);
+    const flat = reply as string[];
+    const queues = new Map<string, ChoosyQueue>();
+    for (let at = 0; at < flat.length; at += 2) queues.set(flat[at]!, JSON.parse(flat[at + 1]!) as ChoosyQueue);
+    this.#queues = queues;
+    const nowMs = this.#redis.nowMs();
+    for (const [tag, { queue, untilMs }] of this.#used) {
+      if (untilMs < nowMs) this.#used.delete(tag);
+      else if (!queues.has(tag)) await this.#write(tag, queue);
+    }
+  }
+
+  async forget(tag: string): Promise<boolean> {
+    if (!this.#queues.has(tag) || this.#used.has(tag)) return false;
+    await this.#redis.sendAll([
+      ["hdel", keys.choosyQueues, tag],
+      ["incr", keys.modelsRevision],
+    ]);
+    return this.#queues.delete(tag);
+  }
+
+  has(tag: string): boolean {
+    return this.#queues.has(tag);
+  }
+
+  /** Those whose model's content is still there. */
+  versions(byModel: ReadonlyMap<string, readonly ModelVersion[]>): ModelVersion[] {
+    return [...this.#queues].flatMap(([tag, queue]) => choosyVersion(queue, tag, byModel.get(queue.model) ?? []) ?? []);
+  }
+}

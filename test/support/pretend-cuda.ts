@@ -1,0 +1,28 @@
+/**
+ * Loaded before a worker (`node --import`): its ONNX Runtime then lists the provider `cuda`, as on a machine with a GPU, and computes on the
+ * CPU what is asked of it, unless SWITCHYARD_TEST_CUDA_FAILS is 1. Each session says on stderr which providers it was asked for, so that a test can see that nothing else was.
+ */
+
+import { writeSync } from "node:fs";
+import { createRequire } from "node:module";
+
+interface Backend {
+  listSupportedBackends(): { name: string; bundled: boolean }[];
+  onnxruntimeBackend: { createInferenceSessionHandler(model: unknown, options: { executionProviders?: string[] }): Promise<unknown> };
+}
+
+const require = createRequire(import.meta.url);
+const backend = require(require.resolve("onnxruntime-node").replace(/index\.js$/, "backend.js")) as Backend;
+const listed = backend.listSupportedBackends();
+backend.listSupportedBackends = () => [...listed.filter(({ name }) => name !== "cuda"), { name: "cuda", bundled: true }];
+const { onnxruntimeBackend } = backend;
+let looked = false;
+const create = onnxruntimeBackend.createInferenceSessionHandler.bind(onnxruntimeBackend);
+onnxruntimeBackend.createInferenceSessionHandler = (model, options) => {
+  const providers = options.executionProviders ?? [];
+  writeSync(2, `pretended session on [${providers}]\n`);
+  // the first session is the host's own look at what is there
+  if (providers.includes("cuda") && process.env.SWITCHYARD_TEST_CUDA_FAILS === "1" && looked) throw new Error("the device is gone");
+  looked ||= providers.includes("cuda");
+  return create(model, { ...options, executionProviders: providers.map((name) => (name === "cuda" ? "cpu" : name)) });
+};
