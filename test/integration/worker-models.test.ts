@@ -1,14 +1,15 @@
 /** A worker and models that it cannot have: gone, broken for a while, missing only here, or more than it can turn to at once. */
 
 import assert from "node:assert/strict";
-import { cp, rm } from "node:fs/promises";
+import { cp, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { JobView } from "@switchyard/protocol";
 import { keys, tagOf } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
-import { call, floats, jobView } from "../support/calls.ts";
+import { generateBenchModels } from "../../scripts/generate-bench-models.ts";
+import { binaryInference, call, floats, jobView } from "../support/calls.ts";
 import { startProcesses } from "../support/processes.ts";
 import { emptyRepository, slowModel, slowModelOf } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -146,6 +147,42 @@ test("a model that had to make room is not taken for warm until the next beat: t
     await run(second);
     await until("the model to be cold", async () => !(await told(redis, incarnation)).warm.includes(tag), { withinMs: 300, everyMs: 5 });
   }
+});
+
+test("a large model that is asked for is loaded beside one that runs, whose jobs are answered meanwhile", async (t) => {
+  await using models = await emptyRepository();
+  await models.add("small", slowModel(1));
+  generateBenchModels({ folder: models.folder, seed: 1, which: ["resnet50"] });
+  // loaded on demand only
+  await writeFile(path.join(models.folder, "resnet50", "model.yaml"), "max_replicas: 1\nmax_batch_items: 4\n");
+  await using cluster = await startProcesses({ models: models.folder });
+  const { url } = cluster;
+  const tookMs: number[] = [];
+  let over = false;
+  const client = async (): Promise<void> => {
+    while (!over) {
+      const answer = await call(`${url}/v2/models/small/infer`, { body: { inputs } });
+      assert.equal(answer.status, 200, answer.bytes.toString());
+      tookMs.push(answer.tookMs);
+    }
+  };
+  const flows = client();
+  await until("the small model to be served", async () => tookMs.length > 20);
+  const before = tookMs.splice(0);
+  const [image] = (await call(`${url}/v2/models/resnet50`)).json().inputs as { name: string }[];
+  const picture = binaryInference(image!.name, [1, 3, 224, 224], new Float32Array(3 * 224 * 224));
+  const answer = await call(`${url}/v2/models/resnet50/infer`, picture);
+  assert.equal(answer.status, 200, answer.bytes.toString());
+  const during = tookMs.splice(0);
+  over = true;
+  await flows;
+  const worst = Math.max(...during);
+  t.diagnostic(
+    `loaded and answered in ${answer.tookMs.toFixed(0)} ms; the other: ${during.length} answers, ${worst.toFixed(0)} ms at most`,
+  );
+  t.diagnostic(`before that ${Math.max(...before).toFixed(0)} ms at most`);
+  assert.ok(worst < answer.tookMs / 8, `${worst} ms of ${answer.tookMs} ms`);
+  assert.equal(await cluster.workers[0]!.stop(), 0, "and the worker ends in order");
 });
 
 /** What a host said last. */

@@ -133,7 +133,7 @@ test("a look that was refused because its commit got lost is repeated with the c
   assert.deepEqual(rig.ends(), []);
 });
 
-test("a finished result does not wait for another model's load", async () => {
+test("neither a finished result nor the next batch waits for another model's load", async () => {
   const rig = new RunnerRig();
   const load = Promise.withResolvers<void>();
   rig.loaded.delete("b");
@@ -144,8 +144,12 @@ test("a finished result does not wait for another model's load", async () => {
   const alone = await rig.exchange();
   assert.deepEqual(shape(alone), [["job-1"], undefined]);
   alone.answer({ committed: ["committed"] });
+  const next = await rig.exchange();
+  assert.deepEqual(shape(next), [[], "a1"], "whose model is here goes on");
+  next.answer({ claim: { kind: "empty" } });
+  assert.equal(await rig.idle(), lingerMs, "and nothing is asked of the other meanwhile");
   load.resolve();
-  assert.deepEqual(shape(await rig.exchange()), [[], "b1"], "it keeps its turn");
+  assert.deepEqual(shape(await rig.exchange()), [[], "b1"]);
 });
 
 test("jobs of a model that does not load are told so and may run elsewhere", async () => {

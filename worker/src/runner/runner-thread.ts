@@ -6,6 +6,7 @@ import { systemClock } from "../clock.ts";
 import { endWhenSilent, hostConnection, wireConnection } from "../redis-connection.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
+import { endModelThreads } from "../runtime/threaded-model.ts";
 import { Claims } from "./claims.ts";
 import { FilesystemBlobs } from "./filesystem-blobs.ts";
 import { HttpBlobs } from "./http-blobs.ts";
@@ -40,6 +41,8 @@ const redis = wireConnection(options.redisUrl, `switchyard-runner-${options.host
 const listener = hostConnection(options.redisUrl, `switchyard-runner-wake-${options.hostId}`);
 const stopWatches = [endWhenSilent(redis, systemClock, 15_000), endWhenSilent(listener, systemClock, 3_000)];
 
+/** Once it has been given a ticket, a load may stand in the way of runs. */
+let serves = false;
 const models = new ModelCache({
   root: options.modelsFolder,
   clock: systemClock,
@@ -47,6 +50,7 @@ const models = new ModelCache({
   maxModels: options.cacheModels,
   threads: options.threads,
   providers: options.providers,
+  isBusy: () => serves,
   onLoaded: (model, tag) => {
     const { maxItems, reason } = model.batching;
     runner.loaded(tag, { warmUp: [...model.warmUpMs], maxItems });
@@ -75,6 +79,7 @@ const runner = new Runner({
 port.on("message", (message: ToRunner) => {
   switch (message.kind) {
     case "serve":
+      serves = true;
       return runner.serve(message.ticketId, message.version);
     case "load":
       models.ensure(message.version).catch(() => {}); // told by onFailed
@@ -94,6 +99,7 @@ const subscribed = listener.subscribe(channels.wake(options.incarnation));
 if ((await Promise.race([ended, subscribed])) !== "ended") tell({ kind: "started", providers: await supportedProviders() });
 await ended;
 flush();
+await endModelThreads();
 subscribed.catch(() => {});
 for (const stop of stopWatches) stop();
 redis.disconnect();

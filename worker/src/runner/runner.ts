@@ -61,6 +61,8 @@ export class Runner {
   readonly #figures = new RunFigures();
   /** The store's clock minus the local one, never more than it is. */
   #storeOffsetMs = 0;
+  /** Loads that tickets wait for, by tag; `over` until the ticket has looked at what came of it. */
+  readonly #loads = new Map<string, "running" | "over">();
   #draining = false;
   #nudge: () => void = () => {};
 
@@ -120,6 +122,7 @@ export class Runner {
 
   /** One turn of a ticket: `open` is sent in the same write as the claim. */
   async #look(ticket: HeldTicket, open: OpenCommit | undefined): Promise<void> {
+    if (this.#waitsForLoad(ticket)) return;
     const { model, unpin } = await this.#ensure(ticket);
     try {
       const claim = await this.#exchange(open, this.#draining ? undefined : this.#wish(ticket, model));
@@ -127,6 +130,25 @@ export class Runner {
     } finally {
       unpin();
     }
+  }
+
+  /** No other ticket waits for this one's load. When it is over, be it in failure, the ticket looks again. */
+  #waitsForLoad(ticket: HeldTicket): boolean {
+    const { models } = this.#parts;
+    const { version } = ticket;
+    const load = this.#loads.get(version.tag);
+    if (load !== "running") this.#loads.delete(version.tag);
+    if (load === "over" || models.isLoaded(version)) return false;
+    this.#rotation.pause(ticket, Number.POSITIVE_INFINITY);
+    if (load === "running") return true;
+    this.#loads.set(version.tag, "running");
+    const over = (): void => {
+      if (this.#rotation.all().some((held) => held.version.tag === version.tag)) this.#loads.set(version.tag, "over");
+      else this.#loads.delete(version.tag);
+      this.wake(version.tag);
+    };
+    models.ensure(version).then(over, over);
+    return true;
   }
 
   /** The model, pinned, or why there is none; then its jobs are claimed all the same and told so. */

@@ -143,7 +143,9 @@ async function warmUp(session: Session, version: ModelVersion, clock: Clock): Pr
       batching = { maxItems: fitting, reason: `${batching.reason}; but a run of ${items} failed: ${why}` };
       break;
     }
-    if (items >= batching.maxItems || clock.monotonicMs() - startedMs > warmUpBudgetMs) break;
+    // the next size takes up to twice as long, and no run may hold up the runner beyond the budget
+    const usedMs = clock.monotonicMs() - startedMs;
+    if (items >= batching.maxItems || usedMs + 2 * (warmUpMs.get(items) ?? 0) > warmUpBudgetMs) break;
   }
   return { batching, warmUpMs };
 }

@@ -6,6 +6,7 @@
 import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import { type LoadedModel, loadModel } from "./loaded-model.ts";
+import { loadModelBeside } from "./threaded-model.ts";
 
 export interface ModelCacheOptions {
   /** Folder of the model repository. */
@@ -21,6 +22,8 @@ export interface ModelCacheOptions {
   onFailed?: (version: ModelVersion, reason: string) => void;
   /** Called, and awaited, for each of its queues before a model's memory is freed: the time to stop taking its jobs. */
   onEvicted?: (tag: string) => void | Promise<void>;
+  /** Whether other models wait for their runs now, which a load on this thread would hold up. By default they do not. */
+  isBusy?: () => boolean;
   /** How a version becomes a model; reads it from `root` by default. */
   load?: (version: ModelVersion) => Promise<LoadedModel>;
   /** Bytes of memory that this process occupies. */
@@ -44,6 +47,8 @@ interface Entry {
   pins: number;
 }
 
+/** Models smaller than this are loaded on the runner's thread in any case: that takes milliseconds, and a thread takes some 10 MB. */
+const besideBytes = 4 * 1024 * 1024;
 const firstBackOffMs = 500;
 const longestBackOffMs = 30_000;
 /** A session beside its weights: code, thread pools, activations of a small model. */
@@ -203,8 +208,9 @@ export class ModelCache {
   }
 
   readonly #read = (version: ModelVersion): Promise<LoadedModel> => {
-    const { root, clock, threads, providers } = this.#options;
-    return loadModel({ version, root, clock, threads, providers });
+    const { root, clock, threads, providers, isBusy } = this.#options;
+    const isBeside = version.sizeBytes >= besideBytes && (isBusy?.() ?? false);
+    return (isBeside ? loadModelBeside : loadModel)({ version, root, clock, threads, providers });
   };
 
   /** Older content or configuration of the same version goes first, then the least recently used. */

@@ -1,0 +1,121 @@
+/**
+ * A model on a thread of its own, so that its load stalls no other model of the runner. Runs cross to that thread and back: some 0.1 ms and
+ * a copy of the tensors, which a model that is large enough to be loaded here does not notice.
+ */
+
+import { Worker } from "node:worker_threads";
+import { type ModelVersion, SwitchyardError, type Tensor, type TensorSignature } from "@switchyard/protocol";
+import type { Batching, LoadedModel, LoadModelOptions } from "./loaded-model.ts";
+import { RunFailure, type Session } from "./session.ts";
+import { Scratch } from "./stacking.ts";
+
+export interface ThreadLoad extends Omit<LoadModelOptions, "clock"> {
+  version: ModelVersion;
+}
+
+export type ToSession = { kind: "run"; id: number; feeds: readonly Tensor[]; wanted: readonly string[] } | { kind: "release" };
+
+interface ToldLoaded {
+  kind: "loaded";
+  inputs: TensorSignature[];
+  outputs: TensorSignature[];
+  batching: Batching;
+  loadMs: number;
+  sizeBytes: number;
+  warmUpMs: Map<number, number>;
+}
+
+type ToldRun = { kind: "ran"; id: number; outputs: Tensor[] } | { kind: "run_failed"; id: number; detail: string; isTransient: boolean };
+
+export type FromSession = ToldLoaded | { kind: "load_failed"; reason: string } | ToldRun;
+
+const live = new Set<ModelThread>();
+
+/** As `loadModel`, on a thread of its own. */
+export async function loadModelBeside(options: LoadModelOptions): Promise<LoadedModel> {
+  const { clock, ...load } = options;
+  const thread = new ModelThread(load);
+  const { batching, inputs, loadMs, outputs, sizeBytes, warmUpMs } = await thread.loaded;
+  const session: Session = { inputs, outputs, run: (feeds, wanted) => thread.run(feeds, wanted), release: () => thread.release() };
+  const release = (): Promise<void> => thread.release();
+  return {
+    version: options.version,
+    session,
+    batching,
+    sizeBytes,
+    loadMs,
+    warmUpMs,
+    clock,
+    scratch: new Scratch(),
+
+    release,
+  };
+}
+
+/** Ends every such thread, those that are still loading too, when they have come to an end: one that is cut off takes the process with it. */
+export async function endModelThreads(): Promise<void> {
+  await Promise.all([...live].map((thread) => thread.release()));
+}
+
+class ModelThread {
+  readonly #thread: Worker;
+  readonly #runs = new Map<number, PromiseWithResolvers<Map<string, Tensor>>>();
+  readonly #ended: Promise<void>;
+  readonly loaded: Promise<ToldLoaded>;
+  #lastRun = 0;
+
+  constructor(load: ThreadLoad) {
+    const loaded = Promise.withResolvers<ToldLoaded>();
+    this.loaded = loaded.promise;
+    this.#thread = new Worker(new URL("./session-thread.ts", import.meta.url), { workerData: load });
+    live.add(this);
+    this.#thread.on("message", (message: FromSession) => {
+      if (message.kind === "loaded") loaded.resolve(message);
+      else if (message.kind === "load_failed") loaded.reject(new SwitchyardError("model_not_ready", message.reason));
+      else this.#settle(message);
+    });
+    // a fault of ours: the host ends and starts anew
+    this.#thread.on("error", (error) => {
+      throw error;
+    });
+    this.#ended = new Promise((resolve) => {
+      this.#thread.once("exit", () => {
+        live.delete(this);
+        loaded.reject(new SwitchyardError("model_not_ready", "the model's thread ended before it was loaded"));
+        for (const { reject } of this.#runs.values())
+          reject(new RunFailure("The model was unloaded before the run", { isTransient: true }));
+        resolve();
+      });
+    });
+  }
+
+  #settle(message: ToldRun): void {
+    const run = this.#runs.get(message.id);
+    this.#runs.delete(message.id);
+    if (message.kind === "ran") run?.resolve(new Map(message.outputs.map((output) => [output.name, output])));
+    else run?.reject(new RunFailure(message.detail, { isTransient: message.isTransient }));
+  }
+
+  run(feeds: readonly Tensor[], wanted: readonly string[]): Promise<Map<string, Tensor>> {
+    if (!live.has(this)) return Promise.reject(new RunFailure("The model was unloaded before the run", { isTransient: true }));
+    const run = Promise.withResolvers<Map<string, Tensor>>();
+    this.#lastRun += 1;
+    this.#runs.set(this.#lastRun, run);
+    // copied here: the caller's bytes are views on memory that it will use again
+    const sent = feeds.map((feed) => ({ ...feed, bytes: new Uint8Array(feed.bytes) }));
+    this.#send(
+      { kind: "run", id: this.#lastRun, feeds: sent, wanted },
+      sent.map(({ bytes }) => bytes.buffer as ArrayBuffer),
+    );
+    return run.promise;
+  }
+
+  release(): Promise<void> {
+    this.#send({ kind: "release" });
+    return this.#ended;
+  }
+
+  #send(message: ToSession, transfer: ArrayBuffer[] = []): void {
+    this.#thread.postMessage(message, transfer);
+  }
+}
