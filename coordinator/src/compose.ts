@@ -12,12 +12,14 @@ import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
 import { RedisModels } from "./adapters/redis-models.ts";
 import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
+import { RedisPlacement } from "./adapters/redis-placement.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
 import { CachedResponses } from "./application/response-cache.ts";
+import { Placer } from "./application/placer.ts";
 import { Sweeper } from "./application/sweeper.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock } from "./clock.ts";
@@ -106,6 +108,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     expectedHosts: options.expectedHosts,
   });
 
+  const placer = new Placer({ hosts, models, board: new RedisPlacement(redis, newIncarnation()), clock, log });
+
   await store.onNotice((notice) => {
     waiters.onNotice(notice);
     cached.onNotice(notice);
@@ -182,6 +186,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
   loops.start({ name: "sweeper", everyMs: 250, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
+  loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });
   loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });

@@ -12,8 +12,9 @@ export interface HostFacts extends Capabilities {
   profile: string;
   cores: number;
   memoryMb: number;
-  /** Memory that it lends to loaded models. */
+  /** Memory that it lends to loaded models, and how many it holds at most. */
   modelMemoryMb: number;
+  mostModels: number;
   /** host:port of its /metrics. */
   metrics: string;
   version: string;
@@ -23,8 +24,10 @@ export interface HostFacts extends Capabilities {
 export interface ChangingFacts {
   /** Queues that this host is subscribed to. */
   warm: string[];
-  /** Queues whose model it holds loaded, with how it batches them. */
-  loaded: Record<string, { maxItems: number; reason: string }>;
+  /** Queues whose model it holds loaded, with how it batches them and how long the load took. */
+  loaded: Record<string, { maxItems: number; reason: string; loadMs: number }>;
+  /** Device milliseconds that the runs of held models took so far, by queue. */
+  usedMs: Record<string, number>;
   /** Queues whose model it could not load, with the reason. */
   failures: Record<string, string>;
   draining: boolean;

@@ -99,6 +99,11 @@ export function choosyVersion(queue: ChoosyQueue, tag: string, versions: readonl
   return base && { ...base, tag, require: queue.require };
 }
 
+/** Bytes of memory that a model of this file size is expected to take: its weights, what is computed, the session itself. */
+export function estimatedModelBytes(fileBytes: number): number {
+  return Math.ceil(fileBytes * 1.5) + 4 * 1024 * 1024;
+}
+
 /** All that a host must have to take this queue's jobs; empty for most. */
 export function requirementsOf(version: Pick<ModelVersion, "config" | "remote" | "require">): Requirement[] {
   const found: Requirement[] = [];

@@ -33,9 +33,9 @@ const meanings: Readonly<Record<string, string>> = {
   "require.labels": "Labels that a host must carry.",
   "prefer[].label": "A label, as `name=value`, of hosts that are asked before others.",
   "prefer[].weight": "How much it counts. A host's weights are added up, and those with the highest sum take the jobs while they live.",
-  pin: `${notYet}whether the model stays loaded.`,
-  min_replicas: `${notYet}on how many hosts it is loaded at least.`,
-  max_replicas: `${notYet}on how many hosts it is loaded at most.`,
+  pin: "Whether it is loaded on a host ahead of any request, and stays there.",
+  min_replicas: "On how many hosts it is loaded at least, ahead of any request.",
+  max_replicas: "On how many hosts it is loaded at most.",
   "cache.ttl_s":
     "Equal requests are answered without a run for so many seconds after it ([caching](../caching.md)). Without `cache` each request runs.",
   "cache.bytes": "Most bytes of answers that are kept, for each version of the model; 67108864 (64 MiB) unless given.",

@@ -229,6 +229,8 @@ export function fakeModels(
       return found;
     },
     byTag: (tag) => statuses.find((status) => status.version.tag === tag),
+    versionOf: (tag) => statuses.find((status) => status.version.tag === tag)?.version,
+    published: () => statuses.map((status) => status.version),
     tags: () => statuses.map((status) => status.version.tag),
     queuesOf: async (of) =>
       statuses.filter(({ version }) => of.model === undefined || version.model === of.model).map(({ version }) => version.tag),

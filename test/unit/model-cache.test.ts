@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ModelVersion } from "@switchyard/protocol";
+import { estimatedModelBytes, type ModelVersion } from "@switchyard/protocol";
 import type { Clock } from "../../worker/src/clock.ts";
 import type { LoadedModel } from "../../worker/src/runtime/loaded-model.ts";
-import { estimateMemory, ModelCache, type ModelCacheOptions } from "../../worker/src/runtime/model-cache.ts";
+import { ModelCache, type ModelCacheOptions } from "../../worker/src/runtime/model-cache.ts";
 
 const fileBytes = 1000;
 
@@ -74,7 +74,7 @@ test("the least recently used model goes first, and its owner hears of it before
 });
 
 test("models go when the bytes run out, and one alone may exceed them", async () => {
-  const { cache, names } = rig({ maxModels: 100, maxBytes: 2 * estimateMemory(fileBytes) });
+  const { cache, names } = rig({ maxModels: 100, maxBytes: 2 * estimatedModelBytes(fileBytes) });
   for (const name of ["a", "b", "c"]) await cache.ensure(version(name));
   assert.deepEqual(names(), ["b", "c"]);
   await cache.ensure(version("giant", { sizeBytes: 1e9 }));

@@ -527,3 +527,15 @@ test("two queues with work share the device's time", async () => {
   }
   assert.ok(Math.abs(had.a - had.b) <= 110, JSON.stringify(had));
 });
+
+test("a queue that was empty does not call for its model again: the ticket is given up instead", async () => {
+  const rig = new RunnerRig();
+  rig.serve("a1");
+  (await rig.exchange()).answer({ claim: { kind: "empty" } });
+  await rig.idle();
+  rig.loaded.delete("a");
+  rig.load = () => assert.fail("it was loaded for a last look");
+  rig.pass(lingerMs);
+  await rig.finish();
+  assert.deepEqual(rig.ends(), [["a1", true]]);
+});

@@ -12,6 +12,7 @@ import type { HostMetrics } from "./host-metrics.ts";
 import { TicketIntake } from "./intake/bullmq-tickets.ts";
 import { HeldModels } from "./models/held-models.ts";
 import { KnownModels } from "./models/known-models.ts";
+import { PlacementOrders } from "./models/placement-orders.ts";
 import { Presence } from "./presence/presence.ts";
 import { RunReports } from "./presence/run-reports.ts";
 import { runScript } from "./redis-connection.ts";
@@ -54,6 +55,7 @@ export class Host {
   readonly #desk: TicketDesk;
   readonly #intake: TicketIntake;
   readonly #reports: RunReports;
+  readonly #orders: PlacementOrders;
   readonly #coldSince = new Map<string, number>();
   readonly #stop = new AbortController();
   #facts: HostFacts | undefined;
@@ -82,6 +84,7 @@ export class Host {
       fits: (version) => this.#fits(version),
       offer: (ticketIds) => this.#intake.offerCold(ticketIds),
       subscribe: (tag) => this.#subscribe(tag),
+      tellHeld: async () => await this.#presence?.beatNow().catch(() => {}),
       onBarred: () => this.#giveUp("the cluster barred this host"),
       log,
     });
@@ -92,6 +95,22 @@ export class Host {
       onTicket: (tag, ticketId, cold) => this.#desk.onTicket(tag, ticketId, cold),
       onTrouble: (message) => log("ticket_trouble", { message }),
       onLockLost: () => metrics.ticketLockLost(),
+    });
+    this.#orders = new PlacementOrders({
+      redis,
+      incarnation: facts.incarnation,
+      known: this.#known,
+      held: this.#held,
+      runner: this.#runner,
+      stop: this.#stop.signal,
+      fits: (version) => this.#fits(version),
+      serves: (tag) => this.#desk.held().some((ticketId) => tagOf(ticketId) === tag),
+      subscribe: (tag) => this.#subscribe(tag),
+      unsubscribe: async (tag) => {
+        await this.#intake.unsubscribe(tag);
+        this.#beatSoon();
+      },
+      log,
     });
   }
 
@@ -112,6 +131,7 @@ export class Host {
       changing: () => ({
         warm: this.#intake.subscribed(),
         loaded: this.#held.tellLoaded(),
+        usedMs: this.#held.tellUsed(),
         failures: this.#held.tellFailures(),
         draining: this.#stop.signal.aborted,
       }),
@@ -162,6 +182,7 @@ export class Host {
 
   async #afterBeat(): Promise<void> {
     if (await this.#known.refresh()) await this.#followSettings();
+    await this.#orders.follow();
     this.#retryLoad();
     if (this.#facts) await this.#reports.flush(this.#facts.device);
   }
@@ -238,6 +259,7 @@ export class Host {
         this.#beatSoon();
         return;
       case "ran":
+        this.#held.ran(message.tag, message.runMs);
         metrics.ran(this.#known.byTag(message.tag), message);
         this.#reports.ran(message.tag, message);
         this.#countCold(message.tag);

@@ -141,6 +141,7 @@ host = new Host({
     cores: availableParallelism(),
     memoryMb: Math.round(totalmem() / 1024 / 1024),
     modelMemoryMb: Math.round(config.cacheBytes / 1024 / 1024),
+    mostModels: config.cacheModels,
     gpus,
     frameworks: ["onnx", ...Object.keys(config.bridges)],
     labels: config.labels,

@@ -31,6 +31,8 @@ interface Parts {
   /** To any host that may be asked. */
   offer: (ticketIds: readonly string[]) => Promise<void>;
   subscribe: (tag: string) => Promise<void>;
+  /** Tells the cluster at once what this host holds. */
+  tellHeld: () => Promise<void>;
   onBarred: () => void;
   log: (event: string, fields?: Record<string, unknown>) => void;
 }
@@ -95,6 +97,8 @@ export class TicketDesk {
     const most = config.max_replicas;
     if (most !== undefined && (await othersThatHold(redis, incarnation, tag)) >= most) return "leave";
     if (!held.isBackingOff(tag)) await held.load(version, stop);
+    // before anything is claimed, so that whoever gets the queue's next ticket knows
+    if (most !== undefined && held.holds(tag)) await this.#parts.tellHeld();
     if (held.holds(tag) || !held.isBackingOff(tag)) return "serve";
     return (await anotherCanLoad(redis, incarnation, version)) ? "leave" : "serve";
   }

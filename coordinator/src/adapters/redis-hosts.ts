@@ -108,6 +108,7 @@ export class RedisHosts implements HostDirectory {
       facts,
       subscribed: changing.warm,
       loaded: changing.loaded,
+      usedMs: changing.usedMs,
       failures: changing.failures,
       claims: (row[5] ?? "").split(" ").filter((claim) => claim !== ""),
       lostMs: row[6] ? Number(row[6]) : undefined,
@@ -173,7 +174,8 @@ export class RedisHosts implements HostDirectory {
   }
 
   capable(tag: string): number {
-    return (this.#choice(tag)?.chosen ?? this.#ready()).filter((host) => host.failures[tag] === undefined).length;
+    const count = (this.#choice(tag)?.chosen ?? this.#ready()).filter((host) => host.failures[tag] === undefined).length;
+    return Math.min(count, this.#versionOf(tag)?.config.max_replicas ?? count);
   }
 
   able(tag: string): readonly HostSnapshot[] {

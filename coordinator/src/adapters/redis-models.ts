@@ -102,6 +102,10 @@ export class RedisModels implements ModelRegistry {
     return this.#byTag.get(tag);
   }
 
+  published(): Iterable<ModelVersion> {
+    return this.#own.values();
+  }
+
   /** Pins the content of every version that can be served; what cannot be may be half a copy. Answers what stands, null where nothing does. */
   async #firstDigests(versions: readonly ModelVersion[], fields: readonly string[]): Promise<(string | null)[]> {
     if (fields.length === 0) return [];

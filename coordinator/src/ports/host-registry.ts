@@ -11,6 +11,8 @@ export interface HostSnapshot {
   subscribed: string[];
   /** Queues whose model it holds loaded, and how it batches them. */
   loaded: ChangingFacts["loaded"];
+  /** Device milliseconds that runs took so far, by queue. */
+  usedMs: Readonly<Record<string, number>>;
   /** Queues whose model it could not load, with the reason. */
   failures: Record<string, string>;
   /** Claims that it knows of, `<tag>=<sequence>`. */

@@ -23,6 +23,10 @@ export interface ModelRegistry {
   /** The version asked for, or the highest that is not failed; throws model_not_found or version_not_found. */
   resolve(model: string, version?: number): ModelStatus;
   byTag(tag: string): ModelStatus | undefined;
+  /** What a tag stands for, without looking at hosts. */
+  versionOf(tag: string): ModelVersion | undefined;
+  /** All versions as they were published, in any order. */
+  published(): Iterable<ModelVersion>;
   /** Queue tags of all versions, those of jobs with requirements of their own included. */
   tags(): string[];
   /** The same for one model or version number, where given; as it stands in the store now. */

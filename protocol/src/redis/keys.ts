@@ -68,6 +68,12 @@ export const keys = {
   /** string counter, raised with every change of `models` and `choosyQueues`. */
   modelsRevision: `${prefix}:models-revision`,
 
+  /** string, which coordinator plans placement. Written by coordinators; lives 3 s after it was last renewed. */
+  placementLease: `${prefix}:placement-lease`,
+
+  /** hash incarnation → what that host should load, drop and keep, as JSON. Written by the coordinator that plans; lives 10 s after its last round. */
+  placement: `${prefix}:placement`,
+
   /** string, id of the folder in which coordinators keep large values. Written by coordinators, again and again; never expires. */
   blobFolder: `${prefix}:blob-folder`,
 

@@ -4,7 +4,7 @@
  * there is room, or for the next request.
  */
 
-import type { ModelVersion } from "@switchyard/protocol";
+import type { ChangingFacts, ModelVersion } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 
 const firstBackOffMs = 500;
@@ -32,11 +32,13 @@ export interface Loaded {
   maxItems: number;
   reason: string;
   sizeBytes: number;
+  loadMs: number;
 }
 
 export class HeldModels {
   readonly #parts: Parts;
   readonly #loaded = new Map<string, Loaded>();
+  readonly #usedMs = new Map<string, number>();
   readonly #failures = new Map<string, Failure>();
   readonly #loads = new Map<string, PromiseWithResolvers<void>>();
 
@@ -59,6 +61,11 @@ export class HeldModels {
 
   evicted(tag: string): void {
     this.#loaded.delete(tag);
+    this.#usedMs.delete(tag);
+  }
+
+  ran(tag: string, runMs: number): void {
+    this.#usedMs.set(tag, (this.#usedMs.get(tag) ?? 0) + runMs);
   }
 
   #settle(tag: string): void {
@@ -116,8 +123,15 @@ export class HeldModels {
   }
 
   /** For the heartbeat: tags held, with how they are batched. */
-  tellLoaded(): Record<string, { maxItems: number; reason: string }> {
-    return Object.fromEntries([...this.#loaded].map(([tag, { maxItems, reason }]) => [tag, { maxItems, reason }]));
+  tellLoaded(): ChangingFacts["loaded"] {
+    return Object.fromEntries(
+      [...this.#loaded].map(([tag, { loadMs, maxItems, reason }]) => [tag, { maxItems, reason, loadMs: Math.round(loadMs) }]),
+    );
+  }
+
+  /** For the heartbeat: what runs of held models took so far. */
+  tellUsed(): Record<string, number> {
+    return Object.fromEntries([...this.#usedMs].map(([tag, ms]) => [tag, Math.round(ms)]));
   }
 
   /** For the heartbeat: tags that this host will not try now, with the reason. */

@@ -38,6 +38,8 @@ export type ToRunner =
   | { kind: "serve"; ticketId: string; version: ModelVersion }
   | { kind: "load"; version: ModelVersion }
   | { kind: "unload"; version: ModelVersion }
+  /** Models that a load must not push out. */
+  | { kind: "keep"; tags: readonly string[] }
   /** Finish the claim at hand, give every ticket up, then answer `drained`. */
   | { kind: "drain" };
 

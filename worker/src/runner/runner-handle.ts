@@ -84,6 +84,15 @@ export class RunnerHandle {
     this.#send({ kind: "load", version });
   }
 
+  /** Lets a model go that no run uses; it says `evicted` when it has. */
+  unload(version: ModelVersion): void {
+    this.#send({ kind: "unload", version });
+  }
+
+  keep(tags: readonly string[]): void {
+    this.#send({ kind: "keep", tags });
+  }
+
   drain(): void {
     this.#send({ kind: "drain" });
   }

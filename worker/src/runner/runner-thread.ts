@@ -84,6 +84,8 @@ port.on("message", (message: ToRunner) => {
     case "load":
       models.ensure(message.version).catch(() => {}); // told by onFailed
       return;
+    case "keep":
+      return models.keep(message.tags);
     case "unload":
       void models.evict(message.version);
       return;

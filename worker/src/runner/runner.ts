@@ -139,6 +139,11 @@ export class Runner {
     const load = this.#loads.get(version.tag);
     if (load !== "running") this.#loads.delete(version.tag);
     if (load === "over" || models.isLoaded(version)) return false;
+    if (ticket.mode === "closing") {
+      // nothing waited in its queue: no other model must make room for a last look
+      this.#end(ticket, true);
+      return true;
+    }
     this.#rotation.pause(ticket, Number.POSITIVE_INFINITY);
     if (load === "running") return true;
     this.#loads.set(version.tag, "running");

@@ -3,7 +3,7 @@
  * number run out. A model in use is pinned and never let go. A version that would not load is not tried again before its back-off.
  */
 
-import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { estimatedModelBytes, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import { type LoadedModel, loadModel } from "./loaded-model.ts";
 import { loadModelBeside } from "./threaded-model.ts";
@@ -51,22 +51,17 @@ interface Entry {
 const besideBytes = 4 * 1024 * 1024;
 const firstBackOffMs = 500;
 const longestBackOffMs = 30_000;
-/** A session beside its weights: code, thread pools, activations of a small model. */
-const sessionBytes = 4 * 1024 * 1024;
 
 /** Growth of the process during a load counts only beyond what garbage and chance make of it. */
 const residentNoiseBytes = 32 * 1024 * 1024;
-
-/** Bytes of memory that a model of this file size is expected to take, before it is loaded. */
-export function estimateMemory(fileBytes: number): number {
-  return Math.ceil(fileBytes * 1.5) + sessionBytes;
-}
 
 export class ModelCache {
   readonly #options: ModelCacheOptions;
   /** Least recently used first. */
   readonly #entries = new Map<string, Entry>();
   readonly #failures = new Map<string, FailedLoad>();
+  /** Tags of models that are only let go when asked. */
+  #kept: ReadonlySet<string> = new Set();
   readonly #loading = new Map<string, Promise<LoadedModel>>();
   /** Loads and evictions happen one after another, so that the budget is counted by one at a time. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -144,6 +139,11 @@ export class ModelCache {
     this.#held(version);
   }
 
+  /** From now on these models, and no others, are not pushed out by a load. */
+  keep(tags: readonly string[]): void {
+    this.#kept = new Set(tags);
+  }
+
   /** Lets a model go now. False when it is not held or in use. */
   evict(version: ModelVersion): Promise<boolean> {
     return this.#inTurn(() => this.#release(keyOf(version)));
@@ -183,7 +183,7 @@ export class ModelCache {
     const failure = this.#failures.get(key);
     const waitMs = failure ? failure.retryAtMs - clock.monotonicMs() : 0;
     if (failure && waitMs > 0) throw notReady(failure.reason, waitMs);
-    const costBytes = estimateMemory(version.sizeBytes);
+    const costBytes = estimatedModelBytes(version.sizeBytes);
     await this.#makeRoom(version, costBytes);
     const residentBytes = this.#options.residentBytes ?? process.memoryUsage.rss;
     const beforeBytes = residentBytes();
@@ -218,8 +218,9 @@ export class ModelCache {
     for (const [key, { model }] of [...this.#entries]) if (isReplacedBy(model.version, version)) await this.#release(key);
     for (const [key, failure] of [...this.#failures]) if (isReplacedBy(failure.version, version)) this.#failures.delete(key);
     while (!this.#fits(costBytes)) {
-      const oldest = [...this.#entries].find(([, entry]) => entry.pins === 0);
-      if (!oldest) throw notReady(`no room for ${version.model} version ${version.version}: every loaded model is in use`, firstBackOffMs);
+      const oldest = [...this.#entries].find(([, entry]) => entry.pins === 0 && !this.#isKept(entry));
+      if (!oldest)
+        throw notReady(`no room for ${version.model} version ${version.version}: every loaded model is in use or kept`, firstBackOffMs);
       await this.#release(oldest[0]);
     }
   }
@@ -227,6 +228,10 @@ export class ModelCache {
   #fits(costBytes: number): boolean {
     const { maxBytes, maxModels } = this.#options;
     return this.#entries.size === 0 || (this.usedBytes + costBytes <= maxBytes && this.#entries.size < maxModels);
+  }
+
+  #isKept({ tags }: Entry): boolean {
+    return [...tags].some((tag) => this.#kept.has(tag));
   }
 
   /** Out of the map first, so that nobody can pin what is about to be freed. */

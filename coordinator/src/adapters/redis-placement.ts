@@ -1,0 +1,37 @@
+/** The placement board in Redis: a lease of three seconds, and one entry a host, which goes away when nobody plans any more. */
+
+import { keys } from "@switchyard/protocol/redis";
+import type { HostOrders, PlacementBoard } from "../ports/placement-board.ts";
+import type { RedisConnection } from "./redis-connection.ts";
+
+const leaseMs = 3_000;
+const ordersMs = 10_000;
+
+export class RedisPlacement implements PlacementBoard {
+  readonly #redis: RedisConnection;
+  readonly #me: string;
+
+  constructor(redis: RedisConnection, me: string) {
+    this.#redis = redis;
+    this.#me = me;
+  }
+
+  /** Two that think so for a moment only write the same plan twice. */
+  async lead(): Promise<boolean> {
+    const [holder] = await this.#redis.sendAll([["set", keys.placementLease, this.#me, "NX", "GET", "PX", leaseMs]]);
+    if (holder === null) return true;
+    if (holder !== this.#me) return false;
+    await this.#redis.sendAll([["pexpire", keys.placementLease, leaseMs]]);
+    return true;
+  }
+
+  async publish(orders: ReadonlyMap<string, HostOrders>): Promise<void> {
+    if (orders.size === 0) return;
+    const fields = [...orders].flatMap(([incarnation, own]) => [incarnation, JSON.stringify(own)]);
+    await this.#redis.sendAll([
+      ["del", keys.placement],
+      ["hset", keys.placement, ...fields],
+      ["pexpire", keys.placement, ordersMs],
+    ]);
+  }
+}
