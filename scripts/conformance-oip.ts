@@ -1,5 +1,6 @@
 /**
- * npm run conformance:oip: foreign clients of the Open Inference Protocol, unchanged, against a whole cluster, and every recorded ONNX case.
+ * npm run conformance:oip: foreign clients and a foreign server of the Open Inference Protocol, unchanged, with a whole cluster, and every
+ * recorded ONNX case.
  * The Python clients are installed first, because a package index may take minutes that no test should count. What is missing is told.
  */
 
@@ -9,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { pythonPackages } from "../test/support/python-packages.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const clients = { tritonclient: 300_000, kserve: 600_000 } as const;
+const clients = { tritonclient: 300_000, kserve: 600_000, mlserver: 600_000 } as const;
 
 for (const [name, withinMs] of Object.entries(clients)) {
   console.log(`${name}: looking for its environment, installing it if there is none …`);

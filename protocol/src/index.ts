@@ -11,6 +11,7 @@ export * from "./job-view.ts";
 export * from "./model.ts";
 export * from "./model-config.ts";
 export * from "./raw-request.ts";
+export * from "./remote-model.ts";
 export * from "./scheduling/miss-correction.ts";
 export * from "./scheduling/overhead.ts";
 export * from "./scheduling/run-estimates.ts";

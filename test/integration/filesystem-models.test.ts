@@ -186,7 +186,7 @@ test("bad names, empty folders and links that lead out are problems, not version
       ["-dash", 'bad model name: expected a letter or digit, then at most 127 letters, digits, ".", "_" or "-", got "-dash"'],
       ["empty", "has no version folder, such as 1"],
       ["file/2/model.onnx", "is a link that leads out of the repository"],
-      ["hollow/1/model.onnx", "there is no such file"],
+      ["hollow/1/model.onnx", "there is no such file, and no remote.yaml either"],
       ["inner/1/model.onnx", "is a link that leads out of the repository"],
       ["linked", "is a link that leads out of the repository"],
       ["m/0", badVersion("0")],

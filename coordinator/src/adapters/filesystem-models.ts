@@ -1,5 +1,5 @@
 /**
- * The model repository as a folder: `<model>/<version>/model.onnx` and `<model>/model.yaml`. A scan reads only what changed since the one
+ * The model repository as a folder: `<model>/<version>/model.onnx`, or remote.yaml in its place, and `<model>/model.yaml`. A scan reads only what changed since the one
  * before. It reports what lies there; whether a version may change its content is the registry's to decide.
  */
 
@@ -10,6 +10,7 @@ import { queueTag } from "@switchyard/protocol/redis";
 import { type Clock, systemClock } from "../clock.ts";
 import { type Fingerprint, filesHold, fingerprintOf, isInside, type ModelFile, readModelFile, sameFingerprint } from "./model-file.ts";
 import { type ModelSettings, readModelSettings } from "./model-settings.ts";
+import { type RemoteFile, readRemoteFile, remoteName } from "./remote-file.ts";
 
 export interface RepositoryProblem {
   /** Below the repository's root. */
@@ -38,7 +39,7 @@ interface Listing {
 }
 
 interface KnownVersion {
-  file: ModelFile;
+  file: RemoteFile;
   /** The settings that `listed` was made with. */
   settings: ModelSettings;
   listed: ModelVersion;
@@ -52,6 +53,7 @@ interface KnownModel {
 
 /** A file that cannot be read and is younger than this is taken for half-written. */
 const halfWrittenMs = 1_000;
+const onnxName = "model.onnx";
 /** Coarser than the time stamps of any filesystem in use. */
 const folderTickMs = 2_000;
 const foldersAtOnce = 8;
@@ -178,21 +180,27 @@ export class FilesystemModels {
     known: KnownVersion | undefined,
     problems: RepositoryProblem[],
   ): Promise<KnownVersion | undefined> {
-    const path = `${of.name}/${of.number}/model.onnx`;
-    const given = join(of.listing.folder, String(of.number), "model.onnx");
+    let path = `${of.name}/${of.number}/${known?.file.fileName ?? onnxName}`;
+    const given = join(of.listing.folder, String(of.number), onnxName);
     const refuse = (problem: string): undefined => {
       problems.push({ path, problem });
       return undefined;
     };
     let file = known?.file;
     if (file === undefined || !filesHold(file.files)) {
-      const real = await realpath(given).catch(() => undefined);
       const folder = await realpath(join(given, "..")).catch(() => undefined);
-      if (real === undefined || folder === undefined) return refuse("there is no such file");
+      let real = await realpath(given).catch(() => undefined);
+      const remote = join(given, "..", remoteName);
+      const isRemote = real === undefined && fingerprintOf(remote) !== undefined;
+      path = `${of.name}/${of.number}/${isRemote ? remoteName : onnxName}`;
+      if (isRemote) real = await realpath(remote).catch(() => undefined);
+      if (real === undefined || folder === undefined) return refuse(`there is no such file, and no ${remoteName} either`);
       if (!isInside(real, root) || !isInside(folder, root)) return refuse("is a link that leads out of the repository");
       // Opening a pipe would wait for its writer.
       if (!(await stat(real)).isFile()) return refuse("is no file");
-      const read = await this.#readFile(given, folder);
+      const read: RemoteFile = isRemote
+        ? await readRemoteFile(remote, { model: of.name, missing: given })
+        : await this.#readFile(given, folder);
       if (read.unsettled || (read.failure !== undefined && this.#isYoung(read.files.values()))) {
         problems.push({ path, problem: "is still being written; it is read again at the next scan", passing: true });
         return known;
@@ -200,7 +208,7 @@ export class FilesystemModels {
       file = read;
     }
     if (known?.file === file && known.settings === of.settings) return known;
-    return { file, settings: of.settings, listed: modelVersion(of, path, file) };
+    return { file, settings: of.settings, listed: modelVersion(of, file) };
   }
 
   async #readFile(path: string, folder: string): Promise<ModelFile> {
@@ -217,11 +225,12 @@ export class FilesystemModels {
   }
 }
 
-function modelVersion(of: { name: string; number: number; settings: ModelSettings }, path: string, file: ModelFile): ModelVersion {
+function modelVersion(of: { name: string; number: number; settings: ModelSettings }, file: RemoteFile): ModelVersion {
+  const fileName = file.fileName ?? onnxName;
   const { config, labels } = of.settings;
   const failures = [
     ...(of.settings.failure ? [of.settings.failure] : []),
-    ...(file.failure ? [`${of.number}/model.onnx: ${file.failure}`] : unknownOutputs(of.settings, file)),
+    ...(file.failure ? [`${of.number}/${fileName}: ${file.failure}`] : unknownOutputs(of.settings, file)),
   ];
   return {
     model: of.name,
@@ -229,7 +238,8 @@ function modelVersion(of: { name: string; number: number; settings: ModelSetting
     digest: file.digest,
     tag: queueTag(of.name, file.digest),
     sizeBytes: file.sizeBytes,
-    path,
+    path: `${of.name}/${of.number}/${fileName}`,
+    ...(file.remote ? { remote: file.remote } : {}),
     signature: file.signature,
     config,
     ...(labels ? { labels } : {}),

@@ -50,6 +50,8 @@ const models = new ModelCache({
   maxModels: options.cacheModels,
   threads: options.threads,
   providers: options.providers,
+  bridges: options.bridges,
+  bridgeTimeoutMs: options.bridgeTimeoutMs,
   isBusy: () => serves,
   onLoaded: (model, tag) => {
     const { maxItems, reason } = model.batching;

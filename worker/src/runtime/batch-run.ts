@@ -67,8 +67,8 @@ async function runTogether(model: RunnableModel, entries: readonly Entry[], outc
     for (const [index, entry] of entries.entries()) entry.result = { outputs: outputs[index]! };
   } catch (error) {
     const fault = expectedFault(error);
-    if (entries.length === 1) {
-      entries[0]!.result = { error: fault };
+    if (entries.length === 1 || (fault instanceof RunFailure && fault.concernsAll)) {
+      for (const entry of entries) entry.result = { error: fault };
       return;
     }
     if (fault instanceof NotStackable) {

@@ -3,13 +3,21 @@
  * these are decided; what follows only runs.
  */
 
-import { type ModelVersion, providersFor, requirementsOf, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
+import {
+  type ModelVersion,
+  providersFor,
+  type RemoteModel,
+  requirementsOf,
+  SwitchyardError,
+  type TensorSignature,
+} from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import { axisObstacle, proveBatching } from "./batch-proof.ts";
 import { readModelFiles } from "./model-files.ts";
 import { loadSession, supportedProviders } from "./onnx-runtime.ts";
 import { type InputRecipe, randomInputs, seededChance } from "./random-inputs.ts";
-import type { Session } from "./session.ts";
+import { openRemote } from "./remote-session.ts";
+import { RunFailure, type Session } from "./session.ts";
 import { NotStackable, Scratch, split, stack } from "./stacking.ts";
 
 export interface Batching {
@@ -43,6 +51,10 @@ export interface LoadModelOptions {
   clock: Clock;
   threads: number;
   providers: readonly string[];
+  /** Servers that run models of further frameworks, by framework. */
+  bridges?: Readonly<Record<string, string>>;
+  /** For one run of such a server. */
+  bridgeTimeoutMs?: number;
 }
 
 const defaultMaxItems = 32;
@@ -55,27 +67,33 @@ const warmUpBudgetMs = 2000;
 
 /** Throws `model_not_ready`, saying why, when the version cannot be served by this host. */
 export async function loadModel(options: LoadModelOptions): Promise<LoadedModel> {
-  const { version, root, clock, threads, providers } = options;
+  const { version, clock } = options;
   const startedMs = clock.monotonicMs();
-  const files = await readModelFiles(version, root);
-  const chosen = await choose(version, providers);
-  const session = await loadSession({
-    path: files.path,
-    ...(files.hasExternalWeights ? {} : { bytes: files.bytes }),
-    providers: chosen,
-    threads,
-  });
+  const { session, sizeBytes } = await (version.remote ? openBridged(version.remote, options) : openFile(options));
   try {
     checkSignature(session, version);
     const loadMs = clock.monotonicMs() - startedMs;
     const { batching, warmUpMs } = await warmUp(session, version, clock);
-    const { sizeBytes } = files;
     const release = (): Promise<void> => session.release();
     return { version, session, batching, sizeBytes, loadMs, warmUpMs, clock, scratch: new Scratch(), release };
   } catch (error) {
     await session.release();
     throw error;
   }
+}
+
+async function openFile({ version, root, threads, providers }: LoadModelOptions): Promise<{ session: Session; sizeBytes: number }> {
+  const files = await readModelFiles(version, root);
+  const chosen = await choose(version, providers);
+  const bytes = files.hasExternalWeights ? {} : { bytes: files.bytes };
+  return { session: await loadSession({ path: files.path, ...bytes, providers: chosen, threads }), sizeBytes: files.sizeBytes };
+}
+
+async function openBridged(remote: RemoteModel, options: LoadModelOptions): Promise<{ session: Session; sizeBytes: number }> {
+  const { bridges = {}, bridgeTimeoutMs = 30_000, clock, version } = options;
+  const url = bridges[remote.framework];
+  if (url === undefined) throw new SwitchyardError("model_not_ready", `this host has no server for framework ${remote.framework}`);
+  return { session: await openRemote({ url, remote, timeoutMs: bridgeTimeoutMs, clock }), sizeBytes: version.sizeBytes };
 }
 
 /** Never another provider than the one that is required: a model that belongs on a GPU does not run on a CPU, not even slowly. */
@@ -114,7 +132,7 @@ function isCompatible(declared: TensorSignature, found: TensorSignature): boolea
 }
 
 function mismatch(detail: string): SwitchyardError {
-  return new SwitchyardError("model_not_ready", `The graph does not keep its signature: the registry has ${detail}`);
+  return new SwitchyardError("model_not_ready", `The model does not keep its signature: the registry has ${detail}`);
 }
 
 interface WarmUp {
@@ -196,6 +214,7 @@ async function findRecipe(session: Session): Promise<{ recipe: InputRecipe } | {
         await session.run(randomInputs(session.inputs, recipe, seededChance(1)), wanted);
         return { recipe };
       } catch (error) {
+        if (error instanceof RunFailure && error.concernsAll) throw new SwitchyardError("model_not_ready", error.message);
         failure = error instanceof Error ? error.message : String(error);
       }
     }

@@ -17,6 +17,8 @@ export interface ModelCacheOptions {
   maxModels: number;
   threads: number;
   providers: readonly string[];
+  bridges?: Readonly<Record<string, string>>;
+  bridgeTimeoutMs?: number;
   /** Also when a held model is asked for under another queue's tag for the first time. */
   onLoaded?: (model: LoadedModel, tag: string) => void;
   onFailed?: (version: ModelVersion, reason: string) => void;
@@ -208,9 +210,9 @@ export class ModelCache {
   }
 
   readonly #read = (version: ModelVersion): Promise<LoadedModel> => {
-    const { root, clock, threads, providers, isBusy } = this.#options;
+    const { root, clock, threads, providers, bridges = {}, bridgeTimeoutMs = 30_000, isBusy } = this.#options;
     const isBeside = version.sizeBytes >= besideBytes && (isBusy?.() ?? false);
-    return (isBeside ? loadModelBeside : loadModel)({ version, root, clock, threads, providers });
+    return (isBeside ? loadModelBeside : loadModel)({ version, root, clock, threads, providers, bridges, bridgeTimeoutMs });
   };
 
   /** Older content or configuration of the same version goes first, then the least recently used. */

@@ -16,13 +16,16 @@ export interface Session {
   release(): Promise<void>;
 }
 
-/** A run that failed, `run_failed`. It is worth a retry only where the machine failed (memory), not where the inputs did. */
+/** A run that failed, `run_failed`. It is worth a retry only where the machine failed (memory, a server's network), not where the inputs did. */
 export class RunFailure extends SwitchyardError {
   readonly #isTransient: boolean;
+  /** No job is to blame, and smaller batches would fail alike: the server that runs them is away. */
+  readonly concernsAll: boolean;
 
-  constructor(detail: string, cause: { isTransient: boolean }) {
+  constructor(detail: string, cause: { isTransient: boolean; concernsAll?: boolean }) {
     super("run_failed", detail, { extra: { retryable: cause.isTransient } });
     this.#isTransient = cause.isTransient;
+    this.concernsAll = cause.concernsAll ?? false;
   }
 
   override get retryable(): boolean {
