@@ -10,6 +10,8 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const groups = ["tidy", "unit", "contract", "integration", "e2e"];
+/** Run only when they are named. */
+const special = ["gpu"];
 /** Files at once. Integration tests start servers and measure time: more at once would only make them slow and wrong. */
 const concurrency = Math.min(4, Math.max(2, Math.floor(availableParallelism() / 2)));
 const longestTestMs = 180_000;
@@ -18,7 +20,7 @@ const given = process.argv.slice(2);
 const options = given.filter((word) => word.startsWith("-"));
 const named = given.filter((word) => !word.startsWith("-"));
 const isFile = (word: string): boolean => word.endsWith(".ts") && existsSync(`${root}/${word}`);
-const unknown = named.filter((word) => !groups.includes(word) && !isFile(word));
+const unknown = named.filter((word) => !groups.includes(word) && !special.includes(word) && !isFile(word));
 if (unknown.length > 0) {
   console.error(`No such test group or file: ${unknown.join(", ")}. Groups: ${groups.join(", ")}`);
   process.exit(2);
