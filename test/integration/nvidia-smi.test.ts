@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { findGpus } from "../../worker/src/capabilities/nvidia-smi.ts";
 import { systemClock } from "../../worker/src/clock.ts";
+import { startProcesses } from "../support/processes.ts";
 import { stubProgram } from "../support/stub-program.ts";
 
 /** As a worker with that PATH would find. */
@@ -51,4 +52,10 @@ test("an nvidia-smi that fails, talks nonsense or does not end talking counts as
     assert.match(problem ?? "", why);
     assert.ok(tookMs < 4_000, `${script}: ${tookMs} ms`);
   }
+});
+
+test("a worker whose nvidia-smi hangs starts all the same, and says that it knows of no GPU", async () => {
+  await using stub = await stubProgram("nvidia-smi", "sleep 600");
+  await using cluster = await startProcesses({ workers: 1, env: { PATH: stub.path } });
+  assert.match(cluster.workers[0]!.log(), /"gpus_unknown".*did not answer within 5000 ms/);
 });

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import type { HostView, JobView, ModelView } from "@switchyard/protocol";
+import { keys } from "@switchyard/protocol/redis";
+import { Redis } from "ioredis";
 import { call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
 import { stubProgram } from "../support/stub-program.ts";
@@ -188,6 +190,21 @@ test("a job's own requirement is kept, beside jobs of the same model that have n
   const caught = await submit(url, "plain", { ...requiring("south"), wait_for_host: true });
   await south!.respawn();
   assert.deepEqual(await hostsOf(url, [caught]), [south!.name]);
+});
+
+test("a queue of jobs with a requirement of their own is forgotten when its results are", async (t) => {
+  await using models = await emptyRepository();
+  await models.add("plain", slowModel(1));
+  await using cluster = await startProcesses({ models: models.folder, coordinators: 2, workers: 0, env: { SWITCHYARD_RESULT_TTL: "1s" } });
+  await listed(cluster, await cluster.addWorker({ SWITCHYARD_LABELS: "site=north" }));
+  const redis = new Redis(cluster.redis.url);
+  t.after(() => redis.disconnect());
+  const id = await submit(cluster.url, "plain", { require: { labels: { site: "north" } } });
+  await hostsOf(cluster.url, [id]);
+  assert.equal(await redis.hlen(keys.choosyQueues), 1);
+  await until("it to be forgotten", async () => (await redis.hlen(keys.choosyQueues)) === 0, { withinMs: 60_000, everyMs: 250 });
+  const again = await submit(cluster.urls[1]!, "plain", { require: { labels: { site: "north" } } });
+  assert.deepEqual(await hostsOf(cluster.url, [again]), [cluster.workers[0]!.name], "and opened again for the next job");
 });
 
 test("a requirement that nobody can read is refused by its field", async () => {

@@ -30,6 +30,7 @@ test("a fault in model.yaml is told with the field's path, what was expected and
     [{ require: { labels: { zone: 3 } } }, "require.labels.zone: expected text, got 3"],
     [{ require: { providers: [""] } }, 'require.providers[0]: expected at least 1 characters, got ""'],
     [{ prefer: [{ label: "vision", weight: 1 }] }, 'prefer[0].label: expected a label as name=value, got "vision"'],
+    [{ min_replicas: 3, max_replicas: 2 }, "min_replicas: expected at most max_replicas, which is 2, got 3"],
     [{ require: { frameworks: [] } }, "require.frameworks: expected at least 1 entries, got []"],
     [["max_batch_items"], 'the document: expected a mapping, got ["max_batch_items"]'],
   ];

@@ -3,10 +3,10 @@
  * and the cold queue, through which it may be asked for any model that it can load.
  */
 
-import { type HostFacts, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
-import { keys, profileOf, tagOf } from "@switchyard/protocol/redis";
+import type { ModelVersion } from "@switchyard/protocol";
+import { keys, tagOf } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
-import { deviceOf, unreadyReason } from "./capabilities/device.ts";
+import { Abilities, type GivenFacts } from "./capabilities/abilities.ts";
 import type { Clock } from "./clock.ts";
 import type { HostMetrics } from "./host-metrics.ts";
 import { TicketIntake } from "./intake/bullmq-tickets.ts";
@@ -38,8 +38,7 @@ const beatSoonMs = 20;
 export interface HostParts {
   redis: Redis;
   clock: Clock;
-  /** The rest is known once the runtime has been asked. */
-  facts: Omit<HostFacts, "providers" | "profile" | "device">;
+  facts: GivenFacts;
   runner: Omit<RunnerOptions, "claimBoard">;
   metrics: HostMetrics;
   log: (event: string, fields?: Record<string, unknown>) => void;
@@ -58,7 +57,7 @@ export class Host {
   readonly #orders: PlacementOrders;
   readonly #coldSince = new Map<string, number>();
   readonly #stop = new AbortController();
-  #facts: HostFacts | undefined;
+  #abilities: Abilities | undefined;
   #presence: Presence | undefined;
   #registered = false;
   #beatPlanned = false;
@@ -120,8 +119,8 @@ export class Host {
       this.#runnerEnded = true;
       if (!this.#stop.signal.aborted) this.#giveUp(`the runner thread ended with code ${code}${error ? `: ${error.message}` : ""}`);
     });
-    const facts = this.#describe(await this.#runner.started());
-    this.#facts = facts;
+    this.#abilities = new Abilities(this.#parts.facts, this.#parts.runner, await this.#runner.started());
+    const { facts } = this.#abilities;
     await this.#preload();
     if (this.#stop.signal.aborted) return;
     this.#presence = new Presence({
@@ -148,21 +147,12 @@ export class Host {
     log("registered", { host: id, incarnation, device, providers, warm: this.#held.tags().length });
   }
 
-  #describe(providers: string[]): HostFacts {
-    const { facts, runner } = this.#parts;
-    const provider = runner.providers.find((name) => providers.includes(name)) ?? "cpu";
-    const device = deviceOf({ provider, gpus: facts.gpus, threads: runner.threads, bridges: Object.values(runner.bridges) });
-    return { ...facts, providers, device, profile: profileOf({ ...facts, providers }) };
-  }
-
-  /** Whether this host has all that the queue's jobs require. */
   #fits(version: ModelVersion): boolean {
-    return this.#facts !== undefined && missingOfAll(this.#facts, requirementsOf(version)).length === 0;
+    return this.#abilities?.fits(version) ?? false;
   }
 
-  /** Tickets of models with preferences are meant for hosts of one profile. */
   #profileFor(tag: string): string | undefined {
-    return this.#known.byTag(tag)?.config.prefer?.length ? this.#facts?.profile : undefined;
+    return this.#abilities?.profileFor(this.#known.byTag(tag));
   }
 
   /** Waits for the first registry, then loads a small repository whole. A model that fails is told with the heartbeat. */
@@ -184,7 +174,7 @@ export class Host {
     if (await this.#known.refresh()) await this.#followSettings();
     await this.#orders.follow();
     this.#retryLoad();
-    if (this.#facts) await this.#reports.flush(this.#facts.device);
+    if (this.#abilities) await this.#reports.flush(this.#abilities.facts.device);
   }
 
   /** What models require and prefer may have changed under tickets that this host takes. */
@@ -292,9 +282,9 @@ export class Host {
   /** Why nobody should count on this host; nothing while it is part of the cluster, with a store that answers and the devices it should have. */
   unready(): string | undefined {
     if (this.#stop.signal.aborted) return "the worker ends";
-    if (!this.#registered || !this.#facts) return "the worker has not registered yet";
+    if (!this.#registered || !this.#abilities) return "the worker has not registered yet";
     if ((this.#presence?.silentMs() ?? Number.POSITIVE_INFINITY) >= silentMs) return "Redis does not answer";
-    return unreadyReason({ ...this.#facts, configured: this.#parts.runner.providers }, this.#known.loadable());
+    return this.#abilities.unreadyReason(this.#known.loadable());
   }
 
   registered(): boolean {

@@ -17,7 +17,7 @@ import type { RedisConnection } from "./redis-connection.ts";
 /** Requirements are clients' text: a model has at most so many queues at a time. */
 const mostPerVersion = 64;
 /** Whoever admitted a job this lately counts on the entry. */
-const inUseMs = 60_000;
+const inUseMs = 10_000;
 
 export class ChoosyQueues {
   readonly #redis: RedisConnection;
@@ -72,7 +72,7 @@ export class ChoosyQueues {
   }
 
   async forget(tag: string): Promise<boolean> {
-    if (!this.#queues.has(tag) || this.#used.has(tag)) return false;
+    if (!this.#queues.has(tag) || (this.#used.get(tag)?.untilMs ?? 0) > this.#redis.nowMs()) return false;
     await this.#redis.sendAll([
       ["hdel", keys.choosyQueues, tag],
       ["incr", keys.modelsRevision],

@@ -80,7 +80,7 @@ export class RedisHosts implements HostDirectory {
     const changingText = row[4] ?? "{}";
     let parsed = this.#parsed.get(incarnation);
     if (parsed?.factsText !== factsText || parsed.changingText !== changingText) {
-      parsed = { factsText, changingText, facts: JSON.parse(factsText) as HostFacts, changing: JSON.parse(changingText) as ChangingFacts };
+      parsed = { factsText, changingText, facts: factsIn(factsText), changing: changingIn(changingText) };
       this.#parsed.set(incarnation, parsed);
     }
     const { facts, changing } = parsed;
@@ -217,6 +217,16 @@ export class RedisHosts implements HostDirectory {
     const host = hosts[this.#turn++ % hosts.length];
     return host && { warm: warm.length > 0, profile: host.facts.profile };
   }
+}
+
+/** What hosts of an earlier version do not say yet. */
+function factsIn(text: string): HostFacts {
+  const unsaid = { device: "unknown", profile: "", gpus: [], frameworks: ["onnx"], modelMemoryMb: 0, mostModels: 0 };
+  return { ...unsaid, ...(JSON.parse(text) as Partial<HostFacts>) } as HostFacts;
+}
+
+function changingIn(text: string): ChangingFacts {
+  return { usedMs: {}, ...(JSON.parse(text) as Partial<ChangingFacts>) } as ChangingFacts;
 }
 
 function warmOf(tag: string, hosts: readonly HostSnapshot[]): HostSnapshot[] {

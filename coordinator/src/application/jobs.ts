@@ -119,7 +119,10 @@ export class Jobs implements JobService {
     }
     let status = this.#servable(submission);
     if (submission.require) status = await this.#parts.models.choosyQueue(status.version, submission.require);
-    if (status.missing && !submission.waitForHost) throw noCapableHost(status);
+    if (status.missing && !submission.waitForHost) {
+      metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host");
+      throw noCapableHost(status);
+    }
     let job = this.#newJob(submission, caller, status.version);
     if (submission.idempotency) {
       const settled = await this.#bind(submission, submission.idempotency, caller, job);
