@@ -84,7 +84,15 @@ test("a pinned model survives the loads of others that need its room", async () 
     for (let at = 1; at <= 4; at++) await infer(url, `crowd-${at}`);
     return (await hostsOf(url))[0]!.warm.includes("pinned@1");
   });
+  const loads = async (): Promise<string | undefined> => {
+    const { metrics } = (await hostsOf(url))[0]!;
+    return /^switchyard_model_load_seconds_count\{model="pinned"\} (\d+)$/m.exec(
+      (await call(`http://${metrics}/metrics`)).bytes.toString(),
+    )?.[1];
+  };
+  const before = await loads();
   for (let at = 1; at <= 9; at++) await infer(url, `crowd-${at}`);
+  assert.deepEqual([before !== undefined, await loads()], [true, before], "it was never loaded again");
   await until("the last to be told", async () => (await hostsOf(url))[0]!.warm.includes("crowd-9@1"), {
     show: () => cluster.log(),
   });
