@@ -36,7 +36,15 @@ const report = (tag: string, ...facts: [field: string, most: number, text: strin
   rigs.script("report", keys.base(tag), facts.flat());
 const fieldsOf = (tag: string): Promise<Record<string, string>> => rigs.redis.hgetall(`${keys.base(tag)}runs`);
 const runsOf = async (tag: string, device = "cpu"): Promise<DeviceRuns | undefined> => (await history.read([tag])).get(tag)?.get(device);
-const reportsOf = (device = "cpu"): RunReports => new RunReports({ redis: rigs.redis, device });
+/** A host's reports, of one device class. */
+function reportsOf(device = "cpu") {
+  const reports = new RunReports(rigs.redis);
+  return {
+    loaded: reports.loaded.bind(reports),
+    ran: reports.ran.bind(reports),
+    flush: () => reports.flush(device),
+  };
+}
 const sample = (runMs: number, more: { size?: number; items?: number } = {}) => ({
   overheadMs: 2,
   sample: { size: 0, items: 1, atMs: 1_000 + runMs, ...more, runMs },

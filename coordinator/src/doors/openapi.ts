@@ -12,8 +12,8 @@ import {
   maxTimeoutMs,
   modelViewSchema,
   problemSchema,
-  tenantViewSchema,
   requirementSchema,
+  tenantViewSchema,
 } from "@switchyard/protocol";
 import { z } from "zod";
 import { type RouteAccess, routeAccess } from "./route-access.ts";
