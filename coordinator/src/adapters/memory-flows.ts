@@ -7,6 +7,7 @@ import type { JobClass } from "@switchyard/protocol";
 import type { JobRecord } from "../ports/job-store.ts";
 import { type Candidate, type ClaimFigures, cannotFinish, deferUntil, mayJoin } from "../scheduler/batch-plan.ts";
 import { aheadOf, allot, charge, flowWeights } from "../scheduler/fair-share.ts";
+import { OrderedJobs } from "./ordered-jobs.ts";
 
 const lookAhead = 32;
 const mostJobs = 500;
@@ -32,8 +33,7 @@ interface Flow {
   name: string;
   class: JobClass;
   tenantWeight: number;
-  jobs: MemoryJob[];
-  items: number;
+  jobs: OrderedJobs<MemoryJob>;
   finish: number;
 }
 
@@ -62,7 +62,7 @@ export class MemoryFlows {
   /** All that wait in a class, in order. */
   ofClass(one: JobClass): MemoryJob[] {
     const flows = [...this.#flows.values()].filter((flow) => flow.class === one);
-    return flows.flatMap(({ jobs }) => jobs).sort(inOrder);
+    return flows.flatMap(({ jobs }) => [...jobs]).sort(inOrder);
   }
 
   /** How many wait in each flow that has any. */
@@ -72,7 +72,7 @@ export class MemoryFlows {
 
   /** The first of each flow. */
   heads(): MemoryJob[] {
-    return this.#waiting().map(({ jobs }) => jobs[0] as MemoryJob);
+    return this.#waiting().map(headOf);
   }
 
   #waiting(): Flow[] {
@@ -83,7 +83,7 @@ export class MemoryFlows {
     const name = `${record.class} ${record.tenant}`;
     let flow = this.#flows.get(name);
     if (!flow) {
-      flow = { name, class: record.class, tenantWeight, jobs: [], items: 0, finish: 0 };
+      flow = { name, class: record.class, tenantWeight, jobs: new OrderedJobs(inOrder), finish: 0 };
       this.#flows.set(name, flow);
     }
     flow.tenantWeight = tenantWeight;
@@ -91,26 +91,15 @@ export class MemoryFlows {
   }
 
   add(job: MemoryJob): void {
-    const flow = this.#flowOf(job);
-    flow.jobs.splice(placeOf(flow.jobs, job), 0, job);
-    this.#count(flow, 1, job.items);
+    this.#flowOf(job).jobs.add(job);
+    this.waitingJobs++;
+    this.waitingItems += job.items;
   }
 
   remove(job: MemoryJob): void {
-    const flow = this.#flowOf(job);
-    const at = placeOf(flow.jobs, job);
-    if (flow.jobs[at] === job) this.#takeOut(flow, at);
-  }
-
-  #takeOut(flow: Flow, at: number): void {
-    const [job] = flow.jobs.splice(at, 1) as [MemoryJob];
-    this.#count(flow, -1, -job.items);
-  }
-
-  #count(flow: Flow, jobs: number, items: number): void {
-    this.waitingJobs += jobs;
-    this.waitingItems += items;
-    flow.items += items;
+    if (!this.#flowOf(job).jobs.remove(job)) return;
+    this.waitingJobs--;
+    this.waitingItems -= job.items;
   }
 
   /** Items that would be served before this job if it were added now. */
@@ -118,8 +107,8 @@ export class MemoryFlows {
     const own = this.#flowOf(job);
     const flows = this.#waiting().filter((flow) => flow !== own);
     const [weight = 0, ...weights] = flowWeights([own, ...flows]);
-    const others = flows.map(({ items }, at) => ({ items, weight: weights[at] as number }));
-    return aheadOf({ items: itemsBefore(own, placeOf(own.jobs, job)), weight }, others);
+    const others = flows.map(({ jobs }, at) => ({ items: jobs.items, weight: weights[at] as number }));
+    return aheadOf({ items: own.jobs.itemsBefore(job), weight }, others);
   }
 
   /** Takes a batch of one shape class out of the queue, and what is too late for any. */
@@ -133,9 +122,9 @@ export class MemoryFlows {
     const deferUntilMs =
       first &&
       deferUntil(
-        flows.map(({ jobs }) => (jobs[0] as MemoryJob).record),
+        flows.map((flow) => headOf(flow).record),
         this.waitingItems,
-        figuresOf((first.jobs[0] as MemoryJob).size),
+        figuresOf(headOf(first).size),
       );
     if (deferUntilMs !== undefined && deferUntilMs > nowMs) return { taken: [], dropped, deferUntilMs };
     const batch = new Batch(maxItems);
@@ -145,9 +134,9 @@ export class MemoryFlows {
 
   #dropHeads(flow: Flow, figuresOf: (size: number) => ClaimFigures, dropped: MemoryJob[]): void {
     for (;;) {
-      const [job] = flow.jobs;
+      const job = flow.jobs.at(0);
       if (!job || dropped.length >= mostDropped || !cannotFinish(candidateOf(job), figuresOf(job.size))) return;
-      this.#takeOut(flow, 0);
+      this.remove(job);
       dropped.push(job);
     }
   }
@@ -190,11 +179,11 @@ export class MemoryFlows {
   ): void {
     const { flow } = lane;
     for (let left = slots; left > 0 && maxRoom(batch) > 0 && lane.at < flow.jobs.length && lane.at < lookAhead; ) {
-      const job = flow.jobs[lane.at] as MemoryJob;
+      const job = flow.jobs.at(lane.at) as MemoryJob;
       const figures = figuresOf(job.size);
       if (cannotFinish(candidateOf(job), figures)) {
         if (dropped.length >= mostDropped) return;
-        this.#takeOut(flow, lane.at);
+        this.remove(job);
         dropped.push(job);
       } else if (!batch.fits(job)) {
         lane.at++;
@@ -202,7 +191,7 @@ export class MemoryFlows {
         batch.closed = true;
         return;
       } else {
-        this.#takeOut(flow, lane.at);
+        this.remove(job);
         batch.add(job);
         lane.served += job.items;
         left--;
@@ -245,20 +234,6 @@ function candidateOf({ items, record }: MemoryJob): Candidate {
   return { items, deadlineMs: record.deadlineMs };
 }
 
-/** Where it stands, or would stand. */
-function placeOf(jobs: readonly MemoryJob[], job: MemoryJob): number {
-  let [low, high] = [0, jobs.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (jobs[middle] !== job && inOrder(jobs[middle] as MemoryJob, job) < 0) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-function itemsBefore({ jobs, items }: Flow, place: number): number {
-  if (items === jobs.length) return place;
-  let sum = 0;
-  for (let at = 0; at < place; at++) sum += (jobs[at] as MemoryJob).items;
-  return sum;
+function headOf({ jobs }: Flow): MemoryJob {
+  return jobs.at(0) as MemoryJob;
 }
