@@ -39,6 +39,8 @@ interface Queue {
   /** Tickets that BullMQ would deliver. */
   offers: string[];
   hosts: SimulatedHost[];
+  /** How many of them are alive. */
+  alive: number;
   histories: Map<string, RunHistory>;
   view: QueueView | undefined;
   viewedMs: number;
@@ -90,7 +92,17 @@ export class Cluster {
       ended: (job) => this.#ended(queue, job),
       wake: (incarnation) => this.#wake(queue, incarnation),
     });
-    const queue: Queue = { model, store, offers: [], hosts, histories: new Map(), view: undefined, viewedMs: 0, turn: 0 };
+    const queue: Queue = {
+      model,
+      store,
+      offers: [],
+      hosts,
+      alive: hosts.length,
+      histories: new Map(),
+      view: undefined,
+      viewedMs: 0,
+      turn: 0,
+    };
     for (const { spec } of hosts) {
       if (queue.histories.has(spec.kind)) continue;
       const history = new RunHistory(warmUpOf(model, spec), model.maxItems, this.#setup.history ?? historyRule);
@@ -174,8 +186,7 @@ export class Cluster {
   }
 
   #issue(queue: Queue, repair: boolean, urgentMs?: number): void {
-    const hosts = queue.hosts.filter(({ alive }) => alive).length;
-    this.#offer(queue, queue.store.issue(this.#nowMs(), hosts, queue.model.maxItems, repair, urgentMs));
+    this.#offer(queue, queue.store.issue(this.#nowMs(), queue.alive, queue.model.maxItems, repair, urgentMs));
   }
 
   #offer(queue: Queue, tickets: readonly string[]): void {
@@ -354,6 +365,7 @@ export class Cluster {
     this.#time.at(diesMs, () => {
       const { incarnation } = host;
       host.die();
+      for (const model of models) (this.#queues.get(model) as Queue).alive--;
       this.#time.after(silentMs, () => {
         for (const model of models) {
           const queue = this.#queues.get(model) as Queue;
@@ -365,6 +377,7 @@ export class Cluster {
     if (returnsMs === undefined) return;
     this.#time.at(returnsMs, () => {
       host.restart();
+      for (const model of models) (this.#queues.get(model) as Queue).alive++;
       this.#next(host);
     });
   }

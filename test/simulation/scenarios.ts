@@ -17,7 +17,8 @@ export interface Scenario {
   title: string;
   loads: readonly number[];
   policies: readonly PolicyName[];
-  build(seed: number, load: number): Trial;
+  /** `forMs`: for how long jobs arrive. */
+  build(seed: number, load: number, forMs?: number): Trial;
 }
 
 const allLoads = [0.5, 0.8, 1.0, 1.2, 1.5, 2.0];
@@ -31,7 +32,7 @@ const anyone = (timeoutMs: (random: SeededRandom) => number): Sender[] => [{ sha
 
 interface Wishes {
   senders: readonly Sender[];
-  forMs?: number;
+  forMs: number | undefined;
   hosts?: HostSpec[];
   models?: ModelSpec[];
   zipf?: number;
@@ -51,57 +52,58 @@ export const scenarios = {
     title: "Poisson arrivals, four hosts, 50 to 500 ms to answer",
     loads: allLoads,
     policies: policyNames,
-    build: (seed, load) => trial(seed, load, { senders: anyone(between(50, 500)) }),
+    build: (seed, load, forMs) => trial(seed, load, { senders: anyone(between(50, 500)), forMs }),
   },
   mixed: {
     title: "Poisson arrivals, four hosts, 20 ms to 5 s to answer",
     loads: allLoads,
     policies: policyNames,
-    build: (seed, load) => trial(seed, load, { senders: anyone(between(20, 5_000)) }),
+    build: (seed, load, forMs) => trial(seed, load, { senders: anyone(between(20, 5_000)), forMs }),
   },
   bursty: {
     title: "ten times the calm rate for 2 s now and then, four hosts, 20 ms to 5 s to answer",
     loads: allLoads,
     policies: policyNames,
-    build: (seed, load) => trial(seed, load, { senders: anyone(between(20, 5_000)), forMs: 60_000, rate: bursty }),
+    build: (seed, load, forMs = 60_000) => trial(seed, load, { senders: anyone(between(20, 5_000)), forMs, rate: bursty }),
   },
   trace: {
     title: "a day in a minute, from a fifth of the peak to the peak, four hosts, 20 ms to 5 s to answer",
     loads: [0.5, 0.8, 1.0],
     policies: ["fifo-drop", "edf-drop", "fair"],
-    build: (seed, load) => trial(seed, load, { senders: anyone(between(20, 5_000)), forMs: 60_000, rate: diurnal }),
+    build: (seed, load, forMs = 60_000) => trial(seed, load, { senders: anyone(between(20, 5_000)), forMs, rate: diurnal }),
   },
   lone: {
     title: "one host, 60 ms to answer: five full batches",
     loads: allLoads,
     policies: ["edf-drop", "fair"],
-    build: (seed, load) => trial(seed, load, { senders: anyone(fixed(60)), hosts: gpus(1) }),
+    build: (seed, load, forMs) => trial(seed, load, { senders: anyone(fixed(60)), hosts: gpus(1), forMs }),
   },
   classes: {
     title: "three classes that each ask for all there is",
     loads: [2.0],
     policies: ["edf-drop", "admission", "fair"],
-    build: (seed, load) => trial(seed, load, { senders: classSenders }),
+    build: (seed, load, forMs) => trial(seed, load, { senders: classSenders, forMs }),
   },
   tenants: {
     title: "one tenant sends a hundred times as much as the other",
     loads: [0.8, 1.2, 2.0],
     policies: ["edf-drop", "admission", "fair"],
-    build: (seed, load) => trial(seed, load, { senders: [heavySender, lightSender] }),
+    build: (seed, load, forMs) => trial(seed, load, { senders: [heavySender, lightSender], forMs }),
   },
   weights: {
     title: "three tenants of weights 1, 2 and 4 that each ask for all there is",
     loads: [3.0],
     policies: ["edf-drop", "admission", "fair"],
-    build: (seed, load) => trial(seed, load, { senders: weighedSenders, forMs: 40_000 }),
+    build: (seed, load, forMs) => trial(seed, load, { senders: weighedSenders, forMs }),
   },
   unlike: {
     title: "a fast host, two of four times its run times and a CPU of ten, 20 ms to 5 s to answer",
     loads: [0.5, 0.8, 1.0, 1.5, 2.0],
     policies: ["edf-drop", "admission", "fair"],
-    build: (seed, load) =>
+    build: (seed, load, forMs) =>
       trial(seed, load, {
         senders: anyone(between(20, 5_000)),
+        forMs,
         hosts: [
           { id: "fast", kind: "fast", slowness: 1, models: ["m"] },
           ...["slow-1", "slow-2"].map((id) => ({ id, kind: "slow", slowness: 4, models: ["m"] })),
@@ -113,40 +115,40 @@ export const scenarios = {
     title: "a host of four is killed and comes back, and one run in a thousand fails",
     loads: [0.5, 0.8],
     policies: ["edf-drop", "fair"],
-    build: (seed, load) => {
+    build: (seed, load, forMs) => {
       const hosts = gpus(4).map((host, at) => (at === 0 ? { ...host, diesMs: 6_000, returnsMs: 14_000 } : host));
-      return { ...trial(seed, load, { senders: anyone(between(50, 8_000)), hosts }), failures: 0.001 };
+      return { ...trial(seed, load, { senders: anyone(between(50, 8_000)), hosts, forMs }), failures: 0.001 };
     },
   },
   cold: {
     title: "a model that no host has loaded",
     loads: [0.5],
     policies: ["edf-drop", "fair"],
-    build: (seed, load) => ({
-      ...trial(seed, load, { senders: anyone(between(200, 5_000)), hosts: gpus(4).map((host) => ({ ...host, cold: true })), forMs: 5_000 }),
-      span: { fromMs: 0, untilMs: 5_000 },
+    build: (seed, load, forMs = 5_000) => ({
+      ...trial(seed, load, { senders: anyone(between(200, 5_000)), hosts: gpus(4).map((host) => ({ ...host, cold: true })), forMs }),
+      span: { fromMs: 0, untilMs: forMs },
     }),
   },
   wrong: {
     title: "estimates of before the start say ten times too much",
     loads: [0.8, 1.5],
     policies: ["fair"],
-    build: (seed, load) => {
-      const base = trial(seed, load, { senders: anyone(fixed(30)), forMs: 40_000 });
-      return { ...base, poisoned: 10, span: { fromMs: 20_000, untilMs: 40_000 } };
+    build: (seed, load, forMs = 40_000) => {
+      const base = trial(seed, load, { senders: anyone(fixed(30)), forMs });
+      return { ...base, poisoned: 10, span: { fromMs: forMs / 2, untilMs: forMs } };
     },
   },
   large: {
     title: "a thousand hosts, a hundred models by Zipf's law",
     loads: [0.8, 2.0],
     policies: ["edf-drop", "fair"],
-    build: (seed, load) => largeTrial(seed, load, { hosts: 1_000, models: 100, forMs: 2_000 }),
+    build: (seed, load, forMs = 2_000) => largeTrial(seed, load, { hosts: 1_000, models: 100, forMs }),
   },
 } satisfies Record<string, Scenario>;
 
 export type ScenarioName = keyof typeof scenarios;
 
-export const classSenders: Sender[] = [
+const classSenders: Sender[] = [
   { share: 1, class: "interactive", tenant: "t", timeoutMs: between(100, 1_000) },
   { share: 1, class: "standard", tenant: "t", timeoutMs: between(100, 2_000) },
   { share: 1, class: "batch", tenant: "t", timeoutMs: between(2_000, 10_000) },
@@ -173,11 +175,12 @@ export function largeTrial(seed: number, load: number, size: { hosts: number; mo
     const models = [own, (own + at) % names.length, (own + 7 * at + 1) % names.length].map((which) => names[which] as string);
     return { id: `h${at}`, kind: "gpu", slowness: 1, models: [...new Set(models)] };
   });
-  const models = names.map(model);
+  // ten times as slow as the others: what is tried here is the number of hosts and queues
+  const models = names.map((name) => ({ ...model(name), baseMs: 40, itemMs: 5 }));
   const perMs = capacityOf(models.slice(0, 1), hosts);
-  const senders: Sender[] = ["a", "b", "c"].map((tenant) => ({ share: 1, class: "standard", tenant, timeoutMs: between(50, 500) }));
+  const senders: Sender[] = ["a", "b", "c"].map((tenant) => ({ share: 1, class: "standard", tenant, timeoutMs: between(500, 5_000) }));
   const arrivals = arrivalsOf({ seed, untilMs: size.forMs, rate: steady(load * perMs), models: names, zipf: 1, senders });
-  return { seed, models, hosts, arrivals, untilMs: size.forMs + 1_000, span: { fromMs: size.forMs / 4, untilMs: size.forMs }, perMs };
+  return { seed, models, hosts, arrivals, untilMs: size.forMs + 5_000, span: { fromMs: size.forMs / 4, untilMs: size.forMs }, perMs };
 }
 
 /** A trace on four hosts; models that it names are made. */

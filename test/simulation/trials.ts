@@ -11,6 +11,8 @@ import type { Trial } from "./scenarios.ts";
 export interface Judged extends Figures {
   policy: PolicyName;
   load: number;
+  /** What only this kind of load shows: shares and waits of tenants and classes. */
+  notes: string;
 }
 
 export function runTrial(trial: Trial, policy: PolicyName): RunLog {
@@ -25,6 +27,22 @@ export function oracleOf(trial: Trial): Uint8Array {
 
 export function judge(trial: Trial, log: RunLog, oracle: Uint8Array): Figures {
   return figuresOf(log, trial.span, { perMs: trial.perMs, oracle });
+}
+
+export function judged(trial: Trial, log: RunLog, oracle: Uint8Array, of: { policy: PolicyName; load: number }): Judged {
+  return { ...of, ...judge(trial, log, oracle), notes: notesOf(trial, log, of.policy) };
+}
+
+function notesOf(trial: Trial, log: RunLog, policy: PolicyName): string {
+  const notes: string[] = [];
+  const classes = classShares(trial, log);
+  if (classes.size > 1) notes.push([...classes].map(([one, share]) => `${one} ${(100 * share).toFixed(1)}%`).join(" "));
+  const tenants = new Set(trial.arrivals.map(({ tenant }) => tenant));
+  if (tenants.has("light")) {
+    const { p99Ms, aloneMs } = tenantWaits(trial, log, "light", policy);
+    notes.push(`light p99 ${p99Ms.toFixed(1)} ms, alone ${aloneMs.toFixed(1)} ms`);
+  } else if (tenants.size > 1) notes.push(`jain ${tenantShares(trial, log).jain.toFixed(4)}`);
+  return notes.join("; ");
 }
 
 /** Device time of each tenant over its weight, and how evenly it is divided. */
@@ -45,6 +63,10 @@ export function classShares(trial: Trial, log: RunLog): Map<string, number> {
 /** How long a tenant's jobs waited among others, and how long when it was alone. */
 export function tenantWaits(trial: Trial, log: RunLog, tenant: string, policy: PolicyName): { p99Ms: number; aloneMs: number } {
   const alone = { ...trial, arrivals: trial.arrivals.filter((arrival) => arrival.tenant === tenant) };
-  const p99 = (of: RunLog): number => quantile(waitsOf(of, trial.span, (arrival) => arrival.tenant === tenant), 0.99);
+  const p99 = (of: RunLog): number =>
+    quantile(
+      waitsOf(of, trial.span, (arrival) => arrival.tenant === tenant),
+      0.99,
+    );
   return { p99Ms: p99(log), aloneMs: p99(runTrial(alone, policy)) };
 }
