@@ -67,7 +67,7 @@ export class MemoryFlows {
 
   /** How many wait in each flow that has any. */
   counts(): { tenant: string; class: JobClass; jobs: number }[] {
-    return this.#waiting().map((flow) => ({ tenant: flow.jobs[0]!.record.tenant, class: flow.class, jobs: flow.jobs.length }));
+    return this.#waiting().map((flow) => ({ tenant: headOf(flow).record.tenant, class: flow.class, jobs: flow.jobs.length }));
   }
 
   /** The first of each flow. */
