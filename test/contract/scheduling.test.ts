@@ -278,6 +278,20 @@ function sentences(open: () => JobRig): void {
     assert.equal((await rig.audit()).tickets.find((one) => one.id === ticket)?.state, "held");
   });
 
+  test("an interactive job does not wait as long as others for the batch that they fill", async () => {
+    const rig = open();
+    await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000 }, 1, 8);
+    const { host, ticket } = await rig.hostWithTicket();
+    const how = { ...foreseen, maxItems: 8, delayMs: 20_000 };
+    assert.equal((await host.claim(ticket, how)).kind, "defer");
+    const stateOf = async (): Promise<string | undefined> => (await rig.audit()).tickets.find((one) => one.id === ticket)?.state;
+    await rig.admit({ class: "interactive", timeoutMs: 300_000, latestStartMs: 290_000 }, 1, 8);
+    assert.equal(await stateOf(), "deferring", "a tenth of its time is longer than the rest of the wait");
+    const id = await rig.admit({ class: "interactive", timeoutMs: 100_000, latestStartMs: 80_000 }, 1, 8);
+    assert.equal(await stateOf(), "held", "it was woken");
+    assert.deepEqual(await host.claim(ticket, how), { kind: "defer", untilMs: (await rig.record(id)).createdMs + 10_000 });
+  });
+
   test("nobody waits for company beyond what the deadline leaves", async () => {
     const rig = open();
     const id = await rig.admit({ timeoutMs: 30_000 }, 1, 8);
@@ -289,6 +303,17 @@ function sentences(open: () => JobRig): void {
     await soon.admit({ timeoutMs: 13_000 }, 1, 8);
     const second = await soon.hostWithTicket();
     assert.equal((await second.host.claim(second.ticket, { ...foreseen, maxItems: 8, delayMs: 25_000 })).kind, "batch");
+  });
+
+  test("while nothing is known of run times, every job waits for company a tenth of its time at most", async () => {
+    const rig = open();
+    const id = await rig.admit({ timeoutMs: 100_000 }, 1, 8);
+    const { host, ticket } = await rig.hostWithTicket();
+    const answer = await host.claim(ticket, { maxItems: 8, delayMs: 25_000 });
+    // whatever its run takes, most of its time is left for it
+    assert.deepEqual(answer, { kind: "defer", untilMs: (await rig.record(id)).createdMs + 10_000 });
+    const other = await host.claim(ticket, { ladders: new Map([[7, ladder]]), maxItems: 8, delayMs: 25_000 });
+    assert.deepEqual(other, answer, "nor is another size class a help");
   });
 
   test("an interactive job waits for company a tenth of its time at most", async () => {

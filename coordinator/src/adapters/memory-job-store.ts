@@ -21,6 +21,7 @@ import type {
   WaitingFlow,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
+import { longestWaitMs } from "../scheduler/batch-plan.ts";
 import type { MemoryJob } from "./memory-flows.ts";
 import { type ClaimAnswer, type ClaimStep, MemoryQueue, type RunOutcome } from "./memory-queue.ts";
 
@@ -108,7 +109,7 @@ export class MemoryJobStore implements JobStore {
     const waiting = queue.waiting.waitingJobs;
     if (admitted.answer === "refused" || admitted.answer === "full") return { id: job.id, waiting, ...admitted };
     if (admitted.answer === "admitted")
-      for (const ticketId of queue.issue(nowMs, matchingHosts, batchItems, false, nowMs + job.latestStartMs))
+      for (const ticketId of queue.issue(nowMs, matchingHosts, batchItems, false, nowMs + longestWaitMs(job)))
         this.#tickets.offer(tag, ticketId);
     const { id, state, createdMs, deadlineMs } = (queue.jobs.get(job.id) as MemoryJob).record;
     return { id, waiting, answer: admitted.answer, state, createdMs, deadlineMs };

@@ -204,7 +204,7 @@ export class MemoryQueue {
     return this.issue(nowMs, matchingHosts, 1, true);
   }
 
-  /** `urgentMs`: the order key of a job that came just now. */
+  /** `urgentMs`: until when a job that came just now would wait for company. */
   issue(nowMs: number, matchingHosts: number, batchItems: number, repair: boolean, urgentMs = Number.POSITIVE_INFINITY): string[] {
     const { waitingJobs: waiting, waitingItems } = this.waiting;
     return this.tickets.issue(nowMs, { waiting, waitingItems, matchingHosts, batchItems, repair, urgentMs });

@@ -24,8 +24,8 @@ export interface Candidate {
 
 /** Time between the last moment to wait and the last moment to start. */
 const deferMarginMs = 5;
-/** How much of its time a job of the class interactive may spend on waiting for company. */
-const interactiveShare = 0.1;
+/** How much of its time a job of the class interactive may spend on waiting for company, and any job of which no run time is known. */
+const waitShare = 0.1;
 
 function finishMs({ nowMs, ladder, overheadMs }: ClaimFigures, items: number): number {
   return ladder ? nowMs + runMs(ladder, items) + overheadMs : nowMs;
@@ -51,6 +51,11 @@ export function mayJoin(batch: Candidate, job: Candidate, figures: ClaimFigures)
   return finishMs(figures, batch.items + job.items) <= Math.min(batch.deadlineMs, job.deadlineMs);
 }
 
+/** How long a job that has just come may be left to a batch that fills: no longer than it would wait itself. */
+export function longestWaitMs(job: { class: JobClass; timeoutMs: number; latestStartMs: number }): number {
+  return job.class === "interactive" ? Math.min(job.latestStartMs, waitShare * job.timeoutMs) : job.latestStartMs;
+}
+
 export interface Head {
   class: JobClass;
   createdMs: number;
@@ -65,7 +70,7 @@ export function deferUntil(heads: readonly Head[], waitingItems: number, figures
   let untilMs = Number.POSITIVE_INFINITY;
   for (const { class: one, createdMs, deadlineMs } of heads) {
     untilMs = Math.min(untilMs, createdMs + delayMs, deadlineMs - nextRunMs - overheadMs - deferMarginMs);
-    if (one === "interactive") untilMs = Math.min(untilMs, createdMs + interactiveShare * (deadlineMs - createdMs));
+    if (one === "interactive" || !ladder) untilMs = Math.min(untilMs, createdMs + waitShare * (deadlineMs - createdMs));
   }
   return untilMs > nowMs ? Math.floor(untilMs) : undefined;
 }

@@ -12,6 +12,7 @@ local base, tag, mostWaiting = KEYS[1], ARGV[1], tonumber(ARGV[4])
 local now = nowMs()
 local nowText = int(now)
 local perJob = 9
+local interactiveShare = 0.1
 local firstJob = 6 + 2 * ARGV[5]
 local function isNumber(text)
   local value = tonumber(text)
@@ -88,7 +89,9 @@ for at = firstJob, #ARGV, perJob do
       written[#written + 1] = 'queued 1 ' .. coordinator .. ' ' .. ARGV[at + 4] .. ' ' .. deadline .. ' 0 0 0 0 0 - - ' .. nowText .. ' ' .. flow .. ' '
         .. order .. ' ' .. ARGV[at + 8]
       writtenAt[id] = #written
-      urgent = math.min(urgent or math.huge, order)
+      -- as long as it would wait for company, see lua/claim
+      local waits = string.sub(flow, 1, 12) == 'interactive:' and now + interactiveShare * ARGV[at + 2] or order
+      urgent = math.min(urgent or math.huge, order, waits)
       local list = orders[flow]
       if not list then
         list = { base .. 'order:' .. flow }

@@ -27,7 +27,7 @@ local mostDropped = 500
 local deferMarginMs = 5
 local leastOfParts = 16
 local mostWithInputs, mostInputBytes = 2, 16384
-local interactiveShare = 0.1 -- of its time, how much a job of that class waits for a fuller batch at most
+local waitShare = 0.1 -- of its time, how much an interactive job waits for a fuller batch at most, and any of which no run time is known
 
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)
@@ -103,8 +103,11 @@ if delayMs > 0 and waiting > 0 and waiting < maxItems then
       local fuller = 1
       while fuller <= waiting do fuller = fuller * 2 end
       local created, deadline = tonumber(record[CREATED]), tonumber(record[DEADLINE])
-      local latest = math.min(created + delayMs, deadline - runMs(record[SIZE], math.min(fuller, maxItems)) - overheadMs - deferMarginMs)
-      if string.sub(flow.name, 1, 12) == 'interactive:' then latest = math.min(latest, created + interactiveShare * (deadline - created)) end
+      local fullerMs = runMs(record[SIZE], math.min(fuller, maxItems))
+      local latest = math.min(created + delayMs, deadline - fullerMs - overheadMs - deferMarginMs)
+      if fullerMs == 0 or string.sub(flow.name, 1, 12) == 'interactive:' then
+        latest = math.min(latest, created + waitShare * (deadline - created))
+      end
       till = till and math.min(till, latest) or latest
     end
   end

@@ -39,7 +39,7 @@ end
 
 -- Issues what is missing: as many tickets as matching hosts could use for the waiting jobs. Wakes one lingering host, and one that
 -- waits for a full batch once there is one.
--- `urgent`: the latest start of the most urgent job that has just come. Answers the ticket ids to offer; they do nothing until the caller has done so. When as many as allowed were offered and nobody took them,
+-- `urgent`: until when the most urgent job that has just come would wait for company. Answers the ticket ids to offer; they do nothing until the caller has done so. When as many as allowed were offered and nobody took them,
 -- the offers themselves may be lost: the same ids are offered again, which is harmless where they were not.
 local function issueTickets(base, tag, now, waiting, matchingHosts, batchItems, repair, urgent)
   local issued = {}
