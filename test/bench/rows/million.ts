@@ -49,10 +49,10 @@ async function admit(rig: JobRig, count: number, spreadMs: () => number): Promis
 }
 
 /**
- * Until so many wait; answers how many do. A Redis that stands still for its file, longer than the store waits, is asked again, and may
- * have done what it was asked before.
+ * Until so many wait; answers how many do, and the tickets that the sweeper issued for them, since the host's own has lapsed meanwhile. A
+ * Redis that stands still for its file, longer than the store waits, is asked again, and may have done what it was asked before.
  */
-async function fill(rig: JobRig, jobs: number, spreadMs: () => number): Promise<number> {
+async function fill(rig: JobRig, jobs: number, spreadMs: () => number): Promise<{ jobs: number; tickets: string[] }> {
   const more = async (count: number): Promise<void> => {
     try {
       await admit(rig, count, spreadMs);
@@ -62,9 +62,11 @@ async function fill(rig: JobRig, jobs: number, spreadMs: () => number): Promise<
     }
   };
   for (let left = jobs; left > 0; left -= underWay) await more(Math.min(left, underWay));
+  const tickets: string[] = [];
   for (;;) {
-    const { figures } = await rig.store.sweep(rig.tag, 1, batch);
-    if (figures.waiting >= jobs) return figures.waiting;
+    const { figures, tickets: issued } = await rig.store.sweep(rig.tag, 1, batch);
+    tickets.push(...issued);
+    if (figures.waiting >= jobs) return { jobs: figures.waiting, tickets };
     await more(Math.min(jobs - figures.waiting, underWay));
   }
 }
@@ -137,11 +139,13 @@ export async function millionRow(context: RowContext): Promise<RowResult> {
     const empty = await measure("nothing waits");
     const bytesBefore = await usedBytes(redis);
     const startedMs = performance.now();
-    const jobs = await fill(rig, wanted, spreadMs);
+    const { jobs, tickets } = await fill(rig, wanted, spreadMs);
     const seconds = (performance.now() - startedMs) / 1000;
     const bytesPerJob = ((await usedBytes(redis)) - bytesBefore) / jobs;
     context.say(`  ${jobs} jobs admitted in ${seconds.toFixed(1)} s, ${bytesPerJob.toFixed(0)} bytes each`);
     await untilRewritten(redis);
+    const [ticket] = tickets;
+    if (ticket !== undefined && (await worker.host.take(ticket)) === "held") worker.ticket = ticket;
     const full = await measure(`${jobs} wait`);
     const sweepStartedMs = performance.now();
     const { figures } = await rig.store.sweep(rig.tag, 1, batch);
