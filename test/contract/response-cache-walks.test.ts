@@ -54,6 +54,7 @@ class Walk {
   readonly #jobs = new Map<string, CacheableJob>();
   readonly #flights = new Map<string, CacheableJob>();
   readonly #seats: Seat[] = [];
+  readonly #ended = new Map<string, JobState>();
 
   constructor(seed: number, seen: Record<string, number>) {
     const random = seededRandom(seed);
@@ -172,6 +173,10 @@ class Walk {
     const queued = open.filter(([, { state }]) => state === "queued").map(([id]) => id);
     assert.deepEqual([...Object.values(audit.order).flat(), ...audit.later].sort(), queued.sort(), "a waiting job stands in one line");
     assert.deepEqual(audit.immortal, []);
+    for (const [id, { state }] of audit.jobs) {
+      if (this.#ended.has(id)) assert.equal(state, this.#ended.get(id), `${id} had ended`);
+      if (isTerminal(state)) this.#ended.set(id, state);
+    }
     for (const id of this.#jobs.keys()) assert.ok(audit.jobs.has(id), `${id} is lost`);
     const kept = await rigs.redis.keys(`sy:{${this.rig.tag}}:cache:*`);
     let bytes = 0;
