@@ -154,10 +154,10 @@ export class Forecasts {
     };
   }
 
-  /** Predicted run of a job alone; 0 while nothing is known. */
+  /** Predicted run of a job alone on the fastest of its hosts; 0 while nothing is known. */
   costMs(tag: string, job: { size: number; items: number }): number {
     const known = this.#view(tag, job.size).pools.flatMap(({ estimate }) => (estimate ? [runMs(estimate.ladder, job.items)] : []));
-    return known.length === 0 ? 0 : Math.max(...known);
+    return known.length === 0 ? 0 : Math.min(...known);
   }
 
   /** How many items may be ahead of the job. Throws `deadline_unattainable` where that is not even none. */

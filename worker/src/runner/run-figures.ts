@@ -30,6 +30,8 @@ const busyMarginMs = 500;
 const fade = 0.95;
 /** An estimate over many samples moves slowly: it is made anew after so many runs, or after each while there are few. */
 const runsPerEstimate = 16;
+/** But never kept for longer, so that it does not count as unconfirmed while runs go on. */
+const estimateMs = 500;
 
 interface SizeFigures {
   windows: Map<number, RunWindow>;
@@ -96,7 +98,8 @@ export class RunFigures {
     const bucket = bucketOf(run.items);
     seen.windows.set(bucket, withRun(seen.windows.get(bucket), run));
     seen.runs += 1;
-    if (seen.estimate && seen.runs > 2 * runsPerEstimate && seen.runs % runsPerEstimate !== 0) return;
+    const isYoung = run.atMs - (seen.estimate?.newestMs ?? 0) < estimateMs;
+    if (seen.estimate && isYoung && seen.runs > 2 * runsPerEstimate && seen.runs % runsPerEstimate !== 0) return;
     seen.estimate = estimateRuns([...seen.windows.values()], figures.warmUp, figures.maxItems);
   }
 
