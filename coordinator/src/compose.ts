@@ -1,6 +1,6 @@
 /** Puts a coordinator together and takes it apart again: the one place that knows every part. Loops are listed here, all of them. */
 
-import { newIncarnation, tagOf } from "@switchyard/protocol/redis";
+import { newIncarnation } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
@@ -113,7 +113,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   await store.onNotice((notice) => {
     waiters.onNotice(notice);
     cached.onNotice(notice);
-    forecasts.ended(tagOf(notice.id));
+    forecasts.ended(notice);
     if (notice.counts) countOutcome(notice);
   });
   function countOutcome(notice: JobNotice): void {

@@ -67,6 +67,10 @@ class Rig {
     this.forecasts.answered(job, admitted(job));
   }
 
+  end(of = tag, counts = true): void {
+    this.forecasts.ended({ id: newJobId(of), counts });
+  }
+
   /** Items that may be ahead of jobs of several deadlines, together: a figure that moves with all that is expected. */
   bound(): number {
     let sum = 0;
@@ -205,9 +209,9 @@ test("while a job of its queue is open, another expects the rest of its run firs
   const busy = rig.bound();
   assert.ok(busy < free, `${busy} < ${free}: at once, though a view stands for a moment`);
   rig.admit();
-  rig.forecasts.ended(tag);
+  rig.end();
   assert.equal(rig.bound(), busy, "one of two has ended");
-  rig.forecasts.ended(tag);
+  rig.end();
   assert.equal(rig.bound(), free);
 });
 
@@ -220,9 +224,11 @@ test("jobs that were there before, refused or ended elsewhere open nothing", asy
   assert.throws(() => rig.forecasts.answered(job, refused(job, 9)));
   rig.nowMs += 100;
   assert.equal(rig.bound(), free);
-  for (let at = 0; at < 3; at++) rig.forecasts.ended(tag);
+  for (let at = 0; at < 3; at++) rig.end();
   rig.admit();
-  assert.ok(rig.bound() < free, "ends of jobs of other coordinators are not saved up");
+  assert.ok(rig.bound() < free, "ends of other jobs are not saved up");
+  rig.end(tag, false);
+  assert.ok(rig.bound() < free, "another coordinator counts that one");
 });
 
 test("a queue without open jobs is free again, though the notices of its jobs were lost", async () => {
@@ -232,7 +238,7 @@ test("a queue without open jobs is free again, though the notices of its jobs we
   rig.forecasts.idle(tag);
   assert.equal(rig.bound(), free);
   rig.admit();
-  rig.forecasts.ended(tag);
+  rig.end();
   assert.equal(rig.bound(), free);
 });
 
@@ -264,9 +270,15 @@ test("a model that no host holds must be loaded first, and a job without that ti
   rig.isWarm = false;
   rig.nowMs += 100;
   assert.ok(Math.abs(warm - ask(4_000) - 2_000 / runTakesMs) <= 1, "2 s less to work with");
+  assert.equal(ask(1_000), Number.POSITIVE_INFINITY, "the first asks for the load, or nobody would ever have the model loaded");
   const { code, facts } = errorOf(() => ask(1_000));
   assert.equal(code, "deadline_unattainable");
   assert.ok((facts.estimatedMs ?? 0) >= 2_000 + runTakesMs, `${facts.estimatedMs}`);
+  rig.nowMs += 1_900;
+  assert.throws(() => ask(1_000), "the load may still go on");
+  rig.nowMs += 200;
+  assert.throws(() => ask(90), "with the model in memory it would be late as well");
+  assert.equal(ask(1_000), Number.POSITIVE_INFINITY, "the load did not come about");
 });
 
 test("what lies between callers and the store is expected of every job", async () => {
@@ -292,7 +304,7 @@ test("queues that nobody asked for lately are read no more, unless their jobs ar
   rig.nowMs += 60_001;
   await rig.forecasts.refresh();
   assert.deepEqual(rig.reads.at(-1), [otherTag]);
-  rig.forecasts.ended(otherTag);
+  rig.end(otherTag);
   await rig.forecasts.refresh();
   assert.deepEqual(rig.reads.at(-1), []);
 });
@@ -328,7 +340,7 @@ test("all that is known of a queue is shown, by device and size class", async ()
 test("a queue is known by the jobs of its tag alone", () => {
   const rig = new Rig();
   rig.admit(newJob(tag, { id: newJobId(tag), inputs: [new Uint8Array(10)] }));
-  rig.forecasts.ended("unknown");
+  rig.end(queueTag("digits", "unknown"));
   rig.forecasts.idle("unknown");
   assert.equal(rig.forecasts.mostWaiting(otherTag), 1_000_000);
 });

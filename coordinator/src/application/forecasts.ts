@@ -19,7 +19,7 @@ import {
 import { tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
-import type { Admitted, JobStore, NewJob } from "../ports/job-store.ts";
+import type { Admitted, JobNotice, JobStore, NewJob } from "../ports/job-store.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { RunHistory } from "../ports/run-history.ts";
 import { type Admission, admission, type HostPool, prediction, type QueueView } from "../scheduler/admission.ts";
@@ -31,6 +31,7 @@ const refusalStandsMs = 10;
 /** How long a view of a queue is used again. */
 const viewMs = 20;
 const usualBatchItems = 8;
+const leastLoadMs = 1_000;
 /** A queue that is full is asked again after this time. */
 const fullRetryMs = 1_000;
 const mostFlows = 10_000;
@@ -60,6 +61,8 @@ interface Queue {
   open: number;
   /** Mean bytes of the inputs. */
   inputBytes: number;
+  /** When a job may ask for the model's load again. */
+  loadDueMs: number;
 }
 
 /** One rung of what `/v1/models/{model}/estimates` shows. */
@@ -85,7 +88,7 @@ export class Forecasts {
   #of(tag: string): Queue {
     let queue = this.#queues.get(tag);
     if (!queue) {
-      queue = { views: new Map(), askedMs: 0, devices: undefined, estimates: new Map(), open: 0, inputBytes: 0 };
+      queue = { views: new Map(), askedMs: 0, devices: undefined, estimates: new Map(), open: 0, inputBytes: 0, loadDueMs: 0 };
       this.#queues.set(tag, queue);
       void this.#read([tag]).catch(() => {}); // the loop reads it again
     }
@@ -164,11 +167,26 @@ export class Forecasts {
   mostAhead(job: NewJob): number {
     const view = this.#view(tagOf(job.id), job.size);
     const decision = admission(job, view, this.#parts.store.nowMs());
-    if (decision.kind === "refuse") throw refusal(decision, job);
+    if (decision.kind === "refuse") {
+      if (this.#asksForLoad(job, view)) return Number.POSITIVE_INFINITY;
+      throw refusal(decision, job);
+    }
     const refused = this.#refusals.get(flowKey(job));
     const stands = refused && this.#parts.clock.monotonicMs() - refused.atMs < refusalStandsMs;
     if (stands && refused.ahead > decision.mostAhead) throw this.#refusal(job, view, refused.ahead);
     return decision.mostAhead;
+  }
+
+  /**
+   * Whether this job, which only the load of its model makes late, is let through all the same: nobody loads a model that nobody waits for, and
+   * those who come after it may then have time enough. One in each time that a load takes.
+   */
+  #asksForLoad(job: NewJob, view: QueueView): boolean {
+    if (view.loadMs === 0 || admission(job, { ...view, loadMs: 0 }, this.#parts.store.nowMs()).kind === "refuse") return false;
+    const queue = this.#of(tagOf(job.id));
+    if (queue.askedMs < queue.loadDueMs) return false;
+    queue.loadDueMs = queue.askedMs + Math.max(view.loadMs, leastLoadMs);
+    return true;
   }
 
   /** Most jobs that may wait in the queue, by number and by the bytes that they would hold. */
@@ -203,9 +221,9 @@ export class Forecasts {
     this.#of(tag).open += 1;
   }
 
-  /** A job that this coordinator admitted has ended, or is no longer waited for. */
-  ended(tag: string): void {
-    const queue = this.#queues.get(tag);
+  /** A job has ended. Only one of the coordinators that hear of it counts it: the first that waited, which is the one that admitted it. */
+  ended({ id, counts }: Pick<JobNotice, "id" | "counts">): void {
+    const queue = counts ? this.#queues.get(tagOf(id)) : undefined;
     if (queue && queue.open > 0) queue.open -= 1;
   }
 
