@@ -116,6 +116,7 @@ test("a tenant's request is not answered by what another tenant asked", async ()
   assert.match(text, /switchyard_cache_requests_total\{model="private",result="hit"\} 2/);
   assert.match(text, /switchyard_cache_requests_total\{model="private",result="miss"\} 2/);
   assert.match(text, /switchyard_cache_evicted_total\{model="private"\} 0/);
+  assert.match(text, /switchyard_jobs_admitted_total\{model="private",class="standard"\} 4/);
   assert.match(text, /switchyard_jobs_finished_total\{model="private",class="standard",outcome="succeeded"\} 2/, "the door counts hits");
   served.metrics.modelKnown("private");
   served.metrics.modelGone("private");

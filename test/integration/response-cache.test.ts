@@ -26,7 +26,7 @@ before(async () => {
   models = await emptyRepository();
   await models.add("fast", layersModel(1), { settings: cache });
   await models.add("plain", layersModel(1));
-  await models.add("slow", await slowModelOf(600), { settings: cache });
+  await models.add("slow", await slowModelOf(1_000), { settings: cache });
   await models.add("pick", pickModel(), { settings: cache });
   await models.add("changing", layersModel(2), { settings: cache });
   cluster = await startProcesses({ models: models.folder, coordinators: 2 });
