@@ -49,9 +49,19 @@ interface Parts {
 
 type Accepted = Extract<Admitted, { answer: "admitted" | "existing" }>;
 
+/** How a queue looks for jobs of one size class, for a moment, and what follows. */
+interface Outlook {
+  untilMs: number;
+  view: QueueView;
+  /** Predicted runs by items. */
+  costs: Map<number, number>;
+  /** By items and timeout. */
+  decisions: Map<string, Admission>;
+}
+
 interface Queue {
   /** By size class; for a moment. */
-  views: Map<number, { untilMs: number; view: QueueView }>;
+  views: Map<number, Outlook>;
   askedMs: number;
   /** Nothing while the history was not read. */
   devices: Map<string, DeviceRuns> | undefined;
@@ -128,14 +138,19 @@ export class Forecasts {
     return estimate;
   }
 
-  /** Jobs that come together are judged by one view. */
-  #view(tag: string, size: number): QueueView {
+  /** Jobs that come together are judged by one view; what was decided for one stands for the others that ask the same. */
+  #outlook(tag: string, size: number): Outlook {
     const queue = this.#of(tag);
     const kept = queue.views.get(size);
-    if (kept && queue.askedMs < kept.untilMs && kept.view.busy === queue.open > 0) return kept.view;
+    if (kept && queue.askedMs < kept.untilMs && kept.view.busy === queue.open > 0) return kept;
     const view = this.#newView(tag, queue, size);
-    queue.views.set(size, { untilMs: queue.askedMs + viewMs, view });
-    return view;
+    const outlook = { untilMs: queue.askedMs + viewMs, view, costs: new Map(), decisions: new Map() };
+    queue.views.set(size, outlook);
+    return outlook;
+  }
+
+  #view(tag: string, size: number): QueueView {
+    return this.#outlook(tag, size).view;
   }
 
   #newView(tag: string, queue: Queue, size: number): QueueView {
@@ -159,18 +174,30 @@ export class Forecasts {
 
   /** Predicted run of a job alone on the fastest of its hosts; 0 while nothing is known. */
   costMs(tag: string, job: { size: number; items: number }): number {
-    const known = this.#view(tag, job.size).pools.flatMap(({ estimate }) => (estimate ? [runMs(estimate.ladder, job.items)] : []));
-    return known.length === 0 ? 0 : Math.min(...known);
+    const { costs, view } = this.#outlook(tag, job.size);
+    let costMs = costs.get(job.items);
+    if (costMs === undefined) {
+      const known = view.pools.flatMap(({ estimate }) => (estimate ? [runMs(estimate.ladder, job.items)] : []));
+      costMs = known.length === 0 ? 0 : Math.min(...known);
+      costs.set(job.items, costMs);
+    }
+    return costMs;
   }
 
   /** How many items may be ahead of the job. Throws `deadline_unattainable` where that is not even none. */
   mostAhead(job: NewJob): number {
-    const view = this.#view(tagOf(job.id), job.size);
-    const decision = admission(job, view, this.#parts.store.nowMs());
+    const { decisions, view } = this.#outlook(tagOf(job.id), job.size);
+    const asked = `${job.items} ${job.timeoutMs}`;
+    let decision = decisions.get(asked);
+    if (!decision) {
+      decision = admission(job, view, this.#parts.store.nowMs());
+      decisions.set(asked, decision);
+    }
     if (decision.kind === "refuse") {
       if (this.#asksForLoad(job, view)) return Number.POSITIVE_INFINITY;
       throw refusal(decision, job);
     }
+    if (this.#refusals.size === 0) return decision.mostAhead;
     const refused = this.#refusals.get(flowKey(job));
     const stands = refused && this.#parts.clock.monotonicMs() - refused.atMs < refusalStandsMs;
     if (stands && refused.ahead > decision.mostAhead) throw this.#refusal(job, view, refused.ahead);
