@@ -71,6 +71,20 @@ async function fill(rig: JobRig, jobs: number, spreadMs: () => number): Promise<
   }
 }
 
+/** The first of these, or of those that the sweeper issues, that is not gone. */
+async function takeTicket(rig: JobRig, worker: { host: TestHost; ticket: string }, issued: string[]): Promise<void> {
+  for (let tickets = issued, look = 0; look < 60; look++) {
+    for (const ticket of tickets) {
+      if ((await worker.host.take(ticket)) !== "held") continue;
+      worker.ticket = ticket;
+      return;
+    }
+    await sleep(0.5);
+    tickets = (await rig.store.sweep(rig.tag, 1, batch)).tickets;
+  }
+  throw new Error("the sweeper issued no ticket for half a minute");
+}
+
 /** Claims a batch and commits it; answers how long the claim took. */
 async function answer(host: TestHost, ticket: string): Promise<number> {
   const startedMs = performance.now();
@@ -144,8 +158,7 @@ export async function millionRow(context: RowContext): Promise<RowResult> {
     const bytesPerJob = ((await usedBytes(redis)) - bytesBefore) / jobs;
     context.say(`  ${jobs} jobs admitted in ${seconds.toFixed(1)} s, ${bytesPerJob.toFixed(0)} bytes each`);
     await untilRewritten(redis);
-    const [ticket] = tickets;
-    if (ticket !== undefined && (await worker.host.take(ticket)) === "held") worker.ticket = ticket;
+    await takeTicket(rig, worker, tickets);
     const full = await measure(`${jobs} wait`);
     const sweepStartedMs = performance.now();
     const { figures } = await rig.store.sweep(rig.tag, 1, batch);
