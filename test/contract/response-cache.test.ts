@@ -353,8 +353,11 @@ test("an answer is gone after its time, counted from the end of its run, and lea
   assert.equal((await desk.ask(desk.job({ cache: short }))).answer, "hit");
   await clockPasses(desk.rig.store, (await desk.rig.record(first.id)).finishedMs! + 150);
   const next = await desk.lead({ cache: short });
-  await clockPasses(desk.rig.store, desk.rig.store.nowMs() + 1_000);
-  assert.deepEqual(await rigs.redis.keys(`sy:{${desk.rig.tag}}:cache*`), []);
+  assert.deepEqual(await rigs.redis.keys(`sy:{${desk.rig.tag}}:cache:*`), []);
+  for (const name of ["cache-ends", "cache-bytes"]) {
+    const leftMs = await rigs.redis.pttl(`sy:{${desk.rig.tag}}:${name}`);
+    assert.ok(leftMs > 0 && leftMs < 11_000, `${name} stays ${leftMs} ms`);
+  }
   // a success that lies longer back than answers live is not taken either
   await desk.run();
   await clockPasses(desk.rig.store, (await desk.rig.record(next.id)).finishedMs! + 150);

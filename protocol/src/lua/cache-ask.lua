@@ -39,12 +39,16 @@ local function mayFollow(leader, since, flow, order)
 end
 
 -- A waiting leader that is overtaken stays in the queue, and is answered with the followers if it still waits then.
-local function lead(key, id, timeoutMs, overtaken)
-  local name = base .. 'flight:' .. key
+local function lead(name, id, earlier, overtaken)
   local head = id .. ' ' .. nowText
-  if redis.call('EXISTS', name) == 1 then redis.call('LSET', name, 0, head) else redis.call('RPUSH', name, head) end
-  if overtaken then redis.call('RPUSH', name, overtaken) end
-  redis.call('PEXPIRE', name, int(math.max(redis.call('PTTL', name), timeoutMs + flightMarginMs)))
+  if earlier then redis.call('LSET', name, 0, head) else redis.call('RPUSH', name, head) end
+  if overtaken then redis.call('RPUSH', name, earlier) end
+end
+
+-- A flight outlives all who take part in it.
+local function keepFlight(name, timeoutMs, isNew)
+  local ms = timeoutMs + flightMarginMs
+  if isNew or redis.call('PTTL', name) < ms then redis.call('PEXPIRE', name, int(ms)) end
 end
 
 local function ask(at)
@@ -56,6 +60,7 @@ local function ask(at)
 
   local outputs = redis.call('GET', base .. 'cache:' .. key)
   if not outputs then
+    local name = base .. 'flight:' .. key
     local leader, since = flightOf(base, key)
     if leader == id then return 'lead' end
     local record = leader and loadRecord(base, leader)
@@ -69,7 +74,6 @@ local function ask(at)
         return 'alone'
       end
     elseif leader and mayFollow(record, since, flow, order) then
-      local name = base .. 'flight:' .. key
       if redis.call('LLEN', name) > mostFollowers then return 'alone' end
       if ARGV[at + 13] == 'look' then return 'follow' end
       redis.call('SET', base .. 'job:' .. id, 'queued 1 ' .. waiter .. ' ' .. keep .. ' ' .. deadline .. ' 0 0 0 0 0 - - ' .. nowText .. ' '
@@ -79,12 +83,13 @@ local function ask(at)
       if weight ~= '1' then redis.call('HSET', base .. 'weights', string.match(flow, ':(.*)$'), weight) end
       list(id, listed)
       redis.call('RPUSH', name, id)
-      redis.call('PEXPIRE', name, int(math.max(redis.call('PTTL', name), timeoutMs + flightMarginMs)))
+      keepFlight(name, timeoutMs, false)
       if record and addWaiter(record, coordinator) then storeRecord(base, leader, record) end
       return 'joined ' .. leader
     end
     if not outputs then
-      lead(key, id, timeoutMs, record and record[STATE] == 'queued' and leader)
+      lead(name, id, leader, record and record[STATE] == 'queued')
+      keepFlight(name, timeoutMs, not leader)
       return 'lead'
     end
   end
@@ -100,6 +105,7 @@ end
 local reply = { now, 0 }
 for at = 2, #ARGV, perJob do reply[#reply + 1] = ask(at) end
 reply[2] = evicted
+keepBytesHeld(base)
 for _, listing in pairs(listings) do
   if #listing > 1 then redis.call('ZADD', unpack(listing)) end
 end

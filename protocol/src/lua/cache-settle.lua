@@ -52,11 +52,13 @@ local function answerFollowers(name, outputs)
   local most = math.max(1, math.min(mostAnswered, math.floor(mostAnsweredBytes / #outputs)))
   local followers = redis.call('LPOP', name, most + 1)
   local head = table.remove(followers, 1)
-  local records = loadRecords(base, followers)
-  for _, id in ipairs(followers) do
-    if isFollower(records[id]) then answer(id, records[id], outputs) end
+  if #followers > 0 then
+    local records = loadRecords(base, followers)
+    for _, id in ipairs(followers) do
+      if isFollower(records[id]) then answer(id, records[id], outputs) end
+    end
   end
-  if redis.call('EXISTS', name) == 0 then return 'settled' end
+  if #followers < most or redis.call('EXISTS', name) == 0 then return 'settled' end
   redis.call('LPUSH', name, head)
   return 'more'
 end
@@ -101,6 +103,7 @@ end
 
 local answers = {}
 for at = 5, #ARGV, 4 do answers[#answers + 1] = settle(ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), ARGV[at + 3]) end
+keepBytesHeld(base)
 flushNotices()
 local tickets = {}
 if released > 0 then tickets = issueTickets(base, tag, now, waitingJobs(base), tonumber(ARGV[2]), tonumber(ARGV[3]), false) end

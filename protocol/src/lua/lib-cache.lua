@@ -9,6 +9,7 @@ local largestEntryBytes = 1048576  -- larger outputs are neither kept nor shared
 local entryOverheadBytes = 256     -- what an entry's keys take
 local mostEvicted = 1000           -- in one step; where more would have to go, the newcomer is not kept
 local recordOutputBytes = 1024     -- smaller outputs stand in the record, as hosts write them
+local endsMarginMs = 10000         -- the list of entries stays so long after the last of them
 local unadmittedMs = 400           -- between taking the lead and being admitted a leader has no record
 
 -- The outputs of a succeeded job, or nothing where they are gone, or too large to be kept or copied.
@@ -28,16 +29,23 @@ local function finishedAt(record)
   return tonumber(string.match(record[ENDING], '^\n(%d+)'))
 end
 
--- Writes an entry that lives until `ends`; the oldest give way. Answers how many did.
+-- Bytes that this queue's entries count, once this step has asked; what is over counts no longer.
+local heldBytes
+local function bytesHeld(base, now)
+  if heldBytes then return heldBytes end
+  heldBytes = tonumber(redis.call('GET', base .. 'cache-bytes') or '0')
+  -- a key lives through the last of its milliseconds
+  local over = redis.call('ZRANGEBYSCORE', base .. 'cache-ends', '-inf', '(' .. int(now), 'LIMIT', 0, mostEvicted)
+  for _, entry in ipairs(over) do heldBytes = heldBytes - string.match(entry, '%d+$') end
+  if #over > 0 then redis.call('ZREM', base .. 'cache-ends', unpack(over)) end
+  return heldBytes
+end
+
+-- Writes an entry that lives until `ends`; the oldest give way. Answers how many did. The step ends with keepBytesHeld().
 local function putEntry(base, key, outputs, ends, now, bound)
-  local cost, list, sum = #outputs + entryOverheadBytes, base .. 'cache-ends', base .. 'cache-bytes'
+  local cost, list = #outputs + entryOverheadBytes, base .. 'cache-ends'
   if ends <= now or cost > bound or redis.call('EXISTS', base .. 'cache:' .. key) == 1 then return 0 end
-  local held = tonumber(redis.call('GET', sum) or '0')
-  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', list, '-inf', now, 'LIMIT', 0, mostEvicted)) do
-    redis.call('ZREM', list, entry)
-    held = held - string.match(entry, '%d+$')
-  end
-  local evicted = 0
+  local held, evicted = bytesHeld(base, now), 0
   while held + cost > bound and evicted < mostEvicted do
     local entry = redis.call('ZPOPMIN', list)[1]
     if not entry then
@@ -51,18 +59,27 @@ local function putEntry(base, key, outputs, ends, now, bound)
   end
   if held + cost <= bound then
     redis.call('SET', base .. 'cache:' .. key, outputs, 'PXAT', int(ends))
-    redis.call('ZADD', list, int(ends), key .. ' ' .. cost)
-    held = held + cost
+    held = held + cost * redis.call('ZADD', list, int(ends), key .. ' ' .. cost)
   end
-  redis.call('SET', sum, int(held))
-  local last = redis.call('ZRANGE', list, -1, -1, 'WITHSCORES')[2]
-  if last then
-    redis.call('PEXPIREAT', list, int(last + 1000))
-    redis.call('PEXPIREAT', sum, int(last + 1000))
-  else
-    redis.call('UNLINK', sum)
-  end
+  heldBytes = held
   return evicted
+end
+
+-- The sum and the list end after the last entry; to save a step's time they are not set anew for each.
+local function keepBytesHeld(base)
+  if not heldBytes then return end
+  local list, sum = base .. 'cache-ends', base .. 'cache-bytes'
+  local last = redis.call('ZRANGE', list, -1, -1, 'WITHSCORES')[2]
+  if not last then
+    redis.call('UNLINK', sum)
+    return
+  end
+  local ends = redis.call('PEXPIRETIME', list)
+  if ends < last + 1000 then
+    ends = last + endsMarginMs
+    redis.call('PEXPIREAT', list, int(ends))
+  end
+  redis.call('SET', sum, int(heldBytes), 'PXAT', int(ends))
 end
 
 -- The end of a record whose answer came without a run; larger outputs are written beside it. `keep` is its word KEEP.
