@@ -155,6 +155,13 @@ function sentences(open: () => JobRig): void {
     );
   });
 
+  test("what a claim costs beside its run binds nothing while no run time is known", async () => {
+    const rig = open();
+    await admitAll(rig, 3, {});
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.equal((await host.batch(ticket, { overheadMs: 100_000, maxItems: 8 })).length, 3);
+  });
+
   test("a host that predicts nothing drops only what is over", async () => {
     const rig = open();
     const id = await rig.admit({ timeoutMs: 10_900, latestStartMs: 1 });

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { coldQueueName } from "@switchyard/protocol/redis";
+import { coldQueueName, keys, storeFormat } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { BullmqTickets } from "../../coordinator/src/adapters/bullmq-tickets.ts";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
@@ -60,4 +60,24 @@ test("a ticket queue whose first offer failed is offered to once Redis is back",
   assert.equal(await direct.exists(`sy:bull:${coldQueueName()}:aaaaaaaaaa-t1`), 1);
   direct.disconnect();
   await tickets.close();
+});
+
+test("a Redis whose jobs are laid out otherwise is refused at start, in words, and is left as it was", async () => {
+  const client = new Redis(redis.url);
+  try {
+    await client.flushall();
+    await client.hset(keys.models, "old@1", "{}");
+    const open = () => new RedisConnection(redis.url, "layout", systemClock).open();
+    await assert.rejects(open(), /holds jobs in layout 1, and this version reads layout 2\. Let the other version finish them/);
+    assert.equal(await client.exists(keys.format), 0);
+    await client.set(keys.format, "3");
+    await assert.rejects(open(), /holds jobs in layout 3/);
+    await client.flushall();
+    const connection = new RedisConnection(redis.url, "layout", systemClock);
+    await connection.open();
+    await connection.close();
+    assert.equal(await client.get(keys.format), storeFormat);
+  } finally {
+    client.disconnect();
+  }
 });

@@ -115,12 +115,14 @@ test("slow hosts beside fast ones help with the queue, and cost no job that only
   );
 });
 
-test("an estimate that nothing has confirmed lately binds nobody", () => {
+test("an estimate that nothing has confirmed lately keeps no host from a batch that shows how things are", () => {
   const known = (newestMs: number | undefined): QueueView => view({ pools: [{ hosts: 1, estimate: estimate({ newestMs }) }] });
   const job = asked({ timeoutMs: 10 });
   assert.equal(admission(job, known(nowMs - 5_000), nowMs).kind, "refuse");
+  const easy = admission(asked({ timeoutMs: 60_000 }), known(undefined), nowMs);
+  assert.ok(easy.kind === "admit" && easy.mostAhead > 1_000 && easy.mostAhead < Infinity, "what was known last still bounds a burst");
   for (const newestMs of [nowMs - 5_001, undefined])
-    assert.deepEqual(admission(job, known(newestMs), nowMs), { kind: "admit", mostAhead: Infinity, costMs: 10, explores: true });
+    assert.deepEqual(admission(job, known(newestMs), nowMs), { kind: "admit", mostAhead: 8, costMs: 10, explores: true });
 });
 
 test("a refusal says when asking again may help: when what is ahead too much has run", () => {

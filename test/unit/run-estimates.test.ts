@@ -249,6 +249,16 @@ test("a miss by a fifth raises predictions by a tenth, at most to the double, an
   assert.equal(factor, 1);
 });
 
+test("one stall does not raise the overhead to its own length, many of them do", () => {
+  let overhead = noOverhead;
+  for (let at = 0; at < 1_000; at++) overhead = withOverhead(overhead, 3 + (at % 2));
+  const calm = overheadMs(overhead);
+  overhead = withOverhead(overhead, 1_000);
+  assert.ok(overheadMs(overhead) < 5 * calm, `${overheadMs(overhead)} after one stall`);
+  for (let at = 0; at < 100; at++) overhead = withOverhead(overhead, 1_000);
+  assert.ok(overheadMs(overhead) > 900, `${overheadMs(overhead)} after a hundred`);
+});
+
 test("overhead is a moving mean with three deviations, and a guess before the first batch", () => {
   assert.equal(overheadMs(noOverhead), 5);
   let overhead = withOverhead(noOverhead, 2);

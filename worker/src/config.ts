@@ -79,7 +79,7 @@ const schema = z.object({
     .default("cpu")
     .transform(list)
     .refine((names) => names.length > 0, "expected names of execution providers, such as cuda"),
-  LINGER_MS: z.coerce.number().min(0).max(1_000).default(20),
+  LINGER_MS: z.coerce.number().int().min(0).max(1_000).default(20),
   CACHE_MB: z.coerce
     .number()
     .min(16)

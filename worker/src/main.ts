@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
-import { newIncarnation } from "@switchyard/protocol/redis";
+import { keys, newIncarnation, storeFormat } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { findGpus } from "./capabilities/nvidia-smi.ts";
 import { systemClock } from "./clock.ts";
@@ -45,8 +45,12 @@ async function whyUnusable(connection: Redis): Promise<string | undefined> {
     why = error.message;
   };
   connection.on("error", remember);
-  const answered = connection.ping().then(
-    () => true,
+  const answered = connection.get(keys.format).then(
+    (format) => {
+      if (format === null || format === storeFormat) return true;
+      why = `it holds jobs in layout ${format}, and this version reads layout ${storeFormat}`;
+      return false;
+    },
     (error: Error) => {
       remember(error);
       return false;

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { SwitchyardError } from "@switchyard/protocol";
 import {
   assembleScript,
+  keys,
   type RawReply,
   type RedisCommand,
   type RedisReply,
@@ -15,6 +16,7 @@ import {
   type ScriptName,
   scriptNames,
   sendOnWire,
+  storeFormat,
   type WireClient,
 } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
@@ -128,9 +130,27 @@ export class RedisConnection {
       );
     }
     await this.#ping();
-    const warnings = serverFaults(await this.redis.info(), `Redis at ${host}:${port}`);
-    this.#schedule();
-    return warnings;
+    try {
+      const warnings = serverFaults(await this.redis.info(), `Redis at ${host}:${port}`);
+      await this.#checkFormat(`Redis at ${host}:${port}`);
+      this.#schedule();
+      return warnings;
+    } catch (error) {
+      this.redis.disconnect();
+      throw error;
+    }
+  }
+
+  /** Throws when the store's keys are laid out otherwise than this version reads them; an empty store is marked. */
+  async #checkFormat(server: string): Promise<void> {
+    // the first layout had no mark
+    const isOld = (await this.redis.exists(keys.models, keys.queues)) > 0;
+    const before = (await this.redis.get(keys.format)) ?? (isOld ? "1" : undefined);
+    const found = before ?? (await this.redis.set(keys.format, storeFormat, "NX", "GET")) ?? storeFormat;
+    if (found === storeFormat) return;
+    throw new Error(
+      `${server} holds jobs in layout ${found}, and this version reads layout ${storeFormat}. Let the other version finish them, then use an empty Redis (or another --data folder).`,
+    );
   }
 
   #schedule(): void {

@@ -39,7 +39,7 @@ export type Admission =
       mostAhead: number;
       /** Predicted run of the job alone, for its order key. */
       costMs: number;
-      /** Let through without a bound because nothing has run lately: its run will tell how things are. */
+      /** Let through although it may be late, because nothing has run lately: its run will tell how things are. */
       explores: boolean;
     }
   | { kind: "refuse"; code: "no_capable_host"; unmet: readonly string[] }
@@ -66,8 +66,12 @@ export function admission(job: Asked, view: QueueView, nowMs: number, rule: Admi
   const unbounded = Number.POSITIVE_INFINITY;
   if (!pools[0]) return { kind: "admit", mostAhead: unbounded, costMs: 0, explores: false };
   const costMs = runMs(pools[0].estimate.ladder, job.items);
-  if (pools.every(({ estimate }) => isStale(estimate, nowMs))) return { kind: "admit", mostAhead: unbounded, costMs, explores: true };
   const mostAhead = Math.max(...pools.map((pool) => mostAheadIn(pool, job, view, budget)));
+  // a batch for each host shows how things are now; more than that goes by what was known last, or a burst would be admitted to expire
+  if (pools.every(({ estimate }) => isStale(estimate, nowMs))) {
+    const batches = (pools.at(-1) as Pool).hosts * view.maxItems;
+    return { kind: "admit", mostAhead: Math.max(mostAhead, batches), costMs, explores: true };
+  }
   if (mostAhead >= 0) return { kind: "admit", mostAhead, costMs, explores: false };
   return { kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, 0) };
 }

@@ -67,7 +67,7 @@ end
 
 promoteDue(base, now, 100)
 
--- The predicted run of so many items, 0 where nothing is known of that size class. Tables are read when they are first asked for.
+-- The predicted run of so many items, nothing where none is known of that size class. Tables are read when they are first asked for.
 local ladders = {}
 local function runMs(size, items)
   local ladder = ladders[size]
@@ -85,7 +85,13 @@ local function runMs(size, items)
     if items <= step[1] then return step[2] end
   end
   local last = ladder[#ladder]
-  return last and last[2] * items / last[1] or 0
+  return last and last[2] * items / last[1]
+end
+
+-- When a run of so many items that began now would be committed; now itself where run times are unknown: then only deadlines bind.
+local function endMs(size, items)
+  local ms = runMs(size, items)
+  return ms and now + ms + overheadMs or now
 end
 
 local flows, waiting = waitingFlows(base)
@@ -103,7 +109,7 @@ if delayMs > 0 and waiting > 0 and waiting < maxItems then
       local fuller = 1
       while fuller <= waiting do fuller = fuller * 2 end
       local created, deadline = tonumber(record[CREATED]), tonumber(record[DEADLINE])
-      local fullerMs = runMs(record[SIZE], math.min(fuller, maxItems))
+      local fullerMs = runMs(record[SIZE], math.min(fuller, maxItems)) or 0
       local latest = math.min(created + delayMs, deadline - fullerMs - overheadMs - deferMarginMs)
       if fullerMs == 0 or string.sub(flow.name, 1, 12) == 'interactive:' then
         latest = math.min(latest, created + waitShare * (deadline - created))
@@ -144,7 +150,7 @@ local function serve(flow, slots)
       if state == 'queued' then
         local created, class, sizeText, size, jobShape = string.match(fixed, fixedPattern)
         local deadline, own = tonumber(deadlineText), tonumber(sizeText)
-        if deadline <= now or deadline < now + runMs(size, math.max(own, leastItems)) + overheadMs then
+        if deadline <= now or deadline < endMs(size, math.max(own, leastItems)) then
           ended[#ended + 1] = id
           inputs[#inputs + 1] = base .. 'in:' .. id
           finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
@@ -153,7 +159,7 @@ local function serve(flow, slots)
           skip(heads[2 * at], id)
         else
           local first = firstDeadline and math.min(firstDeadline, deadline) or deadline
-          if items > 0 and first < now + runMs(size, items + own) + overheadMs then
+          if items > 0 and first < endMs(size, items + own) then
             isFull = true -- with one more the batch would end after the first of its deadlines
             skip(heads[2 * at], id)
           else

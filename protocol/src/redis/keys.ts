@@ -17,6 +17,9 @@ export const ticketQueueName = (tag: string, profile?: string): string => (profi
  */
 export const coldQueueName = (profile?: string): string => (profile === undefined ? "{cold}" : `{cold@${profile}}`);
 
+/** Rises when a key or a record is laid out differently: versions that differ in it must not share a Redis. */
+export const storeFormat = "2";
+
 export const keys = {
   /**
    * What scripts append to, for one queue:
@@ -46,6 +49,9 @@ export const keys = {
 
   /** string, framed outputs of one fence that are too large for the record. Written by its host before commit; lives as long as the result. */
   output: (tag: string, id: string, fence: number): string => `${prefix}:{${tag}}:out:${id}:${fence}`,
+
+  /** string, the layout of all the others. Written by the first coordinator; never changed. */
+  format: `${prefix}:format`,
 
   /** set of queue tags that ever had a job. Written by coordinators; a queue leaves it when its model is gone and it is empty. */
   queues: `${prefix}:queues`,
