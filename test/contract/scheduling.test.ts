@@ -248,6 +248,20 @@ function sentences(open: () => JobRig): void {
     assert.equal(among(back, late) + among(busy, late), 16);
   });
 
+  test("a tenant that was served while hundreds waited shares with who is left when they have gone", async () => {
+    const rig = open();
+    const first = await admitAll(rig, 20, { tenant: "a" });
+    await admitAll(rig, 30, { tenant: "b" });
+    const crowd: string[] = [];
+    for (let tenant = 0; tenant < 200; tenant++) crowd.push(...(await admitAll(rig, 1, { tenant: `crowd-${tenant}` })));
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.deepEqual(await drain(host, ticket, { maxItems: 1 }, 1), [[first[0]]]);
+    for (const id of crowd) await rig.store.cancel(id);
+    const served = (await drain(host, ticket, { maxItems: 4 }, 4)).flat();
+    assert.equal(served.length, 16);
+    assert.ok(among(first, served) >= 5, `${among(first, served)} of 16: a batch less, and the rest in turns`);
+  });
+
   test("jobs that end while they wait are not charged to their tenant", async () => {
     const rig = open();
     const cancelled = await admitAll(rig, 20, { tenant: "a" });

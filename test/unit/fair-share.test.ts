@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { JobClass } from "@switchyard/protocol";
 import fc from "fast-check";
-import { aheadOf, allot, type Backlog, charge, flowWeights } from "../../coordinator/src/scheduler/fair-share.ts";
+import { aheadOf, allot, type Backlog, charge, flowWeights, startTag } from "../../coordinator/src/scheduler/fair-share.ts";
 
 const flow = (name: string, weight: number, waiting = 1_000, finish = 0): Backlog => ({ name, weight, waiting, finish });
 
@@ -114,6 +114,40 @@ test("a flow that was idle has saved nothing, and owes what it took before", () 
   assert.deepEqual(
     owing.map(({ name, slots }) => [name, slots]),
     [["other", 8]],
+  );
+});
+
+test("whoever came and went before, busy flows get their shares from now on, but for a batch", () => {
+  const crowds = fc.array(fc.record({ others: fc.integer({ min: 0, max: 120 }), batches: fc.integer({ min: 1, max: 6 }) }), { maxLength: 6 });
+  fc.assert(
+    fc.property(crowds, fc.integer({ min: 2, max: 5 }), fc.integer({ min: 1, max: 16 }), (history, stay, slots) => {
+      const tags = new Map<string, number>();
+      let virtual = 0;
+      const serve = (names: readonly string[]): Map<string, number> => {
+        const weight = 25 / names.length;
+        for (const name of names) tags.set(name, startTag({ finish: tags.get(name) ?? 0, weight }, virtual, slots));
+        const served = allot(
+          names.map((name) => flow(name, weight, 1_000, tags.get(name))),
+          slots,
+          virtual,
+        );
+        for (const one of served) {
+          const { finish, lastStart } = charge(one, one.slots);
+          tags.set(one.name, finish);
+          virtual = Math.max(virtual, lastStart);
+        }
+        return new Map(served.map((one) => [one.name, one.slots]));
+      };
+      const staying = Array.from({ length: stay }, (_, at) => `f${at}`);
+      for (const { others, batches } of history) {
+        const crowd = Array.from({ length: others }, (_, at) => `other-${at}`);
+        for (let batch = 0; batch < batches; batch++) serve([...staying, ...crowd]);
+      }
+      const got = new Map<string, number>();
+      for (let batch = 0; batch < 60; batch++) for (const [name, count] of serve(staying)) got.set(name, (got.get(name) ?? 0) + count);
+      for (const name of staying)
+        assert.ok((got.get(name) ?? 0) >= (60 * slots) / stay - slots - stay, `${name} got ${got.get(name)} of ${60 * slots}`);
+    }),
   );
 });
 

@@ -6,12 +6,13 @@
 import type { JobClass } from "@switchyard/protocol";
 import type { JobRecord } from "../ports/job-store.ts";
 import { type Candidate, type ClaimFigures, cannotFinish, deferUntil, mayJoin } from "../scheduler/batch-plan.ts";
-import { aheadOf, allot, charge, flowWeights } from "../scheduler/fair-share.ts";
+import { aheadOf, allot, charge, flowWeights, startTag } from "../scheduler/fair-share.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
 const lookAhead = 32;
 const mostJobs = 500;
 const mostDropped = 500;
+const mostRounds = 4;
 
 export interface MemoryJob {
   record: JobRecord;
@@ -145,8 +146,9 @@ export class MemoryFlows {
   #fill(batch: Batch, flows: readonly Flow[], figuresOf: (size: number) => ClaimFigures, dropped: MemoryJob[]): void {
     const weights = flowWeights(flows);
     const lanes = new Map(flows.map((flow, at) => [flow.name, { flow, weight: weights[at] as number, at: 0, served: 0 }]));
-    const starts = new Map(flows.map(({ name, finish }) => [name, Math.max(this.#virtual, finish)]));
-    for (let room = maxRoom(batch); room > 0 && !batch.closed; room = maxRoom(batch)) {
+    for (const { flow, weight } of lanes.values()) flow.finish = startTag({ finish: flow.finish, weight }, this.#virtual, batch.maxItems);
+    const starts = new Map(flows.map(({ name, finish }) => [name, finish]));
+    for (let round = 0, room = maxRoom(batch); round < mostRounds && room > 0 && !batch.closed; round++, room = maxRoom(batch)) {
       const backlog = [...lanes.values()].map(({ flow, weight, at, served }) => ({
         ...{ name: flow.name, weight, waiting: at < lookAhead ? flow.jobs.length - at : 0 },
         finish: (starts.get(flow.name) as number) + served / weight,

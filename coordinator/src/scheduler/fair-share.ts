@@ -35,16 +35,29 @@ export interface Allotment {
 }
 
 /**
+ * Where a flow starts: at the clock if it was idle, since it has saved nothing. Its tag was charged by the share that it had then; if that has
+ * grown since, because others have left, the flow is ahead by a full batch at most. The caller keeps what is answered as the flow's tag.
+ */
+export function startTag({ finish, weight }: Pick<Backlog, "finish" | "weight">, virtual: number, maxItems: number): number {
+  return Math.max(virtual, Math.min(finish, virtual + maxItems / weight));
+}
+
+/**
  * Divides the slots of a batch, in the order in which flows got their first. A flow that was idle starts at the clock: it has saved nothing.
  * One flow alone takes all.
  */
 export function allot(flows: readonly Backlog[], slots: number, virtual: number): Allotment[] {
   const [only] = flows;
   if (only && flows.length === 1) return [{ name: only.name, weight: only.weight, slots, start: Math.max(virtual, only.finish) }];
-  const lanes = flows.map(({ name, weight, waiting, finish }) => {
+  let lanes = flows.map(({ name, weight, waiting, finish }) => {
     const start = Math.max(virtual, finish);
     return { given: { name, weight, slots: 0, start }, left: waiting, next: start };
   });
+  if (lanes.length > slots) {
+    // the others cannot get any
+    lanes = lanes.filter(({ left }) => left > 0).sort((a, b) => (goesBefore(a, b) ? -1 : 1));
+    lanes.length = Math.min(lanes.length, slots);
+  }
   const served: Allotment[] = [];
   for (let slot = 0; slot < slots; slot++) {
     let best: (typeof lanes)[number] | undefined;

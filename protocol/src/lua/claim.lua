@@ -24,6 +24,7 @@ local nowText = int(now)
 local lookAhead = 32 -- how many jobs of a flow may be skipped because they do not fit the batch
 local mostJobs = 500 -- in one claim, so that no call grows without bound
 local mostDropped = 500
+local mostRounds = 4 -- of turns, while what waits first does not fit
 local deferMarginMs = 5
 local leastOfParts = 16
 local mostWithInputs, mostInputBytes = 2, 16384
@@ -124,6 +125,7 @@ if delayMs > 0 and waiting > 0 and waiting < maxItems then
   end
 end
 
+local mostItems = maxItems
 if parts > 1 then maxItems = math.min(maxItems, math.max(leastOfParts, math.ceil(waiting / parts))) end
 local shape, apart, items, dropped, isFull, firstDeadline = nil, false, 0, 0, false, nil
 local taken, ended, inputs, running = {}, { base .. 'due' }, {}, {}
@@ -181,48 +183,85 @@ local function serve(flow, slots)
   return served
 end
 
+local function goesBefore(a, b)
+  if a.tag ~= b.tag then return a.tag < b.tag end
+  if a.share ~= b.share then return a.share > b.share end
+  return a.name < b.name
+end
+
+-- The first of all flows, in order; only so many can get one of so many slots.
+local function firstFlows(slots)
+  local first = {}
+  for _, flow in ipairs(flows) do
+    if #first < slots or goesBefore(flow, first[slots]) then
+      local at = math.min(#first + 1, slots)
+      while at > 1 and goesBefore(flow, first[at - 1]) do
+        first[at] = first[at - 1]
+        at = at - 1
+      end
+      first[at] = flow
+    end
+  end
+  return first
+end
+
 -- Start-time fair queueing (Goyal et al.): each slot of the batch goes to the flow with the smallest start tag. With one flow there is nothing
--- to share, and its tags stand still; a flow that comes later starts level with it.
+-- to share, and its tags stand still; a flow that comes later starts level with it. A tag was charged by the share of its time: a flow whose
+-- share has grown since is ahead by a batch at most.
 local function serveFairly()
   setShares(flows)
-  local names = { 'virtual' }
-  for at, flow in ipairs(flows) do names[at + 1] = flow.name end
-  local tags = redis.call('HMGET', base .. 'shares', unpack(names))
-  local virtual = tonumber(tags[1]) or 0
-  for at, flow in ipairs(flows) do
-    flow.start = math.max(virtual, tonumber(tags[at + 1]) or 0)
-    flow.tag, flow.slots = flow.start, 0
+  local virtual = tonumber(redis.call('HGET', base .. 'shares', 'virtual')) or 0
+  local changed, part = {}, 1000
+  local function setTag(flow, tag)
+    changed[#changed + 1] = flow.name
+    changed[#changed + 1] = string.format('%.17g', tag)
   end
-  local turns = {}
-  for _ = 1, math.min(maxItems - items, mostJobs, waiting) do
+  for from = 1, #flows, part do
+    local names = {}
+    for at = from, math.min(from + part - 1, #flows) do names[#names + 1] = flows[at].name end
+    for at, text in ipairs(redis.call('HMGET', base .. 'shares', unpack(names))) do
+      local flow, tag = flows[from + at - 1], tonumber(text) or 0
+      local mostTag = virtual + mostItems / flow.share
+      if tag > mostTag then setTag(flow, mostTag) end
+      flow.start = math.max(virtual, math.min(tag, mostTag))
+      flow.tag, flow.slots = flow.start, 0
+    end
+  end
+  local turns, slots = {}, math.min(maxItems - items, mostJobs, waiting)
+  local first = firstFlows(slots)
+  for _ = 1, slots do
     local best
-    for _, flow in ipairs(flows) do
-      if flow.slots < flow.waiting and (not best or flow.tag < best.tag or (flow.tag == best.tag and (flow.share > best.share
-        or (flow.share == best.share and flow.name < best.name)))) then best = flow end
+    for _, flow in ipairs(first) do
+      if flow.slots < flow.waiting and (not best or goesBefore(flow, best)) then best = flow end
     end
     if not best then break end
     if best.slots == 0 then turns[#turns + 1] = best end
     best.slots = best.slots + 1
     best.tag = best.tag + 1 / best.share
   end
-  local changed, before = {}, items
+  local before, droppedBefore = items, dropped
   for _, flow in ipairs(turns) do
     local served = serve(flow, flow.slots)
     if served > 0 then
       virtual = math.max(virtual, flow.start + (served - 1) / flow.share)
-      changed[#changed + 1] = flow.name
-      changed[#changed + 1] = string.format('%.17g', flow.start + served / flow.share)
+      setTag(flow, flow.start + served / flow.share)
     end
   end
-  if items == before then return false end
-  redis.call('HSET', base .. 'shares', 'virtual', string.format('%.17g', virtual), unpack(changed))
-  return true
+  if #changed > 0 then
+    changed[#changed + 1] = 'virtual'
+    changed[#changed + 1] = string.format('%.17g', virtual)
+  end
+  for from = 1, #changed, part do redis.call('HSET', base .. 'shares', unpack(changed, from, math.min(from + part - 1, #changed))) end
+  return items > before or dropped > droppedBefore
 end
 
 if #flows == 1 then
   serve(flows[1], maxItems)
 else
-  while #flows > 1 and items < maxItems and not isFull and not apart and dropped < mostDropped and #taken < mostJobs and serveFairly() do
+  local rounds = 0
+  while rounds < mostRounds and #flows > 1 and items < maxItems and not isFull and not apart and dropped < mostDropped and #taken < mostJobs
+    and serveFairly() do
+    rounds = rounds + 1
     flows, waiting = waitingFlows(base)
   end
   -- the shares' owners had nothing that fits, or only one flow is left
