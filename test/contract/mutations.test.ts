@@ -123,7 +123,7 @@ const mutations: Mutation[] = [
   {
     rule: "nothing starts after its deadline",
     file: "claim.lua",
-    text: "if deadline <= now or deadline < endMs(size, math.max(own, leastItems)) then",
+    text: "if cannotFinish(deadline, size, own, jobShape, texts, at) then",
     instead: "if false then",
     async scenario(rig) {
       const id = await rig.admit({ timeoutMs: 15 });

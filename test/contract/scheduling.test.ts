@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Ladder } from "@switchyard/protocol";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
-import { type HostJob, type JobRig, roomyQueue, succeeded, type TestHost } from "../support/job-rig.ts";
+import { type ClaimWishes, type HostJob, type JobRig, roomyQueue, succeeded, type TestHost } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
@@ -39,7 +39,7 @@ async function admitAll(rig: JobRig, count: number, wishes: Partial<NewJob>): Pr
 }
 
 /** Claims and commits batches until nothing waits; answers the ids of each. */
-async function drain(host: TestHost, ticket: string, how: { maxItems: number }, most = 50): Promise<string[][]> {
+async function drain(host: TestHost, ticket: string, how: ClaimWishes, most = 50): Promise<string[][]> {
   const batches: string[][] = [];
   while (batches.length < most) {
     const answer = await host.claim(ticket, how);
@@ -142,6 +142,36 @@ function sentences(open: () => JobRig): void {
       others,
     );
     assert.equal((await rig.record(tight)).state, "expired");
+  });
+
+  test("a job whose shape nobody shares is not dropped for a batch that it could not be in", async () => {
+    const rig = open();
+    const tight = await rig.admit({ timeoutMs: 16_900, latestStartMs: 1, shapeClass: "1x9" });
+    const others: string[] = [];
+    for (let at = 0; at < 7; at++) others.push(...(await admitAll(rig, 1, { shapeClass: `1x${100 + at}`, timeoutMs: 40_000 })));
+    const { host, ticket } = await rig.hostWithTicket();
+    const batches = await drain(host, ticket, { ...foreseen, maxItems: 8 });
+    assert.deepEqual(batches[0], [tight]);
+    assert.deepEqual(batches.flat().sort(), [tight, ...others].sort());
+  });
+
+  test("nobody waits for the company of a job that runs alone", async () => {
+    const rig = open();
+    const id = await rig.admit({ timeoutMs: 3_600_000, shapeClass: "=9" }, 1, 8);
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.equal((await host.batch(ticket, { ...foreseen, maxItems: 8, delayMs: 20_000 }))[0]?.id, id);
+  });
+
+  test("a job that runs alone is not dropped for a batch that it could not be in", async () => {
+    const rig = open();
+    const tight = await rig.admit({ timeoutMs: 16_900, latestStartMs: 1, shapeClass: "=9" });
+    await admitAll(rig, 7, { shapeClass: "=9" });
+    const { host, ticket } = await rig.hostWithTicket();
+    const jobs = await host.batch(ticket, { ...foreseen, maxItems: 8 });
+    assert.deepEqual(
+      jobs.map(({ id }) => id),
+      [tight],
+    );
   });
 
   test("while few wait, a batch shrinks for a head that is nearly late", async () => {

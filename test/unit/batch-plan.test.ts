@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Ladder } from "@switchyard/protocol";
 import fc from "fast-check";
-import { type ClaimFigures, cannotFinish, deferUntil, type Head, leastBatch, mayJoin } from "../../coordinator/src/scheduler/batch-plan.ts";
+import {
+  type ClaimFigures,
+  cannotFinish,
+  deferUntil,
+  type Head,
+  leastBatch,
+  mayJoin,
+  waitingAlike,
+} from "../../coordinator/src/scheduler/batch-plan.ts";
 
 const ladder: Ladder = [
   [1, 10],
@@ -48,6 +56,13 @@ test("while many wait, a job that would be late in a batch cannot finish, though
   assert.ok(!cannotFinish({ items: 1, deadlineMs }, figures({ waitingJobs: 400, ladder: undefined })));
 });
 
+test("who could share a batch is told by the shapes of those that were looked at", () => {
+  assert.equal(waitingAlike(1_000, { seen: 64, alike: 64 }), 1_000, "one shape");
+  assert.equal(waitingAlike(1_000, { seen: 64, alike: 1 }), 1, "a shape for every job");
+  assert.equal(waitingAlike(1_001, { seen: 65, alike: 17 }), 251, "four shapes");
+  assert.equal(waitingAlike(5, { seen: 1, alike: 1 }), 5, "nothing else was seen");
+});
+
 test("without a ladder only what is over cannot finish, whatever the overhead", () => {
   const blind = figures({ ladder: undefined });
   assert.deepEqual(
@@ -73,7 +88,13 @@ test("whoever joined a batch could have finished alone", () => {
   );
 });
 
-const head = (changes: Partial<Head> = {}): Head => ({ class: "standard", createdMs: 995, deadlineMs: 9_000, ...changes });
+const head = (changes: Partial<Head> = {}): Head => ({
+  class: "standard",
+  createdMs: 995,
+  deadlineMs: 9_000,
+  runsAlone: false,
+  ...changes,
+});
 
 test("the oldest job waits for company as long as the model allows, and no longer", () => {
   assert.equal(deferUntil([head()], 1, figures({ delayMs: 20 })), 1_015);
@@ -85,6 +106,7 @@ test("nobody waits where no delay is set, a batch is full, or nothing waits", ()
   assert.equal(deferUntil([head()], 1, figures()), undefined);
   assert.equal(deferUntil([head()], 8, figures({ delayMs: 20 })), undefined);
   assert.equal(deferUntil([], 0, figures({ delayMs: 20 })), undefined);
+  assert.equal(deferUntil([head(), head({ runsAlone: true })], 2, figures({ delayMs: 20 })), undefined, "nor for one that runs alone");
 });
 
 test("waiting ends while the next larger batch can still be run in time", () => {

@@ -118,7 +118,9 @@ test("a flow that was idle has saved nothing, and owes what it took before", () 
 });
 
 test("whoever came and went before, busy flows get their shares from now on, but for a batch", () => {
-  const crowds = fc.array(fc.record({ others: fc.integer({ min: 0, max: 120 }), batches: fc.integer({ min: 1, max: 6 }) }), { maxLength: 6 });
+  const crowds = fc.array(fc.record({ others: fc.integer({ min: 0, max: 120 }), batches: fc.integer({ min: 1, max: 6 }) }), {
+    maxLength: 6,
+  });
   fc.assert(
     fc.property(crowds, fc.integer({ min: 2, max: 5 }), fc.integer({ min: 1, max: 16 }), (history, stay, slots) => {
       const tags = new Map<string, number>();

@@ -5,7 +5,7 @@
 
 import type { JobClass } from "@switchyard/protocol";
 import type { JobRecord } from "../ports/job-store.ts";
-import { type Candidate, type ClaimFigures, cannotFinish, deferUntil, mayJoin } from "../scheduler/batch-plan.ts";
+import { type Candidate, type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
 import { aheadOf, allot, charge, flowWeights, startTag } from "../scheduler/fair-share.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
@@ -13,6 +13,7 @@ const lookAhead = 32;
 const mostJobs = 500;
 const mostDropped = 500;
 const mostRounds = 4;
+const mostSampled = 64;
 
 export interface MemoryJob {
   record: JobRecord;
@@ -116,16 +117,20 @@ export class MemoryFlows {
   take(known: FiguresOf, nowMs: number, maxItems: number): Takings {
     const dropped: MemoryJob[] = [];
     const { waitingJobs } = this;
-    const figuresOf = (size: number): ClaimFigures => ({ ...known(size), waitingJobs });
+    const shapes = this.#shapes();
+    const figuresOf = (job: MemoryJob): ClaimFigures => {
+      const sample = { seen: shapes.seen, alike: shapes.alike.get(job.shapeClass) ?? 1 };
+      return { ...known(job.size), waitingJobs: runsAlone(job) ? 1 : waitingAlike(waitingJobs, sample) };
+    };
     for (const flow of this.#waiting()) this.#dropHeads(flow, figuresOf, dropped);
     const flows = this.#waiting();
     const [first] = flows;
     const deferUntilMs =
       first &&
       deferUntil(
-        flows.map((flow) => headOf(flow).record),
+        flows.map(headOf).map((job) => ({ ...job.record, runsAlone: runsAlone(job) })),
         this.waitingItems,
-        figuresOf(headOf(first).size),
+        figuresOf(headOf(first)),
       );
     if (deferUntilMs !== undefined && deferUntilMs > nowMs) return { taken: [], dropped, deferUntilMs };
     const batch = new Batch(maxItems);
@@ -133,17 +138,32 @@ export class MemoryFlows {
     return { taken: batch.jobs, dropped };
   }
 
-  #dropHeads(flow: Flow, figuresOf: (size: number) => ClaimFigures, dropped: MemoryJob[]): void {
+  /** How many of each shape are among the first of all flows. */
+  #shapes(): { seen: number; alike: Map<string, number> } {
+    const flows = this.#waiting();
+    const each = Math.ceil(mostSampled / flows.length);
+    const shapes = { seen: 0, alike: new Map<string, number>() };
+    for (const { jobs } of flows) {
+      if (shapes.seen >= mostSampled) break;
+      for (let at = 0; at < each && at < jobs.length; at++, shapes.seen++) {
+        const { shapeClass } = jobs.at(at) as MemoryJob;
+        shapes.alike.set(shapeClass, (shapes.alike.get(shapeClass) ?? 0) + 1);
+      }
+    }
+    return shapes;
+  }
+
+  #dropHeads(flow: Flow, figuresOf: (job: MemoryJob) => ClaimFigures, dropped: MemoryJob[]): void {
     for (;;) {
       const job = flow.jobs.at(0);
-      if (!job || dropped.length >= mostDropped || !cannotFinish(candidateOf(job), figuresOf(job.size))) return;
+      if (!job || dropped.length >= mostDropped || !cannotFinish(candidateOf(job), figuresOf(job))) return;
       this.remove(job);
       dropped.push(job);
     }
   }
 
   /** Gives out slots until the batch is full, has grown as far as its deadlines allow, or nothing that waits fits in. */
-  #fill(batch: Batch, flows: readonly Flow[], figuresOf: (size: number) => ClaimFigures, dropped: MemoryJob[]): void {
+  #fill(batch: Batch, flows: readonly Flow[], figuresOf: (job: MemoryJob) => ClaimFigures, dropped: MemoryJob[]): void {
     const weights = flowWeights(flows);
     const lanes = new Map(flows.map((flow, at) => [flow.name, { flow, weight: weights[at] as number, at: 0, served: 0 }]));
     for (const { flow, weight } of lanes.values()) flow.finish = startTag({ finish: flow.finish, weight }, this.#virtual, batch.maxItems);
@@ -176,13 +196,13 @@ export class MemoryFlows {
     lane: { flow: Flow; at: number; served: number },
     slots: number,
     batch: Batch,
-    figuresOf: (size: number) => ClaimFigures,
+    figuresOf: (job: MemoryJob) => ClaimFigures,
     dropped: MemoryJob[],
   ): void {
     const { flow } = lane;
     for (let left = slots; left > 0 && maxRoom(batch) > 0 && lane.at < flow.jobs.length && lane.at < lookAhead; ) {
       const job = flow.jobs.at(lane.at) as MemoryJob;
-      const figures = figuresOf(job.size);
+      const figures = figuresOf(job);
       if (cannotFinish(candidateOf(job), figures)) {
         if (dropped.length >= mostDropped) return;
         this.remove(job);

@@ -13,7 +13,7 @@ export interface ClaimFigures {
   maxItems: number;
   /** How long the oldest job may wait for company; 0: not at all. */
   delayMs: number;
-  /** Jobs that wait in the queue when the claim begins. */
+  /** Jobs that wait in the queue when the claim begins and could share a batch with the job at hand, see `waitingAlike`. */
   waitingJobs: number;
 }
 
@@ -29,6 +29,14 @@ const waitShare = 0.1;
 
 function finishMs({ nowMs, ladder, overheadMs }: ClaimFigures, items: number): number {
   return ladder ? nowMs + runMs(ladder, items) + overheadMs : nowMs;
+}
+
+/**
+ * How many of all that wait could share a batch with a job, by the share of its shape among others that were looked at. `seen` and `alike` count
+ * the job itself.
+ */
+export function waitingAlike(waitingJobs: number, { seen, alike }: { seen: number; alike: number }): number {
+  return seen < 2 ? waitingJobs : 1 + ((waitingJobs - 1) * (alike - 1)) / (seen - 1);
 }
 
 /**
@@ -60,12 +68,14 @@ export interface Head {
   class: JobClass;
   createdMs: number;
   deadlineMs: number;
+  /** No company can come. */
+  runsAlone: boolean;
 }
 
 /** Until when it is better to let the queue fill than to run what waits; nothing if that moment has passed. `heads`: the first of each flow. */
 export function deferUntil(heads: readonly Head[], waitingItems: number, figures: ClaimFigures): number | undefined {
   const { delayMs, maxItems, nowMs, overheadMs, ladder } = figures;
-  if (delayMs <= 0 || waitingItems >= maxItems || heads.length === 0) return undefined;
+  if (delayMs <= 0 || waitingItems >= maxItems || heads.length === 0 || heads.some(({ runsAlone }) => runsAlone)) return undefined;
   const nextRunMs = runMs(ladder, bucketOf(waitingItems + 1));
   let untilMs = Number.POSITIVE_INFINITY;
   for (const { class: one, createdMs, deadlineMs } of heads) {

@@ -27,6 +27,7 @@ local mostDropped = 500
 local mostRounds = 4 -- of turns, while what waits first does not fit
 local deferMarginMs = 5
 local leastOfParts = 16
+local mostSampled = 64
 local mostWithInputs, mostInputBytes = 2, 16384
 local waitShare = 0.1 -- of its time, how much an interactive job waits for a fuller batch at most, and any of which no run time is known
 
@@ -96,9 +97,56 @@ local function endMs(size, items)
 end
 
 local flows, waiting = waitingFlows(base)
--- The smallest batch that is worth running while so many wait. Batches that shrink to save a head that is nearly late cost many others.
-local leastItems = 1
-while 2 * leastItems <= maxItems and 4 * leastItems <= waiting do leastItems = 2 * leastItems end
+local mostItems, waitingFirst = maxItems, waiting
+local seen, alike, isSampled = 0, {}, false -- jobs that this claim has looked at, and how many of each shape
+local shapePattern = '^' .. string.rep('%S+ ', SHAPE - 1) .. '(%S+)'
+
+-- Inputs without a common axis 0 run alone.
+local function runsAlone(shape)
+  return string.sub(shape, 1, 1) == '='
+end
+
+local function see(shape)
+  seen = seen + 1
+  alike[shape] = (alike[shape] or 0) + 1
+end
+
+-- The smallest batch that is worth running while so many wait that could share it. Batches that shrink to save a head that is nearly late
+-- cost many others.
+local function leastItems(sharing)
+  local least = 1
+  while 2 * least <= mostItems and 4 * least <= sharing do least = 2 * least end
+  return least
+end
+local leastOfOneShape = leastItems(waitingFirst)
+
+-- How many wait that could share a batch with a job of this shape, by what was seen, by the rest of its pop and by the first of all flows.
+local function waitingAlike(shape, texts, at)
+  if runsAlone(shape) then return 1 end
+  if not isSampled then
+    isSampled = true
+    for rest = at + 1, #texts do
+      if texts[rest] then see(string.match(texts[rest], shapePattern)) end
+    end
+    local ids, each = {}, math.ceil(mostSampled / #flows)
+    for _, flow in ipairs(flows) do
+      if #ids >= mostSampled then break end
+      for _, id in ipairs(redis.call('ZRANGE', base .. 'order:' .. flow.name, 0, each - 1)) do ids[#ids + 1] = id end
+    end
+    for _, text in ipairs(recordTexts(base, ids)) do
+      if text then see(string.match(text, shapePattern)) end
+    end
+  end
+  if seen < 2 then return waitingFirst end
+  return 1 + (waitingFirst - 1) * ((alike[shape] or 1) - 1) / (seen - 1)
+end
+
+-- Whether a job would be late in the smallest batch that is worth running; the others are looked at only where it depends on them.
+local function cannotFinish(deadline, size, own, shape, texts, at)
+  if deadline <= now then return true end
+  if deadline >= now + runMs(size, math.max(own, leastOfOneShape)) + overheadMs then return false end
+  return deadline < now + runMs(size, math.max(own, leastItems(waitingAlike(shape, texts, at)))) + overheadMs
+end
 
 -- A fuller batch is worth waiting for while the first deadline allows it.
 if delayMs > 0 and waiting > 0 and waiting < maxItems then
@@ -115,6 +163,7 @@ if delayMs > 0 and waiting > 0 and waiting < maxItems then
       if fullerMs == 0 or string.sub(flow.name, 1, 12) == 'interactive:' then
         latest = math.min(latest, created + waitShare * (deadline - created))
       end
+      if runsAlone(record[SHAPE]) then latest = now end
       till = till and math.min(till, latest) or latest
     end
   end
@@ -125,7 +174,6 @@ if delayMs > 0 and waiting > 0 and waiting < maxItems then
   end
 end
 
-local mostItems = maxItems
 if parts > 1 then maxItems = math.min(maxItems, math.max(leastOfParts, math.ceil(waiting / parts))) end
 local shape, apart, items, dropped, isFull, firstDeadline = nil, false, 0, 0, false, nil
 local taken, ended, inputs, running = {}, { base .. 'due' }, {}, {}
@@ -152,7 +200,8 @@ local function serve(flow, slots)
       if state == 'queued' then
         local created, class, sizeText, size, jobShape = string.match(fixed, fixedPattern)
         local deadline, own = tonumber(deadlineText), tonumber(sizeText)
-        if deadline <= now or deadline < endMs(size, math.max(own, leastItems)) then
+        if not isSampled then see(jobShape) end
+        if cannotFinish(deadline, size, own, jobShape, texts, at) then
           ended[#ended + 1] = id
           inputs[#inputs + 1] = base .. 'in:' .. id
           finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
@@ -166,7 +215,7 @@ local function serve(flow, slots)
             skip(heads[2 * at], id)
           else
             firstDeadline, shape, items, served, count = first, jobShape, items + own, served + own, count + 1
-            apart = string.sub(jobShape, 1, 1) == '=' -- its inputs have no common axis 0: it runs alone
+            apart = runsAlone(jobShape)
             fence = int(fence + 1)
             local attempt = int(failures + 1)
             running[#running + 1] = base .. 'job:' .. id
