@@ -28,7 +28,7 @@ export type HostClaim =
 export interface HostOutcome {
   id: string;
   fence: number;
-  outcome: "succeeded" | "failed" | "retry" | "back";
+  outcome: "succeeded" | "failed" | "retry" | "late" | "back";
   outputs?: Uint8Array;
   error?: JobError;
   retryDelayMs?: number;

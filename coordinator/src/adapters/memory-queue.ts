@@ -50,7 +50,7 @@ export type AdmitAnswer = { answer: "admitted" | "existing" } | { answer: "refus
 export interface RunOutcome {
   id: string;
   fence: number;
-  outcome: "succeeded" | "failed" | "retry" | "back";
+  outcome: "succeeded" | "failed" | "retry" | "late" | "back";
   error?: JobError;
   retryDelayMs?: number;
 }
@@ -63,6 +63,12 @@ interface Claim {
 }
 
 const expiredError: JobError = { code: "expired", detail: "the deadline passed before the run ended", retryable: false };
+const lateError: JobError = {
+  code: "expired",
+  detail: "a run could not have ended before the deadline, so none was started",
+  retryable: false,
+};
+
 export class MemoryQueue {
   readonly jobs = new Map<string, MemoryJob>();
   readonly tombs = new Map<string, TombState & { goneMs: number }>();
@@ -217,19 +223,22 @@ export class MemoryQueue {
     const last = this.claims.get(incarnation);
     if (last && last.sequence > sequence) return { kind: "stale_sequence" };
     if (last?.sequence === sequence) {
-      if (last.fences.size > 0) return { kind: "batch", nowMs, jobs: [...last.fences.keys()].map((id) => this.#claimed(id)) };
+      const jobs = [...last.fences.keys()].map((id) => this.#claimed(id));
+      const left = jobs.filter(({ deadlineMs }) => deadlineMs > nowMs); // its host must not start one that is over by now
+      if (left.length > 0) return { kind: "batch", nowMs, jobs: left };
       if (last.told) return { kind: "stale_sequence" };
+      for (const { id } of jobs) this.expire(id, nowMs);
     } else if (last && last.fences.size > 0) return { kind: "uncommitted" };
 
     this.promote(nowMs);
     const { ladders, overheadMs, delayMs, maxItems } = step;
     const figuresOf = (size: number) => ({ nowMs, ladder: ladders.get(size), overheadMs, delayMs, maxItems });
     const { taken, dropped, deferUntilMs } = this.waiting.take(figuresOf, nowMs, maxItems);
-    for (const job of dropped) this.#finish(job, "expired", nowMs, { error: expiredError });
+    for (const job of dropped) this.#finish(job, "expired", nowMs, { error: job.record.deadlineMs <= nowMs ? expiredError : lateError });
     if (taken.length > 0) {
       for (const job of taken) this.#start(job, step, nowMs);
       this.claims.set(incarnation, { sequence, told: false, fences: new Map(taken.map(({ record }) => [record.id, record.fence])) });
-      this.tickets.set(ticketId, "busy", incarnation, nowMs + step.busyMs);
+      this.tickets.set(ticketId, "busy", incarnation, Math.floor(nowMs + step.busyMs));
       return { kind: "batch", nowMs, jobs: taken.map(({ record }) => this.#claimed(record.id)) };
     }
     if (deferUntilMs !== undefined) {
@@ -237,7 +246,7 @@ export class MemoryQueue {
       return { kind: "defer", untilMs: deferUntilMs };
     }
     if (step.lingerMs > 0) {
-      this.tickets.set(ticketId, "lingering", incarnation, nowMs + step.lingerMs);
+      this.tickets.set(ticketId, "lingering", incarnation, Math.floor(nowMs + step.lingerMs));
       return { kind: "empty" };
     }
     this.tickets.all.delete(ticketId);
@@ -282,6 +291,10 @@ export class MemoryQueue {
     if (record.deadlineMs < nowMs) {
       this.#finish(job, "expired", nowMs, { error: expiredError, runMs, batchItems });
       return "expired";
+    }
+    if (outcome.outcome === "late") {
+      this.#finish(job, "expired", nowMs, { error: lateError });
+      return "committed";
     }
     if (outcome.outcome === "succeeded") {
       if (!this.outputs.has(`${record.id}:${record.fence}`)) return "no_output";
