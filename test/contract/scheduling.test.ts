@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import type { Ladder } from "@switchyard/protocol";
+import { keys } from "@switchyard/protocol/redis";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
-import { type ClaimWishes, type HostJob, type JobRig, roomyQueue, succeeded, type TestHost } from "../support/job-rig.ts";
+import { type ClaimWishes, clockPasses, type HostJob, type JobRig, roomyQueue, succeeded, type TestHost } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
@@ -77,6 +78,25 @@ function sentences(open: () => JobRig): void {
     await admitAll(rig, 5, { latestStartMs: 20_000 });
     assert.equal((await rig.admitted(rig.job({ latestStartMs: 10_000, mostAhead: 0 }))).waiting, 6);
     assert.equal((await rig.store.admit(rig.job({ latestStartMs: 30_000, mostAhead: 5 }), roomyQueue)).answer, "refused");
+  });
+
+  test("what is ahead of a job is told in items, not in jobs", async () => {
+    const rig = open();
+    await admitAll(rig, 3, { items: 4 });
+    const job = rig.job({ latestStartMs: 2_000_000, mostAhead: 11 });
+    assert.deepEqual(await rig.store.admit(job, roomyQueue), { id: job.id, answer: "refused", ahead: 12, waiting: 3 });
+    assert.equal((await rig.store.admit({ ...job, mostAhead: 12 }, roomyQueue)).answer, "admitted");
+    const other = await rig.store.admit(rig.job({ tenant: "other", tenantWeight: 0.125, items: 4, mostAhead: 7 }), roomyQueue);
+    assert.deepEqual([other.answer, other.answer === "refused" && other.ahead], ["refused", 8], "eight turns of the first");
+  });
+
+  test("tickets are as many as batches of items, and never more than jobs", async () => {
+    const rig = open();
+    for (let at = 0; at < 6; at++) await rig.admit({ items: 4 }, 9, 8);
+    assert.equal(rig.offered.length, 3);
+    const large = open();
+    for (let at = 0; at < 2; at++) await large.admit({ items: 40 }, 9, 8);
+    assert.equal(large.offered.length, 2);
   });
 
   test("other tenants are ahead of a job by their share, or by all they have", async () => {
@@ -320,6 +340,100 @@ function sentences(open: () => JobRig): void {
     assert.equal((await host.batch(ticket, { ...foreseen, maxItems: 3, delayMs: 20_000 })).length, 3);
   });
 
+  test("a batch is full by its items", async () => {
+    const rig = open();
+    const how = { ...foreseen, maxItems: 8, delayMs: 20_000 };
+    await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000, items: 4 }, 1, 8);
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.equal((await host.claim(ticket, how)).kind, "defer");
+    await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000, items: 4 }, 1, 8);
+    assert.equal((await rig.audit()).tickets.find((one) => one.id === ticket)?.state, "held", "it was woken");
+    assert.equal((await host.batch(ticket, how)).length, 2);
+  });
+
+  test("a job that comes back without time to wait wakes a host that waits for company", async () => {
+    const rig = open();
+    const urgent = await rig.admit({ timeoutMs: 600_000, latestStartMs: 5_000 }, 2, 8);
+    const first = await rig.hostWithTicket();
+    const [job] = await first.host.batch(first.ticket);
+    await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000 }, 2, 8);
+    const second = await rig.hostWithTicket("host-2");
+    assert.equal((await second.host.claim(second.ticket, { ...foreseen, maxItems: 8, delayMs: 20_000 })).kind, "defer");
+    await rig.store.sweep(rig.tag, 2, 8);
+    const stateOf = async (): Promise<string | undefined> => (await rig.audit()).tickets.find((one) => one.id === second.ticket)?.state;
+    assert.equal(await stateOf(), "deferring");
+    assert.equal(job?.id, urgent);
+    await first.host.commit(first.ticket, [
+      { ...job!, outcome: "retry", retryDelayMs: 0, error: { code: "run_failed", detail: "", retryable: true } },
+    ]);
+    await rig.store.sweep(rig.tag, 2, 8);
+    assert.equal(await stateOf(), "held");
+  });
+
+  test("the jobs of a lost host wake one that waits for company", async () => {
+    const rig = open();
+    await rig.admit({ timeoutMs: 600_000, latestStartMs: 5_000 }, 2, 8);
+    const first = await rig.hostWithTicket();
+    await first.host.batch(first.ticket);
+    await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000 }, 2, 8);
+    const second = await rig.hostWithTicket("host-2");
+    assert.equal((await second.host.claim(second.ticket, { ...foreseen, maxItems: 8, delayMs: 20_000 })).kind, "defer");
+    await rig.store.takeBack(rig.tag, first.host.incarnation, 1, 8);
+    assert.equal((await rig.audit()).tickets.find((one) => one.id === second.ticket)?.state, "held");
+  });
+
+  test("a host that lingers for a part of a millisecond is woken all the same", async () => {
+    const rig = open();
+    const id = await rig.admit();
+    const { host, ticket } = await rig.hostWithTicket();
+    await rig.store.cancel(id);
+    assert.equal((await host.claim(ticket, { lingerMs: 5_000.5 })).kind, "empty");
+    await rig.admit();
+    assert.equal((await rig.audit()).tickets.find((one) => one.id === ticket)?.state, "held");
+  });
+
+  test("a tenant whose weight is one again shares like others, also with jobs that come back", async () => {
+    const rig = open();
+    await rig.store.cancel(await rig.admit({ tenant: "back", tenantWeight: 3 }));
+    const back = await admitAll(rig, 8, { tenant: "back" });
+    const { host, ticket } = await rig.hostWithTicket();
+    assert.equal((await host.batch(ticket, { maxItems: 8 })).length, 8);
+    await admitAll(rig, 8, { tenant: "other" });
+    assert.equal(await rig.store.returnClaim(rig.tag, host.incarnation, 1), 8);
+    const ids = (await host.batch(ticket, { maxItems: 8 })).map(({ id }) => id);
+    assert.equal(among(back, ids), 4);
+  });
+
+  test("a claim that is repeated hands out none that is over by now; when all are, it is a new one", async () => {
+    const rig = open();
+    const short = await rig.admit({ timeoutMs: 300, latestStartMs: 1 });
+    const long = await rig.admit();
+    const { host, ticket } = await rig.hostWithTicket();
+    const first = await host.batch(ticket, { sequence: 1, maxItems: 2 });
+    await clockPasses(rig.store, first[0]!.deadlineMs);
+    const again = await host.batch(ticket, { sequence: 1, maxItems: 2 });
+    assert.deepEqual(
+      [first, again].map((jobs) => jobs.map(({ id }) => id)),
+      [[short, long], [long]],
+    );
+    await rig.store.cancel(long);
+    assert.equal((await host.claim(ticket, { sequence: 1 })).kind, "empty");
+    assert.equal((await rig.record(short)).state, "expired");
+  });
+
+  test("a job that its host has no time left to run is expired, without a run", async () => {
+    const rig = open();
+    const id = await rig.admit();
+    const { host, ticket } = await rig.hostWithTicket();
+    const [job] = await host.batch(ticket);
+    assert.deepEqual(await host.commit(ticket, [{ id, fence: job!.fence, outcome: "late" }]), ["committed"]);
+    const { state, error, timings } = await rig.record(id);
+    assert.deepEqual(
+      [state, error?.detail, timings?.runMs],
+      ["expired", "a run could not have ended before the deadline, so none was started", 0],
+    );
+  });
+
   test("a job without time to wait wakes a host that waits for company", async () => {
     const rig = open();
     await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 3_000_000 }, 1, 8);
@@ -376,5 +490,18 @@ function sentences(open: () => JobRig): void {
   });
 }
 
-describe("the Redis store", () => sentences(() => rigs.rig()));
+describe("the Redis store", () => {
+  sentences(() => rigs.rig());
+
+  test("a ticket that cannot be read is lost, and another is issued for it", async () => {
+    const rig = rigs.rig();
+    await rig.admit();
+    await rigs.redis.hset(`${keys.base(rig.tag)}tickets`, rig.offered[0] as string, "held nobody 1.5");
+    await rig.admit();
+    assert.equal(rig.offered.length, 2);
+    await rig.store.sweep(rig.tag, 1, 1);
+    assert.ok(!(await rig.audit()).tickets.some(({ id }) => id === rig.offered[0]));
+  });
+});
+
 describe("the memory store", () => sentences(() => memoryRig()));

@@ -77,6 +77,11 @@ export class MemoryFlows {
     return this.#waiting().map(headOf);
   }
 
+  /** The smallest latest start of all that wait. */
+  firstStartMs(): number {
+    return Math.min(...this.heads().map(({ orderMs }) => orderMs));
+  }
+
   #waiting(): Flow[] {
     return [...this.#flows.values()].filter(({ jobs }) => jobs.length > 0);
   }

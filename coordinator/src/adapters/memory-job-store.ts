@@ -224,14 +224,14 @@ export class MemoryJobStore implements JobStore {
       },
       expired,
       claims: claims.map(([incarnation, { sequence }]) => ({ incarnation, sequence })),
-      tickets: queue.issue(nowMs, matchingHosts, batchItems, true),
+      tickets: queue.issue(nowMs, matchingHosts, batchItems, true, queue.waiting.firstStartMs()),
     };
   }
 
   async takeBack(tag: string, incarnation: string, matchingHosts: number, batchItems: number) {
     const queue = this.queue(tag);
     const counts = queue.takeBack(incarnation, this.nowMs());
-    return { ...counts, tickets: queue.issue(this.nowMs(), matchingHosts, batchItems, true) };
+    return { ...counts, tickets: queue.issue(this.nowMs(), matchingHosts, batchItems, true, queue.waiting.firstStartMs()) };
   }
 
   async callBack(tag: string, shouldNot: (incarnation: string) => boolean): Promise<void> {

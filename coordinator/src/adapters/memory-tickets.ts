@@ -18,7 +18,7 @@ export interface TicketNeed {
   waitingItems: number;
   matchingHosts: number;
   batchItems: number;
-  /** The latest start of a job that came just now. */
+  /** The smallest latest start of the jobs that came just now, or came back. */
   urgentMs?: number;
   /** Forget tickets that are lost. */
   repair: boolean;
@@ -80,7 +80,7 @@ export class MemoryTickets {
    * full now or has no time left.
    */
   issue(nowMs: number, need: TicketNeed): string[] {
-    const { waiting, matchingHosts, batchItems } = need;
+    const { waiting, waitingItems, matchingHosts, batchItems } = need;
     if (waiting === 0) return [];
     const count = this.#count(nowMs, need);
     if (count.idle) {
@@ -88,7 +88,7 @@ export class MemoryTickets {
       count.idle.untilMs = nowMs + wakeMarginMs;
       this.#wake(count.idle.incarnation);
     }
-    let want = Math.min(Math.max(matchingHosts - count.busy, 0), Math.ceil(waiting / batchItems));
+    let want = Math.min(Math.max(matchingHosts - count.busy, 0), Math.ceil(waitingItems / batchItems), waiting);
     if (want === 0 && count.free + count.busy === 0) want = 1; // a host that comes later takes it
     const room = matchingHosts + 1 - count.untaken;
     const offered: string[] = [];

@@ -31,11 +31,13 @@ local weights = {}
 for at = 6, firstJob - 1, 2 do weights[ARGV[at]] = ARGV[at + 1] end
 
 -- Items that would be served before a new job of this flow: those of its own with an earlier latest start, and what other flows get meanwhile.
--- Jobs are counted as one item each.
-local added = {} -- of this call, by flow
+-- What waited before is counted by the mean of the items, an estimate.
+local mean = meanItems(base)
+local waitingBefore = waiting
+local added, addedItems = 0, {} -- items of this call, and by flow
 local function itemsAhead(name, order)
-  local own = redis.call('ZCOUNT', base .. 'order:' .. name, '-inf', order) + (added[name] or 0)
-  if waiting == (added[name] or 0) or (#flows == 1 and flows[1].name == name) then return own end
+  local own = itemsOf(redis.call('ZCOUNT', base .. 'order:' .. name, '-inf', order), mean) + (addedItems[name] or 0)
+  if (waitingBefore == 0 and added == (addedItems[name] or 0)) or (#flows == 1 and flows[1].name == name) then return own end
   local shares, mine = {}, nil
   for _, flow in ipairs(flows) do
     shares[#shares + 1] = { name = flow.name, weight = flow.weight, waiting = flow.waiting }
@@ -49,7 +51,7 @@ local function itemsAhead(name, order)
   setShares(shares)
   local ahead = own
   for _, flow in ipairs(shares) do
-    if flow ~= mine then ahead = ahead + math.min(flow.waiting, math.ceil((own + 1) * flow.share / mine.share)) end
+    if flow ~= mine then ahead = ahead + math.min(itemsOf(flow.waiting, mean), math.ceil((own + 1) * flow.share / mine.share)) end
   end
   return ahead
 end
@@ -74,7 +76,7 @@ for at = firstJob, #ARGV, perJob do
   else
     local order = int(now + ARGV[at + 3])
     local ahead = 0
-    if most ~= '-' and waiting > tonumber(most) then ahead = itemsAhead(flow, order) end
+    if most ~= '-' and itemsOf(waitingBefore, mean) + added > tonumber(most) then ahead = itemsAhead(flow, order) end
     if waiting >= mostWaiting then
       answers[number] = 'full ' .. waiting
       refused[#refused + 1] = base .. 'in:' .. id
@@ -105,7 +107,8 @@ for at = firstJob, #ARGV, perJob do
       listing[#listing + 1] = nowText
       listing[#listing + 1] = id
       answers[number] = 'admitted'
-      added[flow] = (added[flow] or 0) + 1
+      local items = tonumber(string.match(ARGV[at + 8], '^%d+')) or 1
+      added, addedItems[flow] = added + items, (addedItems[flow] or 0) + items
       waiting = waiting + 1
     end
   end
@@ -117,7 +120,12 @@ if #written > 0 then
   for flow, list in pairs(orders) do
     redis.call('ZADD', unpack(list))
     redis.call('HSET', base .. 'flows', flow, weights[flow])
-    if weights[flow] ~= '1' then redis.call('HSET', base .. 'weights', string.match(flow, ':(.*)$'), weights[flow]) end
+    local tenant = string.match(flow, ':(.*)$')
+    if weights[flow] == '1' then
+      redis.call('HDEL', base .. 'weights', tenant)
+    else
+      redis.call('HSET', base .. 'weights', tenant, weights[flow])
+    end
   end
 end
 if #refused > 0 then redis.call('UNLINK', unpack(refused)) end
@@ -127,5 +135,10 @@ if #recent > 1 then
   redis.call('PEXPIRE', recent[1], 180000)
 end
 
-local tickets = #written > 0 and issueTickets(base, tag, now, waiting, tonumber(ARGV[2]), tonumber(ARGV[3]), false, urgent) or {}
+local waitingItems = itemsOf(waitingBefore, mean) + added
+if #written > 0 then
+  local text = string.format('%.9g', (waitingBefore * mean + added) / waiting)
+  if text ~= string.format('%.9g', mean) then redis.call('HSET', base .. 'clock', 'mean', text) end
+end
+local tickets = #written > 0 and issueTickets(base, tag, now, waiting, waitingItems, tonumber(ARGV[2]), tonumber(ARGV[3]), false, urgent) or {}
 return { now, waiting, table.concat(tickets, ' '), allAdmitted and '' or table.concat(answers, '\n') }

@@ -106,5 +106,9 @@ for at = 5, #ARGV, 4 do answers[#answers + 1] = settle(ARGV[at], tonumber(ARGV[a
 keepBytesHeld(base)
 flushNotices()
 local tickets = {}
-if released > 0 then tickets = issueTickets(base, tag, now, waitingJobs(base), tonumber(ARGV[2]), tonumber(ARGV[3]), false) end
+if released > 0 then
+  local flows, waiting = waitingFlows(base)
+  local items, urgent = itemsOf(waiting, meanItems(base)), firstStart(base, flows)
+  tickets = issueTickets(base, tag, now, waiting, items, tonumber(ARGV[2]), tonumber(ARGV[3]), false, urgent)
+end
 return { now, evicted, table.concat(tickets, ' '), unpack(answers) }

@@ -149,14 +149,15 @@ local function cannotFinish(deadline, size, own, shape, texts, at)
 end
 
 -- A fuller batch is worth waiting for while the first deadline allows it.
-if delayMs > 0 and waiting > 0 and waiting < maxItems then
+local waitingItems = delayMs > 0 and waiting > 0 and waiting < maxItems and itemsOf(waiting, meanItems(base))
+if waitingItems and waitingItems < maxItems then
   local till
   for _, flow in ipairs(flows) do
     local head = redis.call('ZRANGE', base .. 'order:' .. flow.name, 0, 0)[1]
     local record = head and loadRecord(base, head)
     if record then
       local fuller = 1
-      while fuller <= waiting do fuller = fuller * 2 end
+      while fuller <= waitingItems do fuller = fuller * 2 end
       local created, deadline = tonumber(record[CREATED]), tonumber(record[DEADLINE])
       local fullerMs = runMs(record[SIZE], math.min(fuller, maxItems)) or 0
       local latest = math.min(created + delayMs, deadline - fullerMs - overheadMs - deferMarginMs)
@@ -169,7 +170,7 @@ if delayMs > 0 and waiting > 0 and waiting < maxItems then
   end
   till = till and math.floor(till)
   if till and till > now then
-    redis.call('HSET', base .. 'tickets', ticketId, 'deferring ' .. incarnation .. ' ' .. till)
+    redis.call('HSET', base .. 'tickets', ticketId, 'deferring ' .. incarnation .. ' ' .. int(till))
     return { 'defer', till, now }
   end
 end
@@ -325,7 +326,7 @@ flushNotices()
 
 if #taken > 0 then
   redis.call('MSET', unpack(running))
-  local freeAt = now + busyMs
+  local freeAt = int(now + busyMs)
   redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. ' ' .. table.concat(taken, ' '))
   redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. freeAt)
   local reply = { 'batch', now, table.concat(lines, '\n') }
@@ -341,7 +342,7 @@ if #taken > 0 then
 end
 if dropped >= mostDropped then return { 'defer', now, now } end
 if lingerMs > 0 then
-  redis.call('HSET', base .. 'tickets', ticketId, 'lingering ' .. incarnation .. ' ' .. (now + lingerMs))
+  redis.call('HSET', base .. 'tickets', ticketId, 'lingering ' .. incarnation .. ' ' .. int(now + lingerMs))
   return { 'empty', now }
 end
 redis.call('HDEL', base .. 'tickets', ticketId)

@@ -19,9 +19,24 @@ local function waitingFlows(base)
   return flows, total
 end
 
-local function waitingJobs(base)
-  local _, total = waitingFlows(base)
-  return total
+-- Items of all that wait. An estimate: lua/admit keeps the mean of the jobs that it added to those that waited, and those that leave are taken
+-- to be of that size. It is right where jobs are alike, and starts anew whenever nothing waits.
+local function meanItems(base)
+  return tonumber(redis.call('HGET', base .. 'clock', 'mean')) or 1
+end
+
+local function itemsOf(jobs, mean)
+  return math.floor(jobs * mean + 0.5)
+end
+
+-- The smallest latest start of these flows.
+local function firstStart(base, flows)
+  local first
+  for _, flow in ipairs(flows) do
+    local start = tonumber(redis.call('ZRANGE', base .. 'order:' .. flow.name, 0, 0, 'WITHSCORES')[2])
+    if start then first = math.min(first or start, start) end
+  end
+  return first
 end
 
 -- Shares of the device: the class's weight, divided among its waiting tenants by theirs.

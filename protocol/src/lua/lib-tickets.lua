@@ -11,13 +11,13 @@ local deferMarginMs = 10      -- a job that must start sooner after a deferral's
 
 -- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
 -- the ids among them that a host should have taken by now.
--- With `repair`, lost ones are removed.
+-- With `repair`, lost ones are removed, and what cannot be read counts as lost.
 local function countTickets(base, now, repair)
   local entries = redis.call('HGETALL', base .. 'tickets')
   local count = { free = 0, busy = 0, untaken = 0, stale = {} }
   for index = 1, #entries, 2 do
     local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)$')
-    till = tonumber(till)
+    till = tonumber(till) or 0
     if state == 'issued' then
       count.untaken = count.untaken + 1
       if till <= now then count.stale[#count.stale + 1] = entries[index] end
@@ -39,21 +39,21 @@ end
 
 -- Issues what is missing: as many tickets as matching hosts could use for the waiting jobs. Wakes one lingering host, and one that
 -- waits for a full batch once there is one.
--- `urgent`: until when the most urgent job that has just come would wait for company. Answers the ticket ids to offer; they do nothing until the caller has done so. When as many as allowed were offered and nobody took them,
+-- `items`: of the jobs that wait, an estimate. `urgent`: until when the most urgent job that has just come would wait for company. Answers the ticket ids to offer; they do nothing until the caller has done so. When as many as allowed were offered and nobody took them,
 -- the offers themselves may be lost: the same ids are offered again, which is harmless where they were not.
-local function issueTickets(base, tag, now, waiting, matchingHosts, batchItems, repair, urgent)
+local function issueTickets(base, tag, now, waiting, items, matchingHosts, batchItems, repair, urgent)
   local issued = {}
   if waiting == 0 then return issued end
   local count = countTickets(base, now, repair)
   local deferring = count.deferring
-  local isDue = deferring and (waiting >= batchItems or (urgent and urgent <= deferring[3] + deferMarginMs))
+  local isDue = deferring and (items >= batchItems or (urgent and urgent <= deferring[3] + deferMarginMs))
   local sleeper = count.lingering or (isDue and deferring)
   if sleeper then
     redis.call('HSET', base .. 'tickets', sleeper[1], 'held ' .. sleeper[2] .. ' ' .. (now + wakeMarginMs))
     redis.call('PUBLISH', 'sy:wake:' .. sleeper[2], tag)
   end
   -- without any known host one ticket is issued all the same: a host that comes later takes it
-  local want = math.min(math.max(matchingHosts - count.busy, 0), math.ceil(waiting / batchItems))
+  local want = math.min(math.max(matchingHosts - count.busy, 0), math.ceil(items / batchItems), waiting)
   if want == 0 and count.free + count.busy == 0 then want = 1 end
   local missing, room = want - count.free, matchingHosts + 1 - count.untaken
   for at = 1, missing do

@@ -9,4 +9,5 @@ local base, tag, incarnation, ticketId = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local holder = string.match(redis.call('HGET', base .. 'tickets', ticketId) or '', '^%a+ (%S+)')
 if holder ~= incarnation then return {} end
 redis.call('HDEL', base .. 'tickets', ticketId)
-return issueTickets(base, tag, nowMs(), waitingJobs(base), tonumber(ARGV[4]), 1, true)
+local _, waiting = waitingFlows(base)
+return issueTickets(base, tag, nowMs(), waiting, waiting, tonumber(ARGV[4]), 1, true)

@@ -60,7 +60,8 @@ end
 
 local reply = { now, waiting, running, oldest, #over, #claims / 2 }
 for _, value in ipairs(claims) do reply[#reply + 1] = value end
-for _, ticketId in ipairs(issueTickets(base, tag, now, waiting, tonumber(ARGV[2]), tonumber(ARGV[3]), true)) do
+local items, urgent = itemsOf(waiting, meanItems(base)), firstStart(base, flows)
+for _, ticketId in ipairs(issueTickets(base, tag, now, waiting, items, tonumber(ARGV[2]), tonumber(ARGV[3]), true, urgent)) do
   reply[#reply + 1] = ticketId
 end
 return reply

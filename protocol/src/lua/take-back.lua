@@ -24,7 +24,9 @@ for index = 1, #entries, 2 do
   if string.match(entries[index + 1], '^%a+ (%S+)') == incarnation then redis.call('HDEL', base .. 'tickets', entries[index]) end
 end
 local reply = { returned, failed }
-for _, ticketId in ipairs(issueTickets(base, tag, now, waitingJobs(base), tonumber(ARGV[3]), tonumber(ARGV[4]), true)) do
+local flows, waiting = waitingFlows(base)
+local items, urgent = itemsOf(waiting, meanItems(base)), firstStart(base, flows)
+for _, ticketId in ipairs(issueTickets(base, tag, now, waiting, items, tonumber(ARGV[3]), tonumber(ARGV[4]), true, urgent)) do
   reply[#reply + 1] = ticketId
 end
 return reply
