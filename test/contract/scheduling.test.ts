@@ -493,6 +493,19 @@ function sentences(open: () => JobRig): void {
 describe("the Redis store", () => {
   sentences(() => rigs.rig());
 
+  test("a claim shares among ten thousand tenants", async () => {
+    const rig = rigs.rig();
+    const ids = await admitAll(rig, 2, { tenant: "a" });
+    const { host, ticket } = await rig.hostWithTicket();
+    const seed = `for at = 1, 10000 do
+      redis.call('HSET', KEYS[1] .. 'flows', 'standard:t' .. at, '1')
+      redis.call('ZADD', KEYS[1] .. 'order:standard:t' .. at, at, 'gone-' .. at)
+    end`;
+    await rigs.redis.eval(seed, 1, keys.base(rig.tag));
+    const batches = await drain(host, ticket, { maxItems: 8 }, 1);
+    assert.deepEqual(batches, [[ids[0]]], "a turn of each, and the records of the others are gone");
+  });
+
   test("a ticket that cannot be read is lost, and another is issued for it", async () => {
     const rig = rigs.rig();
     await rig.admit();
