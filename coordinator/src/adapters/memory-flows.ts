@@ -5,12 +5,12 @@
 
 import type { JobClass } from "@switchyard/protocol";
 import type { JobRecord } from "../ports/job-store.ts";
-import { type Candidate, type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
+import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
 import { aheadOf, allot, charge, flowWeights, startTag } from "../scheduler/fair-share.ts";
+import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
 const lookAhead = 32;
-const mostJobs = 500;
 const mostDropped = 500;
 const mostRounds = 4;
 const mostSampled = 64;
@@ -51,9 +51,6 @@ export interface Takings {
 }
 
 const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs || (a.record.id < b.record.id ? -1 : 1);
-
-/** Inputs without a common axis 0 cannot be stacked. */
-const runsAlone = (job: MemoryJob): boolean => job.shapeClass.startsWith("=");
 
 export class MemoryFlows {
   readonly #flows = new Map<string, Flow>();
@@ -225,40 +222,6 @@ export class MemoryFlows {
       }
     }
   }
-}
-
-class Batch implements Candidate {
-  readonly jobs: MemoryJob[] = [];
-  readonly maxItems: number;
-  items = 0;
-  deadlineMs = Number.POSITIVE_INFINITY;
-  /** A candidate would have made it too long. */
-  closed = false;
-
-  constructor(maxItems: number) {
-    this.maxItems = maxItems;
-  }
-
-  /** A job that is larger than a batch runs alone. */
-  fits(job: MemoryJob): boolean {
-    const [first] = this.jobs;
-    if (!first) return true;
-    return !runsAlone(first) && job.shapeClass === first.shapeClass && this.items + job.items <= this.maxItems;
-  }
-
-  add(job: MemoryJob): void {
-    this.jobs.push(job);
-    this.items += job.items;
-    this.deadlineMs = Math.min(this.deadlineMs, job.record.deadlineMs);
-  }
-}
-
-function maxRoom({ jobs, items, maxItems }: Batch): number {
-  return jobs.length < mostJobs ? maxItems - items : 0;
-}
-
-function candidateOf({ items, record }: MemoryJob): Candidate {
-  return { items, deadlineMs: record.deadlineMs };
 }
 
 function headOf({ jobs }: Flow): MemoryJob {

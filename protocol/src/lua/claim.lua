@@ -14,7 +14,7 @@
 --        batch holds one shape class and ends before the first of its deadlines, as far as run times are known; flows share by weight.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-finish.lua lib-flows.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua lib-flows.lua lib-shares.lua
 
 local base, tag, incarnation, sequence, ticketId = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local hostId, maxItems, busyMs, lingerMs = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -233,82 +233,25 @@ local function serve(flow, slots)
   return served
 end
 
-local function goesBefore(a, b)
-  if a.tag ~= b.tag then return a.tag < b.tag end
-  if a.share ~= b.share then return a.share > b.share end
-  return a.name < b.name
-end
-
--- The first of all flows, in order; only so many can get one of so many slots.
-local function firstFlows(slots)
-  local first = {}
-  for _, flow in ipairs(flows) do
-    if #first < slots or goesBefore(flow, first[slots]) then
-      local at = math.min(#first + 1, slots)
-      while at > 1 and goesBefore(flow, first[at - 1]) do
-        first[at] = first[at - 1]
-        at = at - 1
-      end
-      first[at] = flow
-    end
-  end
-  return first
-end
-
--- Start-time fair queueing (Goyal et al.): each slot of the batch goes to the flow with the smallest start tag. With one flow there is nothing
--- to share, and its tags stand still; a flow that comes later starts level with it. A tag was charged by the share of its time: a flow whose
--- share has grown since is ahead by a batch at most.
+-- One round of turns; answers whether anything came of it.
 local function serveFairly()
-  setShares(flows)
-  local virtual = tonumber(redis.call('HGET', base .. 'shares', 'virtual')) or 0
-  local changed, part = {}, 1000
-  local function setTag(flow, tag)
-    changed[#changed + 1] = flow.name
-    changed[#changed + 1] = string.format('%.17g', tag)
-  end
-  for from = 1, #flows, part do
-    local names = {}
-    for at = from, math.min(from + part - 1, #flows) do names[#names + 1] = flows[at].name end
-    for at, text in ipairs(redis.call('HMGET', base .. 'shares', unpack(names))) do
-      local flow, tag = flows[from + at - 1], tonumber(text) or 0
-      local mostTag = virtual + mostItems / flow.share
-      if tag > mostTag then setTag(flow, mostTag) end
-      flow.start = math.max(virtual, math.min(tag, mostTag))
-      flow.tag, flow.slots = flow.start, 0
-    end
-  end
-  local turns, slots = {}, math.min(maxItems - items, mostJobs, waiting)
-  local first = firstFlows(slots)
-  for _ = 1, slots do
-    local best
-    for _, flow in ipairs(first) do
-      if flow.slots < flow.waiting and (not best or goesBefore(flow, best)) then best = flow end
-    end
-    if not best then break end
-    if best.slots == 0 then turns[#turns + 1] = best end
-    best.slots = best.slots + 1
-    best.tag = best.tag + 1 / best.share
-  end
+  local virtual, changed = readTags(base, flows, mostItems)
   local before, droppedBefore = items, dropped
-  for _, flow in ipairs(turns) do
+  for _, flow in ipairs(allot(flows, math.min(maxItems - items, mostJobs, waiting))) do
     local served = serve(flow, flow.slots)
     if served > 0 then
       virtual = math.max(virtual, flow.start + (served - 1) / flow.share)
-      setTag(flow, flow.start + served / flow.share)
+      changeTag(changed, flow.name, flow.start + served / flow.share)
     end
   end
-  if #changed > 0 then
-    changed[#changed + 1] = 'virtual'
-    changed[#changed + 1] = string.format('%.17g', virtual)
-  end
-  for from = 1, #changed, part do redis.call('HSET', base .. 'shares', unpack(changed, from, math.min(from + part - 1, #changed))) end
+  storeTags(base, virtual, changed)
   return items > before or dropped > droppedBefore
 end
 
+local rounds = 0
 if #flows == 1 then
   serve(flows[1], maxItems)
 else
-  local rounds = 0
   while rounds < mostRounds and #flows > 1 and items < maxItems and not isFull and not apart and dropped < mostDropped and #taken < mostJobs
     and serveFairly() do
     rounds = rounds + 1
@@ -340,7 +283,7 @@ if #taken > 0 then
   end
   return reply
 end
-if dropped >= mostDropped then return { 'defer', now, now } end
+if dropped >= mostDropped or (rounds == mostRounds and waiting > 0) then return { 'defer', now, now } end
 if lingerMs > 0 then
   redis.call('HSET', base .. 'tickets', ticketId, 'lingering ' .. incarnation .. ' ' .. int(now + lingerMs))
   return { 'empty', now }
