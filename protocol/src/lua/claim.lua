@@ -144,8 +144,8 @@ end
 -- Whether a job would be late in the smallest batch that is worth running; the others are looked at only where it depends on them.
 local function cannotFinish(deadline, size, own, shape, texts, at)
   if deadline <= now then return true end
-  if deadline >= now + runMs(size, math.max(own, leastOfOneShape)) + overheadMs then return false end
-  return deadline < now + runMs(size, math.max(own, leastItems(waitingAlike(shape, texts, at)))) + overheadMs
+  if deadline >= endMs(size, math.max(own, leastOfOneShape)) then return false end
+  return deadline < endMs(size, math.max(own, leastItems(waitingAlike(shape, texts, at))))
 end
 
 -- A fuller batch is worth waiting for while the first deadline allows it.

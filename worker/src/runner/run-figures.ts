@@ -94,7 +94,8 @@ export class RunFigures {
       seen = { windows: new Map(), factor: 1, estimate: undefined, runs: 0 };
       figures.sizes.set(size, seen);
     }
-    if (seen.estimate && isStale(seen.estimate, run.atMs)) seen.factor = 1; // what was missed then says nothing of now
+    if (seen.estimate && isStale(seen.estimate, run.atMs))
+      seen.factor = 1; // what was missed then says nothing of now
     else if (seen.estimate) seen.factor = factorAfter(seen.factor, seen.factor * runMs(seen.estimate.ladder, run.items), run.runMs);
     const bucket = bucketOf(run.items);
     seen.windows.set(bucket, withRun(seen.windows.get(bucket), run));
