@@ -7,6 +7,7 @@ import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
+import { serverNodeFlags } from "@switchyard/protocol/node-flags";
 import { UsageError } from "./exit-codes.ts";
 
 interface Delegate {
@@ -14,12 +15,14 @@ interface Delegate {
   summary: string;
   /** Which of the command line's own options mean something there too. */
   shares?: readonly string[];
+  /** It serves for long, and Node runs it with the flags for that. */
+  isServer?: boolean;
 }
 
 export const delegates: Readonly<Record<string, Delegate>> = {
   up: { module: "@switchyard/coordinator/up", summary: "start Redis, a coordinator and workers on this machine" },
-  coordinator: { module: "@switchyard/coordinator/main", summary: "start a coordinator" },
-  worker: { module: "@switchyard/worker/main", summary: "start a worker", shares: ["--url"] },
+  coordinator: { module: "@switchyard/coordinator/main", summary: "start a coordinator", isServer: true },
+  worker: { module: "@switchyard/worker/main", summary: "start a worker", shares: ["--url"], isServer: true },
   doctor: { module: "@switchyard/coordinator/doctor", summary: "check this machine and say how to fix what is wrong", shares: ["--json"] },
 };
 
@@ -44,7 +47,7 @@ const clientOptions = ["--url", "--api-key", "--json"];
  * when its package is not installed.
  */
 export async function runDelegate(name: string, args: readonly string[]): Promise<number> {
-  const { module, shares = [] } = delegates[name]!;
+  const { module, shares = [], isServer } = delegates[name]!;
   const foreign = args.map((word) => word.split("=", 1)[0]!).find((word) => clientOptions.includes(word) && !shares.includes(word));
   if (foreign !== undefined) {
     throw new UsageError(`${foreign} is for commands that call a server; \`switchyard ${name}\` does not take it (see its --help)`);
@@ -55,7 +58,7 @@ export async function runDelegate(name: string, args: readonly string[]): Promis
       `\`switchyard ${name}\` needs the package ${module.split("/").slice(0, 2).join("/")}, which is not installed here`,
     );
   }
-  const command = [...process.execArgv, file, ...args];
+  const command = [...process.execArgv, ...(isServer ? serverNodeFlags : []), file, ...args];
   if (process.execve !== undefined && process.platform !== "win32" && parentPipe() === undefined)
     process.execve(process.execPath, [process.execPath, ...command], process.env);
   return startChild(command);

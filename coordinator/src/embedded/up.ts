@@ -10,6 +10,7 @@ import { closeSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { serverNodeFlags } from "@switchyard/protocol/node-flags";
 import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { systemClock } from "../clock.ts";
@@ -222,7 +223,7 @@ function keepProgram(
     const output = log.open();
     try {
       // A group of its own: a Ctrl-C in the terminal reaches it through us, in order.
-      const child = spawn(process.execPath, ["--enable-source-maps", file], {
+      const child = spawn(process.execPath, [...serverNodeFlags, file], {
         env: program.env,
         detached: true,
         stdio: ["ignore", output, output, "pipe", lifeline?.pipe ?? "ignore"],

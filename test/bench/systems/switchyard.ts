@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { serverNodeFlags } from "@switchyard/protocol/node-flags";
 import { startBenchRedis } from "./bench-redis.ts";
 import { startUntil } from "./program.ts";
 import { sumOf } from "./prometheus-text.ts";
@@ -73,7 +74,7 @@ export async function startSwitchyard(
       ...(threads !== undefined && { SWITCHYARD_THREADS: String(threads) }),
     };
     const nodeArgs = (process: Profiled): string[] => [
-      "--enable-source-maps",
+      ...serverNodeFlags,
       ...(profile?.process === process ? ["--cpu-prof", "--cpu-prof-interval", "500", "--cpu-prof-dir", profile.folder] : []),
     ];
     const startedMs = performance.now();
