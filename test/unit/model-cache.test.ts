@@ -140,3 +140,24 @@ test("clearing lets every model go", async () => {
   assert.deepEqual(names(), []);
   assert.equal(cache.usedBytes, 0);
 });
+
+test("a queue that leaves a model which others share takes nothing from them", async () => {
+  const { cache, events, names } = rig();
+  await cache.ensure(version("a"));
+  await cache.ensure(version("a", { tag: "a-choosy", require: { labels: { site: "north" } } }));
+  assert.equal(await cache.evict(version("a", { tag: "a-choosy", require: { labels: { site: "north" } } })), true);
+  assert.deepEqual(names(), ["a"]);
+  assert.deepEqual(events.slice(-1), ["leaving a-choosy"]);
+  assert.equal(await cache.evict(version("a")), true);
+  assert.deepEqual([names(), events.slice(-2)], [[], ["leaving a", "released a"]]);
+});
+
+test("a model that is to be kept is not let go, be it asked for", async () => {
+  const { cache, names } = rig();
+  await cache.ensure(version("a"));
+  cache.keep(["a"]);
+  assert.equal(await cache.evict(version("a")), false);
+  assert.deepEqual(names(), ["a"]);
+  cache.keep([]);
+  assert.equal(await cache.evict(version("a")), true);
+});

@@ -95,9 +95,11 @@ export class Placer {
     };
     const held = new Set(ready.flatMap((host) => Object.keys(host.loaded)));
     const versions = [...models.published()].filter((version) => this.#matters(version, held));
+    // a queue of jobs with requirements of their own shares its model's memory: it is no model to be let go
+    const planned = new Set([...models.published()].map(({ tag }) => tag));
     return planPlacement({
       models: versions.map((version) => this.#model(version, ready)),
-      hosts: ready.map((host) => this.#host(host, nowMs)),
+      hosts: ready.map((host) => this.#host(host, nowMs, planned)),
       score: ({ tag }, { id }) => {
         const failure = this.#failures.get(`${id} ${tag}`);
         if (!isAble(tag, id) || (failure && nowMs < failure.untilMs)) return undefined;
@@ -128,8 +130,9 @@ export class Placer {
     };
   }
 
-  #host({ facts, incarnation, loaded }: HostSnapshot, nowMs: number): PlacementHost {
-    const holds = Object.keys(loaded).map((tag) => [tag, nowMs - (this.#heldSince.get(`${incarnation} ${tag}`) ?? nowMs)] as const);
+  #host({ facts, incarnation, loaded }: HostSnapshot, nowMs: number, planned: ReadonlySet<string>): PlacementHost {
+    const tags = Object.keys(loaded).filter((tag) => planned.has(tag));
+    const holds = tags.map((tag) => [tag, nowMs - (this.#heldSince.get(`${incarnation} ${tag}`) ?? nowMs)] as const);
     return { id: incarnation, memoryMb: facts.modelMemoryMb, mostModels: facts.mostModels, holds: new Map(holds) };
   }
 

@@ -146,9 +146,21 @@ export class ModelCache {
     this.#kept = new Set(tags);
   }
 
-  /** Lets a model go now. False when it is not held or in use. */
+  /**
+   * Lets a model go now. Where other queues share it, only this one leaves and the model stays. False when it is not held, in use, or to
+   * be kept.
+   */
   evict(version: ModelVersion): Promise<boolean> {
-    return this.#inTurn(() => this.#release(keyOf(version)));
+    return this.#inTurn(() => this.#leave(keyOf(version), version.tag));
+  }
+
+  async #leave(key: string, tag: string): Promise<boolean> {
+    const entry = this.#entries.get(key);
+    if (!entry?.tags.has(tag) || this.#kept.has(tag)) return false;
+    if (entry.tags.size === 1) return this.#release(key);
+    entry.tags.delete(tag);
+    await this.#options.onEvicted?.(tag);
+    return true;
   }
 
   /** Lets every model go that is not in use. */
