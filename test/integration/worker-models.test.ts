@@ -197,3 +197,23 @@ async function beatAfter(redis: Redis, incarnation: string): Promise<{ warm: str
   await until("a beat", async () => Number(await redis.hget(keys.host(incarnation), "beat")) > nowMs);
   return told(redis, incarnation);
 }
+
+test("a host that is full of what it must keep leaves cold models to another, and none of their jobs fails", async () => {
+  await using models = await emptyRepository();
+  await models.add("pinned", slowModel(1), { settings: "pin: true\n" });
+  const names = Array.from({ length: 10 }, (_, at) => `m-${at}`);
+  for (const name of names) await models.add(name, slowModel(1));
+  await using cluster = await startProcesses({ models: models.folder, workers: 2, env: { SWITCHYARD_CACHE_MODELS: "1" } });
+  const { url } = cluster;
+  await until(
+    "the full host to have been asked",
+    async () => {
+      for (const name of names) {
+        const ended = await jobView(url, await submit(url, name, { timeout_ms: 8_000, max_attempts: 1 }), 10);
+        assert.equal(ended.state, "succeeded", JSON.stringify(ended.error));
+      }
+      return cluster.workers.some((worker) => worker.log().includes("no room for m-"));
+    },
+    { withinMs: 30_000, show: () => cluster.log() },
+  );
+});

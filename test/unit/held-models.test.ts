@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ModelVersion } from "@switchyard/protocol";
+import { type ModelVersion, noRoomFor } from "@switchyard/protocol";
 import type { Clock } from "../../worker/src/clock.ts";
 import { HeldModels } from "../../worker/src/models/held-models.ts";
 
@@ -66,4 +66,18 @@ test("whoever waits for a model shares one load and hears of its end, be it a fa
   held.failed(tag, "cut");
   await Promise.all(loads);
   assert.deepEqual([asked, held.isLoading()], [[tag], false]);
+});
+
+test("a host without room says so for a second each time, and holds no attempt against the model", () => {
+  const { held, pass } = rig();
+  for (let times = 1; times <= 4; times++) {
+    held.failed(tag, noRoomFor(version));
+    pass(999);
+    assert.deepEqual([held.isBackingOff(tag), held.tellFailures()], [true, { [tag]: noRoomFor(version) }]);
+    pass(1);
+    assert.deepEqual([held.isBackingOff(tag), held.tellFailures()], [false, {}]);
+  }
+  held.failed(tag, "no such file");
+  pass(500);
+  assert.ok(!held.isBackingOff(tag));
 });

@@ -90,7 +90,7 @@ test("a small file that unfolds in memory counts with what the process has grown
 });
 
 test("a model in use is never let go", async () => {
-  const { cache, names } = rig();
+  const { cache, events, names } = rig();
   await cache.use(version("a"), async () => {
     await cache.ensure(version("b"));
     await cache.ensure(version("c"));
@@ -98,6 +98,7 @@ test("a model in use is never let go", async () => {
     assert.equal(await cache.evict(version("a")), false);
     const unpin = cache.pin(version("c"));
     await assert.rejects(cache.ensure(version("d")), { code: "model_not_ready", message: /no room for d version 1/ });
+    assert.equal(events.at(-1), "failed d: no room for d version 1: every loaded model is in use or kept");
     unpin();
     unpin();
     await cache.ensure(version("d"));

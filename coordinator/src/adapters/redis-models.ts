@@ -3,7 +3,7 @@
  * that was published under a number stays, and other content under the same number is listed as failed.
  */
 
-import { type ModelVersion, type Requirement, SwitchyardError } from "@switchyard/protocol";
+import { isNoRoom, type ModelVersion, type Requirement, SwitchyardError } from "@switchyard/protocol";
 import { keys, tagOf } from "@switchyard/protocol/redis";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
@@ -172,7 +172,9 @@ export class RedisModels implements ModelRegistry {
       status.reason = `no registered host has what it requires: missing ${missing.join(", ")}`;
     } else if (failing[0]) {
       const why = failing[0].failures[version.tag] as string;
-      const isFailed = holding.length === 0 && failing.length === able.length;
+      // one that finds no room now is none the worse for it
+      const isStuck = failing.length === able.length && !failing.some((host) => isNoRoom(host.failures[version.tag] as string));
+      const isFailed = holding.length === 0 && isStuck;
       if (isFailed) status.state = "failed";
       status.reason = isFailed ? why : `host ${failing[0].view.id} could not load it: ${why}`;
     }

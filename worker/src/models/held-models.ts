@@ -1,17 +1,19 @@
 /**
  * What the runner's model cache holds and what it could not load, as its messages say; the main loop's picture of it. A failed load is held
- * against a model only for its back-off: 0.5 s, doubling to 30 s, by the clock. After that it may be tried again, by the host itself while
+ * against a model only for its back-off: 0.5 s, doubling to 30 s, by the clock; where there was no room, always a second. After that it may be tried again, by the host itself while
  * there is room, or for the next request.
  */
 
-import type { ChangingFacts, ModelVersion } from "@switchyard/protocol";
+import { type ChangingFacts, isNoRoom, type ModelVersion } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 
 const firstBackOffMs = 500;
 const longestBackOffMs = 30_000;
 /** Told a little longer than the back-off, so that a host that tries again by itself is not asked in between. */
 const toldMarginMs = 5_000;
-/** A load that says nothing for this long found no room beside a model in use; the runner loads it at its own turn. */
+/** Room may come with any run that ends: waiting longer each time would miss it. */
+const noRoomBackOffMs = 1_000;
+/** A load that says nothing for this long is left to the runner, which loads the model at its own turn. */
 const silentLoadMs = 10_000;
 
 interface Failure {
@@ -53,8 +55,9 @@ export class HeldModels {
   }
 
   failed(tag: string, reason: string): void {
-    const attempts = (this.#failures.get(tag)?.attempts ?? 0) + 1;
-    const backOffMs = Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
+    const noRoom = isNoRoom(reason);
+    const attempts = (this.#failures.get(tag)?.attempts ?? 0) + (noRoom ? 0 : 1);
+    const backOffMs = noRoom ? noRoomBackOffMs : Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
     this.#failures.set(tag, { reason, attempts, retryAtMs: this.#parts.clock.monotonicMs() + backOffMs });
     this.#settle(tag);
   }
@@ -137,7 +140,9 @@ export class HeldModels {
   /** For the heartbeat: tags that this host will not try now, with the reason. */
   tellFailures(): Record<string, string> {
     const nowMs = this.#parts.clock.monotonicMs();
-    const young = [...this.#failures].filter(([, { retryAtMs }]) => nowMs < retryAtMs + toldMarginMs);
+    const young = [...this.#failures].filter(([, { reason, retryAtMs }]) => {
+      return nowMs < retryAtMs + (isNoRoom(reason) ? 0 : toldMarginMs);
+    });
     return Object.fromEntries(young.map(([tag, { reason }]) => [tag, reason]));
   }
 }

@@ -3,7 +3,7 @@
  * number run out. A model in use is pinned and never let go. A version that would not load is not tried again before its back-off.
  */
 
-import { estimatedModelBytes, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { estimatedModelBytes, type ModelVersion, noRoomFor, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import { type LoadedModel, loadModel } from "./loaded-model.ts";
 import { loadModelBeside } from "./threaded-model.ts";
@@ -21,6 +21,7 @@ export interface ModelCacheOptions {
   bridgeTimeoutMs?: number;
   /** Also when a held model is asked for under another queue's tag for the first time. */
   onLoaded?: (model: LoadedModel, tag: string) => void;
+  /** Also when there is no room for it now, which is not held against it here. */
   onFailed?: (version: ModelVersion, reason: string) => void;
   /** Called, and awaited, for each of its queues before a model's memory is freed: the time to stop taking its jobs. */
   onEvicted?: (tag: string) => void | Promise<void>;
@@ -233,8 +234,11 @@ export class ModelCache {
     for (const [key, failure] of [...this.#failures]) if (isReplacedBy(failure.version, version)) this.#failures.delete(key);
     while (!this.#fits(costBytes)) {
       const oldest = [...this.#entries].find(([, entry]) => entry.pins === 0 && !this.#isKept(entry));
-      if (!oldest)
-        throw notReady(`no room for ${version.model} version ${version.version}: every loaded model is in use or kept`, firstBackOffMs);
+      if (!oldest) {
+        const reason = noRoomFor(version);
+        this.#options.onFailed?.(version, reason);
+        throw notReady(reason, firstBackOffMs);
+      }
       await this.#release(oldest[0]);
     }
   }
