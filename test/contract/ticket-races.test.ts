@@ -527,6 +527,15 @@ describe("retries and hand-backs", () => {
     assert.equal((await rig.store.sweep(rig.tag, 1, 1)).tickets.length, 1, "the sweep brings it back with a ticket");
   });
 
+  test("a ticket that is set aside leaves no other behind, and the next sweep issues one at once", async () => {
+    const rig = rigs.rig();
+    await rig.admit();
+    const { host, ticket } = await rig.hostWithTicket();
+    const released = await rigs.script("release", keys.base(rig.tag), [rig.tag, host.incarnation, ticket, 0, "aside"]);
+    assert.deepEqual([released, (await rig.audit()).tickets], [[], []]);
+    assert.equal((await rig.store.sweep(rig.tag, 1, 1)).tickets.length, 1);
+  });
+
   test("a job that a draining host hands back keeps its place and its attempts, and has a ticket", async () => {
     const rig = rigs.rig();
     const [first, second] = [await rig.admit({ latestStartMs: 10 }), await rig.admit({ latestStartMs: 20 })];

@@ -93,30 +93,34 @@ export class TicketDesk {
   async #place(version: ModelVersion): Promise<"serve" | "leave"> {
     const { held, incarnation, redis, stop } = this.#parts;
     const { tag, config } = version;
-    if (held.holds(tag)) return "serve";
     const most = config.max_replicas;
+    // nobody else may load it: tickets must find their way here at once
+    if (held.holds(tag)) {
+      if (most !== undefined) await this.#parts.subscribe(tag);
+      return "serve";
+    }
     if (most !== undefined && (await othersThatHold(redis, incarnation, tag)) >= most) return "leave";
     if (!held.isBackingOff(tag)) await held.load(version, stop);
     // before anything is claimed, so that whoever gets the queue's next ticket knows
-    if (most !== undefined && held.holds(tag)) await this.#parts.tellHeld();
+    if (most !== undefined && held.holds(tag)) {
+      await this.#parts.subscribe(tag);
+      await this.#parts.tellHeld();
+    }
     if (held.holds(tag) || !held.isBackingOff(tag)) return "serve";
     return (await anotherCanLoad(redis, incarnation, version)) ? "leave" : "serve";
   }
 
   /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. Who may take it is the coordinators' to say, if it matters. */
   async release(tag: string, ticketId: string): Promise<void> {
-    const issued = await this.#giveUp(tag, ticketId);
+    const { incarnation, redis } = this.#parts;
+    const issued = (await runScript(redis, "release", keys.base(tag), [tag, incarnation, ticketId, 1])) as string[];
     const version = this.#parts.known.byTag(tag);
     if (issued.length > 0 && !(version && isChoosy(version))) await this.#parts.offer(issued);
   }
 
   /** Gives a ticket up and leaves the next one to the sweep. */
   async #setAside(tag: string, ticketId: string): Promise<void> {
-    await this.#giveUp(tag, ticketId);
-  }
-
-  async #giveUp(tag: string, ticketId: string): Promise<string[]> {
-    return (await runScript(this.#parts.redis, "release", keys.base(tag), [tag, this.#parts.incarnation, ticketId, 1])) as string[];
+    await runScript(this.#parts.redis, "release", keys.base(tag), [tag, this.#parts.incarnation, ticketId, 0, "aside"]);
   }
 
   /** Tickets at hand, those whose model is still being loaded too. */

@@ -1,13 +1,14 @@
 -- A host gives a ticket up without a last claim (drain, no longer warm): remove it and issue another if jobs wait.
 -- KEYS  1 base of the queue's keys
--- ARGV  1 queue tag  2 incarnation  3 ticket id  4 hosts that may take the next one
+-- ARGV  1 queue tag  2 incarnation  3 ticket id  4 hosts that may take the next one  5 "aside": issue none, the next sweep does
 -- Answers  the ticket ids to offer, none when nothing waits or the ticket was not this holder's.
--- Keeps: a waiting queue has a ticket that can act.
+-- Keeps: a waiting queue has a ticket that can act, or the sweep gives it one.
 -- Flags: allow-oom
 -- @include lib-time.lua lib-flows.lua lib-tickets.lua
 local base, tag, incarnation, ticketId = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local holder = string.match(redis.call('HGET', base .. 'tickets', ticketId) or '', '^%a+ (%S+)')
 if holder ~= incarnation then return {} end
 redis.call('HDEL', base .. 'tickets', ticketId)
+if ARGV[5] == 'aside' then return {} end
 local _, waiting = waitingFlows(base)
 return issueTickets(base, tag, nowMs(), waiting, waiting, tonumber(ARGV[4]), 1, true)
