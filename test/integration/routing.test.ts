@@ -1,10 +1,12 @@
 /** Which hosts get which jobs: what models and jobs require is kept whatever happens, and what they prefer while it can be had. */
 
 import assert from "node:assert/strict";
+import { rm } from "node:fs/promises";
+import path from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import type { HostView, JobView, ModelView } from "@switchyard/protocol";
-import { keys } from "@switchyard/protocol/redis";
+import { keys, tagOf } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
@@ -203,8 +205,18 @@ test("a queue of jobs with a requirement of their own is forgotten when its resu
   await hostsOf(cluster.url, [id]);
   assert.equal(await redis.hlen(keys.choosyQueues), 1);
   await until("it to be forgotten", async () => (await redis.hlen(keys.choosyQueues)) === 0, { withinMs: 60_000, everyMs: 250 });
+  await until("the host to forget it", async () => {
+    const [incarnation] = await redis.zrange(keys.hosts, "0", "-1");
+    const { loaded, warm } = JSON.parse((await redis.hget(keys.host(incarnation!), "changing"))!);
+    return ![...warm, ...Object.keys(loaded)].includes(tagOf(id));
+  });
   const again = await submit(cluster.urls[1]!, "plain", { require: { labels: { site: "north" } } });
   assert.deepEqual(await hostsOf(cluster.url, [again]), [cluster.workers[0]!.name], "and opened again for the next job");
+  await rm(path.join(models.folder, "plain"), { recursive: true });
+  await until("it to leave with its model", async () => (await redis.hlen(keys.choosyQueues)) === 0, {
+    withinMs: 60_000,
+    everyMs: 250,
+  });
 });
 
 test("a requirement that nobody can read is refused by its field", async () => {

@@ -232,6 +232,7 @@ export function fakeModels(
     versionOf: (tag) => statuses.find((status) => status.version.tag === tag)?.version,
     published: () => statuses.map((status) => status.version),
     tags: () => statuses.map((status) => status.version.tag),
+    abandoned: () => [],
     queuesOf: async (of) =>
       statuses.filter(({ version }) => of.model === undefined || version.model === of.model).map(({ version }) => version.tag),
     choosyQueue: async (version) => statuses.find((status) => status.version === version)!,

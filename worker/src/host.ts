@@ -56,6 +56,8 @@ export class Host {
   readonly #reports: RunReports;
   readonly #orders: PlacementOrders;
   readonly #coldSince = new Map<string, number>();
+  /** Of a repository that is loaded before requests come. */
+  readonly #ahead = new Set<string>();
   readonly #stop = new AbortController();
   #abilities: Abilities | undefined;
   #presence: Presence | undefined;
@@ -105,10 +107,7 @@ export class Host {
       fits: (version) => this.#fits(version),
       serves: (tag) => this.#desk.held().some((ticketId) => tagOf(ticketId) === tag),
       subscribe: (tag) => this.#subscribe(tag),
-      unsubscribe: async (tag) => {
-        await this.#intake.unsubscribe(tag);
-        this.#beatSoon();
-      },
+      unsubscribe: (tag) => this.#unsubscribe(tag),
       log,
     });
   }
@@ -166,6 +165,7 @@ export class Host {
     const versions = this.#known.loadable().filter((version) => this.#fits(version) && version.config.max_replicas === undefined);
     const bytes = versions.reduce((sum, version) => sum + version.sizeBytes, 0);
     if (versions.length > preload.models || bytes > preload.bytes) return;
+    for (const { tag } of versions) this.#ahead.add(tag);
     const loads = versions.map((version) => this.#held.load(version, signal));
     await Promise.race([Promise.all(loads), clock.sleep(Math.max(0, giveUpMs - clock.monotonicMs()), signal)]);
   }
@@ -173,16 +173,23 @@ export class Host {
   async #afterBeat(): Promise<void> {
     if (await this.#known.refresh()) await this.#followSettings();
     await this.#orders.follow();
+    // some came late: their load took long, or had to be tried again
+    for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);
     this.#retryLoad();
     if (this.#abilities) await this.#reports.flush(this.#abilities.facts.device);
   }
 
   /** What models require and prefer may have changed under tickets that this host takes. */
   async #followSettings(): Promise<void> {
+    if (!this.#known.published()) return; // the store lost it, and will have it again
     for (const tag of this.#intake.subscribed()) {
       const version = this.#known.byTag(tag);
-      if (version && !this.#fits(version)) await this.#intake.unsubscribe(tag);
-      else if (version && !this.#stop.signal.aborted) await this.#intake.subscribe(tag, this.#profileFor(tag));
+      if (!version || !this.#fits(version)) this.#unsubscribe(tag);
+      else if (!this.#stop.signal.aborted) await this.#intake.subscribe(tag, this.#profileFor(tag));
+    }
+    for (const version of this.#known.forgotten()) {
+      this.#held.forget(version.tag);
+      this.#runner.unload(version);
     }
   }
 
@@ -202,9 +209,17 @@ export class Host {
   }
 
   async #subscribe(tag: string): Promise<void> {
-    if (this.#stop.signal.aborted) return;
+    if (this.#stop.signal.aborted || this.#orders.isDropping(tag)) return;
     this.#coldSince.delete(tag);
+    const isNew = !this.#intake.isSubscribed(tag);
     await this.#intake.subscribe(tag, this.#profileFor(tag));
+    if (isNew) this.#beatSoon();
+  }
+
+  /** Takes no further tickets from now on; those at hand go on, and nobody waits for them here. */
+  #unsubscribe(tag: string): void {
+    if (!this.#intake.isSubscribed(tag)) return;
+    this.#intake.unsubscribe(tag).catch((error: Error) => this.#parts.log("ticket_trouble", { message: error.message }));
     this.#beatSoon();
   }
 
@@ -244,9 +259,8 @@ export class Host {
       case "evicted":
         this.#held.evicted(message.tag);
         this.#coldSince.delete(message.tag);
-        if (!this.#intake.isSubscribed(message.tag)) return;
-        this.#intake.unsubscribe(message.tag).catch((error: Error) => log("ticket_trouble", { message: error.message }));
-        this.#beatSoon();
+        this.#ahead.delete(message.tag);
+        this.#unsubscribe(message.tag);
         return;
       case "ran":
         this.#held.ran(message.tag, message.runMs);

@@ -80,8 +80,8 @@ export class ChoosyQueues {
     return this.#queues.delete(tag);
   }
 
-  has(tag: string): boolean {
-    return this.#queues.has(tag);
+  tags(): string[] {
+    return [...this.#queues.keys()];
   }
 
   /** Those whose model's content is still there. */

@@ -224,6 +224,10 @@ export class RedisModels implements ModelRegistry {
     return [...this.#byTag.keys()];
   }
 
+  abandoned(): string[] {
+    return this.#choosy.tags().filter((tag) => !this.#byTag.has(tag));
+  }
+
   indexed(): boolean {
     return this.#indexed;
   }

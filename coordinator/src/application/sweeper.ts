@@ -60,7 +60,7 @@ export class Sweeper {
     const failures = [...(await this.#buryLost())];
     const all = this.#rounds++ % sweepsPerFullRound === 0;
     // jobs that another coordinator admitted before it died show in the queues that hosts serve, or in the full round
-    const known = all ? [...new Set([...models.tags(), ...(await store.knownQueues())])] : this.#served();
+    const known = all ? [...new Set([...models.tags(), ...models.abandoned(), ...(await store.knownQueues())])] : this.#served();
     for (const tag of await store.openQueues(known, all ? "listed" : undefined)) this.#open.add(tag);
     if (all) await this.#forgetGone(known);
     const sweeps = await Promise.allSettled([...this.#open].map((tag) => this.#sweep(tag)));
@@ -73,7 +73,7 @@ export class Sweeper {
     const { models, store } = this.#parts;
     const current = new Set(models.tags());
     for (const tag of known) {
-      if (this.#open.has(tag) || (current.has(tag) && !(await models.forgetChoosy(tag)))) continue;
+      if (this.#open.has(tag) || (!(await models.forgetChoosy(tag)) && current.has(tag))) continue;
       await store.forgetQueue(tag);
       this.#remembered.delete(tag);
     }

@@ -29,7 +29,9 @@ export interface ModelRegistry {
   published(): Iterable<ModelVersion>;
   /** Queue tags of all versions, those of jobs with requirements of their own included. */
   tags(): string[];
-  /** The same for one model or version number, where given; as it stands in the store now. */
+  /** Of queues that were opened for jobs with requirements of their own, those whose version is gone. */
+  abandoned(): string[];
+  /** Tags of one model or version number, where given; as it stands in the store now. */
   queuesOf(of: { model?: string; version?: number }): Promise<string[]>;
   /** The queue for jobs of this version that require more of a host than the model does; made on first use. Throws `queue_full`. */
   choosyQueue(version: ModelVersion, require: Requirement): Promise<ModelStatus>;

@@ -67,6 +67,11 @@ export class HeldModels {
     this.#usedMs.delete(tag);
   }
 
+  /** Its queue has ended: how loads for it went is of no interest any more. */
+  forget(tag: string): void {
+    this.#failures.delete(tag);
+  }
+
   ran(tag: string, runMs: number): void {
     this.#usedMs.set(tag, (this.#usedMs.get(tag) ?? 0) + runMs);
   }

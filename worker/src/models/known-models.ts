@@ -10,6 +10,7 @@ export class KnownModels {
   #versions: ModelVersion[] = [];
   /** Queues of jobs with requirements of their own are among them. */
   #byTag = new Map<string, ModelVersion>();
+  #forgotten: ModelVersion[] = [];
 
   constructor(redis: Redis) {
     this.#redis = redis;
@@ -20,6 +21,7 @@ export class KnownModels {
     const revision = (await this.#redis.get(keys.modelsRevision)) ?? "";
     if (revision === this.#revision) return false;
     const [models, choosy] = await Promise.all([this.#redis.hvals(keys.models), this.#redis.hgetall(keys.choosyQueues)]);
+    const before = this.#byTag;
     this.#versions = models.map((row) => JSON.parse(row) as ModelVersion);
     this.#byTag = new Map(this.#versions.map((version) => [version.tag, version]));
     const byModel = Map.groupBy(this.#versions, ({ model }) => model);
@@ -28,8 +30,14 @@ export class KnownModels {
       const version = choosyVersion(queue, tag, byModel.get(queue.model) ?? []);
       if (version) this.#byTag.set(tag, version);
     }
+    this.#forgotten = [...before.values()].filter(({ require, tag }) => require !== undefined && !this.#byTag.has(tag));
     this.#revision = revision;
     return true;
+  }
+
+  /** Queues of jobs with requirements of their own that the last change of the registry ended. */
+  forgotten(): readonly ModelVersion[] {
+    return this.#forgotten;
   }
 
   /** True once a coordinator has published anything. */

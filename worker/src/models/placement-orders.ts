@@ -27,13 +27,16 @@ interface Parts {
   /** Whether a ticket of this queue is at hand. */
   serves: (tag: string) => boolean;
   subscribe: (tag: string) => Promise<void>;
-  unsubscribe: (tag: string) => Promise<void>;
+  unsubscribe: (tag: string) => void;
   log: (event: string, fields?: Record<string, unknown>) => void;
 }
 
 export class PlacementOrders {
   readonly #parts: Parts;
-  #kept = "";
+  #kept: readonly string[] = [];
+  #dropping: ReadonlySet<string> = new Set();
+  /** Loads that were begun here, until they are over or the model is to go. */
+  readonly #begun = new Set<string>();
   #loading = false;
 
   constructor(parts: Parts) {
@@ -43,31 +46,50 @@ export class PlacementOrders {
   async follow(): Promise<void> {
     const { incarnation, redis, stop } = this.#parts;
     const text = await redis.hget(keys.placement, incarnation);
-    if (text === null || stop.aborted) return;
-    const { drop, keep, load } = JSON.parse(text) as Orders;
-    if (keep.join() !== this.#kept) this.#parts.runner.keep(keep);
-    this.#kept = keep.join();
-    for (const tag of drop) await this.#drop(tag);
+    if (stop.aborted) return;
+    const { drop, keep, load } = text === null ? { drop: [], keep: this.#kept, load: [] } : (JSON.parse(text) as Orders);
+    if (keep.join() !== this.#kept.join()) this.#parts.runner.keep(keep);
+    this.#kept = keep;
+    this.#dropping = new Set(drop);
+    for (const tag of drop) this.#drop(tag);
     for (const tag of load) if (this.#begin(tag)) break;
+    await this.#subscribeHeld();
+  }
+
+  /** It is to go as soon as nothing runs there: no new tickets for it. */
+  isDropping(tag: string): boolean {
+    return this.#dropping.has(tag);
   }
 
   /** No further tickets first; the model goes when those at hand are over, with a later beat. */
-  async #drop(tag: string): Promise<void> {
+  #drop(tag: string): void {
     const { held, known, runner, serves, unsubscribe } = this.#parts;
     const version = known.byTag(tag);
+    this.#begun.delete(tag);
     if (!version || !held.holds(tag)) return;
-    await unsubscribe(tag);
+    unsubscribe(tag);
     if (!serves(tag)) runner.unload(version);
   }
 
+  /** What was ordered takes tickets of its own once it is here, however long its load took. */
+  async #subscribeHeld(): Promise<void> {
+    const { held, known, subscribe } = this.#parts;
+    for (const tag of [...this.#kept, ...this.#begun]) {
+      if (!known.byTag(tag) || !held.holds(tag)) continue;
+      this.#begun.delete(tag);
+      await subscribe(tag);
+    }
+  }
+
   #begin(tag: string): boolean {
-    const { fits, held, known, log, stop, subscribe } = this.#parts;
+    const { fits, held, known, log, stop } = this.#parts;
     const version = known.byTag(tag);
     if (!version || held.holds(tag) || this.#loading || held.isBackingOff(tag) || !fits(version)) return false;
     this.#loading = true;
+    this.#begun.add(tag);
     held
       .load(version, stop)
-      .then(() => (held.holds(tag) ? subscribe(tag) : undefined))
+      .then(() => this.#subscribeHeld())
       .catch((error: Error) => log("ticket_trouble", { message: error.message }))
       .finally(() => {
         this.#loading = false;
