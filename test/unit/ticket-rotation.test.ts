@@ -8,7 +8,8 @@ const open = (): boolean => false;
 /** Tickets `a1` and `a2` are of queue `a`. */
 function rotationOf(...ticketIds: string[]): TicketRotation {
   const rotation = new TicketRotation();
-  for (const ticketId of ticketIds) rotation.add(ticketId, { tag: ticketId.slice(0, 1) } as ModelVersion);
+  for (const ticketId of ticketIds)
+    rotation.add(ticketId, { tag: ticketId.slice(0, 1), model: ticketId.slice(0, 1), version: 1 } as ModelVersion);
   return rotation;
 }
 
@@ -118,7 +119,7 @@ test("a queue whose tickets ended and came again is no better off than before", 
   const rotation = rotationOf("a1", "b1");
   rotation.used("a", 1_000);
   rotation.end("a1");
-  rotation.add("a2", { tag: "a" } as ModelVersion);
+  rotation.add("a2", { tag: "a", model: "a", version: 1 } as ModelVersion);
   const first = Array.from({ length: 9 }, () => {
     const { ticketId, version } = turn(rotation);
     rotation.used(version.tag, 100);
@@ -156,5 +157,19 @@ test("the first end of a wait counts, whatever is waited for", () => {
   assert.equal(
     rotation.nextEndMs((tag) => tag === "b"),
     20,
+  );
+});
+
+test("a queue of jobs with a requirement of their own has no share of the device beside its model's", () => {
+  const rotation = rotationOf("a1", "b1");
+  rotation.add("c1", { tag: "c", model: "a", version: 1 } as ModelVersion);
+  const turns = Array.from({ length: 6 }, () => {
+    const { ticketId, version } = turn(rotation);
+    rotation.used(version.tag, 10);
+    return ticketId;
+  });
+  assert.deepEqual(
+    [turns.filter((one) => one === "b1").length, turns.filter((one) => one === "a1").length, turns.filter((one) => one === "c1").length],
+    [3, 2, 1],
   );
 });

@@ -1,7 +1,8 @@
 /**
  * The tickets that a runner holds, and whose turn it is. A ticket is *active* (its queue may have work), *lingering* (its queue was empty;
  * it waits a moment for a wake-up), *deferring* (its queue waits for a fuller batch) or *closing* (its linger is over: one last look retires
- * it). Tickets with work take turns by the device time that their queues have had.
+ * it). Tickets with work take turns by the device time that their models have had: a queue of jobs with a requirement of their own has no
+ * share beside its model's.
  */
 
 import type { ModelVersion } from "@switchyard/protocol";
@@ -18,32 +19,37 @@ export interface HeldTicket {
 
 export class TicketRotation {
   readonly #held = new Map<string, HeldTicket>();
-  /** Start-time fair queueing over the queues: where each stands on the device's time line, and where the line stands. */
+  /** Start-time fair queueing over the models: where each stands on the device's time line, and where the line stands. */
   readonly #usedMs = new Map<string, number>();
   #virtualMs = 0;
+  /** Whose time each queue uses. */
+  readonly #sharers = new Map<string, string>();
 
   add(ticketId: string, version: ModelVersion): void {
+    this.#sharers.set(version.tag, `${version.model}@${version.version}`);
     this.#held.set(ticketId, { ticketId, version, mode: "active", lingerUntilMs: 0, woken: false });
   }
 
   end(ticketId: string): void {
     this.#held.delete(ticketId);
-    for (const [tag, usedMs] of this.#usedMs) if (usedMs <= this.#virtualMs && !this.#holds(tag)) this.#usedMs.delete(tag);
+    const held = new Set([...this.#held.values()].map(({ version }) => version.tag));
+    const sharers = new Set([...held].map((tag) => this.#sharerOf(tag)));
+    for (const [sharer, usedMs] of this.#usedMs) if (usedMs <= this.#virtualMs && !sharers.has(sharer)) this.#usedMs.delete(sharer);
+    for (const [tag, sharer] of this.#sharers) if (!held.has(tag) && !this.#usedMs.has(sharer)) this.#sharers.delete(tag);
   }
 
-  #holds(tag: string): boolean {
-    for (const ticket of this.#held.values()) if (ticket.version.tag === tag) return true;
-    return false;
+  #sharerOf(tag: string): string {
+    return this.#sharers.get(tag) ?? tag;
   }
 
   /** The queue had the device for so long: others come first until they had as much. */
   used(tag: string, ms: number): void {
-    this.#usedMs.set(tag, this.#startOf(tag) + ms);
+    this.#usedMs.set(this.#sharerOf(tag), this.#startOf(tag) + ms);
   }
 
   /** A queue that was away gains no credit. */
   #startOf(tag: string): number {
-    return Math.max(this.#virtualMs, this.#usedMs.get(tag) ?? 0);
+    return Math.max(this.#virtualMs, this.#usedMs.get(this.#sharerOf(tag)) ?? 0);
   }
 
   get size(): number {
