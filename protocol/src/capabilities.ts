@@ -91,6 +91,34 @@ export function canonicalRequirement(requirement: Requirement): string {
   return Object.keys(parts).length === 0 ? "" : JSON.stringify(parts);
 }
 
+/** What is left of a requirement where these hold already. Every host has ONNX Runtime. */
+export function beyond(requirement: Requirement, already: readonly Requirement[]): Requirement {
+  const { providers, gpu_memory_mb: memoryMb, frameworks = [], labels = {} } = requirement;
+  const rest: Requirement = {};
+  const hasProvider = already.some((one) => one.providers?.every((name) => providers?.includes(name)));
+  if (providers !== undefined && !hasProvider) rest.providers = providers;
+  if (memoryMb !== undefined && !already.some((one) => (one.gpu_memory_mb ?? 0) >= memoryMb)) rest.gpu_memory_mb = memoryMb;
+  const more = frameworks.filter((name) => name !== "onnx" && !already.some((one) => one.frameworks?.includes(name)));
+  if (more.length > 0) rest.frameworks = more;
+  const own = Object.entries(labels).filter(([name, value]) => !already.some((one) => one.labels?.[name] === value));
+  if (own.length > 0) rest.labels = Object.fromEntries(own);
+  return rest;
+}
+
+/** A label that no host can carry, because these require another value of it. */
+export function contradictedLabel(
+  { labels = {} }: Requirement,
+  already: readonly Requirement[],
+): { name: string; expected: string; got: string } | undefined {
+  for (const [name, got] of Object.entries(labels)) {
+    for (const one of already) {
+      const expected = one.labels?.[name];
+      if (expected !== undefined && expected !== got) return { name, expected, got };
+    }
+  }
+  return undefined;
+}
+
 /** Providers to make a session with: the first required one that the host has, alone; the host's own choice where none is required. */
 export function providersFor(
   requirements: readonly Requirement[],

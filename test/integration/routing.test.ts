@@ -168,7 +168,7 @@ test("without a capable host a job is refused at once with what is missing, unle
   assert.deepEqual(await hostsOf(url, [waiting, await submit(url, "north")]), [able.name, able.name]);
 });
 
-test("a job's own requirement is kept, beside jobs of the same model that have none", async () => {
+test("a job's own requirement is kept, beside jobs of the same model that have none", async (t) => {
   await using models = await emptyRepository();
   await models.add("plain", slowModel(1));
   await using cluster = await clusterOf(models, { SWITCHYARD_LABELS: "site=north" }, { SWITCHYARD_LABELS: "site=south" });
@@ -188,6 +188,9 @@ test("a job's own requirement is kept, beside jobs of the same model that have n
 
   const refused = await call(`${url}/v1/jobs`, { body: { model: "plain", inputs, require: { labels: { site: "east" } } } });
   assert.deepEqual([refused.status, refused.json().missing], [503, ["label site=east"]]);
+  const redis = new Redis(cluster.redis.url);
+  t.after(() => redis.disconnect());
+  assert.equal(await redis.hlen(keys.choosyQueues), 2, "a job that was refused opened no queue");
   await south!.kill();
   const caught = await submit(url, "plain", { ...requiring("south"), wait_for_host: true });
   await south!.respawn();

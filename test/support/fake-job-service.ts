@@ -235,7 +235,8 @@ export function fakeModels(
     abandoned: () => [],
     queuesOf: async (of) =>
       statuses.filter(({ version }) => of.model === undefined || version.model === of.model).map(({ version }) => version.tag),
-    choosyQueue: async (version) => statuses.find((status) => status.version === version)!,
+    requiring: (version) => statuses.find((status) => status.version === version)!,
+    openChoosy: async () => {},
     forgetChoosy: async () => false,
     indexed: () => true,
   };

@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import {
+  beyond,
   type Capabilities,
   canonicalRequirement,
+  contradictedLabel,
   missingOf,
   missingOfAll,
   preferenceOf,
@@ -12,6 +14,7 @@ import {
   requirementsOf,
 } from "@switchyard/protocol";
 import { choosyQueueTag, profileOf, queueTag } from "@switchyard/protocol/redis";
+import { choosyCandidate } from "../../coordinator/src/adapters/choosy-queues.ts";
 import { deviceOf, unreadyReason } from "../../worker/src/capabilities/device.ts";
 import { readGpus } from "../../worker/src/capabilities/nvidia-smi.ts";
 
@@ -119,4 +122,30 @@ test("what nvidia-smi prints is believed whole or not at all", () => {
     assert.deepEqual(found.gpus, [], garbage);
     assert.match(found.problem ?? "", /expected a name and a number of MiB/, garbage);
   }
+});
+
+test("what every host has, or the model requires already, is no requirement of the job's own", () => {
+  const model = { providers: ["cuda"], gpu_memory_mb: 8_000, labels: { site: "north" } };
+  assert.deepEqual(beyond({ frameworks: ["onnx"] }, []), {});
+  assert.deepEqual(
+    beyond({ providers: ["cuda", "cpu"], gpu_memory_mb: 8_000, frameworks: ["onnx"], labels: { site: "north" } }, [model]),
+    {},
+  );
+  const more = { providers: ["cpu"], gpu_memory_mb: 8_001, frameworks: ["pytorch"], labels: { floor: "3" } };
+  assert.deepEqual(beyond(more, [model]), more);
+});
+
+test("a label that the model requires with another value is contradicted", () => {
+  const north = [{ labels: { site: "north" } }];
+  assert.deepEqual(contradictedLabel({ labels: { site: "south" } }, north), { name: "site", expected: "north", got: "south" });
+  assert.equal(contradictedLabel({ labels: { site: "north", floor: "3" } }, north), undefined);
+});
+
+test("a job whose requirement contradicts its model's is refused by the label's name", () => {
+  const version = { model: "m", version: 1, digest: "d", tag: "t", config: { require: { labels: { "a/site": "north" } } } } as never;
+  assert.throws(() => choosyCandidate(version, { labels: { "a/site": "south" } }), {
+    code: "invalid_request",
+    facts: { fields: [{ pointer: "/require/labels/a~1site", expected: "north", got: "south" }] },
+  });
+  assert.equal(choosyCandidate(version, { labels: { "a/site": "north" }, frameworks: ["onnx"] }), version);
 });

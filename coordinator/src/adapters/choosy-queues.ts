@@ -4,11 +4,14 @@
  */
 
 import {
+  beyond,
   type ChoosyQueue,
   canonicalRequirement,
   choosyVersion,
+  contradictedLabel,
   type ModelVersion,
   type Requirement,
+  requirementsOf,
   SwitchyardError,
 } from "@switchyard/protocol";
 import { choosyQueueTag, keys } from "@switchyard/protocol/redis";
@@ -19,6 +22,25 @@ const mostPerVersion = 64;
 /** Whoever admitted a job this lately counts on the entry. */
 const inUseMs = 10_000;
 
+/**
+ * The version with what a job requires beyond it, and the tag of its queue; the version itself where that is nothing. Throws
+ * `invalid_request` where no host could ever have both.
+ */
+export function choosyCandidate(version: ModelVersion, require: Requirement): ModelVersion {
+  const already = requirementsOf(version);
+  const contradicted = contradictedLabel(require, already);
+  if (contradicted) {
+    const { expected, got, name } = contradicted;
+    throw new SwitchyardError("invalid_request", `model ${version.model} requires label ${name}=${expected}, this job ${name}=${got}`, {
+      fields: [{ pointer: `/require/labels/${name.replaceAll("~", "~0").replaceAll("/", "~1")}`, expected, got }],
+    });
+  }
+  const more = beyond(require, already);
+  const canonical = canonicalRequirement(more);
+  if (canonical === "") return version;
+  return { ...version, tag: choosyQueueTag(version.model, version.digest, canonical), require: more };
+}
+
 export class ChoosyQueues {
   readonly #redis: RedisConnection;
   #queues = new Map<string, ChoosyQueue>();
@@ -28,25 +50,21 @@ export class ChoosyQueues {
     this.#redis = redis;
   }
 
-  /** The version with its requirement and the tag of its queue; the version itself where nothing is required. */
-  async open(version: ModelVersion, require: Requirement): Promise<ModelVersion> {
-    const canonical = canonicalRequirement(require);
-    if (canonical === "") return version;
-    const { digest, model } = version;
-    const tag = choosyQueueTag(model, digest, canonical);
-    if (!this.#queues.has(tag) && this.#countOf(version) >= mostPerVersion) {
+  /** Nothing to do where nothing is required. */
+  async open({ digest, model, require, tag, version }: ModelVersion): Promise<void> {
+    if (require === undefined) return;
+    if (!this.#queues.has(tag) && this.#countOf(model, version) >= mostPerVersion) {
       throw new SwitchyardError(
         "queue_full",
         `model ${model} has jobs with ${mostPerVersion} different requirements; try again when some ended`,
       );
     }
-    const queue: ChoosyQueue = { model, version: version.version, digest, require };
+    const queue: ChoosyQueue = { model, version, digest, require };
     await this.#write(tag, queue);
     this.#used.set(tag, { queue, untilMs: this.#redis.nowMs() + inUseMs });
-    return { ...version, tag, require };
   }
 
-  #countOf({ model, version }: ModelVersion): number {
+  #countOf(model: string, version: number): number {
     let count = 0;
     for (const queue of this.#queues.values()) if (queue.model === model && queue.version === version) count++;
     return count;

@@ -7,7 +7,8 @@ import { isNoRoom, type ModelVersion, type Requirement, SwitchyardError } from "
 import { keys, tagOf } from "@switchyard/protocol/redis";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
-import { ChoosyQueues } from "./choosy-queues.ts";
+import { ChoosyQueues, choosyCandidate } from "./choosy-queues.ts";
+import { chooseHosts } from "./host-choice.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 
 export class RedisModels implements ModelRegistry {
@@ -79,10 +80,18 @@ export class RedisModels implements ModelRegistry {
     return revision;
   }
 
-  async choosyQueue(version: ModelVersion, require: Requirement): Promise<ModelStatus> {
-    const opened = await this.#choosy.open(version, require);
-    if (!this.#byTag.has(opened.tag)) this.#list();
-    return this.#status(this.#byTag.get(opened.tag) ?? opened);
+  requiring(version: ModelVersion, require: Requirement): ModelStatus {
+    const candidate = choosyCandidate(version, require);
+    const known = this.#byTag.get(candidate.tag);
+    if (known) return this.#status(known);
+    const ready = this.#hosts.snapshots().filter((host) => host.view.state === "ready");
+    const { missing } = chooseHosts(candidate, ready);
+    return { version: candidate, state: "available", warmOn: [], ...(missing.length > 0 && { missing }) };
+  }
+
+  async openChoosy(version: ModelVersion): Promise<void> {
+    await this.#choosy.open(version);
+    if (!this.#byTag.has(version.tag)) this.#list();
   }
 
   async forgetChoosy(tag: string): Promise<boolean> {

@@ -118,12 +118,13 @@ export class Jobs implements JobService {
       if (earlier) return { record: earlier, replayed: true };
     }
     let status = this.#servable(submission);
-    if (submission.require) status = await this.#parts.models.choosyQueue(status.version, submission.require);
+    if (submission.require) status = this.#parts.models.requiring(status.version, submission.require);
     if (status.missing && !submission.waitForHost) {
       metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host");
       throw noCapableHost(status);
     }
     let job = this.#newJob(submission, caller, status.version);
+    if (submission.require) await this.#parts.models.openChoosy(status.version);
     if (submission.idempotency) {
       const settled = await this.#bind(submission, submission.idempotency, caller, job);
       if ("record" in settled) return settled;

@@ -33,8 +33,10 @@ export interface ModelRegistry {
   abandoned(): string[];
   /** Tags of one model or version number, where given; as it stands in the store now. */
   queuesOf(of: { model?: string; version?: number }): Promise<string[]>;
-  /** The queue for jobs of this version that require more of a host than the model does; made on first use. Throws `queue_full`. */
-  choosyQueue(version: ModelVersion, require: Requirement): Promise<ModelStatus>;
+  /** As jobs of this version see it that require more of a host than the model does. Writes nothing. Throws `invalid_request`. */
+  requiring(version: ModelVersion, require: Requirement): ModelStatus;
+  /** Makes the queue of such jobs known before the first of them is admitted. Throws `queue_full`. */
+  openChoosy(version: ModelVersion): Promise<void>;
   /** Forgets such a queue; answers whether it was one. The caller has seen that it is empty. */
   forgetChoosy(tag: string): Promise<boolean>;
   /** True once the repository has been read at least once. */
