@@ -1,6 +1,7 @@
 /** A model on another server: what is sent, what is believed of the answers, and which failures are worth another try. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { test } from "node:test";
 import { decodeInferRequest, encodeInferResponse, type Tensor, tensor, toTypedArray } from "@switchyard/protocol";
 import { systemClock } from "../../worker/src/clock.ts";
@@ -158,9 +159,25 @@ test("a model that the server does not have, does not describe or describes stra
   ];
   for (const [answers, says] of odd) {
     await using server = await serverOf(answers);
-    await assert.rejects(open(server.url), says);
+    await assert.rejects(open(server.url), ({ message }: Error) => says.test(message) && !message.includes(server.url));
   }
   await using gone = await serverOf({});
   await gone.stop();
   await assert.rejects(open(gone.url), /does not answer: ECONNREFUSED/);
+});
+
+test("an answer that does not end fails the run once it is longer than any answer may be", async () => {
+  let sent = 0;
+  const endless: Script = async (_request, response) => {
+    response.writeHead(200, { "content-type": "application/json" });
+    const chunk = Buffer.alloc(1024 * 1024, " ");
+    while (!response.destroyed) {
+      sent += chunk.byteLength;
+      if (!response.write(chunk)) await Promise.race([once(response, "drain"), once(response, "close")]);
+    }
+  };
+  await using server = await serverOf({ infer: endless });
+  const session = await open(server.url, 60_000);
+  await assert.rejects(session.run([x()], ["y"]), /answered more than 67108864 bytes/);
+  assert.ok(sent < 200 * 1024 * 1024, `${sent} bytes`);
 });

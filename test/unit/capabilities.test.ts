@@ -95,7 +95,7 @@ test("the class of a device names provider, device and threads", () => {
   const { gpus } = gpuHost;
   assert.equal(deviceOf({ provider: "cpu", gpus, threads: 2, bridges: [] }), "cpu/2");
   assert.equal(deviceOf({ provider: "cuda", gpus, threads: 8, bridges: [] }), "cuda/NVIDIA H100/8");
-  assert.equal(deviceOf({ provider: "cpu", gpus: [], threads: 2, bridges: ["http://a:1"] }), "cpu/2 via http://a:1");
+  assert.equal(deviceOf({ provider: "cpu", gpus: [], threads: 2, bridges: ["pytorch"] }), "cpu/2 via pytorch");
 });
 
 test("a host is not ready while what belongs on a GPU would run on its CPU", () => {

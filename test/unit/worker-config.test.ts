@@ -65,3 +65,10 @@ test("servers behind a worker are named by framework, and onnx is not one of the
     assert.throws(() => read({ SWITCHYARD_BRIDGE: wrong }), /SWITCHYARD_BRIDGE \(--bridge\)/, wrong);
   }
 });
+
+test("credentials in a server's address are refused, and not repeated", () => {
+  assert.throws(
+    () => read({ SWITCHYARD_BRIDGE: "pytorch=http://me:pass-word@127.0.0.1:8100" }),
+    ({ message }: Error) => /SWITCHYARD_BRIDGE .*without user or password/.test(message) && !message.includes("pass-word"),
+  );
+});

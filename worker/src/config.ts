@@ -41,6 +41,12 @@ function pairs(pattern: RegExp, shape: string) {
     });
 }
 
+/** What it holds is sent nowhere and told to nobody; credentials would be both. */
+function isPlainUrl(text: string): boolean {
+  const url = URL.parse(text);
+  return url !== null && url.username === "" && url.password === "";
+}
+
 const list = (text: string): string[] => [
   ...new Set(
     text
@@ -69,8 +75,8 @@ const schema = z.object({
     .optional(),
   LABELS: pairs(labelPattern, "name=value"),
   BRIDGE: pairs(/^[a-z0-9][a-z0-9._-]{0,62}=https?:\/\/[^\s=,]+$/, "framework=http://host:port").refine(
-    (servers) => servers.onnx === undefined && Object.values(servers).every((url) => URL.canParse(url)),
-    "expected addresses of servers, by any framework but onnx, which a worker runs itself",
+    (servers) => servers.onnx === undefined && Object.values(servers).every(isPlainUrl),
+    "expected addresses of servers, without user or password, by any framework but onnx, which a worker runs itself",
   ),
   BRIDGE_TIMEOUT_MS: z.coerce.number().int().min(1).max(3_600_000).default(30_000),
   THREADS: z.coerce.number().int().min(1).max(256).optional(),
@@ -91,7 +97,7 @@ const schema = z.object({
 
 const names = Object.keys(schema.shape) as (keyof typeof schema.shape)[];
 /** Never repeated in a message: they may hold a password. */
-const secrets = new Set(["REDIS_URL"]);
+const secrets = new Set(["REDIS_URL", "BRIDGE"]);
 const flagOf = (name: string): string => name.toLowerCase().replaceAll("_", "-");
 
 export interface WorkerConfig {

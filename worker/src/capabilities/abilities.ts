@@ -22,7 +22,7 @@ export class Abilities {
   constructor(given: GivenFacts, settings: Settings, providers: string[]) {
     this.#settings = settings;
     const provider = settings.providers.find((name) => providers.includes(name)) ?? "cpu";
-    const device = deviceOf({ provider, gpus: given.gpus, threads: settings.threads, bridges: Object.values(settings.bridges) });
+    const device = deviceOf({ provider, gpus: given.gpus, threads: settings.threads, bridges: Object.keys(settings.bridges).sort() });
     this.facts = { ...given, providers, device, profile: profileOf({ ...given, providers }) };
   }
 

@@ -4,12 +4,12 @@ import { type Capabilities, type Gpu, type ModelVersion, missingOfAll, requireme
 
 /**
  * Provider, device and threads: hosts of one class are expected to take alike long for the same run. `cpu/2`, `cuda/NVIDIA H100/8`; with
- * servers behind it, these too.
+ * servers behind it, their frameworks too: addresses are nobody else's business.
  */
 export function deviceOf(host: { provider: string; gpus: readonly Gpu[]; threads: number; bridges: readonly string[] }): string {
   const { provider, gpus, threads, bridges } = host;
   const device = provider === "cpu" ? [provider] : [provider, gpus[0]?.name ?? "unknown device"];
-  return [`${device.join("/")}/${threads}`, ...bridges.map((url) => `via ${url}`)].join(" ");
+  return [`${device.join("/")}/${threads}`, ...bridges.map((framework) => `via ${framework}`)].join(" ");
 }
 
 /**

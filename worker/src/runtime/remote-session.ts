@@ -27,6 +27,9 @@ export interface RemoteOptions {
 
 const askMs = 10_000;
 const longestText = 300;
+const longestDescription = 1024 * 1024;
+/** Of one run. */
+const longestAnswer = 64 * 1024 * 1024;
 /** What another try, here or on another host, may end otherwise: the server is away, busy, or does not have the model now. */
 const passing = new Set([404, 408, 425, 429, 502, 503, 504]);
 
@@ -34,12 +37,13 @@ const passing = new Set([404, 408, 425, 429, 502, 503, 504]);
 export async function openRemote({ url, remote, timeoutMs, clock }: RemoteOptions): Promise<Session> {
   const base = url.replace(/\/+$/, "");
   const at = `${base}/v2/models/${encodeURIComponent(remote.model)}${remote.version === undefined ? "" : `/versions/${encodeURIComponent(remote.version)}`}`;
-  const ready = await ask(`${at}/ready`, clock);
-  if (!ready.ok) throw notReady(`${at} is not ready (${ready.status})`);
-  const metadata = (await jsonOf(at, clock)) as { inputs?: unknown; outputs?: unknown };
-  const server = (await jsonOf(`${base}/v2`, clock)) as { extensions?: unknown };
+  const what = `the server's model ${remote.model}`;
+  const ready = await ask(`${at}/ready`, what, clock);
+  if (!ready.ok) throw notReady(`${what} is not ready (${ready.status})`);
+  const metadata = (await jsonOf(at, what, clock)) as { inputs?: unknown; outputs?: unknown };
+  const server = (await jsonOf(`${base}/v2`, "the server", clock)) as { extensions?: unknown };
   const binary = Array.isArray(server.extensions) && server.extensions.includes("binary_tensor_data");
-  const [inputs, outputs] = [signaturesOf(metadata.inputs, `inputs of ${at}`), signaturesOf(metadata.outputs, `outputs of ${at}`)];
+  const [inputs, outputs] = [signaturesOf(metadata.inputs, `inputs of ${what}`), signaturesOf(metadata.outputs, `outputs of ${what}`)];
   return new RemoteSession({ at, binary, timeoutMs, clock, inputs, outputs });
 }
 
@@ -54,24 +58,37 @@ async function within<Result>(ms: number, clock: RemoteOptions["clock"], call: (
   }
 }
 
-async function ask(url: string, clock: RemoteOptions["clock"]): Promise<{ ok: boolean; status: number; text: string }> {
+/** `what` stands for the address in errors, which callers may read. */
+async function ask(url: string, what: string, clock: RemoteOptions["clock"]): Promise<{ ok: boolean; status: number; text: string }> {
   try {
     return await within(askMs, clock, async (signal) => {
       const answer = await fetch(url, { redirect: "error", signal });
-      return { ok: answer.ok, status: answer.status, text: await answer.text() };
+      return { ok: answer.ok, status: answer.status, text: Buffer.from(await bounded(answer, longestDescription)).toString() };
     });
   } catch (error) {
-    throw notReady(`${url} does not answer: ${whyOf(error)}`);
+    throw notReady(`${what} does not answer: ${whyOf(error)}`);
   }
 }
 
-async function jsonOf(url: string, clock: RemoteOptions["clock"]): Promise<object> {
-  const answer = await ask(url, clock);
-  if (!answer.ok) throw notReady(`${url} answers ${answer.status}`);
+/** The body, as far as it is no longer than it may be. */
+async function bounded(answer: Response, mostBytes: number): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of answer.body ?? []) {
+    bytes += chunk.byteLength;
+    if (bytes > mostBytes) throw new RunFailure(`The server answered more than ${mostBytes} bytes`, { isTransient: false });
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+async function jsonOf(url: string, what: string, clock: RemoteOptions["clock"]): Promise<object> {
+  const answer = await ask(url, what, clock);
+  if (!answer.ok) throw notReady(`${what} answers ${answer.status}`);
   try {
     return Object(JSON.parse(answer.text)) as object;
   } catch {
-    throw notReady(`${url} answers something else than JSON`);
+    throw notReady(`${what} answers something else than JSON`);
   }
 }
 
@@ -149,10 +166,11 @@ class RemoteSession implements Session {
           signal: AbortSignal.any([late, this.#released.signal]),
         });
         const length = answer.headers.get("inference-header-content-length");
-        const body = new Uint8Array(await answer.arrayBuffer());
+        const body = await bounded(answer, longestAnswer);
         return { status: answer.status, body, headerLength: length === null ? undefined : Number(length) };
       });
     } catch (error) {
+      if (error instanceof RunFailure) throw error;
       throw new RunFailure(`The server cannot be reached: ${whyOf(error)}`, { isTransient: true, concernsAll: true });
     }
   }
