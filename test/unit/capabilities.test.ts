@@ -15,7 +15,7 @@ import {
 } from "@switchyard/protocol";
 import { choosyQueueTag, profileOf, queueTag } from "@switchyard/protocol/redis";
 import { choosyCandidate } from "../../coordinator/src/adapters/choosy-queues.ts";
-import { deviceOf, unreadyReason } from "../../worker/src/capabilities/device.ts";
+import { deviceOf, modelMemoryMb, unreadyReason } from "../../worker/src/capabilities/device.ts";
 import { readGpus } from "../../worker/src/capabilities/nvidia-smi.ts";
 
 const cpuHost: Capabilities = { providers: ["cpu"], gpus: [], frameworks: ["onnx"], labels: { site: "north" } };
@@ -148,4 +148,11 @@ test("a job whose requirement contradicts its model's is refused by the label's 
     facts: { fields: [{ pointer: "/require/labels/a~1site", expected: "north", got: "south" }] },
   });
   assert.equal(choosyCandidate(version, { labels: { "a/site": "north" }, frameworks: ["onnx"] }), version);
+});
+
+test("models may fill the GPU where they are run on it, and half of the machine's memory elsewhere", () => {
+  const { gpus } = gpuHost;
+  assert.equal(modelMemoryMb({ providers: ["cuda", "cpu"], gpus, memoryMb: 128_000 }), 81_559);
+  assert.equal(modelMemoryMb({ providers: ["cpu", "cuda"], gpus, memoryMb: 128_000 }), 64_000);
+  assert.equal(modelMemoryMb({ providers: ["cuda"], gpus: [], memoryMb: 128_000 }), 64_000);
 });

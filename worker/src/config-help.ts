@@ -28,7 +28,10 @@ export const ownSettingWords: Readonly<Record<string, { default: string; meaning
   THREADS: { default: "the cores", meaning: "threads within one operator of a model" },
   PROVIDERS: { default: "cpu", meaning: "execution providers of ONNX Runtime, best first, separated by commas" },
   LINGER_MS: { default: "20", meaning: "how long a worker waits at an empty queue before it gives up its ticket" },
-  CACHE_MB: { default: "half the memory", meaning: "loaded models may take this much; the one used longest ago goes first" },
+  CACHE_MB: {
+    default: "half the memory, or the GPU's where one is used",
+    meaning: "loaded models may take this much; the one used longest ago goes first",
+  },
   CACHE_MODELS: { default: "64", meaning: "most models loaded at once" },
   DRAIN_MS: { default: "25000", meaning: "how long a worker that is asked to end finishes what it has begun" },
 };

@@ -1,6 +1,6 @@
 /** The host's configuration: flags (`--redis-url`) win over variables (SWITCHYARD_REDIS_URL). All mistakes are told at once. */
 
-import { hostname, totalmem } from "node:os";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { labelPattern } from "@switchyard/protocol";
@@ -86,10 +86,7 @@ const schema = z.object({
     .transform(list)
     .refine((names) => names.length > 0, "expected names of execution providers, such as cuda"),
   LINGER_MS: z.coerce.number().int().min(0).max(1_000).default(20),
-  CACHE_MB: z.coerce
-    .number()
-    .min(16)
-    .default(() => Math.floor(totalmem() / megabyte / 2)),
+  CACHE_MB: z.coerce.number().min(16).optional(),
   CACHE_MODELS: z.coerce.number().int().min(1).default(64),
   DRAIN_MS: z.coerce.number().int().min(0).default(25_000),
   PARENT_PIPE: z.coerce.number().int().min(3).optional(),
@@ -116,7 +113,8 @@ export interface WorkerConfig {
   threads: number | undefined;
   providers: string[];
   lingerMs: number;
-  cacheBytes: number;
+  /** What it lends to models; absent: by what the machine has. */
+  cacheBytes: number | undefined;
   cacheModels: number;
   drainMs: number;
   parentPipe: number | undefined;
@@ -161,7 +159,7 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     threads: config.THREADS,
     providers: config.PROVIDERS,
     lingerMs: config.LINGER_MS,
-    cacheBytes: config.CACHE_MB * megabyte,
+    cacheBytes: config.CACHE_MB === undefined ? undefined : config.CACHE_MB * megabyte,
     cacheModels: config.CACHE_MODELS,
     drainMs: config.DRAIN_MS,
     parentPipe: config.PARENT_PIPE,

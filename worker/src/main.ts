@@ -6,6 +6,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { keys, newIncarnation, storeFormat } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
+import { modelMemoryMb } from "./capabilities/device.ts";
 import { findGpus } from "./capabilities/nvidia-smi.ts";
 import { systemClock } from "./clock.ts";
 import { readConfig, type WorkerConfig } from "./config.ts";
@@ -134,6 +135,8 @@ const health = await startHealthServer(
 const { gpus, problem } = await finding;
 if (problem !== undefined) log("gpus_unknown", { problem });
 
+const memoryMb = Math.round(totalmem() / 1024 / 1024);
+const cacheBytes = config.cacheBytes ?? modelMemoryMb({ providers: config.providers, gpus, memoryMb }) * 1024 * 1024;
 host = new Host({
   redis,
   clock: systemClock,
@@ -143,8 +146,8 @@ host = new Host({
     id: config.hostId,
     incarnation,
     cores: availableParallelism(),
-    memoryMb: Math.round(totalmem() / 1024 / 1024),
-    modelMemoryMb: Math.round(config.cacheBytes / 1024 / 1024),
+    memoryMb,
+    modelMemoryMb: Math.round(cacheBytes / 1024 / 1024),
     mostModels: config.cacheModels,
     gpus,
     frameworks: ["onnx", ...Object.keys(config.bridges)],
@@ -160,7 +163,7 @@ host = new Host({
     blobsFolder: resolve(config.blobsFolder),
     coordinatorUrl: config.coordinatorUrl,
     lingerMs: config.lingerMs,
-    cacheBytes: config.cacheBytes,
+    cacheBytes,
     cacheModels: config.cacheModels,
     threads: config.threads ?? availableParallelism(),
     providers: config.providers,

@@ -30,3 +30,9 @@ export function unreadyReason(
   }
   return undefined;
 }
+
+/** What a host lends to models that was not told how much: the GPU's memory where they go there, else half of its own. */
+export function modelMemoryMb(host: { providers: readonly string[]; gpus: readonly Gpu[]; memoryMb: number }): number {
+  const [gpu] = host.gpus;
+  return gpu && host.providers[0] !== "cpu" ? gpu.memoryMb : Math.floor(host.memoryMb / 2);
+}
