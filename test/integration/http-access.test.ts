@@ -218,3 +218,17 @@ test("the description for tools says which scopes open each operation", async (t
   assert.deepEqual(described.paths["/v1/tenants"].get.security, [{ apiKey: ["operate"] }, { apiKey: ["admin"] }]);
   assert.deepEqual(described.paths["/v1/jobs/{id}"].delete.security, [{ apiKey: ["submit"] }]);
 });
+
+test("which hosts hold a model is shown to operators only", async (t) => {
+  const door = await guardedDoor(t, [
+    key("operator", { scopes: new Set(["operate"]) }),
+    key("user", { scopes: new Set(["submit", "read"]) }),
+  ]);
+  for (const path of ["/v1/models", "/v1/models/tiny", "/v1/models/tiny/versions/1"]) {
+    const shown = async (secret: string): Promise<unknown> => {
+      const told = (await (await fetch(door.url + path, { headers: bearer(secret) })).json()) as Record<string, unknown>;
+      return ((told.items as Record<string, unknown>[] | undefined)?.[0] ?? told).warm_on;
+    };
+    assert.deepEqual([await shown("operator"), await shown("user")], [["host-1"], undefined], path);
+  }
+});

@@ -3,7 +3,7 @@
 import { type EstimatesView, errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { tenantViews } from "../application/access.ts";
-import { mayUse } from "../application/caller.ts";
+import { type Caller, mayUse } from "../application/caller.ts";
 import type { ModelEstimates } from "../application/job-service.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendJson } from "./answers.ts";
@@ -28,20 +28,23 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
     GET: (request, reply) => {
       const caller = callerOf(request);
       const listed = context.models.list().filter(({ version }) => mayUse(caller, version.model));
-      return sendJson(request, reply, { items: listed.map(toModelView), links: {} });
+      return sendJson(request, reply, { items: listed.map((status) => toModelView(status, caller)), links: {} });
     },
   });
   addRoute(app, "/v1/models/:model", {
     GET: (request, reply) => {
       const { model } = request.params as ModelPath;
       context.models.resolve(model);
-      return sendJson(request, reply, { items: context.models.versions(model).map(toModelView), links: {} });
+      return sendJson(request, reply, {
+        items: context.models.versions(model).map((status) => toModelView(status, callerOf(request))),
+        links: {},
+      });
     },
   });
   addRoute(app, "/v1/models/:model/versions/:version", {
     GET: (request, reply) => {
       const path = request.params as ModelPath;
-      return sendJson(request, reply, toModelView(context.models.resolve(path.model, versionIn(path))));
+      return sendJson(request, reply, toModelView(context.models.resolve(path.model, versionIn(path)), callerOf(request)));
     },
   });
   for (const path of ["/v1/models/:model/estimates", "/v1/models/:model/versions/:version/estimates"]) {
@@ -80,7 +83,8 @@ function hostOf(context: DoorContext, id: string): HostView {
   throw new SwitchyardError("host_not_found", `No host '${id.slice(0, 64)}' is registered`);
 }
 
-export function toModelView(status: ModelStatus): ModelView {
+/** Hosts are shown to operators only. */
+function toModelView(status: ModelStatus, caller: Caller): ModelView {
   const { version } = status;
   const view: ModelView = {
     model: version.model,
@@ -90,9 +94,9 @@ export function toModelView(status: ModelStatus): ModelView {
     state: status.state,
     inputs: version.signature.inputs.map(tensorView),
     outputs: version.signature.outputs.map(tensorView),
-    warm_on: status.warmOn,
     config: { ...version.config },
   };
+  if (caller.scopes.has("operate")) view.warm_on = status.warmOn;
   if (status.reason !== undefined) view.reason = status.reason;
   if (status.missing !== undefined) view.missing = [...status.missing];
   if (status.batching !== undefined) view.batching = { max_items: status.batching.maxItems, reason: status.batching.reason };
