@@ -25,8 +25,9 @@ export const keys = {
    * What scripts append to, for one queue:
    * - `job:<id>` string, the record: see lua/lib-record.lua. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention.
    * - `tomb:<id>` string `<state> <finishedMs> <flow>`, written with the end of a kept job; lives retention + 24 h.
-   * - `order:<class>:<tenant>` sorted set of one flow's waiting ids by order key. Written by admit, claim, commit, expire, cancel, take-back.
-   * - `flows` hash `<class>:<tenant>` → the tenant's weight, of flows that may have waiting jobs. Written with `order`; claim removes idle ones.
+   * - `order:<class>:<tenant>` sorted set of one flow's waiting ids by order key. Written by every script that lets a job wait or ends
+   *   its waiting.
+   * - `flows` hash `<class>:<tenant>` → the tenant's weight, of flows that may have waiting jobs. Written with `order`; whoever counts removes idle ones.
    * - `weights` hash of tenants' weights that are not 1. Written by admit.
    * - `shares` hash: the virtual clock and each flow's finish tag. Written by claim; removed when the queue is empty.
    * - `later` sorted set of waiting ids by the time at which they may run again. Same writers.
