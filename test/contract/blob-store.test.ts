@@ -11,11 +11,11 @@ import { type BlobReference, blobFolder, SwitchyardError } from "@switchyard/pro
 import Fastify, { type FastifyInstance } from "fastify";
 import { FilesystemBlobs as OwnedFolder } from "../../coordinator/src/adapters/filesystem-blobs.ts";
 import { openAccess } from "../../coordinator/src/application/access.ts";
-import { systemClock } from "../../coordinator/src/clock.ts";
 import type { DoorContext } from "../../coordinator/src/doors/door-context.ts";
 import { addGuards } from "../../coordinator/src/doors/guard.ts";
 import { sendError } from "../../coordinator/src/doors/problem.ts";
 import { addBlobs } from "../../coordinator/src/doors/v1-blobs.ts";
+import { systemClock } from "../../worker/src/clock.ts";
 import type { Blobs } from "../../worker/src/runner/blobs.ts";
 import { FilesystemBlobs as SharedFolder } from "../../worker/src/runner/filesystem-blobs.ts";
 import { HttpBlobs } from "../../worker/src/runner/http-blobs.ts";

@@ -52,6 +52,8 @@ export class RunnerRig {
   pins = 0;
   /** How a model that is not loaded becomes so. */
   load: (tag: string) => Promise<void> = async () => {};
+  /** What arrives while the thread is deaf is heard here. */
+  onTurn: () => Promise<void> = async () => {};
   /** Called for each read of inputs; may throw. */
   onInputs: () => void = () => {};
   /** Called for each run of a model; may throw, and let time pass. */
@@ -106,6 +108,7 @@ export class RunnerRig {
           this.slept.push(ms);
           this.#nowMs += ms;
         },
+        turn: () => this.onTurn(),
         after: (ms, run) => {
           const timer = { atMs: this.#nowMs + ms, run };
           this.#timers.push(timer);

@@ -539,3 +539,16 @@ test("a queue that was empty does not call for its model again: the ticket is gi
   await rig.finish();
   assert.deepEqual(rig.ends(), [["a1", true]]);
 });
+
+test("a ticket that came during a long run has its turn before the queue that ran looks again", async () => {
+  const rig = new RunnerRig();
+  rig.onRun = () => rig.pass(20);
+  rig.serve("a1");
+  const first = await rig.exchange();
+  rig.onTurn = async () => {
+    rig.serve("b1");
+    rig.onTurn = async () => {};
+  };
+  first.answer({ claim: rig.batch() });
+  assert.equal((await rig.exchange()).wish?.ticketId, "b1");
+});

@@ -9,6 +9,8 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
   /** Calls `run` once after `ms` unless the returned function is called first. Keeps no process alive. */
   after(ms: number, run: () => void): () => void;
+  /** Resolves when what had arrived for this thread has been heard: messages, data, timers that were due. */
+  turn(): Promise<void>;
   /** A number in [0, 1) for spreading load; never for decisions. */
   jitter(): number;
 }
@@ -33,5 +35,7 @@ export const systemClock: Clock = {
     if (typeof timer === "object") timer.unref();
     return () => clearTimeout(timer);
   },
+  // the first ends the phase that we are in, the second comes after the next look at what has arrived
+  turn: () => new Promise((resolve) => setImmediate(() => setImmediate(resolve))),
   jitter: () => Math.random(),
 };

@@ -17,6 +17,8 @@ import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
 
 /** An exchange that got no reply is repeated after this time. */
 const retryExchangeMs = 200;
+/** After runs shorter than this, looking at what has arrived would cost more than it tells. */
+const deafMs = 1;
 /** A queue whose claim script fails is left alone for this time. */
 const refusedClaimMs = 1_000;
 /** With this much waiting for room in the store, no more is run. */
@@ -35,7 +37,7 @@ export interface RunnerParts {
   claims: Pick<Claims, "exchange" | "inputs">;
   largeValues: Pick<LargeValues, "fetched" | "stored">;
   models: ModelSource;
-  clock: Pick<Clock, "monotonicMs" | "sleep" | "after">;
+  clock: Pick<Clock, "monotonicMs" | "sleep" | "after" | "turn">;
   lingerMs: number;
   board: Pick<ClaimBoard, "write">;
   tell: (message: FromRunner) => void;
@@ -59,6 +61,8 @@ export class Runner {
   readonly #rotation = new TicketRotation();
   readonly #commits = new OpenCommits();
   readonly #figures = new RunFigures();
+  /** A run has kept this thread from hearing of tickets and wake-ups: they have a say in whose turn is next. */
+  #wasDeaf = false;
   /** The store's clock minus the local one, never more than it is. */
   #storeOffsetMs = 0;
   /** Loads that tickets wait for, by tag; `over` until the ticket has looked at what came of it. */
@@ -99,6 +103,10 @@ export class Runner {
   async run(): Promise<void> {
     const { clock, models } = this.#parts;
     for (;;) {
+      if (this.#wasDeaf) {
+        this.#wasDeaf = false;
+        await clock.turn();
+      }
       if (this.#draining && this.#commits.size === 0) return this.#giveUp();
       const nowMs = clock.monotonicMs();
       const due = this.#commits.due(nowMs);
@@ -278,6 +286,7 @@ export class Runner {
     const deadlinesMs = new Map(claim.jobs.map((job) => [job.id, localMs + job.deadlineMs - nowMs]));
     this.#parts.board.write([{ tag, sequence }, ...this.#commits.claims()]);
     const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlinesMs);
+    this.#wasDeaf = run.runMs >= deafMs;
     this.#rotation.used(tag, run.runMs);
     this.#report(tag, claim, run);
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
