@@ -1,27 +1,34 @@
-/** What a job costs beside its run (claim, transfer, commit) on one host, by one clock: a moving mean and three deviations. */
+/**
+ * What a job costs beside its run (claim, transfer, commit; or the way between coordinator and store), by one clock: a moving mean and twice the
+ * mean distance from it, as TCP reckons its round trips. The tail of such times is long, and a standard deviation of it promises ten times
+ * what nine in ten take.
+ */
 
 export interface Overhead {
   meanMs: number;
-  variance: number;
+  /** Mean distance of samples from the mean. */
+  deviationMs: number;
   samples: number;
 }
 
-export const noOverhead: Overhead = { meanMs: 0, variance: 0, samples: 0 };
+export const noOverhead: Overhead = { meanMs: 0, deviationMs: 0, samples: 0 };
 /** Promised before anything was measured. */
 const firstGuessMs = 5;
 const weight = 0.05;
+const deviations = 2;
 /** A sample counts for so many times what was promised at most: one stall says nothing of the next claim, many of a kind are heard. */
 const mostTimes = 3;
 
-/** `sampleMs`: commit − claim − run of one batch. The first samples weigh as in a plain mean. */
+/** The first samples weigh as in a plain mean. */
 export function withOverhead(before: Overhead, sampleMs: number): Overhead {
   const samples = before.samples + 1;
   const share = Math.max(weight, 1 / samples);
   const heardMs = Math.min(sampleMs, mostTimes * overheadMs(before) + firstGuessMs);
   const off = heardMs - before.meanMs;
-  return { meanMs: before.meanMs + share * off, variance: (1 - share) * (before.variance + share * off * off), samples };
+  const deviationMs = before.samples === 0 ? 0 : before.deviationMs + share * (Math.abs(off) - before.deviationMs);
+  return { meanMs: before.meanMs + share * off, deviationMs, samples };
 }
 
-export function overheadMs({ meanMs, variance, samples }: Overhead): number {
-  return samples === 0 ? firstGuessMs : Math.max(0, meanMs + 3 * Math.sqrt(variance));
+export function overheadMs({ meanMs, deviationMs, samples }: Overhead): number {
+  return samples === 0 ? firstGuessMs : Math.max(0, meanMs + deviations * deviationMs);
 }
