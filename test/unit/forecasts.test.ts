@@ -288,6 +288,9 @@ test("what lies between callers and the store is expected of every job", async (
   rig.nowMs += 100;
   assert.ok(rig.forecasts.networkMs() >= 200);
   assert.ok(rig.bound() < before);
+  const peakMs = rig.forecasts.networkMs();
+  rig.nowMs += 1_000;
+  assert.ok(rig.forecasts.networkMs() < peakMs / 4, "jobs refused because of it would never show that it is over");
   const clocks = await Rig.known();
   for (const [hereMs, inStoreMs] of [
     [10, 500],

@@ -30,6 +30,9 @@ const forgetAfterMs = 60_000;
 const refusalStandsMs = 10;
 /** How long a view of a queue is used again. */
 const viewMs = 20;
+/** What passed between coordinator and store stands for so long; after longer silence it counts for nothing. */
+const networkKeptMs = 250;
+const networkStaleMs = 1_000;
 const usualBatchItems = 8;
 const leastLoadMs = 1_000;
 /** A queue that is full is asked again after this time. */
@@ -88,8 +91,9 @@ export class Forecasts {
   readonly #parts: Parts;
   readonly #queues = new Map<string, Queue>();
   readonly #refusals = new Map<string, { atMs: number; ahead: number }>();
-  /** What passes between this coordinator and the store beside a job's life in the store. */
+  /** What passes between this coordinator and the store beside a job's life in the store, and when it was last seen. */
   #network: Overhead = noOverhead;
+  #networkAtMs = 0;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -166,7 +170,7 @@ export class Forecasts {
       capableHosts: Math.max(1, hosts.matching(tag)),
       pools,
       busy: queue.open > 0,
-      overheadMs: Math.max(0, ...overheads) + overheadMs(this.#network),
+      overheadMs: Math.max(0, ...overheads) + this.networkMs(),
       loadMs: hosts.isWarm(tag) || loads.length === 0 ? 0 : Math.min(...loads),
       maxItems: this.#maxItems(tag),
     };
@@ -262,6 +266,9 @@ export class Forecasts {
 
   /** A held job took so long here, and so long from admission to outcome by the store's clock. */
   networkTook(hereMs: number, inStoreMs: number): void {
+    const nowMs = this.#parts.clock.monotonicMs();
+    if (nowMs - this.#networkAtMs > networkStaleMs) this.#network = noOverhead;
+    this.#networkAtMs = nowMs;
     this.#network = withOverhead(this.#network, Math.max(0, hereMs - inStoreMs));
   }
 
@@ -285,8 +292,10 @@ export class Forecasts {
     return shown;
   }
 
+  /** Halves while nothing passes: jobs that are refused because of it would never show that it has become shorter. */
   networkMs(): number {
-    return overheadMs(this.#network);
+    const unseenMs = Math.max(0, this.#parts.clock.monotonicMs() - this.#networkAtMs - networkKeptMs);
+    return overheadMs(this.#network) * 0.5 ** (unseenMs / networkKeptMs);
   }
 }
 
