@@ -22,7 +22,7 @@ import type { HostDirectory } from "../ports/host-registry.ts";
 import type { Admitted, JobNotice, JobStore, NewJob } from "../ports/job-store.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { RunHistory } from "../ports/run-history.ts";
-import { type Admission, admission, type HostPool, prediction, type QueueView } from "../scheduler/admission.ts";
+import { type Admission, admission, budgetMs, type HostPool, prediction, type QueueView } from "../scheduler/admission.ts";
 
 /** Queues that nobody asked for in this time are not kept current. */
 const forgetAfterMs = 60_000;
@@ -308,9 +308,10 @@ function refusal(decision: Extract<Admission, { kind: "refuse" }>, job: NewJob):
     return new SwitchyardError("no_capable_host", "no registered host can run this model", { extra: { missing: decision.unmet } });
   }
   const { estimatedMs, retryAfterMs } = decision;
+  const marginMs = Math.ceil(job.timeoutMs - budgetMs(job.timeoutMs));
   return new SwitchyardError(
     "deadline_unattainable",
-    `the job would be done in about ${estimatedMs} ms, and has ${job.timeoutMs} ms: give it more time, or try again in ${retryAfterMs} ms`,
+    `the job would be done in about ${estimatedMs} ms, and has ${job.timeoutMs} ms, of which ${marginMs} are kept as a margin: give it more time, or try again in ${retryAfterMs} ms`,
     { estimatedMs, retryAfterMs },
   );
 }
