@@ -5,7 +5,7 @@
 
 import { encodeFrame, type ModelConfig, type ModelVersion, SwitchyardError, type Tensor, tensor, toTypedArray } from "@switchyard/protocol";
 import type { ClaimAnswer, ClaimedJob, ClaimWish, Commit, Exchanged } from "../../worker/src/runner/claims.ts";
-import type { FromRunner } from "../../worker/src/runner/messages.ts";
+import type { FromRunner, Unready } from "../../worker/src/runner/messages.ts";
 import { Runner } from "../../worker/src/runner/runner.ts";
 import type { LoadedModel } from "../../worker/src/runtime/loaded-model.ts";
 import { Scratch } from "../../worker/src/runtime/stacking.ts";
@@ -141,8 +141,8 @@ export class RunnerRig {
     return { ...model, batching: { maxItems: 8192, reason: "test" } } as unknown as LoadedModel;
   }
 
-  serve(ticketId: string): void {
-    this.runner.serve(ticketId, { ...versionOf(ticketId.slice(0, 1)), config: this.config });
+  serve(ticketId: string, unready: Unready = "tell"): void {
+    this.runner.serve(ticketId, { ...versionOf(ticketId.slice(0, 1)), config: this.config }, unready);
   }
 
   /** The runner's next exchange. */

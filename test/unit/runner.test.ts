@@ -164,6 +164,19 @@ test("jobs of a model that does not load are told so and may run elsewhere", asy
   assert.deepEqual(result.error, { code: "model_not_ready", detail: "the file is damaged", retryable: true });
 });
 
+test("a ticket whose model does not load is left, unclaimed, to a host that may load it", async () => {
+  const rig = new RunnerRig();
+  rig.loaded.delete("b");
+  rig.load = () => Promise.reject(notReady());
+  rig.serve("b1", "leave");
+  rig.serve("a1");
+  const look = await rig.exchange();
+  assert.equal(look.wish?.ticketId, "a1");
+  look.answer({ claim: { kind: "empty" } });
+  assert.equal(await rig.idle(), lingerMs, "nothing is asked of the other");
+  assert.deepEqual(rig.ends(), [["b1", true]]);
+});
+
 test("outputs that found no room wait by themselves: their neighbours are done, and other queues are served", async () => {
   const rig = new RunnerRig();
   rig.serve("a1");

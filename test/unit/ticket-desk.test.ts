@@ -13,7 +13,15 @@ import { TicketDesk } from "../../worker/src/ticket-desk.ts";
 const tag = "aaaaaaaaaa";
 const ticketId = `${tag}-t1`;
 
-function rig({ fits = true, config = {} }: { fits?: boolean; config?: ModelVersion["config"] }) {
+interface Wishes {
+  fits?: boolean;
+  config?: ModelVersion["config"];
+  /** Its model is not here, and would not load a moment ago. */
+  backsOff?: boolean;
+  end?: "retired" | "release";
+}
+
+function rig({ fits = true, config = {}, backsOff = false, end = "retired" }: Wishes) {
   const events: string[] = [];
   const version = { model: "digits", version: 1, tag, config } as ModelVersion;
   const evalsha = async (_sha: string, _keys: number, _base: string, ...args: unknown[]): Promise<unknown> => {
@@ -22,12 +30,17 @@ function rig({ fits = true, config = {} }: { fits?: boolean; config?: ModelVersi
     return [];
   };
   const desk = new TicketDesk({
-    redis: { evalsha } as unknown as Redis,
+    redis: { evalsha, zrange: async () => [], time: async () => ["1", "0"] } as unknown as Redis,
     clock: { sleep: () => new Promise<void>(() => {}) } as unknown as Clock,
     incarnation: "one",
     known: { byTag: () => version } as unknown as KnownModels,
-    held: { holds: () => true } as unknown as HeldModels,
-    runner: { serve: async () => events.push("serve") } as unknown as RunnerHandle,
+    held: { holds: () => !backsOff, isBackingOff: () => backsOff } as unknown as HeldModels,
+    runner: {
+      serve: async (_ticketId: string, _version: ModelVersion, unready: string) => {
+        events.push(`serve or ${unready}`);
+        return end;
+      },
+    } as unknown as RunnerHandle,
     stop: new AbortController().signal,
     fits: () => fits,
     offer: async () => {},
@@ -44,10 +57,22 @@ function rig({ fits = true, config = {} }: { fits?: boolean; config?: ModelVersi
 test("a host that holds a model which few may hold takes its tickets directly from the first one on", async () => {
   const few = rig({ config: { max_replicas: 1 } });
   await few.desk.onTicket(tag, ticketId, false);
-  assert.deepEqual(few.events, [`subscribe ${tag}`, "serve"]);
+  assert.deepEqual(few.events, [`subscribe ${tag}`, "serve or leave"]);
   const many = rig({});
   await many.desk.onTicket(tag, ticketId, false);
-  assert.deepEqual(many.events, ["serve"]);
+  assert.deepEqual(many.events, ["serve or leave"]);
+});
+
+test("a ticket whose model was here and is gone when the runner looks is offered to all hosts again", async () => {
+  const { desk, events } = rig({ end: "release" });
+  await desk.onTicket(tag, ticketId, false);
+  assert.deepEqual(events, ["serve or leave", `release ${ticketId} 1`]);
+});
+
+test("jobs whose model no host can load are told so by whoever has their ticket", async () => {
+  const { desk, events } = rig({ backsOff: true });
+  await desk.onTicket(tag, ticketId, false);
+  assert.deepEqual(events, ["serve or tell"]);
 });
 
 test("a ticket that is set aside is given up without another that nobody would be offered", async () => {

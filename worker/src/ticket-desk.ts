@@ -73,10 +73,11 @@ export class TicketDesk {
     if (taken === "barred") return onBarred();
     if (taken !== "held") return;
     if (!version || !this.#parts.fits(version)) return this.#setAside(tag, ticketId);
-    const serves = stop.aborted ? "leave" : await this.#place(version);
+    const place = stop.aborted ? "leave" : await this.#place(version);
     if (stop.aborted) return this.release(tag, ticketId);
-    if (serves === "leave") return this.#setAside(tag, ticketId);
-    const end = await runner.serve(ticketId, version);
+    if (place === "leave") return this.#setAside(tag, ticketId);
+    // a model that is here now may be gone, and without room to come back, when the runner looks
+    const end = await runner.serve(ticketId, version, place === "serve" ? "leave" : "tell");
     if (end === "release") await this.release(tag, ticketId);
   }
 
@@ -90,7 +91,7 @@ export class TicketDesk {
    * The model is loaded before the runner claims anything, because a claim that cannot run costs its jobs an attempt. Where another host may
    * load it, the jobs are left to that one; where none can, they are claimed all the same and told why.
    */
-  async #place(version: ModelVersion): Promise<"serve" | "leave"> {
+  async #place(version: ModelVersion): Promise<"serve" | "leave" | "tell"> {
     const { held, incarnation, redis, stop } = this.#parts;
     const { tag, config } = version;
     const most = config.max_replicas;
@@ -107,7 +108,7 @@ export class TicketDesk {
       await this.#parts.tellHeld();
     }
     if (held.holds(tag) || !held.isBackingOff(tag)) return "serve";
-    return (await anotherCanLoad(redis, incarnation, version)) ? "leave" : "serve";
+    return (await anotherCanLoad(redis, incarnation, version)) ? "leave" : "tell";
   }
 
   /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. Who may take it is the coordinators' to say, if it matters. */

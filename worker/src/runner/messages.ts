@@ -34,8 +34,14 @@ export interface RunSample {
   atMs: number;
 }
 
+/**
+ * What becomes of a ticket whose model does not load: it is left to a host that can load it, or its jobs are claimed all the same and told
+ * why, because there is none.
+ */
+export type Unready = "leave" | "tell";
+
 export type ToRunner =
-  | { kind: "serve"; ticketId: string; version: ModelVersion }
+  | { kind: "serve"; ticketId: string; version: ModelVersion; unready: Unready }
   | { kind: "load"; version: ModelVersion }
   | { kind: "unload"; version: ModelVersion }
   /** Models that a load must not push out. */

@@ -2,7 +2,7 @@
 
 import { Worker } from "node:worker_threads";
 import type { ModelVersion } from "@switchyard/protocol";
-import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
+import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner, type Unready } from "./messages.ts";
 
 /** How a runner thread ended: anything but the end of a drain is a broken promise, with what it died of where that is known. */
 export interface RunnerEnd {
@@ -71,12 +71,12 @@ export class RunnerHandle {
   }
 
   /** Resolves when the ticket is over. A ticket that is redelivered while it is served (its lease ran out) is the same ticket. */
-  serve(ticketId: string, version: ModelVersion): Promise<TicketEnd> {
+  serve(ticketId: string, version: ModelVersion, unready: Unready): Promise<TicketEnd> {
     const held = this.#tickets.get(ticketId);
     if (held) return held.promise;
     const ticket = Promise.withResolvers<TicketEnd>();
     this.#tickets.set(ticketId, ticket);
-    this.#send({ kind: "serve", ticketId, version });
+    this.#send({ kind: "serve", ticketId, version, unready });
     return ticket.promise;
   }
 

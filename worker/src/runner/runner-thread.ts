@@ -82,7 +82,7 @@ port.on("message", (message: ToRunner) => {
   switch (message.kind) {
     case "serve":
       serves = true;
-      return runner.serve(message.ticketId, message.version);
+      return runner.serve(message.ticketId, message.version, message.unready);
     case "load":
       models.ensure(message.version).catch(() => {}); // told by onFailed
       return;

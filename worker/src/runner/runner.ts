@@ -9,7 +9,7 @@ import type { LoadedModel } from "../runtime/loaded-model.ts";
 import type { ClaimAnswer, ClaimedJob, Claims, ClaimWish, Exchanged, JobResult } from "./claims.ts";
 import type { InputFrame, LargeValues } from "./large-values.ts";
 import { splitLate } from "./late-jobs.ts";
-import type { ClaimBoard, FromRunner, RunSample } from "./messages.ts";
+import type { ClaimBoard, FromRunner, RunSample, Unready } from "./messages.ts";
 import { type OpenCommit, OpenCommits } from "./open-commits.ts";
 import { failedResult, handBack, runClaim } from "./run-claim.ts";
 import { RunFigures, type RunSeen } from "./run-figures.ts";
@@ -79,12 +79,12 @@ export class Runner {
     this.#figures.loaded(tag, model);
   }
 
-  serve(ticketId: string, version: ModelVersion): void {
+  serve(ticketId: string, version: ModelVersion, unready: Unready): void {
     if (this.#draining) {
       this.#parts.tell({ kind: "ended", ticketId, release: true });
       return;
     }
-    this.#rotation.add(ticketId, version);
+    this.#rotation.add(ticketId, version, unready);
     this.#nudge();
   }
 
@@ -132,6 +132,10 @@ export class Runner {
   async #look(ticket: HeldTicket, open: OpenCommit | undefined): Promise<void> {
     if (this.#waitsForLoad(ticket)) return;
     const { model, unpin } = await this.#ensure(ticket);
+    if (model instanceof SwitchyardError && ticket.unready === "leave") {
+      if (open) await this.#exchange(open, undefined);
+      return this.#end(ticket, true);
+    }
     try {
       const claim = await this.#exchange(open, this.#draining ? undefined : this.#wish(ticket, model));
       if (claim) await this.#follow(ticket, claim, model);

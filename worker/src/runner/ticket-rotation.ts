@@ -6,10 +6,12 @@
  */
 
 import type { ModelVersion } from "@switchyard/protocol";
+import type { Unready } from "./messages.ts";
 
 export interface HeldTicket {
   ticketId: string;
   version: ModelVersion;
+  unready: Unready;
   mode: "active" | "lingering" | "deferring" | "closing";
   /** Local monotonic ms; only while lingering or deferring. */
   lingerUntilMs: number;
@@ -25,9 +27,9 @@ export class TicketRotation {
   /** Whose time each queue uses. */
   readonly #sharers = new Map<string, string>();
 
-  add(ticketId: string, version: ModelVersion): void {
+  add(ticketId: string, version: ModelVersion, unready: Unready = "tell"): void {
     this.#sharers.set(version.tag, `${version.model}@${version.version}`);
-    this.#held.set(ticketId, { ticketId, version, mode: "active", lingerUntilMs: 0, woken: false });
+    this.#held.set(ticketId, { ticketId, version, unready, mode: "active", lingerUntilMs: 0, woken: false });
   }
 
   end(ticketId: string): void {
