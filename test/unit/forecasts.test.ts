@@ -288,9 +288,6 @@ test("what lies between callers and the store is expected of every job", async (
   rig.nowMs += 100;
   assert.ok(rig.forecasts.networkMs() >= 200);
   assert.ok(rig.bound() < before);
-  const peakMs = rig.forecasts.networkMs();
-  rig.nowMs += 1_000;
-  assert.ok(rig.forecasts.networkMs() < peakMs / 4, "jobs refused because of it would never show that it is over");
   const clocks = await Rig.known();
   for (const [hereMs, inStoreMs] of [
     [10, 500],
@@ -298,6 +295,45 @@ test("what lies between callers and the store is expected of every job", async (
   ] as const)
     clocks.forecasts.networkTook(hereMs, inStoreMs);
   assert.equal(clocks.forecasts.networkMs(), 0, "clocks that disagree neither lend time nor cost any");
+});
+
+test("the way to the store is expected to be shorter while jobs are refused for it, and the next answer tells what it is", async () => {
+  const rig = await Rig.known();
+  const { forecasts } = rig;
+  const ask = (timeoutMs: number): number => forecasts.mostAhead(newJob(tag, { timeoutMs }));
+  const pass = (ms: number): void => {
+    rig.nowMs += ms;
+  };
+  for (let at = 0; at < 100; at++) forecasts.networkTook(600, 100);
+  const peakMs = forecasts.networkMs();
+  pass(60_000);
+  assert.throws(() => ask(1), /would be done in/);
+  pass(60_000);
+  assert.equal(forecasts.networkMs(), peakMs, "neither silence nor a job that has no time for its run says anything of the way");
+
+  assert.throws(() => ask(400), /would be done in/);
+  pass(500);
+  assert.throws(() => ask(100), /would be done in/, "a second refusal begins nothing anew");
+  pass(500);
+  const fadedMs = forecasts.networkMs();
+  assert.equal(Math.round((16 * fadedMs) / peakMs), 1);
+  assert.ok(ask(400) >= 0);
+  forecasts.networkTook(102, 100);
+  const toldMs = forecasts.networkMs();
+  assert.ok(toldMs < fadedMs, "what has faded does not come back");
+  pass(60_000);
+  assert.equal(forecasts.networkMs(), toldMs);
+  for (let at = 0; at < 20; at++) forecasts.networkTook(102, 100);
+  assert.ok(forecasts.networkMs() < 10, `${forecasts.networkMs()}`);
+});
+
+test("a job now and then is enough to learn of a long way to the store", async () => {
+  const rig = await Rig.known();
+  for (let at = 0; at < 20; at++) {
+    rig.nowMs += 1_500;
+    rig.forecasts.networkTook(300, 100);
+  }
+  assert.ok(rig.forecasts.networkMs() >= 150, `${rig.forecasts.networkMs()}`);
 });
 
 test("queues that nobody asked for lately are read no more, unless their jobs are open", async () => {

@@ -267,3 +267,14 @@ test("overhead is a moving mean and twice the distance from it, and a guess befo
   assert.ok(Math.abs(overhead.meanMs - 2) < 0.1);
   assert.ok(Math.abs(overheadMs(overhead) - 4) < 0.3, `${overheadMs(overhead)}`);
 });
+
+test("a batch that took less than usual never makes the overhead longer", () => {
+  let overhead = noOverhead;
+  for (let at = 0; at < 100; at++) overhead = withOverhead(overhead, 500);
+  for (let at = 0; at < 200; at++) {
+    const promisedMs = overheadMs(overhead);
+    overhead = withOverhead(overhead, 2);
+    assert.ok(overheadMs(overhead) <= promisedMs, `${promisedMs} -> ${overheadMs(overhead)}`);
+  }
+  assert.ok(overheadMs(overhead) < 10);
+});

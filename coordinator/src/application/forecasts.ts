@@ -7,6 +7,7 @@ import {
   blobThresholdBytes,
   type DeviceRuns,
   estimateRuns,
+  faded,
   noOverhead,
   type Overhead,
   overheadMs,
@@ -30,9 +31,8 @@ const forgetAfterMs = 60_000;
 const refusalStandsMs = 10;
 /** How long a view of a queue is used again. */
 const viewMs = 20;
-/** What passed between coordinator and store stands for so long; after longer silence it counts for nothing. */
-const networkKeptMs = 250;
-const networkStaleMs = 1_000;
+/** While jobs are refused for what passes between coordinator and store, and none is answered, it counts for half after each such time. */
+const networkHalfMs = 250;
 const usualBatchItems = 8;
 const leastLoadMs = 1_000;
 /** A queue that is full is asked again after this time. */
@@ -91,9 +91,10 @@ export class Forecasts {
   readonly #parts: Parts;
   readonly #queues = new Map<string, Queue>();
   readonly #refusals = new Map<string, { atMs: number; ahead: number }>();
-  /** What passes between this coordinator and the store beside a job's life in the store, and when it was last seen. */
+  /** What passes between this coordinator and the store beside a job's life in the store. */
   #network: Overhead = noOverhead;
-  #networkAtMs = 0;
+  /** Since when jobs are refused for it and none was answered. */
+  #refusingSinceMs: number | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -196,6 +197,7 @@ export class Forecasts {
     if (!decision) {
       decision = admission(job, view, this.#parts.store.nowMs());
       decisions.set(asked, decision);
+      if (decision.kind === "refuse" && this.#refusesForTheWay(job, view)) this.#refusingSinceMs ??= this.#parts.clock.monotonicMs();
     }
     if (decision.kind === "refuse") {
       if (this.#asksForLoad(job, view)) return Number.POSITIVE_INFINITY;
@@ -204,7 +206,7 @@ export class Forecasts {
     if (this.#refusals.size === 0) return decision.mostAhead;
     const refused = this.#refusals.get(flowKey(job));
     const stands = refused && this.#parts.clock.monotonicMs() - refused.atMs < refusalStandsMs;
-    if (stands && refused.ahead > decision.mostAhead) throw this.#refusal(job, view, refused.ahead);
+    if (stands && refused.ahead > decision.mostAhead) throw refusalAhead(job, view, refused.ahead);
     return decision.mostAhead;
   }
 
@@ -233,7 +235,7 @@ export class Forecasts {
     if (answer.answer === "refused") {
       if (this.#refusals.size >= mostFlows) this.#refusals.clear();
       this.#refusals.set(flowKey(job), { atMs: this.#parts.clock.monotonicMs(), ahead: answer.ahead });
-      throw this.#refusal(job, this.#view(tag, job.size), answer.ahead);
+      throw refusalAhead(job, this.#view(tag, job.size), answer.ahead);
     }
     if (answer.answer === "full") {
       throw new SwitchyardError("queue_full", `${answer.waiting} jobs wait for ${job.model}, as many as may; try again later`, {
@@ -266,14 +268,24 @@ export class Forecasts {
 
   /** A held job took so long here, and so long from admission to outcome by the store's clock. */
   networkTook(hereMs: number, inStoreMs: number): void {
-    const nowMs = this.#parts.clock.monotonicMs();
-    if (nowMs - this.#networkAtMs > networkStaleMs) this.#network = noOverhead;
-    this.#networkAtMs = nowMs;
-    this.#network = withOverhead(this.#network, Math.max(0, hereMs - inStoreMs));
+    this.#network = withOverhead(this.#networkNow(), Math.max(0, hereMs - inStoreMs));
+    this.#refusingSinceMs = undefined;
   }
 
-  #refusal(job: NewJob, view: QueueView, ahead: number): SwitchyardError {
-    return refusal({ kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, ahead) }, job);
+  networkMs(): number {
+    return overheadMs(this.#networkNow());
+  }
+
+  /** Fades while jobs are refused for it and none is answered: none would ever show that the way has become shorter. */
+  #networkNow(): Overhead {
+    if (this.#refusingSinceMs === undefined) return this.#network;
+    return faded(this.#network, 0.5 ** ((this.#parts.clock.monotonicMs() - this.#refusingSinceMs) / networkHalfMs));
+  }
+
+  /** Whether the job, which is refused though nothing were ahead of it, would have time enough if nothing lay between here and the store. */
+  #refusesForTheWay(job: NewJob, view: QueueView): boolean {
+    const overheadMs = Math.max(0, view.overheadMs - this.networkMs());
+    return admission(job, { ...view, overheadMs }, this.#parts.store.nowMs()).kind !== "refuse";
   }
 
   /** All that is known of a queue's run times. */
@@ -291,16 +303,14 @@ export class Forecasts {
     }
     return shown;
   }
-
-  /** Halves while nothing passes: jobs that are refused because of it would never show that it has become shorter. */
-  networkMs(): number {
-    const unseenMs = Math.max(0, this.#parts.clock.monotonicMs() - this.#networkAtMs - networkKeptMs);
-    return overheadMs(this.#network) * 0.5 ** (unseenMs / networkKeptMs);
-  }
 }
 
 function flowKey(job: NewJob): string {
   return `${tagOf(job.id)} ${job.class} ${job.tenant}`;
+}
+
+function refusalAhead(job: NewJob, view: QueueView, ahead: number): SwitchyardError {
+  return refusal({ kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, ahead) }, job);
 }
 
 function refusal(decision: Extract<Admission, { kind: "refuse" }>, job: NewJob): SwitchyardError {

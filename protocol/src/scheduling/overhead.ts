@@ -8,6 +8,7 @@ export interface Overhead {
   meanMs: number;
   /** Mean distance of samples from the mean. */
   deviationMs: number;
+  /** That the mean stands for: so many at most as still weigh. */
   samples: number;
 }
 
@@ -19,14 +20,20 @@ const deviations = 2;
 /** A sample counts for so many times what was promised at most: one stall says nothing of the next claim, many of a kind are heard. */
 const mostTimes = 3;
 
-/** The first samples weigh as in a plain mean. */
+/** The first samples weigh as in a plain mean. A sample below the mean never makes the promise longer: it may widen no distance. */
 export function withOverhead(before: Overhead, sampleMs: number): Overhead {
-  const samples = before.samples + 1;
-  const share = Math.max(weight, 1 / samples);
+  const samples = Math.min(before.samples + 1, 1 / weight);
+  const share = 1 / samples;
   const heardMs = Math.min(sampleMs, mostTimes * overheadMs(before) + firstGuessMs);
   const off = heardMs - before.meanMs;
-  const deviationMs = before.samples === 0 ? 0 : before.deviationMs + share * (Math.abs(off) - before.deviationMs);
+  const distanceMs = off < 0 ? Math.min(-off, before.deviationMs) : off;
+  const deviationMs = before.samples === 0 ? 0 : before.deviationMs + share * (distanceMs - before.deviationMs);
   return { meanMs: before.meanMs + share * off, deviationMs, samples };
+}
+
+/** What was measured a while ago counts for a part only, and gives way to new samples the sooner. */
+export function faded({ meanMs, deviationMs, samples }: Overhead, part: number): Overhead {
+  return { meanMs: meanMs * part, deviationMs: deviationMs * part, samples: samples === 0 ? 0 : Math.max(1, samples * part) };
 }
 
 export function overheadMs({ meanMs, deviationMs, samples }: Overhead): number {
