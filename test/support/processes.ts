@@ -88,7 +88,8 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
       .join("\n");
   try {
     await Promise.all(all().map((one) => one.respawn()));
-    for (const { url } of coordinators) await untilHosts(url, workers.length, options.apiKey);
+    const names = workers.map(({ name }) => name);
+    for (const { url } of coordinators) await untilHosts(url, names, options.apiKey);
   } catch (error) {
     await stop();
     throw error;
@@ -107,6 +108,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
       const worker = new WorkerOne(`worker-${workers.length + 1}`, { ...env, ...more });
       workers.push(worker);
       await worker.respawn();
+      for (const { url } of coordinators) await untilHosts(url, [worker.name], options.apiKey);
       return worker;
     },
     log,
@@ -116,11 +118,12 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
 }
 
 /** A coordinator's view of hosts is a snapshot: what a test relies on must be in it. */
-async function untilHosts(url: string, count: number, apiKey: string | undefined): Promise<void> {
+async function untilHosts(url: string, names: readonly string[], apiKey: string | undefined): Promise<void> {
   const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
-  await until(`${count} hosts at ${url}`, async () => {
-    const { items } = (await (await fetch(`${url}/v1/hosts`, { headers })).json()) as { items: { state: string }[] };
-    return items.filter(({ state }) => state === "ready").length >= count;
+  await until(`${names.join(", ")} to be listed at ${url}`, async () => {
+    const { items } = (await (await fetch(`${url}/v1/hosts`, { headers })).json()) as { items: { id: string; state: string }[] };
+    const ready = new Set(items.filter(({ state }) => state === "ready").map(({ id }) => id));
+    return names.every((name) => ready.has(name));
   });
 }
 
