@@ -108,7 +108,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
       const worker = new WorkerOne(`worker-${workers.length + 1}`, { ...env, ...more });
       workers.push(worker);
       await worker.respawn();
-      for (const { url } of coordinators) await untilHosts(url, [worker.name], options.apiKey);
+      for (const { runs, url } of coordinators) if (runs) await untilHosts(url, [worker.name], options.apiKey);
       return worker;
     },
     log,
@@ -143,6 +143,10 @@ abstract class Started implements OneProcess {
 
   get pid(): number {
     return this.#child?.pid ?? 0;
+  }
+
+  get runs(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
   get exited(): OneProcess["exited"] {

@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
+
+/** An event loop by hand: work takes time, sleep is counted, a turn ends when told. */
+class Rig {
+  #nowMs = 1_000;
+  #idleMs = 900;
+  #ends: (() => void)[] = [];
+  readonly turns = new TurnWait({
+    monotonicMs: () => this.#nowMs,
+    idleMs: () => this.#idleMs,
+    onTurnRead: (run) => {
+      this.#ends.push(run);
+    },
+  });
+
+  work(ms: number): this {
+    this.#nowMs += ms;
+    return this;
+  }
+
+  sleep(ms: number): this {
+    this.#nowMs += ms;
+    this.#idleMs += ms;
+    return this;
+  }
+
+  endTurn(): this {
+    for (const end of this.#ends.splice(0)) end();
+    return this;
+  }
+}
+
+test("what wakes a sleeping loop has waited for nothing but what was read before it in the turn", () => {
+  const rig = new Rig();
+  assert.equal(rig.turns.waitedMs(), 0, "the first of all");
+  rig.work(30).endTurn().work(2).sleep(0.1);
+  assert.equal(rig.turns.waitedMs(), 0);
+  assert.equal(rig.work(7).turns.waitedMs(), 7);
+  assert.equal(rig.work(3).turns.waitedMs(), 10);
+});
+
+test("what a loop reads that did not sleep may have come since the turn before began", () => {
+  const rig = new Rig();
+  rig.turns.waitedMs();
+  rig.work(30).endTurn().work(5);
+  assert.equal(rig.turns.waitedMs(), 35);
+  assert.equal(rig.work(10).turns.waitedMs(), 45);
+  rig.endTurn().work(1);
+  assert.equal(rig.turns.waitedMs(), 11, "and the next turn counts from the begin of this one");
+  rig.endTurn().sleep(1);
+  assert.equal(rig.turns.waitedMs(), 0);
+});
