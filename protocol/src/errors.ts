@@ -90,7 +90,11 @@ export class SwitchyardError extends Error {
   readonly facts: ErrorFacts;
 
   constructor(code: ErrorCode, detail: string, facts: ErrorFacts = {}) {
+    // it is thrown for what was foreseen, by tens of thousands a second under overload, and a trace of calls costs more than the refusal
+    const { stackTraceLimit } = Error;
+    if (code !== "internal") Error.stackTraceLimit = 0;
     super(detail);
+    Error.stackTraceLimit = stackTraceLimit;
     this.code = code;
     this.facts = facts;
   }
