@@ -1,5 +1,7 @@
 /** The only file of this package that reads the clock, waits or draws chance. Everything else is given a Clock. */
 
+import { performance } from "node:perf_hooks";
+
 export interface Clock {
   /** Milliseconds since the epoch by this machine; never compare with another machine's. */
   nowMs(): number;
@@ -13,9 +15,21 @@ export interface Clock {
   jitter(): number;
 }
 
-export const systemClock: Clock = {
+/** What the event loop does with its time. */
+export interface LoopClock {
+  /** Milliseconds that it has slept because nothing was to be done, since its start. */
+  idleMs(): number;
+  /** Calls `run` once all is read that had come when this turn began. */
+  onTurnRead(run: () => void): void;
+}
+
+export const systemClock: Clock & LoopClock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
+  idleMs: () => performance.nodeTiming.idleTime,
+  onTurnRead: (run) => {
+    setImmediate(run);
+  },
   sleep(ms, signal) {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve();

@@ -22,7 +22,7 @@ import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
 import { Sweeper } from "./application/sweeper.ts";
 import { Waiters } from "./application/waiters.ts";
-import type { Clock } from "./clock.ts";
+import type { Clock, LoopClock } from "./clock.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
 import type { JobNotice } from "./ports/job-store.ts";
@@ -45,7 +45,7 @@ export interface CoordinatorOptions {
   apiKeysFile?: string;
   expectedHosts: number;
   version: string;
-  clock: Clock;
+  clock: Clock & LoopClock;
   log: Log;
   metrics: PrometheusMetrics;
 }

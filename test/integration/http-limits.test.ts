@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
@@ -340,4 +341,29 @@ test("metrics count requests by route pattern and start known models at zero", a
   }
   metrics.modelGone("tiny");
   assert.doesNotMatch(await metrics.text(), /tiny/);
+});
+
+test("what a request waited for in its socket while another was served is taken from its time", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = () => {
+    const untilMs = performance.now() + 200;
+    while (performance.now() < untilMs); // both came in one turn
+    return tinyScores();
+  };
+  const body = JSON.stringify(tinyRequest({ parameters: { timeout: 1_000_000 } }));
+  const request = `POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+  const sockets = await Promise.all(
+    [0, 1].map(async () => {
+      const socket = connect(door.port, "127.0.0.1");
+      await once(socket, "connect");
+      return socket;
+    }),
+  );
+  const answers = sockets.map((socket) => once(socket.setEncoding("latin1"), "data"));
+  for (const socket of sockets) socket.write(request);
+  for (const [answer] of await Promise.all(answers)) assert.match(answer, /^HTTP\/1.1 200/);
+  for (const socket of sockets) socket.destroy();
+  const [first, second] = door.jobs.submissions.map(({ timeoutMs }) => timeoutMs as number);
+  assert.equal(first, 1_000);
+  assert.ok(second! > 1 && second! <= 600, `${second} ms left`);
 });

@@ -144,7 +144,7 @@ test("a job whose own run takes too long is told when it could be done, and when
   const { estimatedMs = 0, retryAfterMs = 0 } = facts;
   assert.ok(estimatedMs >= runTakesMs && estimatedMs < runTakesMs + 20, `${estimatedMs}`);
   assert.ok(retryAfterMs >= estimatedMs - 90 && retryAfterMs <= estimatedMs, `${retryAfterMs}`);
-  assert.ok(message.includes(`${estimatedMs} ms`) && message.includes("90 ms, of which 9 are kept"), message);
+  assert.ok(message.includes(`${estimatedMs} ms`) && message.includes("90 ms left, of which 9 are kept"), message);
 });
 
 test("a job that the store refuses is told by how much is ahead of it", async () => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { timeLeft } from "../../coordinator/src/doors/request-options.ts";
 import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
 
 /** An event loop by hand: work takes time, sleep is counted, a turn ends when told. */
@@ -51,4 +52,14 @@ test("what a loop reads that did not sleep may have come since the turn before b
   assert.equal(rig.turns.waitedMs(), 11, "and the next turn counts from the begin of this one");
   rig.endTurn().sleep(1);
   assert.equal(rig.turns.waitedMs(), 0);
+});
+
+test("what a request waited for is taken from its time, once for the way in and once for the way out", () => {
+  const left = (timeoutMs: number, waitedMs: number, elapsedTime: number): number => timeLeft(timeoutMs, waitedMs, { elapsedTime });
+  assert.equal(left(500, 12, 0.5), 500, "a little is covered by the margin");
+  assert.equal(left(500, 15, 0.5), 469);
+  assert.equal(left(500, 0, 100.5), 399);
+  assert.equal(left(60_000, 20, 9), 60_000);
+  assert.equal(left(60_000, 20, 10), 59_950);
+  assert.equal(left(50, 30, 1), 1, "there is no time of nothing");
 });

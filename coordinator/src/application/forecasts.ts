@@ -321,7 +321,7 @@ function refusal(decision: Extract<Admission, { kind: "refuse" }>, job: NewJob):
   const marginMs = Math.ceil(job.timeoutMs - budgetMs(job.timeoutMs));
   return new SwitchyardError(
     "deadline_unattainable",
-    `the job would be done in about ${estimatedMs} ms, and has ${job.timeoutMs} ms, of which ${marginMs} are kept as a margin: give it more time, or try again in ${retryAfterMs} ms`,
+    `the job would be done in about ${estimatedMs} ms, and has ${job.timeoutMs} ms left, of which ${marginMs} are kept as a margin: give it more time, or try again in ${retryAfterMs} ms`,
     { estimatedMs, retryAfterMs },
   );
 }

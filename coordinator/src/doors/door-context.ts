@@ -11,6 +11,7 @@ import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { BodyBudget } from "./body-budget.ts";
 import type { OpenCalls } from "./open-calls.ts";
+import type { TurnWait } from "./turn-wait.ts";
 
 /** Bodies of the largest size that may be held at once, being read or waiting to be decoded. */
 export const largestBodiesHeld = 4;
@@ -41,6 +42,7 @@ export interface DoorContext {
   draining(): boolean;
   version: string;
   calls: OpenCalls;
+  turns: TurnWait;
   bodies: BodyBudget;
 }
 

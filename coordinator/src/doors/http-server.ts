@@ -7,11 +7,13 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
+import type { Clock, LoopClock } from "../clock.ts";
 import { BodyBudget } from "./body-budget.ts";
 import { type DoorContext, type HttpConfig, largestBodiesHeld } from "./door-context.ts";
 import { addGuards } from "./guard.ts";
 import { OpenCalls } from "./open-calls.ts";
 import { sendError } from "./problem.ts";
+import { TurnWait } from "./turn-wait.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
 import { addJobs } from "./v1-jobs.ts";
@@ -36,7 +38,8 @@ export interface HttpServer {
 }
 
 /** What a door is made of; JSON has the limit of all bodies unless a smaller one is given. */
-export type HttpServerParts = Omit<DoorContext, "calls" | "bodies" | "config"> & {
+export type HttpServerParts = Omit<DoorContext, "calls" | "turns" | "bodies" | "config"> & {
+  clock: Clock & LoopClock;
   config: Omit<HttpConfig, "maxJsonBytes"> & { maxJsonBytes?: number };
 };
 
@@ -47,6 +50,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
     config: { maxJsonBytes: parts.config.maxBodyBytes, ...parts.config },
     draining: () => closing || parts.draining(),
     calls: new OpenCalls(),
+    turns: new TurnWait(parts.clock),
     bodies: new BodyBudget(largestBodiesHeld * parts.config.maxBodyBytes),
   };
   const app = Fastify({

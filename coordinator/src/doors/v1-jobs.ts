@@ -77,7 +77,7 @@ function checkMediaType(request: FastifyRequest): void {
 
 function submissionFrom(
   request: FastifyRequest,
-  reply: FastifyReply,
+  left: (timeoutMs: number) => number,
   source: { body: Buffer; headerLength: number | undefined },
 ): Submission {
   const job = decodeJobRequest(source);
@@ -88,7 +88,7 @@ function submissionFrom(
   const limits = limitsOf(job.request, request.headers, { zeroIsDefault: false, timeoutMs: job.timeoutMs });
   const submission: Submission = { model: job.model, request: job.request, hold: false };
   if (job.version !== undefined) submission.version = job.version;
-  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
+  if (limits.timeoutMs !== undefined) submission.timeoutMs = left(limits.timeoutMs);
   const jobClass = job.class ?? limits.class;
   if (jobClass !== undefined) submission.class = jobClass;
   if (job.maxAttempts !== undefined) submission.maxAttempts = job.maxAttempts;
@@ -107,9 +107,11 @@ function submissionFrom(
 async function answerSubmit(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
   checkMediaType(request);
+  const waitedMs = context.turns.waitedMs();
+  const left = (timeoutMs: number): number => timeLeft(timeoutMs, waitedMs, reply);
   const preference = preferenceOf(request.headers);
   const submission = await withInferenceBody(context, request, (body, headerLength) =>
-    submissionFrom(request, reply, { body, headerLength }),
+    submissionFrom(request, left, { body, headerLength }),
   );
   const { record, replayed } = await context.jobs.submit(submission, callerOf(request));
   addVary(reply, "Prefer").header("cache-control", "no-store");

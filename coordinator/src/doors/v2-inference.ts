@@ -63,6 +63,7 @@ function rawRequest(body: Buffer, status: ModelStatus | undefined): InferRequest
 
 async function answerInfer(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
+  const waitedMs = context.turns.waitedMs();
   const path = request.params as ModelPath;
   const version = versionIn(path);
   const key = idempotencyKeyOf(request.headers);
@@ -74,7 +75,7 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
   const submission: Submission = { model: path.model, request: wanted, hold: true };
   if (version !== undefined) submission.version = version;
   const limits = limitsOf(wanted, request.headers, { zeroIsDefault: true });
-  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
+  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, waitedMs, reply);
   if (limits.class !== undefined) submission.class = limits.class;
   if (key !== undefined) submission.idempotency = { key, fingerprint };
 
