@@ -19,17 +19,15 @@ export interface Clock {
 export interface LoopClock {
   /** Milliseconds that it has slept because nothing was to be done, since its start. */
   idleMs(): number;
-  /** Calls `run` once all is read that had come when this turn began. */
-  onTurnRead(run: () => void): void;
+  /** Which turn this is, since its start. */
+  turn(): number;
 }
 
 export const systemClock: Clock & LoopClock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
   idleMs: () => performance.nodeTiming.idleTime,
-  onTurnRead: (run) => {
-    setImmediate(run);
-  },
+  turn: () => performance.nodeTiming.uvMetricsInfo.loopCount,
   sleep(ms, signal) {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve();

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
+import { systemClock } from "../../coordinator/src/clock.ts";
 import { createMetricsServer } from "../../coordinator/src/doors/metrics-server.ts";
 import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
@@ -344,7 +345,7 @@ test("metrics count requests by route pattern and start known models at zero", a
 });
 
 test("what a request waited for in its socket while another was served is taken from its time", async (t) => {
-  const door = await openDoor(t);
+  const door = await openDoor(t, {}, { clock: systemClock });
   door.jobs.run = () => {
     const untilMs = performance.now() + 200;
     while (performance.now() < untilMs); // both came in one turn

@@ -8,7 +8,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 export const maxWaitSeconds = 60;
 const maxKeyBytes = 255;
 /** What passed before a request was read whole counts against its time limit from this share of it on, and from so many milliseconds. */
-const countedShare = 0.05;
+const countedShare = 0.1;
 const countedMs = 50;
 /** A loop that took so long to read a request takes about as long again to write its answer. */
 const waysThroughLoop = 2;

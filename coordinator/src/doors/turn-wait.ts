@@ -1,18 +1,19 @@
 /**
- * How long a request may have waited in its socket before this process read it. A busy event loop reads all that has come in a turn, so what is
- * read now came after the turn before had begun; a loop that has slept in between read it at once.
+ * How long a request may have waited in its socket before this process read it. Each turn of the event loop reads all that has come, so what is
+ * read now came after the turn before had begun to read; a loop that has slept in between read it at once.
  */
 
 import type { Clock, LoopClock } from "../clock.ts";
 
 export class TurnWait {
   readonly #clock: Pick<Clock, "monotonicMs"> & LoopClock;
-  /** When a request was first read in this turn, or in the last one. */
+  /** The last turn in which a request was read, and when the first of them was. */
+  #turn = Number.NEGATIVE_INFINITY;
   #beganMs = 0;
+  /** How long the loop had slept until then. */
   #idleMs = 0;
-  /** Not earlier than this came what is read in this turn. */
+  /** Not earlier than this came what is read in that turn. */
   #cameAfterMs = 0;
-  #isOpen = false;
 
   constructor(clock: Pick<Clock, "monotonicMs"> & LoopClock) {
     this.#clock = clock;
@@ -21,18 +22,18 @@ export class TurnWait {
   /** At most so many milliseconds, of a request whose headers were read in this turn. */
   waitedMs(): number {
     const nowMs = this.#clock.monotonicMs();
-    if (!this.#isOpen) this.#begin(nowMs);
+    const turn = this.#clock.turn();
+    if (turn !== this.#turn) this.#begin(turn, nowMs);
     return nowMs - this.#cameAfterMs;
   }
 
-  #begin(nowMs: number): void {
+  /** Of a turn that read no request nothing is known, and one after it is taken for one after sleep. */
+  #begin(turn: number, nowMs: number): void {
     const idleMs = this.#clock.idleMs();
-    this.#cameAfterMs = idleMs > this.#idleMs ? nowMs : this.#beganMs;
+    const isNext = turn === this.#turn + 1 && idleMs === this.#idleMs;
+    this.#cameAfterMs = isNext ? this.#beganMs : nowMs;
+    this.#turn = turn;
     this.#beganMs = nowMs;
     this.#idleMs = idleMs;
-    this.#isOpen = true;
-    this.#clock.onTurnRead(() => {
-      this.#isOpen = false;
-    });
   }
 }
