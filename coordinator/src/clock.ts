@@ -19,15 +19,24 @@ export interface Clock {
 export interface LoopClock {
   /** Milliseconds that it has slept because nothing was to be done, since its start. */
   idleMs(): number;
-  /** Which turn this is, since its start. */
-  turn(): number;
+  /** Calls `run` in every turn, when all is read that had come; wakes nothing. Until the returned function is called. */
+  everyTurn(run: () => void): () => void;
 }
 
 export const systemClock: Clock & LoopClock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
   idleMs: () => performance.nodeTiming.idleTime,
-  turn: () => performance.nodeTiming.uvMetricsInfo.loopCount,
+  everyTurn(run) {
+    // one that holds the loop open would also keep it from sleeping
+    const next = (): NodeJS.Immediate => setImmediate(turn).unref();
+    const turn = (): void => {
+      run();
+      waiting = next();
+    };
+    let waiting = next();
+    return () => clearImmediate(waiting);
+  },
   sleep(ms, signal) {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve();

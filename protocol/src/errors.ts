@@ -83,18 +83,22 @@ export interface ErrorFacts {
   extra?: Record<string, unknown>;
 }
 
-/** An expected failure. Everything else that is thrown is a bug and is answered `internal`. */
+/** Not so where a host has frozen what it runs, or does not know the limit. */
+const limitsTraces = Object.getOwnPropertyDescriptor(Error, "stackTraceLimit")?.writable === true;
+
+/** An expected failure. Everything else that is thrown is a bug and is answered `internal`. Only that code has a trace of calls. */
 export class SwitchyardError extends Error {
   override readonly name = "SwitchyardError";
   readonly code: ErrorCode;
   readonly facts: ErrorFacts;
 
   constructor(code: ErrorCode, detail: string, facts: ErrorFacts = {}) {
-    // it is thrown for what was foreseen, by tens of thousands a second under overload, and a trace of calls costs more than the refusal
+    // tens of thousands a second are thrown under overload, and a trace of calls costs more than the refusal
     const { stackTraceLimit } = Error;
-    if (code !== "internal") Error.stackTraceLimit = 0;
+    const isPlain = limitsTraces && code !== "internal";
+    if (isPlain) Error.stackTraceLimit = 0;
     super(detail);
-    Error.stackTraceLimit = stackTraceLimit;
+    if (isPlain) Error.stackTraceLimit = stackTraceLimit;
     this.code = code;
     this.facts = facts;
   }

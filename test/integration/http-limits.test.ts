@@ -3,7 +3,6 @@ import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import { test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
-import { systemClock } from "../../coordinator/src/clock.ts";
 import { createMetricsServer } from "../../coordinator/src/doors/metrics-server.ts";
 import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
@@ -344,27 +343,32 @@ test("metrics count requests by route pattern and start known models at zero", a
   assert.doesNotMatch(await metrics.text(), /tiny/);
 });
 
-test("what a request waited for in its socket while another was served is taken from its time", async (t) => {
-  const door = await openDoor(t, {}, { clock: systemClock });
-  door.jobs.run = () => {
-    const untilMs = performance.now() + 200;
-    while (performance.now() < untilMs); // both came in one turn
-    return tinyScores();
-  };
-  const body = JSON.stringify(tinyRequest({ parameters: { timeout: 1_000_000 } }));
-  const request = `POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
-  const sockets = await Promise.all(
-    [0, 1].map(async () => {
-      const socket = connect(door.port, "127.0.0.1");
-      await once(socket, "connect");
-      return socket;
-    }),
-  );
-  const answers = sockets.map((socket) => once(socket.setEncoding("latin1"), "data"));
-  for (const socket of sockets) socket.write(request);
-  for (const [answer] of await Promise.all(answers)) assert.match(answer, /^HTTP\/1.1 200/);
-  for (const socket of sockets) socket.destroy();
-  const [first, second] = door.jobs.submissions.map(({ timeoutMs }) => timeoutMs as number);
-  assert.equal(first, 1_000);
-  assert.ok(second! > 1 && second! <= 600, `${second} ms left`);
-});
+for (const [path, body] of [
+  ["/v2/models/tiny/infer", tinyRequest({ parameters: { timeout: 60_000_000 } })],
+  ["/v1/jobs", tinyRequest({ model: "tiny", timeout_ms: 60_000 })],
+] as const) {
+  test(`what a request waited for in its socket while another was served is told as spent: ${path}`, async (t) => {
+    const door = await openDoor(t);
+    const turnMs = 300;
+    door.jobs.run = () => {
+      for (const untilMs = performance.now() + turnMs; performance.now() < untilMs; );
+      return tinyScores();
+    };
+    const text = JSON.stringify(body);
+    const request = `POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
+    const sockets = await Promise.all(
+      [0, 1].map(async () => {
+        const socket = connect(door.port, "127.0.0.1");
+        await once(socket, "connect");
+        return socket;
+      }),
+    );
+    const answers = sockets.map((socket) => once(socket.setEncoding("latin1"), "data"));
+    for (const socket of sockets) socket.write(request);
+    for (const [answer] of await Promise.all(answers)) assert.match(answer, /^HTTP\/1.1 20[02]/);
+    for (const socket of sockets) socket.destroy();
+    const [first, second] = door.jobs.submissions;
+    assert.deepEqual([first!.timeoutMs, second!.timeoutMs], [60_000, 60_000]);
+    assert.ok(second!.spentMs! - first!.spentMs! >= turnMs / 2 - 10, `${first!.spentMs} and ${second!.spentMs} ms`);
+  });
+}

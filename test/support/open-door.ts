@@ -5,7 +5,7 @@ import type { TestContext } from "node:test";
 import type { HostView, TensorSignature } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { type Access, openAccess } from "../../coordinator/src/application/access.ts";
-import { type Clock, type LoopClock, systemClock } from "../../coordinator/src/clock.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
 import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
 import type { BlobStore } from "../../coordinator/src/ports/blob-store.ts";
@@ -15,9 +15,6 @@ import { FakeJobService, fakeModels } from "./fake-job-service.ts";
 
 const image: TensorSignature = { name: "image", datatype: "FP32", shape: [-1, 4] };
 const scores: TensorSignature = { name: "scores", datatype: "FP32", shape: [-1, 3] };
-
-/** Each request is read in a turn of its own after others that read none: a machine under load takes nothing from their time. */
-const calmClock = (turn = 0): Clock & LoopClock => ({ ...systemClock, turn: () => (turn += 2) });
 
 export interface OpenDoor {
   url: string;
@@ -35,7 +32,7 @@ export interface OpenDoor {
 export async function openDoor(
   test: TestContext,
   config: Partial<HttpConfig> = {},
-  more: { blobs?: BlobStore; access?: Access; clock?: Clock & LoopClock } = {},
+  more: { blobs?: BlobStore; access?: Access } = {},
 ): Promise<OpenDoor> {
   const models = fakeModels([
     { model: "tiny", version: 1, signature: { inputs: [image], outputs: [scores] }, labels: { scores: ["zero", "one", "two"] } },
@@ -53,9 +50,9 @@ export async function openDoor(
     models,
     hosts: { list: () => hosts, matching: () => 1 },
     access: openAccess,
-    config: { maxBodyBytes: 1_000_000, corsOrigins: [], resultTtlMs: 3_600_000, ...config },
-    clock: calmClock(),
     ...more,
+    config: { maxBodyBytes: 1_000_000, corsOrigins: [], resultTtlMs: 3_600_000, ...config },
+    clock: systemClock,
     metrics,
     log: { info: log, warn: log, error: log },
     draining: () => draining,

@@ -89,7 +89,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
   try {
     await Promise.all(all().map((one) => one.respawn()));
     const names = workers.map(({ name }) => name);
-    for (const { url } of coordinators) await untilHosts(url, names, options.apiKey);
+    for (const coordinator of coordinators) await untilHosts(coordinator, names, options.apiKey);
   } catch (error) {
     await stop();
     throw error;
@@ -108,7 +108,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
       const worker = new WorkerOne(`worker-${workers.length + 1}`, { ...env, ...more });
       workers.push(worker);
       await worker.respawn();
-      for (const { runs, url } of coordinators) if (runs) await untilHosts(url, [worker.name], options.apiKey);
+      for (const coordinator of coordinators) await untilHosts(coordinator, [worker.name], options.apiKey);
       return worker;
     },
     log,
@@ -117,11 +117,13 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
   };
 }
 
-/** A coordinator's view of hosts is a snapshot: what a test relies on must be in it. */
-async function untilHosts(url: string, names: readonly string[], apiKey: string | undefined): Promise<void> {
+/** A coordinator's view of hosts is a snapshot: what a test relies on must be in it. One that a test has ended is not asked. */
+async function untilHosts(coordinator: Coordinator, names: readonly string[], apiKey: string | undefined): Promise<void> {
   const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
-  await until(`${names.join(", ")} to be listed at ${url}`, async () => {
-    const { items } = (await (await fetch(`${url}/v1/hosts`, { headers })).json()) as { items: { id: string; state: string }[] };
+  await until(`${names.join(", ")} to be listed by ${coordinator.name}`, async () => {
+    const answer = await fetch(`${coordinator.url}/v1/hosts`, { headers, signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
+    if (answer === undefined) return !coordinator.runs;
+    const { items } = (await answer.json()) as { items: { id: string; state: string }[] };
     const ready = new Set(items.filter(({ state }) => state === "ready").map(({ id }) => id));
     return names.every((name) => ready.has(name));
   });

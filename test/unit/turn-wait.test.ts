@@ -1,17 +1,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { timeLeft } from "../../coordinator/src/doors/request-options.ts";
+import { setTimeout as sleep, setImmediate as turnRead } from "node:timers/promises";
+import { systemClock } from "../../coordinator/src/clock.ts";
 import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
 
 /** An event loop by hand: work takes time, sleep is counted, a turn ends when told. */
 class Rig {
   #nowMs = 1_000;
   #idleMs = 900;
-  #turn = 0;
+  #turnRead = (): void => {};
   readonly turns = new TurnWait({
     monotonicMs: () => this.#nowMs,
     idleMs: () => this.#idleMs,
-    turn: () => this.#turn,
+    everyTurn: (run) => {
+      this.#turnRead = run;
+      return () => {};
+    },
   });
 
   work(ms: number): this {
@@ -26,40 +30,55 @@ class Rig {
   }
 
   endTurn(): this {
-    this.#turn++;
+    this.#turnRead();
     return this;
+  }
+
+  get waited(): [number, number] {
+    const { inMs, outMs } = this.turns.waited();
+    return [inMs, outMs];
   }
 }
 
-test("what wakes a sleeping loop has waited for nothing but what was read before it in the turn", () => {
+test("what wakes a sleeping loop has waited for what was done before it in the turn, whatever that was", () => {
   const rig = new Rig();
-  assert.equal(rig.turns.waitedMs(), 0, "the first of all");
-  rig.work(30).endTurn().work(2).sleep(0.1);
-  assert.equal(rig.turns.waitedMs(), 0);
-  assert.equal(rig.work(7).turns.waitedMs(), 7);
-  assert.equal(rig.work(3).turns.waitedMs(), 10);
+  assert.deepEqual(rig.waited, [0, 0], "the first of all");
+  rig.work(30).endTurn().sleep(5);
+  assert.deepEqual(rig.waited, [0, 0]);
+  assert.deepEqual(rig.work(7).waited, [7, 0]);
+  assert.deepEqual(rig.work(3).waited, [10, 0]);
 });
 
-test("what a loop reads that did not sleep may have come since the turn before began", () => {
+test("what is read without sleep came on average in the middle of the turn before; after calm that is all", () => {
   const rig = new Rig();
-  rig.turns.waitedMs();
-  rig.work(30).endTurn().work(5);
-  assert.equal(rig.turns.waitedMs(), 35);
-  assert.equal(rig.work(10).turns.waitedMs(), 45);
-  rig.endTurn().work(1);
-  assert.equal(rig.turns.waitedMs(), 11, "and the next turn counts from the begin of this one");
-  rig.endTurn().sleep(1);
-  assert.equal(rig.turns.waitedMs(), 0);
-  rig.endTurn().work(20).endTurn().work(5);
-  assert.equal(rig.turns.waitedMs(), 0, "nobody knows when a turn began that read no request");
+  rig.endTurn().sleep(100).work(80).endTurn();
+  assert.deepEqual(rig.waited, [40, 0]);
+  assert.deepEqual(rig.work(5).waited, [45, 0]);
+  rig.endTurn();
+  assert.deepEqual(rig.waited, [2.5, 5], "the long turn is over");
+  assert.deepEqual(rig.endTurn().sleep(1).waited, [0, 0]);
 });
 
-test("what a request waited for is taken from its time, once for the way in and once for the way out", () => {
-  const left = (timeoutMs: number, waitedMs: number, elapsedTime: number): number => timeLeft(timeoutMs, waitedMs, { elapsedTime });
-  assert.equal(left(500, 24, 0.5), 500, "a little is covered by the margin");
-  assert.equal(left(500, 30, 0.5), 439);
-  assert.equal(left(500, 0, 100.5), 399);
-  assert.equal(left(60_000, 20, 9), 60_000);
-  assert.equal(left(60_000, 20, 10), 59_950);
-  assert.equal(left(50, 30, 1), 1, "there is no time of nothing");
+test("an answer is expected to wait for what two turns in a row took", () => {
+  const rig = new Rig();
+  rig.endTurn().sleep(100).work(20).endTurn().work(30).endTurn();
+  assert.deepEqual(rig.work(4).waited, [19, 20]);
+});
+
+test("on the real loop: nothing after sleep, and half of the turn before where it did not sleep", async () => {
+  const turns = new TurnWait(systemClock);
+  const work = (ms: number): void => {
+    for (const untilMs = performance.now() + ms; performance.now() < untilMs; );
+  };
+  await turnRead();
+  work(1_000);
+  await turnRead();
+  const busy = turns.waited();
+  assert.ok(busy.inMs >= 450, `${busy.inMs} ms`);
+  const sleptMs = systemClock.idleMs();
+  await sleep(100);
+  assert.ok(systemClock.idleMs() - sleptMs > 20, "the watch keeps no loop awake");
+  const calm = turns.waited();
+  assert.ok(calm.inMs < 400 && calm.outMs === 0, `${calm.inMs} ms`);
+  turns.stop();
 });

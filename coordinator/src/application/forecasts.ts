@@ -6,8 +6,8 @@
 import {
   blobThresholdBytes,
   type DeviceRuns,
+  doubted,
   estimateRuns,
-  faded,
   noOverhead,
   type Overhead,
   overheadMs,
@@ -31,8 +31,9 @@ const forgetAfterMs = 60_000;
 const refusalStandsMs = 10;
 /** How long a view of a queue is used again. */
 const viewMs = 20;
-/** While jobs are refused for what passes between coordinator and store, and none is answered, it counts for half after each such time. */
-const networkHalfMs = 250;
+/** So often at most one of the jobs that are refused for the way to the store is let through, and for so small a share of a host's time. */
+const probeEveryMs = 100;
+const probeShare = 0.05;
 const usualBatchItems = 8;
 const leastLoadMs = 1_000;
 /** A queue that is full is asked again after this time. */
@@ -93,8 +94,9 @@ export class Forecasts {
   readonly #refusals = new Map<string, { atMs: number; ahead: number }>();
   /** What passes between this coordinator and the store beside a job's life in the store. */
   #network: Overhead = noOverhead;
-  /** Since when jobs are refused for it and none was answered. */
-  #refusingSinceMs: number | undefined;
+  /** When a job may be let through that would be refused for it, and whether one was since the last answer. */
+  #probeDueMs = 0;
+  #probing = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -192,15 +194,17 @@ export class Forecasts {
   /** How many items may be ahead of the job. Throws `deadline_unattainable` where that is not even none. */
   mostAhead(job: NewJob): number {
     const { decisions, view } = this.#outlook(tagOf(job.id), job.size);
+    if (job.spentMs && budgetMs(job.timeoutMs) <= 0) throw refusalAhead(job, view, 0);
     const asked = `${job.items} ${job.timeoutMs}`;
     let decision = decisions.get(asked);
     if (!decision) {
       decision = admission(job, view, this.#parts.store.nowMs());
       decisions.set(asked, decision);
-      if (decision.kind === "refuse" && this.#refusesForTheWay(job, view)) this.#refusingSinceMs ??= this.#parts.clock.monotonicMs();
     }
     if (decision.kind === "refuse") {
       if (this.#asksForLoad(job, view)) return Number.POSITIVE_INFINITY;
+      const mostAhead = this.#despiteTheWay(job, view);
+      if (mostAhead !== undefined) return mostAhead;
       throw refusal(decision, job);
     }
     if (this.#refusals.size === 0) return decision.mostAhead;
@@ -268,24 +272,30 @@ export class Forecasts {
 
   /** A held job took so long here, and so long from admission to outcome by the store's clock. */
   networkTook(hereMs: number, inStoreMs: number): void {
-    this.#network = withOverhead(this.#networkNow(), Math.max(0, hereMs - inStoreMs));
-    this.#refusingSinceMs = undefined;
+    this.#network = withOverhead(this.#probing ? doubted(this.#network) : this.#network, Math.max(0, hereMs - inStoreMs));
+    this.#probing = false;
   }
 
   networkMs(): number {
-    return overheadMs(this.#networkNow());
+    return overheadMs(this.#network);
   }
 
-  /** Fades while jobs are refused for it and none is answered: none would ever show that the way has become shorter. */
-  #networkNow(): Overhead {
-    if (this.#refusingSinceMs === undefined) return this.#network;
-    return faded(this.#network, 0.5 ** ((this.#parts.clock.monotonicMs() - this.#refusingSinceMs) / networkHalfMs));
-  }
-
-  /** Whether the job, which is refused though nothing were ahead of it, would have time enough if nothing lay between here and the store. */
-  #refusesForTheWay(job: NewJob, view: QueueView): boolean {
+  /**
+   * How many items may be ahead of a job that only the way to the store makes late, and that is let through all the same; undefined where it is
+   * not. The way back is nothing to jobs that are asked for later. Of those whose callers hold the line one now and then is let through: none
+   * would ever show that the way has become shorter. Until it has, what is promised stands.
+   */
+  #despiteTheWay(job: NewJob, view: QueueView): number | undefined {
+    const nowMs = this.#parts.clock.monotonicMs();
+    if (job.held && nowMs < this.#probeDueMs) return undefined;
     const overheadMs = Math.max(0, view.overheadMs - this.networkMs());
-    return admission(job, { ...view, overheadMs }, this.#parts.store.nowMs()).kind !== "refuse";
+    const without = admission(job, { ...view, overheadMs }, this.#parts.store.nowMs());
+    if (without.kind === "refuse") return undefined;
+    if (job.held) {
+      this.#probeDueMs = nowMs + Math.max(probeEveryMs, without.costMs / probeShare);
+      this.#probing = true;
+    }
+    return without.mostAhead;
   }
 
   /** All that is known of a queue's run times. */
@@ -317,11 +327,14 @@ function refusal(decision: Extract<Admission, { kind: "refuse" }>, job: NewJob):
   if (decision.code === "no_capable_host") {
     return new SwitchyardError("no_capable_host", "no registered host can run this model", { extra: { missing: decision.unmet } });
   }
-  const { estimatedMs, retryAfterMs } = decision;
-  const marginMs = Math.ceil(job.timeoutMs - budgetMs(job.timeoutMs));
+  const { estimatedMs } = decision;
+  const { spentMs = 0, timeoutMs } = job;
+  const marginMs = Math.min(timeoutMs, Math.ceil(timeoutMs - budgetMs(timeoutMs)));
+  const retryAfterMs = Math.max(decision.retryAfterMs, spentMs); // a coordinator that is behind by so much will not have caught up sooner
+  const spent = spentMs > 0 ? ` of ${timeoutMs + spentMs}, because this coordinator is behind` : "";
   return new SwitchyardError(
     "deadline_unattainable",
-    `the job would be done in about ${estimatedMs} ms, and has ${job.timeoutMs} ms left, of which ${marginMs} are kept as a margin: give it more time, or try again in ${retryAfterMs} ms`,
+    `the job would be done in about ${estimatedMs} ms, and has ${timeoutMs} ms${spent}, of which ${marginMs} are kept as a margin: give it more time, or try again in ${retryAfterMs} ms`,
     { estimatedMs, retryAfterMs },
   );
 }

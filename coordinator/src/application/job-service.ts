@@ -10,6 +10,8 @@ export interface Submission {
   version?: number;
   request: InferRequest;
   timeoutMs?: number;
+  /** What passed of the timeout before this, or will pass after the outcome. */
+  spentMs?: number;
   class?: JobClass;
   maxAttempts?: number;
   tags?: Record<string, string>;

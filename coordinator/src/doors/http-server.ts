@@ -88,6 +88,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
     close: () => {
       closing = true;
       context.calls.endWaits();
+      context.turns.stop();
       return app.close();
     },
   };

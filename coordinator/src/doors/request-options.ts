@@ -3,15 +3,10 @@
 import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { type InferRequest, type JobClass, maxTimeoutMs, SwitchyardError } from "@switchyard/protocol";
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { FastifyRequest } from "fastify";
 
 export const maxWaitSeconds = 60;
 const maxKeyBytes = 255;
-/** What passed before a request was read whole counts against its time limit from this share of it on, and from so many milliseconds. */
-const countedShare = 0.1;
-const countedMs = 50;
-/** A loop that took so long to read a request takes about as long again to write its answer. */
-const waysThroughLoop = 2;
 
 export function badRequest(pointer: string, expected: string, got: unknown): SwitchyardError {
   const shown = String(got).slice(0, 64);
@@ -86,15 +81,6 @@ function headerTimeout(text: string, zeroIsDefault: boolean): number {
     throw badRequest("X-Request-Timeout-Ms", `a whole number of milliseconds from ${zeroIsDefault ? 0 : 1} to ${maxTimeoutMs}`, text);
   }
   return ms === 0 ? Number.POSITIVE_INFINITY : ms;
-}
-
-/**
- * What is left of the client's limit after its body was read, less what the answer will wait for: 1 at least. `waitedMs` passed before its
- * headers were read.
- */
-export function timeLeft(timeoutMs: number, waitedMs: number, reply: Pick<FastifyReply, "elapsedTime">): number {
-  const spentMs = waysThroughLoop * waitedMs + reply.elapsedTime;
-  return spentMs < Math.min(countedMs, countedShare * timeoutMs) ? timeoutMs : Math.max(1, Math.floor(timeoutMs - spentMs));
 }
 
 /** The key as a structured-field string or a bare token; undefined when absent. */

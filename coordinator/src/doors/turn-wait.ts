@@ -1,39 +1,53 @@
 /**
- * How long a request may have waited in its socket before this process read it. Each turn of the event loop reads all that has come, so what is
- * read now came after the turn before had begun to read; a loop that has slept in between read it at once.
+ * How long a request waits in a busy event loop: in its socket until it is read, and its answer until it is written. An estimate: a turn reads
+ * what had come when it began, so what a turn reads that did not sleep first came, on average, in the middle of the turn before.
  */
 
 import type { Clock, LoopClock } from "../clock.ts";
 
+export interface Waited {
+  /** Until the request was read. */
+  inMs: number;
+  /** Until its answer will be read and written, by what lasted: one long turn after calm says nothing of the next. */
+  outMs: number;
+}
+
 export class TurnWait {
   readonly #clock: Pick<Clock, "monotonicMs"> & LoopClock;
-  /** The last turn in which a request was read, and when the first of them was. */
-  #turn = Number.NEGATIVE_INFINITY;
-  #beganMs = 0;
-  /** How long the loop had slept until then. */
-  #idleMs = 0;
-  /** Not earlier than this came what is read in that turn. */
-  #cameAfterMs = 0;
+  /** Ends the watch. */
+  readonly stop: () => void;
+  /** When the last turn had read all, and how long the loop had slept until then. */
+  #readMs: number;
+  #idleMs: number;
+  /** How long the last turn read, and the one before it if the loop did not sleep between them. */
+  #lastMs = 0;
+  #beforeMs = 0;
 
   constructor(clock: Pick<Clock, "monotonicMs"> & LoopClock) {
     this.#clock = clock;
+    this.#readMs = clock.monotonicMs();
+    this.#idleMs = clock.idleMs();
+    this.stop = clock.everyTurn(() => this.#turnRead());
   }
 
-  /** At most so many milliseconds, of a request whose headers were read in this turn. */
-  waitedMs(): number {
-    const nowMs = this.#clock.monotonicMs();
-    const turn = this.#clock.turn();
-    if (turn !== this.#turn) this.#begin(turn, nowMs);
-    return nowMs - this.#cameAfterMs;
+  /** Of a request that was read in this turn. */
+  waited(): Waited {
+    const { tookMs, slept } = this.#thisTurn();
+    if (slept) return { inMs: tookMs, outMs: 0 };
+    return { inMs: tookMs + this.#lastMs / 2, outMs: Math.min(this.#lastMs, this.#beforeMs) };
   }
 
-  /** Of a turn that read no request nothing is known, and one after it is taken for one after sleep. */
-  #begin(turn: number, nowMs: number): void {
-    const idleMs = this.#clock.idleMs();
-    const isNext = turn === this.#turn + 1 && idleMs === this.#idleMs;
-    this.#cameAfterMs = isNext ? this.#beganMs : nowMs;
-    this.#turn = turn;
-    this.#beganMs = nowMs;
-    this.#idleMs = idleMs;
+  #turnRead(): void {
+    const { tookMs, slept } = this.#thisTurn();
+    this.#beforeMs = slept ? 0 : this.#lastMs;
+    this.#lastMs = tookMs;
+    this.#readMs = this.#clock.monotonicMs();
+    this.#idleMs = this.#clock.idleMs();
+  }
+
+  /** All since the last turn had read that was not sleep, so timers count. */
+  #thisTurn(): { tookMs: number; slept: boolean } {
+    const sleptMs = this.#clock.idleMs() - this.#idleMs;
+    return { tookMs: Math.max(0, this.#clock.monotonicMs() - this.#readMs - sleptMs), slept: sleptMs > 0 };
   }
 }

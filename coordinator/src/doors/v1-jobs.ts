@@ -29,7 +29,6 @@ import {
   idempotencyKeyOf,
   limitsOf,
   preferenceOf,
-  timeLeft,
   waitMsOf,
 } from "./request-options.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
@@ -75,20 +74,16 @@ function checkMediaType(request: FastifyRequest): void {
   });
 }
 
-function submissionFrom(
-  request: FastifyRequest,
-  left: (timeoutMs: number) => number,
-  source: { body: Buffer; headerLength: number | undefined },
-): Submission {
+function submissionFrom(request: FastifyRequest, spentMs: number, source: { body: Buffer; headerLength: number | undefined }): Submission {
   const job = decodeJobRequest(source);
   if (job.webhook !== undefined) throw new SwitchyardError("unsupported", "webhook is not supported by this version");
   if (job.durability !== undefined && job.durability !== "fast") {
     throw new SwitchyardError("unsupported", `durability '${job.durability}' is not supported by this version; 'fast' is`);
   }
   const limits = limitsOf(job.request, request.headers, { zeroIsDefault: false, timeoutMs: job.timeoutMs });
-  const submission: Submission = { model: job.model, request: job.request, hold: false };
+  const submission: Submission = { model: job.model, request: job.request, hold: false, spentMs };
   if (job.version !== undefined) submission.version = job.version;
-  if (limits.timeoutMs !== undefined) submission.timeoutMs = left(limits.timeoutMs);
+  if (limits.timeoutMs !== undefined) submission.timeoutMs = limits.timeoutMs;
   const jobClass = job.class ?? limits.class;
   if (jobClass !== undefined) submission.class = jobClass;
   if (job.maxAttempts !== undefined) submission.maxAttempts = job.maxAttempts;
@@ -107,11 +102,10 @@ function submissionFrom(
 async function answerSubmit(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
   checkMediaType(request);
-  const waitedMs = context.turns.waitedMs();
-  const left = (timeoutMs: number): number => timeLeft(timeoutMs, waitedMs, reply);
+  const { inMs } = context.turns.waited();
   const preference = preferenceOf(request.headers);
   const submission = await withInferenceBody(context, request, (body, headerLength) =>
-    submissionFrom(request, left, { body, headerLength }),
+    submissionFrom(request, inMs + reply.elapsedTime, { body, headerLength }),
   );
   const { record, replayed } = await context.jobs.submit(submission, callerOf(request));
   addVary(reply, "Prefer").header("cache-control", "no-store");

@@ -9,7 +9,7 @@ import { sendEncoded } from "./answers.ts";
 import { type DoorContext, labelsOf } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { withInferenceBody } from "./inference-body.ts";
-import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
+import { fingerprintOf, idempotencyKeyOf, limitsOf } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
 
 export interface ModelPath {
@@ -63,7 +63,7 @@ function rawRequest(body: Buffer, status: ModelStatus | undefined): InferRequest
 
 async function answerInfer(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
-  const waitedMs = context.turns.waitedMs();
+  const { inMs, outMs } = context.turns.waited();
   const path = request.params as ModelPath;
   const version = versionIn(path);
   const key = idempotencyKeyOf(request.headers);
@@ -72,10 +72,11 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
     wanted: headerLength === 0 ? rawRequest(body, status) : decodeInferRequest({ body, headerLength }),
     fingerprint: key === undefined ? "" : fingerprintOf(request, body),
   }));
-  const submission: Submission = { model: path.model, request: wanted, hold: true };
+  const spentMs = inMs + outMs + reply.elapsedTime;
+  const submission: Submission = { model: path.model, request: wanted, hold: true, spentMs };
   if (version !== undefined) submission.version = version;
   const limits = limitsOf(wanted, request.headers, { zeroIsDefault: true });
-  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, waitedMs, reply);
+  if (limits.timeoutMs !== undefined) submission.timeoutMs = limits.timeoutMs;
   if (limits.class !== undefined) submission.class = limits.class;
   if (key !== undefined) submission.idempotency = { key, fingerprint };
 

@@ -59,6 +59,8 @@ export interface NewJob {
   tenantWeight: number;
   /** From now, by the store's clock. */
   timeoutMs: number;
+  /** What the caller gave beyond that, and what is spent before and after; told when the job is refused. */
+  spentMs?: number;
   /** Order key = now + this: the latest start that still meets the deadline. */
   latestStartMs: number;
   /** It is refused when more items would be served before it; Infinity: never. */

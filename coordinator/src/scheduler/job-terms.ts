@@ -4,7 +4,10 @@ import { defaultTimeoutMs, type JobClass, type ModelConfig } from "@switchyard/p
 
 export interface JobTerms {
   class: JobClass;
+  /** What is left of it. */
   timeoutMs: number;
+  /** What is not. */
+  spentMs: number;
   /** The order key is now + this: the latest start that still meets the deadline. */
   latestStartMs: number;
   maxAttempts: number;
@@ -15,17 +18,29 @@ const defaultMaxAttempts = 3;
 export interface JobWishes {
   class?: JobClass;
   timeoutMs?: number;
+  spentMs?: number;
   maxAttempts?: number;
 }
+
+/** Time that a request has spent counts from this share of its timeout on, and from so many milliseconds. */
+const countedShare = 0.1;
+const countedMs = 50;
 
 /** `costMs`: predicted run; 0 while nothing is known. The client's wish wins over the model's configuration, that over the class's default. */
 export function jobTerms(wishes: JobWishes, config: ModelConfig, costMs: number): JobTerms {
   const jobClass = wishes.class ?? config.class ?? "standard";
-  const timeoutMs = wishes.timeoutMs ?? config.default_timeout_ms ?? defaultTimeoutMs[jobClass];
+  const givenMs = wishes.timeoutMs ?? config.default_timeout_ms ?? defaultTimeoutMs[jobClass];
+  const spentMs = spentOf(givenMs, wishes.spentMs ?? 0);
+  const timeoutMs = Math.max(1, Math.ceil(givenMs - spentMs));
   return {
     class: jobClass,
-    timeoutMs: Math.max(1, Math.ceil(timeoutMs)),
+    timeoutMs,
+    spentMs,
     latestStartMs: Math.max(0, Math.floor(timeoutMs - costMs)),
     maxAttempts: wishes.maxAttempts ?? defaultMaxAttempts,
   };
+}
+
+function spentOf(givenMs: number, spentMs: number): number {
+  return spentMs < Math.min(countedMs, countedShare * givenMs) ? 0 : Math.ceil(spentMs);
 }

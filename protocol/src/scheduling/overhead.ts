@@ -31,9 +31,9 @@ export function withOverhead(before: Overhead, sampleMs: number): Overhead {
   return { meanMs: before.meanMs + share * off, deviationMs, samples };
 }
 
-/** What was measured a while ago counts for a part only, and gives way to new samples the sooner. */
-export function faded({ meanMs, deviationMs, samples }: Overhead, part: number): Overhead {
-  return { meanMs: meanMs * part, deviationMs: deviationMs * part, samples: samples === 0 ? 0 : Math.max(1, samples * part) };
+/** What has probably changed since it was measured: it counts for half, and what comes next as much as all before. */
+export function doubted({ meanMs, deviationMs, samples }: Overhead): Overhead {
+  return { meanMs: meanMs / 2, deviationMs: deviationMs / 2, samples: Math.min(samples, 1) };
 }
 
 export function overheadMs({ meanMs, deviationMs, samples }: Overhead): number {
