@@ -170,6 +170,7 @@ export class Cluster {
         maxAttempts,
         ttlMs: 0,
         held: true,
+        callerWaits: true,
         inputs: [],
         wait: false,
       },

@@ -246,6 +246,7 @@ export function newJob(tag: string, wishes: Partial<NewJob> = {}): NewJob {
     items: 1,
     ttlMs: 60_000,
     held: false,
+    callerWaits: true,
     inputs: [Uint8Array.of(1, 2, 3)],
     wait: false,
     ...wishes,

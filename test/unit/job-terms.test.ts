@@ -14,7 +14,7 @@ test("what a request has spent is taken from its time, from a tenth of it on or 
   assert.deepEqual(left(100, 9.5), [100, 0]);
   assert.deepEqual(left(100, 10), [90, 10]);
   assert.deepEqual(left(60_000, 50), [59_950, 50]);
-  assert.deepEqual(left(50, 70), [1, 70], "there is no time of nothing");
+  assert.deepEqual(left(50, 70), [1, 49], "there is no time of nothing");
 });
 
 test("it is taken from the time that a model or a class gives as well", () => {

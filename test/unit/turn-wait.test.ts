@@ -55,14 +55,14 @@ test("what is read without sleep came on average in the middle of the turn befor
   assert.deepEqual(rig.waited, [40, 0]);
   assert.deepEqual(rig.work(5).waited, [45, 0]);
   rig.endTurn();
-  assert.deepEqual(rig.waited, [2.5, 5], "the long turn is over");
+  assert.deepEqual(rig.waited, [2.5, 7.5], "the long turn is over");
   assert.deepEqual(rig.endTurn().sleep(1).waited, [0, 0]);
 });
 
-test("an answer is expected to wait for what two turns in a row took", () => {
+test("an answer is expected to wait as long as two turns in a row took", () => {
   const rig = new Rig();
   rig.endTurn().sleep(100).work(20).endTurn().work(30).endTurn();
-  assert.deepEqual(rig.work(4).waited, [19, 20]);
+  assert.deepEqual(rig.work(4).waited, [19, 30]);
 });
 
 test("on the real loop: nothing after sleep, and half of the turn before where it did not sleep", async () => {

@@ -6,8 +6,8 @@
 import {
   blobThresholdBytes,
   type DeviceRuns,
-  doubted,
   estimateRuns,
+  halved,
   noOverhead,
   type Overhead,
   overheadMs,
@@ -31,7 +31,7 @@ const forgetAfterMs = 60_000;
 const refusalStandsMs = 10;
 /** How long a view of a queue is used again. */
 const viewMs = 20;
-/** So often at most one of the jobs that are refused for the way to the store is let through, and for so small a share of a host's time. */
+/** So often at most a job is let through that would be refused for the way to the store, and for so small a share of a host's time. */
 const probeEveryMs = 100;
 const probeShare = 0.05;
 const usualBatchItems = 8;
@@ -57,9 +57,11 @@ type Accepted = Extract<Admitted, { answer: "admitted" | "existing" }>;
 interface Outlook {
   untilMs: number;
   view: QueueView;
+  /** As it looks to jobs whose callers ask for the outcome later: the way back is nothing to them. */
+  wayless: QueueView;
   /** Predicted runs by items. */
   costs: Map<number, number>;
-  /** By items and timeout. */
+  /** By items, timeout and whether the caller waits. */
   decisions: Map<string, Admission>;
 }
 
@@ -77,6 +79,8 @@ interface Queue {
   inputBytes: number;
   /** When a job may ask for the model's load again. */
   loadDueMs: number;
+  /** When a job may be let through again that would be refused for the way to the store. */
+  probeDueMs: number;
 }
 
 /** One rung of what `/v1/models/{model}/estimates` shows. */
@@ -94,9 +98,9 @@ export class Forecasts {
   readonly #refusals = new Map<string, { atMs: number; ahead: number }>();
   /** What passes between this coordinator and the store beside a job's life in the store. */
   #network: Overhead = noOverhead;
-  /** When a job may be let through that would be refused for it, and whether one was since the last answer. */
+  /** The last job that was let through although it would be refused for it, and when another may be. */
+  #probe: string | undefined;
   #probeDueMs = 0;
-  #probing = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -105,7 +109,16 @@ export class Forecasts {
   #of(tag: string): Queue {
     let queue = this.#queues.get(tag);
     if (!queue) {
-      queue = { views: new Map(), askedMs: 0, devices: undefined, estimates: new Map(), open: 0, inputBytes: 0, loadDueMs: 0 };
+      queue = {
+        views: new Map(),
+        askedMs: 0,
+        devices: undefined,
+        estimates: new Map(),
+        open: 0,
+        inputBytes: 0,
+        loadDueMs: 0,
+        probeDueMs: 0,
+      };
       this.#queues.set(tag, queue);
       void this.#read([tag]).catch(() => {}); // the loop reads it again
     }
@@ -151,13 +164,15 @@ export class Forecasts {
     const kept = queue.views.get(size);
     if (kept && queue.askedMs < kept.untilMs && kept.view.busy === queue.open > 0) return kept;
     const view = this.#newView(tag, queue, size);
-    const outlook = { untilMs: queue.askedMs + viewMs, view, costs: new Map(), decisions: new Map() };
+    const wayless = { ...view, overheadMs: view.overheadMs - this.networkMs() };
+    const outlook = { untilMs: queue.askedMs + viewMs, view, wayless, costs: new Map(), decisions: new Map() };
     queue.views.set(size, outlook);
     return outlook;
   }
 
-  #view(tag: string, size: number): QueueView {
-    return this.#outlook(tag, size).view;
+  #viewOf({ callerWaits, id, size }: NewJob): QueueView {
+    const { view, wayless } = this.#outlook(tagOf(id), size);
+    return callerWaits ? view : wayless;
   }
 
   #newView(tag: string, queue: Queue, size: number): QueueView {
@@ -193,9 +208,10 @@ export class Forecasts {
 
   /** How many items may be ahead of the job. Throws `deadline_unattainable` where that is not even none. */
   mostAhead(job: NewJob): number {
-    const { decisions, view } = this.#outlook(tagOf(job.id), job.size);
+    const { decisions } = this.#outlook(tagOf(job.id), job.size);
+    const view = this.#viewOf(job);
     if (job.spentMs && budgetMs(job.timeoutMs) <= 0) throw refusalAhead(job, view, 0);
-    const asked = `${job.items} ${job.timeoutMs}`;
+    const asked = `${job.items} ${job.timeoutMs} ${job.callerWaits}`;
     let decision = decisions.get(asked);
     if (!decision) {
       decision = admission(job, view, this.#parts.store.nowMs());
@@ -203,7 +219,7 @@ export class Forecasts {
     }
     if (decision.kind === "refuse") {
       if (this.#asksForLoad(job, view)) return Number.POSITIVE_INFINITY;
-      const mostAhead = this.#despiteTheWay(job, view);
+      const mostAhead = this.#probed(job);
       if (mostAhead !== undefined) return mostAhead;
       throw refusal(decision, job);
     }
@@ -239,7 +255,7 @@ export class Forecasts {
     if (answer.answer === "refused") {
       if (this.#refusals.size >= mostFlows) this.#refusals.clear();
       this.#refusals.set(flowKey(job), { atMs: this.#parts.clock.monotonicMs(), ahead: answer.ahead });
-      throw refusalAhead(job, this.#view(tag, job.size), answer.ahead);
+      throw refusalAhead(job, this.#viewOf(job), answer.ahead);
     }
     if (answer.answer === "full") {
       throw new SwitchyardError("queue_full", `${answer.waiting} jobs wait for ${job.model}, as many as may; try again later`, {
@@ -270,10 +286,12 @@ export class Forecasts {
     if (queue) queue.open = 0;
   }
 
-  /** A held job took so long here, and so long from admission to outcome by the store's clock. */
-  networkTook(hereMs: number, inStoreMs: number): void {
-    this.#network = withOverhead(this.#probing ? doubted(this.#network) : this.#network, Math.max(0, hereMs - inStoreMs));
-    this.#probing = false;
+  /** A job whose caller waits took so long here, and so long from admission to outcome by the store's clock. */
+  networkTook(id: string, hereMs: number, inStoreMs: number): void {
+    const tookMs = Math.max(0, hereMs - inStoreMs);
+    const isShorter = id === this.#probe && tookMs < this.networkMs() / 2;
+    this.#network = withOverhead(isShorter ? halved(this.#network) : this.#network, tookMs);
+    if (id === this.#probe) this.#probe = undefined;
   }
 
   networkMs(): number {
@@ -281,21 +299,19 @@ export class Forecasts {
   }
 
   /**
-   * How many items may be ahead of a job that only the way to the store makes late, and that is let through all the same; undefined where it is
-   * not. The way back is nothing to jobs that are asked for later. Of those whose callers hold the line one now and then is let through: none
-   * would ever show that the way has become shorter. Until it has, what is promised stands.
+   * How many items may be ahead of a job that only the way to the store makes late, and that is let through all the same, one now and then: no
+   * job would ever show that the way has become shorter. Until one has, what is promised stands.
    */
-  #despiteTheWay(job: NewJob, view: QueueView): number | undefined {
+  #probed(job: NewJob): number | undefined {
     const nowMs = this.#parts.clock.monotonicMs();
-    if (job.held && nowMs < this.#probeDueMs) return undefined;
-    const overheadMs = Math.max(0, view.overheadMs - this.networkMs());
-    const without = admission(job, { ...view, overheadMs }, this.#parts.store.nowMs());
-    if (without.kind === "refuse") return undefined;
-    if (job.held) {
-      this.#probeDueMs = nowMs + Math.max(probeEveryMs, without.costMs / probeShare);
-      this.#probing = true;
-    }
-    return without.mostAhead;
+    const queue = this.#of(tagOf(job.id));
+    if (nowMs < this.#probeDueMs || nowMs < queue.probeDueMs) return undefined;
+    const decision = admission(job, this.#outlook(tagOf(job.id), job.size).wayless, this.#parts.store.nowMs());
+    if (decision.kind === "refuse") return undefined;
+    this.#probeDueMs = nowMs + probeEveryMs;
+    queue.probeDueMs = nowMs + decision.costMs / probeShare;
+    this.#probe = job.id;
+    return decision.mostAhead;
   }
 
   /** All that is known of a queue's run times. */

@@ -10,7 +10,7 @@ export interface Submission {
   version?: number;
   request: InferRequest;
   timeoutMs?: number;
-  /** What passed of the timeout before this, or will pass after the outcome. */
+  /** What the request waited for in this coordinator's event loop, and its answer will wait for: taken from the timeout, given or not. */
   spentMs?: number;
   class?: JobClass;
   maxAttempts?: number;

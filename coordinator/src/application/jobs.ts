@@ -98,7 +98,7 @@ export class Jobs implements JobService {
     }
     const notice = wake?.kind === "ended" ? wake.notice : undefined;
     if (notice && placed.sentMs !== undefined) {
-      this.#parts.forecasts.networkTook(this.#parts.clock.monotonicMs() - placed.sentMs, notice.finishedMs - notice.createdMs);
+      this.#parts.forecasts.networkTook(id, this.#parts.clock.monotonicMs() - placed.sentMs, notice.finishedMs - notice.createdMs);
     }
     const record = notice ? withNotice(placed.record, notice) : hasEnded ? placed.record : await this.#existing(id, caller);
     if (!isTerminal(record.state)) throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
@@ -231,6 +231,7 @@ export class Jobs implements JobService {
       items,
       ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs,
       held,
+      callerWaits: submission.hold,
       wait: true,
       inputs: wanted ? frameParts(inputs, { o: wanted }) : frameParts(inputs),
     };

@@ -3,10 +3,12 @@
 import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { type InferRequest, type JobClass, maxTimeoutMs, SwitchyardError } from "@switchyard/protocol";
-import type { FastifyRequest } from "fastify";
+import type { FastifyReply, FastifyRequest } from "fastify";
 
 export const maxWaitSeconds = 60;
 const maxKeyBytes = 255;
+/** Reading a body that took longer than this counts against the time limit that the client gave. */
+const countedReadingMs = 50;
 
 export function badRequest(pointer: string, expected: string, got: unknown): SwitchyardError {
   const shown = String(got).slice(0, 64);
@@ -81,6 +83,12 @@ function headerTimeout(text: string, zeroIsDefault: boolean): number {
     throw badRequest("X-Request-Timeout-Ms", `a whole number of milliseconds from ${zeroIsDefault ? 0 : 1} to ${maxTimeoutMs}`, text);
   }
   return ms === 0 ? Number.POSITIVE_INFINITY : ms;
+}
+
+/** What is left of the client's limit after its body was read. */
+export function timeLeft(timeoutMs: number, reply: FastifyReply): number {
+  const spentMs = reply.elapsedTime;
+  return spentMs < countedReadingMs ? timeoutMs : Math.max(1, Math.floor(timeoutMs - spentMs));
 }
 
 /** The key as a structured-field string or a bare token; undefined when absent. */

@@ -8,9 +8,12 @@ import type { Clock, LoopClock } from "../clock.ts";
 export interface Waited {
   /** Until the request was read. */
   inMs: number;
-  /** Until its answer will be read and written, by what lasted: one long turn after calm says nothing of the next. */
+  /** Until its job is sent on and its outcome read, by what lasted: one long turn after calm says nothing of the next. */
   outMs: number;
 }
+
+/** The rest of the turn that reads the request, that of the turn in which the outcome comes, and its place in the next: half of each. */
+const turnsOut = 1.5;
 
 export class TurnWait {
   readonly #clock: Pick<Clock, "monotonicMs"> & LoopClock;
@@ -34,7 +37,7 @@ export class TurnWait {
   waited(): Waited {
     const { tookMs, slept } = this.#thisTurn();
     if (slept) return { inMs: tookMs, outMs: 0 };
-    return { inMs: tookMs + this.#lastMs / 2, outMs: Math.min(this.#lastMs, this.#beforeMs) };
+    return { inMs: tookMs + this.#lastMs / 2, outMs: turnsOut * Math.min(this.#lastMs, this.#beforeMs) };
   }
 
   #turnRead(): void {

@@ -29,6 +29,7 @@ import {
   idempotencyKeyOf,
   limitsOf,
   preferenceOf,
+  timeLeft,
   waitMsOf,
 } from "./request-options.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
@@ -74,7 +75,11 @@ function checkMediaType(request: FastifyRequest): void {
   });
 }
 
-function submissionFrom(request: FastifyRequest, spentMs: number, source: { body: Buffer; headerLength: number | undefined }): Submission {
+function submissionFrom(
+  request: FastifyRequest,
+  { reply, spentMs }: { reply: FastifyReply; spentMs: number },
+  source: { body: Buffer; headerLength: number | undefined },
+): Submission {
   const job = decodeJobRequest(source);
   if (job.webhook !== undefined) throw new SwitchyardError("unsupported", "webhook is not supported by this version");
   if (job.durability !== undefined && job.durability !== "fast") {
@@ -83,7 +88,7 @@ function submissionFrom(request: FastifyRequest, spentMs: number, source: { body
   const limits = limitsOf(job.request, request.headers, { zeroIsDefault: false, timeoutMs: job.timeoutMs });
   const submission: Submission = { model: job.model, request: job.request, hold: false, spentMs };
   if (job.version !== undefined) submission.version = job.version;
-  if (limits.timeoutMs !== undefined) submission.timeoutMs = limits.timeoutMs;
+  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
   const jobClass = job.class ?? limits.class;
   if (jobClass !== undefined) submission.class = jobClass;
   if (job.maxAttempts !== undefined) submission.maxAttempts = job.maxAttempts;
@@ -105,7 +110,7 @@ async function answerSubmit(context: DoorContext, request: FastifyRequest, reply
   const { inMs } = context.turns.waited();
   const preference = preferenceOf(request.headers);
   const submission = await withInferenceBody(context, request, (body, headerLength) =>
-    submissionFrom(request, inMs + reply.elapsedTime, { body, headerLength }),
+    submissionFrom(request, { reply, spentMs: inMs }, { body, headerLength }),
   );
   const { record, replayed } = await context.jobs.submit(submission, callerOf(request));
   addVary(reply, "Prefer").header("cache-control", "no-store");

@@ -9,7 +9,7 @@ import { sendEncoded } from "./answers.ts";
 import { type DoorContext, labelsOf } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { withInferenceBody } from "./inference-body.ts";
-import { fingerprintOf, idempotencyKeyOf, limitsOf } from "./request-options.ts";
+import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
 
 export interface ModelPath {
@@ -72,11 +72,10 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
     wanted: headerLength === 0 ? rawRequest(body, status) : decodeInferRequest({ body, headerLength }),
     fingerprint: key === undefined ? "" : fingerprintOf(request, body),
   }));
-  const spentMs = inMs + outMs + reply.elapsedTime;
-  const submission: Submission = { model: path.model, request: wanted, hold: true, spentMs };
+  const submission: Submission = { model: path.model, request: wanted, hold: true, spentMs: inMs + outMs };
   if (version !== undefined) submission.version = version;
   const limits = limitsOf(wanted, request.headers, { zeroIsDefault: true });
-  if (limits.timeoutMs !== undefined) submission.timeoutMs = limits.timeoutMs;
+  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
   if (limits.class !== undefined) submission.class = limits.class;
   if (key !== undefined) submission.idempotency = { key, fingerprint };
 

@@ -59,7 +59,7 @@ export interface NewJob {
   tenantWeight: number;
   /** From now, by the store's clock. */
   timeoutMs: number;
-  /** What the caller gave beyond that, and what is spent before and after; told when the job is refused. */
+  /** What the caller gave beyond that, spent in this coordinator; told when the job is refused. */
   spentMs?: number;
   /** Order key = now + this: the latest start that still meets the deadline. */
   latestStartMs: number;
@@ -72,6 +72,8 @@ export interface NewJob {
   items: number;
   ttlMs: number;
   held: boolean;
+  /** The outcome is answered on the line on which the job came. */
+  callerWaits: boolean;
   tags?: Record<string, string>;
   outputs?: { name: string; binary?: boolean; classification?: number }[];
   requestId?: string;

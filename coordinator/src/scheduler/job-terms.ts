@@ -30,17 +30,17 @@ const countedMs = 50;
 export function jobTerms(wishes: JobWishes, config: ModelConfig, costMs: number): JobTerms {
   const jobClass = wishes.class ?? config.class ?? "standard";
   const givenMs = wishes.timeoutMs ?? config.default_timeout_ms ?? defaultTimeoutMs[jobClass];
-  const spentMs = spentOf(givenMs, wishes.spentMs ?? 0);
-  const timeoutMs = Math.max(1, Math.ceil(givenMs - spentMs));
+  const wholeMs = Math.max(1, Math.ceil(givenMs));
+  const timeoutMs = left(wholeMs, wishes.spentMs ?? 0);
   return {
     class: jobClass,
     timeoutMs,
-    spentMs,
+    spentMs: wholeMs - timeoutMs,
     latestStartMs: Math.max(0, Math.floor(timeoutMs - costMs)),
     maxAttempts: wishes.maxAttempts ?? defaultMaxAttempts,
   };
 }
 
-function spentOf(givenMs: number, spentMs: number): number {
-  return spentMs < Math.min(countedMs, countedShare * givenMs) ? 0 : Math.ceil(spentMs);
+function left(wholeMs: number, spentMs: number): number {
+  return spentMs < Math.min(countedMs, countedShare * wholeMs) ? wholeMs : Math.max(1, Math.floor(wholeMs - spentMs));
 }

@@ -31,8 +31,8 @@ export function withOverhead(before: Overhead, sampleMs: number): Overhead {
   return { meanMs: before.meanMs + share * off, deviationMs, samples };
 }
 
-/** What has probably changed since it was measured: it counts for half, and what comes next as much as all before. */
-export function doubted({ meanMs, deviationMs, samples }: Overhead): Overhead {
+/** What is known to have become shorter: what was measured counts for half, and what comes next as much as all before. */
+export function halved({ meanMs, deviationMs, samples }: Overhead): Overhead {
   return { meanMs: meanMs / 2, deviationMs: deviationMs / 2, samples: Math.min(samples, 1) };
 }
 
