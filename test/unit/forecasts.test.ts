@@ -337,6 +337,25 @@ test("a way that is as long as before is promised as before, however many have b
   }
 });
 
+test("a job that was let through is heard although others were after it, and lost ones are forgotten", async () => {
+  const rig = await afterLongWay(500);
+  const probe = (): NewJob => {
+    rig.nowMs += 10_000;
+    const job = withTime(400);
+    rig.forecasts.mostAhead(job);
+    return job;
+  };
+  const lost = probe();
+  for (let at = 0; at < 100; at++) probe();
+  rig.forecasts.networkTook(lost.id, 102, 100);
+  const beforeMs = rig.forecasts.networkMs();
+  assert.ok(beforeMs > 450, `${beforeMs}`);
+  const first = probe();
+  probe();
+  rig.forecasts.networkTook(first.id, 102, 100);
+  assert.ok(rig.forecasts.networkMs() < 0.7 * beforeMs, `${rig.forecasts.networkMs()}`);
+});
+
 test("only the job that was let through halves what is promised, and one quick answer of many does not", async () => {
   const rig = await afterLongWay(500);
   assert.ok(rig.forecasts.mostAhead(withTime(400)) >= 0);

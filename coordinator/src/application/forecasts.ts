@@ -34,6 +34,7 @@ const viewMs = 20;
 /** So often at most a job is let through that would be refused for the way to the store, and for so small a share of a host's time. */
 const probeEveryMs = 100;
 const probeShare = 0.05;
+const mostProbes = 100;
 const usualBatchItems = 8;
 const leastLoadMs = 1_000;
 /** A queue that is full is asked again after this time. */
@@ -98,8 +99,8 @@ export class Forecasts {
   readonly #refusals = new Map<string, { atMs: number; ahead: number }>();
   /** What passes between this coordinator and the store beside a job's life in the store. */
   #network: Overhead = noOverhead;
-  /** The last job that was let through although it would be refused for it, and when another may be. */
-  #probe: string | undefined;
+  /** The last jobs that were let through although they would be refused for it, and when another may be. */
+  readonly #probes = new Set<string>();
   #probeDueMs = 0;
 
   constructor(parts: Parts) {
@@ -289,9 +290,8 @@ export class Forecasts {
   /** A job whose caller waits took so long here, and so long from admission to outcome by the store's clock. */
   networkTook(id: string, hereMs: number, inStoreMs: number): void {
     const tookMs = Math.max(0, hereMs - inStoreMs);
-    const isShorter = id === this.#probe && tookMs < this.networkMs() / 2;
+    const isShorter = this.#probes.delete(id) && tookMs < this.networkMs() / 2;
     this.#network = withOverhead(isShorter ? halved(this.#network) : this.#network, tookMs);
-    if (id === this.#probe) this.#probe = undefined;
   }
 
   networkMs(): number {
@@ -310,7 +310,9 @@ export class Forecasts {
     if (decision.kind === "refuse") return undefined;
     this.#probeDueMs = nowMs + probeEveryMs;
     queue.probeDueMs = nowMs + decision.costMs / probeShare;
-    this.#probe = job.id;
+    this.#probes.add(job.id);
+    const [oldest] = this.#probes;
+    if (this.#probes.size > mostProbes) this.#probes.delete(oldest!); // it was cancelled or lost
     return decision.mostAhead;
   }
 

@@ -140,7 +140,8 @@ export class Jobs implements JobService {
         : { record: await this.#existing(job.id, caller), replayed: true };
       if (!admitted) waiters.setDeadline(job.id, placed.record.deadlineMs);
       if (outputs) placed.outputs = outputs;
-      return wait ? { ...placed, wait, sentMs } : placed;
+      // of a job that was there before nobody here knows how long it took
+      return wait ? { ...placed, wait, ...(admitted && { sentMs }) } : placed;
     } catch (error) {
       wait?.leave();
       metrics.rejected(submission.model, job.class, error instanceof SwitchyardError ? error.code : "internal");

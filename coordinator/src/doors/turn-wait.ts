@@ -48,7 +48,7 @@ export class TurnWait {
     this.#idleMs = this.#clock.idleMs();
   }
 
-  /** All since the last turn had read that was not sleep, so timers count. */
+  /** All since the last turn had read that was not sleep: too much where timers or what is sent on took long before a sleep. */
   #thisTurn(): { tookMs: number; slept: boolean } {
     const sleptMs = this.#clock.idleMs() - this.#idleMs;
     return { tookMs: Math.max(0, this.#clock.monotonicMs() - this.#readMs - sleptMs), slept: sleptMs > 0 };

@@ -72,7 +72,7 @@ export interface NewJob {
   items: number;
   ttlMs: number;
   held: boolean;
-  /** The outcome is answered on the line on which the job came. */
+  /** It is an inference: the outcome is its answer. A submission's is asked for later, also where its caller prefers to wait for it. */
   callerWaits: boolean;
   tags?: Record<string, string>;
   outputs?: { name: string; binary?: boolean; classification?: number }[];
