@@ -15,7 +15,7 @@ export async function openSession(path: string, threads: number): Promise<Direct
     graphOptimizationLevel: "all",
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
-    extra: { session: { intra_op: { allow_spinning: "0" } } },
+    extra: { session: { intra_op: { allow_spinning: "0" }, dynamic_block_base: "4" } },
   });
   const input = session.inputNames[0]!;
   const output = session.outputNames[0]!;

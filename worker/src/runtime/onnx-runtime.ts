@@ -44,7 +44,7 @@ export async function loadSession(options: LoadOptions): Promise<Session> {
     logSeverityLevel: quiet,
     // Threads that spin while they wait for the next run were seen to burn 10 ms of a core after each run, which Redis and the
     // coordinator on the same machine need; runs of heavy models are no slower without.
-    extra: { session: { intra_op: { allow_spinning: "0" } } },
+    extra: { session: { intra_op: { allow_spinning: "0" }, dynamic_block_base: "4" } },
   };
   let session: InferenceSession;
   try {
