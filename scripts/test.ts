@@ -9,7 +9,7 @@ import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const groups = ["tidy", "unit", "contract", "simulation", "integration", "e2e"];
+const groups = ["tidy", "unit", "contract", "simulation", "integration", "chaos", "e2e"];
 /** Run only when they are named. */
 const special = ["gpu"];
 /** Files at once. Integration tests start servers and measure time: more at once would only make them slow and wrong. */

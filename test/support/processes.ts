@@ -23,6 +23,8 @@ export interface ProcessesOptions {
   models?: string;
   /** Further variables of every process. */
   env?: Record<string, string>;
+  /** Further variables by name, such as `worker-2`. */
+  envOf?: (name: string) => Record<string, string>;
   /** With which its hosts are asked for, where the coordinators take keys. */
   apiKey?: string;
   /** Default: a new one, stopped at the end. */
@@ -32,6 +34,8 @@ export interface ProcessesOptions {
 export interface OneProcess {
   readonly name: string;
   readonly pid: number;
+  /** Whether its process exists. */
+  readonly runs: boolean;
   /** Resolves with exit code and signal. */
   readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
   /** SIGKILL; resolves when it is gone. */
@@ -74,9 +78,12 @@ process.on("exit", () => {
 export async function startProcesses(options: ProcessesOptions = {}): Promise<Processes> {
   const redis = options.redis ?? (await startTestRedis());
   const models = options.models ?? exampleModels;
-  const env = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_MODELS: models, SWITCHYARD_METRICS: "127.0.0.1:0", ...options.env };
-  const coordinators = Array.from({ length: options.coordinators ?? 1 }, (_, index) => new Coordinator(`coordinator-${index + 1}`, env));
-  const workers = Array.from({ length: options.workers ?? 1 }, (_, index) => new WorkerOne(`worker-${index + 1}`, env));
+  const common = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_MODELS: models, SWITCHYARD_METRICS: "127.0.0.1:0", ...options.env };
+  const envOf = (name: string): Record<string, string> => ({ ...common, ...options.envOf?.(name) });
+  const named = <Process>(kind: string, count: number, make: (name: string, env: Record<string, string>) => Process): Process[] =>
+    Array.from({ length: count }, (_, index) => `${kind}-${index + 1}`).map((name) => make(name, envOf(name)));
+  const coordinators = named("coordinator", options.coordinators ?? 1, (name, env) => new Coordinator(name, env));
+  const workers = named("worker", options.workers ?? 1, (name, env) => new WorkerOne(name, env));
   const all = (): Started[] => [...coordinators, ...workers];
   const stop = async (): Promise<void> => {
     await Promise.all(all().map((one) => one.stopWithin(8_000)));
@@ -105,7 +112,8 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
     workers,
     redis,
     async addWorker(more = {}) {
-      const worker = new WorkerOne(`worker-${workers.length + 1}`, { ...env, ...more });
+      const name = `worker-${workers.length + 1}`;
+      const worker = new WorkerOne(name, { ...envOf(name), ...more });
       workers.push(worker);
       await worker.respawn();
       for (const coordinator of coordinators) await untilHosts(coordinator, [worker.name], options.apiKey);

@@ -1,14 +1,15 @@
 /** The rig on a real Redis: the coordinator's store, and the hosts' scripts called one by one. Scripts can be changed on their way in. */
 
 import { readFileSync } from "node:fs";
-import type { JobClass, JobState } from "@switchyard/protocol";
+import type { JobClass } from "@switchyard/protocol";
 import { assembleScript, keys, type RedisReply, type Script, type ScriptName, scriptNames } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapters/redis-connection.ts";
 import { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { hostConnection } from "../../worker/src/redis-connection.ts";
-import { type HostClaim, type HostJob, type HostSide, JobRig, OfferedTickets, type QueueAudit } from "./job-rig.ts";
+import { type HostClaim, type HostJob, type HostSide, JobRig, OfferedTickets } from "./job-rig.ts";
+import { auditQueue } from "./queue-audit.ts";
 
 /** Changes the text of a file of protocol/src/lua before it is sent. */
 export type LuaPatch = (file: string, text: string) => string;
@@ -61,7 +62,12 @@ export class RedisRigs {
 
   /** A rig with a queue of its own. */
   rig(): JobRig {
-    return new JobRig({ store: this.#store as RedisJobStore, side: this.side, offers: this.offers, audit: (tag) => this.#audit(tag) });
+    return new JobRig({
+      store: this.#store as RedisJobStore,
+      side: this.side,
+      offers: this.offers,
+      audit: (tag) => auditQueue(this.redis, tag),
+    });
   }
 
   async close(): Promise<void> {
@@ -105,10 +111,6 @@ export class RedisRigs {
         ((await this.script("release", keys.base(tag), [tag, incarnation, ticketId, matchingHosts])) as string[]).map(String),
     };
   }
-
-  async #audit(tag: string): Promise<QueueAudit> {
-    return auditOf(JSON.parse((await this.redis.eval(auditScript, 1, keys.base(tag))) as string) as RawAudit);
-  }
 }
 
 function claimOf(row: (string | number)[]): HostClaim {
@@ -124,82 +126,4 @@ function claimOf(row: (string | number)[]): HostClaim {
       return { id, ...numbers, class: jobClass as JobClass, ttlMs };
     });
   return { kind, nowMs: Number(row[1]), jobs };
-}
-
-interface RawAudit {
-  now: number;
-  records: [id: string, ttlMs: number, ...fields: (string | false)[]][];
-  order: [flow: string, ids: string[]][];
-  later: string[];
-  due: string[];
-  claims: string[];
-  tickets: string[];
-  immortal: string[];
-}
-
-// Everything under the queue's hash tag in one step; only for tests, since it scans. An empty Lua table comes back as {}.
-const auditScript = `
-local base = KEYS[1]
-local time = redis.call('TIME')
-local answer = { now = time[1] * 1000 + math.floor(time[2] / 1000), records = {}, immortal = {} }
-local open = {}
-for _, key in ipairs(redis.call('KEYS', string.gsub(base, '[%[%]]', '?') .. '*')) do
-  local name = string.sub(key, #base + 1)
-  local id = string.match(name, '^job:(.+)$')
-  local ttl = redis.call('PTTL', key)
-  if id then
-    local row = { string.match(redis.call('GET', key), '^(%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) %S+ (%S+)') }
-    answer.records[#answer.records + 1] = { id, ttl, row[1], row[2], row[3], row[5], row[4] }
-    if row[1] ~= 'queued' and row[1] ~= 'running' and ttl < 0 then answer.immortal[#answer.immortal + 1] = name end
-  elseif (string.find(name, '^tomb:') or string.find(name, '^in:') or string.find(name, '^out:')) and ttl < 0 then
-    answer.immortal[#answer.immortal + 1] = name
-  end
-end
-answer.order = {}
-for _, flow in ipairs(redis.call('HKEYS', base .. 'flows')) do
-  answer.order[#answer.order + 1] = { flow, redis.call('ZRANGE', base .. 'order:' .. flow, 0, -1) }
-end
-answer.later = redis.call('ZRANGE', base .. 'later', 0, -1)
-answer.due = redis.call('ZRANGE', base .. 'due', 0, -1)
-answer.claims = redis.call('HGETALL', base .. 'claims')
-answer.tickets = redis.call('HGETALL', base .. 'tickets')
-return cjson.encode(answer)`;
-
-function auditOf(raw: RawAudit): QueueAudit {
-  const list = (value: unknown): string[] => (Array.isArray(value) ? (value as string[]) : []);
-  const pairs = (value: unknown): [string, string][] => {
-    const flat = list(value);
-    return flat.flatMap((name, at) => (at % 2 === 0 ? [[name, flat[at + 1] as string] as [string, string]] : []));
-  };
-  const records = Array.isArray(raw.records) ? raw.records : [];
-  const flows = Array.isArray(raw.order) ? raw.order : [];
-  const waitingIn = (jobClass: JobClass): string[] => flows.flatMap(([flow, ids]) => (flow.startsWith(`${jobClass}:`) ? list(ids) : []));
-  return {
-    nowMs: raw.now,
-    jobs: new Map(
-      records.map(([id, ttlMs, state, revision, fence, attempt, failures]) => [
-        id,
-        {
-          state: state as JobState,
-          revision: Number(revision),
-          fence: Number(fence),
-          attempt: Number(attempt),
-          failures: Number(failures),
-          ttlMs,
-        },
-      ]),
-    ),
-    order: { interactive: waitingIn("interactive"), standard: waitingIn("standard"), batch: waitingIn("batch") },
-    later: list(raw.later),
-    due: list(raw.due),
-    claims: pairs(raw.claims).map(([incarnation, text]) => ({
-      incarnation,
-      jobs: [...text.matchAll(/ ([\w-]+)=(\d+)/g)].map(([, id, fence]) => ({ id: id as string, fence: Number(fence) })),
-    })),
-    tickets: pairs(raw.tickets).map(([id, text]) => {
-      const [state, incarnation, until] = text.split(" ") as [string, string, string];
-      return { id, state, incarnation, untilMs: Number(until) };
-    }),
-    immortal: list(raw.immortal),
-  };
 }

@@ -1,0 +1,27 @@
+/** A model whose answers tell which job they belong to, and that is exact in FP32: whatever is mixed up on the way shows in the numbers. */
+
+import { GraphBuilder } from "@switchyard/protocol/onnx";
+
+export const deviceModelName = "device";
+const factors = [2, 3, 5, 7];
+/** In the second place of every row that a client sends; warm-up runs have none. */
+export const rowMark = 12345;
+
+/** `x` FP32 [-1,4] → `y` FP32 [-1,4]. */
+export function deviceGraph(): GraphBuilder {
+  const graph = new GraphBuilder({ name: deviceModelName });
+  graph.input("x", "FP32", ["batch", factors.length]);
+  graph.output("y", "FP32", ["batch", factors.length]);
+  const scaled = graph.node("Mul", ["x", graph.weight("factors", [factors.length], Float32Array.from(factors))]);
+  graph.node("Add", [scaled, graph.weight("one", [1], Float32Array.of(1))], {}, "y");
+  return graph;
+}
+
+/** The row of one job; numbers stay exact below 2²³. */
+export function rowOf(number: number, seed: number): number[] {
+  return [number, rowMark, seed % 1000, number % 97];
+}
+
+export function answerTo(number: number, seed: number): number[] {
+  return rowOf(number, seed).map((value, at) => Math.fround(value * factors[at]! + 1));
+}

@@ -1,0 +1,51 @@
+/**
+ * Loaded into every worker before its program (`--import`): runs of the real runtime take as long as a device would need and leave a line
+ * each in a log of executions, so that a history can be checked against what really ran. Nothing of the worker is replaced.
+ * CHAOS_DEVICE is JSON: {log: a file to append to, host, minMs, maxMs}.
+ */
+
+import { appendFileSync } from "node:fs";
+import { isMainThread } from "node:worker_threads";
+import { InferenceSession, type Tensor } from "onnxruntime-node";
+import { rowMark } from "./device-model.ts";
+
+export interface DeviceSettings {
+  log: string;
+  host: string;
+  minMs: number;
+  maxMs: number;
+  /** Rows of jobs whose numbers divide by this end the process while they run. */
+  deadlyEvery?: number;
+  /** Rows of jobs whose numbers divide by this fail their batch. */
+  failingEvery?: number;
+}
+
+const text = process.env.CHAOS_DEVICE;
+// sessions live on runner threads; the main loop has none
+if (text !== undefined && !isMainThread) wrap(JSON.parse(text) as DeviceSettings);
+
+function wrap({ log, host, minMs, maxMs, deadlyEvery, failingEvery }: DeviceSettings): void {
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  const { prototype } = InferenceSession as unknown as { prototype: { run(...given: unknown[]): Promise<unknown> } };
+  const { run } = prototype;
+  prototype.run = async function (this: unknown, ...given) {
+    const numbers = numbersOf(given[0] as Record<string, Tensor>);
+    if (numbers.length === 0) return await run.apply(this, given);
+    // before the run: what a killed host had begun has run as well
+    appendFileSync(log, `${JSON.stringify({ host, numbers, startedMs: Date.now() })}\n`);
+    const divides = (every: number | undefined): boolean => every !== undefined && numbers.some((number) => number % every === 0);
+    if (divides(deadlyEvery)) process.kill(process.pid, "SIGKILL");
+    // a blocked thread, as a run blocks it, without the machine time of one
+    Atomics.wait(sleeper, 0, 0, minMs + ((numbers[0]! * 7919) % (maxMs - minMs + 1)));
+    if (divides(failingEvery)) throw new Error("the device refuses a row of this batch");
+    return await run.apply(this, given);
+  };
+}
+
+function numbersOf(feeds: Record<string, Tensor>): number[] {
+  const values = feeds.x?.data;
+  const numbers: number[] = [];
+  if (!(values instanceof Float32Array)) return numbers;
+  for (let at = 0; at + 3 < values.length; at += 4) if (values[at + 1] === rowMark) numbers.push(values[at]!);
+  return numbers;
+}

@@ -1,0 +1,273 @@
+/**
+ * Clients: an open loop that sends jobs at a rate, whatever becomes of the earlier ones, and asks again with the same key until it has a
+ * definite answer, as the SDK does. Every job is told apart by its number, which its answer repeats.
+ */
+
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isTerminal, type JobView } from "@switchyard/protocol";
+import { keys } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
+import { type SeededRandom, seededRandom } from "../../scripts/seeded-random.ts";
+import { type Answer, type Ask, call } from "../support/calls.ts";
+import { answerTo, deviceModelName, rowOf } from "./device-model.ts";
+import { type Ledger, type Manner, manners, type Outcome } from "./ledger.ts";
+
+export interface LoadPlan {
+  seed: number;
+  /** Jobs a second. */
+  rate: number;
+  timeoutMs: { least: number; most: number };
+  /** Which ways of asking take turns; all of them unless told otherwise. */
+  manners?: readonly Manner[];
+}
+
+interface Parts {
+  /** Where coordinators answer, as they are now; the first try of each job goes to the next one. */
+  urls: () => readonly string[];
+  ledger: Ledger;
+  redis: Redis;
+}
+
+/** Told to come back, although nothing is wrong with the request. */
+const passing = new Set(["store_unavailable", "draining"]);
+/** Outcomes of a held job on /v2, as errors. */
+const outcomeCodes: Readonly<Record<string, Outcome["state"]>> = {
+  expired: "expired",
+  cancelled: "cancelled",
+  run_failed: "failed",
+  input_lost: "failed",
+  poison: "failed",
+};
+const pauseMs = 250;
+const waitSeconds = 10;
+/** A client gives an answer this long before it counts it as none and asks again. */
+const answerMs = 15_000;
+
+interface Sent {
+  key: string;
+  number: number;
+  timeoutMs: number;
+}
+
+export class Load {
+  readonly #plan: LoadPlan;
+  readonly #parts: Parts;
+  readonly #random: SeededRandom;
+  readonly #open = new Set<Promise<void>>();
+  /** What calls on /v2 heard; their answers name no job. */
+  readonly #heard = new Map<string, { state: Outcome["state"]; answer?: number[]; isReplay: boolean; tookMs: number }>();
+  readonly #ids = new Map<string, string>();
+  readonly #failures: unknown[] = [];
+  #sender: Promise<void> | undefined;
+  #over = false;
+  /** After this nobody asks any more. */
+  #giveUpMs = Number.POSITIVE_INFINITY;
+  #number = 0;
+  #turn = 0;
+
+  constructor(plan: LoadPlan, parts: Parts) {
+    this.#plan = plan;
+    this.#parts = parts;
+    this.#random = seededRandom(plan.seed);
+  }
+
+  get sent(): number {
+    return this.#number;
+  }
+
+  start(): void {
+    this.#sender = this.#send();
+  }
+
+  /** Ends the sending, and resolves when every job has its outcome, or nobody can wait for it any more. */
+  async end(): Promise<void> {
+    this.#over = true;
+    await this.#sender;
+    const longestMs = this.#plan.timeoutMs.most + 10_000;
+    this.#giveUpMs = Date.now() + longestMs;
+    await Promise.all(this.#open);
+    if (this.#failures.length > 0) throw this.#failures[0];
+  }
+
+  /** Nobody asks for anything any more; for a scene that ends without a verdict. */
+  async abandon(): Promise<void> {
+    this.#over = true;
+    this.#giveUpMs = 0;
+    await this.#sender;
+    await Promise.all(this.#open);
+  }
+
+  async #send(): Promise<void> {
+    let dueMs = performance.now();
+    while (!this.#over) {
+      dueMs += (-Math.log(1 - this.#random.next()) * 1000) / this.#plan.rate;
+      if (dueMs > performance.now()) await sleep(dueMs - performance.now());
+      if (this.#over) return;
+      this.one();
+    }
+  }
+
+  /** Sends one job now. */
+  one(): void {
+    const number = ++this.#number;
+    const chosen = this.#plan.manners ?? manners;
+    const manner = chosen[number % chosen.length]!;
+    const { least, most } = this.#plan.timeoutMs;
+    const sent: Sent = { key: `chaos-${this.#plan.seed}-${number}`, number, timeoutMs: least + this.#random.below(most - least + 1) };
+    this.#parts.ledger.note({ kind: "submit", ...sent, manner, atMs: Date.now() });
+    const job = this.#run(manner, sent).catch((error: unknown) => void this.#failures.push(error));
+    this.#open.add(job);
+    void job.finally(() => this.#open.delete(job));
+  }
+
+  async #run(manner: Manner, sent: Sent): Promise<void> {
+    const { seed } = this.#plan;
+    const inputs = [{ name: "x", datatype: "FP32", shape: [1, 4], data: rowOf(sent.number, seed) }];
+    const timeout_ms = sent.timeoutMs;
+    const ask: Ask = {
+      headers: { "idempotency-key": sent.key, ...(manner === "held" && { prefer: `wait=${waitSeconds}` }) },
+      body:
+        manner === "infer" ? { inputs, parameters: { timeout: sent.timeoutMs * 1_000 } } : { model: deviceModelName, inputs, timeout_ms },
+    };
+    const path = manner === "infer" ? `/v2/models/${deviceModelName}/infer` : "/v1/jobs";
+    const answer = await this.#untilDefinite(sent.key, path, ask);
+    if (answer === undefined) return;
+    if (manner === "infer") this.#hear(sent, answer);
+    else if (answer.status === 200 || answer.status === 202) await this.#follow(sent, answer);
+    else this.#refuse(sent, answer);
+  }
+
+  /** Asks one coordinator after the other until an answer settles what became of the request; nothing where time ran out. */
+  async #untilDefinite(key: string, path: string, ask: Ask): Promise<Answer | undefined> {
+    const { ledger, urls } = this.#parts;
+    for (let turn = this.#turn++; Date.now() < this.#giveUpMs; turn++) {
+      const all = urls();
+      const sentMs = performance.now();
+      try {
+        const answer = await call(`${all[turn % all.length]}${path}`, { ...ask, signal: AbortSignal.timeout(answerMs) });
+        if (!passing.has(codeOf(answer))) return answer;
+        ledger.note({ kind: "delayed", key, status: answer.status, code: codeOf(answer), atMs: Date.now(), tookMs: answer.tookMs });
+      } catch (error) {
+        const tookMs = performance.now() - sentMs;
+        ledger.note({ kind: "unknown", key, why: whyOf(error), atMs: Date.now(), tookMs });
+      }
+      await sleep(pauseMs * (1 + this.#random.next()));
+    }
+    return undefined;
+  }
+
+  #hear({ key }: Sent, answer: Answer): void {
+    const code = codeOf(answer);
+    const [isReplay, tookMs] = [answer.headers["idempotent-replayed"] === "true", answer.tookMs];
+    if (answer.status === 200) this.#heard.set(key, { state: "succeeded", answer: answer.json().outputs[0].data, isReplay, tookMs });
+    else if (outcomeCodes[code] !== undefined) this.#heard.set(key, { state: outcomeCodes[code], isReplay, tookMs });
+    else this.#refuse({ key }, answer);
+  }
+
+  #refuse({ key }: Pick<Sent, "key">, answer: Answer): void {
+    const [code, atMs, tookMs] = [codeOf(answer), Date.now(), answer.tookMs];
+    if (answer.status < 500 || answer.status === 503)
+      this.#parts.ledger.note({ kind: "refused", key, status: answer.status, code, atMs, tookMs });
+    else this.#parts.ledger.note({ kind: "broken", key, what: `${answer.status} ${answer.bytes.toString().slice(0, 500)}`, atMs });
+  }
+
+  async #follow({ key }: Sent, answer: Answer): Promise<void> {
+    const { id } = answer.json() as JobView;
+    this.#ack(key, id, answer.headers["idempotent-replayed"] === "true", answer.tookMs);
+    const outcome = await this.#outcomeOf(key, id, true);
+    if (outcome) this.#parts.ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
+  }
+
+  #ack(key: string, id: string, isReplay: boolean, tookMs: number): void {
+    this.#ids.set(key, id);
+    this.#parts.ledger.note({ kind: "ack", key, id, isReplay, atMs: Date.now(), tookMs });
+  }
+
+  /** The job's end as its view and its result tell it; nothing where it has none, or nobody answers. `waits`: until it has one. */
+  async #outcomeOf(key: string, id: string, waits: boolean): Promise<Outcome | undefined> {
+    for (;;) {
+      const answer = await this.#untilDefinite(key, `/v1/jobs/${id}${waits ? `?wait=${waitSeconds}` : ""}`, {});
+      if (answer === undefined) return undefined;
+      if (answer.status === 404) return undefined; // acknowledged and gone: lost
+      if (answer.status !== 200) {
+        this.#parts.ledger.note({ kind: "broken", key, what: `job ${id}: ${answer.status} ${answer.bytes}`, atMs: Date.now() });
+        return undefined;
+      }
+      const view = answer.json() as JobView;
+      if (!isTerminal(view.state)) {
+        if (!waits) return undefined;
+        continue;
+      }
+      const outcome: Outcome = {
+        state: view.state,
+        revision: Number(String(answer.headers.etag).replaceAll('"', "")),
+        attempt: view.attempt,
+        createdMs: Date.parse(view.created_at),
+        finishedMs: Date.parse(view.finished_at!),
+        deadlineMs: Date.parse(view.deadline),
+      };
+      if (view.started_at !== undefined) outcome.startedMs = Date.parse(view.started_at);
+      if (view.error !== undefined) outcome.code = view.error.code;
+      if (view.state !== "succeeded") return outcome;
+      const result = await this.#untilDefinite(key, `/v1/jobs/${id}/result`, {});
+      if (result?.status === 200) outcome.answer = result.json().outputs[0].data;
+      return outcome;
+    }
+  }
+
+  /** Looks at every acknowledged job once more, as another client would: an outcome must not have changed. */
+  async lookAgain(): Promise<void> {
+    this.#giveUpMs = Date.now() + 60_000;
+    await this.#identify();
+    const left = [...this.#ids];
+    const look = async (): Promise<void> => {
+      for (let next = left.pop(); next !== undefined; next = left.pop()) {
+        const [key, id] = next;
+        const outcome = await this.#outcomeOf(key, id, false);
+        if (outcome === undefined) continue;
+        const heard = this.#heard.get(key);
+        const { ledger } = this.#parts;
+        if (heard) {
+          const told: Outcome = { ...outcome, state: heard.state };
+          delete told.answer;
+          if (heard.answer) told.answer = heard.answer;
+          ledger.note({ kind: "outcome", key, id, outcome: told, atMs: Date.now() });
+        }
+        ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
+      }
+    };
+    await Promise.all(Array.from({ length: 16 }, look));
+  }
+
+  /** Which jobs the answers on /v2 were about: their keys name them. */
+  async #identify(): Promise<void> {
+    for (const [key, { isReplay, tookMs }] of this.#heard) {
+      const name = createHash("sha256").update(key).digest("hex").slice(0, 40);
+      const entry = await this.#parts.redis.get(keys.idempotency("default", name));
+      const id = entry?.split(" ")[1];
+      if (id === undefined) this.#parts.ledger.note({ kind: "broken", key, what: "an answer whose key names no job", atMs: Date.now() });
+      else this.#ack(key, id, isReplay, tookMs);
+    }
+  }
+
+  expected(): (number: number) => number[] {
+    return (number) => answerTo(number, this.#plan.seed);
+  }
+}
+
+function codeOf(answer: Answer): string {
+  if (answer.status < 400) return "";
+  const named = answer.headers["x-switchyard-error"];
+  if (typeof named === "string") return named;
+  try {
+    return String(answer.json().code);
+  } catch {
+    return "unreadable";
+  }
+}
+
+function whyOf(error: unknown): string {
+  const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+  return inner instanceof Error ? `${"code" in inner ? `${inner.code} ` : ""}${inner.message}`.slice(0, 200) : String(inner);
+}

@@ -1,0 +1,26 @@
+/** With a guarantee taken out of the running system, a recipe turns red, and by the term that the guarantee is for. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import type { Mutation } from "./mutation.ts";
+import type { Recipe } from "./recipe.ts";
+import { frozenHost } from "./recipes/r02-frozen-host.ts";
+import { killedCoordinator } from "./recipes/r21-killed-coordinator.ts";
+import { passed, resultText } from "./report.ts";
+import { runRecipe } from "./run.ts";
+
+const cases: { mutation: Mutation; recipe: Recipe; term: "duplicated" | "stuck" | "unexpected" }[] = [
+  { mutation: "fence", recipe: frozenHost, term: "duplicated" },
+  { mutation: "sweeper", recipe: frozenHost, term: "stuck" },
+  { mutation: "idempotency", recipe: killedCoordinator, term: "unexpected" },
+];
+
+describe("chaos, without one guarantee", { concurrency: 3 }, () => {
+  for (const { mutation, recipe, term } of cases) {
+    test(`without the ${mutation}, ${recipe.id} finds what is ${term}`, async () => {
+      const result = await runRecipe(recipe, { tier: "smoke", seed: 1, mutation, say: () => {} });
+      assert.ok(!passed(result), "the suite saw nothing");
+      assert.ok(result.course && result.course.verdict.violations[term].length > 0, resultText(result));
+    });
+  }
+});

@@ -1,0 +1,53 @@
+/** What a recipe is: how long it is in each tier, what it breaks, and what must hold besides the terms of the checker. */
+
+import type { Expected, Verdict } from "./checker.ts";
+import type { Ledger, LedgerEvent } from "./ledger.ts";
+import type { Mutation } from "./mutation.ts";
+
+export const tiers = ["smoke", "nightly", "soak"] as const;
+export type Tier = (typeof tiers)[number];
+
+export interface RecipeContext {
+  tier: Tier;
+  seed: number;
+  /** A guarantee that is taken out, to see whether the suite sees it. */
+  mutation?: Mutation;
+  say(line: string): void;
+}
+
+/** A figure with the limit that it must keep. */
+export interface Check {
+  what: string;
+  value: number;
+  limit: number;
+  /** Whether smaller or larger values are good. */
+  better: "lower" | "higher";
+  unit?: string;
+}
+
+export const isMet = ({ value, limit, better }: Check): boolean => (better === "lower" ? value <= limit : value >= limit);
+
+export interface Course {
+  verdict: Verdict;
+  expected: Expected;
+  checks: readonly Check[];
+  ledger: Ledger;
+}
+
+export interface Recipe {
+  /** As the recipes are numbered in the documents: R1, R2, … */
+  id: string;
+  title: string;
+  /** The tiers that it belongs to. */
+  tiers: readonly Tier[];
+  run(context: RecipeContext): Promise<Course>;
+}
+
+export const isGood = ({ verdict, checks }: Course): boolean => verdict.isGood && checks.every(isMet);
+
+/** The longest that any try of a client waited for an answer that was a refusal, or told it to come back. */
+export function longestRefusalMs({ events }: Ledger): number {
+  const told = (event: LedgerEvent): event is Extract<LedgerEvent, { kind: "refused" | "delayed" }> =>
+    event.kind === "refused" || event.kind === "delayed";
+  return Math.max(0, ...events.filter(told).map(({ tookMs }) => tookMs));
+}

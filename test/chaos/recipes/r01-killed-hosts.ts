@@ -1,0 +1,55 @@
+/** R1: hosts are killed without warning, one after the other, while clients go on. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { seededRandom } from "../../../scripts/seeded-random.ts";
+import { until } from "../../support/until.ts";
+import type { Recipe } from "../recipe.ts";
+import { Scene } from "../scene.ts";
+
+const kills = { smoke: 8, nightly: 50, soak: 500 } as const;
+const everyMs = { smoke: 1_000, nightly: 2_000, soak: 2_000 } as const;
+
+export const killedHosts: Recipe = {
+  id: "R1",
+  title: "hosts killed one after the other",
+  tiers: ["smoke", "nightly", "soak"],
+  async run(context) {
+    const { tier, seed } = context;
+    const random = seededRandom(seed);
+    await using scene = await Scene.open(context, { hosts: 4 });
+    const load = await scene.begin({ seed, rate: tier === "smoke" ? 60 : 100, timeoutMs: { least: 6_000, most: 10_000 } });
+    const backs: Promise<{ jobs: number; backMs: number }>[] = [];
+    for (let kill = 0; kill < kills[tier]; kill++) {
+      const worker = scene.cluster.workers[random.below(scene.cluster.workers.length)]!;
+      await until(`${worker.name} to have jobs in hand`, async () => (await scene.inHand(worker.incarnation)) > 0, { everyMs: 5 });
+      const [{ respawned, back }] = await Promise.all([scene.killHost(worker, everyMs[tier] / 2), sleep(everyMs[tier])]);
+      backs.push(back);
+      await respawned;
+    }
+    const losses = await Promise.all(backs);
+    const expected = { jobs: load.sent / 2, faults: kills[tier], executions: load.sent / 8 };
+    const { verdict } = await scene.judge(expected);
+    const inHand = losses.reduce((sum, { jobs }) => sum + jobs, 0);
+    return {
+      verdict,
+      expected,
+      ledger: scene.ledger,
+      checks: [
+        {
+          what: "the slowest claim was back",
+          value: Math.max(...losses.map(({ backMs }) => backMs)) / 1000,
+          limit: 4,
+          better: "lower",
+          unit: "s",
+        },
+        {
+          what: "further runs, against jobs that killed hosts had in hand",
+          value: verdict.counts.furtherRuns - inHand,
+          limit: 0,
+          better: "lower",
+        },
+        { what: "jobs in hand at kills", value: inHand, limit: 1, better: "higher" },
+      ],
+    };
+  },
+};

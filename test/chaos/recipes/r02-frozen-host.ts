@@ -1,0 +1,60 @@
+/** R2: a host stands still in mid-run for longer than its presence lasts, and wakes up believing that nothing happened. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { until } from "../../support/until.ts";
+import type { Recipe } from "../recipe.ts";
+import { Scene } from "../scene.ts";
+
+const rounds = { smoke: 1, nightly: 5, soak: 50 } as const;
+/** More than the 3 s of presence. */
+const frozenMs = { smoke: 6_000, nightly: 10_000, soak: 10_000 } as const;
+const exitLost = 75;
+
+export const frozenHost: Recipe = {
+  id: "R2",
+  title: "a host frozen in mid-run, and woken",
+  tiers: ["smoke", "nightly", "soak"],
+  async run(context) {
+    const { tier, seed } = context;
+    await using scene = await Scene.open(context, { hosts: 3 });
+    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 6_000, most: 10_000 } });
+    let inHand = 0;
+    let ended = 0;
+    for (let round = 0; round < rounds[tier]; round++) {
+      const worker = scene.cluster.workers[round % scene.cluster.workers.length]!;
+      const held = await until(
+        `${worker.name} to have jobs in hand`,
+        async () => {
+          if ((await scene.inHand(worker.incarnation)) === 0) return false;
+          scene.watch.freeze(worker);
+          const frozen = await scene.inHand(worker.incarnation);
+          if (frozen > 0) return frozen;
+          scene.watch.thaw(worker); // it had committed in between
+          return false;
+        },
+        { everyMs: 5 },
+      );
+      inHand += held;
+      scene.fault(`${worker.name} frozen with ${held} jobs in hand`);
+      await sleep(frozenMs[tier]);
+      scene.watch.thaw(worker);
+      scene.fault(`${worker.name} woken`);
+      // it has to find out by itself, and whoever supervises it starts it again
+      const { code } = await worker.exited;
+      ended += Number(code === exitLost);
+      await worker.respawn();
+    }
+    const expected = { jobs: load.sent / 2, faults: 2 * rounds[tier], executions: load.sent / 8 };
+    const { verdict } = await scene.judge(expected);
+    return {
+      verdict,
+      expected,
+      ledger: scene.ledger,
+      checks: [
+        { what: "woken hosts that ended themselves", value: ended, limit: rounds[tier], better: "higher" },
+        { what: "jobs in hand of frozen hosts", value: inHand, limit: 1, better: "higher" },
+        { what: "further runs, against jobs in hand", value: verdict.counts.furtherRuns - inHand, limit: 0, better: "lower" },
+      ],
+    };
+  },
+};

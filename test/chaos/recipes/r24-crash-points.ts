@@ -1,0 +1,81 @@
+/** R24: processes die between every two steps of a job's way, one step after the other. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { seededRandom } from "../../../scripts/seeded-random.ts";
+import { until } from "../../support/until.ts";
+import type { CommandFault } from "../faults/proxy.ts";
+import { scriptOf } from "../faults/script-names.ts";
+import type { Recipe } from "../recipe.ts";
+import { Scene } from "../scene.ts";
+
+interface Point {
+  what: string;
+  who: "coordinator" | "worker";
+  kind: "before" | "after";
+  matches: (words: readonly string[]) => boolean;
+}
+
+const script = (name: string) => (words: readonly string[]) => scriptOf(words) === name;
+const plain = (name: string) => (words: readonly string[]) => words[0]?.toLowerCase() === name;
+
+/** In the order of the way: admit, ticket, answer; take, claim, inputs, run, commit, end of the ticket. */
+const points: readonly Point[] = [
+  { what: "before admit", who: "coordinator", kind: "before", matches: script("admit") },
+  { what: "after admit, before its ticket", who: "coordinator", kind: "after", matches: script("admit") },
+  { what: "after the ticket, before the answer", who: "coordinator", kind: "after", matches: script("bullmq") },
+  { what: "before take", who: "worker", kind: "before", matches: script("take") },
+  { what: "after take", who: "worker", kind: "after", matches: script("take") },
+  { what: "after claim", who: "worker", kind: "after", matches: script("claim") },
+  { what: "after the run, before commit", who: "worker", kind: "before", matches: script("commit") },
+  { what: "after commit", who: "worker", kind: "after", matches: script("commit") },
+  { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq") },
+  { what: "before the inputs", who: "worker", kind: "before", matches: plain("mget") },
+];
+const times = { smoke: 1, nightly: 5, soak: 50 } as const;
+
+export const crashPoints: Recipe = {
+  id: "R24",
+  title: "processes dying between every two steps",
+  tiers: ["smoke", "nightly", "soak"],
+  async run(context) {
+    const { tier, seed } = context;
+    await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, proxied: true });
+    const load = await scene.begin({ seed, rate: 50, timeoutMs: { least: 15_000, most: 20_000 } });
+    const random = seededRandom(seed);
+    const die = async (point: Point): Promise<void> => {
+      const those = point.who === "worker" ? scene.cluster.workers : scene.cluster.coordinators;
+      const victim = those[random.below(those.length)]!;
+      let isHit = false;
+      const onCommand = (words: readonly string[]): CommandFault | undefined => {
+        if (isHit || !point.matches(words)) return undefined;
+        isHit = true;
+        return { kind: point.kind, call: () => victim.signal("SIGKILL") };
+      };
+      const proxy = scene.proxies.get(victim.name)!;
+      proxy.onCommand = onCommand;
+      await until(`${victim.name} to come to the point ${point.what}`, async () => isHit, { withinMs: 15_000 });
+      await victim.exited;
+      proxy.onCommand = undefined;
+      scene.fault(`${victim.name} died ${point.what}`);
+      await victim.respawn();
+      await sleep(200);
+    };
+    for (let time = 0; time < times[tier]; time++) {
+      // one of each kind at a time: the others go on
+      const inTurn = async (who: Point["who"]): Promise<void> => {
+        for (const point of points.filter((one) => one.who === who)) await die(point);
+      };
+      await Promise.all([inTurn("coordinator"), inTurn("worker")]);
+    }
+    const expected = { jobs: load.sent / 2, faults: times[tier] * points.length, executions: load.sent / 10 };
+    const { verdict } = await scene.judge(expected);
+    return {
+      verdict,
+      expected,
+      ledger: scene.ledger,
+      checks: [
+        { what: "jobs that did not succeed", value: verdict.counts.acknowledged - verdict.counts.succeeded, limit: 0, better: "lower" },
+      ],
+    };
+  },
+};

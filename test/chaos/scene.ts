@@ -1,0 +1,241 @@
+/**
+ * One scene of a recipe: a cluster of real processes, clients at work, hosts whose devices keep a log, and eyes on the store. A recipe
+ * breaks things in it; in the end the checker judges what all of them saw.
+ */
+
+import { readFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { keys, queueTag } from "@switchyard/protocol/redis";
+import { Redis } from "ioredis";
+import { call } from "../support/calls.ts";
+import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
+import { auditQueue } from "../support/queue-audit.ts";
+import { startTestRedis } from "../support/redis.ts";
+import { emptyRepository, type Repository } from "../support/timed-models.ts";
+import { until } from "../support/until.ts";
+import { type Expected, type History, judge, type StoreAtEnd, type Verdict } from "./checker.ts";
+import type { DeviceSettings } from "./device.ts";
+import { deviceGraph, deviceModelName } from "./device-model.ts";
+import { FaultProxy } from "./faults/proxy.ts";
+import { type Execution, Ledger } from "./ledger.ts";
+import { Load, type LoadPlan } from "./load.ts";
+import type { RecipeContext } from "./recipe.ts";
+import { Watch } from "./watch.ts";
+
+export interface SceneOptions {
+  hosts: number;
+  coordinators?: number;
+  /** Largest batch. */
+  batch?: number;
+  device?: Partial<Omit<DeviceSettings, "log" | "host">>;
+  /** Further lines of the model's model.yaml. */
+  settings?: string;
+  /** Whether each process reaches Redis through a proxy of its own. */
+  proxied?: boolean;
+  env?: Record<string, string>;
+}
+
+const deviceProgram = new URL("./device.ts", import.meta.url).href;
+const mutationProgram = new URL("./mutation.ts", import.meta.url).href;
+const cleanWithinMs = 15_000;
+
+interface SceneParts {
+  cluster: Processes;
+  redis: Redis;
+  tag: string;
+  folder: string;
+  models: Repository;
+  proxies: ReadonlyMap<string, FaultProxy>;
+  say: RecipeContext["say"];
+}
+
+export class Scene implements AsyncDisposable {
+  readonly ledger = new Ledger();
+  readonly cluster: Processes;
+  readonly redis: Redis;
+  readonly watch: Watch;
+  readonly tag: string;
+  readonly say: (line: string) => void;
+  /** By process name. */
+  readonly proxies: ReadonlyMap<string, FaultProxy>;
+  readonly #folder: string;
+  readonly #models: Repository;
+  #load: Load | undefined;
+
+  private constructor(parts: SceneParts) {
+    this.cluster = parts.cluster;
+    this.redis = parts.redis;
+    this.tag = parts.tag;
+    this.say = parts.say;
+    this.proxies = parts.proxies;
+    this.#folder = parts.folder;
+    this.#models = parts.models;
+    this.watch = new Watch({ redis: parts.redis, base: keys.base(parts.tag), workers: parts.cluster.workers });
+  }
+
+  /** Resolves when every host holds the model. */
+  static async open({ mutation, say }: RecipeContext, options: SceneOptions): Promise<Scene> {
+    const folder = await mkdtemp(path.join(tmpdir(), "switchyard-chaos-"));
+    const models = await emptyRepository();
+    await models.add(deviceModelName, deviceGraph(), { settings: `max_batch_items: ${options.batch ?? 4}\n${options.settings ?? ""}` });
+    const server = await startTestRedis();
+    const proxies = new Map<string, FaultProxy>();
+    if (options.proxied) {
+      const names = [...namesOf("coordinator", options.coordinators ?? 1), ...namesOf("worker", options.hosts)];
+      for (const name of names) proxies.set(name, await FaultProxy.open({ host: "127.0.0.1", port: server.port, isRedis: true }));
+    }
+    const envOf = (name: string): Record<string, string> => {
+      const proxy = proxies.get(name);
+      const url = new URL(server.url);
+      if (proxy) url.port = String(proxy.port);
+      const without = mutation === undefined ? [] : [`--import=${mutationProgram}`];
+      const common = { SWITCHYARD_REDIS_URL: url.href, NODE_OPTIONS: without.join(" "), ...(mutation && { CHAOS_MUTATION: mutation }) };
+      if (!name.startsWith("worker")) return common;
+      const device: DeviceSettings = { log: path.join(folder, `${name}.jsonl`), host: name, minMs: 20, maxMs: 80, ...options.device };
+      return { ...common, NODE_OPTIONS: [...without, `--import=${deviceProgram}`].join(" "), CHAOS_DEVICE: JSON.stringify(device) };
+    };
+    const cluster = await startProcesses({
+      coordinators: options.coordinators ?? 1,
+      workers: options.hosts,
+      models: models.folder,
+      redis: server,
+      envOf,
+      ...(options.env && { env: options.env }),
+    });
+    const redis = new Redis(cluster.redis.url, { maxRetriesPerRequest: null, retryStrategy: () => 100, commandTimeout: 1_000 });
+    redis.on("error", () => {}); // it is broken on purpose
+    try {
+      const { items } = (await call(`${cluster.url}/v1/models/${deviceModelName}`)).json() as { items: { digest: string }[] };
+      const scene = new Scene({
+        cluster,
+        redis,
+        tag: queueTag(deviceModelName, items[0]!.digest),
+        folder,
+        models,
+        proxies,
+        say,
+      });
+      scene.watch.start();
+      return scene;
+    } catch (error) {
+      redis.disconnect();
+      await cluster.stop();
+      await server.stop();
+      throw error;
+    }
+  }
+
+  /** Clients begin; resolves when answers flow. */
+  async begin(plan: LoadPlan): Promise<Load> {
+    const load = new Load(plan, { urls: () => this.cluster.urls, ledger: this.ledger, redis: this.redis });
+    this.#load = load;
+    load.start();
+    await until("answers to flow", async () => this.ledger.count("outcome") > 5, { withinMs: 30_000, show: () => this.cluster.log() });
+    return load;
+  }
+
+  fault(what: string): void {
+    this.ledger.fault(what);
+    this.say(`  ${what}`);
+  }
+
+  /** Kills a host, starts it again after a pause, and says how soon what it had in hand was back. */
+  async killHost(
+    worker: WorkerProcess,
+    pauseMs: number,
+  ): Promise<{ respawned: Promise<void>; back: Promise<{ jobs: number; backMs: number }> }> {
+    const { incarnation } = worker;
+    await worker.kill();
+    const killedMs = performance.now();
+    const jobs = await this.inHand(incarnation);
+    this.fault(`${worker.name} killed with ${jobs} jobs in hand`);
+    const back = until(`what ${worker.name} had in hand to be back`, async () => (await this.inHand(incarnation)) === 0, {
+      withinMs: 20_000,
+    }).then(() => ({ jobs, backMs: performance.now() - killedMs }));
+    back.catch(() => {}); // looked at in the end
+    return { respawned: sleep(pauseMs).then(() => worker.respawn()), back };
+  }
+
+  /** How many jobs a host has claimed and not committed. */
+  async inHand(incarnation: string): Promise<number> {
+    const claim = (await this.redis.hget(`${keys.base(this.tag)}claims`, incarnation)) ?? "";
+    return [...claim.matchAll(/ [\w-]+=\d+/g)].length;
+  }
+
+  /** How many jobs wait to be claimed. */
+  async waiting(): Promise<number> {
+    const base = keys.base(this.tag);
+    const flows = await this.redis.hkeys(`${base}flows`);
+    const counts = await Promise.all(flows.map((flow) => this.redis.zcard(`${base}order:${flow}`)));
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Ends the load, waits until nothing is open, looks at everything once more, and judges. */
+  async judge(expected: Expected): Promise<{ verdict: Verdict; history: History }> {
+    if (this.#load === undefined) throw new Error("no load was begun");
+    await this.#load.end();
+    const store = await this.#storeAtEnd();
+    await this.#load.lookAgain();
+    await this.watch.stop();
+    const history: History = {
+      events: this.ledger.events,
+      executions: this.executions(),
+      store,
+      stalls: this.watch.stalls,
+      answerTo: this.#load.expected(),
+    };
+    return { verdict: judge(history, expected), history };
+  }
+
+  executions(): Execution[] {
+    return this.cluster.workers.flatMap(({ name }) => {
+      const lines = readLines(path.join(this.#folder, `${name}.jsonl`));
+      return lines.map((line) => JSON.parse(line) as Execution);
+    });
+  }
+
+  /** Nothing may be left open; that has a moment to come true. */
+  async #storeAtEnd(): Promise<StoreAtEnd> {
+    const endMs = performance.now() + cleanWithinMs;
+    for (;;) {
+      const audit = await auditQueue(this.redis, this.tag);
+      const open = [...audit.jobs].filter(([, { state }]) => state === "queued" || state === "running");
+      const waiting = Object.values(audit.order).flat();
+      const claimed = audit.claims.flatMap(({ jobs }) => jobs);
+      const faults = [
+        ...open.map(([id, { state }]) => `job ${id} is still ${state}`),
+        ...waiting.filter((id) => !audit.jobs.has(id)).map((id) => `${id} waits without a record`),
+        ...claimed.map(({ id }) => `job ${id} is still claimed`),
+        ...audit.due.filter((id) => !audit.jobs.has(id)).map((id) => `${id} is due without a record`),
+        ...audit.immortal.map((name) => `${name} has ended and will never go`),
+      ];
+      if (faults.length === 0 || performance.now() > endMs) return { listed: [...audit.jobs.keys()], faults };
+      await sleep(200);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#load?.abandon();
+    await this.watch.stop();
+    this.redis.disconnect();
+    await this.cluster.stop();
+    for (const proxy of this.proxies.values()) await proxy[Symbol.asyncDispose]();
+    await this.cluster.redis.stop();
+    await this.#models.remove();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+const namesOf = (kind: string, count: number): string[] => Array.from({ length: count }, (_, index) => `${kind}-${index + 1}`);
+
+function readLines(file: string): string[] {
+  try {
+    return readFileSync(file, "utf8").split("\n").filter(Boolean);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return []; // a host that ran nothing
+    throw error;
+  }
+}

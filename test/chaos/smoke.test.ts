@@ -1,0 +1,21 @@
+/** The smoke tier: what production breaks every week, on real processes, each recipe with the checker's terms and its own limits. */
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { recipes } from "./recipes/index.ts";
+import { passed, resultText } from "./report.ts";
+import { runRecipe } from "./run.ts";
+
+const seed = Number(process.env.SWITCHYARD_CHAOS_SEED ?? Date.now() % 1_000_000);
+
+// devices sleep instead of running, so that two clusters at once leave the machine time to both
+describe("chaos, smoke tier", { concurrency: 2 }, () => {
+  for (const recipe of recipes) {
+    if (!recipe.tiers.includes("smoke")) continue;
+    test(`${recipe.id}: ${recipe.title}`, async (t) => {
+      const result = await runRecipe(recipe, { tier: "smoke", seed, say: () => {} });
+      t.diagnostic(resultText(result));
+      assert.ok(passed(result), resultText(result));
+    });
+  }
+});

@@ -1,0 +1,94 @@
+/** Eyes on the store while things break: work that stands still though it could go on. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Redis } from "ioredis";
+import type { WorkerProcess } from "../support/processes.ts";
+
+interface Parts {
+  redis: Redis;
+  /** Of the queue's keys. */
+  base: string;
+  workers: readonly WorkerProcess[];
+}
+
+const everyMs = 250;
+/** How long jobs may wait beside an idle host, or run on nobody. */
+const allowedMs = 5_000;
+
+export class Watch {
+  readonly stalls: string[] = [];
+  readonly #parts: Parts;
+  /** Incarnations that a recipe has frozen: they hold what they hold, and do not run it. */
+  readonly #frozen = new Set<string>();
+  /** Since when, by what. */
+  readonly #since = new Map<string, number>();
+  readonly #told = new Set<string>();
+  #loop: Promise<void> | undefined;
+  #over = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  start(): void {
+    this.#loop = this.#look();
+  }
+
+  async stop(): Promise<void> {
+    this.#over = true;
+    await this.#loop;
+  }
+
+  freeze(worker: WorkerProcess): void {
+    this.#frozen.add(worker.incarnation);
+    worker.signal("SIGSTOP");
+  }
+
+  thaw(worker: WorkerProcess): void {
+    worker.signal("SIGCONT");
+    this.#frozen.delete(worker.incarnation);
+  }
+
+  async #look(): Promise<void> {
+    while (!this.#over) {
+      const startedMs = performance.now();
+      // a store that does not answer excuses everybody, for as long as it does not
+      const seen = await this.#read().catch(() => undefined);
+      if (seen === undefined || performance.now() - startedMs > 500) this.#since.clear();
+      else this.#judge(seen);
+      await sleep(everyMs);
+    }
+  }
+
+  async #read(): Promise<{ waiting: number; claims: Map<string, number> }> {
+    const { base, redis } = this.#parts;
+    const [flows, claims] = await Promise.all([redis.hkeys(`${base}flows`), redis.hgetall(`${base}claims`)]);
+    const waiting = await Promise.all(flows.map((flow) => redis.zcard(`${base}order:${flow}`)));
+    return {
+      waiting: waiting.reduce((sum, count) => sum + count, 0),
+      claims: new Map(Object.entries(claims).map(([incarnation, text]) => [incarnation, [...text.matchAll(/ [\w-]+=\d+/g)].length])),
+    };
+  }
+
+  #judge({ waiting, claims }: { waiting: number; claims: Map<string, number> }): void {
+    const live = new Set(this.#parts.workers.filter(({ runs }) => runs).map(({ incarnation }) => incarnation));
+    for (const incarnation of this.#frozen) live.delete(incarnation);
+    const idle = [...live].filter((incarnation) => !claims.get(incarnation));
+    this.#note("jobs waited beside an idle host", waiting > 0 && idle.length > 0 && idle.length === live.size);
+    for (const [incarnation, jobs] of claims)
+      this.#note(`${jobs} jobs ran on ${incarnation}, which is gone`, jobs > 0 && !live.has(incarnation));
+  }
+
+  #note(what: string, isSo: boolean): void {
+    const nowMs = performance.now();
+    if (!isSo) {
+      this.#since.delete(what);
+      return;
+    }
+    const sinceMs = this.#since.get(what) ?? nowMs;
+    this.#since.set(what, sinceMs);
+    if (nowMs - sinceMs <= allowedMs || this.#told.has(what)) return;
+    this.#told.add(what);
+    this.stalls.push(`${what} for more than ${allowedMs} ms`);
+  }
+}

@@ -1,0 +1,155 @@
+/** The checker of the chaos suite must see: each term, in a history made by hand, and nothing in a good one. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { forbidden, type History, judge, type Verdict } from "../chaos/checker.ts";
+import { CommandReader } from "../chaos/faults/commands.ts";
+import type { LedgerEvent, Outcome } from "../chaos/ledger.ts";
+
+const outcome = (changes: Partial<Outcome> = {}): Outcome => ({
+  state: "succeeded",
+  revision: 3,
+  attempt: 1,
+  answer: [10],
+  createdMs: 1_000,
+  startedMs: 1_010,
+  finishedMs: 1_050,
+  deadlineMs: 2_000,
+  ...changes,
+});
+
+const submit = (key: string, number: number): LedgerEvent => ({
+  kind: "submit",
+  key,
+  number,
+  manner: "queued",
+  timeoutMs: 1_000,
+  atMs: 1_000,
+});
+const ack = (key: string, id: string, isReplay = false): LedgerEvent => ({ kind: "ack", key, id, isReplay, atMs: 1_001, tookMs: 1 });
+const ended = (key: string, id: string, changes: Partial<Outcome> = {}): LedgerEvent => ({
+  kind: "outcome",
+  key,
+  id,
+  outcome: outcome(changes),
+  atMs: 1_060,
+});
+
+/** One job that went well, and what is added to its history. */
+function history(changes: Partial<History> & { more?: LedgerEvent[] } = {}): History {
+  const { more = [], ...rest } = changes;
+  return {
+    events: [submit("a", 1), ack("a", "job-a"), ended("a", "job-a"), ended("a", "job-a"), ...more],
+    executions: [{ host: "worker-1", numbers: [1], startedMs: 1_010 }],
+    store: { listed: ["job-a"], faults: [] },
+    stalls: [],
+    answerTo: (number) => [10 * number],
+    ...rest,
+  };
+}
+
+const expected = { jobs: 1, faults: 0, executions: 1 };
+
+function seen(verdict: Verdict): string[] {
+  return forbidden.filter((term) => verdict.violations[term].length > 0);
+}
+
+test("a good history has no violation", () => {
+  const verdict = judge(history(), expected);
+  assert.deepEqual([seen(verdict), verdict.isGood], [[], true]);
+  assert.equal(verdict.counts.succeeded, 1);
+});
+
+const cases: { what: string; given: History; term: string; expected?: typeof expected }[] = [
+  {
+    what: "an acknowledged job without an outcome",
+    given: history({ more: [submit("b", 2), ack("b", "job-b")], store: { listed: ["job-a", "job-b"], faults: [] } }),
+    term: "lost",
+  },
+  {
+    what: "a success whose answer is gone",
+    given: history({ events: [submit("a", 1), ack("a", "job-a"), { ...ended("a", "job-a"), outcome: withoutAnswer() } as LedgerEvent] }),
+    term: "lost",
+  },
+  { what: "a job that nobody was told of", given: history({ store: { listed: ["job-a", "job-x"], faults: [] } }), term: "unexpected" },
+  {
+    what: "a run of a job that nobody submitted",
+    given: history({ executions: [{ host: "worker-1", numbers: [1, 7], startedMs: 1_010 }] }),
+    term: "unexpected",
+  },
+  { what: "another state at the second look", given: history({ more: [ended("a", "job-a", { state: "failed" })] }), term: "duplicated" },
+  { what: "another revision at the second look", given: history({ more: [ended("a", "job-a", { revision: 4 })] }), term: "duplicated" },
+  { what: "one key with two jobs", given: history({ more: [ack("a", "job-b"), ended("a", "job-b")] }), term: "duplicated" },
+  { what: "one job for two keys", given: history({ more: [submit("b", 2), ack("b", "job-a")] }), term: "duplicated" },
+  {
+    what: "another job's answer",
+    given: history({ events: [submit("a", 1), ack("a", "job-a"), ended("a", "job-a", { answer: [20] })] }),
+    term: "wrong",
+  },
+  {
+    what: "a claim after the deadline",
+    given: history({ events: [submit("a", 1), ack("a", "job-a"), ended("a", "job-a", { startedMs: 2_001 })] }),
+    term: "late",
+  },
+  {
+    what: "a run after the deadline",
+    given: history({ executions: [{ host: "worker-1", numbers: [1], startedMs: 2_001 }] }),
+    term: "late",
+  },
+  {
+    what: "a job that is still open in the end",
+    given: history({ store: { listed: ["job-a"], faults: ["job job-a is still queued"] } }),
+    term: "stuck",
+  },
+  { what: "work that stood still", given: history({ stalls: ["jobs waited beside an idle host"] }), term: "stuck" },
+  {
+    what: "an answer that nothing explains",
+    given: history({ more: [{ kind: "broken", key: "a", what: "500", atMs: 1_000 }] }),
+    term: "broken",
+  },
+  { what: "too few jobs", given: history(), term: "blind", expected: { jobs: 2, faults: 0, executions: 1 } },
+  { what: "too few faults", given: history(), term: "blind", expected: { jobs: 1, faults: 1, executions: 1 } },
+];
+
+function withoutAnswer(): Outcome {
+  const { answer: _gone, ...rest } = outcome();
+  return rest;
+}
+
+for (const { what, given, term, expected: wanted = expected } of cases) {
+  test(`${what} is ${term}`, () => {
+    const verdict = judge(given, wanted);
+    assert.deepEqual([seen(verdict), verdict.isGood], [[term], false]);
+  });
+}
+
+test("runs beyond the first and jobs found again are counted, not forbidden", () => {
+  const events: LedgerEvent[] = [
+    submit("a", 1),
+    { kind: "unknown", key: "a", why: "ECONNRESET", atMs: 1_000, tookMs: 5 },
+    ack("a", "job-a", true),
+    ended("a", "job-a", { attempt: 2 }),
+  ];
+  const executions = [1_010, 1_020, 1_030].map((startedMs) => ({ host: "worker-1", numbers: [1], startedMs }));
+  const { counts, isGood } = judge(history({ events, executions }), expected);
+  assert.equal(isGood, true);
+  assert.deepEqual([counts.unknown, counts.recovered, counts.ranAgain, counts.furtherRuns], [1, 1, 1, 2]);
+});
+
+test("commands are found in what a client sends, however it is cut", () => {
+  const bytes = Buffer.from("*2\r\n$3\r\nGET\r\n$5\r\na\r\nbc\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n*1\r\n$4\r\nPING\r\n");
+  const words = [["GET", "a\r\nbc"], ["SET", "k", ""], ["PING"]];
+  for (let size = 1; size <= bytes.length; size++) {
+    const reader = new CommandReader();
+    const found: string[][] = [];
+    const ends: number[] = [];
+    for (let at = 0; at < bytes.length; at += size) {
+      for (const command of reader.feed(bytes.subarray(at, at + size))) {
+        found.push(command.words);
+        ends.push(at + command.end);
+      }
+    }
+    assert.deepEqual(found, words);
+    assert.deepEqual(ends, [24, 50, 64]);
+  }
+});
