@@ -1,7 +1,7 @@
 /**
  * Loaded into every worker before its program (`--import`): runs of the real runtime take as long as a device would need and leave a line
  * each in a log of executions, so that a history can be checked against what really ran. Nothing of the worker is replaced.
- * CHAOS_DEVICE is JSON: {log: a file to append to, host, minMs, maxMs}.
+ * CHAOS_DEVICE is JSON of DeviceSettings.
  */
 
 import { appendFileSync } from "node:fs";
@@ -18,13 +18,43 @@ export interface DeviceSettings {
   deadlyEvery?: number;
   /** Rows of jobs whose numbers divide by this fail their batch. */
   failingEvery?: number;
+  /** Rows of jobs whose numbers divide by `every` run for so long. */
+  slow?: { every: number; ms: number };
+  /** On SIGUSR2 the main loop stands still for so long. */
+  blockMs?: number;
+  /** By how much the process's clock is wrong; with `onSignal` only from SIGUSR2 on. */
+  clock?: { offByMs: number; onSignal: boolean };
 }
 
 const text = process.env.CHAOS_DEVICE;
-// sessions live on runner threads; the main loop has none
-if (text !== undefined && !isMainThread) wrap(JSON.parse(text) as DeviceSettings);
+const trueNow = Date.now;
+if (text !== undefined) {
+  const settings = JSON.parse(text) as DeviceSettings;
+  // sessions live on runner threads; the main loop has none
+  if (!isMainThread) wrap(settings);
+  if (settings.clock && !settings.clock.onSignal) setClock(settings.clock.offByMs);
+  if (isMainThread) {
+    process.on("SIGUSR2", () => {
+      if (settings.blockMs !== undefined) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, settings.blockMs);
+      if (settings.clock) setClock(settings.clock.offByMs);
+    });
+  }
+}
 
-function wrap({ log, host, minMs, maxMs, deadlyEvery, failingEvery }: DeviceSettings): void {
+function setClock(offByMs: number): void {
+  const True = Date;
+  globalThis.Date = class extends True {
+    constructor(...given: []) {
+      if (given.length === 0) super(trueNow() + offByMs);
+      else super(...given);
+    }
+    static override now(): number {
+      return trueNow() + offByMs;
+    }
+  } as DateConstructor;
+}
+
+function wrap({ log, host, minMs, maxMs, deadlyEvery, failingEvery, slow }: DeviceSettings): void {
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   const { prototype } = InferenceSession as unknown as { prototype: { run(...given: unknown[]): Promise<unknown> } };
   const { run } = prototype;
@@ -32,11 +62,12 @@ function wrap({ log, host, minMs, maxMs, deadlyEvery, failingEvery }: DeviceSett
     const numbers = numbersOf(given[0] as Record<string, Tensor>);
     if (numbers.length === 0) return await run.apply(this, given);
     // before the run: what a killed host had begun has run as well
-    appendFileSync(log, `${JSON.stringify({ host, numbers, startedMs: Date.now() })}\n`);
+    appendFileSync(log, `${JSON.stringify({ host, numbers, startedMs: trueNow() })}\n`);
     const divides = (every: number | undefined): boolean => every !== undefined && numbers.some((number) => number % every === 0);
     if (divides(deadlyEvery)) process.kill(process.pid, "SIGKILL");
     // a blocked thread, as a run blocks it, without the machine time of one
-    Atomics.wait(sleeper, 0, 0, minMs + ((numbers[0]! * 7919) % (maxMs - minMs + 1)));
+    const usualMs = minMs + ((numbers[0]! * 7919) % (maxMs - minMs + 1));
+    Atomics.wait(sleeper, 0, 0, slow && divides(slow.every) ? slow.ms : usualMs);
     if (divides(failingEvery)) throw new Error("the device refuses a row of this batch");
     return await run.apply(this, given);
   };

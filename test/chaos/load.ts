@@ -20,6 +20,8 @@ export interface LoadPlan {
   timeoutMs: { least: number; most: number };
   /** Which ways of asking take turns; all of them unless told otherwise. */
   manners?: readonly Manner[];
+  /** One in so many of the jobs that were submitted is cancelled at some moment of its life. */
+  cancelEvery?: number;
 }
 
 interface Parts {
@@ -41,6 +43,8 @@ const outcomeCodes: Readonly<Record<string, Outcome["state"]>> = {
 };
 const pauseMs = 250;
 const waitSeconds = 10;
+/** Of a job that is cancelled: about what jobs live at this load. */
+const longestLifeMs = 120;
 /** A client gives an answer this long before it counts it as none and asks again. */
 const answerMs = 15_000;
 
@@ -172,11 +176,23 @@ export class Load {
     else this.#parts.ledger.note({ kind: "broken", key, what: `${answer.status} ${answer.bytes.toString().slice(0, 500)}`, atMs });
   }
 
-  async #follow({ key }: Sent, answer: Answer): Promise<void> {
+  async #follow({ key, number }: Sent, answer: Answer): Promise<void> {
     const { id } = answer.json() as JobView;
     this.#ack(key, id, answer.headers["idempotent-replayed"] === "true", answer.tookMs);
+    const { cancelEvery } = this.#plan;
+    const cancelled = cancelEvery !== undefined && number % cancelEvery === 0 ? this.#cancel(key, id) : undefined;
     const outcome = await this.#outcomeOf(key, id, true);
     if (outcome) this.#parts.ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
+    const told = await cancelled;
+    if (told === undefined || outcome === undefined) return;
+    // 200: the record moved, by this call; 409: it had ended otherwise, and has not changed
+    if ((told === 200) === (outcome.state === "cancelled")) return;
+    this.#parts.ledger.note({ kind: "broken", key, what: `DELETE answered ${told}, and the job ${outcome.state}`, atMs: Date.now() });
+  }
+
+  async #cancel(key: string, id: string): Promise<number | undefined> {
+    await sleep(this.#random.below(longestLifeMs));
+    return (await this.#untilDefinite(key, `/v1/jobs/${id}`, { method: "DELETE" }))?.status;
   }
 
   #ack(key: string, id: string, isReplay: boolean, tookMs: number): void {
@@ -249,6 +265,11 @@ export class Load {
       if (id === undefined) this.#parts.ledger.note({ kind: "broken", key, what: "an answer whose key names no job", atMs: Date.now() });
       else this.#ack(key, id, isReplay, tookMs);
     }
+  }
+
+  /** A job that a recipe submitted itself: it is looked at in the end as all others are. */
+  adopt(key: string, id: string): void {
+    this.#ack(key, id, false, 0);
   }
 
   expected(): (number: number) => number[] {

@@ -19,10 +19,11 @@ import { until } from "../support/until.ts";
 import { type Expected, type History, judge, type StoreAtEnd, type Verdict } from "./checker.ts";
 import type { DeviceSettings } from "./device.ts";
 import { deviceGraph, deviceModelName } from "./device-model.ts";
+import { Balancer } from "./faults/balancer.ts";
 import { FaultProxy } from "./faults/proxy.ts";
 import { type Execution, Ledger } from "./ledger.ts";
 import { Load, type LoadPlan } from "./load.ts";
-import type { RecipeContext } from "./recipe.ts";
+import type { Check, Course, RecipeContext } from "./recipe.ts";
 import { Watch } from "./watch.ts";
 
 export interface SceneOptions {
@@ -35,6 +36,8 @@ export interface SceneOptions {
   settings?: string;
   /** Whether each process reaches Redis through a proxy of its own. */
   proxied?: boolean;
+  /** Whether clients reach the coordinators through one balancer. */
+  balanced?: boolean;
   env?: Record<string, string>;
 }
 
@@ -48,6 +51,7 @@ interface SceneParts {
   tag: string;
   folder: string;
   models: Repository;
+  balancer: Balancer | undefined;
   proxies: ReadonlyMap<string, FaultProxy>;
   say: RecipeContext["say"];
 }
@@ -63,7 +67,11 @@ export class Scene implements AsyncDisposable {
   readonly proxies: ReadonlyMap<string, FaultProxy>;
   readonly #folder: string;
   readonly #models: Repository;
+  readonly #balancer: Balancer | undefined;
   #load: Load | undefined;
+  #supervision: { isOver: boolean; done: Promise<unknown> } | undefined;
+  /** How often a host that had ended by itself was started again. */
+  restarts = 0;
 
   private constructor(parts: SceneParts) {
     this.cluster = parts.cluster;
@@ -73,6 +81,7 @@ export class Scene implements AsyncDisposable {
     this.proxies = parts.proxies;
     this.#folder = parts.folder;
     this.#models = parts.models;
+    this.#balancer = parts.balancer;
     this.watch = new Watch({ redis: parts.redis, base: keys.base(parts.tag), workers: parts.cluster.workers });
   }
 
@@ -117,6 +126,7 @@ export class Scene implements AsyncDisposable {
         models,
         proxies,
         say,
+        balancer: options.balanced ? await Balancer.open(() => cluster.urls) : undefined,
       });
       scene.watch.start();
       return scene;
@@ -130,7 +140,11 @@ export class Scene implements AsyncDisposable {
 
   /** Clients begin; resolves when answers flow. */
   async begin(plan: LoadPlan): Promise<Load> {
-    const load = new Load(plan, { urls: () => this.cluster.urls, ledger: this.ledger, redis: this.redis });
+    const load = new Load(plan, {
+      urls: () => (this.#balancer ? [this.#balancer.url] : this.cluster.urls),
+      ledger: this.ledger,
+      redis: this.redis,
+    });
     this.#load = load;
     load.start();
     await until("answers to flow", async () => this.ledger.count("outcome") > 5, { withinMs: 30_000, show: () => this.cluster.log() });
@@ -173,8 +187,8 @@ export class Scene implements AsyncDisposable {
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
-  /** Ends the load, waits until nothing is open, looks at everything once more, and judges. */
-  async judge(expected: Expected): Promise<{ verdict: Verdict; history: History }> {
+  /** Ends the load, waits until nothing is open, looks at everything once more, and judges; `checks` are what the recipe asks besides. */
+  async course(expected: Expected, checks: (verdict: Verdict) => Check[]): Promise<Course> {
     if (this.#load === undefined) throw new Error("no load was begun");
     await this.#load.end();
     const store = await this.#storeAtEnd();
@@ -187,7 +201,8 @@ export class Scene implements AsyncDisposable {
       stalls: this.watch.stalls,
       answerTo: this.#load.expected(),
     };
-    return { verdict: judge(history, expected), history };
+    const verdict = judge(history, expected);
+    return { verdict, expected, ledger: this.ledger, checks: checks(verdict) };
   }
 
   executions(): Execution[] {
@@ -217,8 +232,31 @@ export class Scene implements AsyncDisposable {
     }
   }
 
+  /** From now on a host that ends is started again, as whoever runs it would. */
+  supervise(pauseMs = 250): void {
+    const supervision = { isOver: false, done: Promise.resolve() as Promise<unknown> };
+    const keep = async (worker: WorkerProcess): Promise<void> => {
+      while (!supervision.isOver) {
+        await sleep(50);
+        if (worker.runs || supervision.isOver) continue;
+        await sleep(pauseMs);
+        this.restarts++;
+        await worker.respawn();
+      }
+    };
+    supervision.done = Promise.allSettled(this.cluster.workers.map(keep));
+    this.#supervision = supervision;
+  }
+
+  async endSupervision(): Promise<void> {
+    if (this.#supervision) this.#supervision.isOver = true;
+    await this.#supervision?.done;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#load?.abandon();
+    await this.endSupervision();
+    await this.#balancer?.[Symbol.asyncDispose]();
     await this.watch.stop();
     this.redis.disconnect();
     await this.cluster.stop();

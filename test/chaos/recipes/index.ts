@@ -3,10 +3,54 @@
 import type { Recipe } from "../recipe.ts";
 import { killedHosts } from "./r01-killed-hosts.ts";
 import { frozenHost } from "./r02-frozen-host.ts";
+import { blockedLoop } from "./r03-blocked-loop.ts";
+import { allHostsDown } from "./r05-all-hosts-down.ts";
+import { cutHost } from "./r06-cut-host.ts";
+import { churn } from "./r08-churn.ts";
+import { killedConnections } from "./r09-killed-connections.ts";
 import { killedRedis } from "./r10-killed-redis.ts";
 import { frozenRedis } from "./r13-frozen-redis.ts";
+import { deadSockets } from "./r15-dead-sockets.ts";
 import { lostReplies } from "./r16-lost-replies.ts";
+import { fullStore } from "./r17-full-store.ts";
+import { flushedScripts } from "./r18-flushed-scripts.ts";
+import { latency } from "./r19-latency.ts";
 import { killedCoordinator } from "./r21-killed-coordinator.ts";
+import { rollingCoordinators } from "./r22-rolling-coordinators.ts";
+import { rollingHosts } from "./r23-rolling-hosts.ts";
 import { crashPoints } from "./r24-crash-points.ts";
+import { manySweepers } from "./r25-many-sweepers.ts";
+import { partitions } from "./r26-partitions.ts";
+import { wrongClocks } from "./r27-wrong-clocks.ts";
+import { keyRaces } from "./r31-key-races.ts";
+import { cancelRaces } from "./r32-cancel-races.ts";
+import { shortDeadlines } from "./r33-short-deadlines.ts";
+import { badItem } from "./r37-bad-item.ts";
 
-export const recipes: readonly Recipe[] = [killedHosts, frozenHost, killedRedis, frozenRedis, lostReplies, killedCoordinator, crashPoints];
+export const recipes: readonly Recipe[] = [
+  killedHosts,
+  frozenHost,
+  blockedLoop,
+  allHostsDown,
+  cutHost,
+  churn,
+  killedConnections,
+  killedRedis,
+  frozenRedis,
+  deadSockets,
+  lostReplies,
+  fullStore,
+  flushedScripts,
+  latency,
+  killedCoordinator,
+  rollingCoordinators,
+  rollingHosts,
+  crashPoints,
+  manySweepers,
+  partitions,
+  wrongClocks,
+  keyRaces,
+  cancelRaces,
+  shortDeadlines,
+  badItem,
+];

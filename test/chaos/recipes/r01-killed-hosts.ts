@@ -28,13 +28,9 @@ export const killedHosts: Recipe = {
     }
     const losses = await Promise.all(backs);
     const expected = { jobs: load.sent / 2, faults: kills[tier], executions: load.sent / 8 };
-    const { verdict } = await scene.judge(expected);
-    const inHand = losses.reduce((sum, { jobs }) => sum + jobs, 0);
-    return {
-      verdict,
-      expected,
-      ledger: scene.ledger,
-      checks: [
+    return await scene.course(expected, (verdict) => {
+      const inHand = losses.reduce((sum, { jobs }) => sum + jobs, 0);
+      return [
         {
           what: "the slowest claim was back",
           value: Math.max(...losses.map(({ backMs }) => backMs)) / 1000,
@@ -49,7 +45,7 @@ export const killedHosts: Recipe = {
           better: "lower",
         },
         { what: "jobs in hand at kills", value: inHand, limit: 1, better: "higher" },
-      ],
-    };
+      ];
+    });
   },
 };

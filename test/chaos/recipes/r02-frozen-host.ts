@@ -45,16 +45,10 @@ export const frozenHost: Recipe = {
       await worker.respawn();
     }
     const expected = { jobs: load.sent / 2, faults: 2 * rounds[tier], executions: load.sent / 8 };
-    const { verdict } = await scene.judge(expected);
-    return {
-      verdict,
-      expected,
-      ledger: scene.ledger,
-      checks: [
-        { what: "woken hosts that ended themselves", value: ended, limit: rounds[tier], better: "higher" },
-        { what: "jobs in hand of frozen hosts", value: inHand, limit: 1, better: "higher" },
-        { what: "further runs, against jobs in hand", value: verdict.counts.furtherRuns - inHand, limit: 0, better: "lower" },
-      ],
-    };
+    return await scene.course(expected, (verdict) => [
+      { what: "woken hosts that ended themselves", value: ended, limit: rounds[tier], better: "higher" },
+      { what: "jobs in hand of frozen hosts", value: inHand, limit: 1, better: "higher" },
+      { what: "further runs, against jobs in hand", value: verdict.counts.furtherRuns - inHand, limit: 0, better: "lower" },
+    ]);
   },
 };

@@ -32,17 +32,13 @@ export const killedRedis: Recipe = {
     }
     await sleep(1_000);
     const expected = { jobs: load.sent / 3, faults: 2 * kills[tier], executions: load.sent / 10 };
-    const { verdict } = await scene.judge(expected);
-    const restarted = [...scene.cluster.coordinators, ...scene.cluster.workers].filter(({ pid, runs }) => !runs || !pids.includes(pid));
-    return {
-      verdict,
-      expected,
-      ledger: scene.ledger,
-      checks: [
+    return await scene.course(expected, () => {
+      const restarted = [...scene.cluster.coordinators, ...scene.cluster.workers].filter(({ pid, runs }) => !runs || !pids.includes(pid));
+      return [
         { what: "slowest refusal", value: longestRefusalMs(scene.ledger), limit: 2_500, better: "lower", unit: "ms" },
         { what: "hosts ran again after", value: Math.max(...resumed), limit: 5_000, better: "lower", unit: "ms" },
         { what: "processes that ended", value: restarted.length, limit: 0, better: "lower" },
-      ],
-    };
+      ];
+    });
   },
 };

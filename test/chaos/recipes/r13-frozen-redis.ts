@@ -41,13 +41,9 @@ export const frozenRedis: Recipe = {
       await sleep(graceMs);
     }
     const expected = { jobs: load.sent / 4, faults: 2 * rounds[tier], executions: load.sent / 12 };
-    const { verdict } = await scene.judge(expected);
-    const lost = workers.filter(({ incarnation, runs }, at) => !runs || incarnation !== before[at]).length;
-    return {
-      verdict,
-      expected,
-      ledger: scene.ledger,
-      checks: [
+    return await scene.course(expected, (verdict) => {
+      const lost = workers.filter(({ incarnation, runs }, at) => !runs || incarnation !== before[at]).length;
+      return [
         { what: "slowest refusal", value: longestRefusalMs(scene.ledger), limit: 2_500, better: "lower", unit: "ms" },
         { what: "tries without an answer", value: verdict.counts.unknown, limit: 0, better: "lower" },
         { what: "readiness red after", value: Math.max(...readyRed), limit: 5_000, better: "lower", unit: "ms" },
@@ -55,7 +51,7 @@ export const frozenRedis: Recipe = {
         { what: "hosts ran again after", value: Math.max(...served), limit: 5_000, better: "lower", unit: "ms" },
         { what: "hosts taken for lost", value: lost, limit: 0, better: "lower" },
         { what: "jobs that ran again", value: verdict.counts.ranAgain, limit: 0, better: "lower" },
-      ],
-    };
+      ];
+    });
   },
 };

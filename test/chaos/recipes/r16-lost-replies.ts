@@ -42,15 +42,9 @@ export const lostReplies: Recipe = {
     for (const proxy of scene.proxies.values()) proxy.onCommand = undefined;
     scene.say(`  replies dropped: ${[...dropped].map(([script, times]) => `${script} ${times}`).join(", ")}`);
     const expected = { jobs: load.sent / 2, faults: scripts.length, executions: load.sent / 10 };
-    const { verdict } = await scene.judge(expected);
-    return {
-      verdict,
-      expected,
-      ledger: scene.ledger,
-      checks: [
-        { what: "scripts that lost a reply", value: dropped.size, limit: scripts.length, better: "higher" },
-        { what: "jobs that failed", value: verdict.counts.failed, limit: 0, better: "lower" },
-      ],
-    };
+    return await scene.course(expected, (verdict) => [
+      { what: "scripts that lost a reply", value: dropped.size, limit: scripts.length, better: "higher" },
+      { what: "jobs that failed", value: verdict.counts.failed, limit: 0, better: "lower" },
+    ]);
   },
 };

@@ -28,16 +28,10 @@ export const killedCoordinator: Recipe = {
       await sleep(500);
     }
     const expected = { jobs: load.sent * 0.9, faults: kills[tier], executions: load.sent / 10 };
-    const { verdict } = await scene.judge(expected);
-    return {
-      verdict,
-      expected,
-      ledger: scene.ledger,
-      checks: [
-        { what: "tries cut off", value: verdict.counts.unknown, limit: 1, better: "higher" },
-        { what: "jobs that ran again", value: verdict.counts.ranAgain, limit: 0, better: "lower" },
-        { what: "jobs that did not succeed", value: verdict.counts.acknowledged - verdict.counts.succeeded, limit: 0, better: "lower" },
-      ],
-    };
+    return await scene.course(expected, (verdict) => [
+      { what: "tries cut off", value: verdict.counts.unknown, limit: 1, better: "higher" },
+      { what: "jobs that ran again", value: verdict.counts.ranAgain, limit: 0, better: "lower" },
+      { what: "jobs that did not succeed", value: verdict.counts.acknowledged - verdict.counts.succeeded, limit: 0, better: "lower" },
+    ]);
   },
 };

@@ -68,14 +68,8 @@ export const crashPoints: Recipe = {
       await Promise.all([inTurn("coordinator"), inTurn("worker")]);
     }
     const expected = { jobs: load.sent / 2, faults: times[tier] * points.length, executions: load.sent / 10 };
-    const { verdict } = await scene.judge(expected);
-    return {
-      verdict,
-      expected,
-      ledger: scene.ledger,
-      checks: [
-        { what: "jobs that did not succeed", value: verdict.counts.acknowledged - verdict.counts.succeeded, limit: 0, better: "lower" },
-      ],
-    };
+    return await scene.course(expected, (verdict) => [
+      { what: "jobs that did not succeed", value: verdict.counts.acknowledged - verdict.counts.succeeded, limit: 0, better: "lower" },
+    ]);
   },
 };

@@ -1,0 +1,41 @@
+/** R15: all open connections to Redis stand still and nobody is told; new ones work. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { until } from "../../support/until.ts";
+import { longestRefusalMs, type Recipe } from "../recipe.ts";
+import { Scene } from "../scene.ts";
+
+const rounds = { smoke: 1, nightly: 3, soak: 30 } as const;
+/** The longest that a host listens to a silent connection. */
+const socketTimeoutMs = 15_000;
+
+export const deadSockets: Recipe = {
+  id: "R15",
+  title: "open connections to Redis frozen, new ones accepted",
+  tiers: ["nightly", "soak"],
+  async run(context) {
+    const { tier, seed } = context;
+    await using scene = await Scene.open(context, { hosts: 2, proxied: true });
+    scene.supervise();
+    const load = await scene.begin({ seed, rate: 40, timeoutMs: { least: 40_000, most: 50_000 } });
+    const back: number[] = [];
+    for (let round = 0; round < rounds[tier]; round++) {
+      const before = scene.executions().length;
+      for (const proxy of scene.proxies.values()) proxy.freezeOpen();
+      const frozenMs = performance.now();
+      scene.fault("all connections frozen");
+      await sleep(200);
+      const settled = scene.executions().length;
+      await until("hosts to run again", async () => scene.executions().length > settled, { withinMs: 60_000 });
+      back.push(performance.now() - frozenMs);
+      scene.fault(`hosts run again after ${back.at(-1)!.toFixed(0)} ms (${settled - before} runs were under way)`);
+      await sleep(5_000);
+    }
+    const expected = { jobs: load.sent * 0.9, faults: 2 * rounds[tier], executions: load.sent / 20 };
+    return await scene.course(expected, ({ counts }) => [
+      { what: "hosts ran again after", value: Math.max(...back), limit: socketTimeoutMs + 5_000, better: "lower", unit: "ms" },
+      { what: "slowest refusal", value: longestRefusalMs(scene.ledger), limit: 2_500, better: "lower", unit: "ms" },
+      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+    ]);
+  },
+};
