@@ -121,8 +121,17 @@ async function look(walk: Walk, { rig }: Place, what: string): Promise<void> {
   const audit = await rig.audit();
   for (const [id, job] of audit.jobs) checkJob(walk.seen, id, job, walk.last?.jobs.get(id));
   for (const id of walk.ids) assert.ok(audit.jobs.has(id), `${id} is lost`);
+  await checkInputs(audit, rig);
   checkQueue(audit);
   walk.last = audit;
+}
+
+/** Inputs are there as long as they may be needed: until the end, and those of dead letters after it. */
+async function checkInputs(audit: QueueAudit, rig: JobRig): Promise<void> {
+  for (const id of audit.dead) assert.equal(audit.jobs.get(id)?.state, "failed", `${id} is a dead letter`);
+  const needed = [...audit.jobs].filter(([id, { state }]) => !isTerminal(state) || audit.dead.includes(id)).map(([id]) => id);
+  const kept = await rig.store.inputsKept([...audit.jobs.keys()]);
+  assert.deepEqual([...kept].sort(), needed.sort(), "inputs of open jobs and dead letters are kept, and no others");
 }
 
 /** A sweep leaves no waiting job without a ticket that can act or will soon be free. */
@@ -307,6 +316,14 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
       if (wait && record.deadlineMs < rig.store.nowMs() - 5) assert.ok(isTerminal(state), "no job is open after its deadline was called");
     });
   });
+  const discard = nat.map((which) => {
+    return new Move(`discard(${which})`, async (walk, { rig }) => {
+      const id = pick(walk.last?.dead ?? [], which) ?? pick(walk.ids, which);
+      if (id === undefined) return;
+      count(walk.seen.answers, (await rig.store.discard(id)) ? "discarded" : "no dead letter");
+      assert.equal(await rig.store.discard(id), false, "once");
+    });
+  });
   const keep = nat.map((which) => {
     return new Move(`keep(${which})`, async (walk, { rig }) => {
       const id = pick(walk.ids, which);
@@ -373,6 +390,7 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
     cancel,
     expire,
     keep,
+    discard,
     die,
     zombie,
     lostReply,
@@ -415,7 +433,7 @@ const answers = [
   "stale",
   "ended",
 ];
-answers.push("again: batch", "again: stale_sequence");
+answers.push("again: batch", "again: stale_sequence", "discarded", "no dead letter");
 
 /** Says what was seen; walks that saw too little have shown nothing. */
 function report(name: string, seen: Seen, startMs: number): void {
@@ -423,7 +441,7 @@ function report(name: string, seen: Seen, startMs: number): void {
   console.log(`${name}: ${runs} walks, ${total} steps in ${((performance.now() - startMs) / 1_000).toFixed(1)} s, seed ${seed}`);
   if (process.env.SWITCHYARD_FUZZ_RUNS) console.log(JSON.stringify(seen));
   assert.ok(total > runs * 20, "the walks were too short to see anything");
-  assert.equal(Object.keys(seen.steps).length, 13, `moves: ${JSON.stringify(seen.steps)}`);
+  assert.equal(Object.keys(seen.steps).length, 14, `moves: ${JSON.stringify(seen.steps)}`);
   for (const one of transitions) assert.ok(seen.transitions[one], `never seen: ${one} among ${JSON.stringify(seen.transitions)}`);
   for (const one of answers) assert.ok(seen.answers[one], `never answered: ${one} among ${JSON.stringify(seen.answers)}`);
 }

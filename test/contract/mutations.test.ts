@@ -123,7 +123,7 @@ const mutations: Mutation[] = [
   {
     rule: "nothing starts after its deadline",
     file: "claim.lua",
-    text: "if cannotFinish(deadline, size, own, jobShape, texts, at) then",
+    text: "if cannotFinish(deadline, size, own, jobShape, isAlone, texts, at) then",
     instead: "if false then",
     async scenario(rig) {
       const id = await rig.admit({ timeoutMs: 15 });
@@ -142,6 +142,51 @@ const mutations: Mutation[] = [
       const { host, ticket } = await rig.hostWithTicket();
       await host.batch(ticket);
       assert.deepEqual(await host.commit(ticket, [{ id, fence: 1, outcome: "succeeded" }]), ["no_output"]);
+    },
+  },
+  {
+    rule: "a job that may be what its host died of is claimed alone",
+    file: "claim.lua",
+    text: "return deaths ~= '0' or",
+    instead: "return",
+    async scenario(rig) {
+      for (let at = 0; at < 2; at++) await rig.admit();
+      const { host, ticket } = await rig.hostWithTicket();
+      await host.batch(ticket);
+      const { tickets } = await rig.store.takeBack(rig.tag, host.incarnation, 1, 1);
+      const next = rig.host("host-2");
+      await next.take(tickets[0]!);
+      assert.equal((await next.batch(tickets[0]!)).length, 1);
+    },
+  },
+  {
+    rule: "the inputs of a dead letter stay",
+    file: "commit.lua",
+    text: "if not buried[id] then inputs",
+    instead: "if true then inputs",
+    async scenario(rig) {
+      const id = await rig.admit({ maxAttempts: 1 });
+      const { host, ticket } = await rig.hostWithTicket();
+      const [job] = await host.batch(ticket);
+      await host.commit(ticket, [{ ...job!, outcome: "retry", error: { code: "run_failed", detail: "", retryable: true } }]);
+      assert.notEqual(await rig.store.inputs(id), undefined);
+    },
+  },
+  {
+    rule: "dead letters give way to newer ones",
+    file: "lib-dead.lua",
+    text: "> mostDeadBytes do",
+    instead: "> 10 * mostDeadBytes do",
+    async scenario(rig) {
+      const ids: string[] = [];
+      for (let at = 0; at < 10; at++) ids.push(await rig.admit({ maxAttempts: 1, inputs: [new Uint8Array(7_000_000)] }));
+      const { host, ticket } = await rig.hostWithTicket();
+      const error = { code: "run_failed", detail: "", retryable: true };
+      await host.commit(
+        ticket,
+        (await host.batch(ticket)).map((job) => ({ ...job, outcome: "retry", error })),
+      );
+      assert.equal((await rig.store.inputsKept(ids)).size, 9);
     },
   },
 ];

@@ -146,16 +146,7 @@ test("unknown paths are 404, wrong methods 405 with Allow, HEAD and OPTIONS work
   assert.deepEqual([head.status, await head.text()], [200, ""]);
   const options = await fetch(`${door.url}/v1/models`, { method: "OPTIONS" });
   assert.deepEqual([options.status, options.headers.get("allow")], [204, "GET, HEAD, OPTIONS"]);
-  for (const path of [
-    "/v1/pipelines",
-    "/v1/pipelines/a/runs",
-    "/v1/training",
-    "/v1/dead-letters",
-    "/v1/hosts/a/drain",
-    "/v1/jobs/a/retry",
-    "/v1/jobs:batch",
-    "/mcp",
-  ]) {
+  for (const path of ["/v1/pipelines", "/v1/pipelines/a/runs", "/v1/training", "/v1/hosts/a/drain", "/v1/jobs:batch", "/mcp"]) {
     const response = await fetch(door.url + path, { method: "POST", body: "{}" });
     assert.deepEqual([response.status, (await response.json()).code], [501, "unsupported"], path);
   }
@@ -318,8 +309,8 @@ test("metrics count requests by route pattern and start known models at zero", a
   const metrics = prometheusMetrics({ version: "1", processMetrics: true });
   metrics.modelKnown("tiny");
   metrics.admitted("tiny", "standard");
-  metrics.queueFigures("tiny", 1, { waiting: 3, running: 1, oldestSeconds: 2 });
-  metrics.queueFigures("tiny", 2, { waiting: 1, running: 0, oldestSeconds: 5 });
+  metrics.queueFigures("tiny", 1, { waiting: 3, running: 1, oldestSeconds: 2, dead: 2 });
+  metrics.queueFigures("tiny", 2, { waiting: 1, running: 0, oldestSeconds: 5, dead: 1 });
   metrics.finished("tiny", "standard", "succeeded", { e2eSeconds: 0.02, queueSeconds: 0.01 });
   const server = createMetricsServer(metrics);
   const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
@@ -333,6 +324,7 @@ test("metrics count requests by route pattern and start known models at zero", a
     'switchyard_jobs_rejected_total{model="tiny",class="standard",reason="queue_full"} 0',
     'switchyard_jobs_finished_total{model="tiny",class="standard",outcome="expired"} 0',
     'switchyard_queue_jobs{model="tiny",state="queued"} 4',
+    'switchyard_dead_letters{model="tiny"} 3',
     'switchyard_queue_oldest_seconds{model="tiny"} 5',
     'switchyard_job_e2e_seconds_bucket{le="0.025",model="tiny",class="standard"} 1',
     'switchyard_build_info{version="1",revision="unknown"} 1',

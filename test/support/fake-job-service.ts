@@ -55,6 +55,8 @@ export class FakeJobService implements JobService {
       revision: 1,
       fence: 0,
       attempt: 0,
+      maxAttempts: submission.maxAttempts ?? 3,
+      deaths: 0,
       model: version.model,
       version: version.version,
       class: submission.class ?? "standard",

@@ -79,6 +79,7 @@ export interface QueueAudit {
   order: Record<JobClass, string[]>;
   later: string[];
   due: string[];
+  dead: string[];
   claims: { incarnation: string; jobs: { id: string; fence: number }[] }[];
   tickets: { id: string; state: string; incarnation: string; untilMs: number }[];
   /** Keys of ended jobs that would never go away. */

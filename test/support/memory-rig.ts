@@ -38,6 +38,7 @@ function auditOf(store: MemoryJobStore, tag: string): QueueAudit {
       batch: ids(queue.waiting.ofClass("batch")),
     },
     later: [...queue.later.keys()],
+    dead: [...queue.dead.keys()],
     due: ids(jobs.filter(({ record }) => !isTerminal(record.state))),
     claims: [...queue.claims].map(([incarnation, { fences }]) => ({
       incarnation,

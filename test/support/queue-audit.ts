@@ -15,6 +15,7 @@ interface RawAudit {
   order: [flow: string, ids: string[]][];
   later: string[];
   due: string[];
+  dead: string[];
   claims: string[];
   tickets: string[];
   immortal: string[];
@@ -44,6 +45,7 @@ for _, flow in ipairs(redis.call('HKEYS', base .. 'flows')) do
 end
 answer.later = redis.call('ZRANGE', base .. 'later', 0, -1)
 answer.due = redis.call('ZRANGE', base .. 'due', 0, -1)
+answer.dead = redis.call('ZRANGE', base .. 'dead', 0, -1)
 answer.claims = redis.call('HGETALL', base .. 'claims')
 answer.tickets = redis.call('HGETALL', base .. 'tickets')
 return cjson.encode(answer)`;
@@ -75,6 +77,7 @@ function auditOf(raw: RawAudit): QueueAudit {
     order: { interactive: waitingIn("interactive"), standard: waitingIn("standard"), batch: waitingIn("batch") },
     later: list(raw.later),
     due: list(raw.due),
+    dead: list(raw.dead),
     claims: pairs(raw.claims).map(([incarnation, text]) => ({
       incarnation,
       jobs: [...text.matchAll(/ ([\w-]+)=(\d+)/g)].map(([, id, fence]) => ({ id: id as string, fence: Number(fence) })),

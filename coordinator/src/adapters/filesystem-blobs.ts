@@ -49,6 +49,10 @@ export class FilesystemBlobs implements BlobStore {
     });
   }
 
+  keep(reference: BlobReference, how: { keepMs: number }): Promise<boolean> {
+    return this.#translated(() => this.#prolong(reference, this.#clock.nowMs() + how.keepMs));
+  }
+
   receive(stream: AsyncIterable<Uint8Array>, how: { keepMs: number; sha256: string }): Promise<BlobReference> {
     return this.#translated(async () => {
       const expiresMs = this.#clock.nowMs() + how.keepMs;

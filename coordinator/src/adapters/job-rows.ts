@@ -10,6 +10,7 @@ interface Traits {
   tags?: Record<string, string>;
   out?: JobRecord["outputs"];
   rid?: string;
+  again?: string;
 }
 
 function traitsOf(job: NewJob): string {
@@ -17,6 +18,7 @@ function traitsOf(job: NewJob): string {
   if (job.tags) traits.tags = job.tags;
   if (job.outputs) traits.out = job.outputs;
   if (job.requestId) traits.rid = job.requestId;
+  if (job.retryOf) traits.again = job.retryOf;
   return JSON.stringify(traits);
 }
 
@@ -27,11 +29,13 @@ const at = {
   keep: 3,
   deadline: 4,
   fence: 5,
+  deaths: 7,
   attempt: 8,
   started: 9,
   host: 11,
   created: 12,
   flow: 13,
+  maxAttempts: 16,
 } as const;
 const wordCount = 19;
 
@@ -105,6 +109,8 @@ export function recordOf(id: string, bytes: Buffer): JobRecord {
     revision: Number(word("revision")),
     fence: Number(word("fence")),
     attempt: Number(word("attempt")),
+    maxAttempts: Number(word("maxAttempts")),
+    deaths: Number(word("deaths")),
     model: traits.m,
     version: traits.v,
     ...splitFlow(word("flow")),
@@ -127,6 +133,7 @@ export function recordOf(id: string, bytes: Buffer): JobRecord {
   if (traits.tags) record.tags = traits.tags;
   if (traits.out) record.outputs = traits.out;
   if (traits.rid) record.requestId = traits.rid;
+  if (traits.again) record.retryOf = traits.again;
   return record;
 }
 

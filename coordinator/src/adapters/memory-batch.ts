@@ -5,8 +5,8 @@ import type { MemoryJob } from "./memory-flows.ts";
 
 const mostJobs = 500;
 
-/** Inputs without a common axis 0 cannot be stacked. */
-export const runsAlone = (job: MemoryJob): boolean => job.shapeClass.startsWith("=");
+/** Inputs without a common axis 0 cannot be stacked; and a job that may be what its host died of is kept apart from others. */
+export const runsAlone = (job: MemoryJob): boolean => job.record.deaths > 0 || job.shapeClass.startsWith("=");
 
 export class Batch implements Candidate {
   readonly jobs: MemoryJob[] = [];
@@ -24,7 +24,8 @@ export class Batch implements Candidate {
   fits(job: MemoryJob): boolean {
     const [first] = this.jobs;
     if (!first) return true;
-    return !runsAlone(first) && job.shapeClass === first.shapeClass && this.items + job.items <= this.maxItems;
+    if (runsAlone(first) || runsAlone(job)) return false;
+    return job.shapeClass === first.shapeClass && this.items + job.items <= this.maxItems;
   }
 
   add(job: MemoryJob): void {

@@ -22,9 +22,9 @@ export interface MemoryJob {
   size: number;
   items: number;
   tenantWeight: number;
-  maxAttempts: number;
   failures: number;
-  deaths: number;
+  /** Gone with the end of all but dead letters. */
+  inputs: readonly Uint8Array[] | undefined;
   awaited: boolean;
   incarnation: string;
   /** When the record goes; endless while the job is open. */

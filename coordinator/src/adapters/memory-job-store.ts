@@ -3,7 +3,7 @@
  * listing; the moves themselves are in memory-queue.ts. One coordinator and its hosts share one instance; nothing outlives the process.
  */
 
-import { isTerminal, SwitchyardError } from "@switchyard/protocol";
+import { isTerminal, joinParts, SwitchyardError } from "@switchyard/protocol";
 import { tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type {
@@ -182,15 +182,31 @@ export class MemoryJobStore implements JobStore {
 
   async list(tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
     const [beforeMs, beforeId] = parseCursor(filter.cursor);
+    const atMs = ({ createdMs, finishedMs = 0 }: JobRecord): number => (filter.dead ? finishedMs : createdMs);
     const jobs = tags
-      .flatMap((tag) => [...this.queue(tag).jobs.values()].map(({ record }) => record))
+      .map((tag) => this.queue(tag))
+      .flatMap((queue) => [...queue.jobs.values()].filter(({ record }) => !filter.dead || queue.dead.has(record.id)))
+      .map(({ record }) => record)
       .filter((record) => matches(record, filter))
-      .filter(({ id, createdMs }) => createdMs < beforeMs || (createdMs === beforeMs && id < beforeId))
-      .sort((a, b) => b.createdMs - a.createdMs || (a.id < b.id ? 1 : -1));
+      .filter((record) => atMs(record) < beforeMs || (atMs(record) === beforeMs && record.id < beforeId))
+      .sort((a, b) => atMs(b) - atMs(a) || (a.id < b.id ? 1 : -1));
     const page = structuredClone(jobs.slice(0, filter.limit));
     const last = page.at(-1);
     if (!last || page.length === jobs.length) return { jobs: page };
-    return { jobs: page, cursor: Buffer.from(`${last.createdMs} ${last.id}`).toString("base64url") };
+    return { jobs: page, cursor: Buffer.from(`${atMs(last)} ${last.id}`).toString("base64url") };
+  }
+
+  async inputs(id: string): Promise<Uint8Array | undefined> {
+    const parts = this.queue(tagOf(id)).jobs.get(id)?.inputs;
+    return parts && joinParts(parts);
+  }
+
+  async inputsKept(ids: readonly string[]): Promise<Set<string>> {
+    return new Set(ids.filter((id) => this.queue(tagOf(id)).jobs.get(id)?.inputs !== undefined));
+  }
+
+  async discard(id: string): Promise<boolean> {
+    return this.queue(tagOf(id)).discard(id, this.nowMs());
   }
 
   async waiting(tags: readonly string[]): Promise<WaitingFlow[]> {
@@ -221,6 +237,7 @@ export class MemoryJobStore implements JobStore {
         waiting: queue.waiting.waitingJobs,
         running: claims.reduce((sum, [, { fences }]) => sum + fences.size, 0),
         oldestMs: Math.max(0, ...heads.map(({ record }) => nowMs - record.createdMs)),
+        dead: queue.dead.size,
       },
       expired,
       claims: claims.map(([incarnation, { sequence }]) => ({ incarnation, sequence })),
@@ -294,6 +311,7 @@ function matches(record: JobRecord, filter: JobListFilter): boolean {
   if (filter.state && record.state !== filter.state) return false;
   if (filter.class && record.class !== filter.class) return false;
   if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
+  if (filter.code !== undefined && record.error?.code !== filter.code) return false;
   if (!filter.tag) return true;
   const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];
   if (!record.tags || !Object.hasOwn(record.tags, name)) return false; // `constructor` is a name like any other

@@ -3,7 +3,7 @@
  * time and never reads it, so that simulations can drive it. Nothing here waits; every call is one atomic step.
  */
 
-import { isTerminal, type JobClass, type JobError, type JobState, type Ladder } from "@switchyard/protocol";
+import { isTerminal, type JobClass, type JobError, type JobState, type Ladder, sizeOf } from "@switchyard/protocol";
 import type { JobRecord, NewJob, TombState } from "../ports/job-store.ts";
 import { MemoryFlows, type MemoryJob } from "./memory-flows.ts";
 import { MemoryTickets } from "./memory-tickets.ts";
@@ -11,6 +11,10 @@ import { MemoryTickets } from "./memory-tickets.ts";
 const poisonHosts = 3;
 const tombMs = 86_400_000;
 const outputMarginMs = 5_000;
+/** As in lua/lib-dead.lua. */
+const deadMs = 86_400_000;
+const mostDead = 1_000;
+const mostDeadBytes = 64 * 1024 * 1024;
 
 export interface ClaimedJob {
   id: string;
@@ -73,6 +77,8 @@ export class MemoryQueue {
   readonly jobs = new Map<string, MemoryJob>();
   readonly tombs = new Map<string, TombState & { goneMs: number }>();
   readonly outputs = new Map<string, { bytes: Uint8Array; goneMs: number }>();
+  /** When each dead letter ended, oldest first. */
+  readonly dead = new Map<string, number>();
   readonly waiting = new MemoryFlows();
   readonly later = new Map<string, number>();
   readonly claims = new Map<string, Claim>();
@@ -91,6 +97,7 @@ export class MemoryQueue {
     for (const held of [this.jobs, this.tombs, this.outputs]) {
       for (const [name, { goneMs }] of held) if (goneMs <= nowMs) held.delete(name);
     }
+    this.#trimDead(nowMs);
   }
 
   /** A job that is refused leaves nothing behind. */
@@ -100,17 +107,19 @@ export class MemoryQueue {
       if (job.wait && !isTerminal(before.record.state)) before.awaited = true;
       return { answer: "existing" };
     }
-    const { id, model, version, tenant, ttlMs, held, tags, outputs, requestId } = job;
+    const { id, maxAttempts, model, version, tenant, ttlMs, held, tags, outputs, requestId, retryOf } = job;
     const record: JobRecord = {
-      ...{ id, state: "queued", revision: 1, fence: 0, attempt: 0, model, version, class: job.class, tenant, ttlMs, held },
+      ...{ id, state: "queued", revision: 1, fence: 0, attempt: 0, maxAttempts, deaths: 0 },
+      ...{ model, version, class: job.class, tenant, ttlMs, held },
       ...{ createdMs: nowMs, deadlineMs: nowMs + job.timeoutMs },
       ...(tags && { tags }),
       ...(outputs && { outputs }),
       ...(requestId !== undefined && { requestId }),
+      ...(retryOf !== undefined && { retryOf }),
     };
-    const { shapeClass, size, items, tenantWeight, maxAttempts } = job;
-    const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, size, items, tenantWeight, maxAttempts, awaited: job.wait };
-    const entry: MemoryJob = { record, ...facts, failures: 0, deaths: 0, incarnation: "", goneMs: Number.POSITIVE_INFINITY };
+    const { shapeClass, size, items, tenantWeight, inputs } = job;
+    const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, size, items, tenantWeight, inputs, awaited: job.wait };
+    const entry: MemoryJob = { record, ...facts, failures: 0, incarnation: "", goneMs: Number.POSITIVE_INFINITY };
     if (this.waiting.waitingJobs >= mostWaiting) return { answer: "full" };
     const ahead = job.mostAhead === Number.POSITIVE_INFINITY ? 0 : this.waiting.ahead(entry);
     if (ahead > job.mostAhead) return { answer: "refused", ahead };
@@ -123,7 +132,7 @@ export class MemoryQueue {
     job: MemoryJob,
     state: JobState,
     nowMs: number,
-    how: { error?: JobError | undefined; runMs?: number; batchItems?: number } = {},
+    how: { error?: JobError | undefined; runMs?: number; batchItems?: number; buries?: boolean } = {},
   ): void {
     const { record } = job;
     record.state = state;
@@ -132,8 +141,43 @@ export class MemoryQueue {
     const [queueMs, totalMs] = [(record.startedMs ?? nowMs) - record.createdMs, nowMs - record.createdMs];
     record.timings = { queueMs, runMs: how.runMs ?? 0, totalMs, batchItems: how.batchItems ?? 0 };
     if (how.error) record.error = how.error;
+    if (!how.buries) job.inputs = undefined;
     this.#retain(job);
     this.#ended(job);
+  }
+
+  /** A kept job that failed though another run might have succeeded becomes a dead letter. */
+  #bury(job: MemoryJob, nowMs: number, how: { error: JobError | undefined; runMs?: number; batchItems?: number }): void {
+    const { held, id } = job.record;
+    this.#finish(job, "failed", nowMs, { ...how, buries: !held });
+    if (held) return;
+    job.goneMs = Math.max(job.goneMs, nowMs + deadMs);
+    const tomb = this.tombs.get(id);
+    if (tomb) tomb.goneMs = job.goneMs + tombMs;
+    this.dead.set(id, nowMs);
+    this.#trimDead(nowMs);
+  }
+
+  /** Takes a dead letter off the list, and lets its inputs go; answers whether it was there. */
+  discard(id: string, nowMs: number): boolean {
+    if (!this.dead.delete(id)) return false;
+    const job = this.jobs.get(id);
+    if (job) {
+      job.inputs = undefined;
+      job.goneMs = Math.min(job.goneMs, nowMs + job.record.ttlMs);
+    }
+    return true;
+  }
+
+  #trimDead(nowMs: number): void {
+    if (this.dead.size === 0) return;
+    const bytesOf = (id: string): number => sizeOf(this.jobs.get(id)?.inputs ?? []);
+    let bytes = [...this.dead.keys()].reduce((sum, id) => sum + bytesOf(id), 0);
+    for (const [id, endMs] of this.dead) {
+      if (endMs + deadMs > nowMs && this.dead.size <= mostDead && bytes <= mostDeadBytes) return;
+      bytes -= bytesOf(id);
+      this.discard(id, nowMs);
+    }
   }
 
   #retain(job: MemoryJob): void {
@@ -308,15 +352,20 @@ export class MemoryQueue {
     }
     job.failures++;
     const dueMs = nowMs + (outcome.retryDelayMs ?? 0);
-    if (outcome.outcome === "retry" && job.failures < job.maxAttempts && dueMs < record.deadlineMs) {
+    if (outcome.outcome === "retry" && job.failures < record.maxAttempts && dueMs < record.deadlineMs) {
       const { attempt } = record;
       this.#requeue(job);
       record.attempt = attempt;
       this.later.set(record.id, dueMs);
       return "requeued";
     }
-    this.#finish(job, "failed", nowMs, { error: outcome.error, runMs, batchItems });
-    return outcome.outcome === "retry" ? "failed" : "committed";
+    const how = { error: outcome.error, runMs, batchItems };
+    if (outcome.outcome === "retry") {
+      this.#bury(job, nowMs, how);
+      return "failed";
+    }
+    this.#finish(job, "failed", nowMs, how);
+    return "committed";
   }
 
   #requeue(job: MemoryJob): void {
@@ -350,13 +399,13 @@ export class MemoryQueue {
       if (job?.record.state !== "running" || job.record.fence !== fence) continue;
       if (died) {
         job.failures++;
-        job.deaths++;
+        job.record.deaths++;
       }
       const error = deathError(job);
       if (job.record.deadlineMs <= nowMs) this.#finish(job, "expired", nowMs, { error: expiredError });
       else if (error) {
         count.failed++;
-        this.#finish(job, "failed", nowMs, { error });
+        this.#bury(job, nowMs, { error });
       } else {
         count.returned++;
         this.#requeue(job);
@@ -367,7 +416,7 @@ export class MemoryQueue {
   }
 }
 
-function deathError({ deaths, failures, maxAttempts }: MemoryJob): JobError | undefined {
+function deathError({ failures, record: { deaths, maxAttempts } }: MemoryJob): JobError | undefined {
   if (deaths >= poisonHosts) return { code: "poison", detail: `${deaths} hosts died while running this job`, retryable: false };
   if (failures < maxAttempts) return undefined;
   return { code: "run_failed", detail: "the host died during the run and no attempts are left", retryable: true };

@@ -55,6 +55,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     "model",
   ]);
   const queueJobs = gauge("switchyard_queue_jobs", "Jobs in the queue by state", ["model", "state"]);
+  const deadLetters = gauge("switchyard_dead_letters", "Failed jobs whose inputs are kept so that they can be submitted again", ["model"]);
   const oldest = gauge("switchyard_queue_oldest_seconds", "Age of the oldest waiting job, 0 without one", ["model"]);
   const offers = counter("switchyard_tickets_offered_total", "Tickets handed to the ticket queue, or refused by it", ["accepted"]);
   const returned = counter("switchyard_jobs_returned_total", "Jobs that came back from a host without an outcome", ["reason"]);
@@ -68,7 +69,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
   build.set({ version: about.version, revision: about.revision ?? "unknown" }, 1);
   if (about.processMetrics ?? true) collectDefaultMetrics({ register: registry });
 
-  const figures = new Map<string, Map<number, { waiting: number; running: number; oldestSeconds: number }>>();
+  const figures = new Map<string, Map<number, Parameters<Metrics["queueFigures"]>[2]>>();
   const known = new Set<string>();
   /** Models whose cache was asked. */
   const cached = new Set<string>();
@@ -96,15 +97,17 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
   }
 
   function showQueues(model: string): void {
-    const total = { waiting: 0, running: 0, oldestSeconds: 0 };
+    const total = { waiting: 0, running: 0, oldestSeconds: 0, dead: 0 };
     for (const one of figures.get(model)?.values() ?? []) {
       total.waiting += one.waiting;
       total.running += one.running;
+      total.dead += one.dead;
       total.oldestSeconds = Math.max(total.oldestSeconds, one.oldestSeconds);
     }
     queueJobs.set({ model, state: "queued" }, total.waiting);
     queueJobs.set({ model, state: "running" }, total.running);
     oldest.set({ model }, total.oldestSeconds);
+    deadLetters.set({ model }, total.dead);
   }
 
   function modelKnown(model: string): void {
@@ -135,6 +138,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     cached.delete(model);
     for (const state of ["queued", "running"]) queueJobs.remove({ model, state });
     oldest.remove({ model });
+    deadLetters.remove({ model });
   }
 
   return {

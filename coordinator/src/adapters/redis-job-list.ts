@@ -15,26 +15,28 @@ const sourcesPerWrite = 125;
 const maxStretch = 256;
 
 /** Of each queue: held jobs, and all others. A held job that is kept moves from the first to the second, so they are asked in this order. */
-const lists = ["recent", "index"] as const;
+const allJobs = ["recent", "index"] as const;
+const deadLetters = ["dead"] as const;
 
 interface Entry {
   id: string;
-  createdMs: number;
+  /** By what the list is ordered: when a job was made, or a dead letter ended. */
+  atMs: number;
 }
 
 /** Newest first; ids break ties, so that the order is total. */
 function isAfter(entry: Entry, cursor: Entry): boolean {
-  return entry.createdMs < cursor.createdMs || (entry.createdMs === cursor.createdMs && entry.id < cursor.id);
+  return entry.atMs < cursor.atMs || (entry.atMs === cursor.atMs && entry.id < cursor.id);
 }
 
 function parseCursor(text: string): Entry {
-  const [created, id] = Buffer.from(text, "base64url").toString("utf8").split(" ");
-  if (!created || !id || !Number.isSafeInteger(Number(created))) {
+  const [at, id] = Buffer.from(text, "base64url").toString("utf8").split(" ");
+  if (!at || !id || !Number.isSafeInteger(Number(at))) {
     throw new SwitchyardError("invalid_request", "the cursor is not one that a list answered", {
       fields: [{ pointer: "cursor", expected: "the cursor of links.next", got: text.slice(0, 40) }],
     });
   }
-  return { id, createdMs: Number(created) };
+  return { id, atMs: Number(at) };
 }
 
 /** What is known of one queue's lists: a stretch of entries that was read, and where it ends. */
@@ -53,14 +55,16 @@ interface Source {
 /** Merges the lists of many queues, newest first, by stretches: a queue is asked again only when most of its last stretch is used. */
 class Entries {
   readonly #redis: RedisConnection;
+  readonly #lists: readonly string[];
   readonly #sinceMs: number | undefined;
   #sources: Source[] = [];
   /** What was read and not handed on, in order. */
   #read: (Entry & { source: Source })[] = [];
 
-  constructor(redis: RedisConnection, sinceMs: number | undefined) {
+  constructor(redis: RedisConnection, how: { lists: readonly string[]; sinceMs: number | undefined }) {
     this.#redis = redis;
-    this.#sinceMs = sinceMs;
+    this.#lists = how.lists;
+    this.#sinceMs = how.sinceMs;
   }
 
   /** Most queues of a large repository list nothing: they are asked once, and left out. */
@@ -68,7 +72,7 @@ class Entries {
     const listing: string[] = [];
     for (let from = 0; from < tags.length; from += commandsPerWrite) {
       const asked = tags.slice(from, from + commandsPerWrite);
-      const found = await this.#redis.sendAll(asked.map((tag) => ["exists", ...lists.map((list) => `${keys.base(tag)}${list}`)]));
+      const found = await this.#redis.sendAll(asked.map((tag) => ["exists", ...this.#lists.map((list) => `${keys.base(tag)}${list}`)]));
       listing.push(...asked.filter((_tag, at) => Number(found[at]) > 0));
     }
     const count = Math.max(2, Math.min(how.expected, Math.ceil((2 * how.expected) / Math.max(1, listing.length))));
@@ -82,8 +86,8 @@ class Entries {
       if (this.#sources.some(isUsedUp)) await this.#readOn();
       let at = 0;
       for (let isComplete = true; isComplete && at < this.#read.length && entries.length < count; at++) {
-        const { id, createdMs, source } = this.#read[at]!;
-        entries.push({ id, createdMs });
+        const { id, atMs, source } = this.#read[at]!;
+        entries.push({ id, atMs });
         source.left--;
         isComplete = !isUsedUp(source); // what follows in that queue may come before the others' next
       }
@@ -114,18 +118,18 @@ class Entries {
   /** Entries that share the last one's millisecond are asked for apart, so that no stretch ends inside them. */
   #commandsFor({ tag, last, count }: Source): RedisCommand[] {
     const min = this.#sinceMs === undefined ? "-inf" : `(${this.#sinceMs}`;
-    return lists.flatMap((list): RedisCommand[] => {
+    return this.#lists.flatMap((list): RedisCommand[] => {
       const key = `${keys.base(tag)}${list}`;
-      const max = last ? `(${last.createdMs}` : "+inf";
+      const max = last ? `(${last.atMs}` : "+inf";
       const rest: RedisCommand = ["zrevrangebyscore", key, max, min, "WITHSCORES", "LIMIT", 0, count];
-      return last ? [rest, ["zrangebyscore", key, last.createdMs, last.createdMs, "WITHSCORES"]] : [rest];
+      return last ? [rest, ["zrangebyscore", key, last.atMs, last.atMs, "WITHSCORES"]] : [rest];
     });
   }
 
   /** A queue is read up to where its shortest list was read; what goes beyond is left for the next time. */
   #take(source: Source, replies: readonly Entry[][]): void {
     const { count, last } = source;
-    const repliesPerList = replies.length / lists.length;
+    const repliesPerList = replies.length / this.#lists.length;
     const cut = replies.filter((reply, at) => at % repliesPerList === 0 && reply.length >= count).map((reply) => reply.at(-1)!);
     const end = cut.reduce<Entry | undefined>((newest, entry) => (newest && isAfter(entry, newest) ? newest : entry), undefined);
     const ids = new Set<string>();
@@ -147,7 +151,7 @@ function isUsedUp({ done, left }: Source): boolean {
 
 function entriesOf(reply: RedisReply): Entry[] {
   const flat = reply as string[];
-  return flat.flatMap((id, at) => (at % 2 === 0 ? [{ id, createdMs: Number(flat[at + 1]) }] : []));
+  return flat.flatMap((id, at) => (at % 2 === 0 ? [{ id, atMs: Number(flat[at + 1]) }] : []));
 }
 
 function matches(record: JobRecord, filter: JobListFilter): boolean {
@@ -155,6 +159,7 @@ function matches(record: JobRecord, filter: JobListFilter): boolean {
   if (filter.state && record.state !== filter.state) return false;
   if (filter.class && record.class !== filter.class) return false;
   if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
+  if (filter.code !== undefined && record.error?.code !== filter.code) return false;
   if (filter.tag) {
     const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];
     if (!record.tags || !Object.hasOwn(record.tags, name)) return false; // `constructor` is a name like any other
@@ -167,7 +172,10 @@ export async function listJobs(redis: RedisConnection, tags: readonly string[], 
   let cursor = filter.cursor ? parseCursor(filter.cursor) : undefined;
   const jobs: JobRecord[] = [];
   const expected = Math.max(50, filter.limit);
-  const listed = new Entries(redis, filter.createdAfterMs);
+  const listed = new Entries(
+    redis,
+    filter.dead ? { lists: deadLetters, sinceMs: undefined } : { lists: allJobs, sinceMs: filter.createdAfterMs },
+  );
   await listed.open(tags, { before: cursor, expected });
   for (let scanned = 0; scanned < scanLimit; ) {
     const entries = await listed.next(expected);
@@ -187,5 +195,5 @@ export async function listJobs(redis: RedisConnection, tags: readonly string[], 
 }
 
 function page(jobs: JobRecord[], cursor: Entry | undefined): JobPage {
-  return cursor ? { jobs, cursor: Buffer.from(`${cursor.createdMs} ${cursor.id}`).toString("base64url") } : { jobs };
+  return cursor ? { jobs, cursor: Buffer.from(`${cursor.atMs} ${cursor.id}`).toString("base64url") } : { jobs };
 }

@@ -38,6 +38,11 @@ import { listJobs } from "./redis-job-list.ts";
 /** How long inputs outlive the deadline: late claims, clock steps. */
 const inputMarginMs = 60_000;
 const maxJobsPerScript = 200;
+/** As in lua/lib-dead.lua. */
+const deadMs = 86_400_000;
+/** More than any reference takes. */
+const mostReferenceBytes = 1_024;
+const mostBlobsKept = 10_000;
 
 interface PendingAdmit {
   job: NewJob;
@@ -67,6 +72,8 @@ export class RedisJobStore implements JobStore {
   readonly #blobs: BlobStore | undefined;
   readonly #turns = new Map<string, Turn>();
   #outputs: PendingOutput[] = [];
+  /** Dead letters whose large inputs this coordinator has seen to. */
+  readonly #blobsKept = new Set<string>();
 
   /** Without `blobs` values of any size stay in Redis. */
   constructor(parts: {
@@ -173,7 +180,7 @@ export class RedisJobStore implements JobStore {
 
   async forgetQueue(tag: string): Promise<void> {
     const base = keys.base(tag);
-    const [left] = await this.#redis.sendAll([["exists", `${base}due`, `${base}index`]]);
+    const [left] = await this.#redis.sendAll([["exists", `${base}due`, `${base}index`, `${base}dead`]]);
     if (left !== 0) return;
     await this.#redis.sendAll([
       ["unlink", `${base}claims`, `${base}tickets`, `${base}clock`, `${base}flows`, `${base}weights`, `${base}shares`, `${base}runs`],
@@ -266,10 +273,42 @@ export class RedisJobStore implements JobStore {
     return listJobs(this.#redis, tags, filter);
   }
 
+  async inputs(id: string): Promise<Uint8Array | undefined> {
+    const [stored] = await this.#redis.bytes([keys.input(tagOf(id), id)]);
+    if (!stored) return undefined;
+    const reference = readBlobReference(stored);
+    if (!reference) return stored;
+    if (!this.#blobs) throw new SwitchyardError("internal", "the inputs are in a blob store, and this coordinator has none");
+    return this.#blobs.get(reference);
+  }
+
+  async inputsKept(ids: readonly string[]): Promise<Set<string>> {
+    const replies = ids.length === 0 ? [] : await this.#redis.sendAll(ids.map((id) => ["exists", keys.input(tagOf(id), id)]));
+    return new Set(ids.filter((_id, at) => Number(replies[at]) > 0));
+  }
+
+  async discard(id: string): Promise<boolean> {
+    return (await this.#redis.run("discard", keys.base(tagOf(id)), [id])) === 1;
+  }
+
+  /** Large inputs lie in the blob store, for no longer than their job was to live: those of new dead letters are kept on. */
+  async #keepDeadBlobs(tag: string, blobs: BlobStore, nowMs: number): Promise<void> {
+    const [listed] = await this.#redis.sendAll([["zrangebyscore", `${keys.base(tag)}dead`, nowMs - inputMarginMs, "+inf"]]);
+    const ids = (listed as string[]).filter((id) => !this.#blobsKept.has(id));
+    if (ids.length === 0) return;
+    const heads = await this.#redis.sendAllRaw(ids.map((id) => ["getrange", keys.input(tag, id), 0, mostReferenceBytes]));
+    for (const [at, id] of ids.entries()) {
+      const reference = readBlobReference(heads[at] as Buffer);
+      if (reference) await blobs.keep(reference, { keepMs: deadMs });
+      if (this.#blobsKept.size >= mostBlobsKept) this.#blobsKept.clear();
+      this.#blobsKept.add(id);
+    }
+  }
+
   async openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]> {
     if (tags.length === 0) return [];
     const replies = await this.#redis.sendAll(
-      tags.map((tag) => ["exists", `${keys.base(tag)}due`, ...(listed ? [`${keys.base(tag)}index`] : [])]),
+      tags.map((tag) => ["exists", `${keys.base(tag)}due`, ...(listed ? [`${keys.base(tag)}index`, `${keys.base(tag)}dead`] : [])]),
     );
     return tags.filter((_tag, at) => Number(replies[at]) > 0);
   }
@@ -284,7 +323,8 @@ export class RedisJobStore implements JobStore {
 
   async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {
     const reply = (await this.#redis.run("sweep", keys.base(tag), [tag, matchingHosts, batchItems])) as (string | number)[];
-    const [nowMs, waiting, running, oldestMs, expired, claimCount] = reply.slice(0, 6).map(Number) as [
+    const [nowMs, waiting, running, oldestMs, dead, expired, claimCount] = reply.slice(0, 7).map(Number) as [
+      number,
       number,
       number,
       number,
@@ -294,9 +334,10 @@ export class RedisJobStore implements JobStore {
     ];
     const claims: SweepAnswer["claims"] = [];
     for (let at = 0; at < claimCount; at++) {
-      claims.push({ incarnation: String(reply[6 + 2 * at]), sequence: Number(reply[7 + 2 * at]) });
+      claims.push({ incarnation: String(reply[7 + 2 * at]), sequence: Number(reply[8 + 2 * at]) });
     }
-    return { nowMs, figures: { waiting, running, oldestMs }, expired, claims, tickets: reply.slice(6 + 2 * claimCount).map(String) };
+    if (dead > 0 && this.#blobs) await this.#keepDeadBlobs(tag, this.#blobs, nowMs);
+    return { nowMs, figures: { waiting, running, oldestMs, dead }, expired, claims, tickets: reply.slice(7 + 2 * claimCount).map(String) };
   }
 
   async takeBack(tag: string, incarnation: string, matchingHosts: number, batchItems: number) {

@@ -3,11 +3,13 @@
 import type { JobRecord, NewJob } from "../ports/job-store.ts";
 
 export function newRecord(job: NewJob, now: Pick<JobRecord, "state" | "createdMs" | "deadlineMs">): JobRecord {
-  const { id, model, version, tenant, ttlMs, held } = job;
-  const record: JobRecord = { id, ...now, revision: 1, fence: 0, attempt: 0, model, version, class: job.class, tenant, ttlMs, held };
+  const { id, maxAttempts, model, version, tenant, ttlMs, held } = job;
+  const fresh = { revision: 1, fence: 0, attempt: 0, deaths: 0 };
+  const record: JobRecord = { id, ...now, ...fresh, maxAttempts, model, version, class: job.class, tenant, ttlMs, held };
   if (job.tags) record.tags = job.tags;
   if (job.outputs) record.outputs = job.outputs;
   if (job.requestId) record.requestId = job.requestId;
+  if (job.retryOf) record.retryOf = job.retryOf;
   return record;
 }
 

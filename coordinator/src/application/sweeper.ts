@@ -91,8 +91,9 @@ export class Sweeper {
     // without its model in the registry no host could run it
     if (status) for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
     await this.#checkClaims(tag, answer);
-    const { waiting, running, oldestMs } = answer.figures;
-    if (status) metrics.queueFigures(status.version.model, status.version.version, { waiting, running, oldestSeconds: oldestMs / 1_000 });
+    const { waiting, running, oldestMs, dead } = answer.figures;
+    const figures = { waiting, running, oldestSeconds: oldestMs / 1_000, dead };
+    if (status) metrics.queueFigures(status.version.model, status.version.version, figures);
     const spare = hosts.spare(tag).length > 0;
     const spills = spare && oldestMs > spillAfterMs;
     if (answer.tickets.length === 0 && waiting > 0) {

@@ -8,6 +8,8 @@ import type { BlobReference } from "@switchyard/protocol";
 
 export interface BlobStore {
   put(bytes: Uint8Array, how: { keepMs: number }): Promise<BlobReference>;
+  /** As `put`, of bytes that are there; false when they are gone. */
+  keep(reference: BlobReference, how: { keepMs: number }): Promise<boolean>;
   /** As `put`, from a stream that is never held whole. Throws `invalid_request` when the bytes have another digest; then nothing is kept. */
   receive(stream: AsyncIterable<Uint8Array>, how: { keepMs: number; sha256: string }): Promise<BlobReference>;
   /** The bytes, checked against size and digest, at an 8-byte aligned address; undefined when they are gone or damaged. */

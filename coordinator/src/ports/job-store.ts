@@ -27,6 +27,9 @@ export interface JobRecord {
   revision: number;
   fence: number;
   attempt: number;
+  maxAttempts: number;
+  /** Hosts that died while running it. */
+  deaths: number;
   model: string;
   version: number;
   class: JobClass;
@@ -47,6 +50,8 @@ export interface JobRecord {
   outputs?: { name: string; binary?: boolean; classification?: number }[];
   /** The client's own `id` of the inference, echoed in the answer. */
   requestId?: string;
+  /** The job that failed and was submitted again as this one. */
+  retryOf?: string;
 }
 
 export interface NewJob {
@@ -77,6 +82,7 @@ export interface NewJob {
   tags?: Record<string, string>;
   outputs?: { name: string; binary?: boolean; classification?: number }[];
   requestId?: string;
+  retryOf?: string;
   /** The framed inputs (protocol tensor-frame), in parts. */
   inputs: readonly Uint8Array[];
   /** Register this coordinator as a waiter in the same step. */
@@ -139,6 +145,10 @@ export interface JobListFilter {
   class?: JobClass;
   tag?: string;
   createdAfterMs?: number;
+  /** Only dead letters, by their end instead of their creation. */
+  dead?: boolean;
+  /** Of the error. */
+  code?: string;
   limit: number;
   cursor?: string;
 }
@@ -156,6 +166,8 @@ export interface QueueFigures {
   running: number;
   /** Age of the oldest waiting job; 0 without one. */
   oldestMs: number;
+  /** Dead letters that the queue keeps. */
+  dead: number;
 }
 
 /** What waits of one tenant in one class of one queue. */
@@ -211,6 +223,12 @@ export interface JobStore {
   /** A held job that outlives its call is kept like any other: full retention, listed. */
   keep(id: string, ttlMs: number): Promise<void>;
   list(tags: readonly string[], filter: JobListFilter): Promise<JobPage>;
+  /** The framed inputs, as they were admitted; undefined when they are gone. Those of a dead letter stay for a day, all others go with the job's end. */
+  inputs(id: string): Promise<Uint8Array | undefined>;
+  /** Of which of these jobs there are inputs. */
+  inputsKept(ids: readonly string[]): Promise<Set<string>>;
+  /** Takes a job off the list of dead letters, and its inputs with it; answers whether it was there. */
+  discard(id: string): Promise<boolean>;
   /** Which of these queues have jobs without an outcome; with `listed`, also those that only list ended ones. */
   openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]>;
   /** Jobs that wait in these queues, by tenant and class; flows without any may be left out. */

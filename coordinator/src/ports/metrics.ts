@@ -22,7 +22,7 @@ export interface Metrics {
   cacheAsked(model: string, result: "hit" | "miss" | "joined"): void;
   cacheEvicted(model: string, count: number): void;
   /** The latest figures of one queue; the series of a model are the sums over its versions. */
-  queueFigures(model: string, version: number, figures: { waiting: number; running: number; oldestSeconds: number }): void;
+  queueFigures(model: string, version: number, figures: { waiting: number; running: number; oldestSeconds: number; dead: number }): void;
   /** A ticket was handed to the ticket queue, or could not be. */
   ticketOffered(accepted: boolean): void;
   /** Jobs that came back from hosts that were lost, or whose claim was unknown to its host. */

@@ -11,7 +11,8 @@
 --          that another look is due), {"retired", now} (a retry that is due later gets a ticket from the sweeper), {"not_yours"}, {"barred"},
 --          {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
 -- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline, nor when its run could not end before; one
---        batch holds one shape class and ends before the first of its deadlines, as far as run times are known; flows share by weight.
+--        batch holds one shape class and ends before the first of its deadlines, as far as run times are known; flows share by weight; a job
+--        whose host died while it ran is claimed alone, so that no other shares the blame when the next host dies too.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
 -- Flags: allow-oom
 -- @include lib-time.lua lib-record.lua lib-finish.lua lib-flows.lua lib-shares.lua
@@ -101,9 +102,9 @@ local mostItems, waitingFirst = maxItems, waiting
 local seen, alike, isSampled = 0, {}, false -- jobs that this claim has looked at, and how many of each shape
 local shapePattern = '^' .. string.rep('%S+ ', SHAPE - 1) .. '(%S+)'
 
--- Inputs without a common axis 0 run alone.
-local function runsAlone(shape)
-  return string.sub(shape, 1, 1) == '='
+-- Inputs without a common axis 0 run alone, and so does a job that may be what its host died of.
+local function runsAlone(shape, deaths)
+  return deaths ~= '0' or string.sub(shape, 1, 1) == '='
 end
 
 local function see(shape)
@@ -122,7 +123,6 @@ local leastOfOneShape = leastItems(waitingFirst)
 
 -- How many wait that could share a batch with a job of this shape, by what was seen, by the rest of its pop and by the first of all flows.
 local function waitingAlike(shape, texts, at)
-  if runsAlone(shape) then return 1 end
   if not isSampled then
     isSampled = true
     for rest = at + 1, #texts do
@@ -142,9 +142,10 @@ local function waitingAlike(shape, texts, at)
 end
 
 -- Whether a job would be late in the smallest batch that is worth running; the others are looked at only where it depends on them.
-local function cannotFinish(deadline, size, own, shape, texts, at)
+local function cannotFinish(deadline, size, own, shape, isAlone, texts, at)
   if deadline <= now then return true end
   if deadline >= endMs(size, math.max(own, leastOfOneShape)) then return false end
+  if isAlone then return deadline < endMs(size, own) end
   return deadline < endMs(size, math.max(own, leastItems(waitingAlike(shape, texts, at))))
 end
 
@@ -164,7 +165,7 @@ if waitingItems and waitingItems < maxItems then
       if fullerMs == 0 or string.sub(flow.name, 1, 12) == 'interactive:' then
         latest = math.min(latest, created + waitShare * (deadline - created))
       end
-      if runsAlone(record[SHAPE]) then latest = now end
+      if runsAlone(record[SHAPE], record[DEATHS]) then latest = now end
       till = till and math.min(till, latest) or latest
     end
   end
@@ -201,13 +202,14 @@ local function serve(flow, slots)
       if state == 'queued' then
         local created, class, sizeText, size, jobShape = string.match(fixed, fixedPattern)
         local deadline, own = tonumber(deadlineText), tonumber(sizeText)
+        local isAlone = runsAlone(jobShape, deaths)
         if not isSampled then see(jobShape) end
-        if cannotFinish(deadline, size, own, jobShape, texts, at) then
+        if cannotFinish(deadline, size, own, jobShape, isAlone, texts, at) then
           ended[#ended + 1] = id
           inputs[#inputs + 1] = base .. 'in:' .. id
           finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
           dropped = dropped + 1
-        elseif isFull or (items > 0 and (jobShape ~= shape or apart or items + own > maxItems)) then
+        elseif isFull or (items > 0 and (jobShape ~= shape or apart or isAlone or items + own > maxItems)) then
           skip(heads[2 * at], id)
         else
           local first = firstDeadline and math.min(firstDeadline, deadline) or deadline
@@ -216,7 +218,7 @@ local function serve(flow, slots)
             skip(heads[2 * at], id)
           else
             firstDeadline, shape, items, served, count = first, jobShape, items + own, served + own, count + 1
-            apart = runsAlone(jobShape)
+            apart = isAlone
             fence = int(fence + 1)
             local attempt = int(failures + 1)
             running[#running + 1] = base .. 'job:' .. id

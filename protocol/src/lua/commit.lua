@@ -6,9 +6,10 @@
 -- Answers  "committed" when all were, as sent; else per job "committed", "expired" (too late), "requeued", "failed" (no attempts left), "stale"
 --          (another fence or host owns it), "ended" (already terminal), "no_output" (the store refused the bytes: write them and commit again);
 --          or only "barred".
--- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline.
+-- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline; the inputs of what ends go,
+--        but for a kept job whose last "retry" was one too many: it becomes a dead letter.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-finish.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua lib-dead.lua
 
 local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
@@ -29,6 +30,8 @@ local answers, allCommitted, ended, inputs, number = {}, true, { base .. 'due' }
 local successPattern = '^running (%d+) (%S+) (%S+) (%d+) ([^\n]*)'
 local successEnding = '\n' .. nowText .. ' ' .. runMs .. ' ' .. batchItems .. ' -'
 
+local buried = {}
+
 -- A failed attempt: back to wait, or the end.
 local function settleFailure(id, record, outcome, err, delayMs)
   if outcome ~= 'back' then record[FAILURES] = int(record[FAILURES] + 1) end
@@ -36,8 +39,12 @@ local function settleFailure(id, record, outcome, err, delayMs)
   local mayRetry = outcome == 'back'
     or (outcome == 'retry' and tonumber(record[FAILURES]) < tonumber(record[MAX_ATTEMPTS]) and dueAt < tonumber(record[DEADLINE]))
   if not mayRetry then
+    if outcome == 'retry' then
+      buried[id] = bury(base, id, record, now, err, runMs, batchItems)
+      return 'failed'
+    end
     finish(base, id, record, 'failed', nowText, err, runMs, batchItems)
-    return outcome == 'retry' and 'failed' or 'committed'
+    return 'committed'
   end
   record[STATE], record[REVISION], record[INCARNATION], record[HOST] = 'queued', int(record[REVISION] + 1), '-', '-'
   if err ~= '' then setEnding(record, '0', '0', '0', err) end
@@ -101,7 +108,7 @@ for at = 5, #ARGV, 5 do
       left = left - 1
       if answer ~= 'requeued' then
         ended[#ended + 1] = id
-        inputs[#inputs + 1] = base .. 'in:' .. id
+        if not buried[id] then inputs[#inputs + 1] = base .. 'in:' .. id end
       end
     end
   end
@@ -111,7 +118,7 @@ end
 
 if #ended > 1 then
   redis.call('ZREM', unpack(ended))
-  redis.call('UNLINK', unpack(inputs))
+  if #inputs > 0 then redis.call('UNLINK', unpack(inputs)) end
 end
 flushNotices()
 

@@ -1,11 +1,12 @@
 -- Fragment: gives the jobs of an outstanding claim back to the queue. Included by take-back and return-claim.
--- Needs lib-finish. Keeps: a returned job has its old order key; a job that took `poisonHosts` hosts down is not given to another.
+-- Needs lib-dead. Keeps: a returned job has its old order key; a job that took `poisonHosts` hosts down is not given to another. Deaths are
+-- distinct: an incarnation dies once, and claims nothing afterwards.
 
 local poisonHosts = 3
 
 -- `died`: the host died while it ran them, which counts as an attempt; else the claim's reply was lost and nothing ran.
 local function returnJobs(base, claim, now, died)
-  local returned, failed, ended = 0, 0, { base .. 'due' }
+  local returned, failed, ended, inputs = 0, 0, { base .. 'due' }, {}
   for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do
     local record = loadRecord(base, id)
     if record and record[STATE] == 'running' and record[FENCE] == fence then
@@ -18,11 +19,12 @@ local function returnJobs(base, claim, now, died)
       end
       if tonumber(record[DEADLINE]) <= now then
         ended[#ended + 1] = id
+        inputs[#inputs + 1] = base .. 'in:' .. id
         finish(base, id, record, 'expired', int(now), expiredError, '0', '0')
       elseif err then
         ended[#ended + 1] = id
         failed = failed + 1
-        finish(base, id, record, 'failed', int(now), err, '0', '0')
+        if not bury(base, id, record, now, err, '0', '0') then inputs[#inputs + 1] = base .. 'in:' .. id end
       else
         record[STATE], record[REVISION], record[ATTEMPT] = 'queued', int(record[REVISION] + 1), record[FAILURES]
         record[INCARNATION], record[HOST] = '-', '-'
@@ -33,6 +35,7 @@ local function returnJobs(base, claim, now, died)
     end
   end
   if #ended > 1 then redis.call('ZREM', unpack(ended)) end
+  if #inputs > 0 then redis.call('UNLINK', unpack(inputs)) end
   flushNotices()
   return returned, failed
 end

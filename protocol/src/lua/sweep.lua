@@ -1,11 +1,11 @@
 -- Repair one queue: expire what is over, promote due retries, forget lost tickets, issue missing ones, tidy lists, tell the figures.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch
--- Answers  now, waiting, running, oldestMs, expired, number of outstanding claims, then per claim its incarnation and sequence, then the
+-- Answers  now, waiting, running, oldestMs, dead letters, expired, number of outstanding claims, then per claim its incarnation and sequence, then the
 --          ticket ids to offer.
 -- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-finish.lua lib-flows.lua lib-tickets.lua
+-- @include lib-time.lua lib-record.lua lib-finish.lua lib-dead.lua lib-flows.lua lib-tickets.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
 
@@ -22,6 +22,7 @@ end
 flushNotices()
 promoteDue(base, now, 500)
 
+trimDead(base, now)
 redis.call('ZREMRANGEBYSCORE', base .. 'recent', '-inf', now - 120000)
 redis.call('ZREMRANGEBYRANK', base .. 'recent', 0, -10001)
 -- The list of kept jobs is looked through in parts, over and over: one long job must not keep what ended behind it.
@@ -58,7 +59,7 @@ for index = 1, #entries, 2 do
   end
 end
 
-local reply = { now, waiting, running, oldest, #over, #claims / 2 }
+local reply = { now, waiting, running, oldest, redis.call('ZCARD', base .. 'dead'), #over, #claims / 2 }
 for _, value in ipairs(claims) do reply[#reply + 1] = value end
 local items, urgent = itemsOf(waiting, meanItems(base)), firstStart(base, flows)
 for _, ticketId in ipairs(issueTickets(base, tag, now, waiting, items, tonumber(ARGV[2]), tonumber(ARGV[3]), true, urgent)) do

@@ -23,7 +23,8 @@ export const storeFormat = "2";
 export const keys = {
   /**
    * What scripts append to, for one queue:
-   * - `job:<id>` string, the record: see lua/lib-record.lua. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention.
+   * - `job:<id>` string, the record: see lua/lib-record.lua. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention,
+   *   that of a dead letter a day at least.
    * - `tomb:<id>` string `<state> <finishedMs> <flow>`, written with the end of a kept job; lives retention + 24 h.
    * - `order:<class>:<tenant>` sorted set of one flow's waiting ids by order key. Written by every script that lets a job wait or ends
    *   its waiting.
@@ -33,6 +34,8 @@ export const keys = {
    * - `later` sorted set of waiting ids by the time at which they may run again. Same writers.
    * - `due` sorted set of ids without an outcome by deadline. Same writers.
    * - `index` sorted set of kept ids by creation; `recent` the same for held ones (120 s, 10,000 at most).
+   * - `dead` sorted set of dead letters by their end, 1,000 at most; `dead-bytes` hash `<id>` → bytes of its inputs, `sum` → of all, 64 MiB at most.
+   *   Written by take-back, commit, sweep and discard; live a day after the last one.
    * - `tickets` hash `<ticket id>` → `<state> <incarnation or -> <until ms>`.
    * - `claims` hash `<incarnation>` → `<sequence> <freeAt ms> [told] <id>=<fence> …`, at most one outstanding claim each; `told` once its
    *   host has committed some of it.
@@ -45,7 +48,10 @@ export const keys = {
    */
   base: (tag: string): string => `${prefix}:{${tag}}:`,
 
-  /** string, framed inputs. Written by admit's pipeline; deleted by the winning commit, else by its TTL (deadline + margin). (lua deletes) */
+  /**
+   * string, framed inputs. Written by admit's pipeline; deleted with the job's end, else by its TTL (deadline + margin); those of a dead letter live
+   * a day. (lua deletes and prolongs)
+   */
   input: (tag: string, id: string): string => `${prefix}:{${tag}}:in:${id}`,
 
   /** string, framed outputs of one fence that are too large for the record. Written by its host before commit; lives as long as the result. */

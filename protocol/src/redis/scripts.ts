@@ -19,6 +19,7 @@ export const scriptNames = [
   "expire",
   "cancel",
   "keep",
+  "discard",
   "take-back",
   "return-claim",
   "sweep",
