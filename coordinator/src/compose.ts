@@ -15,6 +15,7 @@ import { RedisPlacement } from "./adapters/redis-placement.ts";
 import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
+import { DeadLetters } from "./application/dead-letters.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
@@ -162,6 +163,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   let draining = false;
   const http: HttpServer = createHttpServer({
     jobs,
+    deadLetters: new DeadLetters({ jobs, store }),
     models,
     hosts,
     access,

@@ -26,6 +26,7 @@ export const errors = {
   job_not_succeeded: { http: 409, grpc: "FAILED_PRECONDITION", retryable: false, title: "The job did not succeed" },
   cancelled: { http: 409, grpc: "CANCELLED", retryable: false, title: "The job was cancelled" },
   result_expired: { http: 410, grpc: "NOT_FOUND", retryable: false, title: "The result is no longer kept" },
+  inputs_expired: { http: 410, grpc: "NOT_FOUND", retryable: false, title: "The job's inputs are no longer kept" },
   payload_too_large: { http: 413, grpc: "RESOURCE_EXHAUSTED", retryable: false, title: "The body is too large" },
   unsupported_media_type: { http: 415, grpc: "INVALID_ARGUMENT", retryable: false, title: "Unsupported media type" },
   unsupported_encoding: { http: 415, grpc: "INVALID_ARGUMENT", retryable: false, title: "Unsupported content encoding" },

@@ -40,10 +40,32 @@ export const jobViewSchema = z.object({
   error: jobErrorSchema.optional(),
   tags: z.record(z.string(), z.string()).optional(),
   host: z.string().optional(),
+  /** The job that failed and was submitted again as this one. */
+  retry_of: z.string().optional(),
   links: z.object({ self: z.string(), result: z.string(), events: z.string() }),
 });
 
 export type JobView = z.infer<typeof jobViewSchema>;
+
+export const deadLetterViewSchema = jobViewSchema.extend({
+  /** Hosts that died while running the job. */
+  hosts_died: z.number().int(),
+  /** Whether the job can be submitted again. */
+  inputs_kept: z.boolean(),
+});
+
+export type DeadLetterView = z.infer<typeof deadLetterViewSchema>;
+
+export const requeuedViewSchema = z.object({
+  requeued: z.number().int(),
+  refused: z.number().int(),
+  /** Each has either the id of the new job, or why there is none. */
+  items: z.array(z.object({ id: z.string(), retried_as: z.string().optional(), error: jobErrorSchema.optional() })),
+  /** `next` goes on behind those that were refused. */
+  links: z.object({ next: z.string().optional() }),
+});
+
+export type RequeuedView = z.infer<typeof requeuedViewSchema>;
 
 export const hostViewSchema = z.object({
   id: z.string(),

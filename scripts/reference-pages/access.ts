@@ -11,7 +11,11 @@ export function accessPage(): string {
   const built = Object.entries(routeAccess).filter(([row]) => !row.startsWith("* ")); // the others answer that they are not supported
   const rows = built.map(([row, access]) => {
     const [method, path] = row.split(" ") as [string, string];
-    return [method, code(path.replace(/:(\w+)/g, "{$1}")), typeof access === "string" ? `*${access}*` : access.map(code).join(", ")];
+    return [
+      method,
+      code(path.replace(/(?<!:):(\w+)/g, "{$1}").replaceAll("::", ":")),
+      typeof access === "string" ? `*${access}*` : access.map(code).join(", "),
+    ];
   });
   return generatedPage(
     "Routes and scopes",

@@ -5,6 +5,7 @@ import { type TestContext, test } from "node:test";
 import { frameParts, joinParts, type ModelConfig } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { openAccess } from "../../coordinator/src/application/access.ts";
+import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
 import { Forecasts } from "../../coordinator/src/application/forecasts.ts";
 import { Jobs } from "../../coordinator/src/application/jobs.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
@@ -59,6 +60,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
   const server = createHttpServer({
     ...shared,
     jobs,
+    deadLetters: new DeadLetters({ jobs, store }),
     access: openAccess,
     config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },
     log: { info() {}, warn() {}, error() {} },

@@ -5,6 +5,7 @@ import type { TestContext } from "node:test";
 import type { HostView, TensorSignature } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { type Access, openAccess } from "../../coordinator/src/application/access.ts";
+import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
@@ -47,6 +48,7 @@ export async function openDoor(
   let draining = false;
   const server = createHttpServer({
     jobs,
+    deadLetters: new DeadLetters({ jobs, store: noInputs }),
     models,
     hosts: { list: () => hosts, matching: () => 1 },
     access: openAccess,
@@ -74,6 +76,15 @@ export async function openDoor(
     raw: (request, until) => speak(port, request, until),
   };
 }
+
+/** The fake service keeps no inputs. */
+const noInputs = {
+  boundKey: async () => undefined,
+  discard: async () => false,
+  inputs: async () => undefined,
+  inputsKept: async () => new Set<string>(),
+  watch: async () => undefined,
+};
 
 const hosts: HostView[] = [
   {

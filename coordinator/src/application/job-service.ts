@@ -1,6 +1,6 @@
 /** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
 
-import type { InferRequest, JobClass, Requirement, Tensor } from "@switchyard/protocol";
+import type { InferRequest, JobClass, Requirement, SwitchyardError, Tensor } from "@switchyard/protocol";
 import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
@@ -23,6 +23,31 @@ export interface Submission {
   idempotency?: { key: string; fingerprint: string };
   /** The caller holds the line: without an idempotency key the record is kept 60 s only. */
   hold: boolean;
+  /** The job that failed and is submitted again: the new one goes into the same queue. */
+  retryOf?: string;
+}
+
+/** What became of one dead letter that was to be submitted again. */
+export type Requeued = { id: string } & ({ retriedAs: string } | { refused: SwitchyardError });
+
+/** A dead letter, and whether its inputs are still there. */
+export interface DeadLetter {
+  record: JobRecord;
+  inputsKept: boolean;
+}
+
+export interface DeadLetterService {
+  /** Newest first, of the caller's tenant and models. */
+  list(filter: JobListFilter, caller: Caller): Promise<{ letters: DeadLetter[]; cursor?: string }>;
+  /**
+   * Submits an ended job again as a new one, on the terms of the old; the old one is no dead letter any more. Repeating it answers the same new
+   * job. Throws job_not_found, result_expired, job_not_finished, job_already_ended for a success, inputs_expired, and what a submission throws.
+   */
+  retry(id: string, caller: Caller): Promise<Settled>;
+  /** Does so with one page of dead letters. A job that is refused stays where it is; when the store goes away the rest is left. */
+  requeue(filter: JobListFilter, caller: Caller): Promise<{ requeued: Requeued[]; cursor?: string }>;
+  /** Lets the inputs go. Throws not_found for what is no dead letter, besides job_not_found and result_expired. */
+  discard(id: string, caller: Caller): Promise<DeadLetter>;
 }
 
 /** What waits of one tenant for one model version. */

@@ -124,7 +124,7 @@ export class Jobs implements JobService {
       throw noCapableHost(status);
     }
     let job = this.#newJob(submission, caller, status.version);
-    if (submission.require) await this.#parts.models.openChoosy(status.version);
+    if (submission.require || submission.retryOf) await this.#parts.models.openChoosy(status.version);
     if (submission.idempotency) {
       const settled = await this.#bind(submission, submission.idempotency, caller, job);
       if ("record" in settled) return settled;
@@ -188,7 +188,8 @@ export class Jobs implements JobService {
   }
 
   #servable(submission: Submission): ModelStatus {
-    const status = this.#parts.models.resolve(submission.model, submission.version);
+    const { model, retryOf, version } = submission;
+    const status = retryOf === undefined ? this.#parts.models.resolve(model, version) : this.#servedBy(tagOf(retryOf), submission);
     if (status.state === "failed") {
       throw new SwitchyardError(
         "model_failed",
@@ -202,6 +203,13 @@ export class Jobs implements JobService {
       throw new SwitchyardError("store_full", detail, { retryAfterMs: 1_000 });
     }
     return status;
+  }
+
+  /** The queue says more than model and version: what a job requires beyond its model is part of it. */
+  #servedBy(tag: string, { model, version }: Submission): ModelStatus {
+    const status = this.#parts.models.byTag(tag);
+    if (status) return status;
+    throw new SwitchyardError("version_not_found", `model ${model} version ${version} is no longer in the repository`);
   }
 
   #newJob(submission: Submission, caller: Caller, version: ModelVersion): NewJob {
@@ -239,6 +247,7 @@ export class Jobs implements JobService {
     if (submission.tags) job.tags = submission.tags;
     if (request.outputs?.length) job.outputs = request.outputs;
     if (request.id) job.requestId = request.id;
+    if (submission.retryOf) job.retryOf = submission.retryOf;
     const cache = version.config.cache && cacheTermsOf(job, version);
     if (cache) job.cache = cache;
     return job;

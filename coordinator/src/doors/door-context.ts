@@ -2,7 +2,7 @@
 
 import type { ModelVersion } from "@switchyard/protocol";
 import type { Access } from "../application/access.ts";
-import type { JobService } from "../application/job-service.ts";
+import type { DeadLetterService, JobService } from "../application/job-service.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
@@ -29,6 +29,7 @@ export interface HttpConfig {
 
 export interface DoorContext {
   jobs: JobService;
+  deadLetters: DeadLetterService;
   models: ModelRegistry;
   hosts: HostRegistry;
   access: Access;

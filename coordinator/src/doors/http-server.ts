@@ -16,6 +16,7 @@ import { sendError } from "./problem.ts";
 import { TurnWait } from "./turn-wait.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
+import { addDeadLetters } from "./v1-dead-letters.ts";
 import { addJobs } from "./v1-jobs.ts";
 import { addInference } from "./v2-inference.ts";
 import { addModels } from "./v2-models.ts";
@@ -79,6 +80,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
   addInference(app, context);
   addModels(app, context);
   addJobs(app, context);
+  addDeadLetters(app, context);
   addCluster(app, context);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {

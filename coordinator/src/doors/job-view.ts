@@ -1,7 +1,8 @@
 /** The job as /v1 shows it, from its record. */
 
-import type { JobView } from "@switchyard/protocol";
+import type { DeadLetterView, JobView } from "@switchyard/protocol";
 import type { Caller } from "../application/caller.ts";
+import type { DeadLetter } from "../application/job-service.ts";
 import { cachedHow } from "../application/new-record.ts";
 import type { JobRecord } from "../ports/job-store.ts";
 
@@ -27,8 +28,13 @@ export function toJobView(record: JobRecord, caller: Caller): JobView {
   if (cachedHow(record) !== undefined) view.cached = true;
   if (record.error !== undefined) view.error = record.error;
   if (record.tags !== undefined && Object.keys(record.tags).length > 0) view.tags = record.tags;
+  if (record.retryOf !== undefined) view.retry_of = record.retryOf;
   if (record.hostId && caller.scopes.has("operate")) view.host = record.hostId;
   return view;
+}
+
+export function toDeadLetterView({ record, inputsKept }: DeadLetter, caller: Caller): DeadLetterView {
+  return { ...toJobView(record, caller), hosts_died: record.deaths, inputs_kept: inputsKept };
 }
 
 function timestamp(ms: number): string {

@@ -1,6 +1,7 @@
 /** The description of /v1 for tools, made from the same schemas; only routes that exist. */
 
 import {
+  deadLetterViewSchema,
   errors,
   estimatesViewSchema,
   hostViewSchema,
@@ -12,15 +13,20 @@ import {
   maxTimeoutMs,
   modelViewSchema,
   problemSchema,
+  requeuedViewSchema,
   requirementSchema,
   tenantViewSchema,
 } from "@switchyard/protocol";
 import { z } from "zod";
+import { deadLetterFilters, jobFilters } from "./job-filters.ts";
 import { type RouteAccess, routeAccess } from "./route-access.ts";
 
 const schemas = {
   Job: jobViewSchema,
   Jobs: listSchema(jobViewSchema),
+  DeadLetter: deadLetterViewSchema,
+  DeadLetters: listSchema(deadLetterViewSchema),
+  Requeued: requeuedViewSchema,
   Host: hostViewSchema,
   Hosts: listSchema(hostViewSchema),
   Model: modelViewSchema,
@@ -104,9 +110,8 @@ export function openApiDocument(version: string): unknown {
 function makeDocument(version: string): unknown {
   const components = Object.fromEntries(Object.entries(schemas).map(([name, schema]) => [name, withoutDialect(z.toJSONSchema(schema))]));
   const id = parameter("id", "path");
-  const listFilters = ["state", "model", "version", "class", "tag", "created_after", "limit", "cursor"].map((name) =>
-    parameter(name, "query"),
-  );
+  const listFilters = jobFilters.map((name) => parameter(name, "query"));
+  const deadFilters = deadLetterFilters.map((name) => parameter(name, "query"));
   const model = parameter("model", "path");
   return {
     openapi: "3.1.0",
@@ -154,6 +159,28 @@ function makeDocument(version: string): unknown {
           },
         },
       },
+      "/v1/jobs/{id}/retry": {
+        post: {
+          summary: "Submit a job that failed again, as a new job; again and again the same one",
+          parameters: [id],
+          responses: { 202: json("The new job is admitted", ref("Job")), default: problem },
+        },
+      },
+      "/v1/dead-letters": { get: get("Dead letters, newest first", "DeadLetters", deadFilters) },
+      "/v1/dead-letters:requeue": {
+        post: {
+          summary: "Submit one page of dead letters again",
+          parameters: deadFilters,
+          responses: { 200: json("What became of each", ref("Requeued")), default: problem },
+        },
+      },
+      "/v1/dead-letters/{id}": {
+        delete: {
+          summary: "Let a dead letter's inputs go",
+          parameters: [id],
+          responses: { 200: json("It is no dead letter any more", ref("DeadLetter")), default: problem },
+        },
+      },
       "/v1/jobs/{id}/events": {
         get: {
           summary: "The job's states as server-sent events",
@@ -190,7 +217,7 @@ const apiKey = {
 function secured(paths: Record<string, Record<string, object>>): Record<string, Record<string, object>> {
   const operations = (url: string, methods: Record<string, object>) =>
     Object.entries(methods).map(([method, operation]) => {
-      const access = routeAccess[`${method.toUpperCase()} ${url.replace(/\{(\w+)\}/g, ":$1")}`];
+      const access = routeAccess[`${method.toUpperCase()} ${url.replaceAll(":", "::").replace(/\{(\w+)\}/g, ":$1")}`];
       return [method, { ...operation, security: requirements(access) }];
     });
   return Object.fromEntries(Object.entries(paths).map(([url, methods]) => [url, Object.fromEntries(operations(url, methods))]));

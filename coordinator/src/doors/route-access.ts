@@ -42,7 +42,10 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "DELETE /v1/jobs/:id": ["submit"],
   "GET /v1/jobs/:id/result": ["read"],
   "GET /v1/jobs/:id/events": ["read"],
-  "* /v1/jobs/:id/retry": ["submit"],
+  "POST /v1/jobs/:id/retry": ["submit"],
+  "GET /v1/dead-letters": ["read", "operate"],
+  "POST /v1/dead-letters::requeue": ["operate"],
+  "DELETE /v1/dead-letters/:id": ["submit", "operate"],
   "* /v1/jobs::batch": ["submit"],
   "* /v1/events": ["read"],
 
@@ -62,8 +65,6 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "* /v1/pipelines/*": ["submit"],
   "* /v1/training": ["submit"],
   "* /v1/training/*": ["submit"],
-  "* /v1/dead-letters": ["operate"],
-  "* /v1/dead-letters/*": ["operate"],
   "* /mcp": ["submit"],
 };
 

@@ -69,7 +69,6 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
   for (const [path, what] of [
     ["pipelines", "Pipelines"],
     ["training", "Training"],
-    ["dead-letters", "The list of dead letters"],
   ]) {
     addUnbuilt(app, `/v1/${path}`, what!);
     addUnbuilt(app, `/v1/${path}/*`, what!);

@@ -1,25 +1,15 @@
-/** /v1/jobs: submit, look, wait, cancel, fetch the result, list. Every answer about a job is its view, whatever its outcome. */
+/** /v1/jobs: submit, look, wait, cancel, retry, fetch the result, list. Every answer about a job is its view, whatever its outcome. */
 
-import {
-  decodeJobRequest,
-  encodeInferResponse,
-  isTerminal,
-  type JobClass,
-  type JobState,
-  jobClasses,
-  jobStates,
-  modelNamePattern,
-  SwitchyardError,
-  type Tensor,
-} from "@switchyard/protocol";
+import { decodeJobRequest, encodeInferResponse, isTerminal, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Caller } from "../application/caller.ts";
 import type { Submission } from "../application/job-service.ts";
-import type { JobListFilter, JobRecord } from "../ports/job-store.ts";
+import type { JobRecord } from "../ports/job-store.ts";
 import { addVary, bufferOf, sendEncoded, sendJson, sendJsonBytes } from "./answers.ts";
 import { type DoorContext, labelsOf } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { withInferenceBody } from "./inference-body.ts";
+import { filterFrom, jobFilters, linksOf } from "./job-filters.ts";
 import { toJobView } from "./job-view.ts";
 import {
   acceptedForm,
@@ -36,8 +26,6 @@ import { addRoute, addUnbuilt } from "./routes.ts";
 import { answerEvents } from "./v1-job-events.ts";
 
 const maxInlineBytes = 1_048_576;
-const maxListed = 200;
-const listedByDefault = 50;
 
 export function addJobs(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/v1/jobs", {
@@ -50,7 +38,7 @@ export function addJobs(app: FastifyInstance, context: DoorContext): void {
   });
   addRoute(app, "/v1/jobs/:id/result", { GET: (request, reply) => answerResult(context, request, reply) });
   addRoute(app, "/v1/jobs/:id/events", { GET: (request, reply) => answerEvents(context, request, reply) });
-  addUnbuilt(app, "/v1/jobs/:id/retry", "Retrying an ended job");
+  addRoute(app, "/v1/jobs/:id/retry", { POST: (request, reply) => answerRetry(context, request, reply) });
   addUnbuilt(app, "/v1/jobs::batch", "Submitting jobs in bulk");
   addUnbuilt(app, "/v1/events", "The stream of all jobs' events");
 }
@@ -232,6 +220,13 @@ async function answerCancel(context: DoorContext, request: FastifyRequest, reply
   return sendJson(request, reply.header("cache-control", "no-store"), toJobView(record, callerOf(request)));
 }
 
+async function answerRetry(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
+  const { record, replayed } = await context.deadLetters.retry(idIn(request), callerOf(request));
+  if (replayed) reply.header("idempotent-replayed", "true");
+  return answerAccepted(request, reply.header("cache-control", "no-store"), record);
+}
+
 async function answerResult(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const form = acceptedForm(headerOf(request.headers, "accept"));
   const notAcceptable = (why: string) =>
@@ -249,56 +244,9 @@ async function answerResult(context: DoorContext, request: FastifyRequest, reply
   return sendEncoded(request, reply, resultAs(context, { record, outputs, binary: true })!);
 }
 
-const filters = ["state", "model", "version", "class", "tag", "created_after", "limit", "cursor"];
-
 async function answerList(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const query = request.query as Record<string, unknown>;
-  const page = await context.jobs.list(filterFrom(query), callerOf(request));
-  const links: { next?: string } = {};
-  if (page.cursor !== undefined) {
-    const next = new URLSearchParams(query as Record<string, string>);
-    next.set("cursor", page.cursor);
-    links.next = `/v1/jobs?${next}`;
-  }
+  const page = await context.jobs.list(filterFrom(query, jobFilters), callerOf(request));
   const items = page.jobs.map((record) => toJobView(record, callerOf(request)));
-  return sendJson(request, reply.header("cache-control", "no-store"), { items, links });
-}
-
-function filterFrom(query: Record<string, unknown>): JobListFilter {
-  for (const name of Object.keys(query)) {
-    if (name === "host" || name === "tenant")
-      throw new SwitchyardError("unsupported", `The filter '${name}' is not supported by this version`);
-    if (!filters.includes(name)) throw badRequest(name.slice(0, 64), `one of the filters ${filters.join(", ")}`, name);
-    if (typeof query[name] !== "string") throw badRequest(name, "given once", "several values");
-  }
-  const { state, model, version, class: jobClass, tag, created_after: after, limit, cursor } = query as Record<string, string | undefined>;
-  const filter: JobListFilter = { limit: listedByDefault };
-  if (state !== undefined) filter.state = wordOf("state", state, jobStates) as JobState;
-  if (jobClass !== undefined) filter.class = wordOf("class", jobClass, jobClasses) as JobClass;
-  if (model !== undefined) {
-    if (!modelNamePattern.test(model)) throw badRequest("model", "a model name", model);
-    filter.model = model;
-  }
-  if (version !== undefined) filter.version = wholeOf("version", version, Number.MAX_SAFE_INTEGER);
-  if (tag !== undefined) filter.tag = tag;
-  if (after !== undefined) {
-    const ms = Date.parse(after);
-    if (!/^\d{4}-\d\d-\d\dT/.test(after) || Number.isNaN(ms))
-      throw badRequest("created_after", "an RFC 3339 time such as 2026-01-31T12:00:00Z", after);
-    filter.createdAfterMs = ms;
-  }
-  if (limit !== undefined) filter.limit = wholeOf("limit", limit, maxListed);
-  if (cursor !== undefined) filter.cursor = cursor;
-  return filter;
-}
-
-function wordOf(name: string, value: string, words: readonly string[]): string {
-  if (words.includes(value)) return value;
-  throw badRequest(name, `one of ${words.join(", ")}`, value);
-}
-
-function wholeOf(name: string, value: string, max: number): number {
-  const number = /^\d{1,16}$/.test(value) ? Number(value) : 0;
-  if (number >= 1 && number <= max) return number;
-  throw badRequest(name, `a whole number from 1 to ${max}`, value);
+  return sendJson(request, reply.header("cache-control", "no-store"), { items, links: linksOf(request, page.cursor) });
 }
