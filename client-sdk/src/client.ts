@@ -7,6 +7,7 @@ import { defaultTimeoutMs, type JobClass } from "@switchyard/protocol";
 import { timeLimit } from "./abort.ts";
 import { ClientError, TimeoutError } from "./client-errors.ts";
 import { type Clock, systemClock } from "./clock.ts";
+import { DeadLetterList } from "./dead-letters.ts";
 import { type InferResult, readInferAnswer } from "./infer-answer.ts";
 import { encodeInfer, encodeJob, type InferOptions, type RequestBody, type SubmitOptions } from "./infer-call.ts";
 import type { Inputs } from "./inputs.ts";
@@ -16,6 +17,7 @@ import {
   type JobView,
   type ModelView,
   type Page,
+  pathWith,
   readJobView,
   readObject,
   readPage,
@@ -60,6 +62,7 @@ const holdMs = 240_000;
 export class Switchyard {
   readonly #transport: Transport;
   readonly jobs: JobList;
+  readonly deadLetters: DeadLetterList;
 
   constructor(options: ClientOptions = {}) {
     const urls = addresses(options.url ?? environment("SWITCHYARD_URL") ?? "http://127.0.0.1:8000");
@@ -71,6 +74,7 @@ export class Switchyard {
       clock: options.clock ?? systemClock,
     });
     this.jobs = new JobList(this.#transport);
+    this.deadLetters = new DeadLetterList(this.#transport);
   }
 
   /** The address in use. */
@@ -217,12 +221,8 @@ export class JobList {
 
   /** One page, newest first; a page may be empty and still have a cursor, because filters look at a bounded number of jobs a request. */
   async list(filter: JobFilter = {}, options: CallOptions = {}): Promise<Page<JobView>> {
-    const query = new URLSearchParams();
     const { createdAfter, ...rest } = filter;
-    for (const [key, value] of Object.entries({ ...rest, created_after: createdAfter }))
-      if (value !== undefined) query.set(key, String(value));
-    const path = query.size === 0 ? "/v1/jobs" : `/v1/jobs?${query}`;
-    const call = { path, signal: options.signal, tryMs: answerMs };
+    const call = { path: pathWith("/v1/jobs", { ...rest, created_after: createdAfter }), signal: options.signal, tryMs: answerMs };
     return readPage<JobView>(
       (await this.#transport.send(call, { withinMs: this.#transport.retry.giveUpAfterMs })).text(),
       "a list of jobs",

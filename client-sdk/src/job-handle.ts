@@ -90,6 +90,19 @@ export class JobHandle {
     return (await this.#ask({ method: "DELETE", path: this.#path(), signal: options.signal })).text();
   }
 
+  /**
+   * Submits the job again, as a new one with the same inputs and terms; asked twice, it is the same new job. Only for jobs that failed and whose
+   * inputs are kept: throws ClientError `inputs_expired`, `job_not_finished`, `job_already_ended`, and what a submission throws.
+   */
+  async retry(options: CallOptions = {}): Promise<JobHandle> {
+    return new JobHandle(this.#transport, readJobView(await this.retryText(options)).id);
+  }
+
+  /** As `retry`, but answers the new job's JSON as the server wrote it. */
+  async retryText(options: CallOptions = {}): Promise<string> {
+    return (await this.#ask({ method: "POST", path: this.#path("/retry"), signal: options.signal })).text();
+  }
+
   #path(rest = ""): string {
     return `/v1/jobs/${encodeURIComponent(this.id)}${rest}`;
   }

@@ -8,7 +8,9 @@ import {
   isTerminal,
   type JobState,
   type ModelView,
+  type RequeuedView,
   type TenantView,
+  type DeadLetterView as WireDeadLetterView,
   type JobView as WireJobView,
 } from "@switchyard/protocol";
 import { ClientError } from "./client-errors.ts";
@@ -17,7 +19,9 @@ export type ClientJobState = JobState | "unknown";
 
 export type JobView = Omit<WireJobView, "state"> & { state: ClientJobState };
 
-export type { HostView, ModelView, TenantView };
+export type DeadLetterView = Omit<WireDeadLetterView, "state"> & { state: ClientJobState };
+
+export type { HostView, ModelView, RequeuedView, TenantView };
 
 const states: ReadonlySet<string> = new Set(["queued", "running", "succeeded", "failed", "cancelled", "expired"]);
 
@@ -33,6 +37,13 @@ export function readJobView(text: string): JobView {
   return view as unknown as JobView;
 }
 
+/** A path with those of these values that are given. */
+export function pathWith(path: string, values: Readonly<Record<string, string | number | undefined>>): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(values)) if (value !== undefined) query.set(name, String(value));
+  return query.size === 0 ? path : `${path}?${query}`;
+}
+
 export interface Page<Item> {
   items: Item[];
   /** Give it to the next call to go on; absent on the last page. */
@@ -43,8 +54,8 @@ export interface Page<Item> {
 export function readPage<Item>(text: string, what: string): Page<Item> {
   const { items, links } = readObject(text, what) as { items?: Item[]; links?: { next?: unknown } };
   if (!Array.isArray(items)) throw unexpected(what, text);
-  const next = typeof links?.next === "string" ? new URL(links.next, "http://any").searchParams.get("cursor") : null;
-  return next === null ? { items } : { items, cursor: next };
+  const cursor = typeof links?.next === "string" ? new URL(links.next, "http://any").searchParams.get("cursor") : null;
+  return cursor === null ? { items } : { items, cursor };
 }
 
 export function readObject(text: string, what: string): Record<string, unknown> {

@@ -13,6 +13,7 @@ import { registerKeys } from "./commands/keys.ts";
 import { registerModels } from "./commands/models.ts";
 import { registerPlanned } from "./commands/not-built.ts";
 import { registerResult } from "./commands/result.ts";
+import { registerRetry } from "./commands/retry.ts";
 import { registerSubmit } from "./commands/submit.ts";
 import { registerTenants } from "./commands/tenants.ts";
 import { registerWatch } from "./commands/watch.ts";
@@ -43,6 +44,7 @@ const commands = [
   registerResult,
   registerWatch,
   registerCancel,
+  registerRetry,
   registerJobs,
   registerHosts,
   registerModels,

@@ -1,9 +1,10 @@
-/** `switchyard jobs`: the jobs that the server remembers, newest first. */
+/** `switchyard jobs`: the jobs that the server remembers, or its dead letters, newest first. */
 
 import { type JobClass, type JobState, jobClasses, jobStates } from "@switchyard/protocol";
 import type { Command } from "commander";
-import type { JobView } from "../../job-records.ts";
+import type { DeadLetterView, JobView } from "../../job-records.ts";
 import type { Cli } from "../cli.ts";
+import { UsageError } from "../exit-codes.ts";
 import { oneOf, positiveWhole } from "../option-values.ts";
 import { shortDuration, textTable } from "../text-table.ts";
 
@@ -12,6 +13,8 @@ interface JobsOptions {
   model?: string;
   class?: JobClass;
   tag?: string;
+  dead?: boolean;
+  code?: string;
   limit: number;
 }
 
@@ -25,19 +28,23 @@ export function registerJobs(program: Command, cli: Cli): void {
     .option("--model <model>", "jobs of one model")
     .option("--class <class>", jobClasses.join(", "), oneOf(...jobClasses))
     .option("--tag <key=value>", "jobs with this tag")
+    .option("--dead", "dead letters: failed jobs whose inputs are kept so that they can be submitted again")
+    .option("--code <code>", "with --dead: those with this error, such as poison")
     .option("--limit <n>", "at most this many", positiveWhole, 20)
     .addHelpText(
       "after",
       `
 Examples:
   $ switchyard jobs --state failed --model digits
+  $ switchyard jobs --dead --code poison
   $ switchyard jobs --limit 1000 --json | jq -r .id`,
     )
-    .action((options: JobsOptions) => jobs(cli, command, options));
+    .action((options: JobsOptions) => (options.dead ? dead(cli, command, options) : jobs(cli, command, options)));
 }
 
 async function jobs(cli: Cli, command: Command, options: JobsOptions): Promise<void> {
   const { state, model, class: jobClass, tag, limit } = options;
+  if (options.code !== undefined) throw new UsageError("--code needs --dead");
   const isJson = cli.wantsJson(command);
   const found: JobView[] = [];
   let count = 0;
@@ -58,6 +65,39 @@ async function jobs(cli: Cli, command: Command, options: JobsOptions): Promise<v
     { title: "ERROR" },
   ];
   cli.print(textTable(columns, found.map(row)));
+}
+
+async function dead(cli: Cli, command: Command, options: JobsOptions): Promise<void> {
+  const { model, code, limit } = options;
+  for (const other of ["state", "class", "tag"] as const)
+    if (options[other] !== undefined) throw new UsageError(`--${other} is no filter of dead letters; --model and --code are`);
+  const isJson = cli.wantsJson(command);
+  const found: DeadLetterView[] = [];
+  let count = 0;
+  for await (const letter of cli.hastyClient(command).deadLetters.each({ model, code, limit: Math.min(limit, largestPage) })) {
+    if (isJson) cli.printJson(letter);
+    else found.push(letter);
+    if (++count === limit) break;
+  }
+  if (isJson) return;
+  if (found.length === 0) return cli.note("no dead letters");
+  const columns = [
+    { title: "ID" },
+    { title: "MODEL" },
+    { title: "ENDED" },
+    { title: "HOSTS DIED", align: "right" as const },
+    { title: "ERROR" },
+    { title: "INPUTS" },
+  ];
+  const deadRow = (one: DeadLetterView) => [
+    one.id,
+    `${one.model}@${one.version}`,
+    one.finished_at,
+    String(one.hosts_died),
+    one.error?.code,
+    one.inputs_kept ? "kept" : "gone",
+  ];
+  cli.print(textTable(columns, found.map(deadRow)));
 }
 
 function row(job: JobView) {

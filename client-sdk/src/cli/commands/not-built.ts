@@ -6,7 +6,6 @@ import { UsageError } from "../exit-codes.ts";
 const planned: Readonly<Record<string, string>> = {
   mcp: "serve the Model Context Protocol on standard input and output",
   top: "watch queues and hosts live",
-  retry: "run a job again that ended",
   pipelines: "run and list pipelines",
   train: "start and follow training runs",
 };
