@@ -150,6 +150,17 @@ for (const [who, open] of Object.entries(ways)) {
   });
 }
 
+test("what is there can be kept on without its bytes, and what is gone cannot", async () => {
+  const reference = await owner.put(content(), { keepMs });
+  assert.equal(await owner.keep(reference, { keepMs: 10 * keepMs }), true);
+  nowMs += 5 * keepMs;
+  await owner.sweep();
+  assert.ok(await owner.get(reference));
+  nowMs += 10 * keepMs;
+  await owner.sweep();
+  assert.equal(await owner.keep(reference, { keepMs }), false);
+});
+
 test("a folder on a full disk is told as a full store, and keeps no half of a file", async (context) => {
   const small = await mkdtemp(path.join(tmpdir(), "switchyard-full-"));
   try {

@@ -1,7 +1,12 @@
 /** Jobs that took hosts down or ran out of attempts: who is to blame, and what stays of them. The same sentences on both stores. */
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { FilesystemBlobs } from "../../coordinator/src/adapters/filesystem-blobs.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
 import { clockPasses, type HostJob, type JobRig, succeeded, type TestHost } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
@@ -273,6 +278,29 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual([...(await rig.store.inputsKept(ids))], [...ids.slice(1, 4), ...ids.slice(5)], "what was discarded has made room");
   });
 }
+
+test("large inputs, which are not in Redis, are kept on as long", async (t) => {
+  const root = await mkdtemp(path.join(tmpdir(), "switchyard-dead-"));
+  t.after(() => rm(root, { recursive: true, force: true }));
+  let laterMs = 0;
+  const blobs = new FilesystemBlobs({ root, clock: { ...systemClock, nowMs: () => systemClock.nowMs() + laterMs } });
+  const store = await rigs.coordinator("with-blobs", blobs);
+  const rig = rigs.rig();
+  const large = new Uint8Array(9 * 1024 * 1024).fill(7);
+  const ids: string[] = [];
+  for (const at of [1, 2]) {
+    const job = rig.job({ maxAttempts: at, inputs: [large, Uint8Array.of(at)], latestStartMs: at });
+    await store.admit(job, { matchingHosts: 1, batchItems: 1, mostWaiting: 9 });
+    ids.push(job.id);
+  }
+  const [dead, open] = ids as [string, string];
+  await dieWithAll(rig);
+  await store.sweep(rig.tag, 1, 1);
+  laterMs = dayMs - 60_000;
+  await blobs.sweep();
+  assert.equal((await store.inputs(dead))?.length, large.length + 1);
+  assert.equal(await store.inputs(open), undefined, "others are not");
+});
 
 describe("Redis", () => sentences(() => rigs.rig()));
 describe("memory", () => sentences(() => memoryRig()));

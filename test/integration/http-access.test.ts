@@ -32,7 +32,7 @@ const digest = "0".repeat(64);
 function asked(row: string): { method: string; path: string } {
   const [method, url] = row.split(" ") as [string, string];
   const path = url
-    .replace("jobs::batch", "jobs:batch")
+    .replace("::", ":")
     .replace(":sha256", digest)
     .replace(":version", "1")
     .replace(":model", "tiny")

@@ -203,10 +203,12 @@ test("hosts, models, probes and the description are served", async (t) => {
   assert.deepEqual(await get("/readyz"), [200, { ready: true }]);
   const [, description] = await get("/openapi.json");
   assert.equal(description.openapi, "3.1.0");
-  for (const path of Object.keys(description.paths)) {
-    const response = await fetch(door.url + path.replace(/\{.*?\}/g, "1"));
-    assert.notEqual(response.status, 405, path);
-    assert.doesNotMatch(await response.text(), /There is nothing at|not supported by this version/, path);
+  for (const [path, operations] of Object.entries(description.paths as Record<string, object>)) {
+    for (const method of Object.keys(operations)) {
+      const response = await fetch(door.url + path.replace(/\{.*?\}/g, "1"), { method: method.toUpperCase() });
+      assert.notEqual(response.status, 405, `${method} ${path}`);
+      assert.doesNotMatch(await response.text(), /There is nothing at|not supported by this version/, `${method} ${path}`);
+    }
   }
   door.jobs.problems = [{ check: "store", detail: "does not answer" }];
   const [status, problem] = await get("/readyz?verbose");

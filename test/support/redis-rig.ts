@@ -7,6 +7,7 @@ import type { Redis } from "ioredis";
 import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapters/redis-connection.ts";
 import { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
+import type { BlobStore } from "../../coordinator/src/ports/blob-store.ts";
 import { hostConnection } from "../../worker/src/redis-connection.ts";
 import { type HostClaim, type HostJob, type HostSide, JobRig, OfferedTickets } from "./job-rig.ts";
 import { auditQueue } from "./queue-audit.ts";
@@ -42,7 +43,7 @@ export class RedisRigs {
   }
 
   /** Another coordinator's store on the same Redis. */
-  async coordinator(name: string): Promise<RedisJobStore> {
+  async coordinator(name: string, blobs?: BlobStore): Promise<RedisJobStore> {
     const connection = new RedisConnection(this.url, name, systemClock);
     await connection.open();
     const subscription = new RedisSubscription(this.url, `${name}-notices`, systemClock);
@@ -50,7 +51,7 @@ export class RedisRigs {
       subscription.close();
       await connection.close();
     });
-    return new RedisJobStore({ redis: connection, subscription, tickets: this.offers, coordinator: name });
+    return new RedisJobStore({ redis: connection, subscription, tickets: this.offers, coordinator: name, ...(blobs && { blobs }) });
   }
 
   /** Another connection, closed with the rigs. */

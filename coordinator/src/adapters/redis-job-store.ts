@@ -336,7 +336,7 @@ export class RedisJobStore implements JobStore {
     for (let at = 0; at < claimCount; at++) {
       claims.push({ incarnation: String(reply[7 + 2 * at]), sequence: Number(reply[8 + 2 * at]) });
     }
-    if (dead > 0 && this.#blobs) await this.#keepDeadBlobs(tag, this.#blobs, nowMs);
+    if (dead > 0 && this.#blobs) await this.#keepDeadBlobs(tag, this.#blobs, nowMs).catch(() => {}); // the next sweep tries again
     return { nowMs, figures: { waiting, running, oldestMs, dead }, expired, claims, tickets: reply.slice(7 + 2 * claimCount).map(String) };
   }
 
