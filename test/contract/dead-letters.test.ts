@@ -5,6 +5,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
+import { keys } from "@switchyard/protocol/redis";
 import { FilesystemBlobs } from "../../coordinator/src/adapters/filesystem-blobs.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
@@ -278,6 +279,20 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual([...(await rig.store.inputsKept(ids))], [...ids.slice(1, 4), ...ids.slice(5)], "what was discarded has made room");
   });
 }
+
+test("while the store fills up, the oldest give way", async () => {
+  const rig = rigs.rig();
+  for (let at = 0; at < 3; at++) {
+    await rig.admit({ maxAttempts: 1 });
+    await dieWithAll(rig);
+    await clockPasses(rig.store, rig.store.nowMs());
+  }
+  const before = await listed(rig);
+  await rigs.script("sweep", keys.base(rig.tag), [rig.tag, 1, 1, 2]);
+  assert.deepEqual(await listed(rig), before.slice(0, 1));
+  await rigs.script("sweep", keys.base(rig.tag), [rig.tag, 1, 1, 0]);
+  assert.deepEqual(await listed(rig), before.slice(0, 1));
+});
 
 test("large inputs, which are not in Redis, are kept on as long", async (t) => {
   const root = await mkdtemp(path.join(tmpdir(), "switchyard-dead-"));

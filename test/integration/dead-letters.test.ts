@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtemp, rename, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -23,6 +23,8 @@ const inputs = [floats("x", [1, 32], rowsOf(1)[0]!)];
 
 let folder: string;
 let models: Repository;
+/** The host's own copy of the repository: what is taken away there the coordinator's scans do not miss. */
+let hostModels: string;
 let cluster: Processes;
 
 before(async () => {
@@ -38,7 +40,10 @@ before(async () => {
   );
   models = await emptyRepository();
   for (let at = 0; at < modelCount; at++) await models.add(`cold-${at}`, layersModel(at + 1));
-  cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_API_KEYS: keyFile }, apiKey: "ours" });
+  hostModels = path.join(folder, "models");
+  await cp(models.folder, hostModels, { recursive: true });
+  cluster = await startProcesses({ models: models.folder, workers: 0, env: { SWITCHYARD_API_KEYS: keyFile }, apiKey: "ours" });
+  await cluster.addWorker({ SWITCHYARD_MODELS: hostModels, SWITCHYARD_LABELS: "site=here" });
 });
 
 after(async () => {
@@ -71,7 +76,7 @@ async function ended(id: string): Promise<JobView> {
 
 /** What is submitted while the model's file is away fails, in one attempt; afterwards the model is loaded. */
 async function failing(model: string, jobs: readonly object[]): Promise<string[]> {
-  const there = path.join(models.folder, model, "1", "model.onnx");
+  const there = path.join(hostModels, model, "1", "model.onnx");
   await rename(there, `${there}.away`);
   try {
     // at once: the next beat tells that the model does not load, and then no more are taken
@@ -106,7 +111,9 @@ function command(args: readonly string[]): Promise<{ code: number | null; out: s
 }
 
 test("a job whose attempts are used up is retried as a new job, once, and leaves the list", async () => {
-  const [id] = (await failing("cold-8", [{ tags: { team: "a" }, class: "batch", timeout_ms: 50_000, id: "mine" }])) as [string];
+  const require = { labels: { site: "here" } };
+  const [id] = (await failing("cold-8", [{ tags: { team: "a" }, class: "batch", timeout_ms: 50_000, id: "mine", require }])) as [string];
+  assert.notEqual(tagOf(id), tagOf(await submit("cold-8")), "jobs that require something have a queue of their own");
   const [letter] = await listed("?model=cold-8&code=model_not_ready");
   assert.deepEqual([letter?.id, letter?.hosts_died, letter?.inputs_kept, letter?.error?.code], [id, 0, true, "model_not_ready"]);
   const retried = await ask(`/v1/jobs/${id}/retry`, { method: "POST" });
@@ -114,7 +121,7 @@ test("a job whose attempts are used up is retried as a new job, once, and leaves
   const view = retried.json() as JobView;
   assert.equal(retried.headers.location, `/v1/jobs/${view.id}`);
   assert.notEqual(view.id, id);
-  assert.equal(tagOf(view.id), tagOf(id), "it waits in the same queue");
+  assert.equal(tagOf(view.id), tagOf(id), "and so does the new one");
   assert.deepEqual([view.retry_of, view.tags, view.class, view.version], [id, { team: "a" }, "batch", 1]);
   assert.equal(Date.parse(view.deadline) - Date.parse(view.created_at), 50_000);
   const again = await ask(`/v1/jobs/${id}/retry`, { method: "POST", body: {} });
@@ -180,6 +187,26 @@ test("other tenants neither see nor touch them, and bulk asks for the scope oper
   assert.deepEqual([discarded.status, discarded.json().inputs_kept], [200, false]);
   assert.deepEqual([(await ask(`/v1/dead-letters/${id}`, { method: "DELETE" })).status, await listed("?model=cold-10")], [404, []]);
   assert.equal((await ask(`/v1/jobs/${id}/retry`, { method: "POST" })).json().code, "inputs_expired");
+});
+
+test("what is refused stays a dead letter, and says why", async () => {
+  const there = path.join(hostModels, "cold-9", "1", "model.onnx");
+  await rename(there, `${there}.away`);
+  const worker = cluster.workers[0]!;
+  await worker.stop(); // it holds the model
+  await worker.respawn();
+  const id = await submit("cold-9", { max_attempts: 1 });
+  assert.equal((await ended(id)).state, "failed");
+  await until("the model to be told as failed", async () => (await ask("/v1/models/cold-9")).json().items[0].state === "failed");
+  const answer = (await ask("/v1/dead-letters:requeue?model=cold-9", { method: "POST" })).json();
+  assert.deepEqual([answer.requeued, answer.refused, answer.items[0].id, answer.items[0].error.code], [0, 1, id, "model_failed"]);
+  const told = await command(["retry", "--dead", "--model", "cold-9"]);
+  assert.deepEqual([told.code, told.out], [1, ""]);
+  assert.match(told.err, new RegExp(`${id} was refused: .*\\[model_failed\\]\n0 submitted again, 1 refused\n$`));
+  assert.deepEqual(
+    (await listed("?model=cold-9")).map((letter) => [letter.id, letter.inputs_kept]),
+    [[id, true]],
+  );
 });
 
 test("filters that cannot be understood are refused by name", async () => {

@@ -78,6 +78,13 @@ test("a job that takes three hosts down is given up alone, listed with its input
     [[poison, 3, true, "poison"]],
   );
 
+  const metrics = /"metrics":"([^"]+)"/.exec(cluster.coordinators[0]!.log())![1]!;
+  const gauge = async (count: number) => {
+    const text = (await call(`${metrics}/metrics`)).bytes.toString();
+    return text.includes(`switchyard_dead_letters{model="deadly"} ${count}\n`);
+  };
+  await until("the metric to count it", () => gauge(1), { withinMs: 15_000 });
+
   const again = await client.job(poison).retry();
   const result = await again.result({ timeoutMs: 60_000 });
   assert.ok(distance(result.outputs.y!.data as Float32Array, expected[guilty]!) < 1e-4, "it ran with the inputs of the first");
@@ -86,4 +93,5 @@ test("a job that takes three hosts down is given up alone, listed with its input
   assert.equal((await client.job(poison).retry()).id, again.id, "asked again, it is the same new job");
   assert.equal((await client.job(poison).status()).state, "failed", "the old one stays as it ended");
   assert.deepEqual((await client.deadLetters.list()).items, []);
+  await until("the metric to count none", () => gauge(0), { withinMs: 15_000 });
 });

@@ -43,6 +43,9 @@ const deadMs = 86_400_000;
 /** More than any reference takes. */
 const mostReferenceBytes = 1_024;
 const mostBlobsKept = 10_000;
+/** Above this share of the store's memory dead letters give way, the oldest first: open jobs will soon need the room. */
+const mostFilledWithDead = 0.7;
+const givingWay = 100;
 
 interface PendingAdmit {
   job: NewJob;
@@ -322,7 +325,12 @@ export class RedisJobStore implements JobStore {
   }
 
   async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {
-    const reply = (await this.#redis.run("sweep", keys.base(tag), [tag, matchingHosts, batchItems])) as (string | number)[];
+    const reply = (await this.#redis.run("sweep", keys.base(tag), [
+      tag,
+      matchingHosts,
+      batchItems,
+      this.filled() > mostFilledWithDead ? givingWay : 0,
+    ])) as (string | number)[];
     const [nowMs, waiting, running, oldestMs, dead, expired, claimCount] = reply.slice(0, 7).map(Number) as [
       number,
       number,

@@ -104,7 +104,7 @@ local shapePattern = '^' .. string.rep('%S+ ', SHAPE - 1) .. '(%S+)'
 
 -- Inputs without a common axis 0 run alone, and so does a job that may be what its host died of.
 local function runsAlone(shape, deaths)
-  return deaths ~= '0' or string.sub(shape, 1, 1) == '='
+  return deaths ~= '0' or string.byte(shape) == 61
 end
 
 local function see(shape)

@@ -1,6 +1,6 @@
 -- Repair one queue: expire what is over, promote due retries, forget lost tickets, issue missing ones, tidy lists, tell the figures.
 -- KEYS  1 base of the queue's keys
--- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch
+-- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 dead letters that must give way, because the store fills up
 -- Answers  now, waiting, running, oldestMs, dead letters, expired, number of outstanding claims, then per claim its incarnation and sequence, then the
 --          ticket ids to offer.
 -- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
@@ -23,6 +23,9 @@ flushNotices()
 promoteDue(base, now, 500)
 
 trimDead(base, now)
+if tonumber(ARGV[4]) > 0 then
+  for _, id in ipairs(redis.call('ZRANGE', base .. 'dead', 0, ARGV[4] - 1)) do dropDead(base, id) end
+end
 redis.call('ZREMRANGEBYSCORE', base .. 'recent', '-inf', now - 120000)
 redis.call('ZREMRANGEBYRANK', base .. 'recent', 0, -10001)
 -- The list of kept jobs is looked through in parts, over and over: one long job must not keep what ended behind it.
