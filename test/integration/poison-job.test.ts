@@ -10,8 +10,8 @@ import { startProcesses, type WorkerProcess } from "../support/processes.ts";
 import { directRun, distance, emptyRepository, layersModel, rowsOf } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
-/** So many layers that a run takes some 100 ms at least: whoever looks every few milliseconds sees each claim. */
-const graph = layersModel(1_500);
+/** A run takes some 300 ms at least: whoever looks every few milliseconds sees each claim in time to kill its host. */
+const graph = layersModel(200, 2_048);
 const rows = rowsOf(8);
 const guilty = 3;
 
@@ -85,11 +85,14 @@ test("a job that takes three hosts down is given up alone, listed with its input
   };
   await until("the metric to count it", () => gauge(1), { withinMs: 15_000 });
 
-  const again = await client.job(poison).retry();
+  await Promise.all(rows.slice(0, 2).map(submit)); // both hosts are busy while it waits with others like it
+  const [again, ...others] = await Promise.all([client.job(poison).retry(), ...rows.slice(0, 4).map(submit)]);
   const result = await again.result({ timeoutMs: 60_000 });
   assert.ok(distance(result.outputs.y!.data as Float32Array, expected[guilty]!) < 1e-4, "it ran with the inputs of the first");
-  const { retry_of, tags } = await again.status();
-  assert.deepEqual([retry_of, tags], [poison, { sent: "neighbours" }]);
+  const { retry_of, tags, timings } = await again.status();
+  assert.deepEqual([retry_of, tags, timings?.batch_items], [poison, { sent: "neighbours" }, 1], "it runs alone from the start");
+  const batches = await Promise.all(others.map(async (id) => (await jobView(cluster.url, id, 30)).timings?.batch_items));
+  t.diagnostic(`those that waited with it ran in batches of ${batches.join(", ")}`);
   assert.equal((await client.job(poison).retry()).id, again.id, "asked again, it is the same new job");
   assert.equal((await client.job(poison).status()).state, "failed", "the old one stays as it ended");
   assert.deepEqual((await client.deadLetters.list()).items, []);

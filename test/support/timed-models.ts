@@ -36,16 +36,19 @@ export async function emptyRepository(): Promise<Repository> {
 const rowWidth = 32;
 const layerWidth = 768;
 
-/** `x` FP32 [-1,32] → `y` FP32 [-1,32] through `layers` equal layers: a batch of 8 takes some `layers` / 15 ms on one fast core. */
-export function layersModel(layers: number): GraphBuilder {
+/**
+ * `x` FP32 [-1,32] → `y` FP32 [-1,32] through `layers` equal layers: a batch of 8 takes some `layers` / 15 ms on one fast core. Wider layers take
+ * longer, and the model loads no slower.
+ */
+export function layersModel(layers: number, width: number = layerWidth): GraphBuilder {
   const random = seededRandom(11);
   const matrix = (rows: number, columns: number) => Float32Array.from({ length: rows * columns }, () => random.normal() / Math.sqrt(rows));
   const graph = new GraphBuilder({ name: "layers" });
   let last = graph.input("x", "FP32", ["batch", rowWidth]);
   graph.output("y", "FP32", ["batch", rowWidth]);
-  const first = graph.weight("first", [rowWidth, layerWidth], matrix(rowWidth, layerWidth));
-  const middle = graph.weight("middle", [layerWidth, layerWidth], matrix(layerWidth, layerWidth));
-  const end = graph.weight("end", [layerWidth, rowWidth], matrix(layerWidth, rowWidth));
+  const first = graph.weight("first", [rowWidth, width], matrix(rowWidth, width));
+  const middle = graph.weight("middle", [width, width], matrix(width, width));
+  const end = graph.weight("end", [width, rowWidth], matrix(width, rowWidth));
   last = graph.node("MatMul", [last, first]);
   for (let layer = 0; layer < layers; layer += 1) last = graph.node("MatMul", [graph.node("Tanh", [last]), middle]);
   graph.node("MatMul", [graph.node("Tanh", [last]), end], {}, "y");

@@ -54,6 +54,7 @@ export class DeadLetters implements DeadLetterService {
     if (!frame) throw inputsGone(record);
     return {
       ...{ model, version, maxAttempts, class: record.class, timeoutMs: deadlineMs - createdMs, hold: false, retryOf: id },
+      ...(record.deaths > 0 && { alone: true }),
       ...(record.tags && { tags: record.tags }),
       request: {
         parameters: {},

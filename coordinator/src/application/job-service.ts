@@ -25,6 +25,8 @@ export interface Submission {
   hold: boolean;
   /** The job that failed and is submitted again: the new one goes into the same queue. */
   retryOf?: string;
+  /** It shares a batch with nobody: hosts have died of it before, or may have. */
+  alone?: boolean;
 }
 
 /** What became of one dead letter that was to be submitted again. */

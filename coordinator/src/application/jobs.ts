@@ -236,7 +236,7 @@ export class Jobs implements JobService {
       mostAhead: Number.POSITIVE_INFINITY,
       size,
       ...terms,
-      shapeClass: wanted ? `${shapeClass}>${wanted.join(",")}` : shapeClass,
+      shapeClass: `${submission.alone ? "=" : ""}${shapeClass}${wanted ? `>${wanted.join(",")}` : ""}`,
       items,
       ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs,
       held,
