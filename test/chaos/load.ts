@@ -5,12 +5,12 @@
 
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isTerminal, type JobView } from "@switchyard/protocol";
+import { isTerminal, type JobClass, type JobView } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { type SeededRandom, seededRandom } from "../../scripts/seeded-random.ts";
 import { type Answer, type Ask, call } from "../support/calls.ts";
-import { answerTo, deviceModelName, rowOf } from "./device-model.ts";
+import { deviceModelName, rowOf } from "./device-model.ts";
 import { type Ledger, type Manner, manners, type Outcome } from "./ledger.ts";
 
 export interface LoadPlan {
@@ -18,8 +18,11 @@ export interface LoadPlan {
   /** Jobs a second. */
   rate: number;
   timeoutMs: { least: number; most: number };
+  /** Jobs are numbered from here, so that several loads of a scene do not meet. */
+  firstNumber?: number;
   /** Which ways of asking take turns; all of them unless told otherwise. */
   manners?: readonly Manner[];
+  class?: JobClass;
   /** One in so many of the jobs that were submitted is cancelled at some moment of its life. */
   cancelEvery?: number;
 }
@@ -69,6 +72,8 @@ export class Load {
   #giveUpMs = Number.POSITIVE_INFINITY;
   #number = 0;
   #turn = 0;
+  /** Jobs whose outcome a client has heard. */
+  answers = 0;
 
   constructor(plan: LoadPlan, parts: Parts) {
     this.#plan = plan;
@@ -114,7 +119,7 @@ export class Load {
 
   /** Sends one job now. */
   one(): void {
-    const number = ++this.#number;
+    const number = (this.#plan.firstNumber ?? 0) + ++this.#number;
     const chosen = this.#plan.manners ?? manners;
     const manner = chosen[number % chosen.length]!;
     const { least, most } = this.#plan.timeoutMs;
@@ -126,13 +131,14 @@ export class Load {
   }
 
   async #run(manner: Manner, sent: Sent): Promise<void> {
-    const { seed } = this.#plan;
-    const inputs = [{ name: "x", datatype: "FP32", shape: [1, 4], data: rowOf(sent.number, seed) }];
+    const inputs = [{ name: "x", datatype: "FP32", shape: [1, 4], data: rowOf(sent.number) }];
     const timeout_ms = sent.timeoutMs;
     const ask: Ask = {
       headers: { "idempotency-key": sent.key, ...(manner === "held" && { prefer: `wait=${waitSeconds}` }) },
       body:
-        manner === "infer" ? { inputs, parameters: { timeout: sent.timeoutMs * 1_000 } } : { model: deviceModelName, inputs, timeout_ms },
+        manner === "infer"
+          ? { inputs, parameters: { timeout: sent.timeoutMs * 1_000 } }
+          : { model: deviceModelName, inputs, timeout_ms, ...(this.#plan.class && { class: this.#plan.class }) },
     };
     const path = manner === "infer" ? `/v2/models/${deviceModelName}/infer` : "/v1/jobs";
     const answer = await this.#untilDefinite(sent.key, path, ask);
@@ -164,6 +170,7 @@ export class Load {
   #hear({ key }: Sent, answer: Answer): void {
     const code = codeOf(answer);
     const [isReplay, tookMs] = [answer.headers["idempotent-replayed"] === "true", answer.tookMs];
+    this.answers += Number(answer.status === 200);
     if (answer.status === 200) this.#heard.set(key, { state: "succeeded", answer: answer.json().outputs[0].data, isReplay, tookMs });
     else if (outcomeCodes[code] !== undefined) this.#heard.set(key, { state: outcomeCodes[code], isReplay, tookMs });
     else this.#refuse({ key }, answer);
@@ -182,6 +189,7 @@ export class Load {
     const { cancelEvery } = this.#plan;
     const cancelled = cancelEvery !== undefined && number % cancelEvery === 0 ? this.#cancel(key, id) : undefined;
     const outcome = await this.#outcomeOf(key, id, true);
+    this.answers += Number(outcome !== undefined);
     if (outcome) this.#parts.ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
     const told = await cancelled;
     if (told === undefined || outcome === undefined) return;
@@ -270,10 +278,6 @@ export class Load {
   /** A job that a recipe submitted itself: it is looked at in the end as all others are. */
   adopt(key: string, id: string): void {
     this.#ack(key, id, false, 0);
-  }
-
-  expected(): (number: number) => number[] {
-    return (number) => answerTo(number, this.#plan.seed);
   }
 }
 

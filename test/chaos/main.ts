@@ -56,14 +56,20 @@ const chosen = recipes.filter(({ id, tiers: of }) => (named ? named.includes(id)
 
 const results: Result[] = [];
 process.stdout.write(`seed ${seed}\n`);
+let skipped = 0;
 for (const recipe of chosen) {
   process.stdout.write(`${recipe.id} ${recipe.title}\n`);
+  if (recipe.skip !== undefined) {
+    process.stdout.write(`skip ${recipe.id}: ${recipe.skip}\n`);
+    skipped++;
+    continue;
+  }
   const context = { tier, seed, say: (line: string) => void process.stdout.write(`${line}\n`) };
   const result = await runRecipe(recipe, context);
   results.push(result);
   process.stdout.write(`${resultText(result)}\n`);
 }
 const bad = results.filter((result) => !passed(result));
-process.stdout.write(`${results.length - bad.length} of ${results.length} recipes passed\n`);
+process.stdout.write(`${results.length - bad.length} of ${results.length} recipes passed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
 if (given.json !== undefined) writeFileSync(given.json, `${JSON.stringify(results.map(resultJson), undefined, 1)}\n`);
 process.exit(bad.length === 0 ? 0 : 1);

@@ -40,6 +40,8 @@ export interface Recipe {
   title: string;
   /** The tiers that it belongs to. */
   tiers: readonly Tier[];
+  /** Why it cannot run yet; said loudly, and counted. */
+  skip?: string;
   run(context: RecipeContext): Promise<Course>;
 }
 

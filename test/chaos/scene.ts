@@ -18,7 +18,7 @@ import { emptyRepository, type Repository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 import { type Expected, type History, judge, type StoreAtEnd, type Verdict } from "./checker.ts";
 import type { DeviceSettings } from "./device.ts";
-import { deviceGraph, deviceModelName } from "./device-model.ts";
+import { answerTo, deviceGraph, deviceModelName } from "./device-model.ts";
 import { Balancer } from "./faults/balancer.ts";
 import { FaultProxy } from "./faults/proxy.ts";
 import { type Execution, Ledger } from "./ledger.ts";
@@ -68,7 +68,7 @@ export class Scene implements AsyncDisposable {
   readonly #folder: string;
   readonly #models: Repository;
   readonly #balancer: Balancer | undefined;
-  #load: Load | undefined;
+  readonly #loads: Load[] = [];
   #supervision: { isOver: boolean; done: Promise<unknown> } | undefined;
   /** How often a host that had ended by itself was started again. */
   restarts = 0;
@@ -145,9 +145,9 @@ export class Scene implements AsyncDisposable {
       ledger: this.ledger,
       redis: this.redis,
     });
-    this.#load = load;
+    this.#loads.push(load);
     load.start();
-    await until("answers to flow", async () => this.ledger.count("outcome") > 5, { withinMs: 30_000, show: () => this.cluster.log() });
+    await until("answers to flow", async () => load.answers > 5, { withinMs: 30_000, show: () => this.cluster.log() });
     return load;
   }
 
@@ -189,17 +189,16 @@ export class Scene implements AsyncDisposable {
 
   /** Ends the load, waits until nothing is open, looks at everything once more, and judges; `checks` are what the recipe asks besides. */
   async course(expected: Expected, checks: (verdict: Verdict) => Check[]): Promise<Course> {
-    if (this.#load === undefined) throw new Error("no load was begun");
-    await this.#load.end();
+    await Promise.all(this.#loads.map((load) => load.end()));
     const store = await this.#storeAtEnd();
-    await this.#load.lookAgain();
+    for (const load of this.#loads) await load.lookAgain();
     await this.watch.stop();
     const history: History = {
       events: this.ledger.events,
       executions: this.executions(),
       store,
       stalls: this.watch.stalls,
-      answerTo: this.#load.expected(),
+      answerTo: (number) => answerTo(number),
     };
     const verdict = judge(history, expected);
     return { verdict, expected, ledger: this.ledger, checks: checks(verdict) };
@@ -254,7 +253,7 @@ export class Scene implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#load?.abandon();
+    await Promise.all(this.#loads.map((load) => load.abandon()));
     await this.endSupervision();
     await this.#balancer?.[Symbol.asyncDispose]();
     await this.watch.stop();

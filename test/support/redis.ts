@@ -15,6 +15,8 @@ export interface TestRedis {
   readonly port: number;
   readonly password: string;
   readonly pid: number;
+  /** Where its files lie. */
+  readonly dataFolder: string;
   /** Ends the server and removes its data. */
   stop(): Promise<void>;
   /** Freezes the server: connections stay open and nothing answers. */
@@ -48,6 +50,7 @@ export async function startTestRedis(options: { maxMemoryBytes?: number } = {}):
     url,
     port,
     password,
+    dataFolder,
     get pid() {
       return server.pid;
     },

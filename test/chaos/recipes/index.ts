@@ -4,17 +4,21 @@ import type { Recipe } from "../recipe.ts";
 import { killedHosts } from "./r01-killed-hosts.ts";
 import { frozenHost } from "./r02-frozen-host.ts";
 import { blockedLoop } from "./r03-blocked-loop.ts";
+import { poison } from "./r04-poison.ts";
 import { allHostsDown } from "./r05-all-hosts-down.ts";
 import { cutHost } from "./r06-cut-host.ts";
+import { mixedVersions } from "./r07-mixed-versions.ts";
 import { churn } from "./r08-churn.ts";
 import { killedConnections } from "./r09-killed-connections.ts";
 import { killedRedis } from "./r10-killed-redis.ts";
+import { lostPower } from "./r12-lost-power.ts";
 import { frozenRedis } from "./r13-frozen-redis.ts";
 import { deadSockets } from "./r15-dead-sockets.ts";
 import { lostReplies } from "./r16-lost-replies.ts";
 import { fullStore } from "./r17-full-store.ts";
 import { flushedScripts } from "./r18-flushed-scripts.ts";
 import { latency } from "./r19-latency.ts";
+import { sizes } from "./r20-sizes.ts";
 import { killedCoordinator } from "./r21-killed-coordinator.ts";
 import { rollingCoordinators } from "./r22-rolling-coordinators.ts";
 import { rollingHosts } from "./r23-rolling-hosts.ts";
@@ -25,23 +29,28 @@ import { wrongClocks } from "./r27-wrong-clocks.ts";
 import { keyRaces } from "./r31-key-races.ts";
 import { cancelRaces } from "./r32-cancel-races.ts";
 import { shortDeadlines } from "./r33-short-deadlines.ts";
+import { classes } from "./r36-classes.ts";
 import { badItem } from "./r37-bad-item.ts";
 
 export const recipes: readonly Recipe[] = [
   killedHosts,
   frozenHost,
   blockedLoop,
+  poison,
   allHostsDown,
   cutHost,
+  mixedVersions,
   churn,
   killedConnections,
   killedRedis,
+  lostPower,
   frozenRedis,
   deadSockets,
   lostReplies,
   fullStore,
   flushedScripts,
   latency,
+  sizes,
   killedCoordinator,
   rollingCoordinators,
   rollingHosts,
@@ -52,5 +61,6 @@ export const recipes: readonly Recipe[] = [
   keyRaces,
   cancelRaces,
   shortDeadlines,
+  classes,
   badItem,
 ];
