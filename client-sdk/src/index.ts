@@ -1,13 +1,23 @@
 /** The Switchyard SDK: `new Switchyard()` and what its methods take, answer and throw. */
 
-export type { Datatype, JobClass, JobState, Parameters, Problem, RequestedOutput, Tensor, TypedArray } from "@switchyard/protocol";
+export type {
+  Datatype,
+  Durability,
+  JobClass,
+  JobState,
+  Parameters,
+  Problem,
+  RequestedOutput,
+  Tensor,
+  TypedArray,
+} from "@switchyard/protocol";
 export { floatFromHalf, halfFromFloat } from "@switchyard/protocol";
 export { type ClientOptions, type JobFilter, JobList, Switchyard } from "./client.ts";
 export { ClientError, ConnectionError, type ErrorDetails, TimeoutError } from "./client-errors.ts";
 export type { Clock } from "./clock.ts";
 export { type DeadLetterFilter, DeadLetterList, type Requeued } from "./dead-letters.ts";
 export type { InferResult, InferTimings, OutputTensor } from "./infer-answer.ts";
-export type { Durability, InferOptions, SubmitOptions } from "./infer-call.ts";
+export type { InferOptions, SubmitOptions } from "./infer-call.ts";
 export type { Element, Inputs, InputTensor, InputValue, Nested } from "./inputs.ts";
 export type { EventOptions, JobEvent } from "./job-events.ts";
 export { type CallOptions, JobHandle, type WaitOptions } from "./job-handle.ts";

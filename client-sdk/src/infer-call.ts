@@ -1,6 +1,7 @@
 /** The bodies of POST …/infer and POST /v1/jobs, with their headers. Pure. */
 
 import {
+  type Durability,
   type EncodedBody,
   encodeInferRequest,
   type JobClass,
@@ -29,11 +30,10 @@ export interface InferOptions {
   signal?: AbortSignal | undefined;
 }
 
-export type Durability = "fast" | "fsync" | "replicated";
-
 export interface SubmitOptions extends InferOptions {
   tags?: Readonly<Record<string, string>> | undefined;
   maxAttempts?: number | undefined;
+  /** What admission and outcome have survived before they are told; refused (`durability_unavailable`) where the store cannot give it. */
   durability?: Durability | undefined;
   /** What a host must have beyond what the model requires. */
   require?: Requirement | undefined;

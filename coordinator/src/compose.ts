@@ -7,6 +7,7 @@ import { FilesystemModels } from "./adapters/filesystem-models.ts";
 import { KeyFile } from "./adapters/key-file.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
+import { RedisDurability } from "./adapters/redis-durability.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
@@ -81,6 +82,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
   const coordinator = newIncarnation();
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs });
+  const durable = new RedisDurability({ redis, url: redisUrl, clock, blobs });
   const waiters = new Waiters(store, clock);
   const forecasts = new Forecasts({
     history: new RedisRunHistory(redis),
@@ -99,6 +101,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     store,
     forecasts,
     cached,
+    durable,
     models,
     hosts,
     waiters,
@@ -207,6 +210,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await loops.stop();
       await tickets.close();
       subscription.close();
+      durable.close();
       await redis.close();
     },
   };

@@ -2,13 +2,9 @@
 
 import { type Requirement, requirementSchema } from "./capabilities.ts";
 import { asObject, type InferBody, type InferRequest, openBody, readInferRequest } from "./infer-request.ts";
-import { type JobClass, jobClasses, maxTimeoutMs } from "./job-states.ts";
+import { type Durability, durabilities, type JobClass, jobClasses, maxTimeoutMs } from "./job-states.ts";
 import { modelNamePattern } from "./model.ts";
 import { describe, pointerSegment, refuse, shown } from "./request-fault.ts";
-
-export type Durability = "fast" | "fsync" | "replicated";
-
-export const durabilities: readonly Durability[] = ["fast", "fsync", "replicated"];
 
 export const maxJobAttempts = 10;
 export const maxTags = 16;

@@ -21,6 +21,17 @@ export type JobClass = "interactive" | "standard" | "batch";
 
 export const jobClasses: readonly JobClass[] = ["interactive", "standard", "batch"];
 
+/**
+ * What a job's admission and outcome have survived by the time that its caller is told of them: `fast` a crash of the store's process, `fsync` one
+ * of its machine, `replicated` the loss of its machine.
+ */
+export type Durability = "fast" | "fsync" | "replicated";
+
+export const durabilities: readonly Durability[] = ["fast", "fsync", "replicated"];
+
+/** Those that have to be waited for. */
+export type DurableTier = Exclude<Durability, "fast">;
+
 /** What a job gets when its client names no timeout, in milliseconds. */
 export const defaultTimeoutMs: Record<JobClass, number> = { interactive: 5_000, standard: 60_000, batch: 86_400_000 };
 

@@ -1,7 +1,7 @@
 /** What /v1 shows of jobs, hosts and models. Clients ignore unknown fields; fields are only ever added. */
 
 import { z } from "zod";
-import { jobClasses, jobStates } from "./job-states.ts";
+import { durabilities, jobClasses, jobStates } from "./job-states.ts";
 
 const timestamp = z.string(); // RFC 3339 UTC with milliseconds
 
@@ -26,6 +26,8 @@ export const jobViewSchema = z.object({
   model: z.string(),
   version: z.number().int(),
   class: z.enum(jobClasses),
+  /** What its admission and its outcome have survived before they are told; older coordinators do not say it, and give `fast`. */
+  durability: z.enum(durabilities).optional(),
   /** Executions so far, the running one included; 0 until the first starts. */
   attempt: z.number().int(),
   created_at: timestamp,

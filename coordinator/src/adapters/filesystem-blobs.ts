@@ -96,6 +96,19 @@ export class FilesystemBlobs implements BlobStore {
     });
   }
 
+  sync({ sha256 }: BlobReference): Promise<void> {
+    return this.#translated(async () => {
+      const found = await this.#find(sha256);
+      if (!found) return; // whoever reads it is told
+      // a new name is safe only when its folder is, and that one's name in the folder above
+      const inner = path.dirname(found.file);
+      for (const name of [found.file, inner, path.dirname(inner), this.#root]) {
+        const file = await orGone(open(name));
+        await file?.sync().finally(() => file.close());
+      }
+    });
+  }
+
   sweep(): Promise<{ deleted: number }> {
     return this.#translated(async () => {
       const nowMs = this.#clock.nowMs();

@@ -1,6 +1,6 @@
 /** Between the record as Redis keeps it (see lua/lib-record.lua) and the JobRecord that the application reads. */
 
-import { type JobClass, type JobError, type JobState, readBlobReference } from "@switchyard/protocol";
+import { type DurableTier, type JobClass, type JobError, type JobState, readBlobReference } from "@switchyard/protocol";
 import type { JobNotice, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
 
 /** What only views show: fixed at admission, never compared by a script. */
@@ -11,6 +11,8 @@ interface Traits {
   out?: JobRecord["outputs"];
   rid?: string;
   again?: string;
+  /** Absent: fast. */
+  d?: DurableTier;
 }
 
 function traitsOf(job: NewJob): string {
@@ -19,6 +21,7 @@ function traitsOf(job: NewJob): string {
   if (job.outputs) traits.out = job.outputs;
   if (job.requestId) traits.rid = job.requestId;
   if (job.retryOf) traits.again = job.retryOf;
+  if (job.durability) traits.d = job.durability;
   return JSON.stringify(traits);
 }
 
@@ -134,6 +137,7 @@ export function recordOf(id: string, bytes: Buffer): JobRecord {
   if (traits.out) record.outputs = traits.out;
   if (traits.rid) record.requestId = traits.rid;
   if (traits.again) record.retryOf = traits.again;
+  if (traits.d) record.durability = traits.d;
   return record;
 }
 

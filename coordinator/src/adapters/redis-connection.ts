@@ -28,7 +28,8 @@ const memoryEveryPings = 4;
 const frozenAfterMs = 2_000;
 const openWithinMs = 5_000;
 
-const scripts = new Map<string, Script>();
+/** Every script of protocol/src/lua, by name. */
+export const scripts = new Map<string, Script>();
 for (const name of scriptNames) {
   scripts.set(
     name,
@@ -36,7 +37,8 @@ for (const name of scriptNames) {
   );
 }
 
-function connect(url: string, name: string): Redis {
+/** For connections whose commands fail fast. They are looked after by whoever asks for one. */
+export function connect(url: string, name: string): Redis {
   return new Redis(url, {
     protocol: 2,
     lazyConnect: true,
@@ -79,7 +81,7 @@ function filledOf(info: string): number {
   return most > 0 ? used / most : 0;
 }
 
-function socketOf(redis: Redis): { destroy(): void } | undefined {
+export function socketOf(redis: Redis): { destroy(): void } | undefined {
   return (redis as unknown as { stream?: { destroy(): void } }).stream;
 }
 

@@ -102,6 +102,7 @@ export class RedisJobStore implements JobStore {
   async admit(job: NewJob, queue: AdmitQueue): Promise<Admitted> {
     if (!this.#blobs || sizeOf(job.inputs) <= blobThresholdBytes) return this.#admitStored(job, job.inputs, queue);
     const reference = await this.#blobs.put(joinParts(job.inputs), { keepMs: job.timeoutMs + inputMarginMs });
+    if (job.durability === "fsync") await this.#blobs.sync(reference);
     return this.#admitStored(job, [encodeBlobReference(reference)], queue);
   }
 

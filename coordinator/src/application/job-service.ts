@@ -1,6 +1,6 @@
 /** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
 
-import type { InferRequest, JobClass, Requirement, SwitchyardError, Tensor } from "@switchyard/protocol";
+import type { DurableTier, InferRequest, JobClass, Requirement, SwitchyardError, Tensor } from "@switchyard/protocol";
 import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
@@ -15,6 +15,8 @@ export interface Submission {
   class?: JobClass;
   maxAttempts?: number;
   tags?: Record<string, string>;
+  /** Absent: fast. */
+  durability?: DurableTier;
   /** What a host must have beyond what the model requires. */
   require?: Requirement;
   /** Wait until the deadline for a host that has what is required, instead of being refused while there is none. */

@@ -16,6 +16,7 @@ import {
 } from "@switchyard/protocol";
 import { jobIdPattern, newJobId, tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
+import type { DurableStore } from "../ports/durable-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { JobListFilter, JobNotice, JobPage, JobRecord, JobStore, KeyEntry, NewJob, TombState } from "../ports/job-store.ts";
 import type { Metrics } from "../ports/metrics.ts";
@@ -23,6 +24,7 @@ import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import { jobTerms } from "../scheduler/job-terms.ts";
 import { cacheTermsOf } from "./cache-terms.ts";
 import { type Caller, mayUse, requireModel } from "./caller.ts";
+import { DurableJobs } from "./durable-jobs.ts";
 import type { Forecasts } from "./forecasts.ts";
 import type { JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
 import { newRecord } from "./new-record.ts";
@@ -43,6 +45,8 @@ export interface JobsParts {
   forecasts: Forecasts;
   /** Absent: nothing is answered from a cache. */
   cached?: CachedResponses;
+  /** Absent: no tier but fast is given. */
+  durable?: DurableStore;
   clock: Clock;
   metrics: Metrics;
   resultTtlMs: number;
@@ -65,14 +69,20 @@ interface Placed {
 
 export class Jobs implements JobService {
   readonly #parts: JobsParts;
+  readonly #durable: DurableJobs;
 
   constructor(parts: JobsParts) {
     this.#parts = parts;
+    this.#durable = new DurableJobs(parts.durable);
   }
 
   async submit(submission: Submission, caller: Caller): Promise<Settled> {
     const { record, replayed } = await this.#place(submission, caller, undefined);
-    return { record, replayed };
+    return { record: await this.#acknowledged(record), replayed };
+  }
+
+  async #acknowledged(record: JobRecord): Promise<JobRecord> {
+    return recordOrGone(record.id, await this.#durable.acknowledged(record));
   }
 
   async infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
@@ -90,17 +100,21 @@ export class Jobs implements JobService {
     const wait = placed.wait ?? this.#parts.waiters.register(id, { deadlineMs, signal });
     // a replayed job may have ended before this wait was registered, one that the cache answers has ended
     const hasEnded = isTerminal(placed.record.state);
+    const isDurable = placed.record.durability !== undefined;
     const wake = hasEnded ? undefined : await wait.woken;
     wait.leave();
     if (wake?.kind === "time" && !submission.idempotency) {
       await this.#parts.store.cancel(id); // nobody can ask for this result any more
       throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
     }
-    const notice = wake?.kind === "ended" ? wake.notice : undefined;
+    // the notice of a durable job comes before its outcome may be told: its record is read when it may
+    const notice = wake?.kind === "ended" && !isDurable ? wake.notice : undefined;
     if (notice && placed.sentMs !== undefined) {
       this.#parts.forecasts.networkTook(id, this.#parts.clock.monotonicMs() - placed.sentMs, notice.finishedMs - notice.createdMs);
     }
-    const record = notice ? withNotice(placed.record, notice) : hasEnded ? placed.record : await this.#existing(id, caller);
+    const record = notice
+      ? withNotice(placed.record, notice)
+      : await this.#told(hasEnded ? placed.record : await this.#existing(id, caller));
     if (!isTerminal(record.state)) throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
     if (record.state !== "succeeded") throw outcomeError(record);
     const frame = notice?.outputs ?? placed.outputs;
@@ -119,6 +133,7 @@ export class Jobs implements JobService {
     }
     let status = this.#servable(submission);
     if (submission.require) status = this.#parts.models.requiring(status.version, submission.require);
+    if (submission.durability) await this.#durable.require(submission.durability);
     if (status.missing && !submission.waitForHost) {
       metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host");
       throw noCapableHost(status);
@@ -248,6 +263,7 @@ export class Jobs implements JobService {
     if (request.outputs?.length) job.outputs = request.outputs;
     if (request.id) job.requestId = request.id;
     if (submission.retryOf) job.retryOf = submission.retryOf;
+    if (submission.durability) job.durability = submission.durability;
     const cache = version.config.cache && cacheTermsOf(job, version);
     if (cache) job.cache = cache;
     return job;
@@ -277,7 +293,11 @@ export class Jobs implements JobService {
 
   async get(id: string, caller: Caller): Promise<JobRecord> {
     checkId(id);
-    return this.#ofCaller(id, await this.#parts.store.read(id), caller);
+    return this.#told(this.#ofCaller(id, await this.#parts.store.read(id), caller));
+  }
+
+  async #told(record: JobRecord): Promise<JobRecord> {
+    return recordOrGone(record.id, await this.#durable.told(record));
   }
 
   /** The record with this coordinator registered as a waiter. */
@@ -304,7 +324,11 @@ export class Jobs implements JobService {
         const record = await this.#existing(id, caller);
         waiters.setDeadline(id, record.deadlineMs);
         const changed = how.afterRevision !== undefined && record.revision !== how.afterRevision;
-        if (isTerminal(record.state) || changed || signal.aborted) return record;
+        if (isTerminal(record.state) || changed || signal.aborted) {
+          const told = await this.#told(record);
+          // an outcome that was lost with the server that had it is none: the job goes on
+          if (isTerminal(told.state) === isTerminal(record.state)) return told;
+        }
         await wait.woken; // then the record is read again: its view must be the same whoever asks, and a notice does not say everything
       }
     } finally {
@@ -343,7 +367,7 @@ export class Jobs implements JobService {
     await this.get(id, caller);
     const cancelled = await this.#parts.store.cancel(id);
     if (!cancelled) throw jobNotFound(id);
-    return cancelled;
+    return { ...cancelled, record: await this.#told(cancelled.record) };
   }
 
   async list(filter: JobListFilter, caller: Caller): Promise<JobPage> {
@@ -354,7 +378,9 @@ export class Jobs implements JobService {
     }
     const queues = await models.queuesOf(filter);
     const tags = caller.models === undefined ? queues : queues.filter((tag) => mayUse(caller, models.byTag(tag)?.version.model ?? ""));
-    return tags.length === 0 ? { jobs: [] } : store.list(tags, { ...filter, tenant: caller.tenant });
+    if (tags.length === 0) return { jobs: [] };
+    const page = await store.list(tags, { ...filter, tenant: caller.tenant });
+    return { ...page, jobs: await this.#durable.listed(page.jobs) };
   }
 
   async estimates(model: string, version: number | undefined): Promise<ModelEstimates> {

@@ -10,6 +10,7 @@ export function newRecord(job: NewJob, now: Pick<JobRecord, "state" | "createdMs
   if (job.outputs) record.outputs = job.outputs;
   if (job.requestId) record.requestId = job.requestId;
   if (job.retryOf) record.retryOf = job.retryOf;
+  if (job.durability) record.durability = job.durability;
   return record;
 }
 

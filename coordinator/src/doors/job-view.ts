@@ -14,6 +14,7 @@ export function toJobView(record: JobRecord, caller: Caller): JobView {
     model: record.model,
     version: record.version,
     class: record.class,
+    durability: record.durability ?? "fast",
     attempt: record.attempt,
     created_at: timestamp(record.createdMs),
     deadline: timestamp(record.deadlineMs),

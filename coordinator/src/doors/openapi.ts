@@ -2,6 +2,7 @@
 
 import {
   deadLetterViewSchema,
+  durabilities,
   errors,
   estimatesViewSchema,
   hostViewSchema,
@@ -66,7 +67,7 @@ const jobRequest = {
     timeout_ms: { type: "integer", minimum: 1, maximum: maxTimeoutMs },
     class: { enum: jobClasses },
     max_attempts: { type: "integer", minimum: 1, maximum: maxJobAttempts },
-    durability: { enum: ["fast"] },
+    durability: { enum: durabilities },
     tags: { type: "object", additionalProperties: { type: "string" } },
     require: withoutDialect(z.toJSONSchema(requirementSchema)),
     wait_for_host: { type: "boolean" },

@@ -70,9 +70,6 @@ function submissionFrom(
 ): Submission {
   const job = decodeJobRequest(source);
   if (job.webhook !== undefined) throw new SwitchyardError("unsupported", "webhook is not supported by this version");
-  if (job.durability !== undefined && job.durability !== "fast") {
-    throw new SwitchyardError("unsupported", `durability '${job.durability}' is not supported by this version; 'fast' is`);
-  }
   const limits = limitsOf(job.request, request.headers, { zeroIsDefault: false, timeoutMs: job.timeoutMs });
   const submission: Submission = { model: job.model, request: job.request, hold: false, spentMs };
   if (job.version !== undefined) submission.version = job.version;
@@ -80,6 +77,7 @@ function submissionFrom(
   const jobClass = job.class ?? limits.class;
   if (jobClass !== undefined) submission.class = jobClass;
   if (job.maxAttempts !== undefined) submission.maxAttempts = job.maxAttempts;
+  if (job.durability !== undefined && job.durability !== "fast") submission.durability = job.durability;
   if (job.tags !== undefined) submission.tags = job.tags;
   if (job.require !== undefined) submission.require = job.require;
   if (job.waitForHost !== undefined) submission.waitForHost = job.waitForHost;

@@ -10,8 +10,10 @@ import { createServer } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import type { Offer } from "../adapters/durability-offers.ts";
 import { FilesystemModels } from "../adapters/filesystem-models.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
+import { storeOffers } from "../adapters/redis-durability.ts";
 import { systemClock } from "../clock.ts";
 import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
@@ -120,7 +122,7 @@ async function checkStore(url: string | undefined): Promise<Finding[]> {
     }
     return await inspectStore(connection, shown);
   } catch (error) {
-    return [missing("store", `${shown}: ${(error as Error).message}`, "allow this user INFO, CONFIG GET, COMMAND and TIME")];
+    return [missing("store", `${shown}: ${(error as Error).message}`, "allow this user INFO, EXISTS, GET, SET and TIME")];
   } finally {
     await connection.close();
   }
@@ -131,7 +133,7 @@ async function inspectStore(connection: RedisConnection, shown: string): Promise
   const beganMs = clock.nowMs();
   const [seconds, micros] = await redis.time();
   const offsetMs = Math.round(Number(seconds) * 1_000 + Number(micros) / 1_000 - (beganMs + clock.nowMs()) / 2);
-  const [info, commands] = [await redis.info(), (await redis.call("COMMAND", "INFO", "WAITAOF")) as unknown[]];
+  const info = await redis.info();
   const fact = (name: string): string => new RegExp(`^${name}:(.*?)\r?$`, "m").exec(info)?.[1] ?? "";
   const version = fact("valkey_version") || fact("redis_version");
   const policy = fact("maxmemory_policy");
@@ -149,13 +151,17 @@ async function inspectStore(connection: RedisConnection, shown: string): Promise
     fact("aof_enabled") === "1"
       ? ok("append-only file", "on")
       : warning("append-only file", "off", "CONFIG SET appendonly yes; without it a restart of Redis loses every job"),
-    commands[0]
-      ? ok("WAITAOF", "there: durability fsync can be asked for")
-      : ok("WAITAOF", "not there (Redis 7.2 or newer): durability fsync needs appendfsync always"),
+    ...Object.entries(await storeOffers(connection)).map(([tier, offer]) => ok(`durability ${tier}`, offerText(offer))),
     Math.abs(offsetMs) <= largestOffsetMs
       ? ok("clock", `${offsetMs} ms from the store's`)
       : warning("clock", `${offsetMs} ms from the store's`, "let NTP set both clocks; a host this far off is refused"),
   ];
+}
+
+/** Nobody has to offer it: jobs that ask for a tier which is not there are refused. */
+function offerText(offer: Offer): string {
+  if (!("by" in offer)) return `not offered: ${offer.why}. To offer it: ${offer.fix}`;
+  return { wait: "offered, by WAIT", waitaof: "offered, by WAITAOF", always: "offered, by appendfsync always" }[offer.by];
 }
 
 async function checkPort(name: "http" | "metrics", address: Address, up: RunningUp): Promise<Finding> {

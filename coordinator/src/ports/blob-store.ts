@@ -16,6 +16,8 @@ export interface BlobStore {
   get(reference: BlobReference): Promise<Uint8Array | undefined>;
   /** The bytes as a stream, unchecked; undefined when they are gone. */
   open(sha256: string): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined>;
+  /** Resolves when the bytes and their name are on the disk, whoever put them. */
+  sync(reference: BlobReference): Promise<void>;
   /** Deletes what has expired and what was never finished. */
   sweep(): Promise<{ deleted: number }>;
   /** The same for all who share the store, and for nobody else. */

@@ -3,7 +3,7 @@
  * the answer that stands. Failures of the store itself are `store_unavailable` (the step may or may not have happened) or `store_full`.
  */
 
-import type { JobClass, JobError, JobState } from "@switchyard/protocol";
+import type { DurableTier, JobClass, JobError, JobState } from "@switchyard/protocol";
 import type { CacheTerms } from "./response-cache.ts";
 
 export interface JobTimings {
@@ -52,6 +52,8 @@ export interface JobRecord {
   requestId?: string;
   /** The job that failed and was submitted again as this one. */
   retryOf?: string;
+  /** Absent: fast, which is never waited for. */
+  durability?: DurableTier;
 }
 
 export interface NewJob {
@@ -83,6 +85,8 @@ export interface NewJob {
   outputs?: { name: string; binary?: boolean; classification?: number }[];
   requestId?: string;
   retryOf?: string;
+  /** Whoever admits waits for it, see ports/durable-store.ts; the store itself only keeps the word. */
+  durability?: DurableTier;
   /** The framed inputs (protocol tensor-frame), in parts. */
   inputs: readonly Uint8Array[];
   /** Register this coordinator as a waiter in the same step. */

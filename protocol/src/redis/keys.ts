@@ -44,6 +44,7 @@ export const keys = {
    * - `cache:<key>` string, framed outputs; `cache-ends` sorted set of `<key> <bytes>` by when they end; `cache-bytes` string, their sum.
    *   Written by cache-ask and cache-settle; an entry lives as model.yaml says, sum and list as long as the last one.
    * - `flight:<key>` list, `<leader> <since ms>`, then followers. Same writers; removed when settled, else gone a minute after its last deadline.
+   * - `mark` string, empty: a write after which to wait until it is durable. Written by mark; lives a minute.
    * - `clock` hash: ticket counter, where the trimming of `index` stands, mean items of the waiting jobs (an estimate, written by admit).
    */
   base: (tag: string): string => `${prefix}:{${tag}}:`,

@@ -11,6 +11,7 @@ export interface Script {
 export const scriptNames = [
   "admit",
   "watch",
+  "mark",
   "take",
   "renew",
   "claim",

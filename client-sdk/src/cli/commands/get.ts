@@ -34,6 +34,7 @@ export function jobText(view: JobView): string {
     ["state", view.state],
     ["model", `${view.model}@${view.version}`],
     ["class", view.class],
+    ["durability", view.durability],
     ["attempt", view.attempt],
     ["created", view.created_at],
     ["started", view.started_at],

@@ -1,18 +1,19 @@
 /** `switchyard submit`: hands a job over; its id is the answer. */
 
-import { defaultTimeoutMs, type Requirement } from "@switchyard/protocol";
+import { type Durability, defaultTimeoutMs, durabilities, type Requirement } from "@switchyard/protocol";
 import type { Command } from "commander";
 import { outcomeError } from "../../job-handle.ts";
 import { answerText } from "../answer-text.ts";
 import type { Cli } from "../cli.ts";
 import { readInputs } from "../model-inputs.ts";
-import { positiveWhole, requirement, tag } from "../option-values.ts";
+import { oneOf, positiveWhole, requirement, tag } from "../option-values.ts";
 import { showProgress } from "../progress.ts";
 import { addRunOptions, type RunOptions } from "./run-options.ts";
 
 interface SubmitCommandOptions extends RunOptions {
   tag?: Record<string, string>;
   maxAttempts?: number;
+  durability?: Durability;
   idempotencyKey?: string;
   require?: Requirement;
   waitForHost?: boolean;
@@ -25,6 +26,11 @@ export function registerSubmit(program: Command, cli: Cli): void {
     .description("Hand a job over and print its id. With --wait: print its answer as `infer` does.")
     .option("--tag <key=value>", "a tag to find the job by (repeatable)", tag)
     .option("--max-attempts <n>", "how often it may be run", positiveWhole)
+    .option(
+      "--durability <tier>",
+      "what job and outcome have survived before they are told: fast, fsync or replicated",
+      oneOf(...durabilities),
+    )
     .option(
       "--require <what=value>",
       "provider=, gpu-memory-mb=, framework= or label:<name>= that a host must have (repeatable)",
@@ -54,6 +60,7 @@ async function submit(cli: Cli, command: Command, model: string, options: Submit
     class: options.class,
     tags: options.tag,
     maxAttempts: options.maxAttempts,
+    durability: options.durability,
     require: options.require,
     waitForHost: options.waitForHost,
     idempotencyKey: options.idempotencyKey,

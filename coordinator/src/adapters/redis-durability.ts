@@ -1,0 +1,259 @@
+/**
+ * Durable writing on Redis: which tiers it offers, asked again once a second, and the waiting. What waits, waits together: lua/mark reads all
+ * jobs that are asked for and leaves a mark behind them, then WAIT or WAITAOF on that connection waits until the mark, and so whatever
+ * came before it, is where it should be. The records are read there again, and not taken from another connection, because a failed-over
+ * address may lead two connections to two servers: what is answered is what the server has that was waited for.
+ */
+
+import { type DurableTier, readBlobReference, SwitchyardError } from "@switchyard/protocol";
+import { keys, type RawReply, type RedisCommand, replyText, type Script, tagOf } from "@switchyard/protocol/redis";
+import type { Clock } from "../clock.ts";
+import type { BlobStore } from "../ports/blob-store.ts";
+import type { DurableStore } from "../ports/durable-store.ts";
+import type { JobRecord, TombState } from "../ports/job-store.ts";
+import { alwaysFault, alwaysSettings, type Means, type Offers, offersOf, settingsOf } from "./durability-offers.ts";
+import { outputsIn, recordOf, tombOf } from "./job-rows.ts";
+import { BlockingConnection } from "./redis-blocking-connection.ts";
+import { type RedisConnection, scripts } from "./redis-connection.ts";
+
+const askEveryMs = 1_000;
+/** From being asked to being told that it is not settled: with the time of the write itself within what callers of a frozen store are promised. */
+const settleWithinMs = 2_000;
+/** Of that, what is left for the way of the reply. */
+const replyMarginMs = 150;
+/** Waits of one tier that are under way at once. */
+const mostWaits = 8;
+/**
+ * The more waits are under way, the longer the next one is gathered, so that their connections last over the second that a sync may be away,
+ * and a newcomer is not left to the sync after the next.
+ */
+const gatherMs = 40;
+const mostIdsPerScript = 200;
+
+export class RedisDurability implements DurableStore {
+  readonly #redis: RedisConnection;
+  readonly #clock: Clock;
+  readonly #blobs: BlobStore | undefined;
+  readonly #lanes: Record<DurableTier, Lane>;
+  #offers: { askedMs: number; offers: Promise<Offers> } | undefined;
+
+  constructor(parts: { redis: RedisConnection; url: string; clock: Clock; blobs?: BlobStore }) {
+    this.#redis = parts.redis;
+    this.#clock = parts.clock;
+    this.#blobs = parts.blobs;
+    this.#lanes = { fsync: new Lane(parts), replicated: new Lane(parts) };
+  }
+
+  /** At most a second old. */
+  offers(): Promise<Offers> {
+    const nowMs = this.#clock.monotonicMs();
+    if (!this.#offers || nowMs - this.#offers.askedMs > askEveryMs) {
+      const offers = storeOffers(this.#redis);
+      this.#offers = { askedMs: nowMs, offers };
+      offers.catch(() => {
+        this.#offers = undefined;
+      });
+    }
+    return this.#offers.offers;
+  }
+
+  async require(tier: DurableTier): Promise<void> {
+    const offers = await this.offers();
+    const offer = offers[tier];
+    if ("by" in offer) return;
+    const others = (["fsync", "replicated"] as const).filter((other) => "by" in offers[other]);
+    throw new SwitchyardError(
+      "durability_unavailable",
+      `durability '${tier}' cannot be given: ${offer.why}. To change that: ${offer.fix}`,
+      {
+        fields: [{ pointer: "/durability", expected: `one of ${["fast", ...others].join(", ")}`, got: tier }],
+      },
+    );
+  }
+
+  async settled(id: string, tier: DurableTier): Promise<JobRecord | TombState | undefined> {
+    const offer = await this.#offerFor(id, tier);
+    let found: Found;
+    try {
+      found = await this.#lanes[tier].settled(id, offer);
+    } catch (error) {
+      if (!(error instanceof Unsettled || error instanceof SwitchyardError)) throw error;
+      this.#offers = undefined; // what it rests on may have changed
+      throw unsettled(id, tier, error instanceof Unsettled ? error.message : "the store does not answer");
+    }
+    if (found.record) {
+      const reference = tier === "fsync" ? readBlobReference(outputsIn(found.record) ?? noBytes) : undefined;
+      if (reference) await this.#blobs?.sync(reference);
+      return recordOf(id, found.record);
+    }
+    return found.tomb ? tombOf(found.tomb.toString()) : undefined;
+  }
+
+  /** What was promised with the admission is kept, or waited for: it is not refused afterwards, and never weakened. */
+  async #offerFor(id: string, tier: DurableTier): Promise<Means> {
+    const offer = (await this.offers())[tier];
+    if ("by" in offer) return offer.by;
+    throw unsettled(id, tier, offer.why);
+  }
+
+  close(): void {
+    for (const lane of Object.values(this.#lanes)) lane.close();
+  }
+}
+
+const noBytes = new Uint8Array();
+
+/** Asks the store what it offers. Nothing here blocks the connection. Throws `store_unavailable`. */
+export async function storeOffers(redis: RedisConnection): Promise<Offers> {
+  const [info, settings, wait, waitAof] = await redis.send([
+    ["info"],
+    ["config", "get", ...Object.keys(alwaysSettings)],
+    ["wait", 0, 1],
+    ["waitaof", 0, 0, 1],
+  ]);
+  // cut off in the middle: an Error in a reply's place that is no refusal
+  for (const reply of [info, settings, wait, waitAof]) {
+    if (reply instanceof Error && !/^(ERR|NOPERM)/.test(reply.message)) {
+      throw new SwitchyardError("store_unavailable", "the store does not answer; try again", { retryAfterMs: 1_000 });
+    }
+  }
+  const known = settings instanceof Error ? settings : settingsOf(settings);
+  return offersOf({ info: info instanceof Error ? info : String(info), settings: known, wait, waitAof });
+}
+
+/** Why the wait was in vain, in words for the caller. */
+class Unsettled extends Error {}
+
+function unsettled(id: string, tier: DurableTier, why: string): SwitchyardError {
+  const where = tier === "fsync" ? "safe on its disk" : "on a replica";
+  const detail = `job ${id} is in the store, but not known to be ${where}: ${why}. It goes on; ask for it again, or repeat the request with the same idempotency key`;
+  return new SwitchyardError("store_unavailable", detail, { jobId: id, retryAfterMs: 1_000 });
+}
+
+interface Found {
+  record: Buffer | undefined;
+  tomb: Buffer | undefined;
+}
+
+interface Asked {
+  id: string;
+  means: Means;
+  untilMs: number;
+  resolve: (found: Found) => void;
+  reject: (error: unknown) => void;
+}
+
+/** The waits of one tier: a replica that hangs must not hold up who asks for the disk. */
+class Lane {
+  readonly #url: string;
+  readonly #clock: Clock;
+  readonly #idle: BlockingConnection[] = [];
+  readonly #busy = new Set<BlockingConnection>();
+  #asked: Asked[] = [];
+  #stopTimer: (() => void) | undefined;
+
+  constructor(parts: { url: string; clock: Clock }) {
+    this.#url = parts.url;
+    this.#clock = parts.clock;
+  }
+
+  settled(id: string, means: Means): Promise<Found> {
+    const { promise, resolve, reject } = Promise.withResolvers<Found>();
+    this.#asked.push({ id, means, untilMs: this.#clock.monotonicMs() + settleWithinMs, resolve, reject });
+    if (this.#asked.length === 1) setImmediate(() => this.#schedule()); // with all others of this turn
+    return promise;
+  }
+
+  #schedule(): void {
+    if (this.#asked.length === 0 || this.#busy.size >= mostWaits) return;
+    if (this.#busy.size === 0) this.#go();
+    else this.#stopTimer ??= this.#clock.after(this.#busy.size * gatherMs, () => this.#go());
+  }
+
+  #go(): void {
+    this.#stopTimer?.();
+    this.#stopTimer = undefined;
+    const asked = this.#asked;
+    this.#asked = [];
+    if (asked.length > 0) void this.#wait(asked);
+  }
+
+  async #wait(asked: readonly Asked[]): Promise<void> {
+    const connection = this.#connection();
+    this.#busy.add(connection);
+    try {
+      const found = await this.#settle(connection, asked);
+      for (const { id, resolve } of asked) resolve(found.get(id) ?? { record: undefined, tomb: undefined });
+    } catch (error) {
+      for (const { reject } of asked) reject(error);
+    } finally {
+      this.#busy.delete(connection);
+      if (connection.usable) this.#idle.push(connection);
+      if (this.#busy.size < mostWaits) this.#go(); // what has gathered meanwhile need not wait longer
+    }
+  }
+
+  #connection(): BlockingConnection {
+    for (let idle = this.#idle.pop(); idle; idle = this.#idle.pop()) {
+      if (idle.usable) return idle;
+      idle.close();
+    }
+    return new BlockingConnection({ url: this.#url, name: "switchyard-coordinator-durable", clock: this.#clock });
+  }
+
+  async #settle(connection: BlockingConnection, asked: readonly Asked[]): Promise<Map<string, Found>> {
+    const leftMs = Math.floor(Math.min(...asked.map(({ untilMs }) => untilMs)) - this.#clock.monotonicMs());
+    if (leftMs <= replyMarginMs) throw new Unsettled("too many others waited");
+    const { means } = asked[0] as Asked; // of one tier any means will do for all: each proves by itself what it says
+    const groups = groupsOf(asked);
+    const { source } = scripts.get("mark") as Script;
+    // by its text, not its digest: a server that has forgotten it would wait first and ask for the text then
+    const marks = groups.map((ids): RedisCommand => ["eval", source, 1, keys.base(tagOf(ids[0] as string)), ...ids]);
+    const replies = await connection.send([...marks, waitFor(means, leftMs - replyMarginMs)], leftMs);
+    const fault = faultOf(means, replies.pop());
+    const found = new Map<string, Found>();
+    for (const [at, ids] of groups.entries()) {
+      const reply = replies[at];
+      if (reply instanceof Error) {
+        connection.close(); // READONLY and its like: this is not the server any more
+        throw new Unsettled("the store refuses to write");
+      }
+      const values = reply as Buffer[];
+      ids.forEach((id, of) => {
+        const [record, tomb] = values.slice(2 * of, 2 * of + 2);
+        found.set(id, { record: record?.length ? record : undefined, tomb: tomb?.length ? tomb : undefined });
+      });
+    }
+    if (fault !== undefined) throw new Unsettled(fault);
+    return found;
+  }
+
+  close(): void {
+    for (const connection of [...this.#idle, ...this.#busy]) connection.close();
+  }
+}
+
+/** Ids of one queue each, not more than a script should read at once. */
+function groupsOf(asked: readonly Asked[]): string[][] {
+  const groups: string[][] = [];
+  for (const ids of Map.groupBy(new Set(asked.map(({ id }) => id)), tagOf).values()) {
+    for (let from = 0; from < ids.length; from += mostIdsPerScript) groups.push(ids.slice(from, from + mostIdsPerScript));
+  }
+  return groups;
+}
+
+function waitFor(means: Means, ms: number): RedisCommand {
+  if (means === "wait") return ["wait", 1, ms];
+  if (means === "waitaof") return ["waitaof", 1, 0, ms];
+  return ["config", "get", ...Object.keys(alwaysSettings)];
+}
+
+/** What the answer of `waitFor` lacks; nothing when the mark is where it should be. */
+function faultOf(means: Means, raw: RawReply | Error | undefined): string | undefined {
+  const reply = raw instanceof Error || raw === undefined ? raw : replyText(raw);
+  if (reply === undefined || reply instanceof Error) return "the store no longer says so";
+  if (means === "always") return alwaysFault(settingsOf(reply));
+  const reached = means === "wait" ? Number(reply) : Number((reply as unknown[])[0]);
+  if (reached >= 1) return undefined;
+  return means === "wait" ? "no replica has acknowledged it in time" : "its append-only file was not synced in time";
+}
