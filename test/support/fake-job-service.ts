@@ -66,6 +66,7 @@ export class FakeJobService implements JobService {
       ttlMs: 3_600_000,
       held: submission.hold,
     };
+    if (submission.durability) record.durability = submission.durability;
     if (submission.tags) record.tags = submission.tags;
     if (submission.request.outputs) record.outputs = submission.request.outputs;
     if (submission.request.id) record.requestId = submission.request.id;

@@ -40,10 +40,10 @@ export function testRedisBinary(): Promise<RedisBinary> {
   return binary;
 }
 
-export async function startTestRedis(options: { maxMemoryBytes?: number } = {}): Promise<TestRedis> {
+export async function startTestRedis(options: { maxMemoryBytes?: number; binary?: RedisBinary } = {}): Promise<TestRedis> {
   const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-redis-"));
-  const program = await testRedisBinary();
-  const start = { dataFolder, binary: program, maxMemoryBytes: 1024 ** 3, ...options };
+  const program = options.binary ?? (await testRedisBinary());
+  const start = { dataFolder, maxMemoryBytes: 1024 ** 3, ...options, binary: program };
   let server: RedisServer = await startRedis(start);
   const { url, port, password } = server;
   return {

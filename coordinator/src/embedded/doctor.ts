@@ -122,7 +122,7 @@ async function checkStore(url: string | undefined): Promise<Finding[]> {
     }
     return await inspectStore(connection, shown);
   } catch (error) {
-    return [missing("store", `${shown}: ${(error as Error).message}`, "allow this user INFO, EXISTS, GET, SET and TIME")];
+    return [missing("store", `${shown}: ${(error as Error).message}`, "allow this user INFO and TIME")];
   } finally {
     await connection.close();
   }

@@ -1,0 +1,240 @@
+/** Durability tiers on real servers: what is not offered is refused, and neither an admission nor an outcome is told before it is safe. */
+
+import assert from "node:assert/strict";
+import { after, before, type TestContext, test } from "node:test";
+import { keys, tagOf } from "@switchyard/protocol/redis";
+import { type Answer, call, floats, jobView } from "../support/calls.ts";
+import { setting, startReplica, tell, valkeyBinary } from "../support/durable-stores.ts";
+import { type Processes, startProcesses } from "../support/processes.ts";
+import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { until } from "../support/until.ts";
+
+/** What callers are promised while the store, or what it needs for a tier, is frozen. */
+const toldMs = 2_500;
+
+const bodyOf = (durability: string, pixel = 1) => ({
+  model: "digits",
+  durability,
+  inputs: [floats("image", [1, 64], new Float32Array(64).fill(pixel))],
+});
+
+const submit = (url: string, durability: string, { key, pixel = 1 }: { key?: string; pixel?: number } = {}) =>
+  call(`${url}/v1/jobs`, { body: bodyOf(durability, pixel), headers: key === undefined ? {} : { "idempotency-key": key } });
+
+function assertUnavailable(answer: Answer, tier: string, what: RegExp): void {
+  assert.equal(answer.status, 422, answer.bytes.toString());
+  const problem = answer.json();
+  assert.equal(problem.code, "durability_unavailable");
+  assert.match(problem.detail, what);
+  assert.deepEqual([problem.errors[0].pointer, problem.errors[0].got], ["/durability", tier]);
+}
+
+function assertUnsettled(answer: Answer, id?: string): string {
+  assert.equal(answer.status, 503, answer.bytes.toString());
+  assert.ok(answer.tookMs <= toldMs, `told after ${answer.tookMs.toFixed(0)} ms`);
+  assert.ok(Number(answer.headers["retry-after"]) >= 1);
+  const problem = answer.json();
+  assert.equal(problem.code, "store_unavailable");
+  assert.match(problem.job_id, /^[a-z2-7]{10}-/, answer.bytes.toString());
+  if (id !== undefined) assert.equal(problem.job_id, id);
+  return problem.job_id;
+}
+
+const recordOf = async (redis: TestRedis, id: string): Promise<string> =>
+  String((await tell(redis, "GET", `${keys.base(tagOf(id))}job:${id}`)) ?? "");
+
+/** Ends with the test, whatever becomes of it. */
+async function redisFor(t: TestContext): Promise<TestRedis> {
+  const redis = await startTestRedis();
+  t.after(() => redis.stop());
+  return redis;
+}
+
+async function replicaFor(t: TestContext, master: TestRedis): Promise<TestRedis> {
+  const replica = await startReplica(master);
+  t.after(() => replica.stop());
+  return replica;
+}
+
+const untilEnded = (redis: TestRedis, id: string) =>
+  until("the job to end in the store", async () => (await recordOf(redis, id)).startsWith("succeeded"), { withinMs: 20_000 });
+
+/** All doors that would tell its outcome. */
+const askAll = (url: string, id: string): Promise<Answer[]> =>
+  Promise.all(["", "?wait=5", "/result", "/events"].map((path) => call(`${url}/v1/jobs/${id}${path}`)));
+
+test("a store that syncs every second and has no replica refuses both tiers, until its settings change, and after they have changed back", async (t) => {
+  const redis = await redisFor(t);
+  if (!(await tell(redis, "WAITAOF", 0, 0, 1).catch(() => undefined))) {
+    await using cluster = await startProcesses({ redis });
+    const { url } = cluster;
+    assertUnavailable(await submit(url, "fsync"), "fsync", /has no WAITAOF.*appendfsync is everysec.*CONFIG SET appendfsync always/);
+    assertUnavailable(await submit(url, "replicated"), "replicated", /no replica is connected/);
+    const key = "refused-first";
+    assertUnavailable(await submit(url, "fsync", { key }), "fsync", /appendfsync/);
+
+    await setting(redis, "appendfsync", "always");
+    const given = await until("fsync to be offered", async () => {
+      const answer = await submit(url, "fsync", { key });
+      return answer.status === 202 && answer;
+    });
+    const { id, durability } = given.json();
+    assert.equal(durability, "fsync");
+    const ended = await jobView(url, id, 20);
+    assert.deepEqual([ended.state, ended.durability], ["succeeded", "fsync"]);
+    assert.equal((await call(`${url}/v1/jobs/${id}/result`)).status, 200);
+    assert.match((await call(`${url}/v1/jobs/${id}/events`)).bytes.toString(), /event: succeeded\n.*"durability":"fsync"/);
+
+    await setting(redis, "appendfsync", "everysec");
+    for (const answer of await askAll(url, id)) if (!answer.bytes.includes("retry:")) assertUnsettled(answer, id);
+    await until("fsync to be refused", async () => (await submit(url, "fsync", { pixel: 2 })).status === 422);
+    await setting(redis, "appendfsync", "always");
+    await until("the outcome to be told again", async () => (await call(`${url}/v1/jobs/${id}`)).status === 200);
+  }
+});
+
+test("jobs of the usual tier make no connection that waits", async () => {
+  await using cluster = await startProcesses();
+  const answer = await submit(cluster.url, "fast");
+  assert.equal(answer.json().durability, "fast");
+  assert.equal((await jobView(cluster.url, answer.json().id, 20)).durability, "fast");
+  assert.doesNotMatch(String(await tell(cluster.redis, "CLIENT", "LIST")), /coordinator-durable/);
+});
+
+test("with a replica that answers, admission and outcome are told; frozen, neither is, and a repeat settles both", async (t) => {
+  const redis = await redisFor(t);
+  const replica = await replicaFor(t, redis);
+  // no worker yet, so that the outcome comes when the test wants it
+  await using cluster = await startProcesses({ redis, workers: 0, coordinators: 2 });
+  const [url, other] = cluster.urls as [string, string];
+  const body = { ...bodyOf("replicated"), wait_for_host: true };
+  const post = (key: string, at = url) => call(`${at}/v1/jobs`, { body, headers: { "idempotency-key": key } });
+  const first = await post("first");
+  assert.equal(first.status, 202, first.bytes.toString());
+  assert.equal(first.json().durability, "replicated");
+  t.diagnostic(`admitted in ${first.tookMs.toFixed(1)} ms`);
+
+  replica.pause();
+  const crowd = await Promise.all([post("frozen"), post("frozen", other), ...Array.from({ length: 60 }, (_, at) => post(`crowd-${at}`))]);
+  for (const answer of crowd) assertUnsettled(answer);
+  const [id] = crowd.map((answer) => answer.json().job_id);
+  assert.equal(crowd[1]!.json().job_id, id, "one key, one job");
+  assertUnsettled(await post("frozen"), id);
+  assert.equal((await call(`${url}/v1/jobs/${id}`)).json().state, "queued"); // what is no outcome is shown as it is
+
+  const fast = await call(`${url}/v1/jobs`, { body: { ...bodyOf("fast"), wait_for_host: true } });
+  assert.ok(fast.status === 202 && fast.tookMs < 1_000, `a fast job beside it took ${fast.tookMs.toFixed(0)} ms`);
+  await cluster.addWorker();
+  await untilEnded(redis, first.json().id);
+  for (const answer of await askAll(url, first.json().id)) {
+    if (answer.bytes.includes("retry:")) assert.doesNotMatch(answer.bytes.toString(), /succeeded/);
+    else assertUnsettled(answer, first.json().id);
+  }
+  assertUnsettled(await call(`${other}/v1/jobs?model=digits`));
+  assertUnsettled(await call(`${url}/v1/jobs/${first.json().id}`, { method: "DELETE" }), first.json().id);
+  assert.equal((await jobView(url, fast.json().id, 10)).state, "succeeded");
+
+  const waiting = call(`${other}/v1/jobs/${id}?wait=10`);
+  replica.resume();
+  const settled = await until("the repeat to settle", async () => {
+    const answer = await post("frozen");
+    return answer.status === 202 && answer;
+  });
+  assert.equal(settled.json().id, id);
+  assert.equal(settled.headers["idempotent-replayed"], "true");
+  assert.ok([200, 503].includes((await waiting).status));
+  for (const one of [first.json().id, id]) assert.equal((await jobView(other, one, 10)).state, "succeeded");
+  assert.equal((await call(`${other}/v1/jobs?model=digits`)).status, 200);
+
+  await replica.stop();
+  let tries = 0;
+  await until("replicated to be refused without its replica", async () => (await post(`alone-${tries++}`)).status === 422);
+  assertUnsettled(await call(`${url}/v1/jobs/${id}`), id);
+});
+
+test("a store that freezes under a durable job, or before it, is told in time, and what was asked is found after it", async (t) => {
+  const redis = await redisFor(t);
+  const replica = await replicaFor(t, redis);
+  await using cluster = await startProcesses({ redis });
+  const { url } = cluster;
+  assert.equal((await submit(url, "replicated")).status, 202);
+  replica.pause();
+  const early = submit(url, "replicated", { key: "early" });
+  await until("the wait to be under way", async () => /cmd=wait/.test(String(await tell(redis, "CLIENT", "LIST"))));
+  redis.pause();
+  const late = await Promise.all([submit(url, "replicated", { key: "late" }), call(`${url}/v1/jobs?model=digits`)]);
+  assertUnsettled(await early);
+  for (const answer of late) assert.ok(answer.status === 503 && answer.tookMs <= toldMs, `${answer.status} after ${answer.tookMs} ms`);
+  redis.resume();
+  replica.resume();
+  for (const key of ["early", "late"]) {
+    const answer = await until(`job ${key} to be taken`, async () => {
+      const again = await submit(url, "replicated", { key });
+      return again.status === 202 && again;
+    });
+    assert.equal((await jobView(url, answer.json().id, 20)).state, "succeeded");
+  }
+});
+
+test("no job that was acknowledged as replicated is lost with its server", async (t) => {
+  const redis = await redisFor(t);
+  const replica = await replicaFor(t, redis);
+  await using cluster = await startProcesses({ redis });
+  const { url } = cluster;
+  const acknowledged: string[] = [];
+  let going = true;
+  const clients = Array.from({ length: 12 }, async (_, client) => {
+    for (let at = 0; going; at++) {
+      const answer = await submit(url, "replicated", { key: `${client}-${at}`, pixel: at % 16 });
+      if (answer.status === 202) acknowledged.push(answer.json().id);
+      else if (!going) return;
+    }
+  });
+  await until("a few hundred jobs", async () => acknowledged.length > 300, { withinMs: 20_000 });
+  await redis.kill();
+  going = false;
+  await Promise.all(clients);
+  await tell(replica, "REPLICAOF", "NO", "ONE");
+  const lost = [];
+  for (const id of acknowledged) if ((await recordOf(replica, id)) === "") lost.push(id);
+  t.diagnostic(`${acknowledged.length} jobs acknowledged`);
+  assert.deepEqual(lost, []);
+});
+
+let valkey: Awaited<ReturnType<typeof valkeyBinary>>;
+let valkeyServer: TestRedis | undefined;
+let onValkey: Processes | undefined;
+before(async () => {
+  valkey = await valkeyBinary();
+  if (typeof valkey !== "string") valkeyServer = await startTestRedis({ binary: valkey });
+  if (valkeyServer) onValkey = await startProcesses({ redis: valkeyServer });
+});
+after(async () => {
+  await onValkey?.stop();
+  await valkeyServer?.stop();
+});
+
+test("where there is WAITAOF, fsync waits for it, a crowd together, and for nothing else", async (t) => {
+  if (!onValkey || !valkeyServer) return t.skip(String(valkey));
+  const { url } = onValkey;
+  const waits = async () => Number(/cmdstat_waitaof:calls=(\d+)/.exec(String(await tell(valkeyServer!, "INFO", "commandstats")))?.[1] ?? 0);
+  const one = await submit(url, "fsync");
+  assert.equal(one.status, 202, one.bytes.toString());
+  assert.ok((await waits()) >= 1);
+  const crowd: Promise<Answer>[] = [];
+  for (let at = 0; at < 200; at++) {
+    crowd.push(submit(url, "fsync", { key: `crowd-${at}` }));
+    if (at % 10 === 9) await new Promise((resolve) => setTimeout(resolve, 60)); // spread over more than one sync
+  }
+  const answers = await Promise.all(crowd);
+  for (const answer of answers) assert.equal(answer.status, 202, answer.bytes.toString());
+  const slowest = Math.max(...answers.map(({ tookMs }) => tookMs));
+  t.diagnostic(`every second: ${one.tookMs.toFixed(0)} ms alone, at most ${slowest.toFixed(0)} ms of 200, ${await waits()} waits`);
+  assert.ok((await waits()) < 120, `${await waits()} waits for 201 jobs`);
+  assert.equal((await jobView(url, one.json().id, 20)).state, "succeeded");
+
+  await setting(valkeyServer, "appendonly", "no");
+  assertUnsettled(await call(`${url}/v1/jobs/${one.json().id}`), one.json().id);
+  await until("fsync to be refused", async () => (await submit(url, "fsync", { pixel: 3 })).status === 422);
+  assertUnavailable(await submit(url, "fsync", { pixel: 3 }), "fsync", /no append-only file/);
+});
