@@ -242,6 +242,14 @@ test("the door keeps only what bears its own digest, and refuses what is malform
   assert.equal(head.headers.get("content-length"), "1000");
 });
 
+test("what is synced is what was put by anyone, and what is gone meanwhile is no fault", async () => {
+  const bytes = content(20_000);
+  const reference = await new SharedFolder({ root, clock }).put(bytes, { keepMs });
+  await owner.sync(reference);
+  assert.deepEqual(await owner.get(reference), bytes);
+  await owner.sync({ sha256: digestOf(content(10)), sizeBytes: 10 });
+});
+
 test("a coordinator that is gone or turns a host away is an unavailable store, not a lost value", async () => {
   const reference = { sha256: digestOf(content()), sizeBytes: 10 };
   const away = new HttpBlobs("http://127.0.0.1:1", noToken);

@@ -42,7 +42,9 @@ async function runOne(rig: JobRig, wishes: Partial<NewJob> = {}): Promise<string
 function sentences(open: () => JobRig): void {
   test("a job goes from its client to a host and back", async () => {
     const rig = open();
-    const admitted = await rig.admitted(rig.job({ class: "interactive", tags: { team: "a" }, requestId: "r-1", ttlMs: 9_000 }));
+    const admitted = await rig.admitted(
+      rig.job({ class: "interactive", tags: { team: "a" }, requestId: "r-1", ttlMs: 9_000, durability: "fsync" }),
+    );
     assert.deepEqual([admitted.answer, admitted.state, admitted.deadlineMs - admitted.createdMs], ["admitted", "queued", 30_000]);
     const { host, ticket } = await rig.hostWithTicket("host-7");
     const [job] = await host.batch(ticket);
@@ -54,8 +56,8 @@ function sentences(open: () => JobRig): void {
     const record = await rig.record(admitted.id);
     assert.deepEqual([record.state, record.revision, record.fence, record.attempt], ["succeeded", 3, 1, 1]);
     assert.deepEqual(
-      [record.model, record.version, record.tenant, record.tags, record.requestId],
-      ["digits", 1, "default", { team: "a" }, "r-1"],
+      [record.model, record.version, record.tenant, record.tags, record.requestId, record.durability],
+      ["digits", 1, "default", { team: "a" }, "r-1", "fsync"],
     );
     assert.deepEqual([record.timings?.runMs, record.timings?.batchItems], [12.5, 1]);
     assert.equal(record.timings?.totalMs, record.finishedMs! - createdMs);

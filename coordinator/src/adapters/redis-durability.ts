@@ -35,20 +35,29 @@ export class RedisDurability implements DurableStore {
   readonly #clock: Clock;
   readonly #blobs: BlobStore | undefined;
   readonly #lanes: Record<DurableTier, Lane>;
+  readonly #ask: (redis: RedisConnection) => Promise<Offers>;
   #offers: { askedMs: number; offers: Promise<Offers> } | undefined;
 
-  constructor(parts: { redis: RedisConnection; url: string; clock: Clock; blobs?: BlobStore }) {
+  /** `ask`: what the store offers; a test may know better than the store. */
+  constructor(parts: {
+    redis: RedisConnection;
+    url: string;
+    clock: Clock;
+    blobs?: BlobStore;
+    ask?: (redis: RedisConnection) => Promise<Offers>;
+  }) {
     this.#redis = parts.redis;
     this.#clock = parts.clock;
     this.#blobs = parts.blobs;
+    this.#ask = parts.ask ?? storeOffers;
     this.#lanes = { fsync: new Lane(parts), replicated: new Lane(parts) };
   }
 
   /** At most a second old. */
-  offers(): Promise<Offers> {
+  #known(): Promise<Offers> {
     const nowMs = this.#clock.monotonicMs();
     if (!this.#offers || nowMs - this.#offers.askedMs > askEveryMs) {
-      const offers = storeOffers(this.#redis);
+      const offers = this.#ask(this.#redis);
       this.#offers = { askedMs: nowMs, offers };
       offers.catch(() => {
         this.#offers = undefined;
@@ -58,7 +67,7 @@ export class RedisDurability implements DurableStore {
   }
 
   async require(tier: DurableTier): Promise<void> {
-    const offers = await this.offers();
+    const offers = await this.#known();
     const offer = offers[tier];
     if ("by" in offer) return;
     const others = (["fsync", "replicated"] as const).filter((other) => "by" in offers[other]);
@@ -91,7 +100,7 @@ export class RedisDurability implements DurableStore {
 
   /** What was promised with the admission is kept, or waited for: it is not refused afterwards, and never weakened. */
   async #offerFor(id: string, tier: DurableTier): Promise<Means> {
-    const offer = (await this.offers())[tier];
+    const offer = (await this.#known())[tier];
     if ("by" in offer) return offer.by;
     throw unsettled(id, tier, offer.why);
   }
