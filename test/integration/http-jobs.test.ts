@@ -290,7 +290,7 @@ test("bad submissions are problems that name the field", async (t) => {
   assert.equal((await problemOf(await submit(door, {}, { model: "none" }))).code, "model_not_found");
   assert.equal((await problemOf(await submit(door, {}, { webhook: "https://example.test/" }))).code, "unsupported");
   const [fault] = (await problemOf(await submit(door, {}, { durability: "best" }))).errors;
-  assert.deepEqual([fault.pointer, fault.expected, fault.got], ["/durability", "one of fast, fsync, replicated", "best"]);
+  assert.deepEqual([fault.pointer, fault.expected, fault.got], ["/durability", "one of fast, fsync, replicated", '"best"']);
   door.jobs.failure = new SwitchyardError("store_unavailable", "the store does not answer");
   const away = await submit(door);
   assert.equal(away.status, 503);
