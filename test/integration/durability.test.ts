@@ -1,12 +1,16 @@
 /** Durability tiers on real servers: what is not offered is refused, and neither an admission nor an outcome is told before it is safe. */
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { json } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { keys, tagOf } from "@switchyard/protocol/redis";
 import { type Answer, call, floats, jobView } from "../support/calls.ts";
 import { setting, startReplica, tell } from "../support/durable-stores.ts";
 import { startProcesses } from "../support/processes.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { emptyRepository, layersModel, rowsOf } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 /** What callers are promised while the store, or what it needs for a tier, is frozen. */
@@ -197,4 +201,46 @@ test("no job that was acknowledged as replicated is lost with its server", async
   for (const id of acknowledged) if ((await recordOf(replica, id)) === "") lost.push(id);
   t.diagnostic(`${acknowledged.length} jobs acknowledged, ${refused} not`);
   assert.deepEqual(lost, []);
+});
+
+test("an answer that is known already, and one that is waited for, are told no sooner", async (t) => {
+  await using models = await emptyRepository();
+  await models.add("known", layersModel(1), { settings: "cache: {ttl_s: 600}\n" });
+  const redis = await redisFor(t);
+  const replica = await replicaFor(t, redis);
+  await using cluster = await startProcesses({ redis, models: models.folder });
+  const inputs = [floats("x", [1, 32], rowsOf(1)[0]!)];
+  const ask = (key: string, durability: string) =>
+    call(`${cluster.url}/v1/jobs`, { body: { model: "known", durability, inputs }, headers: { "idempotency-key": key, prefer: "wait=5" } });
+  const first = await ask("first", "replicated");
+  assert.deepEqual([first.status, first.json().state, first.json().durability], [200, "succeeded", "replicated"], first.bytes.toString());
+  assert.ok(first.json().result.outputs.length === 1);
+
+  replica.pause();
+  const [durable, fast] = await Promise.all([ask("durable", "replicated"), ask("fast", "fast")]);
+  assert.deepEqual([fast.status, fast.json().cached], [200, true]);
+  const id = assertUnsettled(durable);
+  assert.match(await recordOf(redis, id), /^succeeded 1 /); // it is there, and not told
+  replica.resume();
+  await until("the known answer to be told", async () => {
+    const again = await ask("durable", "replicated");
+    return again.status === 200 && again.json().id === id && again.json().cached === true;
+  });
+});
+
+test("doctor says which tiers the store offers, and of the others why not and what to change", async (t) => {
+  const redis = await redisFor(t);
+  const doctor = fileURLToPath(new URL("../../coordinator/src/embedded/doctor.ts", import.meta.url));
+  const tiers = async (): Promise<string[]> => {
+    const env = { ...process.env, SWITCHYARD_REDIS_URL: redis.url };
+    const child = spawn(process.execPath, [doctor, "--json"], { env, stdio: ["ignore", "pipe", "inherit"] });
+    const { findings } = (await json(child.stdout)) as { findings: { subject: string; found: string }[] };
+    return findings.filter(({ subject }) => subject.startsWith("durability ")).map(({ subject, found }) => `${subject}: ${found}`);
+  };
+  const [fsync = "", replicated = ""] = await tiers();
+  assert.match(fsync, /^durability fsync: not offered: .*appendfsync is everysec\. To offer it: CONFIG SET appendfsync always$/);
+  assert.match(replicated, /^durability replicated: not offered: no replica is connected/);
+  await setting(redis, "appendfsync", "always");
+  await replicaFor(t, redis);
+  assert.deepEqual(await tiers(), ["durability fsync: offered, by appendfsync always", "durability replicated: offered, by WAIT"]);
 });
