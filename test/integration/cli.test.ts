@@ -216,6 +216,15 @@ test("submit prints the id alone, so that scripts can keep it", async () => {
   assert.match(waited.out, /^five {2}99\.2 %/);
 });
 
+test("submit sends the durability that was asked for, and refuses a word that is none", async () => {
+  const submit = ["submit", "digits", "--input", `image=${JSON.stringify([Array(64).fill(0)])}`, "--durability"];
+  assert.equal((await run([...submit, "replicated"])).code, 0);
+  assert.match(String(server.seen.at(-1)!.body), /"durability":"replicated"/);
+  const { code, err } = await run([...submit, "best"]);
+  assert.equal(code, 2);
+  assert.match(err, /--durability.*fast, fsync, replicated/);
+});
+
 test("watch prints each state, and its exit code says how the job ended", async () => {
   const text = await run(["watch", "broken"]);
   assert.deepEqual([text.code, text.out.split("\n").length], [1, 3]);

@@ -82,20 +82,22 @@ export class RedisDurability implements DurableStore {
 
   async settled(id: string, tier: DurableTier): Promise<JobRecord | TombState | undefined> {
     const offer = await this.#offerFor(id, tier);
-    let found: Found;
     try {
-      found = await this.#lanes[tier].settled(id, offer);
+      const { record, tomb } = await this.#lanes[tier].settled(id, offer);
+      if (record && tier === "fsync") await this.#syncOutputs(record);
+      if (record) return recordOf(id, record);
+      return tomb && tombOf(tomb.toString());
     } catch (error) {
       if (!(error instanceof Unsettled || error instanceof SwitchyardError)) throw error;
       this.#offers = undefined; // what it rests on may have changed
-      throw unsettled(id, tier, error instanceof Unsettled ? error.message : "the store does not answer");
+      throw unsettled(id, tier, error.message);
     }
-    if (found.record) {
-      const reference = tier === "fsync" ? readBlobReference(outputsIn(found.record) ?? noBytes) : undefined;
-      if (reference) await this.#blobs?.sync(reference);
-      return recordOf(id, found.record);
-    }
-    return found.tomb ? tombOf(found.tomb.toString()) : undefined;
+  }
+
+  /** Those that are a file; whoever wrote it did not know the tier. */
+  async #syncOutputs(record: Buffer): Promise<void> {
+    const reference = readBlobReference(outputsIn(record) ?? noBytes);
+    if (reference) await this.#blobs?.sync(reference);
   }
 
   /** What was promised with the admission is kept, or waited for: it is not refused afterwards, and never weakened. */
@@ -224,8 +226,9 @@ class Lane {
     for (const [at, ids] of groups.entries()) {
       const reply = replies[at];
       if (reply instanceof Error) {
-        connection.close(); // READONLY and its like: this is not the server any more
-        throw new Unsettled("the store refuses to write");
+        if (/^(ERR|WRONGTYPE|NOPERM)/.test(reply.message)) throw reply; // our own fault
+        connection.close(); // READONLY and its like: this is not the server any more, or it is gone
+        throw new Unsettled("the store does not answer, or takes no writes any more");
       }
       const values = reply as Buffer[];
       ids.forEach((id, of) => {

@@ -327,7 +327,7 @@ export class Jobs implements JobService {
         if (isTerminal(record.state) || changed || signal.aborted) {
           const told = await this.#told(record);
           // an outcome that was lost with the server that had it is none: the job goes on
-          if (isTerminal(told.state) === isTerminal(record.state)) return told;
+          if (isTerminal(told.state) === isTerminal(record.state) || signal.aborted) return told;
         }
         await wait.woken; // then the record is read again: its view must be the same whoever asks, and a notice does not say everything
       }
