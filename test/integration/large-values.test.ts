@@ -50,10 +50,10 @@ function infer(seed: number): Promise<Answer> {
   return call(`${cluster.url}/v2/models/negative/infer`, binaryInference("x", shape, tensorOf(seed)));
 }
 
-async function submit(seed: number): Promise<string> {
+async function submit(seed: number, more: object = {}): Promise<string> {
   const bytes = Buffer.from(tensorOf(seed).buffer);
   const x = { name: "x", datatype: "FP32", shape, parameters: { binary_data_size: bytes.length } };
-  const json = Buffer.from(JSON.stringify({ model: "negative", inputs: [x] }));
+  const json = Buffer.from(JSON.stringify({ model: "negative", inputs: [x], ...more }));
   const headers = { "content-type": "application/octet-stream", "inference-header-content-length": String(json.length) };
   const answer = await call(`${cluster.url}/v1/jobs`, { body: Buffer.concat([json, bytes]), headers });
   assert.equal(answer.status, 202, answer.bytes.subarray(0, 500).toString());
@@ -145,6 +145,16 @@ test("a body beyond the limit is refused whatever becomes of it inside, and so i
   const limit = 64 * 1024 * 1024;
   assert.equal(await promise("POST", "/v2/models/negative/infer", limit + 1), 413);
   assert.equal(await promise("PUT", `/v1/blobs/${"0".repeat(64)}?keep_ms=1000`, 16 * limit + 1), 413);
+});
+
+test("a large value of a job that asks for the disk is synced with its record, its answer with its outcome", async () => {
+  await redis.config("SET", "appendfsync", "always");
+  const id = await submit(40, { durability: "fsync" });
+  const view = await jobView(cluster.url, id, 30);
+  assert.deepEqual([view.state, view.durability], ["succeeded", "fsync"]);
+  const answer = await call(`${cluster.url}/v1/jobs/${id}/result`, { headers: { accept: "application/octet-stream" } });
+  assertRight(answer, 40);
+  await redis.config("SET", "appendfsync", "everysec");
 });
 
 test("a host without the folder fetches large inputs from a coordinator and hands large outputs back", async () => {
