@@ -17,6 +17,7 @@ import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
 import { DeadLetters } from "./application/dead-letters.ts";
+import { DurableJobs } from "./application/durable-jobs.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
@@ -166,7 +167,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   let draining = false;
   const http: HttpServer = createHttpServer({
     jobs,
-    deadLetters: new DeadLetters({ jobs, store }),
+    deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),
     models,
     hosts,
     access,

@@ -6,6 +6,7 @@ import { frameParts, joinParts, type ModelConfig } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { openAccess } from "../../coordinator/src/application/access.ts";
 import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
+import { DurableJobs } from "../../coordinator/src/application/durable-jobs.ts";
 import { Forecasts } from "../../coordinator/src/application/forecasts.ts";
 import { Jobs } from "../../coordinator/src/application/jobs.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
@@ -60,7 +61,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
   const server = createHttpServer({
     ...shared,
     jobs,
-    deadLetters: new DeadLetters({ jobs, store }),
+    deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store }),
     access: openAccess,
     config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },
     log: { info() {}, warn() {}, error() {} },

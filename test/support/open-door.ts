@@ -6,6 +6,7 @@ import type { HostView, TensorSignature } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { type Access, openAccess } from "../../coordinator/src/application/access.ts";
 import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
+import { DurableJobs } from "../../coordinator/src/application/durable-jobs.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
@@ -48,7 +49,7 @@ export async function openDoor(
   let draining = false;
   const server = createHttpServer({
     jobs,
-    deadLetters: new DeadLetters({ jobs, store: noInputs }),
+    deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store: noInputs }),
     models,
     hosts: { list: () => hosts, matching: () => 1 },
     access: openAccess,

@@ -6,6 +6,7 @@
 import { decodeFrame, isTerminal, SwitchyardError } from "@switchyard/protocol";
 import type { JobListFilter, JobRecord, JobStore } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
+import type { DurableJobs } from "./durable-jobs.ts";
 import type { DeadLetter, DeadLetterService, JobService, Requeued, Settled, Submission } from "./job-service.ts";
 
 /** As no client would name one. */
@@ -13,6 +14,7 @@ const keyOf = (id: string): string => `\u0000retry ${id}`;
 
 interface Parts {
   jobs: Pick<JobService, "get" | "list" | "submit">;
+  durable: Pick<DurableJobs, "acknowledged">;
   store: Pick<JobStore, "boundKey" | "discard" | "inputs" | "inputsKept" | "watch">;
 }
 
@@ -42,9 +44,10 @@ export class DeadLetters implements DeadLetterService {
 
   /** The job that an earlier retry made. */
   async #earlier(id: string, caller: Caller): Promise<Settled | undefined> {
-    const { store } = this.#parts;
+    const { durable, store } = this.#parts;
     const bound = await store.boundKey({ tenant: caller.tenant, name: keyOf(id) });
-    const record = bound?.fingerprint === id && (await store.watch(bound.jobId));
+    const found = bound?.fingerprint === id && (await store.watch(bound.jobId));
+    const record = found && "id" in found && (await durable.acknowledged(found));
     return record && "id" in record ? { record, replayed: true } : undefined;
   }
 
@@ -56,6 +59,7 @@ export class DeadLetters implements DeadLetterService {
       ...{ model, version, maxAttempts, class: record.class, timeoutMs: deadlineMs - createdMs, hold: false, retryOf: id },
       ...(record.deaths > 0 && { alone: true }),
       ...(record.tags && { tags: record.tags }),
+      ...(record.durability && { durability: record.durability }),
       request: {
         parameters: {},
         binaryDefault: false,
