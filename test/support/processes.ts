@@ -23,9 +23,11 @@ export interface ProcessesOptions {
   models?: string;
   /** Further variables of every process. */
   env?: Record<string, string>;
+  /** Further variables of the workers alone. */
+  workerEnv?: Record<string, string>;
   /** With which its hosts are asked for, where the coordinators take keys. */
   apiKey?: string;
-  /** Default: a new one, stopped at the end. */
+  /** Default: a new one, stopped at the end. With an address of another form in `env`, none is started or needed. */
   redis?: TestRedis;
 }
 
@@ -65,6 +67,9 @@ export interface Processes extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+/** Stands where the test keeps the store's servers itself. */
+const noRedis = { url: "" } as TestRedis;
+
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
@@ -72,15 +77,19 @@ process.on("exit", () => {
 
 /** Resolves when every coordinator is ready and every worker has registered. */
 export async function startProcesses(options: ProcessesOptions = {}): Promise<Processes> {
-  const redis = options.redis ?? (await startTestRedis());
+  const isElsewhere = options.env?.SWITCHYARD_REDIS_URL !== undefined;
+  const redis = options.redis ?? (isElsewhere ? noRedis : await startTestRedis());
   const models = options.models ?? exampleModels;
   const env = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_MODELS: models, SWITCHYARD_METRICS: "127.0.0.1:0", ...options.env };
   const coordinators = Array.from({ length: options.coordinators ?? 1 }, (_, index) => new Coordinator(`coordinator-${index + 1}`, env));
-  const workers = Array.from({ length: options.workers ?? 1 }, (_, index) => new WorkerOne(`worker-${index + 1}`, env));
+  const workers = Array.from(
+    { length: options.workers ?? 1 },
+    (_, index) => new WorkerOne(`worker-${index + 1}`, { ...env, ...options.workerEnv }),
+  );
   const all = (): Started[] => [...coordinators, ...workers];
   const stop = async (): Promise<void> => {
     await Promise.all(all().map((one) => one.stopWithin(8_000)));
-    if (!options.redis) await redis.stop();
+    if (!options.redis && !isElsewhere) await redis.stop();
   };
   const log = (): string =>
     all()
@@ -105,7 +114,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
     workers,
     redis,
     async addWorker(more = {}) {
-      const worker = new WorkerOne(`worker-${workers.length + 1}`, { ...env, ...more });
+      const worker = new WorkerOne(`worker-${workers.length + 1}`, { ...env, ...options.workerEnv, ...more });
       workers.push(worker);
       await worker.respawn();
       for (const coordinator of coordinators) await untilHosts(coordinator, [worker.name], options.apiKey);
