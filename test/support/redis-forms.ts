@@ -170,7 +170,7 @@ export async function startSentinels(farm: RedisFarm, { downAfterMs }: { downAft
           `sentinel monitor yard 127.0.0.1 ${master.port} 2`,
           "sentinel auth-pass yard hunter2",
           `sentinel down-after-milliseconds yard ${downAfterMs}`,
-          "sentinel failover-timeout yard 6000",
+          "sentinel failover-timeout yard 2500",
           "sentinel parallel-syncs yard 1",
         ],
         "sentinel",

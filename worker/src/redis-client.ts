@@ -3,6 +3,7 @@
  * decides how it fails; who gets one owns it.
  */
 
+import type { Socket } from "node:net";
 import { type RedisNode, type RedisTarget, redisPlace } from "@switchyard/protocol/redis";
 import { Cluster, Redis, type RedisOptions } from "ioredis";
 
@@ -60,6 +61,7 @@ function oneServer(target: RedisTarget, options: Manner, node?: RedisNode): Redi
       name: masterName as string,
       sentinelRetryStrategy: retryStrategy,
       sentinelCommandTimeout: sentinelTimeoutMs,
+      // no failoverDetector: a message that comes while it connects ends the client for good
       ...(sentinelUsername && { sentinelUsername }),
       ...(sentinelPassword && { sentinelPassword }),
       ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: { ...tlsFiles } }),
@@ -89,7 +91,8 @@ const waiting = {
 export function waitingClient(target: RedisTarget, name: string, socketTimeoutMs?: number): RedisClient {
   const options = { ...waiting, connectionName: name, ...(socketTimeoutMs === undefined ? {} : { socketTimeout: socketTimeoutMs }) };
   const { form, nodes } = redisPlace(target);
-  if (form !== "cluster") return oneServer(target, options);
+  if (form === "standalone") return oneServer(target, options);
+  if (form === "sentinel") return followed(oneServer(target, options));
   return new Cluster(nodes, {
     clusterRetryStrategy: retryStrategy,
     slotsRefreshTimeout: connectTimeoutMs,
@@ -98,6 +101,26 @@ export function waitingClient(target: RedisTarget, name: string, socketTimeoutMs
     retryDelayOnClusterDown: failoverRetryMs,
     redisOptions: { ...usual, ...options, ...credentials(target) },
   });
+}
+
+/**
+ * BullMQ copies the client for each blocking wait, and a copy that waits at a frozen master cannot be asked whether it lives: it follows the
+ * original, which is watched, to the new one.
+ */
+function followed(redis: Redis): Redis {
+  const copies = new Set<Redis>();
+  const duplicate = redis.duplicate.bind(redis);
+  redis.duplicate = ((options) => {
+    const copy = duplicate(options);
+    copies.add(copy);
+    copy.once("end", () => copies.delete(copy));
+    return copy;
+  }) as typeof redis.duplicate;
+  const serverOf = ({ stream }: Redis): string => `${(stream as Socket).remoteAddress}:${(stream as Socket).remotePort}`;
+  redis.on("ready", () => {
+    for (const copy of copies) if (copy.stream && serverOf(copy) !== serverOf(redis)) copy.stream.destroy();
+  });
+  return redis;
 }
 
 /** Hears what is published anywhere in the store; waits and recovers. */

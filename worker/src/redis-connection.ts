@@ -116,16 +116,30 @@ export class RunnerCluster {
 }
 
 const stepMs = 1_000;
-const pingEverySteps = 5;
+
+export interface SilenceLimits {
+  /** How long a reply may be due while no byte moves. */
+  limitMs: number;
+  pingEveryMs: number;
+}
 
 /**
- * Pings a connection, and ends one that owes a reply, or its handshake, while no byte has moved for `limitMs`: a frozen server or a
+ * How long silence is borne. Where another server can take the place of one that is frozen, a host must be there before it is missed (its
+ * presence lasts 3 s, and coordinators judge it 3.5 s after they have found the new master); a single server is waited for in peace.
+ */
+export function silenceLimits(target: RedisTarget, alone: { limitMs: number }): SilenceLimits {
+  if (redisPlace(target).form === "standalone") return { ...alone, pingEveryMs: 5_000 };
+  return { limitMs: 2_000, pingEveryMs: 1_000 };
+}
+
+/**
+ * Pings a connection, and ends one that owes a reply, or its handshake, while no byte has moved for so long: a frozen server or a
  * dead path. It then rejects what waits and connects anew. Silence is counted in steps, so that a thread that was blocked has read what
  * came meanwhile before it judges; a large value that still moves is no silence. Answers the end of the watch.
  */
-export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, limitMs: number): () => void {
+export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, limits: SilenceLimits): () => void {
   if (redis instanceof RunnerCluster) {
-    redis.watch((one) => endWhenSilent(one, clock, limitMs));
+    redis.watch((one) => endWhenSilent(one, clock, limits));
     return () => {}; // each watch ends with its link
   }
   let [steps, quietSteps, moved, isOwed] = [0, 0, "", false];
@@ -137,11 +151,11 @@ export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, lim
     const isQuiet = movedNow === moved && (status === "connect" || (status === "ready" && isOwed));
     moved = movedNow;
     quietSteps = isQuiet ? quietSteps + 1 : 0;
-    if (quietSteps * stepMs >= limitMs) {
+    if (quietSteps * stepMs >= limits.limitMs) {
       quietSteps = 0;
       stream?.destroy();
     }
-    if (status === "ready" && !isOwed && steps % pingEverySteps === 0) {
+    if (status === "ready" && !isOwed && (steps * stepMs) % limits.pingEveryMs === 0) {
       isOwed = true;
       const paid = (): void => {
         isOwed = false;

@@ -61,6 +61,7 @@ function oneServer(target: RedisTarget, options: Manner, node?: RedisNode): Redi
       name: masterName as string,
       sentinelRetryStrategy: retryStrategy,
       sentinelCommandTimeout: connectTimeoutMs, // one that is frozen accepts and says nothing
+      // no failoverDetector: a message that comes while it connects ends the client for good
       ...(sentinelUsername && { sentinelUsername }),
       ...(sentinelPassword && { sentinelPassword }),
       ...(tls && { enableTLSForSentinelMode: true, sentinelTLS: { ...tlsFiles } }),
@@ -94,14 +95,15 @@ export function subscriptionClient(target: RedisTarget, name: string): Redis {
 
 /** For BullMQ, which is given a client and no address. Connects at once. */
 export function ticketClient(target: RedisTarget, name: string): RedisClient {
+  const { form, nodes } = redisPlace(target);
   const options = {
     ...usual,
     lazyConnect: false,
     commandTimeout: 2_000,
-    socketTimeout: 5_000, // a socket that died silently is made anew; without it offers would fail for minutes
+    // a socket that died silently is made anew; without it offers would fail for minutes
+    socketTimeout: form === "standalone" ? 5_000 : 2_500,
     connectionName: name,
   } satisfies Manner;
-  const { form, nodes } = redisPlace(target);
   if (form !== "cluster") return oneServer(target, { ...options, retryStrategy });
   const { enableOfflineQueue, lazyConnect, ...redisOptions } = options;
   return new Cluster(nodes, {

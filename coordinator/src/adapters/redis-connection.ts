@@ -84,11 +84,13 @@ export class RedisConnection {
     this.#target = target;
     this.#clock = clock;
     this.#changedMs = clock.monotonicMs();
-    const watch = (redis: Redis): RedisLink => new RedisLink(redis, { clock, onMark: () => this.#judge() });
-    const isCluster = redisPlace(target).form === "cluster";
-    this.#links = isCluster
-      ? clusterLinks({ target, name, clock, watch, onLooked: () => this.#judge() })
-      : oneLink(watch(commandClient(target, name)));
+    const { form } = redisPlace(target);
+    const isReplaceable = form !== "standalone";
+    const watch = (redis: Redis): RedisLink => new RedisLink(redis, { clock, onMark: () => this.#judge(), isReplaceable });
+    this.#links =
+      form === "cluster"
+        ? clusterLinks({ target, name, clock, watch, onLooked: () => this.#judge() })
+        : oneLink(watch(commandClient(target, name)));
     this.#send = this.#links.send;
   }
 

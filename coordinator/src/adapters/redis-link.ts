@@ -12,6 +12,8 @@ const pingEveryMs = 250;
 const memoryEveryPings = 4;
 const frozenAfterMs = 2_000;
 const openWithinMs = 5_000;
+/** A single server is given time to load its data; where another can take its place, a handshake that hangs is not waited for. */
+const handshakeMs = { alone: 5_000, replaceable: 1_500 };
 
 function filledOf(info: string): number {
   const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0);
@@ -32,18 +34,20 @@ export class RedisLink {
   #answering = false;
   #offsetMs = 0;
   #filled = 0;
+  readonly #handshakeMs: number;
   #handshakePings = 0;
   #pings = 0;
   #stopPing: () => void = () => {};
   #closed = false;
   #lastError: Error | undefined;
 
-  /** `onMark` is called when it begins or ceases to answer. */
-  constructor(redis: Redis, parts: { clock: Clock; onMark: () => void }) {
+  /** `onMark` is called when it begins or ceases to answer; `isReplaceable`: a replica may take its place. */
+  constructor(redis: Redis, parts: { clock: Clock; onMark: () => void; isReplaceable: boolean }) {
     this.redis = redis;
     this.client = redis as unknown as WireClient;
     this.#clock = parts.clock;
     this.#onMark = parts.onMark;
+    this.#handshakeMs = parts.isReplaceable ? handshakeMs.replaceable : handshakeMs.alone;
     redis.on("error", (error: Error) => {
       this.#lastError = error; // failures show in health() and in each call; only the first connection tells its cause
     });
@@ -82,7 +86,7 @@ export class RedisLink {
     if (this.redis.status !== "ready") {
       this.#mark(false);
       // a handshake that hangs is as dead as a connection that hangs
-      if (this.redis.status === "connect" && ++this.#handshakePings * pingEveryMs > 5_000) {
+      if (this.redis.status === "connect" && ++this.#handshakePings * pingEveryMs > this.#handshakeMs) {
         this.#handshakePings = 0;
         socket?.destroy();
       }
