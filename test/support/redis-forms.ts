@@ -189,36 +189,55 @@ export async function startSentinels(farm: RedisFarm, { downAfterMs }: { downAft
   return { url: `redis+sentinel://:hunter2@${hosts}/yard`, master, replica, sentinels };
 }
 
-/** Masters that share the slots evenly, without replicas; slots of one that is gone stay away. */
-export async function startRedisCluster(farm: RedisFarm, masters = 3): Promise<{ url: string; nodes: RedisNodeProcess[] }> {
-  const nodes: RedisNodeProcess[] = [];
-  for (let at = 0; at < masters; at++) {
+export interface RedisClusterSet {
+  /** redis+cluster://… */
+  url: string;
+  /** The masters, in the order of their slots. */
+  nodes: RedisNodeProcess[];
+  /** One for each master, in the same order. */
+  replicas: RedisNodeProcess[];
+}
+
+/** Three masters that share the slots evenly; without replicas, slots of one that is gone stay away. */
+export async function startRedisCluster(farm: RedisFarm, { withReplicas = false } = {}): Promise<RedisClusterSet> {
+  const masters = 3;
+  const all: (RedisNodeProcess & { bus: number; id: string })[] = [];
+  for (let at = 0; at < (withReplicas ? 2 : 1) * masters; at++) {
     const bus = await freePort();
-    nodes.push(
-      await farm.start(`node-${at + 1}`, (port) => [
-        `port ${port}`,
-        "cluster-enabled yes",
-        `cluster-port ${bus}`,
-        "cluster-node-timeout 2000",
-        "cluster-require-full-coverage no",
-      ]),
+    const settings = ["cluster-enabled yes", `cluster-port ${bus}`, "cluster-node-timeout 2000", "repl-diskless-sync-delay 0"];
+    const part = withReplicas ? "yes" : "no";
+    const node = await farm.start(`node-${at + 1}`, (port) => [`port ${port}`, ...settings, `cluster-require-full-coverage ${part}`]);
+    const id = await ask(node.port, async (redis) => String(await redis.call("CLUSTER", "MYID")));
+    all.push(Object.assign(node, { bus, id }));
+  }
+  const nodes = all.slice(0, masters);
+  const replicas = all.slice(masters);
+  const share = Math.ceil(16_384 / masters);
+  const [first] = all as [(typeof all)[0]];
+  for (const [at, { port }] of all.entries()) {
+    const range = [at * share, Math.min(16_383, (at + 1) * share - 1)] as const;
+    if (at < masters) await ask(port, (redis) => redis.call("CLUSTER", "ADDSLOTSRANGE", ...range));
+    if (at > 0) await ask(port, (redis) => redis.call("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus));
+  }
+  for (const [at, { port }] of replicas.entries()) {
+    await until("a replica to know its master", async () =>
+      ask(port, (redis) => redis.call("CLUSTER", "REPLICATE", nodes[at]!.id)).then(
+        () => true,
+        () => false,
+      ),
     );
   }
-  const share = Math.ceil(16_384 / masters);
-  const [first] = nodes as [RedisNodeProcess];
-  const busOf = async (port: number): Promise<string> =>
-    ask(port, async (redis) => ((await redis.call("CONFIG", "GET", "cluster-port")) as string[])[1] as string);
-  for (const [at, { port }] of nodes.entries()) {
-    await ask(port, (redis) => redis.call("CLUSTER", "ADDSLOTSRANGE", at * share, Math.min(16_383, (at + 1) * share - 1)));
-    if (at > 0) await ask(port, async (redis) => redis.call("CLUSTER", "MEET", "127.0.0.1", first.port, await busOf(first.port)));
-  }
-  for (const { name, port } of nodes) {
+  for (const { name, port } of all) {
     await until(`${name} to see the whole cluster`, async () =>
       ask(port, async (redis) => {
         const info = String(await redis.call("CLUSTER", "INFO"));
-        return info.includes("cluster_state:ok") && info.includes(`cluster_size:${masters}`) && info.includes("cluster_slots_ok:16384");
+        const known = `cluster_known_nodes:${all.length}\r`;
+        const isWhole = ["cluster_state:ok", `cluster_size:${masters}`, "cluster_slots_ok:16384", known].every((text) =>
+          info.includes(text),
+        );
+        return isWhole && (replicas.every((node) => node.port !== port) || /master_link_status:up/.test(await redis.info("replication")));
       }),
     );
   }
-  return { url: `redis+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes };
+  return { url: `redis+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes, replicas };
 }

@@ -1,0 +1,63 @@
+/** A cluster's master is killed: its replica takes its slots, and the queues on it go on without anything of ours being started anew. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { keys, slotCount, slotOf } from "@switchyard/protocol/redis";
+import { call, jobView } from "../support/calls.ts";
+import { startProcesses } from "../support/processes.ts";
+import { ask, RedisFarm, startRedisCluster } from "../support/redis-forms.ts";
+import { emptyRepository, layersModel, rowsOf } from "../support/timed-models.ts";
+import { until } from "../support/until.ts";
+
+const toldMs = 4_000;
+const servesAgainMs = 15_000;
+const inputs = [{ name: "x", datatype: "FP32", shape: [1, 32], data: [...rowsOf(1)[0]!] }];
+
+test("a killed master's replica takes its queues over: submissions go on, and what was acknowledged and replicated is served", async (t) => {
+  await using farm = await RedisFarm.open();
+  const { nodes, replicas, url: store } = await startRedisCluster(farm, { withReplicas: true });
+  await using models = await emptyRepository();
+  await models.add("layers", layersModel(100), { settings: "max_batch_items: 2\n" });
+  await using cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_REDIS_URL: store } });
+  const { url } = cluster;
+  const submit = () => call(`${url}/v1/jobs`, { body: { model: "layers", inputs, timeout_ms: 120_000 } });
+  const infer = () => call(`${url}/v2/models/layers/infer`, { body: { inputs } });
+  const show = (): string => `${farm.logs()}\n${cluster.log()}`;
+  assert.equal((await infer()).status, 200, show());
+  const acknowledged = await Promise.all(Array.from({ length: 300 }, submit));
+  const ids = acknowledged.map((answer) => answer.json().id as string);
+  const at = Math.floor((slotOf(keys.base(ids[0]!.slice(0, 10))) * 3) / slotCount);
+  const [master, replica] = [nodes[at]!, replicas[at]!];
+  const offsetOf = async (port: number): Promise<number> =>
+    Number(/^(?:slave_repl_offset|master_repl_offset):(\d+)/m.exec(await ask(port, (redis) => redis.info("replication")))?.[1]);
+  const last = await offsetOf(master.port);
+  await until("the replica to have what was acknowledged", async () => (await offsetOf(replica.port)) >= last);
+  const waiting = (await Promise.all(ids.map((id) => jobView(url, id)))).filter(({ state }) => state === "queued").length;
+
+  const goneMs = performance.now();
+  await master.kill();
+  let [submittedMs, servedMs, slowestRefusalMs] = [0, 0, 0];
+  while (servedMs === 0) {
+    const [submitted, inferred] = await Promise.all([submit(), infer()]);
+    const nowMs = performance.now() - goneMs;
+    for (const { status, tookMs } of [submitted, inferred]) if (status >= 500) slowestRefusalMs = Math.max(slowestRefusalMs, tookMs);
+    if (submitted.status === 202) {
+      submittedMs ||= nowMs;
+      ids.push(submitted.json().id);
+    }
+    if (inferred.status === 200) servedMs = nowMs;
+    assert.ok(nowMs < 25_000, `not served ${nowMs.toFixed(0)} ms after the master went\n${show()}`);
+    await sleep(50);
+  }
+  assert.ok(slowestRefusalMs <= toldMs, `a call was told after ${slowestRefusalMs.toFixed(0)} ms`);
+  assert.ok(submittedMs > 0 && submittedMs <= servesAgainMs, `submissions were taken ${submittedMs} ms after the master went`);
+  for (const id of ids) assert.equal((await jobView(url, id, 20)).state, "succeeded", show());
+  const allMs = performance.now() - goneMs;
+  assert.match(await ask(replica.port, (redis) => redis.info("replication")), /role:master/);
+  assert.doesNotMatch(cluster.log(), /"lost"/, "a worker was given up for its store's sake");
+  const [submitted, served, all, slowest] = [submittedMs, servedMs, allMs, slowestRefusalMs].map((ms) => `${ms.toFixed(0)} ms`);
+  t.diagnostic(
+    `submissions after ${submitted}, inferences after ${served}, all done after ${all}; ${waiting} of 300 waited; slowest refusal ${slowest}`,
+  );
+});
