@@ -106,7 +106,7 @@ test("doctor says of each master what it says of a single server", async (t) => 
   t.diagnostic(findings.map(({ subject, found }) => `${subject}: ${found}`).join("; "));
 });
 
-test("a write to a master that has handed its slot over is sent to the one that has it now", async () => {
+test("a write to a master that has handed its slot over is sent to the one that has it now, and one that is half-way is refused", async () => {
   const connection = new RedisConnection(store.url, "moving", systemClock);
   await connection.open();
   const opened = new Set<string>();
@@ -141,6 +141,15 @@ test("a write to a master that has handed its slot over is sent to the one that 
   await hand(await idOf(from.port));
   await until("the way back", async () => (await connection.sendAll([["get", key]]).catch(() => [0]))[0] === null);
   wire.close();
+
+  // half-way: the slot's keys may be on either side, and a script that names one of them could not see the others
+  const setSlot = (node: RedisNodeProcess, ...words: string[]) =>
+    ask(node.port, (redis) => redis.call("CLUSTER", "SETSLOT", slot, ...words));
+  await setSlot(to, "IMPORTING", String(await idOf(from.port)));
+  await setSlot(from, "MIGRATING", String(await idOf(to.port)));
+  await assert.rejects(connection.run("sweep", keys.base(tag), [tag, 1, 1]), { code: "store_unavailable" });
+  for (const node of [from, to]) await setSlot(node, "STABLE");
+  assert.ok(Array.isArray(await connection.run("sweep", keys.base(tag), [tag, 1, 1])));
   await connection.close();
 });
 
