@@ -98,7 +98,7 @@ test("doctor says of each master what it says of a single server", async (t) => 
   const config = readConfig({ argv: [], env: { SWITCHYARD_REDIS_URL: store.url } });
   const findings = await storeFindings(config, undefined);
   assert.deepEqual(
-    findings.filter(({ state }) => state !== "ok"),
+    findings.filter(({ state, subject }) => state !== "ok" && subject !== "replicas"),
     [],
   );
   assert.match(findings[0]!.found, /a cluster of 3 masters/);

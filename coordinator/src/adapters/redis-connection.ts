@@ -96,26 +96,35 @@ export class RedisConnection {
 
   /** Connects and checks the servers; throws a plain sentence when they cannot be used. Answers what an operator should know all the same. */
   async open(): Promise<string[]> {
-    const place = redisPlace(this.#target).nodes.map(nodeText).join(", ");
-    try {
-      await this.#links.connect();
-    } catch (error) {
-      this.#links.close();
-      const cause = error as Error;
-      throw new Error(`Redis at ${place} cannot be used: ${cause.message}. Start it, or correct SWITCHYARD_REDIS_URL (--redis-url).`, {
-        cause,
-      });
-    }
-    this.#judge();
+    await this.connect();
     try {
       const warnings: string[] = [];
       for (const link of this.#links.list()) warnings.push(...serverFaults(await link.redis.info(), `Redis at ${link.at}`));
-      await this.#checkFormat(`Redis at ${place}`);
+      await this.#checkFormat(`Redis at ${this.#place()}`);
       return warnings;
     } catch (error) {
       this.#links.close();
       throw error;
     }
+  }
+
+  /** Connects, whatever the servers' settings are; throws a plain sentence with its cause. */
+  async connect(): Promise<void> {
+    try {
+      await this.#links.connect();
+    } catch (error) {
+      this.#links.close();
+      const cause = error as Error;
+      throw new Error(
+        `Redis at ${this.#place()} cannot be used: ${cause.message}. Start it, or correct SWITCHYARD_REDIS_URL (--redis-url).`,
+        { cause },
+      );
+    }
+    this.#judge();
+  }
+
+  #place(): string {
+    return redisPlace(this.#target).nodes.map(nodeText).join(", ");
   }
 
   /** Throws when the store's keys are laid out otherwise than this version reads them; an empty store is marked. */
