@@ -11,13 +11,23 @@ import { storeFindings } from "../../coordinator/src/embedded/store-check.ts";
 import { readConfig as readWorkerConfig } from "../../worker/src/config.ts";
 import { call, floats, jobView } from "../support/calls.ts";
 import { startProcesses } from "../support/processes.ts";
-import { ask, makeCertificates, noCertificates, RedisFarm } from "../support/redis-forms.ts";
+import {
+  ask,
+  keysFor,
+  makeCertificates,
+  noCertificates,
+  RedisFarm,
+  type Secured,
+  startRedisCluster,
+  startSentinels,
+} from "../support/redis-forms.ts";
 
 const guide = readFileSync(new URL("../../docs/redis.md", import.meta.url), "utf8");
 /** The two lines of the guide, with passwords of this test. */
 const users = (/<!-- acl:[^>]*-->\n```\n([\s\S]*?)\n```/.exec(guide)?.[1] ?? "")
   .replace("change-me-1", "first-secret")
   .replace("change-me-2", "second-secret");
+const sentinelUser = (/<!-- sentinel acl:[^>]*-->\n```\n([\s\S]*?)\n```/.exec(guide)?.[1] ?? "").replace("change-me-3", "third-secret");
 const inputs = [floats("image", [1, 64], new Float32Array(64))];
 
 test("an inference is answered over TLS by a coordinator and a worker that are users of their own, and each is refused what is not its role's", {
@@ -92,6 +102,43 @@ test("an inference is answered over TLS by a coordinator and a worker that are u
   );
   for (const { subject, found } of findings) t.diagnostic(`doctor: ${subject}: ${found}`);
 });
+
+/** A coordinator and a worker with the users of their roles; answers what the servers refused them. */
+async function smoke(secured: Secured, address: (user: string) => string): Promise<void> {
+  const { ca, client } = secured.certificates;
+  const files = { SWITCHYARD_REDIS_CA: ca, SWITCHYARD_REDIS_CERT: client.cert, SWITCHYARD_REDIS_KEY: client.key };
+  await using cluster = await startProcesses({
+    env: { ...files, SWITCHYARD_REDIS_URL: address("switchyard-coordinator:first-secret") },
+    workerEnv: { SWITCHYARD_REDIS_URL: address("switchyard-worker:second-secret") },
+  });
+  const answers = await Promise.all(Array.from({ length: 20 }, () => call(`${cluster.url}/v2/models/digits/infer`, { body: { inputs } })));
+  for (const answer of answers) assert.equal(answer.status, 200, `${answer.bytes}\n${cluster.log()}`);
+  assert.doesNotMatch(cluster.log(), /NOPERM|NOAUTH/);
+}
+
+test("sentinels and the servers they watch are spoken to over TLS, each by the user that is meant for it", {
+  skip: noCertificates,
+}, async () => {
+  await using farm = await RedisFarm.open();
+  const secured = { certificates: await makeCertificates(farm.folder), users, sentinelUsers: sentinelUser };
+  const { master, url } = await startSentinels(farm, { downAfterMs: 5_000, secured });
+  await smoke(secured, (user) => `${url.replace("://", `://${user}@`)}?sentinel_user=switchyard&sentinel_password=third-secret`);
+  assert.deepEqual(await refusals([master.port], secured), []);
+});
+
+test("a cluster is spoken to over TLS, by the users of the roles", { skip: noCertificates }, async () => {
+  await using farm = await RedisFarm.open();
+  const secured = { certificates: await makeCertificates(farm.folder), users };
+  const { nodes, url } = await startRedisCluster(farm, { secured });
+  await smoke(secured, (user) => url.replace("://", `://${user}@`));
+  const ports = nodes.map(({ port }) => port);
+  assert.deepEqual(await refusals(ports, secured), []);
+});
+
+async function refusals(ports: readonly number[], secured: Secured): Promise<string[]> {
+  const logs = await Promise.all(ports.map((port) => ask(port, (redis) => redis.call("ACL", "LOG"), keysFor(secured))));
+  return (logs as unknown[][][]).flat().map((entry) => entry.map(String).join(" "));
+}
 
 test("a server whose certificate another authority signed is refused in words, and so is a client without a certificate", {
   skip: noCertificates,

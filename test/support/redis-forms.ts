@@ -4,7 +4,7 @@
  */
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -144,6 +144,35 @@ export async function makeCertificates(folder: string): Promise<Certificates> {
   return { ca: file("ca.pem"), server: pair("server"), client: pair("client") };
 }
 
+/** TLS with certificates on both sides, and users; `admin`, who may do everything, is for the test and the servers themselves. */
+export interface Secured {
+  certificates: Certificates;
+  /** Lines of an ACL file, beside admin's. */
+  users: string;
+  /** Lines of the sentinels' own, beside admin's. */
+  sentinelUsers?: string;
+}
+
+const admin = "user default off\nuser admin on >admin-secret ~* &* +@all";
+
+/** How a server listens. */
+async function doorOf(farm: RedisFarm, secured: Secured | undefined): Promise<(port: number) => string[]> {
+  if (!secured) return (port) => [`port ${port}`];
+  const { ca, server } = secured.certificates;
+  const tls = [`tls-cert-file ${server.cert}`, `tls-key-file ${server.key}`, `tls-ca-cert-file ${ca}`, "tls-auth-clients yes"];
+  const aclFile = path.join(farm.folder, "users.acl");
+  await writeFile(aclFile, `${admin}\n${secured.users}\n`);
+  return (port) => ["port 0", `tls-port ${port}`, ...tls, "tls-replication yes", `aclfile ${aclFile}`];
+}
+
+/** How this test asks it. */
+export function keysFor(secured: Secured | undefined): object {
+  if (!secured) return {};
+  const { ca, client } = secured.certificates;
+  const tls = { ca: readFileSync(ca), cert: readFileSync(client.cert), key: readFileSync(client.key) };
+  return { tls, username: "admin", password: "admin-secret" };
+}
+
 export interface SentinelSet {
   /** redis+sentinel://… */
   url: string;
@@ -153,11 +182,24 @@ export interface SentinelSet {
 }
 
 /** One master, one replica, three sentinels that count a master as gone after `downAfterMs`. */
-export async function startSentinels(farm: RedisFarm, { downAfterMs }: { downAfterMs: number }): Promise<SentinelSet> {
-  const secret = ["requirepass hunter2", "masterauth hunter2", "repl-diskless-sync-delay 0"];
-  const master = await farm.start("master", (port) => [`port ${port}`, ...secret]);
-  const replica = await farm.start("replica", (port) => [`port ${port}`, ...secret, `replicaof 127.0.0.1 ${master.port}`]);
-  const linked = { password: "hunter2" };
+export async function startSentinels(farm: RedisFarm, how: { downAfterMs: number; secured?: Secured }): Promise<SentinelSet> {
+  const { downAfterMs, secured } = how;
+  const door = await doorOf(farm, secured);
+  const secret = secured ? ["masteruser admin", "masterauth admin-secret"] : ["requirepass hunter2", "masterauth hunter2"];
+  const data = (port: number): string[] => [...door(port), ...secret, "repl-diskless-sync-delay 0"];
+  const master = await farm.start("master", data);
+  const replica = await farm.start("replica", (port) => [...data(port), `replicaof 127.0.0.1 ${master.port}`]);
+  const linked = secured ? keysFor(secured) : { password: "hunter2" };
+  const sentinelSecret = secured
+    ? [
+        ...admin.split("\n"),
+        ...(secured.sentinelUsers?.split("\n") ?? []),
+        "sentinel sentinel-user admin",
+        "sentinel sentinel-pass admin-secret",
+        "sentinel auth-user yard admin",
+        "sentinel auth-pass yard admin-secret",
+      ]
+    : ["sentinel auth-pass yard hunter2"];
   await until("the replica to be in step", async () =>
     ask(replica.port, async (redis) => /master_link_status:up/.test(await redis.info("replication")), linked),
   );
@@ -166,9 +208,9 @@ export async function startSentinels(farm: RedisFarm, { downAfterMs }: { downAft
       farm.start(
         `sentinel-${number}`,
         (port) => [
-          `port ${port}`,
+          ...door(port).filter((line) => !line.startsWith("aclfile")),
           `sentinel monitor yard 127.0.0.1 ${master.port} 2`,
-          "sentinel auth-pass yard hunter2",
+          ...sentinelSecret,
           `sentinel down-after-milliseconds yard ${downAfterMs}`,
           "sentinel failover-timeout yard 2500",
           "sentinel parallel-syncs yard 1",
@@ -179,14 +221,18 @@ export async function startSentinels(farm: RedisFarm, { downAfterMs }: { downAft
   );
   for (const sentinel of sentinels) {
     await until(`${sentinel.name} to know the others`, async () =>
-      ask(sentinel.port, async (redis) => {
-        const info = await redis.info("sentinel");
-        return /name=yard,status=ok,.*slaves=1,sentinels=3/.test(info);
-      }),
+      ask(
+        sentinel.port,
+        async (redis) => {
+          const info = await redis.info("sentinel");
+          return /name=yard,status=ok,.*slaves=1,sentinels=3/.test(info);
+        },
+        keysFor(secured),
+      ),
     );
   }
   const hosts = sentinels.map(({ port }) => `127.0.0.1:${port}`).join(",");
-  return { url: `redis+sentinel://:hunter2@${hosts}/yard`, master, replica, sentinels };
+  return { url: secured ? `rediss+sentinel://${hosts}/yard` : `redis+sentinel://:hunter2@${hosts}/yard`, master, replica, sentinels };
 }
 
 export interface RedisClusterSet {
@@ -199,15 +245,26 @@ export interface RedisClusterSet {
 }
 
 /** Three masters that share the slots evenly; without replicas, slots of one that is gone stay away. */
-export async function startRedisCluster(farm: RedisFarm, { withReplicas = false } = {}): Promise<RedisClusterSet> {
+export async function startRedisCluster(
+  farm: RedisFarm,
+  { withReplicas = false, secured }: { withReplicas?: boolean; secured?: Secured } = {},
+): Promise<RedisClusterSet> {
+  const door = await doorOf(farm, secured);
+  const asked = keysFor(secured);
   const masters = 3;
   const all: (RedisNodeProcess & { bus: number; id: string })[] = [];
   for (let at = 0; at < (withReplicas ? 2 : 1) * masters; at++) {
     const bus = await freePort();
-    const settings = ["cluster-enabled yes", `cluster-port ${bus}`, "cluster-node-timeout 2000", "repl-diskless-sync-delay 0"];
+    const settings = [
+      "cluster-enabled yes",
+      `cluster-port ${bus}`,
+      "cluster-node-timeout 2000",
+      "repl-diskless-sync-delay 0",
+      ...(secured ? ["tls-cluster yes"] : []),
+    ];
     const part = withReplicas ? "yes" : "no";
-    const node = await farm.start(`node-${at + 1}`, (port) => [`port ${port}`, ...settings, `cluster-require-full-coverage ${part}`]);
-    const id = await ask(node.port, async (redis) => String(await redis.call("CLUSTER", "MYID")));
+    const node = await farm.start(`node-${at + 1}`, (port) => [...door(port), ...settings, `cluster-require-full-coverage ${part}`]);
+    const id = await ask(node.port, async (redis) => String(await redis.call("CLUSTER", "MYID")), asked);
     all.push(Object.assign(node, { bus, id }));
   }
   const nodes = all.slice(0, masters);
@@ -216,12 +273,12 @@ export async function startRedisCluster(farm: RedisFarm, { withReplicas = false 
   const [first] = all as [(typeof all)[0]];
   for (const [at, { port }] of all.entries()) {
     const range = [at * share, Math.min(16_383, (at + 1) * share - 1)] as const;
-    if (at < masters) await ask(port, (redis) => redis.call("CLUSTER", "ADDSLOTSRANGE", ...range));
-    if (at > 0) await ask(port, (redis) => redis.call("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus));
+    if (at < masters) await ask(port, (redis) => redis.call("CLUSTER", "ADDSLOTSRANGE", ...range), asked);
+    if (at > 0) await ask(port, (redis) => redis.call("CLUSTER", "MEET", "127.0.0.1", first.port, first.bus), asked);
   }
   for (const [at, { port }] of replicas.entries()) {
     await until("a replica to know its master", async () =>
-      ask(port, (redis) => redis.call("CLUSTER", "REPLICATE", nodes[at]!.id)).then(
+      ask(port, (redis) => redis.call("CLUSTER", "REPLICATE", nodes[at]!.id), asked).then(
         () => true,
         () => false,
       ),
@@ -229,15 +286,19 @@ export async function startRedisCluster(farm: RedisFarm, { withReplicas = false 
   }
   for (const { name, port } of all) {
     await until(`${name} to see the whole cluster`, async () =>
-      ask(port, async (redis) => {
-        const info = String(await redis.call("CLUSTER", "INFO"));
-        const known = `cluster_known_nodes:${all.length}\r`;
-        const isWhole = ["cluster_state:ok", `cluster_size:${masters}`, "cluster_slots_ok:16384", known].every((text) =>
-          info.includes(text),
-        );
-        return isWhole && (replicas.every((node) => node.port !== port) || /master_link_status:up/.test(await redis.info("replication")));
-      }),
+      ask(
+        port,
+        async (redis) => {
+          const info = String(await redis.call("CLUSTER", "INFO"));
+          const known = `cluster_known_nodes:${all.length}\r`;
+          const isWhole = ["cluster_state:ok", `cluster_size:${masters}`, "cluster_slots_ok:16384", known].every((text) =>
+            info.includes(text),
+          );
+          return isWhole && (replicas.every((node) => node.port !== port) || /master_link_status:up/.test(await redis.info("replication")));
+        },
+        asked,
+      ),
     );
   }
-  return { url: `redis+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes, replicas };
+  return { url: `redis${secured ? "s" : ""}+cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes, replicas };
 }
