@@ -4,8 +4,7 @@ import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
-import { keys, newIncarnation, type RedisTarget, redisPlace, shownAddress, storeFormat } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
+import { keys, newIncarnation, type RedisTarget, shownAddress, storeFormat } from "@switchyard/protocol/redis";
 import { modelMemoryMb } from "./capabilities/device.ts";
 import { findGpus } from "./capabilities/nvidia-smi.ts";
 import { systemClock } from "./clock.ts";
@@ -15,7 +14,7 @@ import { startHealthServer } from "./health-server.ts";
 import { Host } from "./host.ts";
 import { HostMetrics } from "./host-metrics.ts";
 import type { RedisClient } from "./redis-client.ts";
-import { endWhenSilent, hostConnection, silenceLimits } from "./redis-connection.ts";
+import { hostConnection, leaveFrozenServers } from "./redis-connection.ts";
 
 /** Exit code of a process that must be started anew: the cluster gave this incarnation up. */
 const exitLost = 75;
@@ -67,9 +66,8 @@ const config = configOrExit();
 const incarnation = newIncarnation();
 const metrics = new HostMetrics({ version, host: config.hostId });
 const target: RedisTarget = { url: config.redisUrl, tls: config.redisTls };
-const redis = hostConnection(target, `switchyard-host-${config.hostId}`, 15_000);
-// a single server is waited for by socketTimeout alone, and a cluster's client watches its nodes itself
-if (redisPlace(target).form === "sentinel") endWhenSilent(redis as Redis, systemClock, silenceLimits(target, { limitMs: 15_000 }));
+const redis = hostConnection(target, `switchyard-host-${config.hostId}`);
+leaveFrozenServers(redis, target, systemClock);
 
 /** Started with the process, so that it can be told to end while Redis does not answer yet. */
 let host: Host | undefined;

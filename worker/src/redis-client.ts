@@ -86,10 +86,10 @@ const waiting = {
 
 /**
  * For everything but the runner's claims: it waits for Redis and sends again what got no reply. BullMQ makes its blocking clients after it.
- * `socketTimeoutMs` must exceed the longest wait for a reply; leave it out where the thread may be blocked while one is due.
+ * `socketTimeoutMs` must exceed the longest wait for a reply.
  */
-export function waitingClient(target: RedisTarget, name: string, socketTimeoutMs?: number): RedisClient {
-  const options = { ...waiting, connectionName: name, ...(socketTimeoutMs === undefined ? {} : { socketTimeout: socketTimeoutMs }) };
+export function waitingClient(target: RedisTarget, name: string, socketTimeoutMs: number): RedisClient {
+  const options = { ...waiting, connectionName: name, socketTimeout: socketTimeoutMs };
   const { form, nodes } = redisPlace(target);
   if (form === "standalone") return oneServer(target, options);
   if (form === "sentinel") return followed(oneServer(target, options));

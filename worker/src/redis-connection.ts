@@ -32,9 +32,12 @@ for (const name of scriptNames) {
   );
 }
 
+/** Longer than BullMQ blocks. */
+const hostSocketTimeoutMs = 15_000;
+
 /** For all but claims, see redis-client.ts. */
-export function hostConnection(target: RedisTarget, name: string, socketTimeoutMs?: number): RedisClient {
-  const redis = waitingClient(target, name, socketTimeoutMs);
+export function hostConnection(target: RedisTarget, name: string): RedisClient {
+  const redis = waitingClient(target, name, hostSocketTimeoutMs);
   redis.on("error", () => {}); // each reconnects by itself; presence decides what a long silence means
   return redis;
 }
@@ -166,6 +169,21 @@ export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, lim
   };
   stop = clock.after(stepMs, step);
   return () => stop();
+}
+
+/**
+ * Keeps the host's main connection from waiting at a frozen server while another has taken its place. A single server is waited for by
+ * socketTimeout alone.
+ */
+export function leaveFrozenServers(redis: RedisClient, target: RedisTarget, clock: Pick<Clock, "after">): void {
+  const limits = silenceLimits(target, { limitMs: hostSocketTimeoutMs });
+  if ("nodes" in redis) {
+    const watch = (node: Redis): void => {
+      node.once("end", endWhenSilent(node, clock, limits));
+    };
+    redis.on("+node", watch);
+    for (const node of redis.nodes()) watch(node);
+  } else if (redisPlace(target).form === "sentinel") endWhenSilent(redis, clock, limits);
 }
 
 /** The command that runs a script on one key. */
