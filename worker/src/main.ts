@@ -42,8 +42,8 @@ function configOrExit(): WorkerConfig {
 /** Why Redis does not answer, if it does not within a few seconds; later the host waits for it, but a wrong address is told at once. */
 async function whyUnusable(connection: RedisClient): Promise<string | undefined> {
   let why = `it does not answer within ${redisAnswersMs / 1_000} s`;
-  const remember = (error: Error): void => {
-    why = error.message;
+  const remember = (error: Error & { lastNodeError?: Error }): void => {
+    why = error.lastNodeError?.message ?? error.message; // a cluster's client says first that it has no map
   };
   connection.on("error", remember);
   const answered = connection.get(keys.format).then(

@@ -29,6 +29,8 @@ import { RedisLink } from "./redis-link.ts";
 
 /** How often the masters of a cluster are asked who they are; trouble asks at once. */
 const refreshEveryMs = 1_000;
+/** A subscription is opened when commands are answered already. */
+const openWithinMs = 5_000;
 
 const scripts = new Map<string, Script>();
 for (const name of scriptNames) {
@@ -116,7 +118,7 @@ export class RedisConnection {
       this.#links.close();
       const cause = error as Error;
       throw new Error(
-        `Redis at ${this.#place()} cannot be used: ${cause.message}. Start it, or correct SWITCHYARD_REDIS_URL (--redis-url).`,
+        `Redis at ${this.#place()} cannot be used: ${cause.message.replace(/\.$/, "")}. Start it, or correct SWITCHYARD_REDIS_URL (--redis-url).`,
         { cause },
       );
     }
@@ -297,9 +299,11 @@ function socketOf(redis: Redis): { destroy(): void } | undefined {
 /** A connection that only listens. It pings, because an idle subscriber never notices a dead socket. */
 export class RedisSubscription {
   readonly #redis: Redis;
+  readonly #clock: Clock;
   #stop: () => void = () => {};
 
   constructor(target: RedisTarget, name: string, clock: Clock) {
+    this.#clock = clock;
     this.#redis = subscriptionClient(target, name);
     this.#redis.on("error", () => {});
     const beat = (): void => {
@@ -318,9 +322,24 @@ export class RedisSubscription {
   }
 
   async open(channel: string, listener: (message: Buffer) => void): Promise<void> {
-    await this.#redis.connect();
+    await this.#ready();
     this.#redis.on("messageBuffer", (_channel: Buffer, message: Buffer) => listener(message));
     await this.#redis.subscribe(channel);
+  }
+
+  /** The first try may meet a node that is away; the next one goes to another. */
+  #ready(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let why = new Error("it does not answer");
+      const stopWatch = this.#clock.after(openWithinMs, () => reject(why));
+      this.#redis.once("ready", () => {
+        stopWatch();
+        resolve();
+      });
+      this.#redis.connect().catch((error: Error) => {
+        why = error;
+      });
+    });
   }
 
   close(): void {
