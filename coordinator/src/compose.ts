@@ -1,6 +1,6 @@
 /** Puts a coordinator together and takes it apart again: the one place that knows every part. Loops are listed here, all of them. */
 
-import { newIncarnation } from "@switchyard/protocol/redis";
+import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
@@ -32,7 +32,7 @@ import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
 
 export interface CoordinatorOptions {
-  redisUrl: string;
+  redisUrl: RedisTarget;
   modelsFolder: string;
   blobsFolder: string;
   http: { host: string; port: number };
@@ -83,7 +83,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
   const coordinator = newIncarnation();
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs });
-  const durable = new RedisDurability({ redis, url: redisUrl, clock, blobs });
+  const durable = new RedisDurability({ redis, target: redisUrl, clock, blobs });
   const waiters = new Waiters(store, clock);
   const forecasts = new Forecasts({
     history: new RedisRunHistory(redis),

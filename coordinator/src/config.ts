@@ -3,7 +3,9 @@
  * SWITCHYARD_REDIS_URL is --redis-url. Everything is checked at once and all mistakes are told together, before anything starts.
  */
 
+import { readFileSync } from "node:fs";
 import path from "node:path";
+import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms, redisFileNames } from "@switchyard/protocol/redis";
 import { z } from "zod";
 
 export interface Address {
@@ -18,6 +20,9 @@ export interface Config {
   metrics: Address;
   /** Undefined: the embedded server. */
   redisUrl?: string;
+  redisTls: RedisTls;
+  /** Absolute paths of the files that `redisTls` was read from, by setting. */
+  redisFiles: Partial<Record<(typeof redisFileNames)[number], string>>;
   /** Absolute path of the model repository. */
   models: string;
   /** Absolute path of the folder for the embedded server's files, blobs and logs. */
@@ -52,6 +57,8 @@ export interface ConfigSource {
   folder?: string;
   /** What is wrong with the key file at this path; default: it is not looked at. */
   keyFileMistakes?: (path: string) => readonly string[];
+  /** Answers a file's text or throws; default: the disk. */
+  readFile?: (path: string) => string;
 }
 
 /** All that is wrong with the configuration, one line each. */
@@ -114,11 +121,7 @@ const duration = text("a time from 1 s to 30 days: seconds, or 30s, 15m, 1h, 7d"
   return ms >= 1_000 && ms <= 30 * 86_400_000 ? ms : undefined;
 });
 
-const redisUrl = text("redis://host:port or rediss://host:port", (value) => {
-  if (!URL.canParse(value)) return undefined;
-  const url = new URL(value);
-  return ["redis:", "rediss:"].includes(url.protocol) && url.hostname !== "" ? value : undefined;
-});
+const redisUrl = text(redisAddressForms, (value) => (readRedisAddress(value) ? value : undefined));
 
 const origins = text('origins such as https://example.org, separated by commas, or "*"', (value) => {
   const list = value.split(",").map((origin) => origin.trim());
@@ -132,6 +135,9 @@ const settings = z.object({
   GRPC: address.prefault("127.0.0.1:8001"),
   METRICS: address.prefault("127.0.0.1:8002"),
   REDIS_URL: redisUrl.optional(),
+  REDIS_CA: nonEmpty.optional(),
+  REDIS_CERT: nonEmpty.optional(),
+  REDIS_KEY: nonEmpty.optional(),
   MODELS: nonEmpty.prefault("./models"),
   DATA: nonEmpty.prefault("./.switchyard"),
   BLOBS: nonEmpty.optional(),
@@ -196,6 +202,16 @@ export function readConfig(source: ConfigSource): Config {
     const found = source.keyFileMistakes?.(path.resolve(folder, keyFile.value.trim())) ?? [];
     mistakes.push(...found.map((mistake) => `${keyFile.from}: ${mistake}`));
   }
+  const redisFiles = Object.fromEntries(
+    redisFileNames.flatMap((name) => {
+      const file = given.get(name)?.value.trim();
+      return file ? [[name, path.resolve(folder, file)]] : [];
+    }),
+  );
+  const redis = given.get("REDIS_URL");
+  const isTls = redis ? readRedisAddress(redis.value.trim())?.tls : false;
+  const { tls: redisTls, mistakes: unusable } = readRedisTls(redisFiles, { isTls, read: source.readFile ?? readText });
+  mistakes.push(...unusable.map(([name, mistake]) => `${given.get(name)?.from}: ${mistake}`));
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
 
   const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, BLOBS, WORKERS, API_KEYS, CACHE } = parsed.data;
@@ -204,6 +220,8 @@ export function readConfig(source: ConfigSource): Config {
     grpc: GRPC,
     metrics: METRICS,
     ...(REDIS_URL === undefined ? {} : { redisUrl: REDIS_URL }),
+    redisTls,
+    redisFiles,
     models: path.resolve(folder, MODELS),
     data: path.resolve(folder, DATA),
     blobs: BLOBS === undefined ? path.resolve(folder, DATA, "blobs") : path.resolve(folder, BLOBS),
@@ -220,6 +238,8 @@ export function readConfig(source: ConfigSource): Config {
     verbose,
   };
 }
+
+const readText = (file: string): string => readFileSync(file, "utf8");
 
 /** Values that are right alone and wrong together. */
 function contradictions(values: z.infer<typeof settings>, given: Map<string, Given>): string[] {

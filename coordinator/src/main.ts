@@ -61,7 +61,7 @@ watchParent(process.env, () => {
 
 try {
   coordinator = await startCoordinator({
-    redisUrl: config.redisUrl,
+    redisUrl: { url: config.redisUrl, tls: config.redisTls },
     modelsFolder: config.models,
     blobsFolder: config.blobs,
     http: config.http,

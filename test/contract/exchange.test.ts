@@ -18,7 +18,7 @@ let wire: Redis;
 before(async () => {
   server = await startTestRedis();
   rigs = await RedisRigs.open(server.url);
-  wire = wireConnection(server.url, "runner");
+  wire = wireConnection(server.url, "runner") as Redis;
   await once(wire, "ready");
 });
 

@@ -28,7 +28,7 @@ before(async () => {
   await rigs.rig().store.onNotice((notice) => notices.set(notice.id, notice));
   other = await rigs.coordinator("coordinator-2");
   await other.onNotice((notice) => otherNotices.set(notice.id, notice));
-  wire = wireConnection(server.url, "runner");
+  wire = wireConnection(server.url, "runner") as Redis;
   await once(wire, "ready");
 });
 

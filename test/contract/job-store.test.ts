@@ -7,19 +7,26 @@ import type { JobNotice, NewJob } from "../../coordinator/src/ports/job-store.ts
 import { clockPasses, eventually, isRecord, type JobRig, succeeded } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { RedisFarm, startRedisCluster } from "../support/redis-forms.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
 let server: TestRedis;
 let rigs: RedisRigs;
+let farm: RedisFarm;
+let clusterRigs: RedisRigs;
 
 before(async () => {
   server = await startTestRedis();
   rigs = await RedisRigs.open(server.url);
+  farm = await RedisFarm.open();
+  clusterRigs = await RedisRigs.open((await startRedisCluster(farm)).url);
 });
 
 after(async () => {
   await rigs?.close();
+  await clusterRigs?.close();
   await server?.stop();
+  await farm?.[Symbol.asyncDispose]();
 });
 
 const runError = { code: "run_failed", detail: "the run threw", retryable: true };
@@ -490,4 +497,5 @@ function sentences(open: () => JobRig): void {
 }
 
 describe("the Redis store", () => sentences(() => rigs.rig()));
+describe("the Redis store on a cluster of three masters", () => sentences(() => clusterRigs.rig()));
 describe("the memory store", () => sentences(() => memoryRig()));

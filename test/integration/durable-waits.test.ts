@@ -26,7 +26,7 @@ async function connected(t: TestContext, url: string): Promise<RedisConnection> 
 
 async function durable(t: TestContext, server: TestRedis, ask: (redis: RedisConnection) => Promise<Offers>) {
   const redis = await connected(t, server.url);
-  const store = new RedisDurability({ redis, url: server.url, clock: systemClock, ask });
+  const store = new RedisDurability({ redis, target: server.url, clock: systemClock, ask });
   t.after(() => store.close());
   return store;
 }
@@ -106,7 +106,7 @@ test("a store that refuses CONFIG GET, INFO or WAIT to its user offers nothing t
     const { host } = new URL(server.url);
     const redis = new RedisConnection(`redis://${name}:secret@${host}`, "durable-waits", systemClock);
     try {
-      await redis.redis.connect();
+      await redis.connect();
       return await storeOffers(redis);
     } finally {
       await redis.close();

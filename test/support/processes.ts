@@ -25,9 +25,11 @@ export interface ProcessesOptions {
   env?: Record<string, string>;
   /** Further variables by name, such as `worker-2`. */
   envOf?: (name: string) => Record<string, string>;
+  /** Further variables of the workers alone. */
+  workerEnv?: Record<string, string>;
   /** With which its hosts are asked for, where the coordinators take keys. */
   apiKey?: string;
-  /** Default: a new one, stopped at the end. */
+  /** Default: a new one, stopped at the end. With an address of another form in `env`, none is started or needed. */
   redis?: TestRedis;
 }
 
@@ -69,6 +71,9 @@ export interface Processes extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
+/** Stands where the test keeps the store's servers itself. */
+const noRedis = { url: "" } as TestRedis;
+
 const running = new Set<ChildProcess>();
 process.on("exit", () => {
   for (const child of running) child.kill("SIGKILL");
@@ -76,10 +81,15 @@ process.on("exit", () => {
 
 /** Resolves when every coordinator is ready and every worker has registered. */
 export async function startProcesses(options: ProcessesOptions = {}): Promise<Processes> {
-  const redis = options.redis ?? (await startTestRedis());
+  const isElsewhere = options.env?.SWITCHYARD_REDIS_URL !== undefined;
+  const redis = options.redis ?? (isElsewhere ? noRedis : await startTestRedis());
   const models = options.models ?? exampleModels;
   const common = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_MODELS: models, SWITCHYARD_METRICS: "127.0.0.1:0", ...options.env };
-  const envOf = (name: string): Record<string, string> => ({ ...common, ...options.envOf?.(name) });
+  const envOf = (name: string): Record<string, string> => ({
+    ...common,
+    ...(name.startsWith("worker") && options.workerEnv),
+    ...options.envOf?.(name),
+  });
   const named = <Process>(kind: string, count: number, make: (name: string, env: Record<string, string>) => Process): Process[] =>
     Array.from({ length: count }, (_, index) => `${kind}-${index + 1}`).map((name) => make(name, envOf(name)));
   const coordinators = named("coordinator", options.coordinators ?? 1, (name, env) => new Coordinator(name, env));
@@ -87,7 +97,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
   const all = (): Started[] => [...coordinators, ...workers];
   const stop = async (): Promise<void> => {
     await Promise.all(all().map((one) => one.stopWithin(8_000)));
-    if (!options.redis) await redis.stop();
+    if (!options.redis && !isElsewhere) await redis.stop();
   };
   const log = (): string =>
     all()

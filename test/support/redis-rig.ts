@@ -28,7 +28,7 @@ export class RedisRigs {
 
   private constructor(url: string, patch: LuaPatch) {
     this.url = url;
-    this.redis = hostConnection(url, "rig-host");
+    this.redis = hostConnection(url, "rig-host") as Redis;
     for (const name of scriptNames) {
       const script = assembleScript(name, (file) => patch(file, readFileSync(new URL(file, sources), "utf8")));
       this.#scripts.set(name, script);
@@ -56,7 +56,7 @@ export class RedisRigs {
 
   /** Another connection, closed with the rigs. */
   connection(name: string): Redis {
-    const redis = hostConnection(this.url, name);
+    const redis = hostConnection(this.url, name) as Redis;
     this.#closers.push(async () => redis.disconnect());
     return redis;
   }

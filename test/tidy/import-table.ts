@@ -23,13 +23,13 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
   coordinator: {
     bullmq: ["src/adapters/bullmq-tickets.ts"],
     fastify: ["src/doors/"],
-    ioredis: ["src/adapters/redis-connection.ts", "src/adapters/bullmq-tickets.ts"], // BullMQ takes a connection, not an address
+    ioredis: ["src/adapters/redis-client.ts"],
     "prom-client": ["src/adapters/prometheus-metrics.ts"],
     yaml: ["src/adapters/yaml-document.ts"],
   },
   worker: {
     bullmq: ["src/intake/bullmq-tickets.ts"],
-    ioredis: ["src/redis-connection.ts", "src/intake/bullmq-tickets.ts"],
+    ioredis: ["src/redis-client.ts"],
     "onnxruntime-node": ["src/runtime/onnx-runtime.ts"],
     "prom-client": ["src/host-metrics.ts"],
   },

@@ -32,7 +32,7 @@ beforeEach(() => {
 });
 
 function watch(limitMs: number): () => void {
-  return endWhenSilent(connection as unknown as Redis, clock, limitMs);
+  return endWhenSilent(connection as unknown as Redis, clock, { limitMs, pingEveryMs: 5_000 });
 }
 
 /** Seconds of the watch. */

@@ -3,6 +3,9 @@
 /** Settings that mean the same to a coordinator. */
 const sharedSettingWords = {
   REDIS_URL: { default: "required", meaning: "the cluster's Redis" },
+  REDIS_CA: { default: "unset", meaning: "PEM file: who signed the certificates of a Redis with TLS; unset: whom Node trusts" },
+  REDIS_CERT: { default: "unset", meaning: "PEM file: the certificate that is shown to Redis" },
+  REDIS_KEY: { default: "unset", meaning: "PEM file: the private key of that certificate" },
   MODELS: { default: "./models", meaning: "the model repository" },
   DATA: { default: "./.switchyard", meaning: "where the folder of large values lies" },
   BLOBS: { default: "<data>/blobs", meaning: "the coordinators' folder of values over 8 MiB" },

@@ -1,9 +1,11 @@
 /** The host's configuration: flags (`--redis-url`) win over variables (SWITCHYARD_REDIS_URL). All mistakes are told at once. */
 
+import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { labelPattern } from "@switchyard/protocol";
+import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms } from "@switchyard/protocol/redis";
 import { z } from "zod";
 
 const megabyte = 1024 * 1024;
@@ -59,7 +61,10 @@ const list = (text: string): string[] => [
 const schema = z.object({
   REDIS_URL: z
     .string({ error: "is required: redis://host:port of the cluster's Redis" })
-    .refine((text) => /^rediss?:\/\//.test(text) && URL.canParse(text), "expected redis://host:port or rediss://host:port"),
+    .refine((text) => readRedisAddress(text) !== undefined, `expected ${redisAddressForms}`),
+  REDIS_CA: z.string().optional(),
+  REDIS_CERT: z.string().optional(),
+  REDIS_KEY: z.string().optional(),
   MODELS: z.string().default("./models"),
   DATA: z.string().default("./.switchyard"),
   BLOBS: z.string().optional(),
@@ -99,6 +104,7 @@ const flagOf = (name: string): string => name.toLowerCase().replaceAll("_", "-")
 
 export interface WorkerConfig {
   redisUrl: string;
+  redisTls: RedisTls;
   modelsFolder: string;
   /** The coordinators' folder for values too large for Redis. */
   blobsFolder: string;
@@ -130,14 +136,16 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
       .filter(([, value]) => value !== undefined),
   );
   const parsed = schema.safeParse(given);
-  if (!parsed.success) {
-    const mistakes = parsed.error.issues.map((issue) => {
-      const name = String(issue.path[0]);
-      const got = given[name] === undefined ? "" : secrets.has(name) ? ", got something else" : `, got "${given[name]}"`;
-      return `  SWITCHYARD_${name} (--${flagOf(name)}): ${issue.message}${got}`;
-    });
-    throw mistaken(mistakes);
-  }
+  const told = (name: string, mistake: string): string => `  SWITCHYARD_${name} (--${flagOf(name)}): ${mistake}`;
+  const mistakes = (parsed.error?.issues ?? []).map((issue) => {
+    const name = String(issue.path[0]);
+    const got = given[name] === undefined ? "" : secrets.has(name) ? ", got something else" : `, got "${given[name]}"`;
+    return told(name, `${issue.message}${got}`);
+  });
+  const isTls = given.REDIS_URL === undefined ? undefined : readRedisAddress(given.REDIS_URL)?.tls;
+  const { tls: redisTls, mistakes: unusable } = readRedisTls(given, { isTls, read: (file) => readFileSync(file, "utf8") });
+  mistakes.push(...unusable.map(([name, mistake]) => told(name, mistake)));
+  if (!parsed.success || mistakes.length > 0) throw mistaken(mistakes);
   const config = parsed.data;
   const index = config.WORKER_INDEX ?? 1;
   const port = config.METRICS.port === 0 ? 0 : config.METRICS.port + index;
@@ -148,6 +156,7 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
   }
   return {
     redisUrl: config.REDIS_URL,
+    redisTls,
     modelsFolder: config.MODELS,
     blobsFolder: config.BLOBS ?? join(config.DATA, "blobs"),
     coordinatorUrl: config.URL,

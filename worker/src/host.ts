@@ -5,7 +5,6 @@
 
 import type { ModelVersion } from "@switchyard/protocol";
 import { keys, tagOf } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
 import { Abilities, type GivenFacts } from "./capabilities/abilities.ts";
 import type { Clock } from "./clock.ts";
 import type { HostMetrics } from "./host-metrics.ts";
@@ -15,6 +14,7 @@ import { KnownModels } from "./models/known-models.ts";
 import { PlacementOrders } from "./models/placement-orders.ts";
 import { Presence } from "./presence/presence.ts";
 import { RunReports } from "./presence/run-reports.ts";
+import type { RedisClient } from "./redis-client.ts";
 import { runScript } from "./redis-connection.ts";
 import type { FromRunner, RunnerOptions } from "./runner/messages.ts";
 import { RunnerHandle } from "./runner/runner-handle.ts";
@@ -36,7 +36,7 @@ const silentMs = 5_000;
 const beatSoonMs = 20;
 
 export interface HostParts {
-  redis: Redis;
+  redis: RedisClient;
   clock: Clock;
   facts: GivenFacts;
   runner: Omit<RunnerOptions, "claimBoard">;

@@ -4,8 +4,7 @@ import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
-import { keys, newIncarnation, storeFormat } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
+import { keys, newIncarnation, type RedisTarget, shownAddress, storeFormat } from "@switchyard/protocol/redis";
 import { modelMemoryMb } from "./capabilities/device.ts";
 import { findGpus } from "./capabilities/nvidia-smi.ts";
 import { systemClock } from "./clock.ts";
@@ -14,7 +13,8 @@ import { asksForHelp, helpText } from "./config-help.ts";
 import { startHealthServer } from "./health-server.ts";
 import { Host } from "./host.ts";
 import { HostMetrics } from "./host-metrics.ts";
-import { hostConnection } from "./redis-connection.ts";
+import type { RedisClient } from "./redis-client.ts";
+import { hostConnection, leaveFrozenServers } from "./redis-connection.ts";
 
 /** Exit code of a process that must be started anew: the cluster gave this incarnation up. */
 const exitLost = 75;
@@ -40,10 +40,10 @@ function configOrExit(): WorkerConfig {
 }
 
 /** Why Redis does not answer, if it does not within a few seconds; later the host waits for it, but a wrong address is told at once. */
-async function whyUnusable(connection: Redis): Promise<string | undefined> {
+async function whyUnusable(connection: RedisClient): Promise<string | undefined> {
   let why = `it does not answer within ${redisAnswersMs / 1_000} s`;
-  const remember = (error: Error): void => {
-    why = error.message;
+  const remember = (error: Error & { lastNodeError?: Error }): void => {
+    why = error.lastNodeError?.message ?? error.message; // a cluster's client says first that it has no map
   };
   connection.on("error", remember);
   const answered = connection.get(keys.format).then(
@@ -62,15 +62,12 @@ async function whyUnusable(connection: Redis): Promise<string | undefined> {
   return usable ? undefined : why;
 }
 
-function addressOf(url: string): string {
-  const { protocol, host } = new URL(url);
-  return `${protocol}//${host}`;
-}
-
 const config = configOrExit();
 const incarnation = newIncarnation();
 const metrics = new HostMetrics({ version, host: config.hostId });
-const redis = hostConnection(config.redisUrl, `switchyard-host-${config.hostId}`, 15_000);
+const target: RedisTarget = { url: config.redisUrl, tls: config.redisTls };
+const redis = hostConnection(target, `switchyard-host-${config.hostId}`);
+leaveFrozenServers(redis, target, systemClock);
 
 /** Started with the process, so that it can be told to end while Redis does not answer yet. */
 let host: Host | undefined;
@@ -123,7 +120,7 @@ if (config.parentPipe !== undefined) {
 const finding = findGpus(systemClock);
 const unusable = await whyUnusable(redis);
 if (unusable !== undefined && !stopping) {
-  process.stderr.write(`Redis at ${addressOf(config.redisUrl)} (SWITCHYARD_REDIS_URL or --redis-url) cannot be used: ${unusable}\n`);
+  process.stderr.write(`Redis at ${shownAddress(target)} (SWITCHYARD_REDIS_URL or --redis-url) cannot be used: ${unusable}\n`);
   process.exit(1);
 }
 
@@ -156,7 +153,7 @@ host = new Host({
     version,
   },
   runner: {
-    redisUrl: config.redisUrl,
+    redisUrl: target,
     incarnation,
     hostId: config.hostId,
     modelsFolder: resolve(config.modelsFolder),

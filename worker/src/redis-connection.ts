@@ -1,21 +1,28 @@
-/** A host's connections to Redis: they wait and recover. A connection that stays silent for `socketTimeout` while a reply is due is ended and made anew. */
+/** A host's connections to Redis: they wait and recover. A connection that stays silent while a reply is due is ended and made anew. */
 
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import {
   assembleScript,
+  type ClusterLink,
+  ClusterWire,
   type RawReply,
   type RedisArgument,
   type RedisCommand,
+  type RedisNode,
   type RedisReply,
+  type RedisTarget,
+  redisPlace,
+  replyText,
   type Script,
   type ScriptName,
   scriptNames,
   sendOnWire,
   type WireClient,
 } from "@switchyard/protocol/redis";
-import { Redis } from "ioredis";
+import type { Redis } from "ioredis";
 import type { Clock } from "./clock.ts";
+import { type RedisClient, subscriptionClient, waitingClient, wireClient } from "./redis-client.ts";
 
 const scripts = new Map<string, Script>();
 for (const name of scriptNames) {
@@ -25,40 +32,119 @@ for (const name of scriptNames) {
   );
 }
 
-/** `socketTimeoutMs` must exceed the longest wait for a reply; leave it out where the thread may be blocked while one is due. */
-export function hostConnection(url: string, name: string, socketTimeoutMs?: number): Redis {
-  const redis = new Redis(url, {
-    ...connectionDefaults(name),
-    maxRetriesPerRequest: null,
-    reconnectOnError: (error) => (isRefusal(error) ? 2 : false),
-    ...(socketTimeoutMs === undefined ? {} : { socketTimeout: socketTimeoutMs }),
-  });
+/** Longer than BullMQ blocks. */
+const hostSocketTimeoutMs = 15_000;
+
+/** For all but claims, see redis-client.ts. */
+export function hostConnection(target: RedisTarget, name: string): RedisClient {
+  const redis = waitingClient(target, name, hostSocketTimeoutMs);
   redis.on("error", () => {}); // each reconnects by itself; presence decides what a long silence means
   return redis;
 }
 
-/** For `sendTogether`: fails at once while the connection is away, and never sends anything again by itself. */
-export function wireConnection(url: string, name: string): Redis {
-  const redis = new Redis(url, {
-    ...connectionDefaults(name),
-    maxRetriesPerRequest: 0,
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    reconnectOnError: (error) => (isRefusal(error) ? 1 : false),
-  });
+/** For what is published. */
+export function hostSubscription(target: RedisTarget, name: string): Redis {
+  const redis = subscriptionClient(target, name);
+  redis.on("error", () => {}); // it reconnects by itself, and what is missed meanwhile is found by looking
+  return redis;
+}
+
+/** For `sendTogether`. */
+export type RedisWire = Redis | RunnerCluster;
+
+export function wireConnection(target: RedisTarget, name: string): RedisWire {
+  if (redisPlace(target).form === "cluster") return new RunnerCluster(target, name);
+  const redis = wireClient(target, name);
   redis.on("error", () => {}); // the caller sees each failure, and tries again
   return redis;
 }
 
+interface NodeLink extends ClusterLink {
+  redis: Redis;
+  /** Ends its watch. */
+  onClose: () => void;
+}
+
+/** The runner's links to the masters of a cluster, in the place of its one connection. */
+export class RunnerCluster {
+  readonly #wire: ClusterWire<NodeLink>;
+  #watch: (redis: Redis) => () => void = () => () => {};
+
+  constructor(target: RedisTarget, name: string) {
+    const open = (node: RedisNode): NodeLink => this.#open(wireClient(target, name, node));
+    this.#wire = new ClusterWire({ seeds: redisPlace(target).nodes, open });
+    void this.#wire.refresh(); // whoever sends before it is there is told, and tries again
+  }
+
+  #open(redis: Redis): NodeLink {
+    redis.on("error", () => {}); // the caller sees each failure, and tries again
+    const link: NodeLink = {
+      redis,
+      client: redis as unknown as WireClient,
+      connect: () => redis.connect(),
+      onClose: this.#watch(redis),
+      close() {
+        link.onClose();
+        redis.disconnect();
+      },
+    };
+    return link;
+  }
+
+  /** Puts a watch on every link there is and will be. */
+  watch(watch: (redis: Redis) => () => void): void {
+    this.#watch = watch;
+    for (const link of this.#wire.links()) link.onClose = watch(link.redis);
+  }
+
+  send(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
+    return this.#wire.send(commands);
+  }
+
+  /** Teaches all masters all scripts. */
+  async teach(sources: readonly string[]): Promise<void> {
+    const commands = sources.map((source): RedisCommand => ["script", "LOAD", source]);
+    await Promise.all(this.#wire.links().map((link) => sendOnWire(link.client, commands).catch(() => {}))); // one that is away is taught later
+  }
+
+  async get(key: string): Promise<string | null> {
+    const [reply] = await this.#wire.send([["get", key]]);
+    if (reply instanceof Error) throw reply;
+    return replyText(reply ?? null) as string | null;
+  }
+
+  disconnect(): void {
+    this.#wire.close();
+  }
+}
+
 const stepMs = 1_000;
-const pingEverySteps = 5;
+
+export interface SilenceLimits {
+  /** How long a reply may be due while no byte moves. */
+  limitMs: number;
+  pingEveryMs: number;
+}
 
 /**
- * Pings a connection, and ends one that owes a reply, or its handshake, while no byte has moved for `limitMs`: a frozen server or a
+ * How long silence is borne. Where another server can take the place of one that is frozen, a host must be there before it is missed (its
+ * presence lasts 3 s, and coordinators judge it 3.5 s after they have found the new master); a single server is waited for in peace.
+ */
+export function silenceLimits(target: RedisTarget, alone: { limitMs: number }): SilenceLimits {
+  if (redisPlace(target).form === "standalone") return { ...alone, pingEveryMs: 5_000 };
+  return { limitMs: 2_000, pingEveryMs: 1_000 };
+}
+
+/**
+ * Pings a connection, and ends one that owes a reply, or its handshake, while no byte has moved for so long: a frozen server or a
  * dead path. It then rejects what waits and connects anew. Silence is counted in steps, so that a thread that was blocked has read what
  * came meanwhile before it judges; a large value that still moves is no silence. Answers the end of the watch.
  */
-export function endWhenSilent(redis: Redis, clock: Pick<Clock, "after">, limitMs: number): () => void {
+export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, limits: SilenceLimits): () => void {
+  if (redis instanceof RunnerCluster) {
+    redis.watch((one) => endWhenSilent(one, clock, limits));
+    return () => {}; // each watch ends with its link
+  }
   let [steps, quietSteps, moved, isOwed] = [0, 0, "", false];
   let stop = (): void => {};
   const step = (): void => {
@@ -68,11 +154,11 @@ export function endWhenSilent(redis: Redis, clock: Pick<Clock, "after">, limitMs
     const isQuiet = movedNow === moved && (status === "connect" || (status === "ready" && isOwed));
     moved = movedNow;
     quietSteps = isQuiet ? quietSteps + 1 : 0;
-    if (quietSteps * stepMs >= limitMs) {
+    if (quietSteps * stepMs >= limits.limitMs) {
       quietSteps = 0;
       stream?.destroy();
     }
-    if (status === "ready" && !isOwed && steps % pingEverySteps === 0) {
+    if (status === "ready" && !isOwed && (steps * stepMs) % limits.pingEveryMs === 0) {
       isOwed = true;
       const paid = (): void => {
         isOwed = false;
@@ -85,19 +171,19 @@ export function endWhenSilent(redis: Redis, clock: Pick<Clock, "after">, limitMs
   return () => stop();
 }
 
-function connectionDefaults(name: string) {
-  return {
-    protocol: 2 as const,
-    connectionName: name,
-    connectTimeout: 5_000,
-    keepAlive: 5_000,
-    noDelay: true,
-    retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 6), 2_000),
-  };
-}
-
-function isRefusal(error: Error): boolean {
-  return /^(READONLY|UNBLOCKED)/.test(error.message);
+/**
+ * Keeps the host's main connection from waiting at a frozen server while another has taken its place. A single server is waited for by
+ * socketTimeout alone.
+ */
+export function leaveFrozenServers(redis: RedisClient, target: RedisTarget, clock: Pick<Clock, "after">): void {
+  const limits = silenceLimits(target, { limitMs: hostSocketTimeoutMs });
+  if ("nodes" in redis) {
+    const watch = (node: Redis): void => {
+      node.once("end", endWhenSilent(node, clock, limits));
+    };
+    redis.on("+node", watch);
+    for (const node of redis.nodes()) watch(node);
+  } else if (redisPlace(target).form === "sentinel") endWhenSilent(redis, clock, limits);
 }
 
 /** The command that runs a script on one key. */
@@ -109,16 +195,23 @@ export function scriptCommand(name: ScriptName, key: string, args: readonly Redi
  * Sends commands in one write. When the server has forgotten a script (restart, SCRIPT FLUSH) it is taught all of them, and everything from
  * that command on is sent again: each of our commands may be repeated, and their order must hold. Replies may be errors.
  */
-export async function sendTogether(redis: Redis, commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
-  const answers = await sendOnWire(redis as unknown as WireClient, commands);
+export async function sendTogether(redis: RedisWire, commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
+  const isCluster = redis instanceof RunnerCluster;
+  const answers = await (isCluster ? redis.send(commands) : sendOnWire(redis as unknown as WireClient, commands));
   const forgotten = answers.findIndex((answer) => answer instanceof Error && answer.message.startsWith("NOSCRIPT"));
   if (forgotten === -1) return answers;
-  await Promise.all([...scripts.values()].map((script) => redis.script("LOAD", script.source)));
+  if (isCluster) await redis.teach([...scripts.values()].map(({ source }) => source));
+  else await Promise.all([...scripts.values()].map((script) => redis.script("LOAD", script.source)));
   return [...answers.slice(0, forgotten), ...(await sendTogether(redis, commands.slice(forgotten)))];
 }
 
 /** Runs one script, waiting for the connection if need be; throws what Redis answered when it is an error. */
-export async function runScript(redis: Redis, name: ScriptName, key: string, args: readonly (string | number)[]): Promise<RedisReply> {
+export async function runScript(
+  redis: RedisClient,
+  name: ScriptName,
+  key: string,
+  args: readonly (string | number)[],
+): Promise<RedisReply> {
   const { sha, source } = scripts.get(name) as Script;
   try {
     return (await redis.evalsha(sha, 1, key, ...args)) as RedisReply;

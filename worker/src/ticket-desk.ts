@@ -6,11 +6,11 @@
 
 import { isChoosy, type ModelVersion } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
 import type { Clock } from "./clock.ts";
 import type { HeldModels } from "./models/held-models.ts";
 import type { KnownModels } from "./models/known-models.ts";
 import { anotherCanLoad, othersThatHold } from "./presence/other-hosts.ts";
+import type { RedisClient } from "./redis-client.ts";
 import { runScript } from "./redis-connection.ts";
 import type { RunnerHandle } from "./runner/runner-handle.ts";
 
@@ -18,7 +18,7 @@ import type { RunnerHandle } from "./runner/runner-handle.ts";
 const coldPlaceMs = 1_000;
 
 interface Parts {
-  redis: Redis;
+  redis: RedisClient;
   clock: Clock;
   incarnation: string;
   known: KnownModels;

@@ -1,36 +1,25 @@
 /** Tickets through BullMQ: the only file of the coordinator that imports it. Adds, never consumes. */
 
-import { bullPrefix, coldQueueName, ticketQueueName } from "@switchyard/protocol/redis";
+import { bullPrefix, coldQueueName, type RedisTarget, ticketQueueName } from "@switchyard/protocol/redis";
 import { Queue } from "bullmq";
-import { Redis } from "ioredis";
 import type { HostDirectory, TicketReach } from "../ports/host-registry.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
+import { type RedisClient, ticketClient } from "./redis-client.ts";
 
 /** Queue objects kept; with thousands of models most are offered to rarely. */
 const mostQueues = 256;
 
 export class BullmqTickets implements TicketQueue {
-  readonly #connection: Redis;
+  readonly #connection: RedisClient;
   readonly #queues = new Map<string, Queue>();
   readonly #routeOf: HostDirectory["route"];
   readonly #metrics: Metrics;
 
-  constructor(parts: { url: string; routeOf: HostDirectory["route"]; metrics: Metrics }) {
+  constructor(parts: { url: RedisTarget; routeOf: HostDirectory["route"]; metrics: Metrics }) {
     this.#routeOf = parts.routeOf;
     this.#metrics = parts.metrics;
-    this.#connection = new Redis(parts.url, {
-      protocol: 2,
-      maxRetriesPerRequest: 0,
-      autoResendUnfulfilledCommands: false,
-      enableOfflineQueue: false,
-      connectTimeout: 2_000,
-      commandTimeout: 2_000,
-      socketTimeout: 5_000, // a socket that died silently is made anew; without it offers would fail for minutes
-      keepAlive: 5_000,
-      connectionName: "switchyard-coordinator-tickets",
-      retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
-    });
+    this.#connection = ticketClient(parts.url, "switchyard-coordinator-tickets");
     this.#connection.on("error", () => {}); // each add reports its own failure
   }
 

@@ -4,16 +4,16 @@
  */
 
 import { SwitchyardError } from "@switchyard/protocol";
-import { type RawReply, type RedisCommand, sendOnWire, type WireClient } from "@switchyard/protocol/redis";
+import { type RawReply, type RedisCommand, type RedisTarget, sendOnWire, type WireClient } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
-import { connect, socketOf } from "./redis-connection.ts";
+import { commandClient, socketOf } from "./redis-client.ts";
 
 export class BlockingConnection {
-  readonly #redis: ReturnType<typeof connect>;
+  readonly #redis: ReturnType<typeof commandClient>;
   readonly #clock: Clock;
 
-  constructor(parts: { url: string; name: string; clock: Clock }) {
-    this.#redis = connect(parts.url, parts.name);
+  constructor(parts: { target: RedisTarget; name: string; clock: Clock }) {
+    this.#redis = commandClient(parts.target, parts.name);
     this.#clock = parts.clock;
     this.#redis.on("error", () => {}); // each call tells
   }

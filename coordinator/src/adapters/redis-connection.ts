@@ -1,31 +1,35 @@
 /**
- * The coordinator's connections to Redis. Commands fail fast: nothing is queued while the connection is down, and a watchdog ends a
- * connection that stopped answering, so that a frozen server costs its callers `frozenAfterMs` at most.
+ * The coordinator's connections to Redis, in whatever form it runs. Commands fail fast: nothing is queued while a connection is down, and a
+ * server that stopped answering costs its callers two seconds at most (redis-link.ts).
  */
 
 import { readFileSync } from "node:fs";
 import { SwitchyardError } from "@switchyard/protocol";
 import {
   assembleScript,
+  ClusterWire,
   keys,
+  nodeText,
   type RawReply,
   type RedisCommand,
   type RedisReply,
+  type RedisTarget,
+  redisPlace,
   replyText,
   type Script,
   type ScriptName,
   scriptNames,
   sendOnWire,
   storeFormat,
-  type WireClient,
 } from "@switchyard/protocol/redis";
-import { Redis } from "ioredis";
+import type { Redis } from "ioredis";
 import type { Clock } from "../clock.ts";
+import { commandClient, socketOf, subscriptionClient } from "./redis-client.ts";
+import { RedisLink } from "./redis-link.ts";
 
-const pingEveryMs = 250;
-/** Memory is looked at once a second. */
-const memoryEveryPings = 4;
-const frozenAfterMs = 2_000;
+/** How often the masters of a cluster are asked who they are; trouble asks at once. */
+const refreshEveryMs = 1_000;
+/** A subscription is opened when commands are answered already. */
 const openWithinMs = 5_000;
 
 /** Every script of protocol/src/lua, by name. */
@@ -35,23 +39,6 @@ for (const name of scriptNames) {
     name,
     assembleScript(name, (file) => readFileSync(new URL(import.meta.resolve(`@switchyard/protocol/lua/${file}`)), "utf8")),
   );
-}
-
-/** For connections whose commands fail fast. They are looked after by whoever asks for one. */
-export function connect(url: string, name: string): Redis {
-  return new Redis(url, {
-    protocol: 2,
-    lazyConnect: true,
-    connectionName: name,
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    connectTimeout: 2_000,
-    keepAlive: 5_000,
-    noDelay: true,
-    retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000),
-    reconnectOnError: (error) => (/^(READONLY|UNBLOCKED)/.test(error.message) ? 1 : false),
-  });
 }
 
 /** What a foreign error means here. Errors of our own scripts stay what they are: bugs. */
@@ -75,135 +62,124 @@ function serverFaults(info: string, server: string): string[] {
   return facts.get("aof_enabled") === "0" ? [`${server} keeps no append-only file (appendonly no): a restart of it loses every job`] : [];
 }
 
-function filledOf(info: string): number {
-  const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0);
-  const most = Number(/^maxmemory:(\d+)/m.exec(info)?.[1] ?? 0);
-  return most > 0 ? used / most : 0;
-}
-
-export function socketOf(redis: Redis): { destroy(): void } | undefined {
-  return (redis as unknown as { stream?: { destroy(): void } }).stream;
+/** One server, or the masters of a cluster: how commands are sent there, and who is watched. */
+interface Links {
+  send(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]>;
+  /** Throws the cause when it cannot be used. */
+  connect(): Promise<void>;
+  /** Those there are now; they never lead to fewer servers than `expected` when all is well. */
+  list(): readonly RedisLink[];
+  expected(): number;
+  close(): void;
 }
 
 export class RedisConnection {
-  readonly redis: Redis;
+  readonly #target: RedisTarget;
   readonly #clock: Clock;
+  readonly #links: Links;
+  /** Apart from the rest, because every command of the hot path is sent by it. */
+  readonly #send: Links["send"];
   #answering = false;
   #changedMs: number;
-  /** The store's clock minus ours. */
-  #offsetMs = 0;
-  #handshakePings = 0;
-  #pings = 0;
-  #filled = 0;
-  #stopPing: () => void = () => {};
-  #closed = false;
-  #lastError: Error | undefined;
   #listeners: ((answering: boolean) => void)[] = [];
 
-  constructor(url: string, name: string, clock: Clock) {
+  constructor(target: RedisTarget, name: string, clock: Clock) {
+    this.#target = target;
     this.#clock = clock;
     this.#changedMs = clock.monotonicMs();
-    this.redis = connect(url, name);
-    this.redis.on("error", (error: Error) => {
-      this.#lastError = error; // failures show in health() and in each call; only the first connection tells its cause
-    });
-    this.redis.on("close", () => this.#mark(false));
+    const { form } = redisPlace(target);
+    const isReplaceable = form !== "standalone";
+    const watch = (redis: Redis): RedisLink => new RedisLink(redis, { clock, onMark: () => this.#judge(), isReplaceable });
+    this.#links =
+      form === "cluster"
+        ? clusterLinks({ target, name, clock, watch, onLooked: () => this.#judge() })
+        : oneLink(watch(commandClient(target, name)));
+    this.#send = this.#links.send;
   }
 
-  /** Connects and checks the server; throws a plain sentence when it cannot be used. Answers what an operator should know all the same. */
+  /** Connects and checks the servers; throws a plain sentence when they cannot be used. Answers what an operator should know all the same. */
   async open(): Promise<string[]> {
-    const { host, port } = this.redis.options;
-    // a server that accepts and says nothing is as unusable as one that is not there
-    const stopWatch = this.#clock.after(openWithinMs, () => {
-      this.#lastError = new Error(`it did not answer within ${openWithinMs / 1_000} s`);
-      this.redis.disconnect();
-      socketOf(this.redis)?.destroy();
-    });
+    await this.connect();
     try {
-      await this.redis.connect();
-      stopWatch();
-    } catch (error) {
-      stopWatch();
-      this.redis.disconnect();
-      const cause = this.#lastError ?? (error as Error);
-      throw new Error(
-        `Redis at ${host}:${port} cannot be used: ${cause.message}. Start it, or correct SWITCHYARD_REDIS_URL (--redis-url).`,
-        { cause },
-      );
-    }
-    await this.#ping();
-    try {
-      const warnings = serverFaults(await this.redis.info(), `Redis at ${host}:${port}`);
-      await this.#checkFormat(`Redis at ${host}:${port}`);
-      this.#schedule();
+      const warnings: string[] = [];
+      for (const link of this.#links.list()) warnings.push(...serverFaults(await link.redis.info(), `Redis at ${link.at}`));
+      await this.#checkFormat(`Redis at ${this.#place()}`);
       return warnings;
     } catch (error) {
-      this.redis.disconnect();
+      this.#links.close();
       throw error;
     }
   }
 
+  /** Connects, whatever the servers' settings are; throws a plain sentence with its cause. */
+  async connect(): Promise<void> {
+    try {
+      await this.#links.connect();
+    } catch (error) {
+      this.#links.close();
+      const cause = error as Error;
+      throw new Error(
+        `Redis at ${this.#place()} cannot be used: ${cause.message.replace(/\.$/, "")}. Start it, or correct SWITCHYARD_REDIS_URL (--redis-url).`,
+        { cause },
+      );
+    }
+    this.#judge();
+  }
+
+  #place(): string {
+    return redisPlace(this.#target).nodes.map(nodeText).join(", ");
+  }
+
   /** Throws when the store's keys are laid out otherwise than this version reads them; an empty store is marked. */
   async #checkFormat(server: string): Promise<void> {
+    const [models, queues, marked] = await this.sendAll([
+      ["exists", keys.models],
+      ["exists", keys.queues],
+      ["get", keys.format],
+    ]);
     // the first layout had no mark
-    const isOld = (await this.redis.exists(keys.models, keys.queues)) > 0;
-    const before = (await this.redis.get(keys.format)) ?? (isOld ? "1" : undefined);
-    const found = before ?? (await this.redis.set(keys.format, storeFormat, "NX", "GET")) ?? storeFormat;
+    const before = marked ?? (Number(models) + Number(queues) > 0 ? "1" : null);
+    const found = before ?? (await this.sendAll([["set", keys.format, storeFormat, "NX", "GET"]]))[0] ?? storeFormat;
     if (found === storeFormat) return;
     throw new Error(
       `${server} holds jobs in layout ${found}, and this version reads layout ${storeFormat}. Let the other version finish them, then use an empty Redis (or another --data folder).`,
     );
   }
 
-  #schedule(): void {
-    if (this.#closed) return;
-    this.#stopPing = this.#clock.after(pingEveryMs, () => {
-      void this.#ping().then(() => this.#schedule());
-    });
-  }
-
-  async #ping(): Promise<void> {
-    const socket = socketOf(this.redis);
-    if (this.redis.status !== "ready") {
-      this.#mark(false);
-      // a handshake that hangs is as dead as a connection that hangs
-      if (this.redis.status === "connect" && ++this.#handshakePings * pingEveryMs > 5_000) {
-        this.#handshakePings = 0;
-        socket?.destroy();
-      }
-      return;
-    }
-    this.#handshakePings = 0;
-    const stopWatch = this.#clock.after(frozenAfterMs, () => {
-      this.#mark(false);
-      socket?.destroy(); // rejects everything that waits on this connection
-    });
-    try {
-      const time = await this.redis.time();
-      this.#offsetMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - this.#clock.nowMs();
-      this.#mark(true);
-      if (this.#pings++ % memoryEveryPings === 0) this.#filled = filledOf(await this.redis.info("memory"));
-    } catch {
-      this.#mark(false);
-    } finally {
-      stopWatch();
-    }
-  }
-
-  #mark(answering: boolean): void {
+  /** The store answers when every server of it does. */
+  #judge(): void {
+    const links = this.#links.list();
+    const answering = links.length >= this.#links.expected() && links.every((link) => link.answering);
     if (answering === this.#answering) return;
     this.#answering = answering;
     this.#changedMs = this.#clock.monotonicMs();
     for (const listener of this.#listeners) listener(answering);
   }
 
+  /** Every server that takes writes, with what it says to one command; an Error where it refuses. For who looks at the store itself. */
+  async askEach(command: RedisCommand): Promise<{ at: string; reply: RedisReply | Error; offsetMs: number }[]> {
+    return Promise.all(
+      this.#links.list().map(async (link) => {
+        const [reply] = await sendOnWire(link.client, [command]);
+        return { at: link.at, offsetMs: link.offsetMs, reply: reply instanceof Error ? reply : replyText(reply ?? null) };
+      }),
+    );
+  }
+
+  /** One server, one that sentinels name, or a cluster. */
+  get form(): ReturnType<typeof redisPlace>["form"] {
+    return redisPlace(this.#target).form;
+  }
+
   onHealth(listener: (answering: boolean) => void): void {
     this.#listeners.push(listener);
   }
 
-  /** How full its memory was when last looked at, from 0 to 1; 0 where it has no bound. */
+  /** How full the fullest server's memory was when last looked at, from 0 to 1; 0 where it has no bound. */
   filled(): number {
-    return this.#filled;
+    let most = 0;
+    for (const { filled } of this.#links.list()) most = Math.max(most, filled);
+    return most;
   }
 
   /** `sinceMs`: for how long this has been so. */
@@ -211,9 +187,9 @@ export class RedisConnection {
     return { answering: this.#answering, sinceMs: this.#clock.monotonicMs() - this.#changedMs };
   }
 
-  /** The store's clock now. */
+  /** The store's clock now; in a cluster, that of one of its masters. */
   nowMs(): number {
-    return Math.floor(this.#clock.nowMs() + this.#offsetMs);
+    return Math.floor(this.#clock.nowMs() + (this.#links.list()[0]?.offsetMs ?? 0));
   }
 
   /** Sends commands in one write and answers their replies in order, texts as strings. */
@@ -224,7 +200,7 @@ export class RedisConnection {
 
   async #sendRaw(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
     try {
-      return await sendOnWire(this.redis as unknown as WireClient, commands);
+      return await this.#send(commands);
     } catch (error) {
       throw translate(error as Error);
     }
@@ -274,19 +250,63 @@ export class RedisConnection {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
-    this.#stopPing();
-    this.redis.disconnect();
+    this.#links.close();
   }
+}
+
+function oneLink(link: RedisLink): Links {
+  const links = [link];
+  const { client } = link;
+  return {
+    send: (commands) => sendOnWire(client, commands),
+    connect: () => link.connect(),
+    list: () => links,
+    expected: () => 1,
+    close: () => link.close(),
+  };
+}
+
+function clusterLinks(parts: {
+  target: RedisTarget;
+  name: string;
+  clock: Clock;
+  watch: (redis: Redis) => RedisLink;
+  onLooked: () => void;
+}): Links {
+  const { target, name, clock, watch, onLooked } = parts;
+  const { nodes } = redisPlace(target);
+  const wire = new ClusterWire({ seeds: nodes, open: (node) => watch(commandClient(target, name, node)) });
+  let stop = (): void => {};
+  let isClosed = false;
+  const refreshLater = (): void => {
+    if (isClosed) return;
+    stop = clock.after(refreshEveryMs, () => void wire.refresh().then(onLooked).then(refreshLater));
+  };
+  return {
+    send: (commands) => wire.send(commands),
+    connect: async () => {
+      await wire.connect();
+      refreshLater();
+    },
+    list: () => wire.links(),
+    expected: () => wire.masters().length,
+    close: () => {
+      isClosed = true;
+      stop();
+      wire.close();
+    },
+  };
 }
 
 /** A connection that only listens. It pings, because an idle subscriber never notices a dead socket. */
 export class RedisSubscription {
   readonly #redis: Redis;
+  readonly #clock: Clock;
   #stop: () => void = () => {};
 
-  constructor(url: string, name: string, clock: Clock) {
-    this.#redis = connect(url, name);
+  constructor(target: RedisTarget, name: string, clock: Clock) {
+    this.#clock = clock;
+    this.#redis = subscriptionClient(target, name);
     this.#redis.on("error", () => {});
     const beat = (): void => {
       this.#stop = clock.after(5_000, () => {
@@ -304,9 +324,24 @@ export class RedisSubscription {
   }
 
   async open(channel: string, listener: (message: Buffer) => void): Promise<void> {
-    await this.#redis.connect();
+    await this.#ready();
     this.#redis.on("messageBuffer", (_channel: Buffer, message: Buffer) => listener(message));
     await this.#redis.subscribe(channel);
+  }
+
+  /** The first try may meet a node that is away; the next one goes to another. */
+  #ready(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let why = new Error("it does not answer");
+      const stopWatch = this.#clock.after(openWithinMs, () => reject(why));
+      this.#redis.once("ready", () => {
+        stopWatch();
+        resolve();
+      });
+      this.#redis.connect().catch((error: Error) => {
+        why = error;
+      });
+    });
   }
 
   close(): void {

@@ -6,7 +6,7 @@
  */
 
 import { type DurableTier, readBlobReference, SwitchyardError } from "@switchyard/protocol";
-import { keys, type RawReply, type RedisCommand, replyText, type Script, tagOf } from "@switchyard/protocol/redis";
+import { keys, type RawReply, type RedisCommand, type RedisTarget, replyText, type Script, tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { DurableStore } from "../ports/durable-store.ts";
@@ -41,7 +41,7 @@ export class RedisDurability implements DurableStore {
   /** `ask`: what the store offers; a test may know better than the store. */
   constructor(parts: {
     redis: RedisConnection;
-    url: string;
+    target: RedisTarget;
     clock: Clock;
     blobs?: BlobStore;
     ask?: (redis: RedisConnection) => Promise<Offers>;
@@ -116,6 +116,11 @@ const noBytes = new Uint8Array();
 
 /** Asks the store what it offers. Nothing here blocks the connection. Throws `store_unavailable`. */
 export async function storeOffers(redis: RedisConnection): Promise<Offers> {
+  if (redis.form === "cluster") {
+    // a wait concerns one connection, and so one master; which one depends on the queue
+    const none = { why: "the store is a cluster, whose masters are not waited for yet", fix: "use one server, or one behind sentinels" };
+    return { fsync: none, replicated: none };
+  }
   const [info, settings, wait, waitAof] = await redis.send([
     ["info"],
     ["config", "get", ...Object.keys(alwaysSettings)],
@@ -156,15 +161,15 @@ interface Asked {
 
 /** The waits of one tier: a replica that hangs must not hold up who asks for the disk. */
 class Lane {
-  readonly #url: string;
+  readonly #target: RedisTarget;
   readonly #clock: Clock;
   readonly #idle: BlockingConnection[] = [];
   readonly #busy = new Set<BlockingConnection>();
   #asked: Asked[] = [];
   #stopTimer: (() => void) | undefined;
 
-  constructor(parts: { url: string; clock: Clock }) {
-    this.#url = parts.url;
+  constructor(parts: { target: RedisTarget; clock: Clock }) {
+    this.#target = parts.target;
     this.#clock = parts.clock;
   }
 
@@ -209,7 +214,7 @@ class Lane {
       if (idle.usable) return idle;
       idle.close();
     }
-    return new BlockingConnection({ url: this.#url, name: "switchyard-coordinator-durable", clock: this.#clock });
+    return new BlockingConnection({ target: this.#target, name: "switchyard-coordinator-durable", clock: this.#clock });
   }
 
   async #settle(connection: BlockingConnection, asked: readonly Asked[]): Promise<Map<string, Found>> {

@@ -10,34 +10,20 @@ import { createServer } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import type { Offer } from "../adapters/durability-offers.ts";
 import { FilesystemModels } from "../adapters/filesystem-models.ts";
-import { RedisConnection } from "../adapters/redis-connection.ts";
-import { storeOffers } from "../adapters/redis-durability.ts";
 import { systemClock } from "../clock.ts";
 import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
 import { canFetchDebianPackages } from "./debian-packages.ts";
+import { type Finding, missing, ok, warning } from "./finding.ts";
 import { keyFileFindings } from "./key-file-check.ts";
 import { holderOf } from "./process-lock.ts";
 import { cachedRedis, redisOnPath } from "./redis-server.ts";
-
-export interface Finding {
-  subject: string;
-  state: "ok" | "warning" | "missing";
-  found: string;
-  /** How to mend it; absent when nothing needs mending. */
-  fix?: string;
-}
+import { storeFindings } from "./store-check.ts";
 
 const clock = systemClock;
 const execFileAsync = promisify(execFile);
 const oldestNode = 24;
-const largestOffsetMs = 250;
-
-const ok = (subject: string, found: string): Finding => ({ subject, state: "ok", found });
-const warning = (subject: string, found: string, fix: string): Finding => ({ subject, state: "warning", found, fix });
-const missing = (subject: string, found: string, fix: string): Finding => ({ subject, state: "missing", found, fix });
 
 function checkNode(): Finding {
   const isNew = Number.parseInt(process.versions.node, 10) >= oldestNode;
@@ -103,67 +89,6 @@ function runningUp(config: Config): RunningUp {
   return { ...(pid === undefined ? {} : { pid }), ...(redisUrl === undefined ? {} : { redisUrl }) };
 }
 
-async function checkStore(url: string | undefined): Promise<Finding[]> {
-  if (url === undefined) return [ok("store", "none runs; `switchyard up` starts one")];
-  const { protocol, host } = new URL(url);
-  const shown = `${protocol}//${host}`;
-  const connection = new RedisConnection(url, "switchyard-doctor", clock);
-  let why = "no answer within 5 s";
-  connection.redis.on("error", (error: Error) => {
-    why = error.message;
-  });
-  try {
-    const opened = connection.open().then(
-      () => true,
-      () => false,
-    );
-    if (!(await Promise.race([opened, clock.sleep(5_000).then(() => false)]))) {
-      return [missing("store", `${shown}: ${why}`, "start it, or correct SWITCHYARD_REDIS_URL (--redis-url)")];
-    }
-    return await inspectStore(connection, shown);
-  } catch (error) {
-    return [missing("store", `${shown}: ${(error as Error).message}`, "allow this user INFO and TIME")];
-  } finally {
-    await connection.close();
-  }
-}
-
-async function inspectStore(connection: RedisConnection, shown: string): Promise<Finding[]> {
-  const { redis } = connection;
-  const beganMs = clock.nowMs();
-  const [seconds, micros] = await redis.time();
-  const offsetMs = Math.round(Number(seconds) * 1_000 + Number(micros) / 1_000 - (beganMs + clock.nowMs()) / 2);
-  const info = await redis.info();
-  const fact = (name: string): string => new RegExp(`^${name}:(.*?)\r?$`, "m").exec(info)?.[1] ?? "";
-  const version = fact("valkey_version") || fact("redis_version");
-  const policy = fact("maxmemory_policy");
-  const maxMemory = Number(fact("maxmemory"));
-  return [
-    Number.parseInt(version, 10) >= 7
-      ? ok("store", `${shown}, version ${version}`)
-      : missing("store", `${shown}, version ${version}`, "upgrade to version 7 or newer"),
-    policy === "noeviction"
-      ? ok("eviction", policy)
-      : missing("eviction", policy, "CONFIG SET maxmemory-policy noeviction; anything else deletes jobs"),
-    maxMemory > 0
-      ? ok("memory limit", `${Math.round(maxMemory / 2 ** 20)} MiB, ${Math.round((Number(fact("used_memory")) / maxMemory) * 100)} % used`)
-      : warning("memory limit", "maxmemory 0: none", "set maxmemory; without it nothing refuses jobs before the machine's memory is full"),
-    fact("aof_enabled") === "1"
-      ? ok("append-only file", "on")
-      : warning("append-only file", "off", "CONFIG SET appendonly yes; without it a restart of Redis loses every job"),
-    ...Object.entries(await storeOffers(connection)).map(([tier, offer]) => ok(`durability ${tier}`, offerText(offer))),
-    Math.abs(offsetMs) <= largestOffsetMs
-      ? ok("clock", `${offsetMs} ms from the store's`)
-      : warning("clock", `${offsetMs} ms from the store's`, "let NTP set both clocks; a host this far off is refused"),
-  ];
-}
-
-/** Nobody has to offer it: jobs that ask for a tier which is not there are refused. */
-function offerText(offer: Offer): string {
-  if (!("by" in offer)) return `not offered: ${offer.why}. To offer it: ${offer.fix}`;
-  return { wait: "offered, by WAIT", waitaof: "offered, by WAITAOF", always: "offered, by appendfsync always" }[offer.by];
-}
-
 async function checkPort(name: "http" | "metrics", address: Address, up: RunningUp): Promise<Finding> {
   const subject = `${name} port`;
   const shown = `${address.host}:${address.port}`;
@@ -210,7 +135,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     checkDependencies(),
     await checkRuntime(),
     await checkRedisProgram(config),
-    ...(await checkStore(config.redisUrl ?? up.redisUrl)),
+    ...(await storeFindings(config, up.redisUrl)),
     await checkPort("http", config.http, up),
     await checkPort("metrics", config.metrics, up),
     await checkModels(config),

@@ -3,7 +3,7 @@
 import { statSync } from "node:fs";
 import { type ApiKeyEntry, expiryMs } from "@switchyard/protocol/api-keys";
 import { readKeyFile } from "../adapters/key-file.ts";
-import type { Finding } from "./doctor.ts";
+import type { Finding } from "./finding.ts";
 
 const subject = "api keys";
 const soonDays = 14;

@@ -11,6 +11,7 @@ import { createServer } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
+import { type RedisTarget, redisFileNames, shownAddress } from "@switchyard/protocol/redis";
 import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { systemClock } from "../clock.ts";
@@ -145,21 +146,16 @@ async function startEmbeddedRedis(house: House): Promise<Embedded> {
 }
 
 /** A given Redis that does not answer is said now, not by ten deaths of a coordinator. */
-async function mustAnswer(url: string): Promise<void> {
-  const connection = new RedisConnection(url, "switchyard-up", clock);
-  let why = "it does not answer within 5 s";
-  connection.redis.on("error", (error: Error) => {
-    why = error.message;
-  });
-  const opened = connection.open().then(
-    () => true,
-    () => false,
-  );
-  const answered = await Promise.race([opened, clock.sleep(5_000).then(() => false)]);
-  await connection.close();
-  if (answered) return;
-  const { protocol, host } = new URL(url);
-  throw new Error(`Redis at ${protocol}//${host} (SWITCHYARD_REDIS_URL or --redis-url) cannot be used: ${why}`);
+async function mustAnswer(target: RedisTarget): Promise<void> {
+  const connection = new RedisConnection(target, "switchyard-up", clock);
+  try {
+    await connection.open();
+  } catch (error) {
+    const why = ((error as Error).cause as Error | undefined)?.message ?? (error as Error).message;
+    throw new Error(`Redis at ${shownAddress(target)} (SWITCHYARD_REDIS_URL or --redis-url) cannot be used: ${why}`);
+  } finally {
+    await connection.close();
+  }
 }
 
 /** After a killed `up` its processes are still draining for a moment; that is no reason to refuse. */
@@ -194,6 +190,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_GRPC: shown(config.grpc),
     SWITCHYARD_METRICS: shown(config.metrics),
     SWITCHYARD_REDIS_URL: redisUrl,
+    ...Object.fromEntries(redisFileNames.map((name) => [`SWITCHYARD_${name}`, config.redisFiles[name]])),
     SWITCHYARD_MODELS: config.models,
     SWITCHYARD_DATA: config.data,
     SWITCHYARD_BLOBS: config.blobs,
@@ -286,7 +283,7 @@ async function open(house: House, started: KeptProcess[]): Promise<void> {
     ({ lifeline, url } = embedded);
   } else {
     terminal.wait("Redis: connecting");
-    await mustAnswer(url);
+    await mustAnswer({ url, tls: config.redisTls });
   }
   const env = childEnv(config, url);
   const coordinator = keepProgram(

@@ -5,8 +5,8 @@
 
 import { bullPrefix, coldQueueName, tagOf, ticketQueueName } from "@switchyard/protocol/redis";
 import { Queue, Worker } from "bullmq";
-import type { Redis } from "ioredis";
 import type { Clock } from "../clock.ts";
+import type { RedisClient } from "../redis-client.ts";
 
 /** Never throws; resolves when the ticket is over, or needs its place no more. */
 export type OnTicket = (tag: string, ticketId: string, cold: boolean) => Promise<void>;
@@ -27,7 +27,7 @@ const jobOptions = {
 
 interface Parts {
   /** Shared by all subscriptions for what does not block. */
-  connection: Redis;
+  connection: RedisClient;
   hostId: string;
   clock: Clock;
   onTicket: OnTicket;

@@ -2,17 +2,17 @@
 
 import { type ChoosyQueue, choosyVersion, type ModelVersion } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
+import type { RedisClient } from "../redis-client.ts";
 
 export class KnownModels {
-  readonly #redis: Redis;
+  readonly #redis: RedisClient;
   #revision = "";
   #versions: ModelVersion[] = [];
   /** Queues of jobs with requirements of their own are among them. */
   #byTag = new Map<string, ModelVersion>();
   #forgotten: ModelVersion[] = [];
 
-  constructor(redis: Redis) {
+  constructor(redis: RedisClient) {
     this.#redis = redis;
   }
 

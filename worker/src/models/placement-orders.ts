@@ -5,7 +5,7 @@
 
 import type { ModelVersion } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
+import type { RedisClient } from "../redis-client.ts";
 import type { RunnerHandle } from "../runner/runner-handle.ts";
 import type { HeldModels } from "./held-models.ts";
 import type { KnownModels } from "./known-models.ts";
@@ -17,7 +17,7 @@ interface Orders {
 }
 
 interface Parts {
-  redis: Redis;
+  redis: RedisClient;
   incarnation: string;
   known: KnownModels;
   held: HeldModels;

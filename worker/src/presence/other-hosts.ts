@@ -2,7 +2,7 @@
 
 import { type ChangingFacts, type HostFacts, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
+import type { RedisClient } from "../redis-client.ts";
 
 /** As coordinators judge it: a host whose last beat is older is lost. */
 const presentMs = 3_000;
@@ -13,7 +13,7 @@ interface OtherHost {
 }
 
 /** Ready by their last beat, and not about to leave. */
-async function readyOthers(redis: Redis, me: string): Promise<OtherHost[]> {
+async function readyOthers(redis: RedisClient, me: string): Promise<OtherHost[]> {
   const others = (await redis.zrange(keys.hosts, "0", "-1")).filter((incarnation) => incarnation !== me);
   const [seconds] = await redis.time();
   const found: OtherHost[] = [];
@@ -27,7 +27,7 @@ async function readyOthers(redis: Redis, me: string): Promise<OtherHost[]> {
 }
 
 /** Is there another host that may take this queue's jobs and has not failed to load their model? */
-export async function anotherCanLoad(redis: Redis, me: string, version: ModelVersion): Promise<boolean> {
+export async function anotherCanLoad(redis: RedisClient, me: string, version: ModelVersion): Promise<boolean> {
   const others = await readyOthers(redis, me);
   return others.some(
     ({ facts, changing }) => changing.failures[version.tag] === undefined && missingOfAll(facts, requirementsOf(version)).length === 0,
@@ -35,7 +35,7 @@ export async function anotherCanLoad(redis: Redis, me: string, version: ModelVer
 }
 
 /** Other hosts that hold the model loaded. */
-export async function othersThatHold(redis: Redis, me: string, tag: string): Promise<number> {
+export async function othersThatHold(redis: RedisClient, me: string, tag: string): Promise<number> {
   const others = await readyOthers(redis, me);
   return others.filter(({ changing }) => changing.loaded[tag] !== undefined).length;
 }

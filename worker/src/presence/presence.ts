@@ -5,14 +5,14 @@
 
 import type { ChangingFacts, HostFacts } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
 import type { Clock } from "../clock.ts";
+import type { RedisClient } from "../redis-client.ts";
 import { runScript } from "../redis-connection.ts";
 
 export const heartbeatMs = 1_000;
 
 interface Parts {
-  redis: Redis;
+  redis: RedisClient;
   clock: Clock;
   facts: HostFacts;
   changing: () => Omit<ChangingFacts, "clockOffsetMs">;

@@ -5,7 +5,7 @@
 
 import { type Ladder, loadReports, overheadReport, type RunReport, type RunSample, sampleReports } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
+import type { RedisClient } from "../redis-client.ts";
 import { runScript } from "../redis-connection.ts";
 
 /** Of one queue and beat; the newest are kept. */
@@ -19,10 +19,10 @@ interface Untold {
 }
 
 export class RunReports {
-  readonly #redis: Redis;
+  readonly #redis: RedisClient;
   readonly #untold = new Map<string, Untold>();
 
-  constructor(redis: Redis) {
+  constructor(redis: RedisClient) {
     this.#redis = redis;
   }
 

@@ -5,8 +5,7 @@
 
 import type { JobClass, JobError, Ladder } from "@switchyard/protocol";
 import { keys, type RawReply, type RedisArgument, type RedisCommand, type RedisReply, replyText } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
-import { scriptCommand, sendTogether } from "../redis-connection.ts";
+import { type RedisWire, scriptCommand, sendTogether } from "../redis-connection.ts";
 
 export interface ClaimedJob {
   id: string;
@@ -76,12 +75,12 @@ const recordOutputBytes = 1_024;
 export const outputMarginMs = 5_000;
 
 export class Claims {
-  readonly #redis: Redis;
+  readonly #redis: RedisWire;
   readonly #incarnation: string;
   readonly #hostId: string;
   readonly #sequences = new Map<string, number>();
 
-  constructor(parts: { redis: Redis; incarnation: string; hostId: string }) {
+  constructor(parts: { redis: RedisWire; incarnation: string; hostId: string }) {
     this.#redis = parts.redis;
     this.#incarnation = parts.incarnation;
     this.#hostId = encodeURIComponent(parts.hostId); // a word of the record

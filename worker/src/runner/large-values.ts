@@ -5,7 +5,7 @@
 
 import { blobThresholdBytes, encodeBlobReference, readBlobReference, SwitchyardError } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
-import type { Redis } from "ioredis";
+import type { RedisWire } from "../redis-connection.ts";
 import type { Blobs } from "./blobs.ts";
 import { type JobResult, outputMarginMs } from "./claims.ts";
 import type { FilesystemBlobs } from "./filesystem-blobs.ts";
@@ -14,13 +14,13 @@ import type { FilesystemBlobs } from "./filesystem-blobs.ts";
 export type InputFrame = Uint8Array | null | SwitchyardError;
 
 export class LargeValues {
-  readonly #redis: Redis;
+  readonly #redis: RedisWire;
   readonly #folder: FilesystemBlobs;
   readonly #remote: Blobs | undefined;
   #chosen: Blobs | undefined;
 
   /** `remote` is asked where the folder is not the cluster's. */
-  constructor(parts: { redis: Redis; folder: FilesystemBlobs; remote?: Blobs | undefined }) {
+  constructor(parts: { redis: RedisWire; folder: FilesystemBlobs; remote?: Blobs | undefined }) {
     this.#redis = parts.redis;
     this.#folder = parts.folder;
     this.#remote = parts.remote;

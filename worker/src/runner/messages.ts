@@ -1,9 +1,10 @@
 /** What the host's main loop and its runner thread say to each other. Tensors never cross: the runner has its own connection. */
 
 import type { ModelVersion } from "@switchyard/protocol";
+import type { RedisTarget } from "@switchyard/protocol/redis";
 
 export interface RunnerOptions {
-  redisUrl: string;
+  redisUrl: RedisTarget;
   incarnation: string;
   hostId: string;
   /** Root of the model repository. */

@@ -3,7 +3,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { channels, keys } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
-import { endWhenSilent, hostConnection, wireConnection } from "../redis-connection.ts";
+import { endWhenSilent, hostSubscription, silenceLimits, wireConnection } from "../redis-connection.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
 import { endModelThreads } from "../runtime/threaded-model.ts";
@@ -38,8 +38,11 @@ function flush(): void {
 
 // no socketTimeout: a reply may be due while the thread is blocked in a run; the watch knows the difference
 const redis = wireConnection(options.redisUrl, `switchyard-runner-${options.hostId}`);
-const listener = hostConnection(options.redisUrl, `switchyard-runner-wake-${options.hostId}`);
-const stopWatches = [endWhenSilent(redis, systemClock, 15_000), endWhenSilent(listener, systemClock, 3_000)];
+const listener = hostSubscription(options.redisUrl, `switchyard-runner-wake-${options.hostId}`);
+const stopWatches = [
+  endWhenSilent(redis, systemClock, silenceLimits(options.redisUrl, { limitMs: 15_000 })),
+  endWhenSilent(listener, systemClock, silenceLimits(options.redisUrl, { limitMs: 3_000 })),
+];
 
 /** Once it has been given a ticket, a load may stand in the way of runs. */
 let serves = false;

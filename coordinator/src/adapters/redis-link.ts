@@ -1,0 +1,141 @@
+/**
+ * One server's connection, watched: it is asked for its time again and again, and ended when it stops answering, so that a frozen server
+ * costs its callers `frozenAfterMs` at most.
+ */
+
+import type { WireClient } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
+import type { Clock } from "../clock.ts";
+import { socketOf } from "./redis-client.ts";
+
+const pingEveryMs = 250;
+/** Memory is looked at once a second. */
+const memoryEveryPings = 4;
+const frozenAfterMs = 2_000;
+const openWithinMs = 5_000;
+/** A single server is given time to load its data; where another can take its place, a handshake that hangs is not waited for. */
+const handshakeMs = { alone: 5_000, replaceable: 1_500 };
+
+function filledOf(info: string): number {
+  const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0);
+  const most = Number(/^maxmemory:(\d+)/m.exec(info)?.[1] ?? 0);
+  return most > 0 ? used / most : 0;
+}
+
+export class RedisLink {
+  readonly redis: Redis;
+  /** The same, as `sendOnWire` takes it. */
+  readonly client: WireClient;
+  readonly #clock: Clock;
+  readonly #onMark: () => void;
+  #answering = false;
+  #offsetMs = 0;
+  #filled = 0;
+  readonly #handshakeMs: number;
+  #handshakePings = 0;
+  #pings = 0;
+  #stopPing: () => void = () => {};
+  #closed = false;
+  #lastError: Error | undefined;
+
+  /** `onMark` is called when it begins or ceases to answer; `isReplaceable`: a replica may take its place. */
+  constructor(redis: Redis, parts: { clock: Clock; onMark: () => void; isReplaceable: boolean }) {
+    this.redis = redis;
+    this.client = redis as unknown as WireClient;
+    this.#clock = parts.clock;
+    this.#onMark = parts.onMark;
+    this.#handshakeMs = parts.isReplaceable ? handshakeMs.replaceable : handshakeMs.alone;
+    redis.on("error", (error: Error) => {
+      this.#lastError = error; // failures show in health() and in each call; only the first connection tells its cause
+    });
+    redis.on("close", () => this.#mark(false));
+  }
+
+  /** Connects and begins to watch; throws the cause when it cannot be used, and then tries no more. */
+  async connect(): Promise<void> {
+    // a server that accepts and says nothing is as unusable as one that is not there
+    const stopWatch = this.#clock.after(openWithinMs, () => {
+      this.#lastError ??= new Error(`it did not answer within ${openWithinMs / 1_000} s`);
+      this.redis.disconnect();
+      socketOf(this.redis)?.destroy();
+    });
+    try {
+      await this.redis.connect();
+    } catch (error) {
+      this.redis.disconnect();
+      throw this.#lastError ?? error;
+    } finally {
+      stopWatch();
+    }
+    await this.#ping();
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#closed) return;
+    this.#stopPing = this.#clock.after(pingEveryMs, () => {
+      void this.#ping().then(() => this.#schedule());
+    });
+  }
+
+  async #ping(): Promise<void> {
+    const socket = socketOf(this.redis);
+    if (this.redis.status !== "ready") {
+      this.#mark(false);
+      // a handshake that hangs is as dead as a connection that hangs
+      if (this.redis.status === "connect" && ++this.#handshakePings * pingEveryMs > this.#handshakeMs) {
+        this.#handshakePings = 0;
+        socket?.destroy();
+      }
+      return;
+    }
+    this.#handshakePings = 0;
+    const stopWatch = this.#clock.after(frozenAfterMs, () => {
+      this.#mark(false);
+      socket?.destroy(); // rejects everything that waits on this connection
+    });
+    try {
+      const time = await this.redis.time();
+      this.#offsetMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - this.#clock.nowMs();
+      this.#mark(true);
+      if (this.#pings++ % memoryEveryPings === 0) this.#filled = filledOf(await this.redis.info("memory"));
+    } catch {
+      this.#mark(false);
+    } finally {
+      stopWatch();
+    }
+  }
+
+  #mark(answering: boolean): void {
+    if (answering === this.#answering) return;
+    this.#answering = answering;
+    if (!this.#closed) this.#onMark();
+  }
+
+  get answering(): boolean {
+    return this.#answering;
+  }
+
+  /** The server's clock minus ours. */
+  get offsetMs(): number {
+    return this.#offsetMs;
+  }
+
+  /** How full its memory was when last looked at, from 0 to 1; 0 where it has no bound. */
+  get filled(): number {
+    return this.#filled;
+  }
+
+  /** Where it leads, as host:port; of a master that sentinels know, the one of now. */
+  get at(): string {
+    const { host, port } = this.redis.options;
+    const stream = socketOf(this.redis) as { remoteAddress?: string; remotePort?: number } | undefined;
+    return stream?.remotePort === undefined ? `${host}:${port}` : `${stream.remoteAddress}:${stream.remotePort}`;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#stopPing();
+    this.redis.disconnect();
+  }
+}
