@@ -159,7 +159,7 @@ test("a store that freezes under a durable job, or before it, is told in time, a
   assert.equal((await submit(url, "replicated")).status, 202);
   replica.pause();
   const early = submit(url, "replicated", { key: "early" });
-  await until("the wait to be under way", async () => /cmd=wait/.test(String(await tell(redis, "CLIENT", "LIST"))));
+  await until("the wait to be under way", async () => / flags=b .* cmd=wait /.test(String(await tell(redis, "CLIENT", "LIST"))));
   redis.pause();
   const late = await Promise.all([submit(url, "replicated", { key: "late" }), call(`${url}/v1/jobs?model=digits`)]);
   assertUnsettled(await early);
