@@ -5,7 +5,7 @@
 
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { isTerminal, type JobClass, type JobView } from "@switchyard/protocol";
+import { type DurableTier, isTerminal, type JobClass, type JobView } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { type SeededRandom, seededRandom } from "../../scripts/seeded-random.ts";
@@ -23,6 +23,9 @@ export interface LoadPlan {
   /** Which ways of asking take turns; all of them unless told otherwise. */
   manners?: readonly Manner[];
   class?: JobClass;
+  tenant?: { name: string; apiKey: string };
+  /** Of jobs that are sent on /v1; those on /v2 are always fast. */
+  durability?: DurableTier;
   /** One in so many of the jobs that were submitted is cancelled at some moment of its life. */
   cancelEvery?: number;
 }
@@ -79,6 +82,11 @@ export class Load {
     this.#plan = plan;
     this.#parts = parts;
     this.#random = seededRandom(plan.seed);
+  }
+
+  get #credentials(): Record<string, string> {
+    const { tenant } = this.#plan;
+    return tenant ? { authorization: `Bearer ${tenant.apiKey}` } : {};
   }
 
   get sent(): number {
@@ -138,7 +146,13 @@ export class Load {
       body:
         manner === "infer"
           ? { inputs, parameters: { timeout: sent.timeoutMs * 1_000 } }
-          : { model: deviceModelName, inputs, timeout_ms, ...(this.#plan.class && { class: this.#plan.class }) },
+          : {
+              model: deviceModelName,
+              inputs,
+              timeout_ms,
+              ...(this.#plan.class && { class: this.#plan.class }),
+              ...(this.#plan.durability && { durability: this.#plan.durability }),
+            },
     };
     const path = manner === "infer" ? `/v2/models/${deviceModelName}/infer` : "/v1/jobs";
     const answer = await this.#untilDefinite(sent.key, path, ask);
@@ -155,7 +169,12 @@ export class Load {
       const all = urls();
       const sentMs = performance.now();
       try {
-        const answer = await call(`${all[turn % all.length]}${path}`, { ...ask, signal: AbortSignal.timeout(answerMs) });
+        const signal = AbortSignal.timeout(answerMs);
+        const answer = await call(`${all[turn % all.length]}${path}`, {
+          ...ask,
+          headers: { ...ask.headers, ...this.#credentials },
+          signal,
+        });
         if (!passing.has(codeOf(answer))) return answer;
         ledger.note({ kind: "delayed", key, status: answer.status, code: codeOf(answer), atMs: Date.now(), tookMs: answer.tookMs });
       } catch (error) {
@@ -268,7 +287,7 @@ export class Load {
   async #identify(): Promise<void> {
     for (const [key, { isReplay, tookMs }] of this.#heard) {
       const name = createHash("sha256").update(key).digest("hex").slice(0, 40);
-      const entry = await this.#parts.redis.get(keys.idempotency("default", name));
+      const entry = await this.#parts.redis.get(keys.idempotency(this.#plan.tenant?.name ?? "default", name));
       const id = entry?.split(" ")[1];
       if (id === undefined) this.#parts.ledger.note({ kind: "broken", key, what: "an answer whose key names no job", atMs: Date.now() });
       else this.#ack(key, id, isReplay, tookMs);

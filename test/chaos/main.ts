@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { type Tier, tiers } from "./recipe.ts";
 import { recipes } from "./recipes/index.ts";
-import { passed, type Result, resultJson, resultText } from "./report.ts";
+import { passed, type Result, resultJson, resultText, tableLine } from "./report.ts";
 import { runRecipe } from "./run.ts";
 
 const usage = `npm run chaos -- [options]
@@ -13,6 +13,7 @@ const usage = `npm run chaos -- [options]
   --recipe LIST    only these, divided by commas, in the lengths of the tier
   --seed N         chance; the same seed makes the same schedule (a new one, printed)
   --json FILE      the results as JSON
+  --table          the results as a table in Markdown, in the end
   --help           this
 
 recipes:
@@ -32,6 +33,7 @@ function optionsOf() {
         recipe: { type: "string" },
         seed: { type: "string" },
         json: { type: "string" },
+        table: { type: "boolean", default: false },
         help: { type: "boolean", default: false },
       },
     }).values;
@@ -71,5 +73,6 @@ for (const recipe of chosen) {
 }
 const bad = results.filter((result) => !passed(result));
 process.stdout.write(`${results.length - bad.length} of ${results.length} recipes passed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
+if (given.table) process.stdout.write(`${results.map(tableLine).join("\n")}\n`);
 if (given.json !== undefined) writeFileSync(given.json, `${JSON.stringify(results.map(resultJson), undefined, 1)}\n`);
 process.exit(bad.length === 0 ? 0 : 1);

@@ -80,6 +80,21 @@ export function resultText(result: Result): string {
   return lines.join("\n");
 }
 
+/** One line of the table in docs/guarantees.md. */
+export function tableLine(result: Result): string {
+  const { course, recipe } = result;
+  if (course === undefined) return `| ${recipe.id} | ${recipe.title} | failed: ${result.failure?.split("\n")[0]} | | | | |`;
+  const { counts, violations } = course.verdict;
+  const terms = (["lost", "duplicated", "wrong", "late", "stuck"] as const).map((term) => violations[term].length).join(" / ");
+  const checks = course.checks.map((check) => {
+    const { what, value, limit, better, unit = "" } = check;
+    const shown = Math.abs(value) >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(2);
+    const bound = `${better === "lower" ? "≤" : "≥"} ${Number.isInteger(limit) ? limit : limit.toFixed(1)}`;
+    return `${isMet(check) ? "" : "**missed:** "}${what} ${shown}${unit === "" ? "" : ` ${unit}`} (${bound})`;
+  });
+  return `| ${recipe.id} | ${recipe.title} | ${counts.acknowledged} | ${counts.faults} | ${counts.furtherRuns} | ${terms} | ${checks.join("; ")} |`;
+}
+
 /** For machines: the same, without the history. */
 export function resultJson(result: Result): object {
   const { course, context, failure, recipe, seconds } = result;

@@ -10,10 +10,11 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { keys, queueTag } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
+import { type Tenant, writeKeys } from "../bench/systems/switchyard.ts";
 import { call } from "../support/calls.ts";
 import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
 import { auditQueue } from "../support/queue-audit.ts";
-import { startTestRedis } from "../support/redis.ts";
+import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 import { type Expected, type History, judge, type StoreAtEnd, type Verdict } from "./checker.ts";
@@ -39,6 +40,10 @@ export interface SceneOptions {
   /** Whether clients reach the coordinators through one balancer. */
   balanced?: boolean;
   env?: Record<string, string>;
+  /** With keys of their own; default: no keys, so one tenant. */
+  tenants?: readonly Tenant[];
+  /** A store that the recipe has started, and a client that follows it; default: a server of the scene's own. */
+  store?: { url: string; redis: Redis };
 }
 
 const deviceProgram = new URL("./device.ts", import.meta.url).href;
@@ -52,6 +57,7 @@ interface SceneParts {
   folder: string;
   models: Repository;
   balancer: Balancer | undefined;
+  server: TestRedis | undefined;
   proxies: ReadonlyMap<string, FaultProxy>;
   say: RecipeContext["say"];
 }
@@ -68,6 +74,7 @@ export class Scene implements AsyncDisposable {
   readonly #folder: string;
   readonly #models: Repository;
   readonly #balancer: Balancer | undefined;
+  readonly #server: TestRedis | undefined;
   readonly #loads: Load[] = [];
   #supervision: { isOver: boolean; done: Promise<unknown> } | undefined;
   /** How often a host that had ended by itself was started again. */
@@ -82,6 +89,7 @@ export class Scene implements AsyncDisposable {
     this.#folder = parts.folder;
     this.#models = parts.models;
     this.#balancer = parts.balancer;
+    this.#server = parts.server;
     this.watch = new Watch({ redis: parts.redis, base: keys.base(parts.tag), workers: parts.cluster.workers });
   }
 
@@ -90,34 +98,40 @@ export class Scene implements AsyncDisposable {
     const folder = await mkdtemp(path.join(tmpdir(), "switchyard-chaos-"));
     const models = await emptyRepository();
     await models.add(deviceModelName, deviceGraph(), { settings: `max_batch_items: ${options.batch ?? 4}\n${options.settings ?? ""}` });
-    const server = await startTestRedis();
+    const server = options.store === undefined ? await startTestRedis() : undefined;
+    const storeUrl = server?.url ?? options.store!.url;
     const proxies = new Map<string, FaultProxy>();
-    if (options.proxied) {
+    if (options.proxied && server) {
       const names = [...namesOf("coordinator", options.coordinators ?? 1), ...namesOf("worker", options.hosts)];
       for (const name of names) proxies.set(name, await FaultProxy.open({ host: "127.0.0.1", port: server.port, isRedis: true }));
     }
     const envOf = (name: string): Record<string, string> => {
       const proxy = proxies.get(name);
-      const url = new URL(server.url);
-      if (proxy) url.port = String(proxy.port);
+      let url = storeUrl;
+      if (proxy) url = url.replace(/:\d+(?=\/?$)/, `:${proxy.port}`);
       const without = mutation === undefined ? [] : [`--import=${mutationProgram}`];
-      const common = { SWITCHYARD_REDIS_URL: url.href, NODE_OPTIONS: without.join(" "), ...(mutation && { CHAOS_MUTATION: mutation }) };
+      const common = { SWITCHYARD_REDIS_URL: url, NODE_OPTIONS: without.join(" "), ...(mutation && { CHAOS_MUTATION: mutation }) };
       if (!name.startsWith("worker")) return common;
       const device: DeviceSettings = { log: path.join(folder, `${name}.jsonl`), host: name, minMs: 20, maxMs: 80, ...options.device };
       return { ...common, NODE_OPTIONS: [...without, `--import=${deviceProgram}`].join(" "), CHAOS_DEVICE: JSON.stringify(device) };
     };
+    const access = options.tenants && (await writeKeys(path.join(folder, "keys.yaml"), options.tenants));
     const cluster = await startProcesses({
       coordinators: options.coordinators ?? 1,
       workers: options.hosts,
       models: models.folder,
-      redis: server,
+      ...(server && { redis: server }),
       envOf,
-      ...(options.env && { env: options.env }),
+      env: { SWITCHYARD_REDIS_URL: storeUrl, ...(access && { SWITCHYARD_API_KEYS: access.file }), ...options.env },
+      ...(access && { apiKey: access.operator }),
     });
-    const redis = new Redis(cluster.redis.url, { maxRetriesPerRequest: null, retryStrategy: () => 100, commandTimeout: 1_000 });
+    const patient = { maxRetriesPerRequest: null, retryStrategy: () => 100, commandTimeout: 1_000 };
+    const redis = options.store?.redis ?? new Redis(storeUrl, patient);
     redis.on("error", () => {}); // it is broken on purpose
     try {
-      const { items } = (await call(`${cluster.url}/v1/models/${deviceModelName}`)).json() as { items: { digest: string }[] };
+      const headers: Record<string, string> = access ? { authorization: `Bearer ${access.operator}` } : {};
+      const listed = await call(`${cluster.url}/v1/models/${deviceModelName}`, { headers });
+      const { items } = listed.json() as { items: { digest: string }[] };
       const scene = new Scene({
         cluster,
         redis,
@@ -126,6 +140,7 @@ export class Scene implements AsyncDisposable {
         models,
         proxies,
         say,
+        server,
         balancer: options.balanced ? await Balancer.open(() => cluster.urls) : undefined,
       });
       scene.watch.start();
@@ -133,7 +148,7 @@ export class Scene implements AsyncDisposable {
     } catch (error) {
       redis.disconnect();
       await cluster.stop();
-      await server.stop();
+      await server?.stop();
       throw error;
     }
   }
@@ -260,7 +275,7 @@ export class Scene implements AsyncDisposable {
     this.redis.disconnect();
     await this.cluster.stop();
     for (const proxy of this.proxies.values()) await proxy[Symbol.asyncDispose]();
-    await this.cluster.redis.stop();
+    await this.#server?.stop();
     await this.#models.remove();
     await rm(this.#folder, { recursive: true, force: true });
   }

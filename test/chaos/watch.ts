@@ -39,6 +39,9 @@ export class Watch {
     await this.#loop;
   }
 
+  /** Excuses everybody for as long as a recipe keeps them from working. */
+  isPaused = false;
+
   freeze(worker: WorkerProcess): void {
     this.#frozen.add(worker.incarnation);
     worker.signal("SIGSTOP");
@@ -54,7 +57,7 @@ export class Watch {
       const startedMs = performance.now();
       // a store that does not answer excuses everybody, for as long as it does not
       const seen = await this.#read().catch(() => undefined);
-      if (seen === undefined || performance.now() - startedMs > 500) this.#since.clear();
+      if (this.isPaused || seen === undefined || performance.now() - startedMs > 1_000) this.#since.clear();
       else this.#judge(seen);
       await sleep(everyMs);
     }

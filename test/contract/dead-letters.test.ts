@@ -100,9 +100,9 @@ function sentences(open: () => JobRig): void {
 
   test("jobs that came later are batched as ever, and never with one that is under suspicion", async () => {
     const rig = open();
-    const suspects = [await rig.admit({ latestStartMs: 1 }), await rig.admit({ latestStartMs: 20 })];
+    const suspects = [await rig.admit({ latestStartMs: 1 }), await rig.admit({ latestStartMs: 10_000 })];
     await dieWithAll(rig);
-    const fresh = [await rig.admit({ latestStartMs: 10 }), await rig.admit({ latestStartMs: 30 })];
+    const fresh = [await rig.admit({ latestStartMs: 5_000 }), await rig.admit({ latestStartMs: 15_000 })];
     const { host, ticket } = await freshHost(rig);
     const batches: string[][] = [];
     for (let claim = await host.claim(ticket); claim.kind === "batch"; claim = await host.claim(ticket)) {

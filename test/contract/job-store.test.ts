@@ -172,9 +172,9 @@ function sentences(open: () => JobRig): void {
 
   test("a sweep expires what is over, counts what is left and names outstanding claims", async () => {
     const rig = open();
-    const late = await rig.admit({ timeoutMs: 15 });
     await rig.admit({ latestStartMs: 1 });
     await rig.admit({ latestStartMs: 2 });
+    const late = await rig.admit({ timeoutMs: 15 });
     const { host, ticket } = await rig.hostWithTicket();
     await host.batch(ticket, { maxItems: 1 });
     await clockPasses(rig.store, (await rig.record(late)).deadlineMs);

@@ -155,9 +155,9 @@ test("a write to a master that has handed its slot over is sent to the one that 
     ask(node.port, (redis) => redis.call("CLUSTER", "SETSLOT", slot, ...words));
   await setSlot(to, "IMPORTING", String(await idOf(from.port)));
   await setSlot(from, "MIGRATING", String(await idOf(to.port)));
-  await assert.rejects(connection.run("sweep", keys.base(tag), [tag, 1, 1]), { code: "store_unavailable" });
+  await assert.rejects(connection.run("sweep", keys.base(tag), [tag, 1, 1, 0]), { code: "store_unavailable" });
   for (const node of [from, to]) await setSlot(node, "STABLE");
-  assert.ok(Array.isArray(await connection.run("sweep", keys.base(tag), [tag, 1, 1])));
+  assert.ok(Array.isArray(await connection.run("sweep", keys.base(tag), [tag, 1, 1, 0])));
   await connection.close();
 });
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import type { JobView } from "@switchyard/protocol";
 import { type Answer, call, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
@@ -83,11 +84,13 @@ test("a worker that is asked to end under load finishes or hands back, and no ca
   const { items } = (await call(`${cluster.url}/v1/jobs?model=layers&tag=load:1&limit=200`)).json() as { items: JobView[] };
   assert.ok(items.length > 0);
   for (const { attempt, id, state } of items) assert.deepEqual({ id, state, attempt }, { id, state: "succeeded", attempt: 1 });
-  const hosts = (await call(`${cluster.url}/v1/hosts`)).json() as { items: { id: string; state: string }[] };
-  assert.deepEqual(
-    hosts.items.filter(({ state }) => state === "ready").map(({ id }) => id),
-    ["worker-1"],
-  );
+  await until("the other to be the only one that is listed as ready", async () => {
+    const hosts = (await call(`${cluster.url}/v1/hosts`)).json() as { items: { id: string; state: string }[] };
+    return isDeepStrictEqual(
+      hosts.items.filter(({ state }) => state === "ready").map(({ id }) => id),
+      ["worker-1"],
+    );
+  });
   await leaving.respawn();
 });
 

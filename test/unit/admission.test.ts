@@ -130,3 +130,9 @@ test("a refusal says when asking again may help: when what is ahead too much has
   // 12 that run, 120 ahead, its own batch of 24, 2 of overhead; 90 would have been in time
   assert.deepEqual(told, { estimatedMs: 158, retryAfterMs: 68 });
 });
+
+test("a model of which only small runs are known yet, though it batches, takes as many as larger ones will carry", () => {
+  const young = view({ pools: [{ hosts: 1, estimate: estimate({ ladder: [[1, 10]], itemMs: 10, typicalMs: 10 }) }] });
+  // 900 of 1,000 ms, less half of the 10 that run, 2 of overhead and 80 of a full batch: 813 ms at 10 an item
+  assert.equal(mostAhead(asked(), young), 81);
+});

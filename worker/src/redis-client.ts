@@ -41,7 +41,7 @@ const usual = {
 } satisfies Manner;
 
 const refusals = /^(READONLY|UNBLOCKED)/;
-const retryStrategy = (attempt: number): number => Math.min(50 * 2 ** Math.min(attempt, 6), 2_000);
+const retryStrategy = (attempt: number): number => Math.min(50 * 2 ** Math.min(attempt, 5), 1_000);
 
 /** Who we are to the servers, and how the way to them is kept secret. */
 function credentials(target: RedisTarget): Pick<RedisOptions, "password" | "tls" | "username"> {

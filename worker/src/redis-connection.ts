@@ -120,6 +120,9 @@ export class RunnerCluster {
 
 const stepMs = 1_000;
 
+/** A handshake is short, and whoever accepts and says nothing for so long is asked anew: the way may be there again by then. */
+const handshakeMs = 2_000;
+
 export interface SilenceLimits {
   /** How long a reply may be due while no byte moves. */
   limitMs: number;
@@ -128,10 +131,10 @@ export interface SilenceLimits {
 
 /**
  * How long silence is borne. Where another server can take the place of one that is frozen, a host must be there before it is missed (its
- * presence lasts 3 s, and coordinators judge it 3.5 s after they have found the new master); a single server is waited for in peace.
+ * presence lasts 3 s, and coordinators judge it 3.5 s after they have found the new master). A single server has nobody to leave it for, but the way to it may be dead.
  */
-export function silenceLimits(target: RedisTarget, alone: { limitMs: number }): SilenceLimits {
-  if (redisPlace(target).form === "standalone") return { ...alone, pingEveryMs: 5_000 };
+export function silenceLimits(target: RedisTarget): SilenceLimits {
+  if (redisPlace(target).form === "standalone") return { limitMs: 4_000, pingEveryMs: 2_000 };
   return { limitMs: 2_000, pingEveryMs: 1_000 };
 }
 
@@ -154,7 +157,7 @@ export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, lim
     const isQuiet = movedNow === moved && (status === "connect" || (status === "ready" && isOwed));
     moved = movedNow;
     quietSteps = isQuiet ? quietSteps + 1 : 0;
-    if (quietSteps * stepMs >= limits.limitMs) {
+    if (quietSteps * stepMs >= (status === "connect" ? Math.min(handshakeMs, limits.limitMs) : limits.limitMs)) {
       quietSteps = 0;
       stream?.destroy();
     }
@@ -171,19 +174,16 @@ export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, lim
   return () => stop();
 }
 
-/**
- * Keeps the host's main connection from waiting at a frozen server while another has taken its place. A single server is waited for by
- * socketTimeout alone.
- */
+/** Keeps the host's main connection from waiting at a frozen server while another has taken its place, or on a way that is dead. */
 export function leaveFrozenServers(redis: RedisClient, target: RedisTarget, clock: Pick<Clock, "after">): void {
-  const limits = silenceLimits(target, { limitMs: hostSocketTimeoutMs });
+  const limits = silenceLimits(target);
   if ("nodes" in redis) {
     const watch = (node: Redis): void => {
       node.once("end", endWhenSilent(node, clock, limits));
     };
     redis.on("+node", watch);
     for (const node of redis.nodes()) watch(node);
-  } else if (redisPlace(target).form === "sentinel") endWhenSilent(redis, clock, limits);
+  } else endWhenSilent(redis, clock, limits);
 }
 
 /** The command that runs a script on one key. */

@@ -256,9 +256,8 @@ export class RedisConnection {
 
 function oneLink(link: RedisLink): Links {
   const links = [link];
-  const { client } = link;
   return {
-    send: (commands) => sendOnWire(client, commands),
+    send: (commands) => link.send(commands),
     connect: () => link.connect(),
     list: () => links,
     expected: () => 1,

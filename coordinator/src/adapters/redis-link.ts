@@ -1,9 +1,9 @@
 /**
  * One server's connection, watched: it is asked for its time again and again, and ended when it stops answering, so that a frozen server
- * costs its callers `frozenAfterMs` at most.
+ * costs its callers `frozenAfterMs` at most. A connection that was ended from the other side is made anew, which nobody need notice.
  */
 
-import type { WireClient } from "@switchyard/protocol/redis";
+import { type RawReply, type RedisCommand, sendOnWire, type WireClient } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import type { Clock } from "../clock.ts";
 import { socketOf } from "./redis-client.ts";
@@ -13,8 +13,13 @@ const pingEveryMs = 250;
 const memoryEveryPings = 4;
 const frozenAfterMs = 2_000;
 const openWithinMs = 5_000;
+/** How long a connection that was ended may be away before it counts as such: longer than a server that is there needs to take a new one. */
+const graceMs = 300;
 /** A single server is given time to load its data; where another can take its place, a handshake that hangs is not waited for. */
 const handshakeMs = { alone: 5_000, replaceable: 1_500 };
+
+/** What Redis answers is a ReplyError; anything else is a reply that never came. */
+const isCutOff = (reply: RawReply | Error): boolean => reply instanceof Error && reply.name !== "ReplyError";
 
 function filledOf(info: string): number {
   const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1] ?? 0);
@@ -37,6 +42,8 @@ export class RedisLink {
   #stopPing: () => void = () => {};
   #closed = false;
   #lastError: Error | undefined;
+  /** Since its end, until it is ready again or too late: whether it was. */
+  #back: Promise<boolean> | undefined;
 
   /** `onMark` is called when it begins or ceases to answer; `isReplaceable`: a replica may take its place. */
   constructor(redis: Redis, parts: { clock: Clock; onMark: () => void; isReplaceable: boolean }) {
@@ -48,7 +55,46 @@ export class RedisLink {
     redis.on("error", (error: Error) => {
       this.#lastError = error; // failures show in health() and in each call; only the first connection tells its cause
     });
-    redis.on("close", () => this.#mark(false));
+    redis.on("close", () => this.#onClose());
+  }
+
+  /**
+   * Sends commands in one write, as `sendOnWire` does. What was under way when the connection was ended is sent once more on the next one:
+   * each of our commands may be repeated. Not so where the server stood still: who asked has waited long enough.
+   */
+  send(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
+    if (this.#back !== undefined) return this.#sendWhenBack(commands);
+    return sendOnWire(this.client, commands).then((replies) => (replies.some(isCutOff) ? this.#sendAgain(commands, replies) : replies));
+  }
+
+  async #sendAgain(commands: readonly RedisCommand[], replies: (RawReply | Error)[]): Promise<(RawReply | Error)[]> {
+    return (await this.#back) ? sendOnWire(this.client, commands) : replies;
+  }
+
+  async #sendWhenBack(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
+    await this.#back;
+    return sendOnWire(this.client, commands);
+  }
+
+  #onClose(): void {
+    // one that answered until now was ended by the other side, or by the way between
+    if (!this.#answering || this.#closed) {
+      this.#mark(false);
+      return;
+    }
+    if (this.#back !== undefined) return;
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    this.#back = promise;
+    const end = (isBack: boolean): void => {
+      stopWatch();
+      this.redis.off("ready", onReady);
+      this.#back = undefined;
+      if (!isBack) this.#mark(false);
+      resolve(isBack);
+    };
+    const onReady = (): void => end(true);
+    const stopWatch = this.#clock.after(graceMs, () => end(false));
+    this.redis.once("ready", onReady);
   }
 
   /** Connects and begins to watch; throws the cause when it cannot be used, and then tries no more. */
@@ -81,7 +127,7 @@ export class RedisLink {
   async #ping(): Promise<void> {
     const socket = socketOf(this.redis);
     if (this.redis.status !== "ready") {
-      this.#mark(false);
+      if (this.#back === undefined) this.#mark(false);
       // a handshake that hangs is as dead as a connection that hangs
       if (this.redis.status === "connect" && ++this.#handshakePings * pingEveryMs > this.#handshakeMs) {
         this.#handshakePings = 0;
@@ -100,7 +146,7 @@ export class RedisLink {
       this.#mark(true);
       if (this.#pings++ % memoryEveryPings === 0) this.#filled = filledOf(await this.redis.info("memory"));
     } catch {
-      this.#mark(false);
+      if (this.#back === undefined) this.#mark(false);
     } finally {
       stopWatch();
     }

@@ -117,7 +117,11 @@ function mostAheadIn(pool: Pool, job: Asked, view: QueueView, budget: number): n
   if (finishMs(pool, job, view, 0) > budget) return -1;
   const forAll = residualMs(pool, view) + view.overheadMs;
   let most = 0;
-  for (const [items, ms] of pool.estimate.ladder) {
+  const { ladder } = pool.estimate;
+  // of a model that was just found to batch, only small runs may be known
+  const isShort = (ladder.at(-1)?.[0] ?? 0) < view.maxItems;
+  const rungs = isShort ? [...ladder, [view.maxItems, runMs(ladder, view.maxItems)] as const] : ladder;
+  for (const [items, ms] of rungs) {
     const inTime = Math.floor((budget - forAll - ms) * pool.rate + 1e-9);
     const inBatch = items >= view.maxItems ? Number.POSITIVE_INFINITY : items - job.items;
     most = Math.max(most, Math.min(inTime, inBatch));

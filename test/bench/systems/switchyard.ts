@@ -139,8 +139,8 @@ function batchesIn(text: string): { jobs: number; runs: number } {
   return { jobs: sumOf(text, "switchyard_batch_jobs_sum") ?? 0, runs: sumOf(text, "switchyard_batch_jobs_count") ?? 0 };
 }
 
-/** The file of API keys, with one more key for the bench's own questions. */
-async function writeKeys(file: string, tenants: readonly Tenant[]): Promise<{ file: string; operator: string }> {
+/** The file of API keys, with one more key for its writer's own questions. */
+export async function writeKeys(file: string, tenants: readonly Tenant[]): Promise<{ file: string; operator: string }> {
   const operator = newTenant("operator", 1);
   const entry = ({ name, weight, apiKey }: Tenant, scopes: string): string =>
     [

@@ -11,8 +11,10 @@ import { mixedVersions } from "./r07-mixed-versions.ts";
 import { churn } from "./r08-churn.ts";
 import { killedConnections } from "./r09-killed-connections.ts";
 import { killedRedis } from "./r10-killed-redis.ts";
+import { durable } from "./r11-durable.ts";
 import { lostPower } from "./r12-lost-power.ts";
 import { frozenRedis } from "./r13-frozen-redis.ts";
+import { failover } from "./r14-failover.ts";
 import { deadSockets } from "./r15-dead-sockets.ts";
 import { lostReplies } from "./r16-lost-replies.ts";
 import { fullStore } from "./r17-full-store.ts";
@@ -29,6 +31,7 @@ import { wrongClocks } from "./r27-wrong-clocks.ts";
 import { keyRaces } from "./r31-key-races.ts";
 import { cancelRaces } from "./r32-cancel-races.ts";
 import { shortDeadlines } from "./r33-short-deadlines.ts";
+import { noisyNeighbour } from "./r35-noisy-neighbour.ts";
 import { classes } from "./r36-classes.ts";
 import { badItem } from "./r37-bad-item.ts";
 
@@ -43,8 +46,10 @@ export const recipes: readonly Recipe[] = [
   churn,
   killedConnections,
   killedRedis,
+  durable,
   lostPower,
   frozenRedis,
+  failover,
   deadSockets,
   lostReplies,
   fullStore,
@@ -61,6 +66,7 @@ export const recipes: readonly Recipe[] = [
   keyRaces,
   cancelRaces,
   shortDeadlines,
+  noisyNeighbour,
   classes,
   badItem,
 ];

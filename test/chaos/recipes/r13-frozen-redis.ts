@@ -7,7 +7,7 @@ import { longestRefusalMs, type Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const freezeMs = { smoke: 8_000, nightly: 45_000, soak: 45_000 } as const;
-const rounds = { smoke: 1, nightly: 2, soak: 20 } as const;
+const rounds = { smoke: 1, nightly: 1, soak: 20 } as const;
 /** Longer than the presence window and the grace of the sweeper: whoever were to be taken for lost after a freeze now would be. */
 const graceMs = 4_500;
 

@@ -22,12 +22,14 @@ export const deadSockets: Recipe = {
     for (let round = 0; round < rounds[tier]; round++) {
       const before = scene.executions().length;
       for (const proxy of scene.proxies.values()) proxy.freezeOpen();
+      scene.watch.isPaused = true;
       const frozenMs = performance.now();
       scene.fault("all connections frozen");
       await sleep(200);
       const settled = scene.executions().length;
       await until("hosts to run again", async () => scene.executions().length > settled, { withinMs: 60_000 });
       back.push(performance.now() - frozenMs);
+      scene.watch.isPaused = false;
       scene.fault(`hosts run again after ${back.at(-1)!.toFixed(0)} ms (${settled - before} runs were under way)`);
       await sleep(5_000);
     }

@@ -10,7 +10,7 @@ import { Scene } from "../scene.ts";
 const scripts = ["admit", "claim", "commit", "heartbeat", "sweep", "take", "renew", "watch", "report", "bullmq"];
 const each = {
   smoke: { ms: 400, every: [10] },
-  nightly: { ms: 6_000, every: [100, 20] },
+  nightly: { ms: 3_000, every: [100, 20] },
   soak: { ms: 120_000, every: [100, 20] },
 } as const;
 

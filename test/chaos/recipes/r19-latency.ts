@@ -7,7 +7,7 @@ import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const stepsMs = [0, 1, 5, 20, 100];
-const eachMs = { smoke: 3_000, nightly: 15_000, soak: 120_000 } as const;
+const eachMs = { smoke: 3_000, nightly: 8_000, soak: 120_000 } as const;
 const stall = { share: 0.01, ms: 200 };
 
 export const latency: Recipe = {

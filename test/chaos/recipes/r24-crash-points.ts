@@ -31,7 +31,7 @@ const points: readonly Point[] = [
   { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq") },
   { what: "before the inputs", who: "worker", kind: "before", matches: plain("mget") },
 ];
-const times = { smoke: 1, nightly: 5, soak: 50 } as const;
+const times = { smoke: 1, nightly: 3, soak: 50 } as const;
 
 export const crashPoints: Recipe = {
   id: "R24",

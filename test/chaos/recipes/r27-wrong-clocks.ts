@@ -5,7 +5,7 @@ import type { Course, Recipe, RecipeContext } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const offsetsMs = { smoke: [-5_000], nightly: [5_000, -5_000, 300_000, -300_000], soak: [5_000, -5_000, 300_000, -300_000] } as const;
-const eachMs = { smoke: 4_000, nightly: 10_000, soak: 300_000 } as const;
+const eachMs = { smoke: 4_000, nightly: 5_000, soak: 300_000 } as const;
 
 /** Half of the hosts are wrong from the start, the others step while they run: one offset each, and the worst of what was seen. */
 async function withOffset(context: RecipeContext, offByMs: number, onSignal: boolean): Promise<Course> {

@@ -5,7 +5,7 @@ import { deviceModelName, rowOf } from "../device-model.ts";
 import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const keysAtOnce = { smoke: 5, nightly: 50, soak: 500 } as const;
+const keysAtOnce = { smoke: 5, nightly: 25, soak: 500 } as const;
 const posts = 200;
 
 export const keyRaces: Recipe = {

@@ -40,8 +40,8 @@ function flush(): void {
 const redis = wireConnection(options.redisUrl, `switchyard-runner-${options.hostId}`);
 const listener = hostSubscription(options.redisUrl, `switchyard-runner-wake-${options.hostId}`);
 const stopWatches = [
-  endWhenSilent(redis, systemClock, silenceLimits(options.redisUrl, { limitMs: 15_000 })),
-  endWhenSilent(listener, systemClock, silenceLimits(options.redisUrl, { limitMs: 3_000 })),
+  endWhenSilent(redis, systemClock, silenceLimits(options.redisUrl)),
+  endWhenSilent(listener, systemClock, silenceLimits(options.redisUrl)),
 ];
 
 /** Once it has been given a ticket, a load may stand in the way of runs. */
