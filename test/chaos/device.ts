@@ -4,7 +4,7 @@
  * CHAOS_DEVICE is JSON of DeviceSettings.
  */
 
-import { appendFileSync } from "node:fs";
+import { appendFileSync, existsSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import { InferenceSession, type Tensor } from "onnxruntime-node";
 import { rowMark } from "./device-model.ts";
@@ -16,6 +16,8 @@ export interface DeviceSettings {
   maxMs: number;
   /** Rows of jobs whose numbers divide by this end the process while they run. */
   deadlyEvery?: number;
+  /** They do so while this file is there; always where none is named. */
+  deadlyWhile?: string;
   /** Rows of jobs whose numbers divide by this fail their batch. */
   failingEvery?: number;
   /** Rows of jobs whose numbers divide by `every` run for so long. */
@@ -54,7 +56,7 @@ function setClock(offByMs: number): void {
   } as DateConstructor;
 }
 
-function wrap({ log, host, minMs, maxMs, deadlyEvery, failingEvery, slow }: DeviceSettings): void {
+function wrap({ log, host, minMs, maxMs, deadlyEvery, deadlyWhile, failingEvery, slow }: DeviceSettings): void {
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   const { prototype } = InferenceSession as unknown as { prototype: { run(...given: unknown[]): Promise<unknown> } };
   const { run } = prototype;
@@ -64,7 +66,7 @@ function wrap({ log, host, minMs, maxMs, deadlyEvery, failingEvery, slow }: Devi
     // before the run: what a killed host had begun has run as well
     appendFileSync(log, `${JSON.stringify({ host, numbers, startedMs: trueNow() })}\n`);
     const divides = (every: number | undefined): boolean => every !== undefined && numbers.some((number) => number % every === 0);
-    if (divides(deadlyEvery)) process.kill(process.pid, "SIGKILL");
+    if (divides(deadlyEvery) && (deadlyWhile === undefined || existsSync(deadlyWhile))) process.kill(process.pid, "SIGKILL");
     // a blocked thread, as a run blocks it, without the machine time of one
     const usualMs = minMs + ((numbers[0]! * 7919) % (maxMs - minMs + 1));
     Atomics.wait(sleeper, 0, 0, slow && divides(slow.every) ? slow.ms : usualMs);

@@ -18,6 +18,8 @@ const spreadAfterMs = 250;
 const spillAfterMs = 5_000;
 /** Sweeps (250 ms each) for which a claim must be unknown to its host: more than two beats. */
 const unknownSweeps = 12;
+/** A host whose last beat is older may be dead: presence decides what became of its claims, and counts it where it died. */
+const freshBeatMs = 1_500;
 
 interface Parts {
   store: JobStore;
@@ -128,6 +130,7 @@ export class Sweeper {
       const host = byIncarnation.get(incarnation);
       if (host?.view.state === "lost") await this.#takeBack(tag, incarnation);
       else if (host?.claims.includes(claim)) this.#unknown.delete(`${incarnation} ${claim}`);
+      else if (host && host.view.heartbeat_age_ms > freshBeatMs) continue;
       else if (!this.#longUnknown(`${incarnation} ${claim}`)) continue;
       else if (host) metrics.jobsReturned("unknown_claim", await store.returnClaim(tag, incarnation, sequence));
       else await this.#takeBack(tag, incarnation); // its registration is gone altogether
