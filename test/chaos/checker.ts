@@ -68,6 +68,7 @@ function difference(first: Outcome, later: Outcome): string | undefined {
   if (first.state !== later.state) return `${first.state}, then ${later.state}`;
   if (first.revision !== later.revision) return `revision ${first.revision}, then ${later.revision}`;
   if (first.answer && later.answer && !sameAnswer(first.answer, later.answer)) return "two answers";
+  if (first.answer && !later.answer) return "its answer was there, and is gone";
   return undefined;
 }
 
@@ -127,6 +128,9 @@ export function judge(history: History, expected: Expected): Verdict {
         break;
       case "broken":
         violations.broken.push(`${event.key}: ${event.what}`);
+        break;
+      case "gone":
+        violations.lost.push(`job ${event.id} was acknowledged and then ${event.why}`);
         break;
       case "fault":
         counts.faults++;

@@ -16,6 +16,8 @@ export type LedgerEvent =
   | { kind: "unknown"; key: string; why: string; atMs: number; tookMs: number }
   /** An answer that says to come back: a store that is away, a coordinator that ends. The client asks again with the same key. */
   | { kind: "delayed"; key: string; status: number; code: string; atMs: number; tookMs: number }
+  /** An acknowledged job that nobody knows any more, or of which nobody tells. */
+  | { kind: "gone"; key: string; id: string; why: string; atMs: number }
   /** An answer that no state of a job and of the cluster explains. */
   | { kind: "broken"; key: string; what: string; atMs: number }
   | { kind: "outcome"; key: string; id: string; outcome: Outcome; atMs: number }

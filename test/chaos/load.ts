@@ -28,6 +28,8 @@ export interface LoadPlan {
   durability?: DurableTier;
   /** One in so many of the jobs that were submitted is cancelled at some moment of its life. */
   cancelEvery?: number;
+  /** Why a job may be refused, besides a deadline that cannot be kept. */
+  mayRefuse?: readonly string[];
 }
 
 interface Parts {
@@ -71,6 +73,7 @@ export class Load {
   readonly #failures: unknown[] = [];
   #sender: Promise<void> | undefined;
   #over = false;
+  #abandoned = false;
   /** After this nobody asks any more. */
   #giveUpMs = Number.POSITIVE_INFINITY;
   #number = 0;
@@ -109,6 +112,7 @@ export class Load {
 
   /** Nobody asks for anything any more; for a scene that ends without a verdict. */
   async abandon(): Promise<void> {
+    this.#abandoned = true;
     this.#over = true;
     this.#giveUpMs = 0;
     await this.#sender;
@@ -156,7 +160,7 @@ export class Load {
     };
     const path = manner === "infer" ? `/v2/models/${deviceModelName}/infer` : "/v1/jobs";
     const answer = await this.#untilDefinite(sent.key, path, ask);
-    if (answer === undefined) return;
+    if (answer === undefined) return this.#noAnswer(sent.key, `${manner}: no definite answer`);
     if (manner === "infer") this.#hear(sent, answer);
     else if (answer.status === 200 || answer.status === 202) await this.#follow(sent, answer);
     else this.#refuse(sent, answer);
@@ -197,7 +201,7 @@ export class Load {
 
   #refuse({ key }: Pick<Sent, "key">, answer: Answer): void {
     const [code, atMs, tookMs] = [codeOf(answer), Date.now(), answer.tookMs];
-    if (answer.status < 500 || answer.status === 503)
+    if (code === "deadline_unattainable" || this.#plan.mayRefuse?.includes(code))
       this.#parts.ledger.note({ kind: "refused", key, status: answer.status, code, atMs, tookMs });
     else this.#parts.ledger.note({ kind: "broken", key, what: `${answer.status} ${answer.bytes.toString().slice(0, 500)}`, atMs });
   }
@@ -211,15 +215,19 @@ export class Load {
     this.answers += Number(outcome !== undefined);
     if (outcome) this.#parts.ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
     const told = await cancelled;
-    if (told === undefined || outcome === undefined) return;
+    if (cancelled === undefined || outcome === undefined) return;
     // 200: the record moved, by this call; 409: it had ended otherwise, and has not changed
-    if ((told === 200) === (outcome.state === "cancelled")) return;
+    if (told === (outcome.state === "cancelled" ? 200 : 409)) return;
     this.#parts.ledger.note({ kind: "broken", key, what: `DELETE answered ${told}, and the job ${outcome.state}`, atMs: Date.now() });
   }
 
   async #cancel(key: string, id: string): Promise<number | undefined> {
     await sleep(this.#random.below(longestLifeMs));
     return (await this.#untilDefinite(key, `/v1/jobs/${id}`, { method: "DELETE" }))?.status;
+  }
+
+  #noAnswer(key: string, what: string): void {
+    if (!this.#abandoned) this.#parts.ledger.note({ kind: "broken", key, what, atMs: Date.now() });
   }
 
   #ack(key: string, id: string, isReplay: boolean, tookMs: number): void {
@@ -231,8 +239,14 @@ export class Load {
   async #outcomeOf(key: string, id: string, waits: boolean): Promise<Outcome | undefined> {
     for (;;) {
       const answer = await this.#untilDefinite(key, `/v1/jobs/${id}${waits ? `?wait=${waitSeconds}` : ""}`, {});
-      if (answer === undefined) return undefined;
-      if (answer.status === 404) return undefined; // acknowledged and gone: lost
+      if (answer === undefined) {
+        this.#noAnswer(key, `no answer about job ${id}`);
+        return undefined;
+      }
+      if (answer.status === 404) {
+        this.#parts.ledger.note({ kind: "gone", key, id, why: "unknown", atMs: Date.now() });
+        return undefined;
+      }
       if (answer.status !== 200) {
         this.#parts.ledger.note({ kind: "broken", key, what: `job ${id}: ${answer.status} ${answer.bytes}`, atMs: Date.now() });
         return undefined;
@@ -255,13 +269,14 @@ export class Load {
       if (view.state !== "succeeded") return outcome;
       const result = await this.#untilDefinite(key, `/v1/jobs/${id}/result`, {});
       if (result?.status === 200) outcome.answer = result.json().outputs[0].data;
+      else this.#noAnswer(key, `the result of job ${id}: ${result ? `${result.status} ${result.bytes}` : "no answer"}`);
       return outcome;
     }
   }
 
   /** Looks at every acknowledged job once more, as another client would: an outcome must not have changed. */
   async lookAgain(): Promise<void> {
-    this.#giveUpMs = Date.now() + 60_000;
+    this.#giveUpMs = Date.now() + 600_000;
     await this.#identify();
     const left = [...this.#ids];
     const look = async (): Promise<void> => {

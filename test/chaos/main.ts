@@ -75,4 +75,4 @@ const bad = results.filter((result) => !passed(result));
 process.stdout.write(`${results.length - bad.length} of ${results.length} recipes passed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
 if (given.table) process.stdout.write(`${results.map(tableLine).join("\n")}\n`);
 if (given.json !== undefined) writeFileSync(given.json, `${JSON.stringify(results.map(resultJson), undefined, 1)}\n`);
-process.exit(bad.length === 0 ? 0 : 1);
+process.exit(bad.length === 0 && results.length > 0 ? 0 : 1);

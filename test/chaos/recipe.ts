@@ -47,9 +47,31 @@ export interface Recipe {
 
 export const isGood = ({ verdict, checks }: Course): boolean => verdict.isGood && checks.every(isMet);
 
-/** The longest that any try of a client waited for an answer that was a refusal, or told it to come back. */
+/**
+ * The longest that any try of a client waited for an answer that was a refusal, or told it to come back; of jobs that are only submitted, for
+ * any answer or none.
+ */
 export function longestRefusalMs({ events }: Ledger): number {
-  const told = (event: LedgerEvent): event is Extract<LedgerEvent, { kind: "refused" | "delayed" }> =>
-    event.kind === "refused" || event.kind === "delayed";
-  return Math.max(0, ...events.filter(told).map(({ tookMs }) => tookMs));
+  const submitted = new Set(events.flatMap((event) => (event.kind === "submit" && event.manner === "queued" ? [event.key] : [])));
+  const wait = (event: LedgerEvent): number => {
+    if (event.kind === "refused" || event.kind === "delayed") return event.tookMs;
+    return (event.kind === "ack" || event.kind === "unknown") && submitted.has(event.key) ? event.tookMs : 0;
+  };
+  return events.reduce((most, event) => Math.max(most, wait(event)), 0);
 }
+
+/** That all went well in spite of everything. */
+export const unsuccessful = ({ counts }: Verdict): Check => ({
+  what: "jobs that did not succeed",
+  value: counts.acknowledged - counts.succeeded,
+  limit: 0,
+  better: "lower",
+});
+
+/** That the fault was felt: a store that never was away proves nothing. */
+export const toldToComeBack = ({ counts }: Verdict): Check => ({
+  what: "tries that were told to come back",
+  value: counts.delayed,
+  limit: 1,
+  better: "higher",
+});

@@ -12,10 +12,10 @@ import { keys, queueTag } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { type Tenant, writeKeys } from "../bench/systems/switchyard.ts";
 import { call } from "../support/calls.ts";
-import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
+import { type OneProcess, type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
 import { auditQueue } from "../support/queue-audit.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { emptyRepository, type Repository } from "../support/timed-models.ts";
+import { startTestRedis } from "../support/redis.ts";
+import { emptyRepository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 import { type Expected, type History, judge, type StoreAtEnd, type Verdict } from "./checker.ts";
 import type { DeviceSettings } from "./device.ts";
@@ -55,10 +55,11 @@ interface SceneParts {
   redis: Redis;
   tag: string;
   folder: string;
-  models: Repository;
-  balancer: Balancer | undefined;
-  server: TestRedis | undefined;
   proxies: ReadonlyMap<string, FaultProxy>;
+  balancer: Balancer | undefined;
+  watch: Watch;
+  /** What ends with the scene, in the order in which it was made. */
+  made: AsyncDisposableStack;
   say: RecipeContext["say"];
 }
 
@@ -72,9 +73,8 @@ export class Scene implements AsyncDisposable {
   /** By process name. */
   readonly proxies: ReadonlyMap<string, FaultProxy>;
   readonly #folder: string;
-  readonly #models: Repository;
   readonly #balancer: Balancer | undefined;
-  readonly #server: TestRedis | undefined;
+  readonly #made: AsyncDisposableStack;
   readonly #loads: Load[] = [];
   #supervision: { isOver: boolean; done: Promise<unknown> } | undefined;
   /** How often a host that had ended by itself was started again. */
@@ -87,23 +87,25 @@ export class Scene implements AsyncDisposable {
     this.say = parts.say;
     this.proxies = parts.proxies;
     this.#folder = parts.folder;
-    this.#models = parts.models;
     this.#balancer = parts.balancer;
-    this.#server = parts.server;
-    this.watch = new Watch({ redis: parts.redis, base: keys.base(parts.tag), workers: parts.cluster.workers });
+    this.#made = parts.made;
+    this.watch = parts.watch;
   }
 
   /** Resolves when every host holds the model. */
   static async open({ mutation, say }: RecipeContext, options: SceneOptions): Promise<Scene> {
+    await using made = new AsyncDisposableStack();
     const folder = await mkdtemp(path.join(tmpdir(), "switchyard-chaos-"));
-    const models = await emptyRepository();
+    made.defer(() => rm(folder, { recursive: true, force: true }));
+    const models = made.use(await emptyRepository());
     await models.add(deviceModelName, deviceGraph(), { settings: `max_batch_items: ${options.batch ?? 4}\n${options.settings ?? ""}` });
     const server = options.store === undefined ? await startTestRedis() : undefined;
+    if (server) made.defer(() => server.stop());
     const storeUrl = server?.url ?? options.store!.url;
     const proxies = new Map<string, FaultProxy>();
     if (options.proxied && server) {
       const names = [...namesOf("coordinator", options.coordinators ?? 1), ...namesOf("worker", options.hosts)];
-      for (const name of names) proxies.set(name, await FaultProxy.open({ host: "127.0.0.1", port: server.port, isRedis: true }));
+      for (const name of names) proxies.set(name, made.use(await FaultProxy.open({ host: "127.0.0.1", port: server.port, isRedis: true })));
     }
     const envOf = (name: string): Record<string, string> => {
       const proxy = proxies.get(name);
@@ -116,41 +118,30 @@ export class Scene implements AsyncDisposable {
       return { ...common, NODE_OPTIONS: [...without, `--import=${deviceProgram}`].join(" "), CHAOS_DEVICE: JSON.stringify(device) };
     };
     const access = options.tenants && (await writeKeys(path.join(folder, "keys.yaml"), options.tenants));
-    const cluster = await startProcesses({
-      coordinators: options.coordinators ?? 1,
-      workers: options.hosts,
-      models: models.folder,
-      ...(server && { redis: server }),
-      envOf,
-      env: { SWITCHYARD_REDIS_URL: storeUrl, ...(access && { SWITCHYARD_API_KEYS: access.file }), ...options.env },
-      ...(access && { apiKey: access.operator }),
-    });
+    const cluster = made.use(
+      await startProcesses({
+        coordinators: options.coordinators ?? 1,
+        workers: options.hosts,
+        models: models.folder,
+        ...(server && { redis: server }),
+        envOf,
+        env: { SWITCHYARD_REDIS_URL: storeUrl, ...(access && { SWITCHYARD_API_KEYS: access.file }), ...options.env },
+        ...(access && { apiKey: access.operator }),
+      }),
+    );
     const patient = { maxRetriesPerRequest: null, retryStrategy: () => 100, commandTimeout: 1_000 };
     const redis = options.store?.redis ?? new Redis(storeUrl, patient);
     redis.on("error", () => {}); // it is broken on purpose
-    try {
-      const headers: Record<string, string> = access ? { authorization: `Bearer ${access.operator}` } : {};
-      const listed = await call(`${cluster.url}/v1/models/${deviceModelName}`, { headers });
-      const { items } = listed.json() as { items: { digest: string }[] };
-      const scene = new Scene({
-        cluster,
-        redis,
-        tag: queueTag(deviceModelName, items[0]!.digest),
-        folder,
-        models,
-        proxies,
-        say,
-        server,
-        balancer: options.balanced ? await Balancer.open(() => cluster.urls) : undefined,
-      });
-      scene.watch.start();
-      return scene;
-    } catch (error) {
-      redis.disconnect();
-      await cluster.stop();
-      await server?.stop();
-      throw error;
-    }
+    made.defer(() => redis.disconnect());
+    const headers: Record<string, string> = access ? { authorization: `Bearer ${access.operator}` } : {};
+    const listed = await call(`${cluster.url}/v1/models/${deviceModelName}`, { headers });
+    const { items } = listed.json() as { items: { digest: string }[] };
+    const tag = queueTag(deviceModelName, items[0]!.digest);
+    const balancer = options.balanced ? made.use(await Balancer.open(() => cluster.urls)) : undefined;
+    const watch = new Watch({ redis, base: keys.base(tag), workers: cluster.workers });
+    watch.start();
+    made.defer(() => watch.stop());
+    return new Scene({ cluster, redis, tag, folder, proxies, say, balancer, watch, made: made.move() });
   }
 
   /** Clients begin; resolves when answers flow. */
@@ -185,7 +176,9 @@ export class Scene implements AsyncDisposable {
       withinMs: 20_000,
     }).then(() => ({ jobs, backMs: performance.now() - killedMs }));
     back.catch(() => {}); // looked at in the end
-    return { respawned: sleep(pauseMs).then(() => worker.respawn()), back };
+    const respawned = sleep(pauseMs).then(() => worker.respawn());
+    respawned.catch(() => {}); // looked at by whoever waits for it
+    return { respawned, back };
   }
 
   /** How many jobs a host has claimed and not committed. */
@@ -246,6 +239,13 @@ export class Scene implements AsyncDisposable {
     }
   }
 
+  /** SIGTERM; the exit code, nothing where it does not end in time. */
+  async stop(one: OneProcess, withinMs = 45_000): Promise<number | null | undefined> {
+    one.signal("SIGTERM");
+    const end = await Promise.race([one.exited, sleep(withinMs)]);
+    return end?.code;
+  }
+
   /** From now on a host that ends is started again, as whoever runs it would. */
   supervise(pauseMs = 250): void {
     const supervision = { isOver: false, done: Promise.resolve() as Promise<unknown> };
@@ -270,14 +270,7 @@ export class Scene implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#loads.map((load) => load.abandon()));
     await this.endSupervision();
-    await this.#balancer?.[Symbol.asyncDispose]();
-    await this.watch.stop();
-    this.redis.disconnect();
-    await this.cluster.stop();
-    for (const proxy of this.proxies.values()) await proxy[Symbol.asyncDispose]();
-    await this.#server?.stop();
-    await this.#models.remove();
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#made[Symbol.asyncDispose]();
   }
 }
 

@@ -76,22 +76,21 @@ export class Watch {
   #judge({ waiting, claims }: { waiting: number; claims: Map<string, number> }): void {
     const live = new Set(this.#parts.workers.filter(({ runs }) => runs).map(({ incarnation }) => incarnation));
     for (const incarnation of this.#frozen) live.delete(incarnation);
-    const idle = [...live].filter((incarnation) => !claims.get(incarnation));
-    this.#note("jobs waited beside an idle host", waiting > 0 && idle.length > 0 && idle.length === live.size);
+    const now = new Map<string, string>();
+    for (const incarnation of live)
+      if (waiting > 0 && !claims.get(incarnation)) now.set(`idle ${incarnation}`, `jobs waited beside ${incarnation}, which was idle,`);
     for (const [incarnation, jobs] of claims)
-      this.#note(`${jobs} jobs ran on ${incarnation}, which is gone`, jobs > 0 && !live.has(incarnation));
+      if (jobs > 0 && !live.has(incarnation)) now.set(`gone ${incarnation}`, `jobs ran on ${incarnation}, which is gone,`);
+    for (const key of this.#since.keys()) if (!now.has(key)) this.#since.delete(key);
+    for (const [key, what] of now) this.#note(key, what);
   }
 
-  #note(what: string, isSo: boolean): void {
+  #note(key: string, what: string): void {
     const nowMs = performance.now();
-    if (!isSo) {
-      this.#since.delete(what);
-      return;
-    }
-    const sinceMs = this.#since.get(what) ?? nowMs;
-    this.#since.set(what, sinceMs);
-    if (nowMs - sinceMs <= allowedMs || this.#told.has(what)) return;
-    this.#told.add(what);
+    const sinceMs = this.#since.get(key) ?? nowMs;
+    this.#since.set(key, sinceMs);
+    if (nowMs - sinceMs <= allowedMs || this.#told.has(key)) return;
+    this.#told.add(key);
     this.stalls.push(`${what} for more than ${allowedMs} ms`);
   }
 }

@@ -71,6 +71,22 @@ const cases: { what: string; given: History; term: string; expected?: typeof exp
     given: history({ events: [submit("a", 1), ack("a", "job-a"), { ...ended("a", "job-a"), outcome: withoutAnswer() } as LedgerEvent] }),
     term: "lost",
   },
+  {
+    what: "a job that was told to have succeeded and is unknown later",
+    given: history({ more: [{ kind: "gone", key: "a", id: "job-a", why: "unknown", atMs: 2_000 }] }),
+    term: "lost",
+  },
+  {
+    what: "an answer that is gone at the second look",
+    given: history({ more: [{ ...ended("a", "job-a"), outcome: withoutAnswer() } as LedgerEvent] }),
+    term: "duplicated",
+  },
+  {
+    what: "another answer at the second look",
+    given: history({ events: [submit("a", 1), ack("a", "job-a"), ended("a", "job-a"), ended("a", "job-a", { answer: [11] })] }),
+    term: "duplicated wrong",
+  },
+  { what: "an outcome of what nobody submitted", given: history({ more: [ended("x", "job-x")] }), term: "unexpected" },
   { what: "a job that nobody was told of", given: history({ store: { listed: ["job-a", "job-x"], faults: [] } }), term: "unexpected" },
   {
     what: "a run of a job that nobody submitted",
@@ -119,7 +135,7 @@ function withoutAnswer(): Outcome {
 for (const { what, given, term, expected: wanted = expected } of cases) {
   test(`${what} is ${term}`, () => {
     const verdict = judge(given, wanted);
-    assert.deepEqual([seen(verdict), verdict.isGood], [[term], false]);
+    assert.deepEqual([seen(verdict), verdict.isGood], [term.split(" "), false]);
   });
 }
 

@@ -123,6 +123,8 @@ const stepMs = 1_000;
 /** A handshake is short, and whoever accepts and says nothing for so long is asked anew: the way may be there again by then. */
 const handshakeMs = 2_000;
 
+const uploadMs = 15_000;
+
 export interface SilenceLimits {
   /** How long a reply may be due while no byte moves. */
   limitMs: number;
@@ -141,7 +143,7 @@ export function silenceLimits(target: RedisTarget): SilenceLimits {
 /**
  * Pings a connection, and ends one that owes a reply, or its handshake, while no byte has moved for so long: a frozen server or a
  * dead path. It then rejects what waits and connects anew. Silence is counted in steps, so that a thread that was blocked has read what
- * came meanwhile before it judges; a large value that still moves is no silence. Answers the end of the watch.
+ * came meanwhile before it judges. Answers the end of the watch.
  */
 export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, limits: SilenceLimits): () => void {
   if (redis instanceof RunnerCluster) {
@@ -157,7 +159,9 @@ export function endWhenSilent(redis: RedisWire, clock: Pick<Clock, "after">, lim
     const isQuiet = movedNow === moved && (status === "connect" || (status === "ready" && isOwed));
     moved = movedNow;
     quietSteps = isQuiet ? quietSteps + 1 : 0;
-    if (quietSteps * stepMs >= (status === "connect" ? Math.min(handshakeMs, limits.limitMs) : limits.limitMs)) {
+    // what is being sent is not counted while it is under way: a large value takes its time, and looks like silence
+    const limitMs = stream?.writableLength ? Math.max(uploadMs, limits.limitMs) : limits.limitMs;
+    if (quietSteps * stepMs >= (status === "connect" ? Math.min(handshakeMs, limitMs) : limitMs)) {
       quietSteps = 0;
       stream?.destroy();
     }

@@ -14,7 +14,7 @@ import {
   requirementsOf,
   SwitchyardError,
 } from "@switchyard/protocol";
-import { choosyQueueTag, keys } from "@switchyard/protocol/redis";
+import { choosyQueueTag, keys, type RedisCommand } from "@switchyard/protocol/redis";
 import type { RedisConnection } from "./redis-connection.ts";
 
 /** Requirements are clients' text: a model has at most so many queues at a time. */
@@ -71,9 +71,13 @@ export class ChoosyQueues {
   }
 
   async #write(tag: string, queue: ChoosyQueue): Promise<void> {
-    const [isNew] = await this.#redis.sendAll([["hset", keys.choosyQueues, tag, JSON.stringify(queue)]]);
+    // hosts look when the revision rises; one time too many does no harm, and a write that is sent twice must not be one too few
+    const write: RedisCommand = ["hset", keys.choosyQueues, tag, JSON.stringify(queue)];
+    const raise: RedisCommand = ["incr", keys.modelsRevision];
+    const isKnown = this.#queues.has(tag);
+    const [isNew] = await this.#redis.sendAll(isKnown ? [write] : [write, raise]);
     this.#queues.set(tag, queue);
-    if (isNew) await this.#redis.sendAll([["incr", keys.modelsRevision]]);
+    if (isKnown && isNew) await this.#redis.sendAll([raise]);
   }
 
   async refresh(): Promise<void> {

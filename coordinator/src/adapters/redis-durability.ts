@@ -83,7 +83,13 @@ export class RedisDurability implements DurableStore {
   async settled(id: string, tier: DurableTier): Promise<JobRecord | TombState | undefined> {
     const offer = await this.#offerFor(id, tier);
     try {
-      const { record, tomb } = await this.#lanes[tier].settled(id, offer);
+      const lane = this.#lanes[tier];
+      let { record, tomb } = await lane.settled(id, offer);
+      if (!record && !tomb) {
+        // a connection that was idle may lead to a server that is not the one any more, and never had the job
+        lane.closeIdle();
+        ({ record, tomb } = await lane.settled(id, offer));
+      }
       if (record && tier === "fsync") await this.#syncOutputs(record);
       if (record) return recordOf(id, record);
       return tomb && tombOf(tomb.toString());
@@ -205,6 +211,7 @@ class Lane {
     } finally {
       this.#busy.delete(connection);
       if (connection.usable) this.#idle.push(connection);
+      else connection.close(); // it would go on connecting for good
       if (this.#busy.size < mostWaits) this.#go(); // what has gathered meanwhile need not wait longer
     }
   }
@@ -243,6 +250,10 @@ class Lane {
     }
     if (fault !== undefined) throw new Unsettled(fault);
     return found;
+  }
+
+  closeIdle(): void {
+    for (const connection of this.#idle.splice(0)) connection.close();
   }
 
   close(): void {

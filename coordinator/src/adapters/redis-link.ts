@@ -15,6 +15,8 @@ const frozenAfterMs = 2_000;
 const openWithinMs = 5_000;
 /** How long a connection that was ended may be away before it counts as such: longer than a server that is there needs to take a new one. */
 const graceMs = 300;
+/** What has been under way for longer is not sent again: its callers are to be told within 2.5 s. */
+const againMs = 200;
 /** A single server is given time to load its data; where another can take its place, a handshake that hangs is not waited for. */
 const handshakeMs = { alone: 5_000, replaceable: 1_500 };
 
@@ -64,7 +66,11 @@ export class RedisLink {
    */
   send(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
     if (this.#back !== undefined) return this.#sendWhenBack(commands);
-    return sendOnWire(this.client, commands).then((replies) => (replies.some(isCutOff) ? this.#sendAgain(commands, replies) : replies));
+    const sentMs = this.#clock.monotonicMs();
+    return sendOnWire(this.client, commands).then((replies) => {
+      const again = replies.some(isCutOff) && this.#clock.monotonicMs() - sentMs < againMs;
+      return again ? this.#sendAgain(commands, replies) : replies;
+    });
   }
 
   async #sendAgain(commands: readonly RedisCommand[], replies: (RawReply | Error)[]): Promise<(RawReply | Error)[]> {

@@ -36,10 +36,19 @@ export class DeadLetters implements DeadLetterService {
     const { jobs, store } = this.#parts;
     const record = await jobs.get(id, caller);
     checkMayRetry(record);
-    const settled = (await this.#earlier(id, caller)) ?? (await jobs.submit(await this.#submissionOf(record), caller));
+    const settled = (await this.#earlier(id, caller)) ?? (await this.#again(record, caller));
     // only now: until the new job is there, the inputs have no other place
     await store.discard(id);
     return settled;
+  }
+
+  async #again(record: JobRecord, caller: Caller): Promise<Settled> {
+    const submission = await this.#submissionOf(record);
+    if (submission) return await this.#parts.jobs.submit(submission, caller);
+    // somebody else may have retried it in this very moment, and discarded the inputs
+    const settled = await this.#earlier(record.id, caller);
+    if (settled) return settled;
+    throw inputsGone(record);
   }
 
   /** The job that an earlier retry made. */
@@ -51,10 +60,11 @@ export class DeadLetters implements DeadLetterService {
     return record && "id" in record ? { record, replayed: true } : undefined;
   }
 
-  async #submissionOf(record: JobRecord): Promise<Submission> {
+  /** Nothing when its inputs are gone. */
+  async #submissionOf(record: JobRecord): Promise<Submission | undefined> {
     const { id, model, version, createdMs, deadlineMs, maxAttempts } = record;
     const frame = await this.#parts.store.inputs(id);
-    if (!frame) throw inputsGone(record);
+    if (!frame) return undefined;
     return {
       ...{ model, version, maxAttempts, class: record.class, timeoutMs: deadlineMs - createdMs, hold: false, retryOf: id },
       ...(record.deaths > 0 && { alone: true }),

@@ -115,7 +115,11 @@ export class Jobs implements JobService {
     const record = notice
       ? withNotice(placed.record, notice)
       : await this.#told(hasEnded ? placed.record : await this.#existing(id, caller));
-    if (!isTerminal(record.state)) throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
+    if (!isTerminal(record.state)) {
+      if (wake?.kind === "time") throw new SwitchyardError("cancelled", "the caller went away before the job ended", { jobId: id });
+      const detail = `the outcome of job ${id} was lost with the server that had it, and the job goes on: ask again with its id or key`;
+      throw new SwitchyardError("store_unavailable", detail, { jobId: id, retryAfterMs: 1_000 });
+    }
     if (record.state !== "succeeded") throw outcomeError(record);
     const frame = notice?.outputs ?? placed.outputs;
     return { record, replayed: placed.replayed, outputs: frame ? decodeFrame(frame) : await this.outputs(record) };

@@ -9,9 +9,9 @@ local mostDead, mostDeadBytes = 1000, 67108864
 -- Takes one off the list and lets its inputs go; from now on its record lives no longer than that of any other job. Answers whether it was there.
 local function dropDead(base, id)
   if redis.call('ZREM', base .. 'dead', id) == 0 then return false end
-  local bytes = redis.call('HGET', base .. 'dead-bytes', id) or 0
+  local bytes = tonumber(redis.call('HGET', base .. 'dead-bytes', id)) or 0
   redis.call('HDEL', base .. 'dead-bytes', id)
-  redis.call('HINCRBY', base .. 'dead-bytes', 'sum', -bytes)
+  if bytes > 0 then redis.call('HINCRBY', base .. 'dead-bytes', 'sum', int(-bytes)) end
   redis.call('UNLINK', base .. 'in:' .. id)
   local record = loadRecord(base, id)
   if record then

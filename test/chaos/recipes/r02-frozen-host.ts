@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../support/until.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const rounds = { smoke: 1, nightly: 5, soak: 50 } as const;
@@ -40,12 +40,13 @@ export const frozenHost: Recipe = {
       scene.watch.thaw(worker);
       scene.fault(`${worker.name} woken`);
       // it has to find out by itself, and whoever supervises it starts it again
-      const { code } = await worker.exited;
-      ended += Number(code === exitLost);
+      const end = await Promise.race([worker.exited, sleep(30_000)]);
+      ended += Number(end?.code === exitLost);
       await worker.respawn();
     }
     const expected = { jobs: load.sent / 2, faults: 2 * rounds[tier], executions: load.sent / 8 };
     return await scene.course(expected, (verdict) => [
+      unsuccessful(verdict),
       { what: "woken hosts that ended themselves", value: ended, limit: rounds[tier], better: "higher" },
       { what: "jobs in hand of frozen hosts", value: inHand, limit: 1, better: "higher" },
       { what: "further runs, against jobs in hand", value: verdict.counts.furtherRuns - inHand, limit: 0, better: "lower" },

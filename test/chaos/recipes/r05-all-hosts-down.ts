@@ -15,7 +15,12 @@ export const allHostsDown: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 3 });
-    const load = await scene.begin({ seed, rate: 40, timeoutMs: { least: 2_000, most: awayMs[tier] + 20_000 } });
+    const load = await scene.begin({
+      seed,
+      rate: 40,
+      timeoutMs: { least: 2_000, most: awayMs[tier] + 20_000 },
+      mayRefuse: ["no_capable_host"],
+    });
     await Promise.all(scene.cluster.workers.map((worker) => worker.kill()));
     scene.fault("all hosts killed");
     // those that come now wait, until presence tells that nobody is there
@@ -33,6 +38,8 @@ export const allHostsDown: Recipe = {
         event.kind === "outcome" && event.outcome.state === "expired" ? [event.outcome.finishedMs - event.outcome.deadlineMs] : [],
       );
       return [
+        { what: "jobs that neither succeeded nor expired", value: counts.failed + counts.cancelled, limit: 0, better: "lower" },
+        { what: "jobs that were served", value: counts.succeeded, limit: 50, better: "higher" },
         { what: "jobs that expired", value: counts.expired, limit: 1, better: "higher" },
         { what: "expiries after their deadlines, p99", value: quantile(late, 0.99) ?? 0, limit: 250, better: "lower", unit: "ms" },
         { what: "hosts ran again after", value: againMs, limit: 2_000, better: "lower", unit: "ms" },

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../support/until.ts";
-import { longestRefusalMs, type Recipe } from "../recipe.ts";
+import { longestRefusalMs, type Recipe, toldToComeBack, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const kills = { smoke: 1, nightly: 10, soak: 60 } as const;
@@ -32,9 +32,11 @@ export const killedRedis: Recipe = {
     }
     await sleep(1_000);
     const expected = { jobs: load.sent / 3, faults: 2 * kills[tier], executions: load.sent / 10 };
-    return await scene.course(expected, () => {
+    return await scene.course(expected, (verdict) => {
       const restarted = [...scene.cluster.coordinators, ...scene.cluster.workers].filter(({ pid, runs }) => !runs || !pids.includes(pid));
       return [
+        unsuccessful(verdict),
+        toldToComeBack(verdict),
         { what: "slowest refusal", value: longestRefusalMs(scene.ledger), limit: 2_500, better: "lower", unit: "ms" },
         { what: "hosts ran again after", value: Math.max(...resumed), limit: 5_000, better: "lower", unit: "ms" },
         { what: "processes that ended", value: restarted.length, limit: 0, better: "lower" },

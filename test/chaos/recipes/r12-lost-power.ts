@@ -58,7 +58,7 @@ export const lostPower: Recipe = {
       windows.push({ fromMs, toMs: Date.now() });
       const lostBytes = statSync(file).size - sizeBytes;
       truncateSync(file, sizeBytes + Math.min(tornBytes, lostBytes));
-      scene.fault(`power lost with the last ${windowMs} ms (${lostBytes} bytes)`);
+      if (lostBytes > tornBytes) scene.fault(`power lost with the last ${windowMs} ms (${lostBytes} bytes)`);
       await redis.restart();
       const before = scene.executions().length;
       const backMs = performance.now();

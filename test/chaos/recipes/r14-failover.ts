@@ -24,9 +24,10 @@ async function failOver(context: RecipeContext, how: "killed" | "frozen"): Promi
     seed,
     rate: 30,
     timeoutMs: { least: 40_000, most: 50_000 },
-    manners: ["held", "queued"],
-    durability: "replicated",
-  } as const;
+    manners: ["held", "queued"] as const,
+    durability: "replicated" as const,
+    mayRefuse: ["durability_unavailable"],
+  };
   const load = await scene.begin(plan);
   await sleep(3_000);
   if (how === "killed") await master.kill();

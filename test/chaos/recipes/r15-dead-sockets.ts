@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../support/until.ts";
-import { longestRefusalMs, type Recipe } from "../recipe.ts";
+import { longestRefusalMs, type Recipe, toldToComeBack, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const rounds = { smoke: 1, nightly: 3, soak: 30 } as const;
@@ -34,10 +34,11 @@ export const deadSockets: Recipe = {
       await sleep(5_000);
     }
     const expected = { jobs: load.sent * 0.9, faults: 2 * rounds[tier], executions: load.sent / 20 };
-    return await scene.course(expected, ({ counts }) => [
+    return await scene.course(expected, (verdict) => [
       { what: "hosts ran again after", value: Math.max(...back), limit: socketTimeoutMs + 5_000, better: "lower", unit: "ms" },
       { what: "slowest refusal", value: longestRefusalMs(scene.ledger), limit: 2_500, better: "lower", unit: "ms" },
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+      unsuccessful(verdict),
+      toldToComeBack(verdict),
     ]);
   },
 };

@@ -7,7 +7,7 @@ import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 /** What clients and hosts of this load call again and again. */
-const scripts = ["admit", "claim", "commit", "heartbeat", "sweep", "take", "renew", "watch", "report", "bullmq"];
+const scripts = ["admit", "claim", "commit", "heartbeat", "sweep", "take", "renew", "watch", "report", "cancel", "bullmq"];
 const each = {
   smoke: { ms: 400, every: [10] },
   nightly: { ms: 3_000, every: [100, 20] },
@@ -21,7 +21,7 @@ export const lostReplies: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, proxied: true });
-    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 10_000, most: 15_000 } });
+    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 10_000, most: 15_000 }, cancelEvery: 9 });
     const dropped = new Map<string, number>();
     for (const every of each[tier].every) {
       for (const script of scripts) {
@@ -44,7 +44,7 @@ export const lostReplies: Recipe = {
     const expected = { jobs: load.sent / 2, faults: scripts.length, executions: load.sent / 10 };
     return await scene.course(expected, (verdict) => [
       { what: "scripts that lost a reply", value: dropped.size, limit: scripts.length, better: "higher" },
-      { what: "jobs that failed", value: verdict.counts.failed, limit: 0, better: "lower" },
+      { what: "jobs that failed or expired", value: verdict.counts.failed + verdict.counts.expired, limit: 0, better: "lower" },
     ]);
   },
 };

@@ -15,7 +15,7 @@ export const fullStore: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2 });
-    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 15_000, most: 20_000 } });
+    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 15_000, most: 20_000 }, mayRefuse: ["store_full"] });
     const commandsASecond = async (seconds: number): Promise<number> => {
       const total = async (): Promise<number> => Number(/total_commands_processed:(\d+)/.exec(await scene.redis.info("stats"))![1]);
       const before = await total();

@@ -22,9 +22,10 @@ export const latency: Recipe = {
     const load = await scene.begin({ seed, rate: 20, timeoutMs: { least: 15_000, most: 20_000 } });
     const found: { ms: number; p50: number; p99: number }[] = [];
     for (const ms of stepsMs) {
+      const jitterMs = Math.max(0.25, ms / 4);
       for (const proxy of scene.proxies.values()) {
-        const chance = (): number => (random.next() < stall.share ? stall.ms / Math.max(1, ms / 4) : random.next());
-        proxy.latency = ms === 0 ? undefined : { ms, jitterMs: ms / 4, random: chance };
+        const chance = (): number => (random.next() < stall.share ? stall.ms / jitterMs : random.next());
+        proxy.latency = ms === 0 ? undefined : { ms, jitterMs, random: chance };
       }
       if (ms > 0) scene.fault(`latency of ${ms} ms each way`);
       const fromMs = Date.now();

@@ -24,7 +24,7 @@ export const sizes: Recipe = {
     const redis = new Redis(server.url);
     const rigs = await RedisRigs.open(server.url);
     try {
-      await redis.config("SET", "slowlog-log-slower-than", "10000", "slowlog-max-len", "1000");
+      await redis.config("SET", "slowlog-log-slower-than", "10000", "slowlog-max-len", "100000");
       const rig = rigs.rig();
       const inputs = [new Uint8Array(inputBytes)];
       const wish = { timeoutMs: hourMs, latestStartMs: hourMs - 1_000, ttlMs: hourMs, inputs };
@@ -44,7 +44,7 @@ export const sizes: Recipe = {
       const started = performance.now();
       const { figures } = await rig.store.sweep(rig.tag, 1, together);
       say(`  a sweep of ${figures.waiting} waiting jobs took ${(performance.now() - started).toFixed(1)} ms`);
-      const slow = (await redis.call("SLOWLOG", "GET", "1000")) as [number, number, number, string[]][];
+      const slow = (await redis.call("SLOWLOG", "GET", "100000")) as [number, number, number, string[]][];
       const slowest = slow.reduce((most, [, , us]) => Math.max(most, us / 1_000), 0);
       const results = await redis.dbsize();
       const history = { events: [], executions: [], store: { listed: [], faults: [] }, stalls: [], answerTo: () => [] };

@@ -14,7 +14,7 @@ export const killedCoordinator: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, batch: 8 });
+    await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, batch: 8, device: { minMs: 60, maxMs: 140 } });
     const load = await scene.begin({ seed, rate: 40, timeoutMs: { least: 20_000, most: 30_000 } });
     for (let kill = 0; kill < kills[tier]; kill++) {
       const coordinator = scene.cluster.coordinators[kill % 2]!;

@@ -21,7 +21,7 @@ export const rollingCoordinators: Recipe = {
     for (let cycle = 0; cycle < cycles[tier]; cycle++) {
       for (const coordinator of scene.cluster.coordinators) {
         const startedMs = performance.now();
-        badCodes += Number((await coordinator.stop()) !== 0);
+        badCodes += Number((await scene.stop(coordinator)) !== 0);
         drains.push(performance.now() - startedMs);
         scene.fault(`${coordinator.name} stopped within ${drains.at(-1)!.toFixed(0)} ms`);
         await coordinator.respawn();

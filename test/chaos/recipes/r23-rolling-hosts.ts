@@ -17,7 +17,7 @@ export const rollingHosts: Recipe = {
     let badCodes = 0;
     for (let cycle = 0; cycle < cycles[tier]; cycle++) {
       for (const worker of scene.cluster.workers) {
-        badCodes += Number((await worker.stop()) !== 0);
+        badCodes += Number((await scene.stop(worker)) !== 0);
         scene.fault(`${worker.name} stopped`);
         await worker.respawn();
         await sleep(300);

@@ -40,7 +40,11 @@ export const noisyNeighbour: Recipe = {
           return createdMs > togetherMs === isTogether ? [startedMs - createdMs] : [];
         });
       const [solo, beside] = [quantile(waits(false), 0.99) ?? 0, quantile(waits(true), 0.99) ?? Number.NaN];
+      const ends = scene.ledger.events.filter((event) => event.kind === "outcome" && event.key.startsWith(`chaos-${seed}-`));
+      const bad = ends.filter((event) => event.kind === "outcome" && event.outcome.state !== "succeeded");
+      const missing = alone.sent - new Set(ends.map((event) => (event.kind === "outcome" ? event.key : ""))).size;
       return [
+        { what: "light jobs that did not succeed", value: bad.length + missing, limit: 0, better: "lower" },
         { what: "the light tenant's wait, p99", value: beside, limit: Math.max(2 * solo, 2 * runMs), better: "lower", unit: "ms" },
         { what: "jobs of the loud tenant that were refused", value: counts.refused, limit: 1, better: "higher" },
       ];

@@ -24,11 +24,15 @@ export const badItem: Recipe = {
     const expected = { jobs: load.sent, faults: 0, executions: 2 * waves[tier] };
     return await scene.course(expected, ({ counts }) => {
       const bad = Math.floor(load.sent / batch);
+      const runs = new Map<number, number>();
+      for (const { numbers } of scene.executions())
+        for (const number of numbers) if (number % batch === 0) runs.set(number, (runs.get(number) ?? 0) + 1);
       const own = scene.ledger.events.flatMap((event) =>
         event.kind === "outcome" && event.outcome.state === "failed" ? [event.outcome] : [],
       );
       return [
         { what: "bad items, and no other, failed", value: Math.abs(counts.failed - bad), limit: 0, better: "lower" },
+        { what: "most runs of a bad item", value: Math.max(...runs.values()), limit: Math.log2(batch) + 1, better: "lower" },
         { what: "bad items", value: bad, limit: 2, better: "higher" },
         { what: "jobs that were not answered", value: counts.acknowledged - counts.succeeded - bad, limit: 0, better: "lower" },
         {
