@@ -40,7 +40,7 @@ interface Parts {
 }
 
 /** Told to come back, although nothing is wrong with the request. */
-const passing = new Set(["store_unavailable", "draining"]);
+const passing = new Set(["store_unavailable", "draining", "model_not_ready"]);
 /** Outcomes of a held job on /v2, as errors. */
 const outcomeCodes: Readonly<Record<string, Outcome["state"]>> = {
   expired: "expired",

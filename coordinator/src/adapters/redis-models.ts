@@ -202,6 +202,12 @@ export class RedisModels implements ModelRegistry {
 
   resolve(model: string, version?: number): ModelStatus {
     const versions = this.#byModel.get(model);
+    if (!versions && !this.#indexed) {
+      // a model that is there must not be denied for good by a coordinator that has just been started again
+      throw new SwitchyardError("model_not_ready", "this coordinator has just started and does not know the models yet; try again", {
+        retryAfterMs: 1_000,
+      });
+    }
     if (!versions) throw new SwitchyardError("model_not_found", `Request for unknown model: '${model}' is not found`);
     if (version !== undefined) {
       const asked = versions.find((one) => one.version === version);

@@ -21,7 +21,7 @@ export const lostReplies: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, proxied: true });
-    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 10_000, most: 15_000 }, cancelEvery: 9 });
+    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 10_000, most: 15_000 }, cancelEvery: 5 });
     const dropped = new Map<string, number>();
     for (const every of each[tier].every) {
       for (const script of scripts) {
