@@ -1,4 +1,4 @@
-/** For logs: a dot a test, what was skipped and why, failures in full with what their files printed, and node's closing figures. */
+/** For logs: a dot a test, what was skipped and why, failures in full with what their files printed, the slowest files, and node's closing figures. */
 
 import type { TestEvent } from "node:test/reporters";
 import { inspect } from "node:util";
@@ -12,11 +12,14 @@ interface Ended {
   details: { type?: string; error?: Error & { cause?: unknown; failureType?: string } };
 }
 
+const mostFiles = 12;
+
 export default async function* brief(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   const failed: Ended[] = [];
   const skipped: string[] = [];
   const figures: string[] = [];
   const printed = new Map<string, string>();
+  const files: { file: string; seconds: number }[] = [];
   let dots = 0;
   for await (const { type, data } of events) {
     if (type === "test:pass" || type === "test:fail") {
@@ -27,6 +30,9 @@ export default async function* brief(events: AsyncIterable<TestEvent>): AsyncGen
       if (test.details.type !== "suite") yield `${type === "test:pass" ? "." : "X"}${++dots % 100 === 0 ? "\n" : ""}`;
     } else if (type === "test:stdout" || type === "test:stderr") {
       printed.set(data.file, (printed.get(data.file) ?? "") + data.message);
+    } else if (type === "test:summary") {
+      const { duration_ms, file } = data as { duration_ms: number; file?: string };
+      if (file !== undefined) files.push({ file: file.split("/test/").at(-1)!, seconds: duration_ms / 1000 });
     } else if (
       type === "test:diagnostic" &&
       data.nesting === 0 &&
@@ -45,5 +51,7 @@ export default async function* brief(events: AsyncIterable<TestEvent>): AsyncGen
     if (printed.has(file)) yield `\nprinted by ${file}:\n${printed.get(file)?.slice(-8_000)}\n`;
   }
   yield "\n";
+  const slowest = files.sort((a, b) => b.seconds - a.seconds).slice(0, mostFiles);
+  if (files.length > mostFiles) yield `slowest: ${slowest.map(({ file, seconds }) => `${file} ${seconds.toFixed(0)} s`).join(", ")}\n`;
   for (const figure of figures) yield `ℹ ${figure}\n`;
 }

@@ -133,7 +133,7 @@ export interface SilenceLimits {
 
 /**
  * How long silence is borne. Where another server can take the place of one that is frozen, a host must be there before it is missed (its
- * presence lasts 3 s, and coordinators judge it 3.5 s after they have found the new master). A single server has nobody to leave it for, but the way to it may be dead.
+ * presence lasts 3 s, and coordinators judge it 6 s after they have found the new master). A single server has nobody to leave it for, but the way to it may be dead.
  */
 export function silenceLimits(target: RedisTarget): SilenceLimits {
   if (redisPlace(target).form === "standalone") return { limitMs: 4_000, pingEveryMs: 2_000 };

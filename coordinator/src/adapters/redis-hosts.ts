@@ -64,10 +64,13 @@ export class RedisHosts implements HostDirectory {
     this.#countWarm();
   }
 
-  /** After a frozen store every beat looks old: judge only after one whole presence window of answers. */
+  /**
+   * After a frozen store every beat looks old: judge only after one whole presence window of answers. Where another server has taken the
+   * place of one, hosts have to find it first, each by itself.
+   */
   #mayJudge(): boolean {
     const { answering, sinceMs } = this.#redis.health();
-    return answering && sinceMs > presenceWindowMs + 500;
+    return answering && sinceMs > (this.#redis.form === "standalone" ? presenceWindowMs + 500 : 2 * presenceWindowMs);
   }
 
   async #lose(snapshot: HostSnapshot): Promise<void> {
