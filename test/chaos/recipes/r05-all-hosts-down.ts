@@ -26,10 +26,12 @@ export const allHostsDown: Recipe = {
     // those that come now wait, until presence tells that nobody is there
     await sleep(awayMs[tier]);
     const before = scene.executions().length;
-    await Promise.all(scene.cluster.workers.map((worker) => worker.respawn()));
+    const starts = scene.cluster.workers.map((worker) => worker.respawn());
+    await Promise.any(starts);
     const backMs = performance.now();
     await until("hosts to run again", async () => scene.executions().length > before, { withinMs: 20_000 });
     const againMs = performance.now() - backMs;
+    await Promise.all(starts);
     scene.fault(`all hosts back; they run after ${againMs.toFixed(0)} ms`);
     await sleep(3_000);
     const expected = { jobs: 50, faults: 2, executions: load.sent / 50 };

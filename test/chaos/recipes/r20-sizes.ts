@@ -17,7 +17,7 @@ const allowedMs = 50;
 
 export const sizes: Recipe = {
   id: "R20",
-  title: "a million kept results, a hundred thousand waiting jobs",
+  title: "a great many kept results and waiting jobs",
   tiers: ["nightly", "soak"],
   async run({ tier, say }) {
     const server = await startTestRedis({ maxMemoryBytes: 8 * 1024 ** 3 });
