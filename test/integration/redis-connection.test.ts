@@ -81,3 +81,29 @@ test("a Redis whose jobs are laid out otherwise is refused at start, in words, a
     client.disconnect();
   }
 });
+
+test("connections that Redis ends, again and again, cost nobody an answer and are no trouble of the store", async () => {
+  const connection = new RedisConnection(redis.url, "ended", systemClock);
+  const killer = new Redis(redis.url);
+  try {
+    await connection.open();
+    const health: boolean[] = [];
+    connection.onHealth((answering) => health.push(answering));
+    for (let round = 0; round < 10; round++) {
+      const write = (at: number) =>
+        connection.sendAll([
+          ["set", `ended-${at}`, `${round}`],
+          ["get", `ended-${at}`],
+        ]);
+      const killed = killer.call("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES");
+      const before = await Promise.all(Array.from({ length: 20 }, (_, at) => write(at)));
+      assert.ok(Number(await killed) >= 1);
+      const after = await Promise.all(Array.from({ length: 20 }, (_, at) => write(at)));
+      for (const [, value] of [...before, ...after]) assert.equal(value, `${round}`);
+    }
+    assert.deepEqual(health, []);
+  } finally {
+    killer.disconnect();
+    await connection.close();
+  }
+});

@@ -65,19 +65,19 @@ export class RedisLink {
    * each of our commands may be repeated. Not so where the server stood still: who asked has waited long enough.
    */
   send(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
-    if (this.#back !== undefined) return this.#sendWhenBack(commands);
+    if (this.client.status !== "ready") return this.#sendWhenBack(commands);
     const sentMs = this.#clock.monotonicMs();
+    const { stream } = this.client;
     return sendOnWire(this.client, commands).then((replies) => {
       const again = replies.some(isCutOff) && this.#clock.monotonicMs() - sentMs < againMs;
-      return again ? this.#sendAgain(commands, replies) : replies;
+      return again ? this.#sendWhenBack(commands, stream) : replies;
     });
   }
 
-  async #sendAgain(commands: readonly RedisCommand[], replies: (RawReply | Error)[]): Promise<(RawReply | Error)[]> {
-    return (await this.#back) ? sendOnWire(this.client, commands) : replies;
-  }
-
-  async #sendWhenBack(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
+  /** `cutOff`: the socket on which a reply did not come. */
+  async #sendWhenBack(commands: readonly RedisCommand[], cutOff?: WireClient["stream"]): Promise<(RawReply | Error)[]> {
+    // replies are rejected before the client's state says why, and that comes before its event
+    if (this.client.status !== "ready" || this.client.stream === cutOff) this.#onClose();
     await this.#back;
     return sendOnWire(this.client, commands);
   }
