@@ -253,8 +253,10 @@ export class Load {
       }
       const view = answer.json() as JobView;
       if (!isTerminal(view.state)) {
-        if (!waits) return undefined;
-        continue;
+        if (waits) continue;
+        // nothing was open any more when this last look began
+        this.#parts.ledger.note({ kind: "gone", key, id, why: `is ${view.state} again`, atMs: Date.now() });
+        return undefined;
       }
       const outcome: Outcome = {
         state: view.state,

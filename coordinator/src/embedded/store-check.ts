@@ -123,9 +123,7 @@ function versionFinding({ fact }: Server): Finding {
   const version = valkey || fact("redis_version");
   const words = `${valkey ? "Valkey" : "Redis"} ${version}`;
   if (Number.parseInt(version, 10) < 7) return missing("version", words, "upgrade to version 7 or newer");
-  const [major = 0, minor = 0] = fact("redis_version").split(".").map(Number);
-  const waits = major > 7 || (major === 7 && minor >= 2);
-  return ok("version", `${words}; WAITAOF ${waits ? "is there" : "is not (from Redis 7.2)"}`);
+  return ok("version", words);
 }
 
 function evictionFinding(policy: string): Finding {
