@@ -9,10 +9,10 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
+import { tensorView } from "./model-views.ts";
 import { openApiDocument } from "./openapi.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
-import { tensorView } from "./v2-models.ts";
 
 export function addCluster(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/livez", { GET: (request, reply) => sendJson(request, reply, { live: true }) });

@@ -1,0 +1,91 @@
+/** What the Open Inference Protocol says of the server and its models, whichever way it is asked. */
+
+import type { TensorSignature } from "@switchyard/protocol";
+import { type Caller, mayUse } from "../application/caller.ts";
+import type { ModelStatus } from "../ports/model-registry.ts";
+import type { DoorContext } from "./door-context.ts";
+
+/** Only what is served whole: clients switch features on by this list. */
+const extensions = ["binary_tensor_data", "classification", "model_configuration", "schedule_policy", "parameters"];
+
+export const serverMetadata = (context: DoorContext) => ({ name: "switchyard", version: context.version, extensions });
+
+/** Whether at least one model can be served. */
+export function isReady(context: DoorContext): boolean {
+  if (context.draining() || context.jobs.unready().length > 0) return false;
+  return context.models.list().some((status) => canServe(status, context));
+}
+
+/** A live host holds it or may load it. */
+export function canServe(status: ModelStatus, context: DoorContext): boolean {
+  return status.state === "ready" || (status.state === "available" && context.hosts.matching(status.version.tag) > 0);
+}
+
+export function modelMetadata(status: ModelStatus, context: DoorContext, oneVersion: boolean): unknown {
+  const { model, version, signature } = status.version;
+  const served = context.models.versions(model).filter((other) => other.state !== "failed");
+  const versions = oneVersion ? [String(version)] : served.map((other) => String(other.version.version)).reverse();
+  return {
+    name: model,
+    versions,
+    platform: "onnxruntime_onnx",
+    inputs: signature.inputs.map(tensorView),
+    outputs: signature.outputs.map(tensorView),
+  };
+}
+
+export function tensorView({ name, datatype, shape }: TensorSignature) {
+  return { name, datatype, shape };
+}
+
+/** The configuration in the words of model servers that use protobuf text: `dims` leave out the batch axis when there is one. */
+export function modelConfiguration(status: ModelStatus): unknown {
+  const { model, version, signature, config } = status.version;
+  // Until a host has loaded the model its own word counts: clients keep this answer, and build their requests on it.
+  const batchItems = status.batching?.maxItems ?? config.max_batch_items ?? 1;
+  const batched = batchItems > 1;
+  const tensor = ({ name, datatype, shape }: TensorSignature) => ({
+    name,
+    data_type: `TYPE_${datatype === "BYTES" ? "STRING" : datatype}`,
+    dims: batched ? shape.slice(1) : shape,
+  });
+  const onGpu = config.require?.providers?.some((provider) => provider !== "cpu") ?? false;
+  return {
+    name: model,
+    platform: "onnxruntime_onnx",
+    backend: "onnxruntime",
+    version_policy: { specific: { versions: [version] } },
+    max_batch_size: batched ? batchItems : 0,
+    input: signature.inputs.map(tensor),
+    output: signature.outputs.map((output) => {
+      const labels = config.outputs?.[output.name]?.labels;
+      return { ...tensor(output), ...(labels !== undefined && { label_filename: labels }) };
+    }),
+    instance_group: [{ kind: onGpu ? "KIND_GPU" : "KIND_CPU", count: Math.max(1, status.warmOn.length) }],
+    ...(batched && {
+      dynamic_batching: { preferred_batch_size: [batchItems], max_queue_delay_microseconds: Math.round((config.max_delay_ms ?? 0) * 1000) },
+    }),
+    ...(config.cache !== undefined && { response_cache: { enable: true } }),
+    model_transaction_policy: { decoupled: false },
+  };
+}
+
+export interface IndexEntry {
+  name: string;
+  version: string;
+  state: "READY" | "UNAVAILABLE";
+  reason: string;
+}
+
+export function repositoryIndex(context: DoorContext, caller: Caller, onlyReady: boolean): IndexEntry[] {
+  const listed = context.models.list().filter(({ version }) => mayUse(caller, version.model));
+  const entries = listed.map(
+    (status): IndexEntry => ({
+      name: status.version.model,
+      version: String(status.version.version),
+      state: status.state === "failed" ? "UNAVAILABLE" : "READY",
+      reason: status.state === "failed" ? (status.reason ?? "failed to load") : "",
+    }),
+  );
+  return onlyReady ? entries.filter((entry) => entry.state === "READY") : entries;
+}
