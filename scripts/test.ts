@@ -15,6 +15,8 @@ const special = ["gpu"];
 /** Files at once. Integration tests start servers and measure time: more at once would only make them slow and wrong. */
 const concurrency = Math.min(4, Math.max(2, Math.floor(availableParallelism() / 2)));
 const longestTestMs = 180_000;
+/** Hundreds of processes start from the same files: what they compile is kept for the next one. */
+const compiled = `${root}/.cache/compiled`;
 
 const given = process.argv.slice(2);
 const options = given.filter((word) => word.startsWith("-"));
@@ -39,7 +41,11 @@ if (process.env.SWITCHYARD_TEST_MODELS === undefined) {
   console.log("SWITCHYARD_TEST_MODELS is not set: tests that need further models are skipped.");
 }
 const limits = [`--test-concurrency=${concurrency}`, `--test-timeout=${longestTestMs}`];
-const child = spawn(process.execPath, ["--test", ...limits, ...reporter, ...options, ...files], { cwd: root, stdio: "inherit" });
+const child = spawn(process.execPath, ["--test", ...limits, ...reporter, ...options, ...files], {
+  cwd: root,
+  stdio: "inherit",
+  env: { NODE_COMPILE_CACHE: compiled, ...process.env },
+});
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
 child.once("exit", (code) => {
   process.exitCode = code ?? 1;

@@ -30,6 +30,15 @@ export interface LoadPlan {
   cancelEvery?: number;
   /** Why a job may be refused, besides a deadline that cannot be kept. */
   mayRefuse?: readonly string[];
+  /** Where results go while the load lasts: a job is looked at again while it must be there, and in the end, when it must not. */
+  retention?: Retention;
+}
+
+export interface Retention {
+  /** How long a result is kept. */
+  keptMs: number;
+  /** How long after that it is known that there was a job. */
+  knownMs: number;
 }
 
 interface Parts {
@@ -55,6 +64,8 @@ const waitSeconds = 10;
 const longestLifeMs = 120;
 /** A client gives an answer this long before it counts it as none and asks again. */
 const answerMs = 15_000;
+/** How exactly the store forgets, with an answer's way. */
+const retentionSlackMs = 2_000;
 
 interface Sent {
   key: string;
@@ -70,6 +81,8 @@ export class Load {
   /** What calls on /v2 heard; their answers name no job. */
   readonly #heard = new Map<string, { state: Outcome["state"]; answer?: number[]; isReplay: boolean; tookMs: number }>();
   readonly #ids = new Map<string, string>();
+  /** When a job had ended, of those whose results go while the load lasts. */
+  readonly #finishedMs = new Map<string, number>();
   readonly #failures: unknown[] = [];
   #sender: Promise<void> | undefined;
   #over = false;
@@ -104,7 +117,7 @@ export class Load {
   async end(): Promise<void> {
     this.#over = true;
     await this.#sender;
-    const longestMs = this.#plan.timeoutMs.most + 10_000;
+    const longestMs = this.#plan.timeoutMs.most + 10_000 + (this.#plan.retention?.keptMs ?? 0);
     this.#giveUpMs = Date.now() + longestMs;
     await Promise.all(this.#open);
     if (this.#failures.length > 0) throw this.#failures[0];
@@ -164,6 +177,10 @@ export class Load {
     if (manner === "infer") this.#hear(sent, answer);
     else if (answer.status === 200 || answer.status === 202) await this.#follow(sent, answer);
     else this.#refuse(sent, answer);
+    if (!this.#plan.retention) return;
+    await this.#identify(sent.key);
+    await sleep(this.#plan.retention.keptMs / 2);
+    await this.#lookAt(sent.key);
   }
 
   /** Asks one coordinator after the other until an answer settles what became of the request; nothing where time ran out. */
@@ -279,36 +296,61 @@ export class Load {
   /** Looks at every acknowledged job once more, as another client would: an outcome must not have changed. */
   async lookAgain(): Promise<void> {
     this.#giveUpMs = Date.now() + 600_000;
-    await this.#identify();
-    const left = [...this.#ids];
+    if (!this.#plan.retention) for (const key of this.#heard.keys()) await this.#identify(key);
+    const left = [...this.#ids.keys()];
     const look = async (): Promise<void> => {
-      for (let next = left.pop(); next !== undefined; next = left.pop()) {
-        const [key, id] = next;
-        const outcome = await this.#outcomeOf(key, id, false);
-        if (outcome === undefined) continue;
-        const heard = this.#heard.get(key);
-        const { ledger } = this.#parts;
-        if (heard) {
-          const told: Outcome = { ...outcome, state: heard.state };
-          delete told.answer;
-          if (heard.answer) told.answer = heard.answer;
-          ledger.note({ kind: "outcome", key, id, outcome: told, atMs: Date.now() });
-        }
-        ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
+      for (let key = left.pop(); key !== undefined; key = left.pop()) {
+        if (this.#plan.retention) await this.#lookForRemains(key, this.#plan.retention);
+        else await this.#lookAt(key);
       }
     };
     await Promise.all(Array.from({ length: 16 }, look));
   }
 
-  /** Which jobs the answers on /v2 were about: their keys name them. */
-  async #identify(): Promise<void> {
-    for (const [key, { isReplay, tookMs }] of this.#heard) {
-      const name = createHash("sha256").update(key).digest("hex").slice(0, 40);
-      const entry = await this.#parts.redis.get(keys.idempotency(this.#plan.tenant?.name ?? "default", name));
-      const id = entry?.split(" ")[1];
-      if (id === undefined) this.#parts.ledger.note({ kind: "broken", key, what: "an answer whose key names no job", atMs: Date.now() });
-      else this.#ack(key, id, isReplay, tookMs);
+  async #lookAt(key: string): Promise<void> {
+    const id = this.#ids.get(key);
+    if (id === undefined) return;
+    const outcome = await this.#outcomeOf(key, id, false);
+    if (outcome === undefined) return;
+    const heard = this.#heard.get(key);
+    const { ledger } = this.#parts;
+    if (heard) {
+      const told: Outcome = { ...outcome, state: heard.state };
+      delete told.answer;
+      if (heard.answer) told.answer = heard.answer;
+      ledger.note({ kind: "outcome", key, id, outcome: told, atMs: Date.now() });
     }
+    ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
+    this.#finishedMs.set(key, outcome.finishedMs);
+  }
+
+  /** A job whose result was kept for long enough is gone: 410 for as long as it is known, 404 after that. */
+  async #lookForRemains(key: string, { keptMs, knownMs }: Retention): Promise<void> {
+    const id = this.#ids.get(key)!;
+    const finishedMs = this.#finishedMs.get(key);
+    if (finishedMs === undefined) return; // nobody heard of its end: the checker tells
+    const answer = await this.#untilDefinite(key, `/v1/jobs/${id}`, {});
+    const ageMs = Date.now() - finishedMs;
+    const states = [
+      { status: 200, fromMs: 0, untilMs: keptMs },
+      { status: 410, fromMs: keptMs, untilMs: keptMs + knownMs },
+      { status: 404, fromMs: keptMs + knownMs, untilMs: Number.POSITIVE_INFINITY },
+    ];
+    const possible = states.filter(({ fromMs, untilMs }) => ageMs >= fromMs - retentionSlackMs && ageMs <= untilMs + retentionSlackMs);
+    if (answer !== undefined && possible.some(({ status }) => status === answer.status)) return;
+    const what = `job ${id}, ${(ageMs / 1_000).toFixed(1)} s after its end: ${answer?.status ?? "no answer"}`;
+    this.#parts.ledger.note({ kind: "broken", key, what, atMs: Date.now() });
+  }
+
+  /** Which job an answer on /v2 was about: its key names it. */
+  async #identify(key: string): Promise<void> {
+    const heard = this.#heard.get(key);
+    if (heard === undefined) return;
+    const name = createHash("sha256").update(key).digest("hex").slice(0, 40);
+    const entry = await this.#parts.redis.get(keys.idempotency(this.#plan.tenant?.name ?? "default", name));
+    const id = entry?.split(" ")[1];
+    if (id === undefined) this.#parts.ledger.note({ kind: "broken", key, what: "an answer whose key names no job", atMs: Date.now() });
+    else this.#ack(key, id, heard.isReplay, heard.tookMs);
   }
 
   /** A job that a recipe submitted itself: it is looked at in the end as all others are. */

@@ -3,9 +3,8 @@
  * CHAOS_MUTATION names which.
  */
 
-import fs from "node:fs";
-import { syncBuiltinESMExports } from "node:module";
 import { isMainThread } from "node:worker_threads";
+import { patchScripts } from "./faults/patched-scripts.ts";
 
 export const mutations = ["fence", "sweeper", "idempotency"] as const;
 export type Mutation = (typeof mutations)[number];
@@ -24,18 +23,13 @@ const lua: Partial<Record<Mutation, Record<string, [rule: string, instead: strin
   },
 };
 
-function patchScripts(rules: Record<string, [string, string][]>): void {
-  const read = fs.readFileSync;
-  fs.readFileSync = ((file: string | URL, ...how: [BufferEncoding]) => {
-    const text = read(file, ...how) as unknown;
-    const name = String(file).split("/").at(-1)!;
-    if (typeof text !== "string" || rules[name] === undefined) return text;
-    return rules[name].reduce((patched, [rule, instead]) => {
+function withoutRules(rules: Record<string, [rule: string, instead: string][]>): void {
+  patchScripts((name, text) =>
+    (rules[name] ?? []).reduce((patched, [rule, instead]) => {
       if (!patched.includes(rule)) throw new Error(`${name} has no ${rule}`);
       return patched.replace(rule, () => instead);
-    }, text);
-  }) as typeof fs.readFileSync;
-  syncBuiltinESMExports();
+    }, text),
+  );
 }
 
 async function forgetKeys(): Promise<void> {
@@ -45,5 +39,5 @@ async function forgetKeys(): Promise<void> {
 }
 
 const named = process.env.CHAOS_MUTATION as Mutation | undefined;
-if (named !== undefined && lua[named]) patchScripts(lua[named]);
+if (named !== undefined && lua[named]) withoutRules(lua[named]);
 if (named === "idempotency" && isMainThread) await forgetKeys();

@@ -40,6 +40,8 @@ export interface SceneOptions {
   /** Whether clients reach the coordinators through one balancer. */
   balanced?: boolean;
   env?: Record<string, string>;
+  /** Instead of the day for which it is known that there was a job. */
+  dayMs?: number;
   /** With keys of their own; default: no keys, so one tenant. */
   tenants?: readonly Tenant[];
   /** A store that the recipe has started, and a client that follows it; default: a server of the scene's own. */
@@ -48,6 +50,7 @@ export interface SceneOptions {
 
 const deviceProgram = new URL("./device.ts", import.meta.url).href;
 const mutationProgram = new URL("./mutation.ts", import.meta.url).href;
+const shortDayProgram = new URL("./short-day.ts", import.meta.url).href;
 const cleanWithinMs = 15_000;
 
 interface SceneParts {
@@ -111,11 +114,16 @@ export class Scene implements AsyncDisposable {
       const proxy = proxies.get(name);
       let url = storeUrl;
       if (proxy) url = url.replace(/:\d+(?=\/?$)/, `:${proxy.port}`);
-      const without = mutation === undefined ? [] : [`--import=${mutationProgram}`];
-      const common = { SWITCHYARD_REDIS_URL: url, NODE_OPTIONS: without.join(" "), ...(mutation && { CHAOS_MUTATION: mutation }) };
+      const changed = [...(mutation ? [mutationProgram] : []), ...(options.dayMs ? [shortDayProgram] : [])];
+      const common = {
+        SWITCHYARD_REDIS_URL: url,
+        NODE_OPTIONS: optionsOf(changed),
+        ...(mutation && { CHAOS_MUTATION: mutation }),
+        ...(options.dayMs && { CHAOS_DAY_MS: String(options.dayMs) }),
+      };
       if (!name.startsWith("worker")) return common;
       const device: DeviceSettings = { log: path.join(folder, `${name}.jsonl`), host: name, minMs: 20, maxMs: 80, ...options.device };
-      return { ...common, NODE_OPTIONS: [...without, `--import=${deviceProgram}`].join(" "), CHAOS_DEVICE: JSON.stringify(device) };
+      return { ...common, NODE_OPTIONS: optionsOf([...changed, deviceProgram]), CHAOS_DEVICE: JSON.stringify(device) };
     };
     const access = options.tenants && (await writeKeys(path.join(folder, "keys.yaml"), options.tenants));
     const cluster = made.use(
@@ -144,14 +152,20 @@ export class Scene implements AsyncDisposable {
     return new Scene({ cluster, redis, tag, folder, proxies, say, balancer, watch, made: made.move() });
   }
 
-  /** Clients begin; resolves when answers flow. */
-  async begin(plan: LoadPlan): Promise<Load> {
+  /** Clients that send when they are told to. */
+  clients(plan: LoadPlan): Load {
     const load = new Load(plan, {
       urls: () => (this.#balancer ? [this.#balancer.url] : this.cluster.urls),
       ledger: this.ledger,
       redis: this.redis,
     });
     this.#loads.push(load);
+    return load;
+  }
+
+  /** Clients begin; resolves when answers flow. */
+  async begin(plan: LoadPlan): Promise<Load> {
+    const load = this.clients(plan);
     load.start();
     await until("answers to flow", async () => load.answers > 5, { withinMs: 30_000, show: () => this.cluster.log() });
     return load;
@@ -275,6 +289,8 @@ export class Scene implements AsyncDisposable {
 }
 
 const namesOf = (kind: string, count: number): string[] => Array.from({ length: count }, (_, index) => `${kind}-${index + 1}`);
+
+const optionsOf = (programs: readonly string[]): string => programs.map((program) => `--import=${program}`).join(" ");
 
 function readLines(file: string): string[] {
   try {

@@ -1,15 +1,19 @@
-/** Which script a command runs, by its digest: ours by name, BullMQ's by the keys that they touch. */
+/** Which script a command runs, by its digest: ours by the names of their files, BullMQ's by theirs. */
 
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { assembleScript, bullPrefix, scriptNames } from "@switchyard/protocol/redis";
+import { createRequire } from "node:module";
+import { assembleScript, scriptNames } from "@switchyard/protocol/redis";
 
 const sources = new URL("../../../protocol/src/lua/", import.meta.url);
-const names = new Map(
-  scriptNames.map((name) => [assembleScript(name, (file) => readFileSync(new URL(file, sources), "utf8")).sha, name as string]),
-);
+const bullmq = createRequire(import.meta.url)("bullmq/dist/cjs/scripts/index.js") as Record<string, { name: string; content: string }>;
+const names = new Map([
+  ...scriptNames.map((name) => [assembleScript(name, (file) => readFileSync(new URL(file, sources), "utf8")).sha, name as string] as const),
+  ...Object.values(bullmq).map(({ name, content }) => [createHash("sha1").update(content).digest("hex"), `bullmq ${name}`] as const),
+]);
 
 /** Nothing where it is no script. */
-export function scriptOf([command = "", digest = "", , key = ""]: readonly string[]): string | undefined {
+export function scriptOf([command = "", digest = ""]: readonly string[]): string | undefined {
   if (!/^evalsha$/i.test(command)) return undefined;
-  return names.get(digest) ?? (key.startsWith(bullPrefix) ? "bullmq" : "another script");
+  return names.get(digest) ?? "another script";
 }

@@ -34,6 +34,7 @@ import { shortDeadlines } from "./r33-short-deadlines.ts";
 import { noisyNeighbour } from "./r35-noisy-neighbour.ts";
 import { classes } from "./r36-classes.ts";
 import { badItem } from "./r37-bad-item.ts";
+import { growth } from "./r40-growth.ts";
 
 export const recipes: readonly Recipe[] = [
   killedHosts,
@@ -69,4 +70,5 @@ export const recipes: readonly Recipe[] = [
   noisyNeighbour,
   classes,
   badItem,
+  growth,
 ];

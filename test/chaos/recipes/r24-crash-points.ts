@@ -22,13 +22,13 @@ const plain = (name: string) => (words: readonly string[]) => words[0]?.toLowerC
 const points: readonly Point[] = [
   { what: "before admit", who: "coordinator", kind: "before", matches: script("admit") },
   { what: "after admit, before its ticket", who: "coordinator", kind: "after", matches: script("admit") },
-  { what: "after the ticket, before the answer", who: "coordinator", kind: "after", matches: script("bullmq") },
+  { what: "after the ticket, before the answer", who: "coordinator", kind: "after", matches: script("bullmq addPrioritizedJob") },
   { what: "before take", who: "worker", kind: "before", matches: script("take") },
   { what: "after take", who: "worker", kind: "after", matches: script("take") },
   { what: "after claim", who: "worker", kind: "after", matches: script("claim") },
   { what: "after the run, before commit", who: "worker", kind: "before", matches: script("commit") },
   { what: "after commit", who: "worker", kind: "after", matches: script("commit") },
-  { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq") },
+  { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq moveToFinished") },
   { what: "before the inputs", who: "worker", kind: "before", matches: plain("mget") },
 ];
 const times = { smoke: 1, nightly: 3, soak: 50 } as const;

@@ -1,0 +1,77 @@
+/** What must not grow while a cluster works and things break: memory and handles of processes, keys and bytes of the store. */
+
+import { readdirSync, readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Redis } from "ioredis";
+import type { OneProcess } from "../support/processes.ts";
+
+export interface Sample {
+  atMs: number;
+  values: Readonly<Record<string, number>>;
+}
+
+const mebibyte = 1024 ** 2;
+
+export class Growth {
+  readonly samples: Sample[] = [];
+  readonly #redis: Redis;
+  readonly #processes: readonly OneProcess[];
+  #loop: Promise<void> | undefined;
+  #over = false;
+
+  /** `processes` are those that nobody ends. */
+  constructor(redis: Redis, processes: readonly OneProcess[]) {
+    this.#redis = redis;
+    this.#processes = processes;
+  }
+
+  start(everyMs: number): void {
+    this.#loop = this.#look(everyMs);
+  }
+
+  async stop(): Promise<void> {
+    this.#over = true;
+    await this.#loop;
+  }
+
+  async #look(everyMs: number): Promise<void> {
+    while (!this.#over) {
+      const values: Record<string, number> = await storeSize(this.#redis);
+      for (const { name, pid } of this.#processes) {
+        const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))![1];
+        values[`${name} MB`] = (Number(kib) * 1024) / mebibyte;
+        values[`${name} handles`] = readdirSync(`/proc/${pid}/fd`).length;
+      }
+      this.samples.push({ atMs: performance.now(), values });
+      await sleep(everyMs);
+    }
+  }
+}
+
+export interface StoreSize {
+  keys: number;
+  /** Of data alone, without buffers and scripts. */
+  "data MB": number;
+}
+
+export async function storeSize(redis: Redis): Promise<StoreSize & Record<string, number>> {
+  const [keys, memory] = await Promise.all([redis.dbsize(), redis.call("MEMORY", "STATS") as Promise<unknown[]>]);
+  return { keys, "data MB": Number(memory[memory.indexOf("dataset.bytes") + 1]) / mebibyte };
+}
+
+/**
+ * How a figure moved: the median of the first third of the time against that of the last third, since a single sample may meet a process
+ * that has just collected its garbage, or is just about to.
+ */
+export function growthOf(samples: readonly Sample[], name: string): { before: number; after: number; minutes: number } {
+  const third = Math.floor(samples.length / 3);
+  const early = samples.slice(0, third);
+  const late = samples.slice(-third);
+  const middle = (part: readonly Sample[], of: (sample: Sample) => number): number => part.map(of).sort((a, b) => a - b)[part.length >> 1]!;
+  const moment = ({ atMs }: Sample): number => atMs;
+  return {
+    before: middle(early, ({ values }) => values[name]!),
+    after: middle(late, ({ values }) => values[name]!),
+    minutes: (middle(late, moment) - middle(early, moment)) / 60_000,
+  };
+}

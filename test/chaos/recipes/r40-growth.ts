@@ -1,0 +1,113 @@
+/**
+ * R40: hosts die, connections end and coordinators are replaced for many lifetimes of a result, which are short here: nothing grows, and
+ * when all has been forgotten the store is as it was.
+ */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { seededRandom } from "../../../scripts/seeded-random.ts";
+import { Growth, growthOf, storeSize } from "../growth.ts";
+import type { Ledger } from "../ledger.ts";
+import { type Check, type Recipe, unsuccessful } from "../recipe.ts";
+import { Scene } from "../scene.ts";
+
+/** Of a result; an hour, as shipped. */
+const keptMs = { smoke: 3_000, nightly: 10_000, soak: 60_000 } as const;
+/** For which it is known after that; a day, as shipped. */
+const knownMs = { smoke: 5_000, nightly: 30_000, soak: 600_000 } as const;
+/** After which sizes must stand. */
+const warmUpMs = { smoke: 15_000, nightly: 60_000, soak: 1_200_000 } as const;
+const lengthMs = { smoke: 15_000, nightly: 240_000, soak: 8 * 3_600_000 } as const;
+const faultEveryMs = 5_000;
+/** About half of what the hosts could do. */
+const rate = 60;
+const sampleEveryMs = 1_000;
+/** What remains of a load that nobody remembers: scripts' figures and the like, not jobs. */
+const fewKeys = 20;
+
+export const growth: Recipe = {
+  id: "R40",
+  title: "hosts, connections and coordinators lost in turn over many lifetimes of a result, shortened",
+  tiers: ["nightly", "soak"],
+  async run(context) {
+    const { tier, seed, say } = context;
+    const random = seededRandom(seed);
+    const retention = { keptMs: keptMs[tier], knownMs: knownMs[tier] };
+    await using scene = await Scene.open(context, {
+      hosts: 3,
+      coordinators: 3,
+      balanced: true,
+      dayMs: retention.knownMs,
+      env: { SWITCHYARD_RESULT_TTL: `${retention.keptMs / 1_000}s` },
+    });
+    const { coordinators, workers } = scene.cluster;
+    // the first of each lives through it all, so that what it gathers shows
+    const growth = new Growth(scene.redis, [coordinators[0]!, workers[0]!]);
+    const before = { ...(await storeSize(scene.redis)), names: await keyNames(scene.redis) };
+    const load = await scene.begin({ seed, rate, timeoutMs: { least: 6_000, most: 10_000 }, retention });
+    growth.start(sampleEveryMs);
+    const endMs = performance.now() + warmUpMs[tier] + lengthMs[tier];
+    const breakOne = [
+      async (at: number) => {
+        const { respawned } = await scene.killHost(workers[at]!, 1_000);
+        await respawned;
+      },
+      async () => {
+        await scene.redis.call("CLIENT", "KILL", "TYPE", "NORMAL", "SKIPME", "YES");
+        scene.fault("connections killed");
+      },
+      async (at: number) => {
+        await scene.stop(coordinators[at]!);
+        scene.fault(`${coordinators[at]!.name} stopped`);
+        await coordinators[at]!.respawn();
+      },
+    ];
+    for (let turn = 0; performance.now() < endMs; turn++) {
+      const nextMs = performance.now() + faultEveryMs;
+      await breakOne[turn % breakOne.length]!(1 + random.below(2));
+      await sleep(Math.max(0, nextMs - performance.now()));
+    }
+    await growth.stop();
+    const seconds = (warmUpMs[tier] + lengthMs[tier]) / 1_000;
+    const expected = { jobs: 0.9 * rate * seconds, faults: seconds / 15, executions: load.sent / 8 };
+    const course = await scene.course(expected, (verdict) => [unsuccessful(verdict)]);
+    await sleep(retention.keptMs + retention.knownMs + 8_000); // outputs outlive their record by some seconds
+    const after = { ...(await storeSize(scene.redis)), names: await keyNames(scene.redis) };
+    const left = after.names.filter((name) => !before.names.includes(name));
+    say(`  keys before ${before.keys}, after ${after.keys}; new: ${left.slice(0, 30).join(", ")}`);
+    const samples = growth.samples.filter(({ atMs }) => atMs >= endMs - lengthMs[tier]);
+    const checks = [
+      ...sizeChecks(samples),
+      { what: "keys that are left when all is forgotten", value: after.keys - before.keys, limit: fewKeys, better: "lower" as const },
+      ...driftChecks(scene.ledger, tier === "soak"),
+    ];
+    return { ...course, checks: [...course.checks, ...checks] };
+  },
+};
+
+function sizeChecks(samples: Growth["samples"]): Check[] {
+  const names = Object.keys(samples[0]!.values);
+  return names.map((name): Check => {
+    const { before, after, minutes } = growthOf(samples, name);
+    const moved = `${name}, ${before.toFixed(1)} to ${after.toFixed(1)}`;
+    if (name.startsWith("worker") || name.startsWith("coordinator")) {
+      if (name.endsWith("handles")) return { what: moved, value: after - before, limit: 2, better: "lower" };
+      return { what: moved, value: (after - before) / minutes, limit: 1, better: "lower", unit: "MB a minute" };
+    }
+    return { what: moved, value: 100 * (after / before - 1), limit: 5, better: "lower", unit: "%" };
+  });
+}
+
+/** The time from a job's creation to its end, in the first third of the jobs against the last; judged where hours make it a figure. */
+function driftChecks({ events }: Ledger, isJudged: boolean): Check[] {
+  const tookMs = events.flatMap((event) => (event.kind === "outcome" ? [event.outcome.finishedMs - event.outcome.createdMs] : []));
+  const third = Math.floor(tookMs.length / 3);
+  const p99 = (part: number[]): number => part.sort((a, b) => a - b)[Math.floor(0.99 * part.length)]!;
+  const value = 100 * (p99(tookMs.slice(-third)) / p99(tookMs.slice(0, third)) - 1);
+  return [{ what: "drift of the p99", value, limit: isJudged ? 10 : 100, better: "lower", unit: "%" }];
+}
+
+async function keyNames(redis: Scene["redis"]): Promise<string[]> {
+  const names: string[] = [];
+  for await (const page of redis.scanStream({ count: 1_000 })) names.push(...(page as string[]));
+  return names;
+}
