@@ -64,6 +64,8 @@ export interface Coordinator {
 
 const rescanMs = 5_000;
 const sweepBlobsMs = 60_000;
+/** For which a coordinator that is asked to end serves those who have not noticed yet. */
+const mostLeavingMs = 2_000;
 /** A change of the key file is taken over by the second look that sees it. */
 const lookAtKeysMs = 500;
 /** Held calls that are told to go have this long to hear of it. */
@@ -164,6 +166,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const access = keys ? new KeyedAccess({ keys, hosts: hostToken, clock }) : openAccess;
   if (keys) await hostToken.announce();
 
+  let leaving = false;
   let draining = false;
   const http: HttpServer = createHttpServer({
     jobs,
@@ -181,6 +184,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     clock,
     metrics,
     log,
+    leaving: () => leaving,
     draining: () => draining,
     version: options.version,
   });
@@ -190,7 +194,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   const loops = new Loops(clock, log);
   loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
-  loops.start({ name: "sweeper", everyMs: 250, jitter: 0.2, call: () => sweeper.round() });
+  loops.start({ name: "sweeper", everyMs: 240, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });
   loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
@@ -202,6 +206,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     metricsUrl: urlOf(metricsAt),
     jobs,
     async drain(limitMs) {
+      leaving = true;
+      await http.quiet(Math.min(mostLeavingMs, limitMs / 2));
       draining = true;
       const over = new AbortController();
       void Promise.allSettled([http.close(), metricsServer.close()]).then(() => over.abort());

@@ -48,13 +48,8 @@ export class Growth {
   }
 }
 
-export interface StoreSize {
-  keys: number;
-  /** Of data alone, without buffers and scripts. */
-  "data MB": number;
-}
-
-export async function storeSize(redis: Redis): Promise<StoreSize & Record<string, number>> {
+/** Keys, and the bytes of data alone, without buffers and scripts. */
+async function storeSize(redis: Redis): Promise<Record<string, number>> {
   const [keys, memory] = await Promise.all([redis.dbsize(), redis.call("MEMORY", "STATS") as Promise<unknown[]>]);
   return { keys, "data MB": Number(memory[memory.indexOf("dataset.bytes") + 1]) / mebibyte };
 }

@@ -136,7 +136,8 @@ export class Load {
     let dueMs = performance.now();
     while (!this.#over) {
       dueMs += (-Math.log(1 - this.#random.next()) * 1000) / this.#plan.rate;
-      if (dueMs > performance.now()) await sleep(dueMs - performance.now());
+      const waitMs = dueMs - performance.now();
+      if (waitMs > 0) await sleep(waitMs);
       if (this.#over) return;
       this.one();
     }
@@ -187,6 +188,7 @@ export class Load {
   async #untilDefinite(key: string, path: string, ask: Ask): Promise<Answer | undefined> {
     const { ledger, urls } = this.#parts;
     for (let turn = this.#turn++; Date.now() < this.#giveUpMs; turn++) {
+      let toldMs = 0;
       const all = urls();
       const sentMs = performance.now();
       try {
@@ -198,11 +200,12 @@ export class Load {
         });
         if (!passing.has(codeOf(answer))) return answer;
         ledger.note({ kind: "delayed", key, status: answer.status, code: codeOf(answer), atMs: Date.now(), tookMs: answer.tookMs });
+        toldMs = Number(answer.headers["retry-after"] ?? 0) * 1_000;
       } catch (error) {
         const tookMs = performance.now() - sentMs;
         ledger.note({ kind: "unknown", key, why: whyOf(error), atMs: Date.now(), tookMs });
       }
-      await sleep(pauseMs * (1 + this.#random.next()));
+      await sleep(Math.max(pauseMs, toldMs) * (1 + this.#random.next()));
     }
     return undefined;
   }

@@ -1,26 +1,28 @@
-/** The end of a coordinator on a real store, with calls that outlast it: each hears where its job is. */
+/** The end of a coordinator on a real store: whoever asks meanwhile is served, and calls that outlast it hear where their jobs are. */
 
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { test } from "node:test";
+import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { localCaller } from "../../coordinator/src/application/caller.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
-import { startCoordinator } from "../../coordinator/src/compose.ts";
+import { type Coordinator, startCoordinator } from "../../coordinator/src/compose.ts";
 import { call, floats } from "../support/calls.ts";
 import { startTestRedis } from "../support/redis.ts";
 import { until } from "../support/until.ts";
 
-test("a drain that is over answers held calls with their jobs: cancelled without a key, left to others with one", async (t) => {
+/** Starts coordinators on one store; all of it ends with the test. */
+async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>> {
   const redis = await startTestRedis();
   t.after(() => redis.stop());
   const folder = await mkdtemp(path.join(tmpdir(), "switchyard-drain-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
-  const start = () =>
-    startCoordinator({
+  return async () => {
+    const started = await startCoordinator({
       redisUrl: redis.url,
       modelsFolder: fileURLToPath(new URL("../../models", import.meta.url)),
       blobsFolder: folder,
@@ -38,10 +40,43 @@ test("a drain that is over answers held calls with their jobs: cancelled without
       log: { info() {}, warn() {}, error() {} },
       metrics: prometheusMetrics({ version: "1.2.3", processMetrics: false }),
     });
+    await until("the models", async () => (await call(`${started.url}/v2/models/digits`)).status === 200);
+    return started;
+  };
+}
+
+const body = { inputs: [floats("image", [1, 64], new Float32Array(64))] };
+
+test("a coordinator that leaves says so and serves on until nobody asks any more, for two seconds at most", async (t) => {
+  const start = await coordinators(t);
+  const leaving = await start();
+  const submit = () => call(`${leaving.url}/v1/jobs`, { body: { model: "digits", ...body } });
+  assert.equal((await submit()).status, 202);
+  const startedMs = performance.now();
+  const drained = leaving.drain(10_000);
+  const ready = await call(`${leaving.url}/readyz`);
+  assert.deepEqual([ready.status, ready.headers.connection], [503, "close"]);
+  const servedMs: number[] = [];
+  for (;;) {
+    const answer = await submit().catch(() => undefined);
+    if (answer?.status !== 202) break;
+    assert.equal(answer.headers.connection, "close");
+    servedMs.push(performance.now() - startedMs);
+    await sleep(20);
+  }
+  await drained;
+  const lastMs = servedMs.at(-1)!;
+  assert.ok(lastMs > 1_500 && lastMs < 3_000, `served for ${lastMs} ms`);
+  const other = await start();
+  const asideMs = performance.now();
+  await other.drain(10_000);
+  assert.ok(performance.now() - asideMs < 1_500, "nobody asks: it need not wait");
+});
+
+test("a drain that is over answers held calls with their jobs: cancelled without a key, left to others with one", async (t) => {
+  const start = await coordinators(t);
   const first = await start();
   const other = await start();
-  for (const { url } of [first, other]) await until("the models", async () => (await call(`${url}/v2/models/digits`)).status === 200);
-  const body = { inputs: [floats("image", [1, 64], new Float32Array(64))] };
   const infer = (headers: Record<string, string>) => call(`${first.url}/v2/models/digits/infer`, { body, headers });
   const held = [infer({}), infer({ "idempotency-key": "mine" })]; // no host is there to run them
   const jobs = () => other.jobs.list({ limit: 10 }, localCaller);

@@ -65,6 +65,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
     access: openAccess,
     config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },
     log: { info() {}, warn() {}, error() {} },
+    leaving: () => false,
     draining: () => false,
     version: "1.2.3",
   });

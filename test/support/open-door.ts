@@ -58,6 +58,7 @@ export async function openDoor(
     clock: systemClock,
     metrics,
     log: { info: log, warn: log, error: log },
+    leaving: () => draining,
     draining: () => draining,
     version: "1.2.3",
   });

@@ -5,8 +5,9 @@ import type { Log } from "../ports/log.ts";
 
 export interface Loop {
   name: string;
+  /** From one start to the next; a call that takes longer is followed by half of it. */
   everyMs: number;
-  /** Spreads many processes that started together; a share of the period. */
+  /** By which share of the period it may be shorter, so that many processes that started together spread. */
   jitter?: number;
   call: () => Promise<void>;
 }
@@ -29,6 +30,7 @@ export class Loops {
   async #run(loop: Loop): Promise<void> {
     let failing = false;
     while (!this.#stop.signal.aborted) {
+      const startedMs = this.#clock.monotonicMs();
       try {
         await loop.call();
         failing = false;
@@ -37,8 +39,9 @@ export class Loops {
         if (!failing) this.#log.warn("loop_failed", { loop: loop.name, message: (error as Error).message });
         failing = true;
       }
-      const spread = loop.everyMs * (loop.jitter ?? 0) * (this.#clock.jitter() - 0.5);
-      await this.#clock.sleep(loop.everyMs + spread, this.#stop.signal);
+      const periodMs = loop.everyMs * (1 - (loop.jitter ?? 0) * this.#clock.jitter());
+      const tookMs = this.#clock.monotonicMs() - startedMs;
+      await this.#clock.sleep(Math.max(periodMs / 2, periodMs - tookMs), this.#stop.signal);
     }
   }
 

@@ -1,5 +1,5 @@
 /**
- * What every coordinator repairs, all of it idempotent: queues with open jobs four times a second, all queues each ten seconds, hosts that
+ * What every coordinator repairs, all of it idempotent: queues with open jobs more than four times a second, all queues each ten seconds, hosts that
  * fell silent. Nothing here needs a leader; two coordinators doing it at once do it once.
  */
 
@@ -10,14 +10,14 @@ import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
 
-const sweepsPerFullRound = 40; // at four a second: ten seconds
+const sweepsPerFullRound = 45; // about ten seconds
 const usualBatchItems = 8;
 /** A queue that has waited this long may also be taken by hosts that do not hold its model yet. */
 const spreadAfterMs = 250;
 /** A queue whose preferred hosts leave it waiting this long may also be taken by others. */
 const spillAfterMs = 5_000;
-/** Sweeps (250 ms each) for which a claim must be unknown to its host: more than two beats. */
-const unknownSweeps = 12;
+/** Sweeps (192 ms each at least) for which a claim must be unknown to its host: more than two beats. */
+const unknownSweeps = 13;
 /** A host whose last beat is older may be dead: presence decides what became of its claims, and counts it where it died. */
 const freshBeatMs = 1_500;
 
@@ -55,7 +55,7 @@ export class Sweeper {
     this.#parts.store.rememberQueue(tag).catch(() => this.#remembered.delete(tag));
   }
 
-  /** One round of the loop, every 250 ms. What fails for one host or queue does not keep the others waiting. */
+  /** One round of the loop, every 240 ms at most: a deadline that nobody waits for is told within 250. What fails for one host or queue does not keep the others waiting. */
   async round(): Promise<void> {
     const { hosts, models, store } = this.#parts;
     await hosts.refresh();

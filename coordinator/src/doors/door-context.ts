@@ -39,6 +39,8 @@ export interface DoorContext {
   clock: Clock;
   metrics: Metrics;
   log: Log;
+  /** Whether this coordinator is about to shut down: it serves, and tells everybody to go elsewhere. */
+  leaving(): boolean;
   /** Whether this coordinator is shutting down: new work is refused. */
   draining(): boolean;
   version: string;

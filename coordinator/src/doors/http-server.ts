@@ -26,10 +26,16 @@ const requestTimeoutMs = 300_000;
 const headersTimeoutMs = 20_000;
 const keepAliveMs = 72_000;
 const maxPathPartChars = 512;
+/** A coordinator that leaves closes its idle connections when nobody has asked for anything for so long: else a request may be on its way. */
+const quietMs = 250;
+/** Asked by whoever must notice that this coordinator leaves, and by nobody else. */
+const probes = new Set(["/livez", "/readyz", "/v2/health/live", "/v2/health/ready"]);
 
 export interface HttpServer {
   /** Resolves with the address once it listens; throws a plain Error that says what to do when the port is taken. */
   listen(where: { host: string; port: number }): Promise<{ host: string; port: number }>;
+  /** Resolves when no request has come for a while, or after `mostMs`; to be asked when callers are told to go elsewhere. */
+  quiet(mostMs: number): Promise<void>;
   /** Answers waits and ends streams now, so that clients move on to another coordinator; held inferences go on. */
   endWaits(): void;
   /** Answers held inferences now: `draining`, with their job's id; jobs that nobody could ask for again are cancelled. */
@@ -46,9 +52,12 @@ export type HttpServerParts = Omit<DoorContext, "calls" | "turns" | "bodies" | "
 
 export function createHttpServer(parts: HttpServerParts): HttpServer {
   let closing = false;
+  const { clock } = parts;
+  const requests = { lastMs: 0 };
   const context: DoorContext = {
     ...parts,
     config: { maxJsonBytes: parts.config.maxBodyBytes, ...parts.config },
+    leaving: () => closing || parts.leaving(),
     draining: () => closing || parts.draining(),
     calls: new OpenCalls(),
     turns: new TurnWait(parts.clock),
@@ -75,7 +84,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
     const path = request.url.split("?", 1)[0]!.slice(0, 256);
     return sendError(new SwitchyardError("not_found", `There is nothing at ${path}`), request, reply, context.log);
   });
-  addEveryRequest(app, context);
+  addEveryRequest(app, context, requests);
   addGuards(app, context.access);
   addInference(app, context);
   addModels(app, context);
@@ -85,6 +94,14 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
     listen: (where) => listen(app, where),
+    async quiet(mostMs) {
+      const startedMs = clock.monotonicMs();
+      for (let leftMs = quietMs; leftMs > 0; ) {
+        await clock.sleep(leftMs);
+        const nowMs = clock.monotonicMs();
+        leftMs = Math.min(requests.lastMs + quietMs - nowMs, startedMs + mostMs - nowMs);
+      }
+    },
     endWaits: () => context.calls.endWaits(),
     endHeld: () => context.calls.endHeld(),
     close: () => {
@@ -108,16 +125,17 @@ function requestIds(): (raw: { headers: IncomingMessage["headers"] }) => string 
   };
 }
 
-function addEveryRequest(app: FastifyInstance, context: DoorContext): void {
+function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: { lastMs: number }): void {
   const { corsOrigins } = context.config;
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
+    if (context.leaving() && !probes.has(request.routeOptions.url ?? "")) requests.lastMs = context.clock.monotonicMs();
     done();
   });
   // Asked when the answer leaves, not when the request came: a held call outlives the start of the drain, and an idle connection
   // would keep the server from closing.
   app.addHook("onSend", (_request, reply, _payload, done) => {
-    if (context.draining()) reply.header("connection", "close");
+    if (context.leaving()) reply.header("connection", "close");
     done();
   });
   if (corsOrigins.length > 0) addCors(app, corsOrigins);

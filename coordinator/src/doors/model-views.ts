@@ -12,7 +12,7 @@ export const serverMetadata = (context: DoorContext) => ({ name: "switchyard", v
 
 /** Whether at least one model can be served. */
 export function isReady(context: DoorContext): boolean {
-  if (context.draining() || context.jobs.unready().length > 0) return false;
+  if (context.leaving() || context.jobs.unready().length > 0) return false;
   return context.models.list().some((status) => canServe(status, context));
 }
 

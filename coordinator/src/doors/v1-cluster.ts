@@ -125,12 +125,12 @@ function toEstimatesView({ model, version, networkMs, devices }: ModelEstimates)
 
 function answerReady(context: DoorContext, request: FastifyRequest, reply: FastifyReply): FastifyReply | Promise<FastifyReply> {
   const failed = context.jobs.unready();
-  if (context.draining()) failed.unshift({ check: "draining", detail: errors.draining.title });
+  if (context.leaving()) failed.unshift({ check: "draining", detail: errors.draining.title });
   reply.header("cache-control", "no-store");
   const isVerbose = (request.query as Record<string, unknown>).verbose !== undefined;
   if (failed.length === 0) return sendJson(request, reply, isVerbose ? { ready: true, failed } : { ready: true });
   const detail = failed.map((one) => `${one.check}: ${one.detail}`).join("; ");
-  throw new SwitchyardError(context.draining() ? "draining" : "model_not_ready", `Not ready. ${detail}`, {
+  throw new SwitchyardError(context.leaving() ? "draining" : "model_not_ready", `Not ready. ${detail}`, {
     extra: { ready: false, failed },
   });
 }

@@ -59,7 +59,7 @@ function addReadiness(app: FastifyInstance, context: DoorContext): void {
   const handler: Handler = (request, reply) => {
     const path = request.params as ModelPath;
     const status = context.models.resolve(path.model, versionIn(path));
-    const ready = !context.draining() && canServe(status, context);
+    const ready = !context.leaving() && canServe(status, context);
     return sendJson(request, reply.code(ready ? 200 : 400), { name: path.model, ready });
   };
   addRoute(app, "/v2/models/:model/ready", { GET: handler });

@@ -39,11 +39,12 @@ export const crashPoints: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, proxied: true });
+    // the third lives all along: what looks after dead hosts has to have watched them for a while
+    await using scene = await Scene.open(context, { hosts: 2, coordinators: 3, proxied: true });
     const load = await scene.begin({ seed, rate: 50, timeoutMs: { least: 15_000, most: 20_000 } });
     const random = seededRandom(seed);
     const die = async (point: Point): Promise<void> => {
-      const those = point.who === "worker" ? scene.cluster.workers : scene.cluster.coordinators;
+      const those = point.who === "worker" ? scene.cluster.workers : scene.cluster.coordinators.slice(0, 2);
       const victim = those[random.below(those.length)]!;
       let isHit = false;
       const onCommand = (words: readonly string[]): CommandFault | undefined => {

@@ -10,6 +10,8 @@ const batch = 4;
 const capacity = (batch * 1_000) / runMs;
 /** Of what interactive and batch work share, by weights of 70 and 5. */
 const sharePercent = (100 * 5) / 75;
+/** More than the share, so that there is always some, and not much more: each that waits has a client that asks. */
+const batchRate = 0.1 * capacity;
 const second = 1_000_000;
 
 export const classes: Recipe = {
@@ -28,7 +30,7 @@ export const classes: Recipe = {
       seed: seed + 1,
       class: "batch",
       firstNumber: second,
-      rate: 0.3 * capacity,
+      rate: batchRate,
       timeoutMs: { least: lengthMs + 60_000, most: lengthMs + 90_000 },
     });
     await sleep(3_000);
