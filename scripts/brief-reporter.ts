@@ -1,4 +1,4 @@
-/** For logs: a dot a test, what was skipped and why, failures in full with what their files printed, the slowest files, and node's closing figures. */
+/** For logs: a dot a test, what was skipped and why, failures in full with what their files printed, the slowest files and tests, and node's closing figures. */
 
 import type { TestEvent } from "node:test/reporters";
 import { inspect } from "node:util";
@@ -9,10 +9,11 @@ interface Ended {
   file?: string;
   line?: number;
   skip?: boolean | string;
-  details: { type?: string; error?: Error & { cause?: unknown; failureType?: string } };
+  details: { type?: string; duration_ms: number; error?: Error & { cause?: unknown; failureType?: string } };
 }
 
 const mostFiles = 12;
+const mostTests = 20;
 
 export default async function* brief(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   const failed: Ended[] = [];
@@ -20,6 +21,7 @@ export default async function* brief(events: AsyncIterable<TestEvent>): AsyncGen
   const figures: string[] = [];
   const printed = new Map<string, string>();
   const files: { file: string; seconds: number }[] = [];
+  const tests: { test: string; seconds: number }[] = [];
   let dots = 0;
   for await (const { type, data } of events) {
     if (type === "test:pass" || type === "test:fail") {
@@ -27,6 +29,8 @@ export default async function* brief(events: AsyncIterable<TestEvent>): AsyncGen
       if (test.skip !== undefined) skipped.push(`${test.name}${typeof test.skip === "string" ? ` (${test.skip})` : ""}`);
       // A suite that fails only because a test in it failed says nothing new.
       if (type === "test:fail" && test.details.error?.failureType !== "subtestsFailed") failed.push(test);
+      const seconds = test.details.duration_ms / 1000;
+      if (test.details.type !== "suite") tests.push({ test: `${test.file?.split("/test/").at(-1)}:${test.line}`, seconds });
       if (test.details.type !== "suite") yield `${type === "test:pass" ? "." : "X"}${++dots % 100 === 0 ? "\n" : ""}`;
     } else if (type === "test:stdout" || type === "test:stderr") {
       printed.set(data.file, (printed.get(data.file) ?? "") + data.message);
@@ -51,7 +55,15 @@ export default async function* brief(events: AsyncIterable<TestEvent>): AsyncGen
     if (printed.has(file)) yield `\nprinted by ${file}:\n${printed.get(file)?.slice(-8_000)}\n`;
   }
   yield "\n";
-  const slowest = files.sort((a, b) => b.seconds - a.seconds).slice(0, mostFiles);
-  if (files.length > mostFiles) yield `slowest: ${slowest.map(({ file, seconds }) => `${file} ${seconds.toFixed(0)} s`).join(", ")}\n`;
+  const slowest = <One extends { seconds: number }>(all: One[], most: number): One[] =>
+    all.sort((a, b) => b.seconds - a.seconds).slice(0, most);
+  if (files.length > mostFiles) {
+    yield `slowest files: ${slowest(files, mostFiles)
+      .map(({ file, seconds }) => `${file} ${seconds.toFixed(0)} s`)
+      .join(", ")}\n`;
+    yield `slowest tests: ${slowest(tests, mostTests)
+      .map(({ test, seconds }) => `${test} ${seconds.toFixed(0)} s`)
+      .join(", ")}\n`;
+  }
   for (const figure of figures) yield `ℹ ${figure}\n`;
 }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { forbidden, type History, judge, type Verdict } from "../chaos/checker.ts";
 import { CommandReader } from "../chaos/faults/commands.ts";
+import { growthOf } from "../chaos/growth.ts";
 import type { LedgerEvent, Outcome } from "../chaos/ledger.ts";
 
 const outcome = (changes: Partial<Outcome> = {}): Outcome => ({
@@ -150,6 +151,12 @@ test("runs beyond the first and jobs found again are counted, not forbidden", ()
   const { counts, isGood } = judge(history({ events, executions }), expected);
   assert.equal(isGood, true);
   assert.deepEqual([counts.unknown, counts.recovered, counts.ranAgain, counts.furtherRuns], [1, 1, 1, 2]);
+});
+
+test("growth is the middle of the last third against that of the first, whatever single samples say", () => {
+  const sizes = [10, 11, 500, 12, 13, 14, 20, 21, 0];
+  const samples = sizes.map((size, at) => ({ atMs: 60_000 * at, values: { size } }));
+  assert.deepEqual(growthOf(samples, "size"), { before: 11, after: 20, minutes: 6 });
 });
 
 test("commands are found in what a client sends, however it is cut", () => {
