@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import path from "node:path";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import type { HostView, JobView, ModelView } from "@switchyard/protocol";
 import { keys, tagOf } from "@switchyard/protocol/redis";
@@ -50,199 +50,207 @@ async function clusterOf(models: Repository, ...hosts: Record<string, string>[])
 const repeat = <T>(count: number, make: (at: number) => Promise<T>): Promise<T[]> =>
   Promise.all(Array.from({ length: count }, (_, at) => make(at)));
 
-test("jobs go to the preferred host while it lives, to the others when it is killed, and back to it when it returns", async (t) => {
-  await using models = await emptyRepository();
-  await models.add("plain", slowModel(1));
-  await models.add("vision", slowModel(4), { settings: "prefer: [{ label: optimised-for=vision, weight: 10 }]\n" });
-  await using cluster = await clusterOf(models, {}, { SWITCHYARD_LABELS: "optimised-for=vision" }, {});
-  const { url } = cluster;
-  const [, preferred] = cluster.workers;
-  for (let round = 0; round < 5; round++) {
-    const ran = await hostsOf(url, await repeat(10, () => submit(url, "vision")));
-    assert.deepEqual([...new Set(ran)], [preferred!.name]);
-  }
-  const others = await hostsOf(url, await repeat(40, () => submit(url, "plain")));
-  assert.ok(new Set(others).size > 1, "what prefers nobody is shared");
-
-  const caught = await repeat(20, () => submit(url, "vision"));
-  await preferred!.kill();
-  const killedMs = performance.now();
-  const rest = await hostsOf(url, [...caught, await submit(url, "vision")]);
-  const movedMs = performance.now() - killedMs;
-  assert.ok(rest.some((host) => host !== preferred!.name));
-  t.diagnostic(`moved and done ${movedMs.toFixed(0)} ms after the kill`);
-  assert.ok(movedMs < 6_000, `${movedMs} ms`);
-
-  await preferred!.respawn();
-  await until(
-    "the preferred host to run them again",
-    async () => (await hostsOf(url, await repeat(4, () => submit(url, "vision")))).every((host) => host === preferred!.name),
-    { show: () => cluster.log() },
-  );
-});
-
-test("a queue that never runs dry goes back to its preferred host when that returns", async () => {
-  await using models = await emptyRepository();
-  await models.add("vision", slowModel(2), { settings: "prefer: [{ label: optimised-for=vision, weight: 1 }]\nmax_batch_items: 1\n" });
-  await using cluster = await clusterOf(models, {});
-  const { url } = cluster;
-  let over = false;
-  const seen: (string | undefined)[] = [];
-  const client = async (): Promise<void> => {
-    while (!over) seen.push(...(await hostsOf(url, [await submit(url, "vision")])));
-  };
-  const clients = [client(), client(), client(), client()];
-  await until("the only host to work", async () => seen.length > 20);
-  const preferred = await cluster.addWorker({ SWITCHYARD_LABELS: "optimised-for=vision" });
-  await until("the preferred host to have it all", async () => seen.slice(-20).every((host) => host === preferred.name), {
-    withinMs: 15_000,
-    show: () => `${seen.slice(-20)}`,
+// one of them waits for most of a minute, beside the others
+describe("routing", { concurrency: 2 }, () => {
+  test("a queue of jobs with a requirement of their own is forgotten when its results are", async (t) => {
+    await using models = await emptyRepository();
+    await models.add("plain", slowModel(1));
+    await using cluster = await startProcesses({
+      models: models.folder,
+      coordinators: 2,
+      workers: 0,
+      env: { SWITCHYARD_RESULT_TTL: "1s" },
+    });
+    await cluster.addWorker({ SWITCHYARD_LABELS: "site=north" });
+    const redis = new Redis(cluster.redis.url);
+    t.after(() => redis.disconnect());
+    const id = await submit(cluster.url, "plain", { require: { labels: { site: "north" } } });
+    await hostsOf(cluster.url, [id]);
+    assert.equal(await redis.hlen(keys.choosyQueues), 1);
+    await until("it to be forgotten", async () => (await redis.hlen(keys.choosyQueues)) === 0, { withinMs: 60_000, everyMs: 250 });
+    await until("the host to forget it", async () => {
+      const [incarnation] = await redis.zrange(keys.hosts, "0", "-1");
+      const { loaded, warm } = JSON.parse((await redis.hget(keys.host(incarnation!), "changing"))!);
+      return ![...warm, ...Object.keys(loaded)].includes(tagOf(id));
+    });
+    const again = await submit(cluster.urls[1]!, "plain", { require: { labels: { site: "north" } } });
+    assert.deepEqual(await hostsOf(cluster.url, [again]), [cluster.workers[0]!.name], "and opened again for the next job");
+    await rm(path.join(models.folder, "plain"), { recursive: true });
+    await until("it to leave with its model", async () => (await redis.hlen(keys.choosyQueues)) === 0, {
+      withinMs: 60_000,
+      everyMs: 250,
+    });
   });
-  over = true;
-  await Promise.all(clients);
-});
 
-test("what requires CUDA runs with CUDA on the host that has it, and never on another", async () => {
-  await using models = await emptyRepository();
-  await using smi = await stubProgram("nvidia-smi", 'echo "NVIDIA H100 80GB HBM3, 81559"');
-  await models.add("gpu-only", slowModel(1), { settings: "require: { providers: [cuda], gpu_memory_mb: 40000 }\n" });
-  await models.add("plain", slowModel(1));
-  await using cluster = await clusterOf(models, {}, { ...pretendCuda, PATH: smi.path });
-  const { url } = cluster;
-  const [cpu, gpu] = cluster.workers;
-  assert.equal((await hostOf(url, cpu!.name)).device, "cpu/1");
-  const { gpus, providers } = await hostOf(url, gpu!.name);
-  assert.deepEqual({ gpus, providers }, { gpus: [{ name: "NVIDIA H100 80GB HBM3", memory_mb: 81_559 }], providers: ["cuda", "cpu"] });
-  const ran = await hostsOf(url, await repeat(40, () => submit(url, "gpu-only")));
-  assert.deepEqual([...new Set(ran)], [gpu!.name]);
-  const sessions = gpu!.log().split("pretended session on [cuda]\n").length - 1;
-  assert.ok(sessions >= 2, "beside the host's own look, the session that ran it was asked for CUDA and nothing else");
-  await gpu!.kill();
-  await until("the loss to be noticed", async () => (await modelOf(url, "gpu-only")).reason !== undefined);
-  const refused = await call(`${url}/v2/models/gpu-only/infer`, { body: { inputs } });
-  assert.equal(refused.status, 503, refused.bytes.toString());
-  assert.doesNotMatch(cpu!.log(), /gpu-only|model_failed/);
-});
+  test("jobs go to the preferred host while it lives, to the others when it is killed, and back to it when it returns", async (t) => {
+    await using models = await emptyRepository();
+    await models.add("plain", slowModel(1));
+    await models.add("vision", slowModel(4), { settings: "prefer: [{ label: optimised-for=vision, weight: 10 }]\n" });
+    await using cluster = await clusterOf(models, {}, { SWITCHYARD_LABELS: "optimised-for=vision" }, {});
+    const { url } = cluster;
+    const [, preferred] = cluster.workers;
+    for (let round = 0; round < 5; round++) {
+      const ran = await hostsOf(url, await repeat(10, () => submit(url, "vision")));
+      assert.deepEqual([...new Set(ran)], [preferred!.name]);
+    }
+    const others = await hostsOf(url, await repeat(40, () => submit(url, "plain")));
+    assert.ok(new Set(others).size > 1, "what prefers nobody is shared");
 
-test("a provider that a host has in name only runs nothing: the load fails, for everybody to see, and the CPU is not asked", async () => {
-  await using models = await emptyRepository();
-  await models.add("gpu-only", slowModel(1), { settings: "require: { providers: [cuda] }\n" });
-  // lists the provider, and cannot load the model with it
-  await using cluster = await clusterOf(models, { ...pretendCuda, SWITCHYARD_TEST_CUDA_FAILS: "1" });
-  const { url } = cluster;
-  const answer = await call(`${url}/v2/models/gpu-only/infer`, { body: { inputs, parameters: { timeout: 3_000_000 } } });
-  assert.ok(answer.status === 503 || answer.status === 504, `${answer.status} ${answer.bytes}`);
-  await until("the failure to be told", async () => {
-    const { failures } = await hostOf(url, cluster.workers[0]!.name);
-    return failures?.["gpu-only@1"]?.includes("the device is gone");
+    const caught = await repeat(20, () => submit(url, "vision"));
+    await preferred!.kill();
+    const killedMs = performance.now();
+    const rest = await hostsOf(url, [...caught, await submit(url, "vision")]);
+    const movedMs = performance.now() - killedMs;
+    assert.ok(rest.some((host) => host !== preferred!.name));
+    t.diagnostic(`moved and done ${movedMs.toFixed(0)} ms after the kill`);
+    assert.ok(movedMs < 6_000, `${movedMs} ms`);
+
+    await preferred!.respawn();
+    await until(
+      "the preferred host to run them again",
+      async () => (await hostsOf(url, await repeat(4, () => submit(url, "vision")))).every((host) => host === preferred!.name),
+      { show: () => cluster.log() },
+    );
   });
-  assert.match((await modelOf(url, "gpu-only")).reason ?? "", /the device is gone/);
-});
 
-test("without a capable host a job is refused at once with what is missing, unless it says that it waits", async () => {
-  await using models = await emptyRepository();
-  await models.add("north", slowModel(1), { settings: "require: { labels: { site: north, floor: '3' } }\n" });
-  await models.add("plain", slowModel(1));
-  await using cluster = await clusterOf(models, { SWITCHYARD_LABELS: "site=north" });
-  const { url } = cluster;
-  const refused = await call(`${url}/v1/jobs`, { body: { model: "north", inputs } });
-  assert.equal(refused.status, 503);
-  const { code, missing, retryable } = refused.json();
-  assert.deepEqual({ code, missing, retryable }, { code: "no_capable_host", missing: ["label floor=3"], retryable: true });
-  assert.ok(Number(refused.headers["retry-after"]) >= 1);
-  const { reason, state } = await modelOf(url, "north");
-  assert.equal(state, "available");
-  assert.match(reason ?? "", /no registered host has what it requires: missing label floor=3/);
-  assert.equal((await call(`${url}/v2/models/north/ready`)).status, 400);
-
-  const waiting = await submit(url, "north", { wait_for_host: true });
-  assert.equal((await jobView(url, waiting)).state, "queued");
-  const able = await cluster.addWorker({ SWITCHYARD_LABELS: "site=north,floor=3" });
-  assert.deepEqual(await hostsOf(url, [waiting, await submit(url, "north")]), [able.name, able.name]);
-});
-
-test("a job's own requirement is kept, beside jobs of the same model that have none", async (t) => {
-  await using models = await emptyRepository();
-  await models.add("plain", slowModel(1));
-  await using cluster = await clusterOf(models, { SWITCHYARD_LABELS: "site=north" }, { SWITCHYARD_LABELS: "site=south" });
-  const { url } = cluster;
-  const [north, south] = cluster.workers;
-  const requiring = (site: string) => ({ require: { labels: { site } }, tags: { site } });
-  const [inNorth, inSouth, anywhere] = await Promise.all([
-    repeat(20, () => submit(url, "plain", requiring("north"))),
-    repeat(20, () => submit(url, "plain", requiring("south"))),
-    repeat(20, () => submit(url, "plain")),
-  ]);
-  assert.deepEqual([...new Set(await hostsOf(url, inNorth))], [north!.name]);
-  assert.deepEqual([...new Set(await hostsOf(url, inSouth))], [south!.name]);
-  await hostsOf(url, anywhere);
-  const { items } = (await call(`${url}/v1/jobs?model=plain&tag=site:south&limit=200`)).json() as { items: JobView[] };
-  assert.equal(items.length, 20, "they are listed with their model's jobs");
-
-  const refused = await call(`${url}/v1/jobs`, { body: { model: "plain", inputs, require: { labels: { site: "east" } } } });
-  assert.deepEqual([refused.status, refused.json().missing], [503, ["label site=east"]]);
-  const redis = new Redis(cluster.redis.url);
-  t.after(() => redis.disconnect());
-  assert.equal(await redis.hlen(keys.choosyQueues), 2, "a job that was refused opened no queue");
-  await south!.kill();
-  const caught = await submit(url, "plain", { ...requiring("south"), wait_for_host: true });
-  await south!.respawn();
-  assert.deepEqual(await hostsOf(url, [caught]), [south!.name]);
-});
-
-test("a queue of jobs with a requirement of their own is forgotten when its results are", async (t) => {
-  await using models = await emptyRepository();
-  await models.add("plain", slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder, coordinators: 2, workers: 0, env: { SWITCHYARD_RESULT_TTL: "1s" } });
-  await cluster.addWorker({ SWITCHYARD_LABELS: "site=north" });
-  const redis = new Redis(cluster.redis.url);
-  t.after(() => redis.disconnect());
-  const id = await submit(cluster.url, "plain", { require: { labels: { site: "north" } } });
-  await hostsOf(cluster.url, [id]);
-  assert.equal(await redis.hlen(keys.choosyQueues), 1);
-  await until("it to be forgotten", async () => (await redis.hlen(keys.choosyQueues)) === 0, { withinMs: 60_000, everyMs: 250 });
-  await until("the host to forget it", async () => {
-    const [incarnation] = await redis.zrange(keys.hosts, "0", "-1");
-    const { loaded, warm } = JSON.parse((await redis.hget(keys.host(incarnation!), "changing"))!);
-    return ![...warm, ...Object.keys(loaded)].includes(tagOf(id));
+  test("a queue that never runs dry goes back to its preferred host when that returns", async () => {
+    await using models = await emptyRepository();
+    await models.add("vision", slowModel(2), { settings: "prefer: [{ label: optimised-for=vision, weight: 1 }]\nmax_batch_items: 1\n" });
+    await using cluster = await clusterOf(models, {});
+    const { url } = cluster;
+    let over = false;
+    const seen: (string | undefined)[] = [];
+    const client = async (): Promise<void> => {
+      while (!over) seen.push(...(await hostsOf(url, [await submit(url, "vision")])));
+    };
+    const clients = [client(), client(), client(), client()];
+    await until("the only host to work", async () => seen.length > 20);
+    const preferred = await cluster.addWorker({ SWITCHYARD_LABELS: "optimised-for=vision" });
+    await until("the preferred host to have it all", async () => seen.slice(-20).every((host) => host === preferred.name), {
+      withinMs: 15_000,
+      show: () => `${seen.slice(-20)}`,
+    });
+    over = true;
+    await Promise.all(clients);
   });
-  const again = await submit(cluster.urls[1]!, "plain", { require: { labels: { site: "north" } } });
-  assert.deepEqual(await hostsOf(cluster.url, [again]), [cluster.workers[0]!.name], "and opened again for the next job");
-  await rm(path.join(models.folder, "plain"), { recursive: true });
-  await until("it to leave with its model", async () => (await redis.hlen(keys.choosyQueues)) === 0, {
-    withinMs: 60_000,
-    everyMs: 250,
+
+  test("what requires CUDA runs with CUDA on the host that has it, and never on another", async () => {
+    await using models = await emptyRepository();
+    await using smi = await stubProgram("nvidia-smi", 'echo "NVIDIA H100 80GB HBM3, 81559"');
+    await models.add("gpu-only", slowModel(1), { settings: "require: { providers: [cuda], gpu_memory_mb: 40000 }\n" });
+    await models.add("plain", slowModel(1));
+    await using cluster = await clusterOf(models, {}, { ...pretendCuda, PATH: smi.path });
+    const { url } = cluster;
+    const [cpu, gpu] = cluster.workers;
+    assert.equal((await hostOf(url, cpu!.name)).device, "cpu/1");
+    const { gpus, providers } = await hostOf(url, gpu!.name);
+    assert.deepEqual({ gpus, providers }, { gpus: [{ name: "NVIDIA H100 80GB HBM3", memory_mb: 81_559 }], providers: ["cuda", "cpu"] });
+    const ran = await hostsOf(url, await repeat(40, () => submit(url, "gpu-only")));
+    assert.deepEqual([...new Set(ran)], [gpu!.name]);
+    const sessions = gpu!.log().split("pretended session on [cuda]\n").length - 1;
+    assert.ok(sessions >= 2, "beside the host's own look, the session that ran it was asked for CUDA and nothing else");
+    await gpu!.kill();
+    await until("the loss to be noticed", async () => (await modelOf(url, "gpu-only")).reason !== undefined);
+    const refused = await call(`${url}/v2/models/gpu-only/infer`, { body: { inputs } });
+    assert.equal(refused.status, 503, refused.bytes.toString());
+    assert.doesNotMatch(cpu!.log(), /gpu-only|model_failed/);
   });
-});
 
-test("a requirement that nobody can read is refused by its field", async () => {
-  await using models = await emptyRepository();
-  await models.add("plain", slowModel(1));
-  await using cluster = await clusterOf(models);
-  const wrong: [Record<string, unknown>, string, RegExp][] = [
-    [{ require: "cuda" }, "/require", /an object/],
-    [{ require: { provider: ["cuda"] } }, "/require/provider", /providers, gpu_memory_mb, frameworks, labels/],
-    [{ require: { providers: [] } }, "/require/providers", /at least one/],
-    [{ require: { gpu_memory_mb: -1 } }, "/require/gpu_memory_mb", /whole number above 0/],
-    [{ require: { labels: { a: 1 } } }, "/require/labels/a", /strings/],
-    [{ require: { labels: Object.fromEntries(Array.from({ length: 17 }, (_, at) => [`l${at}`, "x"])) } }, "/require", /at most 16/],
-    [{ wait_for_host: "yes" }, "/wait_for_host", /true or false/],
-  ];
-  for (const [more, pointer, expected] of wrong) {
-    const answer = await call(`${cluster.url}/v1/jobs`, { body: { model: "plain", inputs, ...more } });
-    assert.equal(answer.status, 400, answer.bytes.toString());
-    const [fault] = answer.json().errors;
-    assert.equal(fault.pointer, pointer);
-    assert.match(fault.expected, expected);
-  }
-});
+  test("a provider that a host has in name only runs nothing: the load fails, for everybody to see, and the CPU is not asked", async () => {
+    await using models = await emptyRepository();
+    await models.add("gpu-only", slowModel(1), { settings: "require: { providers: [cuda] }\n" });
+    // lists the provider, and cannot load the model with it
+    await using cluster = await clusterOf(models, { ...pretendCuda, SWITCHYARD_TEST_CUDA_FAILS: "1" });
+    const { url } = cluster;
+    const answer = await call(`${url}/v2/models/gpu-only/infer`, { body: { inputs, parameters: { timeout: 3_000_000 } } });
+    assert.ok(answer.status === 503 || answer.status === 504, `${answer.status} ${answer.bytes}`);
+    await until("the failure to be told", async () => {
+      const { failures } = await hostOf(url, cluster.workers[0]!.name);
+      return failures?.["gpu-only@1"]?.includes("the device is gone");
+    });
+    assert.match((await modelOf(url, "gpu-only")).reason ?? "", /the device is gone/);
+  });
 
-test("a worker that was told to use a provider that this machine lacks is alive and not ready, and says why", async () => {
-  await using models = await emptyRepository();
-  await using cluster = await clusterOf(models, { SWITCHYARD_PROVIDERS: "cuda" });
-  const { metrics } = await hostOf(cluster.url, cluster.workers[0]!.name);
-  assert.equal((await call(`http://${metrics}/livez`)).status, 200);
-  const ready = await call(`http://${metrics}/readyz`);
-  assert.equal(ready.status, 503);
-  assert.match(ready.bytes.toString(), /provider cuda is configured and cannot be used/);
+  test("without a capable host a job is refused at once with what is missing, unless it says that it waits", async () => {
+    await using models = await emptyRepository();
+    await models.add("north", slowModel(1), { settings: "require: { labels: { site: north, floor: '3' } }\n" });
+    await models.add("plain", slowModel(1));
+    await using cluster = await clusterOf(models, { SWITCHYARD_LABELS: "site=north" });
+    const { url } = cluster;
+    const refused = await call(`${url}/v1/jobs`, { body: { model: "north", inputs } });
+    assert.equal(refused.status, 503);
+    const { code, missing, retryable } = refused.json();
+    assert.deepEqual({ code, missing, retryable }, { code: "no_capable_host", missing: ["label floor=3"], retryable: true });
+    assert.ok(Number(refused.headers["retry-after"]) >= 1);
+    const { reason, state } = await modelOf(url, "north");
+    assert.equal(state, "available");
+    assert.match(reason ?? "", /no registered host has what it requires: missing label floor=3/);
+    assert.equal((await call(`${url}/v2/models/north/ready`)).status, 400);
+
+    const waiting = await submit(url, "north", { wait_for_host: true });
+    assert.equal((await jobView(url, waiting)).state, "queued");
+    const able = await cluster.addWorker({ SWITCHYARD_LABELS: "site=north,floor=3" });
+    assert.deepEqual(await hostsOf(url, [waiting, await submit(url, "north")]), [able.name, able.name]);
+  });
+
+  test("a job's own requirement is kept, beside jobs of the same model that have none", async (t) => {
+    await using models = await emptyRepository();
+    await models.add("plain", slowModel(1));
+    await using cluster = await clusterOf(models, { SWITCHYARD_LABELS: "site=north" }, { SWITCHYARD_LABELS: "site=south" });
+    const { url } = cluster;
+    const [north, south] = cluster.workers;
+    const requiring = (site: string) => ({ require: { labels: { site } }, tags: { site } });
+    const [inNorth, inSouth, anywhere] = await Promise.all([
+      repeat(20, () => submit(url, "plain", requiring("north"))),
+      repeat(20, () => submit(url, "plain", requiring("south"))),
+      repeat(20, () => submit(url, "plain")),
+    ]);
+    assert.deepEqual([...new Set(await hostsOf(url, inNorth))], [north!.name]);
+    assert.deepEqual([...new Set(await hostsOf(url, inSouth))], [south!.name]);
+    await hostsOf(url, anywhere);
+    const { items } = (await call(`${url}/v1/jobs?model=plain&tag=site:south&limit=200`)).json() as { items: JobView[] };
+    assert.equal(items.length, 20, "they are listed with their model's jobs");
+
+    const refused = await call(`${url}/v1/jobs`, { body: { model: "plain", inputs, require: { labels: { site: "east" } } } });
+    assert.deepEqual([refused.status, refused.json().missing], [503, ["label site=east"]]);
+    const redis = new Redis(cluster.redis.url);
+    t.after(() => redis.disconnect());
+    assert.equal(await redis.hlen(keys.choosyQueues), 2, "a job that was refused opened no queue");
+    await south!.kill();
+    const caught = await submit(url, "plain", { ...requiring("south"), wait_for_host: true });
+    await south!.respawn();
+    assert.deepEqual(await hostsOf(url, [caught]), [south!.name]);
+  });
+
+  test("a requirement that nobody can read is refused by its field", async () => {
+    await using models = await emptyRepository();
+    await models.add("plain", slowModel(1));
+    await using cluster = await clusterOf(models);
+    const wrong: [Record<string, unknown>, string, RegExp][] = [
+      [{ require: "cuda" }, "/require", /an object/],
+      [{ require: { provider: ["cuda"] } }, "/require/provider", /providers, gpu_memory_mb, frameworks, labels/],
+      [{ require: { providers: [] } }, "/require/providers", /at least one/],
+      [{ require: { gpu_memory_mb: -1 } }, "/require/gpu_memory_mb", /whole number above 0/],
+      [{ require: { labels: { a: 1 } } }, "/require/labels/a", /strings/],
+      [{ require: { labels: Object.fromEntries(Array.from({ length: 17 }, (_, at) => [`l${at}`, "x"])) } }, "/require", /at most 16/],
+      [{ wait_for_host: "yes" }, "/wait_for_host", /true or false/],
+    ];
+    for (const [more, pointer, expected] of wrong) {
+      const answer = await call(`${cluster.url}/v1/jobs`, { body: { model: "plain", inputs, ...more } });
+      assert.equal(answer.status, 400, answer.bytes.toString());
+      const [fault] = answer.json().errors;
+      assert.equal(fault.pointer, pointer);
+      assert.match(fault.expected, expected);
+    }
+  });
+
+  test("a worker that was told to use a provider that this machine lacks is alive and not ready, and says why", async () => {
+    await using models = await emptyRepository();
+    await using cluster = await clusterOf(models, { SWITCHYARD_PROVIDERS: "cuda" });
+    const { metrics } = await hostOf(cluster.url, cluster.workers[0]!.name);
+    assert.equal((await call(`http://${metrics}/livez`)).status, 200);
+    const ready = await call(`http://${metrics}/readyz`);
+    assert.equal(ready.status, 503);
+    assert.match(ready.bytes.toString(), /provider cuda is configured and cannot be used/);
+  });
 });

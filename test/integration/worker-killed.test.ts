@@ -6,10 +6,11 @@ import { describeKills, killRepeatedly } from "../support/killed-hosts.ts";
 
 const claimsBackMs = 4_000;
 
-test("twenty kills of one of two workers under load lose nothing, and what they had in hand is back within 4 s", async (t) => {
-  const kills = await killRepeatedly(2, { count: 20, everyMs: 1_500 });
+// the chaos suite kills more of them, with devices that sleep; here a runtime dies in the midst of a run
+test("kills of one of two workers under load lose nothing, and what they had in hand is back within 4 s", async (t) => {
+  const kills = await killRepeatedly(2, { count: 8, everyMs: 1_500 });
   t.diagnostic(describeKills(kills));
-  assert.ok(kills.losses.filter(({ jobs }) => jobs > 0).length >= 10, `too few kills met a run: ${describeKills(kills)}`);
+  assert.ok(kills.losses.filter(({ jobs }) => jobs > 0).length >= 4, `too few kills met a run: ${describeKills(kills)}`);
   for (const { backMs } of kills.losses) assert.ok(backMs <= claimsBackMs, describeKills(kills));
 });
 
