@@ -5,6 +5,7 @@ import { succeeded } from "../../support/job-rig.ts";
 import { startTestRedis } from "../../support/redis.ts";
 import { RedisRigs } from "../../support/redis-rig.ts";
 import { judge } from "../checker.ts";
+import { scriptOf } from "../faults/script-names.ts";
 import { Ledger } from "../ledger.ts";
 import type { Recipe } from "../recipe.ts";
 
@@ -46,6 +47,8 @@ export const sizes: Recipe = {
       say(`  a sweep of ${figures.waiting} waiting jobs took ${(performance.now() - started).toFixed(1)} ms`);
       const slow = (await redis.call("SLOWLOG", "GET", "100000")) as [number, number, number, string[]][];
       const slowest = slow.reduce((most, [, , us]) => Math.max(most, us / 1_000), 0);
+      for (const [, , us, words] of slow.toSorted((a, b) => b[2] - a[2]).slice(0, 5))
+        say(`  ${scriptOf(words) ?? words[0]} took ${(us / 1_000).toFixed(1)} ms`);
       const results = await redis.dbsize();
       const history = { events: [], executions: [], store: { listed: [], faults: [] }, stalls: [], answerTo: () => [] };
       const expected = { jobs: 0, faults: 0, executions: 0 };
