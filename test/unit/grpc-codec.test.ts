@@ -101,7 +101,9 @@ for (const { what, shape, count } of shapes) {
       assert.deepEqual([raw.outputs[0].name, raw.outputs[0].datatype, raw.outputs[0].shape.map(Number)], ["y", datatype, shape]);
       assert.deepEqual(raw.raw_output_contents, [Buffer.from(output.bytes)], datatype);
       assert.equal(raw.outputs[0].contents, null);
-      const typed = infer.responseDeserialize(Buffer.from(encodeModelInferResponse({ response, typedContents: true })));
+      const written = Buffer.from(encodeModelInferResponse({ response, typedContents: true }));
+      const typed = infer.responseDeserialize(written);
+      if (count > 0) assert.deepEqual(written, infer.responseSerialize(typed), `${datatype} is written as every codec writes it`);
       assert.deepEqual(typed.raw_output_contents, []);
       const expected = some.map((value) => (datatype === "FP32" ? Math.fround(value as number) : wireValue(datatype, value)));
       assert.deepEqual(typed.outputs[0].contents[field], expected, datatype);
@@ -188,6 +190,14 @@ test("parameters, outputs and ids are those of the protocol, and a client's keys
   assert.deepEqual(decoded.request.outputs, [{ name: "y", classification: 3 }, { name: "z" }]);
 });
 
+test("a key that JavaScript has a meaning for is a key", () => {
+  const text = (field: number, value: string): Buffer => Buffer.concat([Buffer.from([(field << 3) | 2, value.length]), Buffer.from(value)]);
+  const value = text(3, "x"); // string_param
+  const entry = Buffer.concat([text(1, "__proto__"), Buffer.from([0x12, value.length]), value]);
+  const { parameters } = decodeModelInferRequest(Buffer.concat([Buffer.from([0x22, entry.length]), entry])).request;
+  assert.deepEqual(Object.entries(parameters), [["__proto__", "x"]]);
+});
+
 test("what does not fit is refused by name", () => {
   const head = { name: "x", datatype: "INT32", shape: [2] };
   const eight = new Uint8Array(8);
@@ -258,6 +268,8 @@ test("bytes that are no message are refused, whatever they are", () => {
   }
   fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => isRefusedOrRead(Buffer.from(bytes))));
   assert.match(refusal(Buffer.from([0x2a, 0xff, 0x01])).message, /The message is no ModelInferRequest/);
+  const endless = Buffer.concat([Buffer.from([0x0a, 1, 0x78, 0x12, 4]), Buffer.from("FP32"), Buffer.from([0x1a, 1, 0x80])]); // shape: half a number
+  assert.match(refusal(Buffer.concat([Buffer.from([0x2a, endless.length]), endless])).message, /does not end/);
 });
 
 test("fields that are not known are stepped over", () => {

@@ -123,7 +123,11 @@ export function unary(ends: CallEnds, method: MethodName, handle: UnaryHandler) 
   };
 }
 
+/** Client and server keep the same deadline, each by its own clock: a client that leaves so shortly before it has left because of it. */
+const sameDeadlineMs = 100;
+
 /** grpc-js ends calls at their deadline by itself; to the job that is a caller who went away. */
-export function endedBy(call: AnyCall, error: SwitchyardError, context: DoorContext): string {
-  return call.cancelled && Number(call.getDeadline()) <= context.clock.nowMs() ? "DEADLINE_EXCEEDED" : grpcCodeOf(error);
+function endedBy(call: AnyCall, error: SwitchyardError, context: DoorContext): string {
+  const isLate = Number(call.getDeadline()) <= context.clock.nowMs() + sameDeadlineMs;
+  return call.cancelled && isLate ? "DEADLINE_EXCEEDED" : grpcCodeOf(error);
 }
