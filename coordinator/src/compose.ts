@@ -26,8 +26,11 @@ import { CachedResponses } from "./application/response-cache.ts";
 import { Sweeper } from "./application/sweeper.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock, LoopClock } from "./clock.ts";
+import type { DoorParts } from "./doors/door-context.ts";
+import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
+import { TurnWait } from "./doors/turn-wait.ts";
 import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
 
@@ -36,6 +39,8 @@ export interface CoordinatorOptions {
   modelsFolder: string;
   blobsFolder: string;
   http: { host: string; port: number };
+  /** Absent: no gRPC. */
+  grpc?: { host: string; port: number };
   metricsAddress: { host: string; port: number };
   maxBodyBytes: number;
   maxJsonBytes: number;
@@ -57,6 +62,8 @@ export interface Coordinator {
   /** Where it answers, as http://host:port. */
   url: string;
   metricsUrl: string;
+  /** host:port; absent without gRPC. */
+  grpcAddress?: string;
   jobs: Jobs;
   /** Refuses new work, lets held calls end, tells those that have not after `limitMs`, stops the loops, closes. */
   drain(limitMs: number): Promise<void>;
@@ -68,6 +75,8 @@ const sweepBlobsMs = 60_000;
 const mostLeavingMs = 2_000;
 /** A change of the key file is taken over by the second look that sees it. */
 const lookAtKeysMs = 500;
+/** How soon those who watch a server's health hear of a change. */
+const lookAtHealthMs = 250;
 /** Held calls that are told to go have this long to hear of it. */
 const lastAnswersMs = 3_000;
 
@@ -168,7 +177,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   let leaving = false;
   let draining = false;
-  const http: HttpServer = createHttpServer({
+  const turns = new TurnWait(clock);
+  const doors: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),
     models,
@@ -182,14 +192,18 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       resultTtlMs: options.resultTtlMs,
     },
     clock,
+    turns,
     metrics,
     log,
     leaving: () => leaving,
     draining: () => draining,
     version: options.version,
-  });
+  };
+  const http: HttpServer = createHttpServer(doors);
+  const grpc: GrpcServer | undefined = options.grpc && createGrpcServer(doors);
   const metricsServer: MetricsServer = createMetricsServer(metrics);
   const at = await http.listen(options.http);
+  const grpcAt = options.grpc && (await grpc?.listen(options.grpc));
   const metricsAt = await metricsServer.listen(options.metricsAddress);
 
   const loops = new Loops(clock, log);
@@ -199,21 +213,25 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });
   loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
+  if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
 
   return {
     url: urlOf(at),
     metricsUrl: urlOf(metricsAt),
+    ...(grpcAt && { grpcAddress: placeOf(grpcAt) }),
     jobs,
     async drain(limitMs) {
       leaving = true;
       await http.quiet(Math.min(mostLeavingMs, limitMs / 2));
       draining = true;
       const over = new AbortController();
-      void Promise.allSettled([http.close(), metricsServer.close()]).then(() => over.abort());
+      void Promise.allSettled([http.close(), grpc?.close(), metricsServer.close()]).then(() => over.abort());
       await clock.sleep(limitMs, over.signal);
       http.endHeld();
+      grpc?.endHeld();
       await clock.sleep(lastAnswersMs, over.signal);
+      turns.stop();
       await loops.stop();
       await tickets.close();
       subscription.close();
@@ -223,6 +241,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   };
 }
 
-function urlOf({ host, port }: { host: string; port: number }): string {
-  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+const placeOf = ({ host, port }: { host: string; port: number }): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;
+
+function urlOf(at: { host: string; port: number }): string {
+  return `http://${placeOf(at)}`;
 }

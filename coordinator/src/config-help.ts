@@ -4,7 +4,7 @@ import { flagOf, type SettingName, settingNames } from "./config.ts";
 
 export const settingWords: Readonly<Record<SettingName, { default: string; meaning: string }>> = {
   HTTP: { default: "127.0.0.1:8000", meaning: "REST and the Open Inference Protocol" },
-  GRPC: { default: "127.0.0.1:8001", meaning: "reserved: gRPC is not built yet and nothing listens there" },
+  GRPC: { default: "127.0.0.1:8001", meaning: "the Open Inference Protocol over gRPC; `off` for none" },
   METRICS: { default: "127.0.0.1:8002", meaning: "the coordinator's `/metrics`; worker n serves its own on this port + n" },
   REDIS_URL: { default: "embedded", meaning: "a Redis of your own, 7.0 or newer; `up` starts one when unset" },
   REDIS_CA: { default: "unset", meaning: "PEM file: who signed the certificates of a Redis with TLS; unset: whom Node trusts" },
@@ -18,7 +18,7 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
     default: "unset",
     meaning: "file of API keys, made by `switchyard keys`; without one there is one tenant, on loopback addresses only",
   },
-  MAX_BODY: { default: "64MiB", meaning: "largest body of a request" },
+  MAX_BODY: { default: "64MiB", meaning: "largest body of a request; over gRPC the largest message, either way" },
   MAX_JSON: { default: "<max-body>", meaning: "largest JSON in a body; parsing holds other calls up by about 20 ms per MiB" },
   MAX_QUEUE_JOBS: { default: "1000000", meaning: "most jobs that may wait for one model version; more are refused" },
   MAX_QUEUE_BYTES: { default: "1GiB", meaning: "most bytes of inputs, of usual jobs, that may wait for one model version" },

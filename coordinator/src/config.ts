@@ -15,7 +15,8 @@ export interface Address {
 
 export interface Config {
   http: Address;
-  grpc: Address;
+  /** Undefined: no gRPC. */
+  grpc?: Address;
   /** The coordinator's; worker n serves its own on this port + n. */
   metrics: Address;
   /** Undefined: the embedded server. */
@@ -89,12 +90,17 @@ function text<T>(expected: string, parse: (value: string) => T | undefined) {
   });
 }
 
-const address = text("host:port, such as 127.0.0.1:8000 or [::1]:8000", (value): Address | undefined => {
+function addressIn(value: string): Address | undefined {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]/\s]+)):(\d{1,5})$/.exec(value);
   const port = Number(match?.[3]);
   const host = match?.[1] ?? match?.[2];
   return host === undefined || port > 65_535 ? undefined : { host, port };
-});
+}
+
+const address = text("host:port, such as 127.0.0.1:8000 or [::1]:8000", addressIn);
+const addressOrOff = text("host:port, such as 127.0.0.1:8001 or [::1]:8001, or off", (value) =>
+  value === "off" ? ("off" as const) : addressIn(value),
+);
 
 const count = (most: number) =>
   text(`a whole number from 0 to ${most}`, (value) => (wholeNumber(value) <= most ? wholeNumber(value) : undefined));
@@ -132,7 +138,7 @@ const nonEmpty = text("a path", (value) => (value === "" ? undefined : value));
 
 const settings = z.object({
   HTTP: address.prefault("127.0.0.1:8000"),
-  GRPC: address.prefault("127.0.0.1:8001"),
+  GRPC: addressOrOff.prefault("127.0.0.1:8001"),
   METRICS: address.prefault("127.0.0.1:8002"),
   REDIS_URL: redisUrl.optional(),
   REDIS_CA: nonEmpty.optional(),
@@ -217,7 +223,7 @@ export function readConfig(source: ConfigSource): Config {
   const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, BLOBS, WORKERS, API_KEYS, CACHE } = parsed.data;
   return {
     http: HTTP,
-    grpc: GRPC,
+    ...(GRPC === "off" ? {} : { grpc: GRPC }),
     metrics: METRICS,
     ...(REDIS_URL === undefined ? {} : { redisUrl: REDIS_URL }),
     redisTls,
@@ -246,15 +252,17 @@ function contradictions(values: z.infer<typeof settings>, given: Map<string, Giv
   const found: string[] = [];
   const named = (name: SettingName): string => given.get(name)?.from ?? `SWITCHYARD_${name}`;
   for (const name of ["HTTP", "GRPC"] as const) {
-    if (isLoopback(values[name].host) || values.API_KEYS !== undefined) continue;
+    const at = values[name];
+    if (at === "off" || isLoopback(at.host) || values.API_KEYS !== undefined) continue;
     found.push(
       `${named(name)}: expected a loopback address (127.0.0.1, [::1], localhost) because no API keys are set (${named("API_KEYS")}), got ${JSON.stringify(given.get(name)?.value)}`,
     );
   }
   const used = new Map<string, SettingName>();
   for (const name of ["HTTP", "GRPC", "METRICS"] as const) {
-    if (values[name].port === 0) continue;
-    const place = `${values[name].host}:${values[name].port}`;
+    const at = values[name];
+    if (at === "off" || at.port === 0) continue;
+    const place = `${at.host}:${at.port}`;
     const other = used.get(place);
     if (other !== undefined) found.push(`${named(name)}: expected an address of its own, got ${place}, which ${named(other)} has`);
     used.set(place, name);

@@ -65,6 +65,7 @@ try {
     modelsFolder: config.models,
     blobsFolder: config.blobs,
     http: config.http,
+    ...(config.grpc !== undefined && { grpc: config.grpc }),
     metricsAddress: config.metrics,
     maxBodyBytes: config.maxBodyBytes,
     maxJsonBytes: config.maxJsonBytes,
@@ -79,7 +80,8 @@ try {
     log,
     metrics: prometheusMetrics({ version }),
   });
-  log.info("listening", { url: coordinator.url, metrics: coordinator.metricsUrl });
+  const { url, metricsUrl, grpcAddress } = coordinator;
+  log.info("listening", { url, metrics: metricsUrl, ...(grpcAddress !== undefined && { grpc: grpcAddress }) });
 } catch (error) {
   log.error("start_failed", { message: (error as Error).message });
   process.stderr.write(`the coordinator cannot start: ${(error as Error).message}\n`);

@@ -71,8 +71,13 @@ export function openBody(source: InferBody): { header: Record<string, unknown>; 
 
 /** Reads the protocol's own fields from a parsed request; fields it does not know are left alone, and optional ones may be null. */
 export function readInferRequest(header: Record<string, unknown>, document: JsonDocument, rest: Uint8Array | undefined): InferRequest {
+  return requestOf(header, () => readTensors("inputs", document, rest));
+}
+
+/** A request of the header's parameters, outputs and id, which are checked, and of tensors that are read after the parameters. */
+export function requestOf(header: Record<string, unknown>, readInputs: () => Tensor[]): InferRequest {
   const parameters = readParameters(header.parameters, "/parameters");
-  const inputs = readTensors("inputs", document, rest);
+  const inputs = readInputs();
   const request: InferRequest = {
     parameters,
     inputs,
@@ -134,11 +139,7 @@ export function readTensors(field: "inputs" | "outputs", document: JsonDocument,
   for (let index = 0; index < value.length; index++) {
     const at = `/${field}/${index}`;
     const head = readTensorHead(value[index], at);
-    if (names.has(head.name)) {
-      const detail = `${field.slice(0, -1)} '${shown(head.name)}' already exists in request`;
-      throw refuse({ at: `${at}/name`, expected: "a name of its own", got: head.name, detail });
-    }
-    names.add(head.name);
+    addName(names, head.name, { what: field.slice(0, -1), at });
     const tensor = readTensorData(head, at, { rest, from: used, exactData: () => exactData(document, field, index) });
     if (head.binarySize !== undefined) used += head.binarySize;
     tensors.push(tensor);
@@ -150,20 +151,32 @@ export function readTensors(field: "inputs" | "outputs", document: JsonDocument,
   return tensors;
 }
 
+/** Throws when the name was there before. */
+export function addName(names: Set<string>, name: string, of: { what: string; at: string }): void {
+  if (names.has(name)) {
+    const detail = `${of.what} '${shown(name)}' already exists in request`;
+    throw refuse({ at: `${of.at}/name`, expected: "a name of its own", got: name, detail });
+  }
+  names.add(name);
+}
+
 function exactData(document: JsonDocument, field: "inputs" | "outputs", index: number): unknown {
   return (document.exact() as Record<typeof field, { data: unknown }[]>)[field][index]!.data;
 }
 
-interface TensorHead {
+/** What a request says of a tensor beside its elements. */
+export interface TensorHead {
   name: string;
   datatype: Datatype;
   shape: number[];
+  /** Elements that the shape asks for. */
   count: number;
   data: unknown;
   binarySize: number | undefined;
 }
 
-function readTensorHead(value: unknown, at: string): TensorHead {
+/** `value` is the tensor's entry, `at` its pointer. */
+export function readTensorHead(value: unknown, at: string): TensorHead {
   const entry = asObject(value, at, "A tensor");
   const name = readName(entry.name, at);
   const datatype = entry.datatype;
@@ -268,11 +281,7 @@ function readOutputs(value: unknown): RequestedOutput[] | undefined {
   const names = new Set<string>();
   const outputs = value.map((entry: unknown, index) => {
     const output = readOutput(entry, `/outputs/${index}`);
-    if (names.has(output.name)) {
-      const detail = `output '${shown(output.name)}' already exists in request`;
-      throw refuse({ at: `/outputs/${index}/name`, expected: "a name of its own", got: output.name, detail });
-    }
-    names.add(output.name);
+    addName(names, output.name, { what: "output", at: `/outputs/${index}` });
     return output;
   });
   return outputs.length === 0 ? undefined : outputs;

@@ -32,32 +32,39 @@ export interface OutputWishes {
   binaryDefault?: boolean;
 }
 
-const encoder = new TextEncoder();
-
-/**
- * The answer's body: outputs in the order asked, else as they come. `labels` are class names per output, for classification.
- * Throws `invalid_request` for values that JSON cannot say (the text advises binary), `internal` when an output asked for is missing.
- */
-export function encodeInferResponse(source: {
+/** What an answer is made of. `labels` are class names per output, for classification. */
+export interface AnswerParts {
   response: InferResponse;
   wishes?: OutputWishes;
   labels?: Record<string, readonly string[]> | undefined;
-}): EncodedBody {
+}
+
+const encoder = new TextEncoder();
+
+/**
+ * The answer's body: outputs in the order asked, else as they come. Throws `invalid_request` for values that JSON cannot say (the text
+ * advises binary), `internal` when an output asked for is missing.
+ */
+export function encodeInferResponse(source: AnswerParts): EncodedBody {
   const { response, wishes = {} } = source;
   const body = new BodyBuilder();
-  const asked: readonly RequestedOutput[] = wishes.outputs ?? response.outputs.map(({ name }) => ({ name }));
-  for (const [index, wish] of asked.entries()) {
-    const found = response.outputs.find((output) => output.name === wish.name);
-    if (found === undefined) throw new SwitchyardError("internal", `The result holds no output '${wish.name}'`);
-    const at = `/outputs/${index}`;
-    const output =
-      wish.classification === undefined ? found : classify(found, wish.classification, { at, labels: labelsOf(source.labels, wish.name) });
-    body.add(output, { at, binary: wish.binary ?? wishes.binaryDefault ?? false });
-  }
+  for (const { output, wish, at } of askedOutputs(source)) body.add(output, { at, binary: wish.binary ?? wishes.binaryDefault ?? false });
   const head: Record<string, unknown> = { model_name: response.modelName, model_version: response.modelVersion };
   if (response.id) head.id = response.id;
   if (response.parameters !== undefined) head.parameters = response.parameters;
   return body.finish(head, "outputs");
+}
+
+/** The outputs that an answer has, classified where that was asked, each with its wish and its pointer. */
+export function askedOutputs({ response, wishes = {}, labels }: AnswerParts): { output: Tensor; wish: RequestedOutput; at: string }[] {
+  const asked: readonly RequestedOutput[] = wishes.outputs ?? response.outputs.map(({ name }) => ({ name }));
+  return asked.map((wish, index) => {
+    const found = response.outputs.find((output) => output.name === wish.name);
+    if (found === undefined) throw new SwitchyardError("internal", `The result holds no output '${wish.name}'`);
+    const at = `/outputs/${index}`;
+    const { classification: k } = wish;
+    return { output: k === undefined ? found : classify(found, k, { at, labels: labelsOf(labels, wish.name) }), wish, at };
+  });
 }
 
 function labelsOf(labels: Record<string, readonly string[]> | undefined, output: string): readonly string[] | undefined {

@@ -66,7 +66,7 @@ function checkDefaults(): void {
   });
   const found = {
     HTTP: `${http.host}:${http.port}`,
-    GRPC: `${grpc.host}:${grpc.port}`,
+    GRPC: grpc === undefined ? "off" : `${grpc.host}:${grpc.port}`,
     METRICS: `${metrics.host}:${metrics.port}`,
     MODELS: `.${models}`,
     DATA: `.${data}`,

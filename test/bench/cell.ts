@@ -97,7 +97,7 @@ export async function measureClients(
   plan: CellPlan,
   load: LoadProcess,
 ): Promise<Omit<Cell, "system" | "attempts">> {
-  const order = { host: "127.0.0.1", port: running.port, verifyEvery: plan.verifyEvery };
+  const order = { host: "127.0.0.1", port: running.port, wire: running.wire ?? "http", verifyEvery: plan.verifyEvery };
   await load.start({ ...order, clients: plan.warmClients });
   await sleep(plan.warmSeconds);
   if (plan.clients !== plan.warmClients) {

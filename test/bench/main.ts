@@ -147,7 +147,7 @@ async function bench(wishes: Wishes): Promise<void> {
     }
   }
   const titles = Object.fromEntries(Object.values(systems).map(({ id, title }) => [id, title]));
-  for (const { row, result } of results) console.log(`\n${reportRow(row, result, titles)}`);
+  for (const { row, result } of results) console.log(`\n${reportRow(row, result, { ...titles, ...result.titles })}`);
   mkdirSync(path.dirname(path.resolve(wishes.json)), { recursive: true });
   const report = { ...facts, titles, bullmqTrials: trials, rows: results.map(({ row, result }) => ({ row, ...result })), failures };
   writeFileSync(wishes.json, `${JSON.stringify(report, undefined, 2)}\n`);

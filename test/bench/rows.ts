@@ -2,6 +2,7 @@
 
 import { latencyRow, mlpRow, resnetRow } from "./rows/comparisons.ts";
 import { goodputRow } from "./rows/goodput.ts";
+import { grpcRow } from "./rows/grpc.ts";
 import { idleRow } from "./rows/idle.ts";
 import { killedRow } from "./rows/killed.ts";
 import { millionRow } from "./rows/million.ts";
@@ -14,6 +15,7 @@ export const rows = {
   mlp: mlpRow,
   latency: latencyRow,
   resnet: resnetRow,
+  grpc: grpcRow,
   goodput: goodputRow,
   refusals: refusalsRow,
   slo: sloRow,

@@ -64,12 +64,16 @@ interface Run {
 }
 
 /** One shell for the whole page, so that what one block sets the next one has. */
-async function runPage(name: string, blocks: readonly Block[], { python, url }: { python: string; url: string }): Promise<Run> {
+async function runPage(name: string, blocks: readonly Block[], of: { python: string; url: string; grpc: string }): Promise<Run> {
+  const { python, url, grpc } = of;
   const folder = path.join(clone, `blocks-${path.basename(name, ".md")}`);
   await mkdir(folder);
   const script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"];
   for (const { language, text, line } of blocks) {
-    const here = text.replaceAll("http://127.0.0.1:8000", url).replaceAll("127.0.0.1:8000", new URL(url).host);
+    const here = text
+      .replaceAll("http://127.0.0.1:8000", url)
+      .replaceAll("127.0.0.1:8000", new URL(url).host)
+      .replaceAll("127.0.0.1:8001", grpc);
     if (language === "sh") script.push(here.replaceAll("npx switchyard", "switchyard"));
     else {
       const file = path.join(folder, `line-${line}.${language === "ts" ? "ts" : "py"}`);
@@ -97,6 +101,7 @@ async function runPage(name: string, blocks: readonly Block[], { python, url }: 
 for (const { name, least, clusterOf } of [
   { name: "README.md", least: 2, clusterOf: () => cluster },
   { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
+  { name: "docs/grpc.md", least: 2, clusterOf: () => cluster },
   { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
   { name: "docs/access.md", least: 6, clusterOf: () => guarded },
 ]) {
@@ -115,7 +120,7 @@ for (const { name, least, clusterOf } of [
     };
     const possible = runnable.filter((block) => whyNot(block) === undefined);
     const python = "python" in packages ? packages.python : "python3";
-    const run = await runPage(name, possible, { python, url: clusterOf().url });
+    const run = await runPage(name, possible, { python, url: clusterOf().url, grpc: clusterOf().grpc });
     for (const block of runnable) {
       const { language, line } = block;
       await context.test(`line ${line}, ${language}`, { skip: whyNot(block) ?? false }, () => {

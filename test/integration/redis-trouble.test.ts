@@ -50,7 +50,8 @@ async function untilServing(cluster: Processes, withinMs: number): Promise<numbe
 
 /** A coordinator that is expected to end by itself. */
 async function startAlone(redisUrl: string): Promise<{ code: number | null; said: string }> {
-  const env = { ...process.env, SWITCHYARD_REDIS_URL: redisUrl, SWITCHYARD_HTTP: "127.0.0.1:0", SWITCHYARD_METRICS: "127.0.0.1:0" };
+  const addresses = { SWITCHYARD_HTTP: "127.0.0.1:0", SWITCHYARD_GRPC: "127.0.0.1:0", SWITCHYARD_METRICS: "127.0.0.1:0" };
+  const env = { ...process.env, SWITCHYARD_REDIS_URL: redisUrl, ...addresses };
   const child = spawn(process.execPath, [file("coordinator/src/main.ts")], { env, stdio: ["ignore", "ignore", "pipe"] });
   const late = setTimeout(() => child.kill("SIGKILL"), 20_000);
   let said = "";

@@ -12,6 +12,7 @@ import { Jobs } from "../../coordinator/src/application/jobs.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { createHttpServer } from "../../coordinator/src/doors/http-server.ts";
+import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
 import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
 import { call } from "../support/calls.ts";
 import { fakeModels } from "../support/fake-job-service.ts";
@@ -64,6 +65,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store }),
     access: openAccess,
     config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },
+    turns: new TurnWait(systemClock),
     log: { info() {}, warn() {}, error() {} },
     leaving: () => false,
     draining: () => false,

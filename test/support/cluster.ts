@@ -40,6 +40,8 @@ export interface Coordinator extends ClusterProcess {
 export interface Cluster extends AsyncDisposable {
   /** Of the coordinator under `up`. */
   url: string;
+  /** host:port of its gRPC. */
+  grpc: string;
   redisUrl: string;
   dataFolder: string;
   up: ClusterProcess;
@@ -58,11 +60,11 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   const env = { ...process.env, ...options.env };
   const anyPort = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0"];
   const args = [...anyPort, "--data", dataFolder, "--models", models, "--workers", String(options.workers ?? 1)];
-  const { process: up, found } = await startUntil(upMain, { args, env, pattern: /ready at (http:\/\/\S+)/ });
+  const { process: up, found } = await startUntil(upMain, { args, env, pattern: /ready at (http:\/\/\S+)(?:.|\n)*?gRPC: \S+\n/ });
   const redisUrl = (await readFile(path.join(dataFolder, "redis", "url"), "utf8")).trim();
   const coordinators: Coordinator[] = [];
   for (let index = 1; index < (options.coordinators ?? 1); index++) {
-    const own = ["--http", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--models", models, "--data", dataFolder, "--redis-url", redisUrl];
+    const own = [...anyPort, "--models", models, "--data", dataFolder, "--redis-url", redisUrl];
     const started = await startUntil(coordinatorMain, { args: own, env, pattern: /"listening".*?"url":"(http:\/\/[^"]+)"/ });
     await untilReady(started.found);
     coordinators.push({ ...started.process, url: started.found });
@@ -77,6 +79,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   };
   return {
     url: found,
+    grpc: /gRPC: (\S+)/.exec(up.log())?.[1] ?? "",
     redisUrl,
     dataFolder,
     up,

@@ -8,8 +8,9 @@ import { type Access, openAccess } from "../../coordinator/src/application/acces
 import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
 import { DurableJobs } from "../../coordinator/src/application/durable-jobs.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
-import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
+import type { DoorParts, HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
+import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
 import type { BlobStore } from "../../coordinator/src/ports/blob-store.ts";
 import type { LogFields } from "../../coordinator/src/ports/log.ts";
 import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
@@ -21,6 +22,8 @@ const scores: TensorSignature = { name: "scores", datatype: "FP32", shape: [-1, 
 export interface OpenDoor {
   url: string;
   port: number;
+  /** To open another door on the same. */
+  parts: DoorParts;
   jobs: FakeJobService;
   models: ModelRegistry;
   server: HttpServer;
@@ -47,7 +50,8 @@ export async function openDoor(
   const log = (event: string, fields?: LogFields): void => void logged.push({ event, fields });
   const metrics = prometheusMetrics({ version: "1.2.3", processMetrics: false });
   let draining = false;
-  const server = createHttpServer({
+  const turns = new TurnWait(systemClock);
+  const parts: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store: noInputs }),
     models,
@@ -56,16 +60,22 @@ export async function openDoor(
     ...more,
     config: { maxBodyBytes: 1_000_000, corsOrigins: [], resultTtlMs: 3_600_000, ...config },
     clock: systemClock,
+    turns,
     metrics,
     log: { info: log, warn: log, error: log },
     leaving: () => draining,
     draining: () => draining,
     version: "1.2.3",
-  });
+  };
+  const server = createHttpServer(parts);
   const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
-  test.after(() => server.close());
+  test.after(async () => {
+    await server.close();
+    turns.stop();
+  });
   return {
     url: `http://127.0.0.1:${port}`,
+    parts,
     port,
     jobs,
     models,

@@ -52,6 +52,8 @@ export interface OneProcess {
 
 export interface CoordinatorProcess extends OneProcess {
   readonly url: string;
+  /** host:port of its gRPC. */
+  readonly grpc: string;
 }
 
 export interface WorkerProcess extends OneProcess {
@@ -231,15 +233,17 @@ abstract class Started implements OneProcess {
 
 class Coordinator extends Started implements CoordinatorProcess {
   url = "";
+  grpc = "";
 
   constructor(name: string, env: Record<string, string>) {
-    super("coordinator", name, { SWITCHYARD_HTTP: "127.0.0.1:0", ...env });
+    super("coordinator", name, { SWITCHYARD_HTTP: "127.0.0.1:0", SWITCHYARD_GRPC: "127.0.0.1:0", ...env });
   }
 
   protected async started(log: string): Promise<boolean> {
-    const url = /"listening".*?"url":"(http:\/\/[^"]+)"/.exec(log)?.[1];
+    const [, url, grpc = ""] = /"listening".*?"url":"(http:\/\/[^"]+)"(?:.*?"grpc":"([^"]+)")?/.exec(log) ?? [];
     if (url === undefined) return false;
     this.url = url;
+    this.grpc = grpc;
     const answer = await fetch(`${url}/readyz`);
     await answer.arrayBuffer();
     return answer.ok;

@@ -19,8 +19,11 @@ export const rooms: Record<string, readonly string[]> = {
 
 /** Where a foreign library may be loaded, per package: one file, or one room where the library is the room's whole trade. */
 export const libraries: Record<string, Record<string, readonly string[]>> = {
-  protocol: { protobufjs: ["src/onnx/"] },
+  protocol: { protobufjs: ["src/grpc/", "src/onnx/"] },
   coordinator: {
+    "@grpc/grpc-js": ["src/doors/grpc-"],
+    "@grpc/proto-loader": ["src/doors/grpc-definitions.ts"],
+    "@grpc/reflection": ["src/doors/grpc-server.ts"],
     bullmq: ["src/adapters/bullmq-tickets.ts"],
     fastify: ["src/doors/"],
     ioredis: ["src/adapters/redis-client.ts"],

@@ -39,6 +39,16 @@ test("a flag wins over its variable, and an empty variable is no value", () => {
   assert.equal(read([], env).models, path.join(folder, "models"));
 });
 
+test("gRPC can be switched off, and nothing else can", () => {
+  assert.equal(read(["--grpc", "off"]).grpc, undefined);
+  assert.equal(read([], { SWITCHYARD_GRPC: "off" }).grpc, undefined);
+  assert.deepEqual(mistakesOf(["--grpc", "off", "--http", "127.0.0.1:8001"]), []);
+  assert.match(mistakesOf(["--http", "off"]).join(), /--http: expected host:port/);
+  assert.match(mistakesOf(["--grpc", "none"]).join(), /--grpc: expected host:port, .* or off, got "none"/);
+  assert.match(mistakesOf(["--grpc", "0.0.0.0:8001"]).join(), /--grpc: expected a loopback address/);
+  assert.match(mistakesOf(["--grpc", "127.0.0.1:8000"]).join(), /--grpc: expected an address of its own|which --grpc has/);
+});
+
 test("sizes and times are read in the forms that people write", () => {
   for (const text of ["67108864", "64MiB", "65536 KiB"]) assert.equal(read(["--max-body", text]).maxBodyBytes, 67_108_864, text);
   for (const text of ["3600", "1h", "60m", "3600000ms"]) assert.equal(read(["--result-ttl", text]).resultTtlMs, 3_600_000, text);

@@ -65,6 +65,12 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
   const storeUp = gauge("switchyard_store_answering", "1 while the store answers, else 0");
   const roundtrip = histogram("switchyard_redis_roundtrip_seconds", "Round trip to the store", [], storeEdges);
   const http = histogram("switchyard_http_request_seconds", "HTTP requests by route pattern", ["route", "method", "status"], httpEdges);
+  const grpc = histogram(
+    "switchyard_grpc_request_seconds",
+    "gRPC calls, and messages of streams, by method",
+    ["method", "code"],
+    httpEdges,
+  );
   const build = gauge("switchyard_build_info", "1, with the build as labels", ["version", "revision"]);
   build.set({ version: about.version, revision: about.revision ?? "unknown" }, 1);
   if (about.processMetrics ?? true) collectDefaultMetrics({ register: registry });
@@ -75,6 +81,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
   const cached = new Set<string>();
   // prom-client hashes labels on every call; a bound child per series spares the hot path that.
   const httpSeries = new Map<string, ReturnType<typeof http.labels>>();
+  const grpcSeries = new Map<string, ReturnType<typeof grpc.labels>>();
   const jobSeries = new Map<string, ReturnType<typeof bindJobs>>();
 
   function bindJobs(model: string, jobClass: string) {
@@ -180,6 +187,15 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
       if (series === undefined) {
         series = http.labels(route, method, String(status));
         httpSeries.set(key, series);
+      }
+      series.observe(seconds);
+    },
+    grpcAnswered(method, code, seconds) {
+      const key = `${method} ${code}`;
+      let series = grpcSeries.get(key);
+      if (series === undefined) {
+        series = grpc.labels(method, code);
+        grpcSeries.set(key, series);
       }
       series.observe(seconds);
     },

@@ -9,8 +9,8 @@ import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
-import type { BodyBudget } from "./body-budget.ts";
-import type { OpenCalls } from "./open-calls.ts";
+import { BodyBudget } from "./body-budget.ts";
+import { OpenCalls } from "./open-calls.ts";
 import type { TurnWait } from "./turn-wait.ts";
 
 /** Bodies of the largest size that may be held at once, being read or waiting to be decoded. */
@@ -47,6 +47,23 @@ export interface DoorContext {
   calls: OpenCalls;
   turns: TurnWait;
   bodies: BodyBudget;
+}
+
+/** What a server is made of; JSON has the limit of all bodies unless a smaller one is given. */
+export type DoorParts = Omit<DoorContext, "calls" | "bodies" | "config"> & {
+  config: Omit<HttpConfig, "maxJsonBytes"> & { maxJsonBytes?: number };
+};
+
+/** What the handlers of one server are given; it drains from its own end on, too. */
+export function doorContext(parts: DoorParts, isClosing: () => boolean): DoorContext {
+  return {
+    ...parts,
+    config: { maxJsonBytes: parts.config.maxBodyBytes, ...parts.config },
+    leaving: () => isClosing() || parts.leaving(),
+    draining: () => isClosing() || parts.draining(),
+    calls: new OpenCalls(),
+    bodies: new BodyBudget(largestBodiesHeld * parts.config.maxBodyBytes),
+  };
 }
 
 /** The class names of the version that a job ran on; undefined when it has none, or is no longer served: results outlive it. */

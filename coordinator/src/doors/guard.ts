@@ -1,6 +1,7 @@
 /** What stands before a route: finds out who asks, and refuses those who may not, before any of the body is read. */
 
 import { SwitchyardError } from "@switchyard/protocol";
+import type { Scope } from "@switchyard/protocol/api-keys";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Access } from "../application/access.ts";
 import { type Caller, requireModel, requireScope } from "../application/caller.ts";
@@ -38,16 +39,25 @@ export function guardOf(app: FastifyInstance, route: RouteAccess): Guard | undef
   }
   return (request, reply, done) => {
     try {
-      const caller = access.callerOf(request.headers.authorization);
-      requireScope(caller, route);
       const { model } = request.params as { model?: string };
-      if (model !== undefined) requireModel(caller, model);
-      request.caller = caller;
+      request.caller = callerFor(access, route, { authorization: request.headers.authorization, model });
     } catch (error) {
       return done(withChallenge(reply, error as Error));
     }
     done();
   };
+}
+
+/** Who asks, of a route that needs one of `scopes`. Throws `unauthenticated`, or `forbidden` for the route or the model. */
+export function callerFor(
+  access: Access,
+  scopes: readonly Scope[],
+  asked: { authorization: string | undefined; model?: string | undefined },
+): Caller {
+  const caller = access.callerOf(asked.authorization);
+  requireScope(caller, scopes);
+  if (asked.model !== undefined) requireModel(caller, asked.model);
+  return caller;
 }
 
 /** Who asks. Only for handlers of guarded routes. */

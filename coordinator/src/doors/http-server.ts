@@ -7,13 +7,9 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
-import type { Clock, LoopClock } from "../clock.ts";
-import { BodyBudget } from "./body-budget.ts";
-import { type DoorContext, type HttpConfig, largestBodiesHeld } from "./door-context.ts";
+import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { addGuards } from "./guard.ts";
-import { OpenCalls } from "./open-calls.ts";
 import { sendError } from "./problem.ts";
-import { TurnWait } from "./turn-wait.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
 import { addDeadLetters } from "./v1-dead-letters.ts";
@@ -44,25 +40,11 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
-/** What a door is made of; JSON has the limit of all bodies unless a smaller one is given. */
-export type HttpServerParts = Omit<DoorContext, "calls" | "turns" | "bodies" | "config"> & {
-  clock: Clock & LoopClock;
-  config: Omit<HttpConfig, "maxJsonBytes"> & { maxJsonBytes?: number };
-};
-
-export function createHttpServer(parts: HttpServerParts): HttpServer {
+export function createHttpServer(parts: DoorParts): HttpServer {
   let closing = false;
   const { clock } = parts;
   const requests = { lastMs: 0 };
-  const context: DoorContext = {
-    ...parts,
-    config: { maxJsonBytes: parts.config.maxBodyBytes, ...parts.config },
-    leaving: () => closing || parts.leaving(),
-    draining: () => closing || parts.draining(),
-    calls: new OpenCalls(),
-    turns: new TurnWait(parts.clock),
-    bodies: new BodyBudget(largestBodiesHeld * parts.config.maxBodyBytes),
-  };
+  const context = doorContext(parts, () => closing);
   const app = Fastify({
     logger: false,
     bodyLimit: context.config.maxBodyBytes,
@@ -107,14 +89,13 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
     close: () => {
       closing = true;
       context.calls.endWaits();
-      context.turns.stop();
       return app.close();
     },
   };
 }
 
 /** The client's own id if it is short and printable, else one of ours. */
-function requestIds(): (raw: { headers: IncomingMessage["headers"] }) => string {
+export function requestIds(): (raw: { headers: IncomingMessage["headers"] }) => string {
   const prefix = randomBytes(6).toString("hex");
   let count = 0;
   return ({ headers }) => {
@@ -168,14 +149,24 @@ export async function listen(app: FastifyInstance, where: { host: string; port: 
   try {
     await app.listen(where);
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
-    if (code === "EADDRINUSE")
-      throw new Error(`${where.host}:${where.port} is in use by another process; choose another address`, { cause: error });
-    if (code === "EACCES")
-      throw new Error(`${where.host}:${where.port} may not be opened by this user; choose a port above 1023`, { cause: error });
-    if (code === "EADDRNOTAVAIL" || code === "ENOTFOUND") throw new Error(`${where.host} is no address of this machine`, { cause: error });
-    throw error;
+    const code = error instanceof Error && "code" in error ? String(error.code) : "";
+    throw cannotListen(where, code, error) ?? error;
   }
   const address = app.server.address();
   return { host: where.host, port: typeof address === "object" && address !== null ? address.port : where.port };
+}
+
+/** What to do about an address that the system refuses, by its code; undefined for other codes. */
+export function cannotListen({ host, port }: { host: string; port: number }, code: string, cause: unknown): Error | undefined {
+  switch (code) {
+    case "EADDRINUSE":
+      return new Error(`${host}:${port} is in use by another process; choose another address`, { cause });
+    case "EACCES":
+      return new Error(`${host}:${port} may not be opened by this user; choose a port above 1023`, { cause });
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return new Error(`${host} is no address of this machine`, { cause });
+    default:
+      return undefined;
+  }
 }

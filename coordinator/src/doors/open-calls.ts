@@ -5,6 +5,26 @@
 
 import type { ServerResponse } from "node:http";
 
+/** The client's end of a call. */
+export interface Line {
+  isGone(): boolean;
+  /** Calls `heard` when the client goes away before it has its answer, until the returned function is called. */
+  onGone(heard: () => void): () => void;
+}
+
+export function httpLine(raw: ServerResponse): Line {
+  return {
+    isGone: () => raw.destroyed,
+    onGone(heard) {
+      const onClose = (): void => {
+        if (!raw.writableFinished) heard();
+      };
+      raw.on("close", onClose);
+      return () => raw.off("close", onClose);
+    },
+  };
+}
+
 export interface OpenCall {
   readonly signal: AbortSignal;
   /** Whether the client went away before it had its answer. */
@@ -19,13 +39,13 @@ export class OpenCalls {
   readonly #held = new Calls();
 
   /** A call that goes on while this coordinator drains. */
-  held(raw: ServerResponse): OpenCall {
-    return this.#held.open(raw);
+  held(line: Line): OpenCall {
+    return this.#held.open(line);
   }
 
   /** A call that may be answered "not yet" when this coordinator drains. */
-  waiting(raw: ServerResponse): OpenCall {
-    return this.#waits.open(raw);
+  waiting(line: Line): OpenCall {
+    return this.#waits.open(line);
   }
 
   /** Ends waits, and those that begin from now on. */
@@ -48,23 +68,21 @@ class Calls {
     for (const controller of [...this.#open]) controller.abort();
   }
 
-  open(raw: ServerResponse): OpenCall {
+  open(line: Line): OpenCall {
     const controller = new AbortController();
     this.#open.add(controller);
-    let gone = raw.destroyed;
-    const onClose = (): void => {
-      if (raw.writableFinished) return;
+    let gone = line.isGone();
+    if (gone || this.#ended) controller.abort();
+    const stopListening = line.onGone(() => {
       gone = true;
       controller.abort();
-    };
-    if (gone || this.#ended) controller.abort();
-    raw.on("close", onClose);
+    });
     return {
       signal: controller.signal,
       gone: () => gone,
       toldToGo: () => this.#ended && !gone,
       end: () => {
-        raw.off("close", onClose);
+        stopListening();
         this.#open.delete(controller);
       },
     };

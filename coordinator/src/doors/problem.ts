@@ -26,7 +26,7 @@ function spread(ms: number, id: string): number {
 }
 
 /** How long the client should wait before it repeats the request; undefined where repeating is not advised. */
-function retryAfterMs(error: SwitchyardError, status: number, requestId: string): number | undefined {
+export function retryAfterMs(error: SwitchyardError, status: number, requestId: string): number | undefined {
   const hint = error.facts.retryAfterMs;
   const mayPass = error.retryable && (status === 429 || status === 503);
   if (hint === undefined && !mayPass && error.code !== "job_not_finished") return undefined;
@@ -73,7 +73,7 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
 }
 
 /** Clients of other servers look for these words. */
-function v2Text(error: SwitchyardError): string {
+export function v2Text(error: SwitchyardError): string {
   const unknownModel = "Request for unknown model";
   const isUnknown = error.code === "model_not_found" || error.code === "version_not_found";
   return isUnknown && !error.message.includes(unknownModel) ? `${unknownModel}: ${error.message}` : error.message;
@@ -83,13 +83,13 @@ function asSwitchyardError(thrown: unknown, request: FastifyRequest, log: Log): 
   if (thrown instanceof SwitchyardError) return thrown;
   const status = thrown instanceof Error && "statusCode" in thrown ? Number(thrown.statusCode) : 500;
   if (status >= 400 && status < 500) return fromFramework(status, thrown as Error, request);
-  log.error("request_failed", {
-    trace_id: request.id,
-    method: request.method,
-    route: request.routeOptions.url ?? "none",
-    error: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown),
-  });
-  return new SwitchyardError("internal", `Something broke inside Switchyard. Its log has the cause under trace id ${request.id}`);
+  return brokenInside(thrown, { trace_id: request.id, method: request.method, route: request.routeOptions.url ?? "none" }, log);
+}
+
+/** What a client hears of a bug; what the log hears is all. */
+export function brokenInside(thrown: unknown, about: { trace_id: string; method: string; route: string }, log: Log): SwitchyardError {
+  log.error("request_failed", { ...about, error: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown) });
+  return new SwitchyardError("internal", `Something broke inside Switchyard. Its log has the cause under trace id ${about.trace_id}`);
 }
 
 function fromFramework(status: number, thrown: Error, request: FastifyRequest): SwitchyardError {

@@ -104,7 +104,7 @@ export function idempotencyKeyOf(headers: IncomingHttpHeaders): string | undefin
 }
 
 /** SHA-256 of what makes two requests the same request. */
-export function fingerprintOf(request: FastifyRequest, body: Uint8Array): string {
+export function fingerprintOf(request: Pick<FastifyRequest, "method" | "url" | "headers">, body: Uint8Array): string {
   const { headers } = request;
   const timeout = headerOf(headers, "x-request-timeout-ms") ?? "";
   const length = headerOf(headers, "inference-header-content-length") ?? "";

@@ -74,3 +74,21 @@ export function accessOf(method: string, url: string): RouteAccess {
   if (access === undefined) throw new Error(`${method} ${url}: no word in route-access.ts says who may ask this`);
   return access;
 }
+
+/** gRPC methods, each with the route that asks the same and whose scopes it therefore needs. */
+export const grpcTwins = {
+  ServerLive: ["GET", "/v2/health/live"],
+  ServerReady: ["GET", "/v2/health/ready"],
+  ServerMetadata: ["GET", "/v2"],
+  ModelReady: ["GET", "/v2/models/:model/ready"],
+  ModelMetadata: ["GET", "/v2/models/:model"],
+  ModelConfig: ["GET", "/v2/models/:model/config"],
+  ModelInfer: ["POST", "/v2/models/:model/infer"],
+  ModelStreamInfer: ["POST", "/v2/models/:model/infer"],
+  ModelStatistics: ["*", "/v2/models/:model/stats"],
+  RepositoryIndex: ["POST", "/v2/repository/index"],
+  RepositoryModelLoad: ["*", "/v2/repository/models/:model/load"],
+  RepositoryModelUnload: ["*", "/v2/repository/models/:model/unload"],
+  Check: ["GET", "/v2/health/ready"],
+  Watch: ["GET", "/v2/health/ready"],
+} as const satisfies Readonly<Record<string, readonly [method: string, url: string]>>;

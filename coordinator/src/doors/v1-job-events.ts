@@ -10,7 +10,7 @@ import type { JobRecord } from "../ports/job-store.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf, isStillAllowed } from "./guard.ts";
 import { toJobView } from "./job-view.ts";
-import type { OpenCall } from "./open-calls.ts";
+import { httpLine, type OpenCall } from "./open-calls.ts";
 import { headerOf } from "./request-options.ts";
 
 const keepAliveMs = 15_000;
@@ -30,7 +30,7 @@ export async function answerEvents(context: DoorContext, request: FastifyRequest
   };
   if (request.method === "HEAD") return reply.headers(headers).send();
   reply.hijack();
-  const call = context.calls.waiting(reply.raw);
+  const call = context.calls.waiting(httpLine(reply.raw));
   reply.raw.writeHead(200, { ...(reply.getHeaders() as Record<string, string>), ...headers });
   reply.raw.write(`retry: ${reconnectMs}\n\n`);
   try {

@@ -11,6 +11,7 @@ import { callerOf } from "./guard.ts";
 import { withInferenceBody } from "./inference-body.ts";
 import { filterFrom, jobFilters, linksOf } from "./job-filters.ts";
 import { toJobView } from "./job-view.ts";
+import { httpLine } from "./open-calls.ts";
 import {
   acceptedForm,
   badRequest,
@@ -124,7 +125,7 @@ async function holdFor(
   job: { record: JobRecord; waitMs: number; keyed: boolean },
 ): Promise<JobRecord> {
   if (isTerminal(job.record.state) || job.waitMs === 0 || context.draining()) return job.record;
-  const call = context.calls.waiting(reply.raw);
+  const call = context.calls.waiting(httpLine(reply.raw));
   try {
     const record = await context.jobs.wait(job.record.id, { waitMs: job.waitMs, signal: call.signal }, callerOf(request));
     if (call.gone() && !job.keyed && !isTerminal(record.state)) await context.jobs.cancel(record.id, callerOf(request));
@@ -199,7 +200,7 @@ async function readOrWait(
 ): Promise<JobRecord> {
   const { id, ...wait } = how;
   if (wait.waitMs === 0 || context.draining()) return context.jobs.get(id, callerOf(request));
-  const call = context.calls.waiting(reply.raw);
+  const call = context.calls.waiting(httpLine(reply.raw));
   try {
     return await context.jobs.wait(id, { ...wait, signal: call.signal }, callerOf(request));
   } finally {

@@ -6,9 +6,11 @@ import type { Submission } from "../application/job-service.ts";
 import { cachedHow } from "../application/new-record.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendEncoded } from "./answers.ts";
-import { type DoorContext, labelsOf } from "./door-context.ts";
+import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
+import { cacheStatus, holdInference, statusFor } from "./held-inference.ts";
 import { withInferenceBody } from "./inference-body.ts";
+import { httpLine } from "./open-calls.ts";
 import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
 
@@ -27,31 +29,10 @@ export function versionIn(path: ModelPath): number | undefined {
   );
 }
 
-/** RFC 9211, in an answer that no run was made for. */
-const cacheStatus = { hit: "switchyard; hit", joined: "switchyard; fwd=miss; collapsed" } as const;
-
 export function addInference(app: FastifyInstance, context: DoorContext): void {
   const infer = (request: FastifyRequest, reply: FastifyReply) => answerInfer(context, request, reply);
   addRoute(app, "/v2/models/:model/infer", { POST: infer });
   addRoute(app, "/v2/models/:model/versions/:version/infer", { POST: infer });
-}
-
-/** What a caller who held the line hears when this coordinator waits no longer. */
-function leftBehind({ facts: { jobId } }: SwitchyardError, keyed: boolean): SwitchyardError {
-  const what = keyed
-    ? `job ${jobId} goes on: ask another one for /v1/jobs/${jobId}, or repeat the request with the same Idempotency-Key`
-    : `job ${jobId} was cancelled: send the request to another one`;
-  return new SwitchyardError("draining", `This coordinator is shutting down; ${what}`, jobId === undefined ? {} : { jobId });
-}
-
-/** Throws model_not_found and version_not_found, but for a repeat: its answer may exist although the model does not any more. */
-function statusFor(context: DoorContext, asked: { model: string; version: number | undefined; keyed: boolean }): ModelStatus | undefined {
-  try {
-    return context.models.resolve(asked.model, asked.version);
-  } catch (error) {
-    if (asked.keyed && error instanceof SwitchyardError) return undefined;
-    throw error;
-  }
 }
 
 /** Without a model a raw body means nothing; its fingerprint may still name an earlier answer. */
@@ -79,25 +60,16 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
   if (limits.class !== undefined) submission.class = limits.class;
   if (key !== undefined) submission.idempotency = { key, fingerprint };
 
-  const call = context.calls.held(reply.raw);
-  try {
-    const settled = await context.jobs.infer(submission, callerOf(request), call.signal);
-    const { record, outputs } = settled;
-    if (settled.replayed) reply.header("idempotent-replayed", "true");
-    const cached = cachedHow(record);
-    if (cached !== undefined) reply.header("cache-status", cacheStatus[cached]);
-    const labels = record.version === status?.version.version ? status.version.labels : labelsOf(context, record);
-    const response = {
-      modelName: record.model,
-      modelVersion: String(record.version),
-      outputs,
-      ...(wanted.id !== undefined && { id: wanted.id }),
-    };
-    return sendEncoded(request, reply, encodeInferResponse({ response, wishes: wanted, labels }));
-  } catch (error) {
-    if (call.toldToGo() && error instanceof SwitchyardError && error.code === "cancelled") throw leftBehind(error, key !== undefined);
-    throw error;
-  } finally {
-    call.end();
-  }
+  const { settled, labels } = await holdInference(context, submission, { caller: callerOf(request), line: httpLine(reply.raw), status });
+  const { record, outputs } = settled;
+  if (settled.replayed) reply.header("idempotent-replayed", "true");
+  const cached = cachedHow(record);
+  if (cached !== undefined) reply.header("cache-status", cacheStatus[cached]);
+  const response = {
+    modelName: record.model,
+    modelVersion: String(record.version),
+    outputs,
+    ...(wanted.id !== undefined && { id: wanted.id }),
+  };
+  return sendEncoded(request, reply, encodeInferResponse({ response, wishes: wanted, labels }));
 }

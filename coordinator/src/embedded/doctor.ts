@@ -89,7 +89,7 @@ function runningUp(config: Config): RunningUp {
   return { ...(pid === undefined ? {} : { pid }), ...(redisUrl === undefined ? {} : { redisUrl }) };
 }
 
-async function checkPort(name: "http" | "metrics", address: Address, up: RunningUp): Promise<Finding> {
+async function checkPort(name: "http" | "grpc" | "metrics", address: Address, up: RunningUp): Promise<Finding> {
   const subject = `${name} port`;
   const shown = `${address.host}:${address.port}`;
   const probe = createServer().listen({ host: address.host, port: address.port, exclusive: true });
@@ -137,6 +137,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkRedisProgram(config),
     ...(await storeFindings(config, up.redisUrl)),
     await checkPort("http", config.http, up),
+    ...(config.grpc ? [await checkPort("grpc", config.grpc, up)] : []),
     await checkPort("metrics", config.metrics, up),
     await checkModels(config),
     ...keyFileFindings(config.apiKeys, clock.nowMs()),

@@ -53,7 +53,8 @@ async function main(): Promise<void> {
 /** Port 0 means any; a number is chosen here, because the children and the printed address must agree on it. */
 async function withPorts(config: Config): Promise<Config> {
   const fill = async (address: Address): Promise<Address> => (address.port === 0 ? { ...address, port: await freePort() } : address);
-  return { ...config, http: await fill(config.http), grpc: await fill(config.grpc), metrics: await fill(config.metrics) };
+  const { http, grpc, metrics } = config;
+  return { ...config, http: await fill(http), ...(grpc && { grpc: await fill(grpc) }), metrics: await fill(metrics) };
 }
 
 function takeDataFolder(folder: string): ProcessLock {
@@ -64,9 +65,10 @@ function takeDataFolder(folder: string): ProcessLock {
 
 async function refuseTakenPorts(config: Config): Promise<void> {
   const taken: string[] = [];
-  for (const flag of ["http", "metrics"] as const) {
-    const why = await cannotListen(config[flag]);
-    if (why !== undefined) taken.push(`  ${shown(config[flag])} ${why}; choose another address with --${flag}`);
+  for (const flag of ["http", "grpc", "metrics"] as const) {
+    const address = config[flag];
+    const why = address && (await cannotListen(address));
+    if (address && why !== undefined) taken.push(`  ${shown(address)} ${why}; choose another address with --${flag}`);
   }
   if (taken.length > 0) throw new Error(`Switchyard cannot listen:\n${taken.join("\n")}`);
 }
@@ -187,7 +189,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
   return {
     ...process.env,
     SWITCHYARD_HTTP: shown(config.http),
-    SWITCHYARD_GRPC: shown(config.grpc),
+    SWITCHYARD_GRPC: config.grpc ? shown(config.grpc) : "off",
     SWITCHYARD_METRICS: shown(config.metrics),
     SWITCHYARD_REDIS_URL: redisUrl,
     ...Object.fromEntries(redisFileNames.map((name) => [`SWITCHYARD_${name}`, config.redisFiles[name]])),
@@ -303,6 +305,7 @@ async function open(house: House, started: KeptProcess[]): Promise<void> {
   terminal.wait(undefined);
   const elsewhere = shown(config.http) === "127.0.0.1:8000" ? "" : ` --url http://${shown(config.http)}`;
   terminal.say(`Switchyard is ready at http://${shown(config.http)}`);
+  if (config.grpc) terminal.say(`gRPC: ${shown(config.grpc)}`);
   const key = config.apiKeys === undefined ? "" : "SWITCHYARD_API_KEY=<secret> ";
   terminal.say(`Try: ${key}npx switchyard infer digits --image examples/digits/five.png${elsewhere}`);
   terminal.say(`Logs: ${path.join(config.data, "logs")}. Ctrl-C drains and ends.`);

@@ -32,4 +32,6 @@ export interface Metrics {
   storeRoundtrip(seconds: number): void;
   /** `route` is the pattern, never the path as it came. */
   httpAnswered(route: string, method: string, status: number, seconds: number): void;
+  /** `method` is one that the door knows, `code` the word of the status; each message of a stream counts. */
+  grpcAnswered(method: string, code: string, seconds: number): void;
 }

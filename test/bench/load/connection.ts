@@ -5,7 +5,11 @@
 
 import { connect, type Socket } from "node:net";
 
+/** How requests travel. */
+export type Wire = "http" | "grpc";
+
 export interface Answer {
+  wire: Wire;
   status: number;
   /** Value of Inference-Header-Content-Length; 0 when absent. */
   headerLength: number;
@@ -71,7 +75,7 @@ export class Connection {
     const headerLength = numberAfter(head!, "\r\ninference-header-content-length:") ?? 0;
     const status = Number(head!.slice(9, 12));
     const errorCode = status === 200 ? undefined : /\r\nx-switchyard-error: *(\S+)/.exec(head!)?.[1];
-    waiting?.resolve({ status, headerLength, errorCode, body: bytes.subarray(headEnd + 4) });
+    waiting?.resolve({ wire: "http", status, headerLength, errorCode, body: bytes.subarray(headEnd + 4) });
   }
 
   #fail(error: Error): void {

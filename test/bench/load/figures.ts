@@ -1,5 +1,6 @@
 /** What passes between the bench and its load process, and the figures of one cell. */
 
+import type { Wire } from "./connection.ts";
 import type { SampleModel } from "./samples.ts";
 import type { StreamFigures } from "./stream-tally.ts";
 
@@ -7,6 +8,8 @@ export interface LoadOrder {
   host: string;
   port: number;
   clients: number;
+  /** Default: http. */
+  wire?: Wire;
   /** One answer in so many is compared with the direct run; the others are checked for status and size. */
   verifyEvery: number;
 }

@@ -3,6 +3,7 @@
 import { checkValues } from "./answer-check.ts";
 import { type Answer, Connection } from "./connection.ts";
 import type { FromLoad, LoadFigures, LoadOrder, ToLoad } from "./figures.ts";
+import { GrpcConnection } from "./grpc-connection.ts";
 import { makeCases, type Sample, samplesOf } from "./samples.ts";
 import { Streams } from "./streams.ts";
 
@@ -15,7 +16,7 @@ function tell(message: FromLoad): void {
 
 class Load {
   readonly #order: LoadOrder;
-  #connections: Connection[] = [];
+  #connections: (Connection | GrpcConnection)[] = [];
   #loops: Promise<void>[] = [];
   #stopping = false;
   #measuring = false;
@@ -32,17 +33,19 @@ class Load {
   }
 
   async start(): Promise<void> {
-    const { host, port, clients } = this.#order;
-    this.#connections = await Promise.all(Array.from({ length: clients }, () => Connection.open(host, port)));
+    const { host, port, clients, wire } = this.#order;
+    const kind = wire === "grpc" ? GrpcConnection : Connection;
+    this.#connections = await Promise.all(Array.from({ length: clients }, () => kind.open(host, port)));
     this.#loops = this.#connections.map((connection, index) => this.#loop(connection, index));
   }
 
-  async #loop(connection: Connection, index: number): Promise<void> {
+  async #loop(connection: Connection | GrpcConnection, index: number): Promise<void> {
+    const { wire = "http" } = this.#order;
     try {
       for (let next = index; !this.#stopping; next += this.#order.clients) {
         const sample = samples[next % samples.length]!;
         const startedMs = performance.now();
-        const answer = await connection.ask(sample.request);
+        const answer = await connection.ask(sample.requests[wire]);
         const doneMs = performance.now();
         this.#check(answer, sample);
         this.#lastDoneMs = doneMs;

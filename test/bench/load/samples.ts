@@ -2,11 +2,16 @@
 
 import { encodeInferRequest } from "@switchyard/protocol";
 import { seededRandom } from "../../../scripts/seeded-random.ts";
+import { inferenceService, methodOf } from "../../support/grpc-client.ts";
 import { openSession } from "../systems/direct-session.ts";
+import type { Wire } from "./connection.ts";
+import { grpcRequest } from "./grpc-connection.ts";
+
+const modelInfer = methodOf(inferenceService, "ModelInfer");
 
 export interface Sample {
-  /** A whole HTTP/1.1 request, ready to be written. */
-  request: Buffer;
+  /** A whole request, ready to be written. */
+  requests: Record<Wire, Buffer>;
   expected: Float32Array;
 }
 
@@ -61,7 +66,18 @@ export function samplesOf(cases: readonly Case[], of: { model: SampleModel; time
   return cases.map(({ shape, bytes, expected }) => {
     const inputs = [{ name: "input", datatype: "FP32" as const, shape: [...shape], bytes }];
     const body = encodeInferRequest({ inputs, binary: true, ...parameters });
-    return { request: httpRequest({ ...of, parts: body.parts, headerLength: body.headerLength! }), expected };
+    const http = httpRequest({ ...of, parts: body.parts, headerLength: body.headerLength! });
+    const grpc = grpcRequest({ message: grpcMessage(of, { shape, bytes }), apiKey: of.apiKey });
+    return { requests: { http, grpc }, expected };
+  });
+}
+
+function grpcMessage(of: { model: SampleModel; timeoutMs?: number }, input: { shape: readonly number[]; bytes: Uint8Array }): Buffer {
+  return modelInfer.requestSerialize({
+    model_name: of.model.name,
+    inputs: [{ name: "input", datatype: "FP32", shape: input.shape }],
+    raw_input_contents: [input.bytes],
+    ...(of.timeoutMs !== undefined && { parameters: { timeout: { int64_param: String(Math.round(of.timeoutMs * 1000)) } } }),
   });
 }
 

@@ -9,11 +9,11 @@ import type { RowContext, RowResult } from "./row.ts";
 
 const measured = (cells: readonly Cell[] | undefined, value: (cell: Cell) => number): RoundValue[] =>
   (cells ?? []).map((cell) => ({ value: value(cell), isQuiet: !cell.noise.isNoisy }));
-const rates = (cells: readonly Cell[] | undefined): RoundValue[] => measured(cells, (cell) => cell.figures.jobsPerSecond);
+export const rates = (cells: readonly Cell[] | undefined): RoundValue[] => measured(cells, (cell) => cell.figures.jobsPerSecond);
 const medians = (cells: readonly Cell[] | undefined): RoundValue[] => measured(cells, (cell) => cell.figures.latencyMs.p50);
 
 /** Systems take turns within a round, and who goes first changes from round to round. */
-async function inTurns(systems: readonly System[], plan: CellPlan, context: RowContext): Promise<Record<string, Cell[]>> {
+export async function inTurns(systems: readonly System[], plan: CellPlan, context: RowContext): Promise<Record<string, Cell[]>> {
   const cells: Record<string, Cell[]> = {};
   for (let round = 0; round < context.rounds; round++) {
     for (let turn = 0; turn < systems.length; turn++) {

@@ -28,6 +28,8 @@ export interface FigureTable {
 
 export interface RowResult {
   title: string;
+  /** Of systems that only this row has, by id. */
+  titles?: Record<string, string>;
   /** Cells by system, one per round, of rows that compare systems. */
   cells?: Record<string, Cell[]>;
   loops?: LoopCell[][];

@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
+import type { Wire } from "../load/connection.ts";
 import { startBenchRedis } from "./bench-redis.ts";
 import { startUntil } from "./program.ts";
 import { sumOf } from "./prometheus-text.ts";
@@ -30,12 +31,15 @@ export interface SwitchyardOptions {
   tenants?: readonly Tenant[];
   /** Threads within an operator; default: as `up` has it, one per core. */
   threads?: number;
+  /** Which of its doors is under load; default: http. */
+  wire?: Wire;
   /** A process that shall write CPU profiles into a folder when it ends. */
   profile?: { process: Profiled; folder: string };
 }
 
 export function switchyard(options: SwitchyardOptions = {}): System {
-  return { id: "s", title: "Switchyard", start: (model) => startSwitchyard(model, options) };
+  const [id, title] = options.wire === "grpc" ? ["g", "Switchyard over gRPC"] : ["s", "Switchyard"];
+  return { id, title, start: (model) => startSwitchyard(model, options) };
 }
 
 export interface RunningSwitchyard extends RunningSystem {
@@ -48,7 +52,7 @@ export interface RunningSwitchyard extends RunningSystem {
 
 export async function startSwitchyard(
   model: Pick<SystemModel, "repository">,
-  { profile, tenants, threads }: SwitchyardOptions = {},
+  { profile, tenants, threads, wire = "http" }: SwitchyardOptions = {},
 ): Promise<RunningSwitchyard> {
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
@@ -91,7 +95,7 @@ export async function startSwitchyard(
       read: (line) => (line.includes('"registered"') ? true : undefined),
     });
     stops.push(worker.stop, coordinator.stop);
-    const { url, metrics: doorMetrics } = coordinator.said;
+    const { url, metrics: doorMetrics, grpc } = coordinator.said;
     await untilReady(url);
     const readyMs = performance.now() - startedMs;
     if (profile !== undefined) await redis.timeScripts();
@@ -101,7 +105,8 @@ export async function startSwitchyard(
     const page = async (address: string): Promise<string> => (await fetch(`${address}/metrics`)).text();
     return {
       url,
-      port: Number(new URL(url).port),
+      port: Number(new URL(wire === "grpc" ? `http://${grpc}` : url).port),
+      wire,
       readyMs,
       roles: { door: coordinator.pid, redis: redis.pid, worker: worker.pid },
       metrics: async () => ({ door: await page(doorMetrics), worker: await page(workerMetrics) }),
@@ -120,9 +125,9 @@ export async function startSwitchyard(
   }
 }
 
-function whereItListens(line: string): { url: string; metrics: string } | undefined {
-  const found = /"listening".*?"url":"(http:\/\/[^"]+)".*?"metrics":"(http:\/\/[^"]+)"/.exec(line);
-  return found === null ? undefined : { url: found[1]!, metrics: found[2]!.replace(/\/metrics$/, "") };
+function whereItListens(line: string): { url: string; metrics: string; grpc: string } | undefined {
+  const found = /"listening".*?"url":"(http:\/\/[^"]+)".*?"metrics":"(http:\/\/[^"]+)".*?"grpc":"([^"]+)"/.exec(line);
+  return found === null ? undefined : { url: found[1]!, metrics: found[2]!.replace(/\/metrics$/, ""), grpc: found[3]! };
 }
 
 async function untilReady(url: string): Promise<void> {

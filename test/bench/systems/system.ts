@@ -1,4 +1,6 @@
-/** A system under load: processes with roles behind one HTTP port. */
+/** A system under load: processes with roles behind one port. */
+
+import type { Wire } from "../load/connection.ts";
 
 /** Calls and microseconds by command so far. */
 export type RedisCommands = Map<string, { calls: number; us: number }>;
@@ -11,6 +13,8 @@ export type MetricsPages = { door: string; worker: string };
 
 export interface RunningSystem {
   port: number;
+  /** What is spoken there; default: http. */
+  wire?: Wire;
   /** Process ids by role: door, redis, worker. */
   roles: Record<string, number>;
   /** Jobs and runs so far, where the system knows how it batches. */

@@ -7,6 +7,7 @@ import traceback
 
 URL = os.environ["SWITCHYARD_URL"]
 ADDRESS = URL.split("://", 1)[1]
+GRPC = os.environ["SWITCHYARD_GRPC"]
 MODELS = set(os.environ["CHECKED_MODELS"].split(","))
 
 _checks = []

@@ -17,12 +17,15 @@ export interface PythonChecks {
   /** File in this folder. */
   program: string;
   url: string;
+  /** host:port */
+  grpc: string;
   models: readonly string[];
 }
 
 export async function pythonChecks(test: TestContext, checks: PythonChecks): Promise<void> {
   const folder = fileURLToPath(new URL(".", import.meta.url));
-  const env = { ...process.env, SWITCHYARD_URL: checks.url, CHECKED_MODELS: checks.models.join(","), PYTHONDONTWRITEBYTECODE: "1" };
+  const asked = { SWITCHYARD_URL: checks.url, SWITCHYARD_GRPC: checks.grpc, CHECKED_MODELS: checks.models.join(",") };
+  const env = { ...process.env, ...asked, PYTHONDONTWRITEBYTECODE: "1" };
   const child = spawn(checks.python, [checks.program], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
   let complaints = "";
   child.stderr.on("data", (chunk) => {

@@ -1,4 +1,4 @@
-/** The official tritonclient over HTTP, unchanged, against a whole cluster. */
+/** The official tritonclient over HTTP and gRPC, unchanged, against a whole cluster. */
 
 import { test } from "node:test";
 import { startCluster } from "../../support/cluster.ts";
@@ -13,5 +13,13 @@ test("tritonclient works unchanged", { skip: "missing" in packages && packages.m
   const models = await checkedModels();
   context.after(() => models.remove());
   await using cluster = await startCluster({ models: models.root });
-  await pythonChecks(context, { python: packages.python, program: "tritonclient_checks.py", url: cluster.url, models: models.names });
+  for (const [way, program] of [
+    ["HTTP", "tritonclient_checks.py"],
+    ["gRPC", "tritonclient_grpc_checks.py"],
+  ] as const) {
+    await context.test(`over ${way}`, async (part) => {
+      const { url, grpc } = cluster;
+      await pythonChecks(part, { python: packages.python, program, url, grpc, models: models.names });
+    });
+  }
 });

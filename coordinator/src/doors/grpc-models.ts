@@ -1,0 +1,85 @@
+/** Everything of the inference service but inference: health, metadata, configuration, statistics, the repository. The views are those of HTTP. */
+
+import { SwitchyardError } from "@switchyard/protocol";
+import type { ModelStatus } from "../ports/model-registry.ts";
+import type { DoorContext } from "./door-context.ts";
+import type { GrpcCall, MethodName, UnaryAnswer, UnaryHandler } from "./grpc-calls.ts";
+import { messagesOf } from "./grpc-definitions.ts";
+import { canServe, isReady, modelConfiguration, modelMetadata, repositoryIndex, serverMetadata } from "./model-views.ts";
+import { versionIn } from "./v2-inference.ts";
+
+/** Fields as the .proto file names them. */
+type Fields = Record<string, unknown>;
+type Answer = (request: Fields, call: GrpcCall) => object | Promise<object>;
+
+export function modelHandlers(context: DoorContext): Partial<Record<MethodName, UnaryHandler>> {
+  const answers: Partial<Record<MethodName, Answer>> = {
+    ServerLive: () => ({ live: true }),
+    ServerReady: () => ({ ready: isReady(context) }),
+    ServerMetadata(_request, call) {
+      call.callerFor();
+      return serverMetadata(context);
+    },
+    ModelReady: (request, call) => ({ ready: isModelReady(context, request, call) }),
+    ModelMetadata: (request, call) => modelMetadata(statusOf(context, request, call), context, request.version !== "") as object,
+    ModelConfig: (request, call) => ({ config: modelConfiguration(statusOf(context, request, call)) }),
+    ModelStatistics: (request, call) => modelStatistics(context, request, call),
+    RepositoryIndex: (request, call) => ({ models: repositoryIndex(context, call.callerFor(), request.ready === true) }),
+    RepositoryModelLoad: (request, call) => changeModel("load", request, call),
+    RepositoryModelUnload: (request, call) => changeModel("unload", request, call),
+  };
+  const handlers = Object.entries(answers).map(([name, answer]) => [name, inMessages(name as MethodName, answer)]);
+  return Object.fromEntries(handlers);
+}
+
+/** A handler of plain objects as one of messages. */
+export function inMessages(method: MethodName, answer: Answer): UnaryHandler {
+  const messages = messagesOf(method);
+  return async (message, call): Promise<UnaryAnswer> => ({
+    message: messages.write(await answer(readFields(method, messages, message), call)),
+  });
+}
+
+export function readFields(method: string, messages: ReturnType<typeof messagesOf>, message: Buffer): Fields {
+  try {
+    return messages.read(message);
+  } catch (error) {
+    throw new SwitchyardError("invalid_request", `The message is no ${method}Request: ${(error as Error).message}`);
+  }
+}
+
+/** The version that was named, or the newest. Throws `model_not_found`, `version_not_found` and `model_failed`. */
+function statusOf(context: DoorContext, request: Fields, call: GrpcCall): ModelStatus {
+  const status = resolved(context, request, call);
+  const { model, version } = status.version;
+  if (status.state !== "failed") return status;
+  throw new SwitchyardError("model_failed", `'${model}' version ${version} failed to load: ${status.reason ?? "no reason known"}`);
+}
+
+function resolved(context: DoorContext, { name, version }: Fields, call: GrpcCall): ModelStatus {
+  const model = String(name);
+  call.callerFor(model);
+  return context.models.resolve(model, versionIn(version === "" ? { model } : { model, version: String(version) }));
+}
+
+/** Clients take a model that is not there for one that is not ready, and no error for an answer. */
+function isModelReady(context: DoorContext, request: Fields, call: GrpcCall): boolean {
+  try {
+    return canServe(resolved(context, request, call), context) && !context.leaving();
+  } catch (error) {
+    const isUnknown = error instanceof SwitchyardError && (error.code === "model_not_found" || error.code === "version_not_found");
+    if (isUnknown) return false;
+    throw error;
+  }
+}
+
+/** `{model_stats: […]}`: what HTTP answers, whose names are those of the message. */
+function modelStatistics(_context: DoorContext, { name }: Fields, call: GrpcCall): object {
+  call.callerFor(name === "" ? undefined : String(name));
+  throw new SwitchyardError("unsupported", "The statistics extension is not supported by this version");
+}
+
+function changeModel(action: "load" | "unload", { model_name: name }: Fields, call: GrpcCall): object {
+  call.callerFor(String(name));
+  throw new SwitchyardError("unsupported", `Model ${action} by request is not supported by this version`);
+}

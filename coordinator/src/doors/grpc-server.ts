@@ -1,0 +1,115 @@
+/**
+ * The gRPC door: one server for the Open Inference Protocol's service, health and reflection. Owns what concerns every call: limits of
+ * messages, who is refused before its message is read, draining.
+ */
+
+import {
+  logVerbosity,
+  type Metadata,
+  Server,
+  ServerCredentials,
+  ServerInterceptingCall,
+  type ServerInterceptor,
+  setLogVerbosity,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { ReflectionService } from "@grpc/reflection";
+import { openAccess } from "../application/access.ts";
+import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
+import { accessOfMethod, CallEnds, isMethod, type MethodName, textOf, unary } from "./grpc-calls.ts";
+import { healthService, inferenceService, packages } from "./grpc-definitions.ts";
+import { GrpcHealth } from "./grpc-health.ts";
+import { inferMessage } from "./grpc-inference.ts";
+import { modelHandlers } from "./grpc-models.ts";
+import { grpcCodeOf, grpcStatus } from "./grpc-status.ts";
+import { streamInfer } from "./grpc-stream.ts";
+import { callerFor } from "./guard.ts";
+import { cannotListen, requestIds } from "./http-server.ts";
+
+/** A client that is silent for so long is asked whether it is still there, and its jobs are cancelled when it does not answer. */
+const keepAliveMs = 60_000;
+const keepAliveAnswerMs = 20_000;
+
+export interface GrpcServer {
+  /** Resolves with the address once it listens; throws a plain Error that says what to do when the port is taken. */
+  listen(where: { host: string; port: number }): Promise<{ host: string; port: number }>;
+  /** Tells those who watch the server's health what has changed. */
+  lookAtHealth(): void;
+  /** Answers held inferences now: `draining`, with their job's id; jobs that nobody could ask for again are cancelled. */
+  endHeld(): void;
+  /** Sends clients away, lets calls that came before end, and resolves when the last answer is sent. */
+  close(): Promise<void>;
+}
+
+export function createGrpcServer(parts: DoorParts): GrpcServer {
+  setLogVerbosity(logVerbosity.NONE); // what it would print is told by the errors that we throw
+  let closing = false;
+  const context = doorContext(parts, () => closing);
+  const ends = new CallEnds(context, requestIds());
+  const health = new GrpcHealth(ends);
+  const server = new Server({
+    "grpc.max_receive_message_length": context.config.maxBodyBytes,
+    "grpc.max_send_message_length": context.config.maxBodyBytes,
+    "grpc.keepalive_time_ms": keepAliveMs,
+    "grpc.keepalive_timeout_ms": keepAliveAnswerMs,
+    "grpc.enable_channelz": 0,
+    interceptors: context.access === openAccess ? [] : [refuseEarly(ends)],
+  });
+  server.addService(inferenceService, inferenceHandlers(context, ends));
+  server.addService(healthService, { Check: unary(ends, "Check", health.check()), Watch: health.watch() });
+  new ReflectionService(packages).addToServer(server);
+  return {
+    listen: (where) => listen(server, where),
+    lookAtHealth: () => health.look(),
+    endHeld: () => context.calls.endHeld(),
+    close: () => {
+      closing = true;
+      // first: clients that are sent away by a status must not come back on the same connection
+      const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+      context.calls.endWaits();
+      return closed;
+    },
+  };
+}
+
+function inferenceHandlers(context: DoorContext, ends: CallEnds): UntypedServiceImplementation {
+  const handlers: UntypedServiceImplementation = {
+    ModelInfer: unary(ends, "ModelInfer", (message, call) => inferMessage(context, message, call)),
+    ModelStreamInfer: streamInfer(ends),
+  };
+  for (const [name, handler] of Object.entries(modelHandlers(context))) handlers[name] = unary(ends, name as MethodName, handler);
+  return handlers;
+}
+
+/** A call without the scope ends before any of its message is read. The model is named in the message, so the handler asks again. */
+function refuseEarly(ends: CallEnds): ServerInterceptor {
+  return ({ path }, call) => {
+    const method = path.slice(path.lastIndexOf("/") + 1);
+    const access = isMethod(method) ? accessOfMethod(method) : "open"; // reflection is as open as the description of the HTTP routes
+    if (!isMethod(method) || typeof access === "string") return new ServerInterceptingCall(call);
+    const startMs = ends.context.clock.monotonicMs();
+    const onReceiveMetadata = (metadata: Metadata, next: (metadata: Metadata) => void): void => {
+      try {
+        callerFor(ends.context.access, access, { authorization: textOf(metadata, "authorization") });
+      } catch (thrown) {
+        const { error, requestId } = ends.failure(thrown, { method, metadata });
+        call.sendStatus(grpcStatus(error, requestId));
+        ends.count(method, grpcCodeOf(error), startMs);
+        return;
+      }
+      next(metadata);
+    };
+    return new ServerInterceptingCall(call, { start: (next) => next({ onReceiveMetadata }) });
+  };
+}
+
+function listen(server: Server, where: { host: string; port: number }): Promise<{ host: string; port: number }> {
+  const { host, port } = where;
+  return new Promise((resolve, reject) => {
+    server.bindAsync(`${host.includes(":") ? `[${host}]` : host}:${port}`, ServerCredentials.createInsecure(), (error, bound) => {
+      if (error === null) return resolve({ host, port: bound });
+      const code = /\bE[A-Z]{4,}\b/.exec(error.message)?.[0] ?? "";
+      reject(cannotListen(where, code, error) ?? error);
+    });
+  });
+}

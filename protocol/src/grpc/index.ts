@@ -1,0 +1,2 @@
+export * from "./infer-answer.ts";
+export * from "./infer-message.ts";

@@ -1,0 +1,37 @@
+/** A gRPC door on a free loopback port beside an HTTP door, both over the same fake job service. */
+
+import type { TestContext } from "node:test";
+import type { Access } from "../../coordinator/src/application/access.ts";
+import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
+import { createGrpcServer, type GrpcServer } from "../../coordinator/src/doors/grpc-server.ts";
+import { GrpcClient } from "./grpc-client.ts";
+import { type OpenDoor, openDoor } from "./open-door.ts";
+
+export interface OpenGrpc extends OpenDoor {
+  /** host:port */
+  grpc: string;
+  grpcServer: GrpcServer;
+  client: GrpcClient;
+}
+
+export async function openGrpc(test: TestContext, config: Partial<HttpConfig> = {}, more: { access?: Access } = {}): Promise<OpenGrpc> {
+  const door = await openDoor(test, config, more);
+  const grpcServer = createGrpcServer(door.parts);
+  const { host, port } = await grpcServer.listen({ host: "127.0.0.1", port: 0 });
+  const grpc = `${host}:${port}`;
+  const client = new GrpcClient(grpc);
+  test.after(async () => {
+    client.close();
+    await grpcServer.close();
+  });
+  return { ...door, grpc, grpcServer, client };
+}
+
+/** The smallest right request of the fake models: `image` FP32 [1,4] for `tiny`. */
+export function tinyMessage(extra: Record<string, unknown> = {}): Record<string, unknown> {
+  return {
+    model_name: "tiny",
+    inputs: [{ name: "image", datatype: "FP32", shape: [1, 4], contents: { fp32_contents: [1, 2, 3, 4] } }],
+    ...extra,
+  };
+}
