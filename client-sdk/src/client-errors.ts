@@ -69,16 +69,20 @@ export function errorFromAnswer(status: number, headers: Headers, body: string):
   if (retryAfterMs !== undefined) details.retryAfterMs = retryAfterMs;
   if (typeof parsed?.job_id === "string") details.jobId = parsed.job_id;
 
-  if (parsed !== undefined && typeof parsed.code === "string") {
-    const problem = parsed as unknown as Problem;
-    details.problem = problem;
-    if (typeof problem.retryable === "boolean") details.retryable = problem.retryable;
-    return new ClientError(problem.code, withFields(problem), details);
-  }
+  if (parsed !== undefined && typeof parsed.code === "string") return errorFromProblem(parsed as unknown as Problem, details);
   const code = headers.get("x-switchyard-error") ?? codeOfStatus(status);
   if (!isErrorCode(code)) details.retryable = status >= 500;
   const text = typeof parsed?.error === "string" ? parsed.error : `the server answered ${status} without saying why`;
   return new ClientError(code, text, details);
+}
+
+/** The refusal or failure that a problem tells. `details` are of the answer around it, where there is one. */
+export function errorFromProblem(problem: Problem, around?: ErrorDetails): ClientError {
+  const details: ErrorDetails = { status: problem.status, ...around, problem };
+  if (typeof problem.retryable === "boolean") details.retryable = problem.retryable;
+  if (around === undefined && problem.retry_after_ms !== undefined) details.retryAfterMs = problem.retry_after_ms;
+  if (around === undefined && problem.job_id !== undefined) details.jobId = problem.job_id;
+  return new ClientError(problem.code, withFields(problem), details);
 }
 
 function parseObject(body: string): Record<string, unknown> | undefined {

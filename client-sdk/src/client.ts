@@ -5,11 +5,21 @@
 
 import { defaultTimeoutMs, type JobClass } from "@switchyard/protocol";
 import { timeLimit } from "./abort.ts";
+import { type BatchLine, type BatchOutcome, runBatch } from "./batch-run.ts";
 import { ClientError, TimeoutError } from "./client-errors.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { DeadLetterList } from "./dead-letters.ts";
-import { type InferResult, readInferAnswer } from "./infer-answer.ts";
-import { encodeInfer, encodeJob, type InferOptions, type RequestBody, type SubmitOptions } from "./infer-call.ts";
+import { type InferResult, readInferAnswer, readResultText, withTimings } from "./infer-answer.ts";
+import {
+  checkKey,
+  checkOptions,
+  encodeInfer,
+  encodeJob,
+  encodeJobLine,
+  type InferOptions,
+  type RequestBody,
+  type SubmitOptions,
+} from "./infer-call.ts";
 import type { Inputs } from "./inputs.ts";
 import { type CallOptions, JobHandle } from "./job-handle.ts";
 import {
@@ -37,6 +47,17 @@ export interface ClientOptions {
   clock?: Clock;
 }
 
+export interface BatchOptions extends Omit<SubmitOptions, "idempotencyKey"> {
+  model: string;
+  /** Of the whole: the same items under the same key are the same jobs, so a batch that broke off goes on where it was. Default: a new one. */
+  key?: string | undefined;
+  /** Items that are under way at once, and held in memory. Default 1,000. */
+  atOnce?: number | undefined;
+}
+
+/** What became of one item: its outputs, or why there are none. Without a job id it was refused. */
+export type BatchAnswer = BatchOutcome<InferResult>;
+
 export interface JobFilter {
   state?: string | undefined;
   model?: string | undefined;
@@ -56,6 +77,9 @@ const answerMs = 10_000;
 const graceMs = 1_000;
 /** A job outlives its submission, but a submission is not repeated for a whole day. */
 const longestSubmitMs = 60_000;
+const usualAtOnce = 1_000;
+/** Room for the item's number. */
+const maxBatchKeyChars = 200;
 /** No try is held longer: runtimes and proxies give up at five minutes. A longer job is waited for by its key, try after try. */
 const holdMs = 240_000;
 
@@ -118,6 +142,44 @@ export class Switchyard {
     const answer = await this.#transport.send(call, { withinMs: this.#tryOnce() ? 0 : withinMs, key });
     const text = answer.text();
     return { id: readJobView(text).id, text };
+  }
+
+  /**
+   * Runs one model on many items, and answers each as it ends, with its index; the order is that of the ends. Items are taken from the iterable as
+   * others end, so there may be any number. Class `batch` unless another is given. An item that cannot be sent, is refused for good or fails
+   * is answered with its `error`, and the others go on.
+   *
+   * Lost connections and refusals for now are repeated under one key for each item, so none is run twice because an answer was lost. Throws what no
+   * repeating will change (a key without scope `submit`, …), ConnectionError or the last refusal after `giveUpAfterMs` without any
+   * answer, or the reason of an aborted `signal`. Jobs that were sent go on; the same call with the same `key` finds them.
+   */
+  async *batch(items: AsyncIterable<Inputs> | Iterable<Inputs>, options: BatchOptions): AsyncGenerator<BatchAnswer, void, undefined> {
+    const { model, key, atOnce, signal, ...given } = options;
+    const terms: SubmitOptions = { class: "batch", ...given };
+    checkOptions(terms);
+    const read = (view: JobView, text: string | undefined): InferResult | Promise<InferResult> =>
+      text === undefined ? this.job(view.id).result({ signal }) : withTimings(readResultText(text), view);
+    const lines = linesFrom(items, (inputs) => encodeJobLine(model, inputs, terms));
+    yield* runBatch(this.#transport, { ...this.#batchTerms({ key, atOnce }), lines, timeoutMs: terms.timeoutMs, signal, read });
+  }
+
+  /**
+   * As `batch`, of jobs as JSON text, each an object with its `model` and without a key, and answers results as the server wrote them: exact for 64-bit
+   * integers. Which index an item has, and so which key, says its line.
+   */
+  async *batchText(
+    lines: AsyncIterable<BatchLine> | Iterable<BatchLine>,
+    options: Pick<BatchOptions, "key" | "atOnce" | "timeoutMs" | "signal">,
+  ): AsyncGenerator<BatchOutcome<string>, void, undefined> {
+    const { key, atOnce, timeoutMs, signal } = options;
+    const read = (view: JobView, text: string | undefined): string | Promise<string> => text ?? this.job(view.id).resultText({ signal });
+    yield* runBatch(this.#transport, { ...this.#batchTerms({ key, atOnce }), lines, timeoutMs, signal, read });
+  }
+
+  #batchTerms({ key, atOnce = usualAtOnce }: Pick<BatchOptions, "key" | "atOnce">): { key: string; atOnce: number } {
+    checkKey("key", key, maxBatchKeyChars);
+    if (Number.isSafeInteger(atOnce) && atOnce > 0) return { key: key ?? newKey(), atOnce };
+    throw new ClientError("invalid_request", `atOnce must be a positive whole number, got ${atOnce}`);
   }
 
   /** The handle of a job that exists already. Asks nothing. */
@@ -237,6 +299,25 @@ export class JobList {
       yield* page.items;
       cursor = page.cursor;
     } while (cursor !== undefined);
+  }
+}
+
+/** An item that cannot be said is told apart, and the others go on. */
+async function* linesFrom<Item>(
+  items: AsyncIterable<Item> | Iterable<Item>,
+  encode: (item: Item) => string,
+): AsyncGenerator<BatchLine, void, undefined> {
+  let index = 0;
+  for await (const item of items) {
+    let line: BatchLine;
+    try {
+      line = { index, json: encode(item) };
+    } catch (error) {
+      if (!(error instanceof ClientError)) throw error;
+      line = { index, error };
+    }
+    yield line;
+    index++;
   }
 }
 

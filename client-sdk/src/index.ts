@@ -12,7 +12,8 @@ export type {
   TypedArray,
 } from "@switchyard/protocol";
 export { floatFromHalf, halfFromFloat } from "@switchyard/protocol";
-export { type ClientOptions, type JobFilter, JobList, Switchyard } from "./client.ts";
+export type { BatchLine, BatchOutcome } from "./batch-run.ts";
+export { type BatchAnswer, type BatchOptions, type ClientOptions, type JobFilter, JobList, Switchyard } from "./client.ts";
 export { ClientError, ConnectionError, type ErrorDetails, TimeoutError } from "./client-errors.ts";
 export type { Clock } from "./clock.ts";
 export { type DeadLetterFilter, DeadLetterList, type Requeued } from "./dead-letters.ts";

@@ -3,6 +3,7 @@
 import {
   type Datatype,
   decodeInferResponse,
+  type InferBody,
   SwitchyardError,
   type Tensor,
   type TypedArray,
@@ -10,6 +11,7 @@ import {
   toTypedArray,
 } from "@switchyard/protocol";
 import { ClientError } from "./client-errors.ts";
+import type { JobView } from "./job-records.ts";
 import type { Answer } from "./transport.ts";
 
 export interface OutputTensor {
@@ -42,13 +44,29 @@ export interface InferResult {
 /** Throws ClientError `unexpected_answer` when the body is no answer of the protocol. */
 export function readInferAnswer(answer: Answer): InferResult {
   const headerLength = answer.headers.get("inference-header-content-length");
+  const result = readResult({ body: answer.bytes, ...(headerLength === null ? {} : { headerLength: Number(headerLength) }) });
+  const timings = readServerTiming(answer.headers.get("server-timing"));
+  if (timings !== undefined) result.timings = timings;
+  return result;
+}
+
+/** The same of a result that came as JSON within something else. */
+export function readResultText(text: string): InferResult {
+  return readResult({ body: new TextEncoder().encode(text) });
+}
+
+/** Adds what the job's view knows of its times. */
+export function withTimings(result: InferResult, { timings }: JobView): InferResult {
+  if (timings === undefined) return result;
+  const { queue_ms, run_ms, total_ms, batch_items } = timings;
+  return { ...result, timings: { queueMs: queue_ms, runMs: run_ms, totalMs: total_ms, batchItems: batch_items } };
+}
+
+function readResult(source: InferBody): InferResult {
   try {
-    const response = decodeInferResponse({ body: answer.bytes, ...(headerLength === null ? {} : { headerLength: Number(headerLength) }) });
+    const response = decodeInferResponse(source);
     const outputs = Object.fromEntries(response.outputs.map((tensor) => [tensor.name, outputTensor(tensor)]));
-    const result: InferResult = { model: response.modelName, version: Number(response.modelVersion), id: response.id, outputs };
-    const timings = readServerTiming(answer.headers.get("server-timing"));
-    if (timings !== undefined) result.timings = timings;
-    return result;
+    return { model: response.modelName, version: Number(response.modelVersion), id: response.id, outputs };
   } catch (error) {
     if (error instanceof SwitchyardError) throw new ClientError("unexpected_answer", error.message, { cause: error });
     throw error;

@@ -9,6 +9,7 @@ import {
   maxTimeoutMs,
   type Parameters,
   type RequestedOutput,
+  type RequestToEncode,
   type Requirement,
   SwitchyardError,
 } from "@switchyard/protocol";
@@ -68,6 +69,16 @@ export function encodeInfer(inputs: Inputs, options: InferOptions, form: { binar
 
 /** Throws ClientError `invalid_request`. */
 export function encodeJob(model: string, inputs: Inputs, options: SubmitOptions): RequestBody {
+  return encode(() => encodeInferRequest(jobRequest(model, inputs, options)));
+}
+
+/** The same as one line of JSON, without a key. Throws ClientError `invalid_request`, also for inputs that have no JSON form (FP16). */
+export function encodeJobLine(model: string, inputs: Inputs, options: SubmitOptions): string {
+  const { body } = encode(() => encodeInferRequest({ ...jobRequest(model, inputs, options), binary: false }));
+  return new TextDecoder().decode(body);
+}
+
+function jobRequest(model: string, inputs: Inputs, options: SubmitOptions): RequestToEncode {
   checkOptions(options);
   const fields: Record<string, unknown> = { model };
   if (options.version !== undefined) fields.version = options.version;
@@ -79,12 +90,10 @@ export function encodeJob(model: string, inputs: Inputs, options: SubmitOptions)
   if (options.require !== undefined) fields.require = options.require;
   if (options.waitForHost !== undefined) fields.wait_for_host = options.waitForHost;
   const { parameters, id } = options;
-  return encode(() =>
-    encodeInferRequest({ inputs: tensorsOf(inputs), outputs: wanted(options), parameters, id, fields, binaryOutputs: false }),
-  );
+  return { inputs: tensorsOf(inputs), outputs: wanted(options), parameters, id, fields, binaryOutputs: false };
 }
 
-function checkOptions(options: SubmitOptions): void {
+export function checkOptions(options: SubmitOptions): void {
   const { timeoutMs, version } = options;
   if (timeoutMs !== undefined && !(timeoutMs > 0 && timeoutMs <= maxTimeoutMs)) {
     throw new ClientError("invalid_request", `timeoutMs must be more than 0 and at most ${maxTimeoutMs}, got ${timeoutMs}`);
@@ -95,10 +104,13 @@ function checkOptions(options: SubmitOptions): void {
   if (options.class !== undefined && !jobClasses.includes(options.class)) {
     throw new ClientError("invalid_request", `class must be one of ${jobClasses.join(", ")}, got ${options.class}`);
   }
-  const key = options.idempotencyKey;
-  if (key !== undefined && !/^[\x20\x21\x23-\x5b\x5d-\x7e]{1,255}$/.test(key)) {
-    throw new ClientError("invalid_request", "idempotencyKey must be 1 to 255 printable ASCII characters without quotes and backslashes");
-  }
+  checkKey("idempotencyKey", options.idempotencyKey, 255);
+}
+
+export function checkKey(name: string, key: string | undefined, maxChars: number): void {
+  if (key === undefined || (key.length <= maxChars && /^[\x20\x21\x23-\x5b\x5d-\x7e]+$/.test(key))) return;
+  const expected = `1 to ${maxChars} printable ASCII characters without quotes and backslashes`;
+  throw new ClientError("invalid_request", `${name} must be ${expected}`);
 }
 
 function wanted(options: InferOptions): RequestedOutput[] | undefined {

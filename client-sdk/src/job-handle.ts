@@ -5,7 +5,7 @@
 
 import { timeLimit } from "./abort.ts";
 import { ClientError, TimeoutError } from "./client-errors.ts";
-import { type InferResult, readInferAnswer } from "./infer-answer.ts";
+import { type InferResult, readInferAnswer, withTimings } from "./infer-answer.ts";
 import { type EventOptions, type JobEvent, jobEvents } from "./job-events.ts";
 import { hasEnded, type JobView, readJobView } from "./job-records.ts";
 import { mayRetry, retryDelayMs } from "./retry-policy.ts";
@@ -61,12 +61,7 @@ export class JobHandle {
       const view = await this.#poll(signal);
       if (view.state !== "succeeded") throw outcomeError(view);
       const answer = await this.#ask({ path: this.#path("/result"), headers: { accept: "application/octet-stream" }, signal });
-      const result = readInferAnswer(answer);
-      if (view.timings !== undefined) {
-        const { queue_ms, run_ms, total_ms, batch_items } = view.timings;
-        result.timings = { queueMs: queue_ms, runMs: run_ms, totalMs: total_ms, batchItems: batch_items };
-      }
-      return result;
+      return withTimings(readInferAnswer(answer), view);
     });
   }
 

@@ -8,6 +8,7 @@ import {
   isTerminal,
   type JobState,
   type ModelView,
+  type Problem,
   type RequeuedView,
   type TenantView,
   type DeadLetterView as WireDeadLetterView,
@@ -31,10 +32,29 @@ export function hasEnded(state: ClientJobState): boolean {
 
 /** Throws ClientError `unexpected_answer` when the text is no job. */
 export function readJobView(text: string): JobView {
-  const view = readObject(text, "a job");
+  return asJobView(readObject(text, "a job"), text);
+}
+
+function asJobView(view: Record<string, unknown>, text: string): JobView {
   if (typeof view.id !== "string" || typeof view.state !== "string") throw unexpected("a job", text);
   if (!states.has(view.state)) view.state = "unknown";
   return view as unknown as JobView;
+}
+
+export interface BatchLineView {
+  index: number;
+  job?: JobView;
+  problem?: Problem;
+}
+
+/** One line of the answer to a batch. Throws ClientError `unexpected_answer` when the text is none. */
+export function readBatchLine(text: string): BatchLineView {
+  const what = "a line of a batch's answer";
+  const { index, job, problem } = readObject(text, what);
+  const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
+  if (typeof index === "number" && isObject(job)) return { index, job: asJobView(job, text) };
+  if (typeof index === "number" && isObject(problem)) return { index, problem: problem as unknown as Problem };
+  throw unexpected(what, text);
 }
 
 /** A path with those of these values that are given. */

@@ -182,5 +182,19 @@ export const problemSchema = z.object({
 
 export type Problem = z.infer<typeof problemSchema>;
 
+/** One line of the answer to POST /v1/jobs:batch: has either `job` or `problem`. */
+export const batchLineSchema = z.object({
+  /** Of the line in the request, from 0. */
+  index: z.number().int(),
+  /** As POST /v1/jobs would have answered this line. */
+  status: z.number().int(),
+  /** True when this is an earlier request's job, found by the idempotency key. */
+  replayed: z.boolean().optional(),
+  job: jobViewSchema.optional(),
+  problem: problemSchema.optional(),
+});
+
+export type BatchLine = z.infer<typeof batchLineSchema>;
+
 export const listSchema = <T extends z.ZodType>(item: T) =>
   z.object({ items: z.array(item), links: z.object({ next: z.string().optional() }) });

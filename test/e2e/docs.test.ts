@@ -103,6 +103,7 @@ for (const { name, least, clusterOf } of [
   { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
   { name: "docs/grpc.md", least: 2, clusterOf: () => cluster },
   { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
+  { name: "docs/batch.md", least: 3, clusterOf: () => cluster },
   { name: "docs/access.md", least: 6, clusterOf: () => guarded },
 ]) {
   test(`the commands in ${name} work as written`, async (context) => {

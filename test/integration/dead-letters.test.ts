@@ -243,7 +243,9 @@ test("they are submitted again page by page, by the SDK and by the command line"
     "the newest come first",
   );
   assert.equal((await client.job(first.items[0]!.retried_as!).status()).retry_of, ids[4]);
-  await client.deadLetters.discard(ids[0]!);
+  const gone = await command(["discard", ids[0]!]);
+  assert.deepEqual([gone.code, gone.out], [0, `discarded ${ids[0]}\n`], gone.err);
+  assert.equal((await command(["discard", ids[0]!])).code, 4);
   await assert.rejects(client.deadLetters.discard(ids[0]!), (error) => error instanceof ClientError && error.code === "not_found");
 
   const table = await command(["jobs", "--dead", "--model", "cold-11"]);

@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import { Switchyard } from "../client.ts";
 import { type Clock, systemClock } from "../clock.ts";
+import type { RetryOptions } from "../retry-policy.ts";
 import { type ExitCode, UsageError } from "./exit-codes.ts";
 
 export interface GlobalOptions {
@@ -39,9 +40,9 @@ export class Cli {
   }
 
   /** Repeats what fails; for calls that a person waits for. */
-  client(command: Command): Switchyard {
+  client(command: Command, retry: RetryOptions = {}): Switchyard {
     const { url, apiKey } = command.optsWithGlobals<GlobalOptions>();
-    return new Switchyard({ url, apiKey });
+    return new Switchyard({ url, apiKey, retry });
   }
 
   /** Tries once: whoever typed the command wants to know at once that nobody listens. */

@@ -3,9 +3,12 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { Cli } from "./cli.ts";
+import { registerBatch } from "./commands/batch.ts";
 import { registerBench } from "./commands/bench.ts";
 import { registerCancel } from "./commands/cancel.ts";
+import { registerDiscard } from "./commands/discard.ts";
 import { registerGet } from "./commands/get.ts";
+import { addGlobalOptions } from "./commands/global-options.ts";
 import { registerHosts } from "./commands/hosts.ts";
 import { registerInfer } from "./commands/infer.ts";
 import { registerJobs } from "./commands/jobs.ts";
@@ -45,6 +48,8 @@ const commands = [
   registerWatch,
   registerCancel,
   registerRetry,
+  registerDiscard,
+  registerBatch,
   registerJobs,
   registerHosts,
   registerModels,
@@ -52,14 +57,6 @@ const commands = [
   registerKeys,
   registerBench,
 ];
-
-/** Before and after the command's name alike; a command with parts says itself which of these they take. */
-function addGlobalOptions(command: Command): void {
-  command
-    .option("--url <url>", "where a coordinator listens; default: SWITCHYARD_URL, else http://127.0.0.1:8000")
-    .option("--api-key <key>", "API key; default: SWITCHYARD_API_KEY")
-    .option("--json", "print what the REST interface answers; lists as one JSON value a line");
-}
 
 const overview = `
 Examples:

@@ -26,6 +26,7 @@ export async function readInputs(options: InputOptions, model: ModelView, cli: C
   const tensors = new Map<string, InputTensor>();
   if (options.inputs !== undefined) {
     const json = parseJson(await cli.read(options.inputs), options.inputs);
+    if (typeof json !== "object" || json === null) throw new UsageError("--inputs must hold an object or a list of tensors");
     for (const [name, value] of readAll(json, model)) tensors.set(name, value);
   }
   for (const text of options.input ?? []) {
@@ -55,15 +56,17 @@ async function readOne(text: string, model: ModelView, cli: Cli): Promise<{ name
   return { name, value: inputTensor(name, json, model) };
 }
 
+/** Data by name, or `{"inputs": [...]}`, as a model takes it. Throws UsageError and ClientError `invalid_request`. */
+export function inputsOf(json: object, model: ModelView): Inputs {
+  return readAll(json, model).map(([name, value]) => tensorOf(name, value));
+}
+
 /** `{"inputs": [...]}`, a list of tensors, or an object of data by name. */
-function readAll(json: unknown, model: ModelView): [string, InputTensor][] {
-  const list = Array.isArray(json) ? json : isObject(json) && Array.isArray(json.inputs) ? json.inputs : undefined;
-  if (list === undefined) {
-    if (!isObject(json)) throw new UsageError("--inputs must hold an object or a list of tensors");
-    return Object.entries(json).map(([name, value]) => [name, inputTensor(name, value, model)]);
-  }
+function readAll(json: object, model: ModelView): [string, InputTensor][] {
+  const list = Array.isArray(json) ? json : "inputs" in json && Array.isArray(json.inputs) ? json.inputs : undefined;
+  if (list === undefined) return Object.entries(json).map(([name, value]) => [name, inputTensor(name, value, model)]);
   return list.map((entry: unknown, index) => {
-    if (!isObject(entry) || typeof entry.name !== "string") throw new UsageError(`--inputs: tensor ${index} has no name`);
+    if (!isObject(entry) || typeof entry.name !== "string") throw new UsageError(`inputs: tensor ${index} has no name`);
     return [entry.name, inputTensor(entry.name, entry, model)];
   });
 }
@@ -96,8 +99,8 @@ function flatShape(data: Nested<Element> | Element, declared: readonly number[] 
   return shape.every(Number.isInteger) && shape.reduce((product, axis) => product * axis, 1) === data.length ? shape : undefined;
 }
 
-/** Whole numbers beyond 2^53 become bigints. */
-function parseJson(source: Uint8Array | string, name: string): unknown {
+/** Whole numbers beyond 2^53 become bigints. Throws UsageError. */
+export function parseJson(source: Uint8Array | string, name: string): unknown {
   const text = typeof source === "string" ? source : new TextDecoder().decode(source);
   try {
     return JSON.parse(text, (_key, value: unknown, context?: { source?: string }) => {

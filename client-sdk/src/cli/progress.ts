@@ -1,7 +1,12 @@
-/** Shows on a terminal how much of a job's time is used, and its state. Silent elsewhere. The only file that knows cli-progress. */
+/**
+ * Shows how far something is: on a terminal how much of a job's time is used, and its state, silent elsewhere; of many items how many are done, by a
+ * line now and then where there is no terminal. The only file that knows cli-progress.
+ */
 
 import { Presets, SingleBar } from "cli-progress";
 import type { Clock } from "../clock.ts";
+import { Pace } from "./batch/pace.ts";
+import { shortDuration } from "./text-table.ts";
 
 export interface Progress {
   say(state: string): void;
@@ -51,4 +56,72 @@ export function showProgress(options: { hasTerminal: boolean; state: string; lim
       ended.abort();
     },
   };
+}
+
+/** Between two lines where there is no terminal. */
+const lineMs = 5_000;
+
+export interface Count {
+  done: number;
+  failed: number;
+}
+
+/** Shows `count()` of `total` items until it is stopped, which must be. */
+export function showCount(options: {
+  hasTerminal: boolean;
+  total: number;
+  clock: Clock;
+  count: () => Count;
+  note: (line: string) => void;
+}): { stop(): void } {
+  const { clock, hasTerminal, total } = options;
+  const ended = new AbortController();
+  const pace = new Pace();
+  const format = "{value}/{total} [{bar}] {rate}/s, {left} left{failed}";
+  const bar = hasTerminal
+    ? new SingleBar({ format, stream: process.stderr, clearOnComplete: true, linewrap: true }, Presets.shades_classic)
+    : undefined;
+  const figures = () => {
+    const { done, failed } = options.count();
+    pace.saw(clock.monotonicMs(), done);
+    const left = pace.leftMs(total);
+    return {
+      done,
+      rate: grouped(Math.round(pace.perSecond)),
+      left: (left !== undefined && shortDuration(left)) || "?",
+      failedCount: failed,
+    };
+  };
+  const payload = ({ rate, left, failedCount }: ReturnType<typeof figures>): object => ({
+    rate,
+    left,
+    failed: failedCount > 0 ? `, ${grouped(failedCount)} failed` : "",
+  });
+  const show = async (): Promise<void> => {
+    const first = figures();
+    bar?.start(total, first.done, payload(first));
+    for (;;) {
+      await clock.sleep(bar === undefined ? lineMs : redrawMs, ended.signal);
+      if (ended.signal.aborted) return;
+      const now = figures();
+      if (bar !== undefined) bar.update(now.done, payload(now));
+      else {
+        const percent = Math.floor((100 * now.done) / Math.max(1, total));
+        const counts = `${grouped(now.done)} of ${grouped(total)} (${percent} %), ${grouped(now.failedCount)} failed`;
+        options.note(`${counts}, ${now.rate}/s, ${now.left} left`);
+      }
+    }
+  };
+  show().catch(() => {}); // a closed terminal is no failure of the items
+  return {
+    stop: () => {
+      if (!ended.signal.aborted) bar?.stop();
+      ended.abort();
+    },
+  };
+}
+
+/** Thousands apart. */
+export function grouped(count: number): string {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, ",");
 }

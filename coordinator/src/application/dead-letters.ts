@@ -91,8 +91,8 @@ export class DeadLetters implements DeadLetterService {
       } catch (error) {
         if (!(error instanceof SwitchyardError)) throw error;
         requeued.push({ id, refused: error });
-        if (error.code === "store_unavailable" || error.code === "store_full")
-          return { requeued, ...(filter.cursor && { cursor: filter.cursor }) };
+        // those that were submitted again are off the list, so the same page begins with what is left; no text is the cursor of the first
+        if (error.code === "store_unavailable" || error.code === "store_full") return { requeued, cursor: filter.cursor ?? "" };
       }
     }
     return { requeued, ...rest };

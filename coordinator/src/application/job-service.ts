@@ -48,7 +48,10 @@ export interface DeadLetterService {
    * job. Throws job_not_found, result_expired, job_not_finished, job_already_ended for a success, inputs_expired, and what a submission throws.
    */
   retry(id: string, caller: Caller): Promise<Settled>;
-  /** Does so with one page of dead letters. A job that is refused stays where it is; when the store goes away the rest is left. */
+  /**
+   * Does so with one page of dead letters. A job that is refused stays where it is; when the store goes away the rest is left, and the cursor is
+   * that of the same page.
+   */
   requeue(filter: JobListFilter, caller: Caller): Promise<{ requeued: Requeued[]; cursor?: string }>;
   /** Lets the inputs go. Throws not_found for what is no dead letter, besides job_not_found and result_expired. */
   discard(id: string, caller: Caller): Promise<DeadLetter>;

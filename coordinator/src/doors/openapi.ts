@@ -1,6 +1,7 @@
 /** The description of /v1 for tools, made from the same schemas; only routes that exist. */
 
 import {
+  batchLineSchema,
   deadLetterViewSchema,
   durabilities,
   errors,
@@ -25,6 +26,7 @@ import { type RouteAccess, routeAccess } from "./route-access.ts";
 const schemas = {
   Job: jobViewSchema,
   Jobs: listSchema(jobViewSchema),
+  BatchLine: batchLineSchema,
   DeadLetter: deadLetterViewSchema,
   DeadLetters: listSchema(deadLetterViewSchema),
   Requeued: requeuedViewSchema,
@@ -135,6 +137,20 @@ function makeDocument(version: string): unknown {
           responses: {
             200: json("The job has ended within the wait", ref("Job")),
             202: json("The job is admitted", ref("Job")),
+            default: problem,
+          },
+        },
+      },
+      "/v1/jobs:batch": {
+        post: {
+          summary: "Submit many jobs, one a line",
+          parameters: ["Prefer", "Idempotency-Key", "X-Request-Timeout-Ms"].map((name) => parameter(name, "header")),
+          requestBody: { required: true, content: { "application/x-ndjson": { schema: ref("JobRequest") } } },
+          responses: {
+            200: {
+              description: "What became of each line, one a line; schemas are those of a line",
+              content: { "application/x-ndjson": { schema: ref("BatchLine") } },
+            },
             default: problem,
           },
         },

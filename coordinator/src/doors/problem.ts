@@ -53,6 +53,13 @@ export function toProblem(error: SwitchyardError, about: { instance: string; tra
   };
 }
 
+/** A failure of one part of a request as its problem, beside the status of the whole. `instance` names the part. */
+export function problemOf(thrown: unknown, request: FastifyRequest, about: { instance: string; log: Log }) {
+  const error = asSwitchyardError(thrown, request, about.log);
+  const waitMs = retryAfterMs(error, errors[error.code].http, `${request.id} ${about.instance}`);
+  return toProblem(error, { instance: about.instance, traceId: request.id, retryAfterMs: waitMs });
+}
+
 export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply, log: Log): FastifyReply {
   const error = asSwitchyardError(thrown, request, log);
   const v2 = isV2(request.url);

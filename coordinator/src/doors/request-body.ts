@@ -1,5 +1,5 @@
 /**
- * Reads a request's body to bytes: never more than the limit, before or after decompression, whatever its headers promise, and never more
+ * Reads a request's body, whole or piece by piece: never more than the limit, before or after decompression, whatever its headers promise, and never more
  * at once than the budget of all bodies. What comes beyond is discarded as it arrives, so that the client can read the refusal; the
  * request's time limit bounds that.
  */
@@ -42,12 +42,62 @@ export function readBody(raw: IncomingMessage, reading: Reading): Promise<Buffer
   return inflate(raw, encoding.trim().toLowerCase(), reading);
 }
 
+/**
+ * The body piece by piece, as it comes. What a caller leaves unread is discarded, so that the client can read a refusal. Throws as `readBody`,
+ * what can be known from the headers at once.
+ */
+export function bodyPieces(raw: IncomingMessage, reading: Omit<Reading, "held">): AsyncIterable<Buffer> {
+  const { headers } = raw;
+  if (Number(headers["content-length"]) > reading.maxBytes) {
+    raw.resume();
+    throw tooLarge(reading, `a body of ${headers["content-length"]} bytes`);
+  }
+  const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
+  const stream = encoding === "identity" ? undefined : inflater(encoding);
+  if (stream === undefined && encoding !== "identity") {
+    raw.resume();
+    throw unknownEncoding(encoding);
+  }
+  return piecesOf(raw, stream, reading, encoding);
+}
+
+/** Not the socket's own iterator: leaving that one early would close the connection before the refusal is sent. */
+async function* piecesOf(
+  raw: IncomingMessage,
+  stream: Gunzip | Inflate | undefined,
+  reading: Reading,
+  encoding: string,
+): AsyncGenerator<Buffer, void, undefined> {
+  const onClose = (): void => void (raw.complete || stream?.destroy(cutOff()));
+  let sizeBytes = 0;
+  try {
+    if (stream !== undefined) raw.on("close", onClose).pipe(stream);
+    const source = stream ?? raw.iterator({ destroyOnReturn: false });
+    for await (const piece of source as AsyncIterable<Buffer>) {
+      sizeBytes += piece.length;
+      if (sizeBytes > reading.maxBytes) throw tooLarge(reading, stream === undefined ? "more" : "more after decompression");
+      yield piece;
+    }
+  } catch (error) {
+    if (error instanceof SwitchyardError) throw error;
+    throw stream === undefined ? cutOff() : notEncoded(encoding);
+  } finally {
+    raw.off("close", onClose);
+    if (stream !== undefined) {
+      raw.unpipe(stream);
+      stream.destroy();
+    }
+    raw.resume();
+  }
+}
+
 function tooLarge({ maxBytes, advice }: Reading, got: string): SwitchyardError {
   const detail = `The body must not exceed maximum size: at most ${maxBytes} bytes, got ${got}${advice === undefined ? "" : `. ${advice}`}`;
   return new SwitchyardError("payload_too_large", detail, { fields: [{ pointer: "body", expected: `at most ${maxBytes} bytes`, got }] });
 }
 
-function tooMany(): SwitchyardError {
+/** The budget of all bodies has no room. */
+export function tooMany(): SwitchyardError {
   return new SwitchyardError("queue_full", "Too many large bodies are being read at this moment; try again", { retryAfterMs: 1_000 });
 }
 
@@ -124,8 +174,7 @@ function inflate(raw: IncomingMessage, encoding: string, reading: Reading): Prom
   const stream = inflater(encoding);
   if (stream === undefined) {
     raw.resume();
-    const fields = [{ pointer: "Content-Encoding", expected: "gzip, deflate or identity", got: encoding.slice(0, 64) }];
-    return Promise.reject(new SwitchyardError("unsupported_encoding", "Content-Encoding must be gzip, deflate or identity", { fields }));
+    return Promise.reject(unknownEncoding(encoding));
   }
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
@@ -143,12 +192,21 @@ function inflate(raw: IncomingMessage, encoding: string, reading: Reading): Prom
       else chunks.push(chunk);
     });
     stream.on("end", () => resolve(Buffer.concat(chunks, size)));
-    stream.on("error", () => fail(new SwitchyardError("invalid_request", `The body is not valid ${encoding} data`)));
+    stream.on("error", () => fail(notEncoded(encoding)));
     raw.on("close", () => {
       if (!raw.complete) fail(cutOff());
     });
     raw.pipe(stream);
   });
+}
+
+function unknownEncoding(encoding: string): SwitchyardError {
+  const fields = [{ pointer: "Content-Encoding", expected: "gzip, deflate or identity", got: encoding.slice(0, 64) }];
+  return new SwitchyardError("unsupported_encoding", "Content-Encoding must be gzip, deflate or identity", { fields });
+}
+
+function notEncoded(encoding: string): SwitchyardError {
+  return new SwitchyardError("invalid_request", `The body is not valid ${encoding} data`);
 }
 
 function inflater(encoding: string): Gunzip | Inflate | undefined {

@@ -103,12 +103,15 @@ export function idempotencyKeyOf(headers: IncomingHttpHeaders): string | undefin
   return key;
 }
 
-/** SHA-256 of what makes two requests the same request. */
-export function fingerprintOf(request: Pick<FastifyRequest, "method" | "url" | "headers">, body: Uint8Array): string {
+/** SHA-256 of what makes two requests the same request. `path` stands for the request's own where the body is a part of another one. */
+export function fingerprintOf(
+  request: Pick<FastifyRequest, "method" | "url" | "headers">,
+  body: Uint8Array,
+  path = request.url.split("?", 1)[0],
+): string {
   const { headers } = request;
   const timeout = headerOf(headers, "x-request-timeout-ms") ?? "";
   const length = headerOf(headers, "inference-header-content-length") ?? "";
-  const path = request.url.split("?", 1)[0];
   return createHash("sha256").update(`${request.method}\n${path}\n${timeout}\n${length}\n`).update(body).digest("hex");
 }
 

@@ -37,6 +37,7 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "* /v2/models/:model/versions/:version/stats": ["read", "operate"],
 
   "POST /v1/jobs": ["submit"],
+  "POST /v1/jobs::batch": ["submit"],
   "GET /v1/jobs": ["read"],
   "GET /v1/jobs/:id": ["read"],
   "DELETE /v1/jobs/:id": ["submit"],
@@ -46,7 +47,6 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "GET /v1/dead-letters": ["read", "operate"],
   "POST /v1/dead-letters::requeue": ["operate"],
   "DELETE /v1/dead-letters/:id": ["submit", "operate"],
-  "* /v1/jobs::batch": ["submit"],
   "* /v1/events": ["read"],
 
   "GET /v1/models": modelUsers,

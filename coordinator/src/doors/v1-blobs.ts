@@ -4,13 +4,13 @@
  * Where keys are used a host shows the credential that it reads in the store; without them the door is on loopback only.
  */
 
-import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import { SwitchyardError, sha256Pattern } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { BlobStore } from "../ports/blob-store.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
+import { bodyPieces } from "./request-body.ts";
 import { addRoute } from "./routes.ts";
 
 /** Outputs may be larger than any request. */
@@ -43,34 +43,11 @@ async function takeBlob(blobs: BlobStore, maxBytes: number, request: FastifyRequ
   try {
     const sha256 = digestIn(request);
     const keepMs = keepMsIn(request);
-    const promised = Number(raw.headers["content-length"] ?? 0);
-    if (promised > maxBytes) throw tooLarge(maxBytes, String(promised));
-    const { sizeBytes } = await blobs.receive(bodyOf(raw, maxBytes), { sha256, keepMs });
+    const { sizeBytes } = await blobs.receive(bodyPieces(raw, { maxBytes }), { sha256, keepMs });
     return await sendJson(request, reply.code(201), { sha256, size_bytes: sizeBytes });
   } finally {
     raw.resume(); // what a refusal left unread is discarded, so that the client hears of it
   }
-}
-
-/** Not the socket's own iterator: leaving that one early would close the connection before the refusal is sent. */
-async function* bodyOf(raw: IncomingMessage, maxBytes: number): AsyncGenerator<Uint8Array> {
-  let sizeBytes = 0;
-  const body = raw.iterator({ destroyOnReturn: false });
-  try {
-    for await (const piece of body as AsyncIterable<Uint8Array>) {
-      sizeBytes += piece.length;
-      if (sizeBytes > maxBytes) throw tooLarge(maxBytes, "more");
-      yield piece;
-    }
-  } catch (error) {
-    if (error instanceof SwitchyardError) throw error;
-    throw new SwitchyardError("invalid_request", "The connection closed before the whole body had come");
-  }
-}
-
-function tooLarge(maxBytes: number, got: string): SwitchyardError {
-  const fields = [{ pointer: "body", expected: `at most ${maxBytes} bytes`, got }];
-  return new SwitchyardError("payload_too_large", `A blob has at most ${maxBytes} bytes, got ${got}`, { fields });
 }
 
 function digestIn(request: FastifyRequest): string {

@@ -1,35 +1,24 @@
 /** /v1/jobs: submit, look, wait, cancel, retry, fetch the result, list. Every answer about a job is its view, whatever its outcome. */
 
-import { decodeJobRequest, encodeInferResponse, isTerminal, SwitchyardError, type Tensor } from "@switchyard/protocol";
+import { isTerminal, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { Caller } from "../application/caller.ts";
-import type { Submission } from "../application/job-service.ts";
 import type { JobRecord } from "../ports/job-store.ts";
-import { addVary, bufferOf, sendEncoded, sendJson, sendJsonBytes } from "./answers.ts";
-import { type DoorContext, labelsOf } from "./door-context.ts";
+import { addVary, sendEncoded, sendJson, sendJsonBytes } from "./answers.ts";
+import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { withInferenceBody } from "./inference-body.ts";
 import { filterFrom, jobFilters, linksOf } from "./job-filters.ts";
+import { resultAs, viewWithResult } from "./job-result.ts";
+import { jobsPath, submissionFrom } from "./job-submission.ts";
 import { toJobView } from "./job-view.ts";
 import { httpLine } from "./open-calls.ts";
-import {
-  acceptedForm,
-  badRequest,
-  fingerprintOf,
-  headerOf,
-  idempotencyKeyOf,
-  limitsOf,
-  preferenceOf,
-  timeLeft,
-  waitMsOf,
-} from "./request-options.ts";
+import { acceptedForm, badRequest, headerOf, idempotencyKeyOf, preferenceOf, timeLeft, waitMsOf } from "./request-options.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
+import { answerBatch } from "./v1-job-batch.ts";
 import { answerEvents } from "./v1-job-events.ts";
 
-const maxInlineBytes = 1_048_576;
-
 export function addJobs(app: FastifyInstance, context: DoorContext): void {
-  addRoute(app, "/v1/jobs", {
+  addRoute(app, jobsPath, {
     POST: (request, reply) => answerSubmit(context, request, reply),
     GET: (request, reply) => answerList(context, request, reply),
   });
@@ -40,7 +29,7 @@ export function addJobs(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/v1/jobs/:id/result", { GET: (request, reply) => answerResult(context, request, reply) });
   addRoute(app, "/v1/jobs/:id/events", { GET: (request, reply) => answerEvents(context, request, reply) });
   addRoute(app, "/v1/jobs/:id/retry", { POST: (request, reply) => answerRetry(context, request, reply) });
-  addUnbuilt(app, "/v1/jobs::batch", "Submitting jobs in bulk");
+  addRoute(app, "/v1/jobs::batch", { POST: (request, reply) => answerBatch(context, request, reply) });
   addUnbuilt(app, "/v1/events", "The stream of all jobs' events");
 }
 
@@ -64,31 +53,12 @@ function checkMediaType(request: FastifyRequest): void {
   });
 }
 
-function submissionFrom(
-  request: FastifyRequest,
-  { reply, spentMs }: { reply: FastifyReply; spentMs: number },
-  source: { body: Buffer; headerLength: number | undefined },
-): Submission {
-  const job = decodeJobRequest(source);
-  if (job.webhook !== undefined) throw new SwitchyardError("unsupported", "webhook is not supported by this version");
-  const limits = limitsOf(job.request, request.headers, { zeroIsDefault: false, timeoutMs: job.timeoutMs });
-  const submission: Submission = { model: job.model, request: job.request, hold: false, spentMs };
-  if (job.version !== undefined) submission.version = job.version;
-  if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
-  const jobClass = job.class ?? limits.class;
-  if (jobClass !== undefined) submission.class = jobClass;
-  if (job.maxAttempts !== undefined) submission.maxAttempts = job.maxAttempts;
-  if (job.durability !== undefined && job.durability !== "fast") submission.durability = job.durability;
-  if (job.tags !== undefined) submission.tags = job.tags;
-  if (job.require !== undefined) submission.require = job.require;
-  if (job.waitForHost !== undefined) submission.waitForHost = job.waitForHost;
+function keyOf(request: FastifyRequest, bodyKey: string | undefined): string | undefined {
   const header = idempotencyKeyOf(request.headers);
-  if (header !== undefined && job.idempotencyKey !== undefined && header !== job.idempotencyKey) {
-    throw badRequest("/idempotency_key", "equal to the Idempotency-Key header when both are sent", job.idempotencyKey);
+  if (header !== undefined && bodyKey !== undefined && header !== bodyKey) {
+    throw badRequest("/idempotency_key", "equal to the Idempotency-Key header when both are sent", bodyKey);
   }
-  const key = header ?? job.idempotencyKey;
-  if (key !== undefined) submission.idempotency = { key, fingerprint: fingerprintOf(request, source.body) };
-  return submission;
+  return header ?? bodyKey;
 }
 
 async function answerSubmit(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
@@ -96,8 +66,13 @@ async function answerSubmit(context: DoorContext, request: FastifyRequest, reply
   checkMediaType(request);
   const { inMs } = context.turns.waited();
   const preference = preferenceOf(request.headers);
+  const terms = {
+    spentMs: inMs,
+    timeLeft: (timeoutMs: number) => timeLeft(timeoutMs, reply),
+    keyOf: (bodyKey: string | undefined) => keyOf(request, bodyKey),
+  };
   const submission = await withInferenceBody(context, request, (body, headerLength) =>
-    submissionFrom(request, { reply, spentMs: inMs }, { body, headerLength }),
+    submissionFrom(request, { body, headerLength }, terms),
   );
   const { record, replayed } = await context.jobs.submit(submission, callerOf(request));
   addVary(reply, "Prefer").header("cache-control", "no-store");
@@ -132,44 +107,6 @@ async function holdFor(
     return record;
   } finally {
     call.end();
-  }
-}
-
-/** The view with the answer spliced in as text: numbers beyond 2^53 would not survive a parse. Left out when JSON cannot say it. */
-async function viewWithResult(context: DoorContext, record: JobRecord, caller: Caller): Promise<Buffer> {
-  const view = JSON.stringify(toJobView(record, caller));
-  if (record.state !== "succeeded") return Buffer.from(view);
-  const outputs = await inlineOutputs(context, record);
-  const json = outputs && resultAs(context, { record, outputs, binary: false })?.parts[0];
-  if (json === undefined || json.length > maxInlineBytes) return Buffer.from(view);
-  return Buffer.concat([Buffer.from(`${view.slice(0, -1)},"result":`), bufferOf(json), Buffer.from("}")]);
-}
-
-/** Undefined when they are gone or larger than what goes into a view: the view is there all the same. */
-async function inlineOutputs(context: DoorContext, record: JobRecord): Promise<Tensor[] | undefined> {
-  try {
-    const outputs = await context.jobs.outputs(record, { maxBytes: 2 * maxInlineBytes }); // with room for what frames them
-    const sizeBytes = outputs.reduce((sum, output) => sum + output.bytes.length, 0);
-    return sizeBytes <= maxInlineBytes ? outputs : undefined;
-  } catch (error) {
-    if (error instanceof SwitchyardError && error.code === "result_expired") return undefined;
-    throw error;
-  }
-}
-
-/** Undefined when a value has no JSON form. */
-function resultAs(context: DoorContext, source: { record: JobRecord; outputs: Tensor[]; binary: boolean }) {
-  const { record, outputs, binary } = source;
-  const asked =
-    record.outputs !== undefined && record.outputs.length > 0 ? record.outputs : outputs.map(({ name }): { name: string } => ({ name }));
-  const wishes = { outputs: asked.map((output) => ({ ...output, binary })) };
-  const labels = labelsOf(context, record);
-  const response = { modelName: record.model, modelVersion: String(record.version), id: record.requestId || record.id, outputs };
-  try {
-    return encodeInferResponse({ response, wishes, labels });
-  } catch (error) {
-    if (!binary && error instanceof SwitchyardError && error.code === "invalid_request") return undefined;
-    throw error;
   }
 }
 
