@@ -32,9 +32,9 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "POST /v2/repository/:repository/index": modelUsers,
   "* /v2/repository/models/:model/load": ["operate"],
   "* /v2/repository/models/:model/unload": ["operate"],
-  "* /v2/models/stats": ["read", "operate"],
-  "* /v2/models/:model/stats": ["read", "operate"],
-  "* /v2/models/:model/versions/:version/stats": ["read", "operate"],
+  "GET /v2/models/stats": ["read", "operate"],
+  "GET /v2/models/:model/stats": ["read", "operate"],
+  "GET /v2/models/:model/versions/:version/stats": ["read", "operate"],
 
   "POST /v1/jobs": ["submit"],
   "GET /v1/jobs": ["read"],
