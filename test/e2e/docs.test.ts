@@ -97,6 +97,7 @@ async function runPage(name: string, blocks: readonly Block[], { python, url }: 
 for (const { name, least, clusterOf } of [
   { name: "README.md", least: 2, clusterOf: () => cluster },
   { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
+  { name: "docs/oip-http.md", least: 3, clusterOf: () => cluster },
   { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
   { name: "docs/access.md", least: 6, clusterOf: () => guarded },
 ]) {
