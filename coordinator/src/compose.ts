@@ -11,11 +11,13 @@ import { RedisDurability } from "./adapters/redis-durability.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
+import { RedisModelStatistics } from "./adapters/redis-model-statistics.ts";
 import { RedisModels } from "./adapters/redis-models.ts";
 import { RedisPlacement } from "./adapters/redis-placement.ts";
 import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
+import { CacheTallies } from "./application/cache-tallies.ts";
 import { DeadLetters } from "./application/dead-letters.ts";
 import { DurableJobs } from "./application/durable-jobs.ts";
 import { Forecasts } from "./application/forecasts.ts";
@@ -24,6 +26,7 @@ import { Loops } from "./application/loop.ts";
 import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
 import { Sweeper } from "./application/sweeper.ts";
+import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock, LoopClock } from "./clock.ts";
 import type { DoorParts } from "./doors/door-context.ts";
@@ -77,6 +80,8 @@ const mostLeavingMs = 2_000;
 const lookAtKeysMs = 500;
 /** How soon those who watch a server's health hear of a change. */
 const lookAtHealthMs = 250;
+/** As soon as hosts tell theirs. */
+const tellTalliesMs = 150;
 /** Held calls that are told to go have this long to hear of it. */
 const lastAnswersMs = 3_000;
 
@@ -108,7 +113,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const sweeper = new Sweeper({ store, hosts, models, tickets, metrics, log, onIdle: (tag) => forecasts.idle(tag) });
   const onAdmitted = (tag: string): void => sweeper.noteOpen(tag);
   const cache = new RedisResponseCache({ redis, tickets, metrics, coordinator });
-  const cached = new CachedResponses({ cache, store, hosts, models, waiters, forecasts, metrics, log, onAdmitted });
+  const statistics = new RedisModelStatistics(redis, coordinator);
+  const tallies = new CacheTallies(statistics);
+  const cached = new CachedResponses({ cache, store, hosts, models, waiters, forecasts, metrics, tallies, clock, log, onAdmitted });
   const jobs = new Jobs({
     store,
     forecasts,
@@ -181,6 +188,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const doors: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),
+    statistics: new StatisticsOfVersions({ statistics, models, clock }),
     models,
     hosts,
     access,
@@ -214,6 +222,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
+  loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, call: () => tallies.tell() });
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
 
   return {
@@ -233,6 +242,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await clock.sleep(lastAnswersMs, over.signal);
       turns.stop();
       await loops.stop();
+      await tallies.tell().catch(() => {}); // with the store away they are lost, as after a crash
       await tickets.close();
       subscription.close();
       durable.close();

@@ -40,6 +40,10 @@ function decodeText(bytes: Uint8Array): string {
   }
 }
 
+/** What Python and JavaScript write for numbers that JSON does not have. */
+const saysNoNumber = /[[,:\s]-?(NaN|nan|Infinity|inf)\s*[\],}]/;
+const noNumberAdvice = "NaN and infinities have no JSON form: send them as binary tensor data (binary_data_size)";
+
 function parseText(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -49,7 +53,7 @@ function parseText(text: string): unknown {
       at: "",
       expected: "JSON",
       got: text === "" ? told("an empty body") : text,
-      detail: `The body is not valid JSON: ${why}`,
+      detail: `The body is not valid JSON: ${why}${saysNoNumber.test(text) ? `. ${noNumberAdvice}` : ""}`,
     });
   }
 }

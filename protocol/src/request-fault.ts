@@ -15,7 +15,7 @@ interface Fault {
 
 export function refuse(
   fault: Fault,
-  code: Extract<ErrorCode, "invalid_request" | "signature_mismatch"> = "invalid_request",
+  code: Extract<ErrorCode, "invalid_request" | "signature_mismatch" | "unsupported"> = "invalid_request",
 ): SwitchyardError {
   const got = fault.got instanceof Told ? fault.got.text : describe(fault.got);
   return new SwitchyardError(code, fault.detail, { fields: [{ pointer: fault.at, expected: fault.expected, got }] });

@@ -3,12 +3,15 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, before, test } from "node:test";
-import { type DeviceRuns, windowRuns } from "@switchyard/protocol";
-import { keys, queueTag } from "@switchyard/protocol/redis";
+import { count, countRun, type DeviceRuns, emptyTally, type QueueTally, windowRuns } from "@switchyard/protocol";
+import { keys, newIncarnation, queueTag } from "@switchyard/protocol/redis";
 import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
+import { RedisModelStatistics } from "../../coordinator/src/adapters/redis-model-statistics.ts";
 import { RedisRunHistory } from "../../coordinator/src/adapters/redis-run-history.ts";
+import { CacheTallies } from "../../coordinator/src/application/cache-tallies.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { RunReports } from "../../worker/src/presence/run-reports.ts";
+import { clockPasses, succeeded } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -33,14 +36,15 @@ after(async () => {
 
 const newTag = (): string => queueTag("reports", randomBytes(8).toString("hex"));
 const report = (tag: string, ...facts: [field: string, most: number, text: string][]) =>
-  rigs.script("report", keys.base(tag), facts.flat());
+  rigs.script("report", keys.base(tag), ["test", 0, ...facts.flat()]);
 const fieldsOf = (tag: string): Promise<Record<string, string>> => rigs.redis.hgetall(`${keys.base(tag)}runs`);
 const runsOf = async (tag: string, device = "cpu"): Promise<DeviceRuns | undefined> => (await history.read([tag])).get(tag)?.get(device);
 /** A host's reports, of one device class. */
-function reportsOf(device = "cpu") {
-  const reports = new RunReports(rigs.redis);
+function reportsOf(device = "cpu", incarnation = newIncarnation()) {
+  const reports = new RunReports(rigs.redis, incarnation);
   return {
     loaded: reports.loaded.bind(reports),
+    counted: reports.counted.bind(reports),
     ran: reports.ran.bind(reports),
     flush: () => reports.flush(device),
   };
@@ -193,4 +197,177 @@ test("fields that cannot be read blind a coordinator to nothing else", async () 
   const runs = (await history.read([tag])).get(tag);
   assert.deepEqual([...(runs?.keys() ?? [])], ["cpu"]);
   assert.deepEqual([timesIn(runs?.get("cpu")), runs?.get("cpu")?.loadMs], [[2.5], undefined]);
+});
+
+const statistics = (reporter = "reader") => new RedisModelStatistics(connection, reporter);
+const tallyOf = async (tag: string): Promise<QueueTally> => (await statistics().read([tag])).get(tag) ?? emptyTally();
+const oneRun = (items = 2): QueueTally => {
+  const tally = emptyTally();
+  countRun(tally, { items, jobs: 1, inputMs: 0.5, inferMs: 3, outputMs: 0.25 });
+  count(tally.success, 1, 12);
+  tally.lastMs = 1_700_000_000_000 + items;
+  return tally;
+};
+
+test("what hosts and coordinators have counted adds up, and any coordinator reads the same", async () => {
+  const tag = newTag();
+  for (const items of [2, 3]) {
+    const reports = reportsOf();
+    reports.counted(tag, oneRun(items));
+    reports.counted(tag, oneRun(items));
+    await reports.flush();
+    await reports.flush();
+  }
+  const tallies = new CacheTallies(statistics("coordinator"));
+  tallies.hit(tag, 1.5, 1_800_000_000_000);
+  tallies.joined(tag, 20, 1_700_000_000_000);
+  tallies.missed(tag, 2);
+  await tallies.tell();
+  await tallies.tell();
+  const tally = await tallyOf(tag);
+  assert.deepEqual([tally.runs, tally.items, tally.lastMs], [4, 10, 1_800_000_000_000]);
+  assert.deepEqual(
+    [tally.success, tally.queue],
+    [
+      { count: 6, ms: 4 * 12 + 21.5 },
+      { count: 2, ms: 20 },
+    ],
+  );
+  assert.deepEqual(
+    [tally.hit, tally.miss],
+    [
+      { count: 2, ms: 1.5 },
+      { count: 1, ms: 2 },
+    ],
+  );
+  assert.deepEqual(tally.batches.get(3), { runs: 2, inputMs: 1, inferMs: 6, outputMs: 0.5 });
+  assert.deepEqual(await statistics("another").read([tag, newTag()]), new Map([[tag, tally]]));
+});
+
+test("a report that is repeated is counted once", async () => {
+  const tag = newTag();
+  const tally = oneRun();
+  for (let at = 0; at < 3; at++) await statistics("one").add(tag, { sequence: 4, tally });
+  await statistics("one").add(tag, { sequence: 3, tally }); // late
+  assert.equal((await tallyOf(tag)).runs, 1);
+  await statistics("one").add(tag, { sequence: 5, tally });
+  await statistics("two").add(tag, { sequence: 1, tally });
+  assert.deepEqual([(await tallyOf(tag)).runs, (await tallyOf(tag)).success], [3, { count: 3, ms: 36 }]);
+});
+
+test("a report whose answer was lost is told again, counted once, and nothing that came since is lost", async () => {
+  const tag = newTag();
+  let lost = 2;
+  const losing = {
+    evalsha: async (...args: Parameters<typeof rigs.redis.evalsha>) => {
+      const reply = await rigs.redis.evalsha(...args);
+      if (lost-- > 0) throw new Error("the connection was closed");
+      return reply;
+    },
+    eval: rigs.redis.eval.bind(rigs.redis),
+  } as unknown as typeof rigs.redis;
+  await report(tag); // teaches the script
+  const reports = new RunReports(losing, "host-with-a-bad-line");
+  reports.counted(tag, oneRun());
+  await assert.rejects(reports.flush("cpu"), /closed/);
+  reports.counted(tag, oneRun());
+  await assert.rejects(reports.flush("cpu"), /closed/);
+  for (let at = 0; at < 3; at++) await reports.flush("cpu");
+  assert.deepEqual([(await tallyOf(tag)).runs, (await tallyOf(tag)).items], [2, 4]);
+});
+
+test("counters of one queue that cannot be told do not keep those of others, and are all told later", async () => {
+  const [good, bad] = [newTag(), newTag()];
+  await rigs.redis.set(`${keys.base(bad)}tally`, "no hash");
+  const reports = reportsOf();
+  reports.counted(bad, oneRun());
+  reports.counted(good, oneRun());
+  await assert.rejects(reports.flush(), /WRONGTYPE/);
+  assert.equal((await tallyOf(good)).runs, 1);
+  reports.counted(bad, oneRun());
+  await assert.rejects(reports.flush(), /WRONGTYPE/);
+  await rigs.redis.del(`${keys.base(bad)}tally`);
+  await reports.flush();
+  await reports.flush();
+  assert.equal((await tallyOf(bad)).runs, 2);
+});
+
+test("the numbers of processes that are long gone are forgotten when another one comes", async () => {
+  const tag = newTag();
+  const name = `${keys.base(tag)}tally`;
+  await statistics("gone").add(tag, { sequence: 9, tally: oneRun() });
+  await statistics("there").add(tag, { sequence: 9, tally: oneRun() });
+  const [sequence, atMs] = (await rigs.redis.hget(name, "told gone"))!.split(" ");
+  await rigs.redis.hset(name, "told gone", `${sequence} ${Number(atMs) - 3_700_000}`);
+  await statistics("new").add(tag, { sequence: 1, tally: oneRun() });
+  assert.deepEqual(
+    Object.keys(await rigs.redis.hgetall(name))
+      .filter((field) => field.startsWith("told "))
+      .sort(),
+    ["told new", "told there"],
+  );
+  assert.equal((await tallyOf(tag)).runs, 3);
+});
+
+test("counters beyond what a number holds exactly go on growing", async () => {
+  const tag = newTag();
+  await rigs.redis.hset(`${keys.base(tag)}tally`, "queue", "3 90000000000000000");
+  const tally = emptyTally();
+  count(tally.queue, 1, 1e12);
+  await statistics("one").add(tag, { sequence: 1, tally });
+  assert.deepEqual(await rigs.redis.hget(`${keys.base(tag)}tally`, "queue"), "4 91000000000000000");
+});
+
+test("each job that ends otherwise than well is counted once, whoever ends it", async () => {
+  const rig = rigs.rig();
+  const fails = async () => (await tallyOf(rig.tag)).fail.count;
+  const cancelled = await rig.admit();
+  for (let at = 0; at < 2; at++) await rig.store.cancel(cancelled);
+  assert.equal(await fails(), 1, "a cancel");
+  const late = await rig.admit({ timeoutMs: 20, latestStartMs: 10 });
+  await clockPasses(rig.store, (await rig.record(late)).deadlineMs);
+  for (let at = 0; at < 2; at++) await rig.store.expire([late]);
+  assert.equal(await fails(), 2, "a deadline that somebody waited for");
+  const swept = await rig.admit({ timeoutMs: 20, latestStartMs: 10 });
+  await clockPasses(rig.store, (await rig.record(swept)).deadlineMs);
+  for (let at = 0; at < 2; at++) await rig.store.sweep(rig.tag, 1, 1);
+  assert.equal(await fails(), 3, "a deadline that nobody waited for");
+
+  const [good, bad, dropped] = [
+    await rig.admit(),
+    await rig.admit({ maxAttempts: 1 }),
+    await rig.admit({ timeoutMs: 20, latestStartMs: 10 }),
+  ];
+  await clockPasses(rig.store, (await rig.record(dropped)).deadlineMs);
+  const { host, ticket } = await rig.hostWithTicket();
+  const jobs = await host.batch(ticket);
+  assert.equal(await fails(), 4, "one that a claim dropped");
+  const error = { code: "run_failed", detail: "no", retryable: false };
+  const outcomes = jobs.map((job) =>
+    job.id === bad ? { id: job.id, fence: job.fence, outcome: "failed" as const, error } : succeeded(job),
+  );
+  for (let at = 0; at < 2; at++) await host.commit(ticket, outcomes);
+  assert.deepEqual(
+    [await fails(), (await rig.record(good)).state],
+    [5, "succeeded"],
+    "one that failed on its host; the other is its host's to count",
+  );
+  const poison = await rig.admit({ maxAttempts: 1 });
+  const next = await rig.hostWithTicket("host-2").catch(() => undefined);
+  const taker = next ?? { host, ticket };
+  assert.deepEqual(
+    (await taker.host.batch(taker.ticket)).map(({ id }) => id),
+    [poison],
+  );
+  for (let at = 0; at < 2; at++) await rig.store.takeBack(rig.tag, taker.host.incarnation, 1, 1);
+  assert.equal(await fails(), 6, "one whose host died");
+  const { ms } = (await tallyOf(rig.tag)).fail;
+  assert.ok(ms >= 60 && ms < 60_000, `${ms} ms from admission to their ends`);
+});
+
+test("what was counted goes with its queue", async () => {
+  const rig = rigs.rig();
+  await statistics("one").add(rig.tag, { sequence: 1, tally: oneRun() });
+  await rig.store.forgetQueue(rig.tag);
+  assert.deepEqual(await rigs.redis.exists(`${keys.base(rig.tag)}tally`), 0);
 });

@@ -102,6 +102,7 @@ for (const { name, least, clusterOf } of [
   { name: "README.md", least: 2, clusterOf: () => cluster },
   { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
   { name: "docs/grpc.md", least: 2, clusterOf: () => cluster },
+  { name: "docs/oip-http.md", least: 3, clusterOf: () => cluster },
   { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
   { name: "docs/batch.md", least: 3, clusterOf: () => cluster },
   { name: "docs/access.md", least: 6, clusterOf: () => guarded },

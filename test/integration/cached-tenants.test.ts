@@ -67,7 +67,13 @@ async function serve(model: string, config: ModelConfig): Promise<Served> {
   const forecasts = new Forecasts({ history, hosts, models, store, clock: systemClock, mostQueueJobs: 1_000, mostQueueBytes: 1e9 });
   const cache = new RedisResponseCache({ redis: connection, tickets: rigs.offers, metrics, coordinator: model });
   const shared = { store, hosts, models, waiters, forecasts, metrics, onAdmitted() {} };
-  const cached = new CachedResponses({ ...shared, cache, log: { info() {}, warn() {}, error() {} } });
+  const cached = new CachedResponses({
+    ...shared,
+    cache,
+    tallies: { hit() {}, joined() {}, missed() {} },
+    clock: systemClock,
+    log: { info() {}, warn() {}, error() {} },
+  });
   const jobs = new Jobs({ ...shared, cached, clock: systemClock, resultTtlMs: 60_000, expectedHosts: 0 });
   await store.onNotice((notice) => {
     waiters.onNotice(notice);

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request as httpRequest } from "node:http";
 import { test } from "node:test";
-import { gunzipSync, gzipSync } from "node:zlib";
-import { SwitchyardError } from "@switchyard/protocol";
+import { deflateSync, gunzipSync, gzipSync, inflateSync } from "node:zlib";
+import { count, countRun, emptyTally, SwitchyardError } from "@switchyard/protocol";
 import { floats, type OpenDoor, openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
 
 function infer(
@@ -105,11 +105,26 @@ test("the smallest of timeout parameter and header wins, zero is the default, pr
   }
 });
 
-test("a sequence is refused as unsupported, sequence 0 is no sequence", async (t) => {
+test("a sequence is refused as unsupported in words that say so, sequence 0 is no sequence", async (t) => {
   const door = await openDoor(t);
   door.jobs.run = tinyScores;
-  assert.equal((await infer(door, JSON.stringify(tinyRequest({ parameters: { sequence_id: 5 } })))).status, 501);
-  assert.equal((await infer(door, JSON.stringify(tinyRequest({ parameters: { sequence_id: 0 } })))).status, 200);
+  for (const parameters of [
+    { sequence_id: 5 },
+    { sequence_id: "robot-7" },
+    { sequence_id: "0" },
+    { sequence_start: true },
+    { sequence_end: true },
+  ]) {
+    const answer = await infer(door, JSON.stringify(tinyRequest({ parameters })));
+    assert.deepEqual([answer.status, answer.headers.get("x-switchyard-error")], [501, "unsupported"], JSON.stringify(parameters));
+    assert.match((await answer.json()).error, /^sequence_\w+ \S+: sequences are not supported/);
+  }
+  const job = JSON.stringify(tinyRequest({ model: "tiny", parameters: { sequence_id: 5 } }));
+  const headers = { "content-type": "application/json" };
+  assert.equal((await fetch(`${door.url}/v1/jobs`, { method: "POST", body: job, headers })).status, 501);
+  for (const parameters of [{ sequence_id: 0 }, { sequence_id: "" }, { sequence_id: 0, sequence_start: false, sequence_end: false }]) {
+    assert.equal((await infer(door, JSON.stringify(tinyRequest({ parameters })))).status, 200, JSON.stringify(parameters));
+  }
 });
 
 test("every malformed inference is a 400 of the exact form and the door goes on", async (t) => {
@@ -132,6 +147,29 @@ test("every malformed inference is a 400 of the exact form and the door goes on"
     ],
     ["negative dimension", JSON.stringify({ inputs: [{ name: "image", datatype: "FP32", shape: [-1], data: [] }] }), {}, /axis 0/],
     ["not gzip", "{}", { "content-encoding": "gzip" }, /not valid gzip/],
+    ["not deflate", "{}", { "content-encoding": "deflate" }, /not valid deflate/],
+    ["NaN", JSON.stringify(tinyRequest()).replace("[1,2,3,4]", "[1,NaN,3,4]"), {}, /NaN and infinities have no JSON form.*binary/],
+    [
+      "infinity",
+      JSON.stringify(tinyRequest()).replace("[1,2,3,4]", "[1,2,3,-Infinity]"),
+      {},
+      /NaN and infinities have no JSON form.*binary/,
+    ],
+    ["a number beyond the datatype", JSON.stringify(tinyRequest()).replace("[1,2,3,4]", "[1,2,3,1e99]"), {}, /element 3.*only as binary/],
+    ["a reserved parameter", JSON.stringify(tinyRequest({ parameters: { triton_x: 1 } })), {}, /'triton_x'.*reserved/],
+    [
+      "the same output twice",
+      JSON.stringify(tinyRequest({ outputs: [{ name: "scores" }, { name: "scores" }] })),
+      {},
+      /already exists in request/,
+    ],
+    ["an id that is no text", JSON.stringify(tinyRequest({ id: 7 })), {}, /id must be a string/],
+    [
+      "shared memory",
+      JSON.stringify(tinyRequest({ outputs: [{ name: "scores", parameters: { shared_memory_region: "r" } }] })),
+      {},
+      /shared memory/,
+    ],
   ];
   for (const [name, body, headers, text] of cases) {
     const response = await infer(door, body, headers);
@@ -143,6 +181,206 @@ test("every malformed inference is a 400 of the exact form and the door goes on"
   }
   assert.equal((await infer(door, JSON.stringify(tinyRequest()))).status, 200);
   assert.deepEqual(door.logged, []);
+});
+
+test("JSON of fifty levels passes, an empty id is none, and a body without a type is taken for what it is", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const deep = `{"x":${"[".repeat(50)}${"]".repeat(50)},${JSON.stringify(tinyRequest({ id: "" })).slice(1)}`;
+  const answer = await infer(door, Buffer.from(deep));
+  assert.deepEqual([answer.status, "id" in (await answer.json())], [200, false]);
+  const { body, length } = binaryBody();
+  const type = "application/octet-stream";
+  for (const headers of [{}, { "content-type": type }, { "content-type": "text/plain" }] as Record<string, string>[]) {
+    const binary = await infer(door, body, { "inference-header-content-length": length, ...headers });
+    assert.deepEqual([binary.status, binary.headers.get("content-type")], [200, type], JSON.stringify(headers));
+  }
+});
+
+test("a query behind the path, and versions in it, change nothing", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const first = await infer(door, JSON.stringify(tinyRequest()), {}, "/v2/models/tiny/versions/1/infer?trace=x&y");
+  assert.equal((await first.json()).model_version, "1");
+  assert.equal((await infer(door, JSON.stringify(tinyRequest()), {}, "/v2/models/t%69ny/infer?")).status, 200);
+  for (const path of [
+    "/v2?x=1",
+    "/v2/health/live?x",
+    "/v2/models/tiny?x",
+    "/v2/models/tiny/versions/1/ready?x",
+    "/v2/models/tiny/config?x",
+    "/v2/models/stats?x",
+  ]) {
+    assert.equal((await fetch(door.url + path)).status, 200, path);
+  }
+  const index = await fetch(`${door.url}/v2/repository/own/index?x`, { method: "POST" });
+  assert.equal((await index.json()).length, 4);
+});
+
+test("what the server does not have is 404, and a path's other methods 405, in the protocol's form", async (t) => {
+  const door = await openDoor(t);
+  for (const path of [
+    "/v2/systemsharedmemory/status",
+    "/v2/cudasharedmemory/status",
+    "/v2/trace/setting",
+    "/v2/logging",
+    "/v2/models/tiny/trace/setting",
+  ]) {
+    const answer = await fetch(door.url + path);
+    assert.deepEqual([answer.status, answer.headers.get("content-type")], [404, "application/json"], path);
+    assert.deepEqual(Object.keys(await answer.json()), ["error"], path);
+  }
+  for (const path of ["/v2/models/tiny/generate", "/v2/models/tiny/generate_stream"]) {
+    assert.equal((await fetch(door.url + path, { method: "POST", body: "{}" })).status, 404, path);
+  }
+  for (const [path, allow] of [
+    ["/v2", "GET, HEAD, OPTIONS"],
+    ["/v2/health/ready", "GET, HEAD, OPTIONS"],
+    ["/v2/models/tiny/versions/1", "GET, HEAD, OPTIONS"],
+    ["/v2/models/tiny/stats", "GET, HEAD, OPTIONS"],
+  ] as const) {
+    const answer = await fetch(door.url + path, { method: "POST", body: "{}" });
+    assert.deepEqual(
+      [answer.status, answer.headers.get("allow"), answer.headers.get("content-type")],
+      [405, allow, "application/json"],
+      path,
+    );
+    assert.deepEqual(Object.keys(await answer.json()), ["error"], path);
+  }
+});
+
+test("binary and JSON tensors may stand side by side, going in and coming out", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = () => [
+    ...tinyScores(),
+    { name: "more", datatype: "INT64", shape: [2], bytes: new Uint8Array(new BigInt64Array([2n ** 62n, -1n]).buffer) },
+  ];
+  const head = Buffer.from(
+    JSON.stringify({
+      inputs: [
+        { name: "image", datatype: "FP32", shape: [1, 4], data: [[1, 2, 3, 4]] },
+        { name: "second", datatype: "FP32", shape: [1, 4], parameters: { binary_data_size: 16 } },
+      ],
+      outputs: [
+        { name: "more", parameters: { binary_data: false } },
+        { name: "scores", parameters: { binary_data: true } },
+      ],
+    }),
+  );
+  const body = Buffer.concat([head, floats(5, 6, 7, 8)]);
+  const answer = await infer(door, body, { "inference-header-content-length": String(head.length) }, "/v2/models/pair/infer");
+  const bytes = Buffer.from(await answer.arrayBuffer());
+  const length = Number(answer.headers.get("inference-header-content-length"));
+  const json = bytes.toString("utf8", 0, length);
+  assert.match(json, /"name":"more".*"data":\[4611686018427387904,-1\].*"name":"scores".*"binary_data_size":12/);
+  assert.deepEqual(bytes.subarray(length), floats(0.25, 0.5, 0.125));
+  const seen = door.jobs.submissions[0]!.request.inputs.map(({ bytes: sent }) => [...new Float32Array(sent.slice().buffer)]);
+  assert.deepEqual(seen, [
+    [1, 2, 3, 4],
+    [5, 6, 7, 8],
+  ]);
+});
+
+test("answers are compressed as the client can read them; binary ones for a client that names one coding alone", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = () => [{ name: "scores", datatype: "FP32", shape: [1, 3000], bytes: new Uint8Array(12_000) }];
+  const binary = binaryBody();
+  const codings = async (accept: string | undefined, isBinary: boolean) => {
+    const call = httpRequest({
+      ...{ port: door.port, host: "127.0.0.1", method: "POST", path: "/v2/models/tiny/infer" },
+      headers: {
+        ...(accept !== undefined && { "accept-encoding": accept }),
+        ...(isBinary && { "inference-header-content-length": binary.length }),
+      },
+    });
+    call.end(isBinary ? binary.body : JSON.stringify(tinyRequest()));
+    const [answer] = await once(call, "response");
+    const chunks: Buffer[] = [];
+    for await (const chunk of answer) chunks.push(chunk);
+    const coding = answer.headers["content-encoding"];
+    const bytes = Buffer.concat(chunks);
+    const plain = coding === "gzip" ? gunzipSync(bytes) : coding === "deflate" ? inflateSync(bytes) : bytes;
+    if (isBinary) assert.equal(plain.length, Number(answer.headers["inference-header-content-length"]) + 12_000, "of what is compressed");
+    else assert.equal(JSON.parse(plain.toString()).outputs[0].data.length, 3000);
+    return coding;
+  };
+  for (const [accept, json, asBinary] of [
+    [undefined, undefined, undefined],
+    ["identity", undefined, undefined],
+    ["gzip", "gzip", "gzip"],
+    ["deflate", "deflate", "deflate"],
+    ["gzip, deflate", "gzip", undefined],
+    ["gzip;q=0.1, deflate", "deflate", undefined],
+    ["gzip;q=0, deflate;q=0", undefined, undefined],
+    ["br", undefined, undefined],
+    ["*", "gzip", undefined],
+  ] as const) {
+    assert.deepEqual([await codings(accept, false), await codings(accept, true)], [json, asBinary], accept);
+  }
+});
+
+test("statistics have every entry of every version, unsigned, and are sums over a version's queues", async (t) => {
+  const door = await openDoor(t);
+  const get = async (path: string) => {
+    const response = await fetch(door.url + path);
+    return { status: response.status, body: await response.json() };
+  };
+  const zero = { count: 0, ns: 0 };
+  const none = {
+    success: zero,
+    fail: zero,
+    queue: zero,
+    compute_input: zero,
+    compute_infer: zero,
+    compute_output: zero,
+    cache_hit: zero,
+    cache_miss: zero,
+  };
+  const empty = {
+    last_inference: 0,
+    inference_count: 0,
+    execution_count: 0,
+    inference_stats: none,
+    response_stats: {},
+    batch_stats: [],
+    memory_usage: [],
+  };
+  assert.deepEqual((await get("/v2/models/tiny/stats")).body, {
+    model_stats: [
+      { name: "tiny", version: "1", ...empty },
+      { name: "tiny", version: "2", ...empty },
+    ],
+  });
+  const tally = emptyTally();
+  countRun(tally, { items: 3, jobs: 2, inputMs: 0.25, inferMs: 4, outputMs: 0.5 });
+  countRun(tally, { items: 300, jobs: 1, inputMs: 0.25, inferMs: 40, outputMs: 0.5 });
+  count(tally.success, 2, 2 ** 60);
+  count(tally.fail, 1, 0.0004);
+  tally.lastMs = 1_700_000_000_000;
+  door.tallies.set(door.models.resolve("tiny", 2).version.tag, tally);
+  const { body } = await get("/v2/models/tiny/versions/2/stats");
+  const [{ batch_stats, inference_stats, ...rest }] = body.model_stats;
+  assert.deepEqual(rest, {
+    ...{ name: "tiny", version: "2", last_inference: 1_700_000_000_000, inference_count: 303, execution_count: 2 },
+    ...{ response_stats: {}, memory_usage: [] },
+  });
+  const once = (ns: number) => ({ count: 1, ns });
+  assert.deepEqual(batch_stats, [
+    { batch_size: 3, compute_input: once(250_000), compute_infer: once(4_000_000), compute_output: once(500_000) },
+    { batch_size: 512, compute_input: once(250_000), compute_infer: once(40_000_000), compute_output: once(500_000) },
+  ]);
+  assert.deepEqual(inference_stats.fail, { count: 1, ns: 0 });
+  const text = await (await fetch(`${door.url}/v2/models/tiny/versions/2/stats`)).text();
+  const most = /"success":\{"count":2,"ns":(\d+)\}/.exec(text)?.[1];
+  assert.ok(most !== undefined && BigInt(most) < 2n ** 64n, "no client's 64 bits overflow");
+  const all = await get("/v2/models/stats");
+  assert.deepEqual(
+    all.body.model_stats.map(({ name, version }: { name: string; version: string }) => `${name} ${version}`),
+    ["tiny 1", "tiny 2", "pair 1"],
+  );
+  assert.equal((await get("/v2/models/none/stats")).status, 404);
+  assert.equal((await get("/v2/models/tiny/versions/9/stats")).status, 404);
+  assert.equal((await get("/v2/models/broken/stats")).status, 503);
 });
 
 test("prototype keys in a request are data", async (t) => {
@@ -223,6 +461,15 @@ test("compressed, chunked and expected bodies are read, and long JSON answers ar
   const json = JSON.stringify(tinyRequest());
   const zipped = await infer(door, gzipSync(json), { "content-encoding": "gzip" });
   assert.equal(zipped.status, 200);
+  assert.equal((await infer(door, deflateSync(json), { "content-encoding": "deflate" })).status, 200);
+  const { body, length } = binaryBody();
+  const binary = await infer(door, gzipSync(body), { "content-encoding": "gzip", "inference-header-content-length": length });
+  assert.equal(binary.status, 200, "the header's length is that of the JSON when it is decompressed");
+  assert.equal((await infer(door, json, { "content-encoding": "br" })).status, 415);
+  const expecting = await door.raw(
+    `POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect:\r\nContent-Type:\r\nContent-Length: ${json.length}\r\n\r\n${json}`,
+  );
+  assert.match(expecting, /^HTTP\/1.1 200/, "Triton's C++ client expects nothing");
   const chunked = await door.raw(
     `POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n${json.length.toString(16)}\r\n${json}\r\n0\r\n\r\n`,
   );
@@ -256,6 +503,7 @@ test("server, model metadata, configuration, health and index answer the protoco
     "model_configuration",
     "schedule_policy",
     "parameters",
+    "statistics",
   ]);
   assert.deepEqual(await get("/v2/"), await get("/v2"));
   assert.deepEqual(await get("/v2/health/live"), [200, { live: true }]);
@@ -283,7 +531,6 @@ test("server, model metadata, configuration, health and index answer the protoco
   assert.deepEqual(index.at(-1), { name: "broken", version: "1", state: "UNAVAILABLE", reason: "the graph ends early" });
   assert.equal((await get("/v2/repository/index", { method: "POST", body: '{"ready":true}' }))[1].length, 3);
   assert.match((await get("/v2/repository/index", { method: "POST", body: '{"ready":1}' }))[1].error, /Invalid value for 'ready'/);
-  assert.equal((await get("/v2/models/stats"))[0], 501);
   door.jobs.problems = [{ check: "store", detail: "does not answer" }];
   assert.deepEqual(await get("/v2/health/ready"), [400, { ready: false }]);
 });

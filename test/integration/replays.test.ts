@@ -63,6 +63,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
     ...shared,
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store }),
+    statistics: { of: async () => [] },
     access: openAccess,
     config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },
     turns: new TurnWait(systemClock),

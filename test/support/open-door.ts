@@ -2,11 +2,12 @@
 
 import { connect } from "node:net";
 import type { TestContext } from "node:test";
-import type { HostView, TensorSignature } from "@switchyard/protocol";
+import type { HostView, QueueTally, TensorSignature } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { type Access, openAccess } from "../../coordinator/src/application/access.ts";
 import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
 import { DurableJobs } from "../../coordinator/src/application/durable-jobs.ts";
+import { StatisticsOfVersions } from "../../coordinator/src/application/version-statistics.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { DoorParts, HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
@@ -26,6 +27,8 @@ export interface OpenDoor {
   parts: DoorParts;
   jobs: FakeJobService;
   models: ModelRegistry;
+  /** What was counted, by queue tag. */
+  tallies: Map<string, QueueTally>;
   server: HttpServer;
   logged: { event: string; fields: LogFields | undefined }[];
   metricsText(): Promise<string>;
@@ -48,12 +51,15 @@ export async function openDoor(
   const jobs = new FakeJobService(models);
   const logged: OpenDoor["logged"] = [];
   const log = (event: string, fields?: LogFields): void => void logged.push({ event, fields });
+  const tallies = new Map<string, QueueTally>();
+  const statistics = { read: async (tags: readonly string[]) => new Map([...tallies].filter(([tag]) => tags.includes(tag))) };
   const metrics = prometheusMetrics({ version: "1.2.3", processMetrics: false });
   let draining = false;
   const turns = new TurnWait(systemClock);
   const parts: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store: noInputs }),
+    statistics: new StatisticsOfVersions({ statistics, models, clock: { sleep: async () => {} } }),
     models,
     hosts: { list: () => hosts, matching: () => 1 },
     access: openAccess,
@@ -79,6 +85,7 @@ export async function openDoor(
     port,
     jobs,
     models,
+    tallies,
     server,
     logged,
     metricsText: () => metrics.text(),

@@ -6,6 +6,7 @@
 import { encodeFrame, type ModelConfig, type ModelVersion, SwitchyardError, type Tensor, tensor, toTypedArray } from "@switchyard/protocol";
 import type { ClaimAnswer, ClaimedJob, ClaimWish, Commit, Exchanged } from "../../worker/src/runner/claims.ts";
 import type { FromRunner, Unready } from "../../worker/src/runner/messages.ts";
+import { RunTallies } from "../../worker/src/runner/run-tallies.ts";
 import { Runner } from "../../worker/src/runner/runner.ts";
 import type { LoadedModel } from "../../worker/src/runtime/loaded-model.ts";
 import { Scratch } from "../../worker/src/runtime/stacking.ts";
@@ -42,6 +43,7 @@ export const lingerMs = 20;
 export class RunnerRig {
   readonly runner: Runner;
   readonly told: FromRunner[] = [];
+  readonly tallies = new RunTallies(() => {});
   /** What the board showed before each run. */
   readonly board: string[] = [];
   readonly slept: number[] = [];
@@ -70,6 +72,7 @@ export class RunnerRig {
 
   constructor() {
     this.runner = new Runner({
+      tallies: this.tallies,
       claims: {
         exchange: (commit, wish) => {
           const reply = Promise.withResolvers<Exchanged>();

@@ -45,8 +45,9 @@ function numbersOf(result: BatchResult | undefined): Record<string, number[]> | 
 
 test("all jobs share one run and each gets its own items", async () => {
   const model = doubler();
-  const { results, runs, runMs } = await runBatch({ model, jobs: [job(1), job(2, 3), job(4)] });
+  const { results, runs, runMs, counted } = await runBatch({ model, jobs: [job(1), job(2, 3), job(4)] });
   assert.deepEqual([runs, runMs, model.runs.length], [1, 3, 1]);
+  assert.deepEqual(counted, [{ jobs: 3, items: 4, inputMs: 0, inferMs: 3, outputMs: 0 }]);
   assert.deepEqual(results.map(numbersOf), [
     { double: [2], next: [2] },
     { double: [4, 6], next: [3, 4] },
@@ -112,7 +113,7 @@ test("jobs of different shapes are run apart and the model stays batched", async
 });
 
 test("no jobs need no run", async () => {
-  assert.deepEqual(await runBatch({ model: doubler(), jobs: [] }), { results: [], runMs: 0, runs: 0 });
+  assert.deepEqual(await runBatch({ model: doubler(), jobs: [] }), { results: [], runMs: 0, runs: 0, counted: [] });
 });
 
 test("a runtime's text loses source locations and folders but keeps node names", () => {
@@ -129,4 +130,21 @@ test("a runtime's text loses source locations and folders but keeps node names",
   assert.ok(tellsOfMemory(cleaned));
   assert.equal(cleanRuntimeText("Load model from /srv/models/m/1/model.onnx failed"), "Load model from model.onnx failed");
   assert.equal(cleanRuntimeText('In Node, ("/model/Add", Add, "", -1)'), 'In Node, ("/model/Add", Add, "", -1)');
+});
+
+test("runs that failed are not counted, and a model that is not batched runs one item, however long its first axis", async () => {
+  const halved = await runBatch({ model: doubler(), jobs: [job(1), job(-1), job(3)] });
+  assert.deepEqual(
+    halved.counted.map(({ items, jobs }) => [items, jobs]),
+    [
+      [1, 1],
+      [1, 1],
+    ],
+  );
+  assert.ok(halved.runs > 2);
+  const { counted } = await runBatch({ model: doubler({ maxItems: 1 }), jobs: [{ ...job(1, 2, 3), items: 3 }] });
+  assert.deepEqual(
+    counted.map(({ items, jobs }) => [items, jobs]),
+    [[1, 1]],
+  );
 });

@@ -34,6 +34,8 @@ const farewellMs = 1_000;
 const silentMs = 5_000;
 /** Changes that come together are told by one beat. */
 const beatSoonMs = 20;
+/** What was counted is told after this time, so that statistics follow what clients have seen; always with the next beat. */
+const tellSoonMs = 100;
 
 export interface HostParts {
   redis: RedisClient;
@@ -63,6 +65,7 @@ export class Host {
   #presence: Presence | undefined;
   #registered = false;
   #beatPlanned = false;
+  #tellPlanned = false;
   /** Set once: drained or given up, whichever came first. */
   #ending: Promise<void> | undefined;
   #runnerEnded = false;
@@ -71,7 +74,7 @@ export class Host {
     const { clock, facts, log, metrics, redis } = parts;
     this.#parts = parts;
     this.#known = new KnownModels(redis);
-    this.#reports = new RunReports(redis);
+    this.#reports = new RunReports(redis, facts.incarnation);
     this.#runner = new RunnerHandle(parts.runner, (message) => this.#heard(message));
     this.#held = new HeldModels({ clock, load: (version) => this.#runner.load(version) });
     this.#desk = new TicketDesk({
@@ -176,7 +179,23 @@ export class Host {
     // some came late: their load took long, or had to be tried again
     for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);
     this.#retryLoad();
+    await this.#tell();
+  }
+
+  async #tell(): Promise<void> {
     if (this.#abilities) await this.#reports.flush(this.#abilities.facts.device);
+  }
+
+  #tellSoon(): void {
+    if (this.#tellPlanned) return;
+    this.#tellPlanned = true;
+    this.#parts.clock.after(tellSoonMs, () => {
+      this.#tell()
+        .catch(() => {}) // the next beat tells it
+        .finally(() => {
+          this.#tellPlanned = false;
+        });
+    });
   }
 
   /** What models require and prefer may have changed under tickets that this host takes. */
@@ -268,6 +287,10 @@ export class Host {
         this.#reports.ran(message.tag, message);
         this.#countCold(message.tag);
         return;
+      case "counted":
+        for (const [tag, tally] of message.tallies) this.#reports.counted(tag, tally);
+        this.#tellSoon();
+        return;
       case "trouble":
         log("runner_trouble", { tag: message.tag, message: message.message });
         return;
@@ -340,6 +363,7 @@ export class Host {
     this.#runner.drain();
     await this.#runner.ended();
     await this.#desk.settled();
+    for (let flush = 0; flush < 2; flush++) await this.#tell().catch(() => {}); // the first may have been under way
     await this.#intake.close(2_000);
     await this.#presence?.deregister();
   }

@@ -184,11 +184,10 @@ export class RedisJobStore implements JobStore {
 
   async forgetQueue(tag: string): Promise<void> {
     const base = keys.base(tag);
-    const [left] = await this.#redis.sendAll([["exists", `${base}due`, `${base}index`, `${base}dead`]]);
-    if (left !== 0) return;
-    await this.#redis.sendAll([
-      ["unlink", `${base}claims`, `${base}tickets`, `${base}clock`, `${base}flows`, `${base}weights`, `${base}shares`, `${base}runs`],
-    ]);
+    const [jobs] = await this.#redis.sendAll([["exists", `${base}due`, `${base}index`, `${base}dead`]]);
+    if (jobs !== 0) return;
+    const left = ["claims", "tickets", "clock", "flows", "weights", "shares", "runs", "tally"].map((name) => base + name);
+    await this.#redis.sendAll([["unlink", ...left]]);
     await this.#redis.sendAll([["srem", keys.queues, tag]]);
   }
 

@@ -6,12 +6,14 @@
 
 import { SwitchyardError } from "@switchyard/protocol";
 import { tagOf } from "@switchyard/protocol/redis";
+import type { Clock } from "../clock.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { JobNotice, JobRecord, JobStore, NewJob } from "../ports/job-store.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { CacheableJob, Flight, ResponseCache } from "../ports/response-cache.ts";
+import type { CacheTallies } from "./cache-tallies.ts";
 import type { Forecasts } from "./forecasts.ts";
 import { newRecord } from "./new-record.ts";
 import type { Wait, Waiters } from "./waiters.ts";
@@ -28,6 +30,8 @@ interface Parts {
   waiters: Waiters;
   forecasts: Pick<Forecasts, "opened">;
   metrics: Metrics;
+  tallies: Pick<CacheTallies, "hit" | "joined" | "missed">;
+  clock: Pick<Clock, "monotonicMs">;
   log: Log;
   onAdmitted: (tag: string) => void;
 }
@@ -57,22 +61,27 @@ export class CachedResponses {
 
   /** `admit` lets the job run as any other; it answers nothing when a job of that id was there before. Throws what it throws. */
   async place(job: CacheableJob, how: { outputs: boolean; admit: () => Promise<JobRecord | undefined> }): Promise<Placement> {
-    const { cache, metrics } = this.#parts;
+    const { cache, clock, metrics, tallies } = this.#parts;
+    const askedMs = clock.monotonicMs();
     const asked = await cache.ask(job, how);
+    const tookMs = clock.monotonicMs() - askedMs;
     switch (asked.answer) {
       case "existing":
         return { record: undefined };
       case "alone":
         metrics.cacheAsked(job.model, "miss");
+        tallies.missed(tagOf(job.id), tookMs);
         return { record: await how.admit() };
       case "lead":
         metrics.cacheAsked(job.model, "miss");
+        tallies.missed(tagOf(job.id), tookMs);
         return { record: await this.#lead(job, how.admit) };
       case "joined":
         metrics.cacheAsked(job.model, "joined");
         return { record: this.#joined(job, asked) };
       case "hit":
         metrics.cacheAsked(job.model, "hit");
+        tallies.hit(tagOf(job.id), tookMs, asked.nowMs);
         return this.#hit(job, asked);
     }
   }
@@ -136,7 +145,8 @@ export class CachedResponses {
     );
   }
 
-  onNotice({ id }: JobNotice): void {
+  onNotice({ counts, createdMs, finishedMs, id, startedMs, state }: JobNotice): void {
+    if (counts && state === "succeeded" && startedMs === 0) this.#parts.tallies.joined(tagOf(id), finishedMs - createdMs, finishedMs);
     if (this.#flights.size > 0) this.#end(id);
   }
 

@@ -64,7 +64,8 @@ export class Sweeper {
     // jobs that another coordinator admitted before it died show in the queues that hosts serve, or in the full round
     const known = all ? [...new Set([...models.tags(), ...models.abandoned(), ...(await store.knownQueues())])] : this.#served();
     for (const tag of await store.openQueues(known, all ? "listed" : undefined)) this.#open.add(tag);
-    if (all) await this.#forgetGone(known);
+    // one that has just started knows of no model yet, and would forget what all of them took
+    if (all && models.indexed()) await this.#forgetGone(known);
     const sweeps = await Promise.allSettled([...this.#open].map((tag) => this.#sweep(tag)));
     failures.push(...sweeps.flatMap((sweep) => (sweep.status === "rejected" ? [sweep.reason] : [])));
     if (failures.length > 0) throw failures[0];

@@ -3,6 +3,7 @@
 import type { ModelVersion } from "@switchyard/protocol";
 import type { Access } from "../application/access.ts";
 import type { DeadLetterService, JobService } from "../application/job-service.ts";
+import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
@@ -30,6 +31,7 @@ export interface HttpConfig {
 export interface DoorContext {
   jobs: JobService;
   deadLetters: DeadLetterService;
+  statistics: StatisticsService;
   models: ModelRegistry;
   hosts: HostRegistry;
   access: Access;

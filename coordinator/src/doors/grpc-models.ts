@@ -5,7 +5,7 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
 import type { GrpcCall, MethodName, UnaryAnswer, UnaryHandler } from "./grpc-calls.ts";
 import { messagesOf } from "./grpc-definitions.ts";
-import { canServe, isReady, modelConfiguration, modelMetadata, repositoryIndex, serverMetadata } from "./model-views.ts";
+import { canServe, isReady, modelConfiguration, modelMetadata, modelStatistics, repositoryIndex, serverMetadata } from "./model-views.ts";
 import { versionIn } from "./v2-inference.ts";
 
 /** Fields as the .proto file names them. */
@@ -23,7 +23,7 @@ export function modelHandlers(context: DoorContext): Partial<Record<MethodName, 
     ModelReady: (request, call) => ({ ready: isModelReady(context, request, call) }),
     ModelMetadata: (request, call) => modelMetadata(statusOf(context, request, call), context, request.version !== "") as object,
     ModelConfig: (request, call) => ({ config: modelConfiguration(statusOf(context, request, call)) }),
-    ModelStatistics: (request, call) => modelStatistics(context, request, call),
+    ModelStatistics: (request, call) => statistics(context, request, call),
     RepositoryIndex: (request, call) => ({ models: repositoryIndex(context, call.callerFor(), request.ready === true) }),
     RepositoryModelLoad: (request, call) => changeModel("load", request, call),
     RepositoryModelUnload: (request, call) => changeModel("unload", request, call),
@@ -74,9 +74,11 @@ function isModelReady(context: DoorContext, request: Fields, call: GrpcCall): bo
 }
 
 /** `{model_stats: […]}`: what HTTP answers, whose names are those of the message. */
-function modelStatistics(_context: DoorContext, { name }: Fields, call: GrpcCall): object {
-  call.callerFor(name === "" ? undefined : String(name));
-  throw new SwitchyardError("unsupported", "The statistics extension is not supported by this version");
+async function statistics(context: DoorContext, { name, version }: Fields, call: GrpcCall): Promise<object> {
+  const model = name === "" ? undefined : String(name);
+  const caller = call.callerFor(model);
+  const asked = model === undefined || version === "" ? { model } : { model, version: versionIn({ model, version: String(version) }) };
+  return modelStatistics(await context.statistics.of(asked, caller));
 }
 
 function changeModel(action: "load" | "unload", { model_name: name }: Fields, call: GrpcCall): object {

@@ -59,6 +59,8 @@ export function createHttpServer(parts: DoorParts): HttpServer {
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: maxPathPartChars },
     frameworkErrors: (error, request, reply) => sendError(error, request, reply, context.log),
   });
+  // one that is not understood may be passed over, and Triton's C++ client sends an empty one
+  app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", (_request, _payload, done) => done(null, undefined));
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply, context.log));
@@ -111,6 +113,7 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
     if (context.leaving() && !probes.has(request.routeOptions.url ?? "")) requests.lastMs = context.clock.monotonicMs();
+    if (request.headers["content-type"] === "") delete request.headers["content-type"]; // as if absent, which is allowed
     done();
   });
   // Asked when the answer leaves, not when the request came: a held call outlives the start of the drain, and an idle connection

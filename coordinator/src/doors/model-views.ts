@@ -1,12 +1,13 @@
 /** What the Open Inference Protocol says of the server and its models, whichever way it is asked. */
 
-import type { TensorSignature } from "@switchyard/protocol";
+import type { Counted, TensorSignature } from "@switchyard/protocol";
 import { type Caller, mayUse } from "../application/caller.ts";
+import type { VersionStatistics } from "../application/version-statistics.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
 
 /** Only what is served whole: clients switch features on by this list. */
-const extensions = ["binary_tensor_data", "classification", "model_configuration", "schedule_policy", "parameters"];
+const extensions = ["binary_tensor_data", "classification", "model_configuration", "schedule_policy", "parameters", "statistics"];
 
 export const serverMetadata = (context: DoorContext) => ({ name: "switchyard", version: context.version, extensions });
 
@@ -88,4 +89,50 @@ export function repositoryIndex(context: DoorContext, caller: Caller, onlyReady:
     }),
   );
   return onlyReady ? entries.filter((entry) => entry.state === "READY") : entries;
+}
+
+interface Duration {
+  count: number;
+  ns: number;
+}
+
+/** Clients read unsigned 64-bit numbers; the largest that a double has below that end. */
+const mostNs = 2 ** 64 - 2 ** 11;
+
+const duration = (counted: number, ms: number): Duration => ({ count: counted, ns: Math.min(Math.round(ms * 1_000) * 1_000, mostNs) });
+const durationOf = ({ count, ms }: Counted): Duration => duration(count, ms);
+
+/** In the words of the statistics extension, which are the same over HTTP and gRPC. Clients ask for every entry, also where it is zero. */
+export function modelStatistics(statistics: readonly VersionStatistics[]) {
+  return { model_stats: statistics.map(versionStatistics) };
+}
+
+function versionStatistics({ model, tally, version }: VersionStatistics) {
+  return {
+    name: model,
+    version: String(version),
+    last_inference: tally.lastMs,
+    inference_count: tally.items,
+    execution_count: tally.runs,
+    inference_stats: {
+      success: durationOf(tally.success),
+      fail: durationOf(tally.fail),
+      queue: durationOf(tally.queue),
+      compute_input: durationOf(tally.input),
+      compute_infer: durationOf(tally.infer),
+      compute_output: durationOf(tally.output),
+      cache_hit: durationOf(tally.hit),
+      cache_miss: durationOf(tally.miss),
+    },
+    response_stats: {},
+    batch_stats: [...tally.batches]
+      .sort(([left], [right]) => left - right)
+      .map(([size, { inferMs, inputMs, outputMs, runs }]) => ({
+        batch_size: size,
+        compute_input: duration(runs, inputMs),
+        compute_infer: duration(runs, inferMs),
+        compute_output: duration(runs, outputMs),
+      })),
+    memory_usage: [],
+  };
 }

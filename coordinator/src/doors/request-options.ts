@@ -2,7 +2,7 @@
 
 import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
-import { type InferRequest, type JobClass, maxTimeoutMs, SwitchyardError } from "@switchyard/protocol";
+import { type InferRequest, type JobClass, maxTimeoutMs, refuseSequence, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 
 export const maxWaitSeconds = 60;
@@ -46,9 +46,7 @@ export function limitsOf(
   how: { zeroIsDefault: boolean; timeoutMs?: number | undefined },
 ): Limits {
   const { parameters } = request;
-  if (parameters.sequence_id !== undefined && parameters.sequence_id !== 0 && parameters.sequence_id !== "") {
-    throw new SwitchyardError("unsupported", "Sequences (sequence_id) are not supported");
-  }
+  refuseSequence(parameters);
   const limits: Limits = {};
   let timeoutMs = how.timeoutMs ?? Number.POSITIVE_INFINITY;
   if (parameters.timeout !== undefined) timeoutMs = Math.min(timeoutMs, microseconds(parameters.timeout));

@@ -3,10 +3,10 @@
 import { SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { ModelStatus } from "../ports/model-registry.ts";
-import { sendJson } from "./answers.ts";
+import { sendPlainJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
-import { canServe, isReady, modelConfiguration, modelMetadata, repositoryIndex, serverMetadata } from "./model-views.ts";
+import { canServe, isReady, modelConfiguration, modelMetadata, modelStatistics, repositoryIndex, serverMetadata } from "./model-views.ts";
 import { readBody } from "./request-body.ts";
 import { addRoute, addUnbuilt, type Handler } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
@@ -14,12 +14,12 @@ import { type ModelPath, versionIn } from "./v2-inference.ts";
 const maxIndexBodyBytes = 65_536;
 
 export function addModels(app: FastifyInstance, context: DoorContext): void {
-  addRoute(app, "/v2", { GET: (request, reply) => sendJson(request, reply, serverMetadata(context)) });
-  addRoute(app, "/v2/health/live", { GET: (request, reply) => sendJson(request, reply, { live: true }) });
+  addRoute(app, "/v2", { GET: (_request, reply) => sendPlainJson(reply, serverMetadata(context)) });
+  addRoute(app, "/v2/health/live", { GET: (_request, reply) => sendPlainJson(reply, { live: true }) });
   addRoute(app, "/v2/health/ready", {
-    GET: (request, reply) => {
+    GET: (_request, reply) => {
       const ready = isReady(context);
-      return sendJson(request, reply.code(ready ? 200 : 400), { ready });
+      return sendPlainJson(reply.code(ready ? 200 : 400), { ready });
     },
   });
   addModelRoute(app, "", (status, request) => modelMetadata(status, context, (request.params as ModelPath).version !== undefined), context);
@@ -30,8 +30,15 @@ export function addModels(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/v2/repository/:repository/index", { POST: index });
   for (const action of ["load", "unload"]) addUnbuilt(app, `/v2/repository/models/:model/${action}`, `Model ${action} by request`);
   for (const url of ["/v2/models/stats", "/v2/models/:model/stats", "/v2/models/:model/versions/:version/stats"]) {
-    addUnbuilt(app, url, "The statistics extension");
+    addRoute(app, url, { GET: (request, reply) => answerStatistics(context, request, reply) });
   }
+}
+
+async function answerStatistics(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const path = request.params as Partial<ModelPath>;
+  const version = path.model === undefined ? undefined : versionIn({ ...path, model: path.model });
+  const statistics = await context.statistics.of({ model: path.model, version }, callerOf(request));
+  return sendPlainJson(reply.header("cache-control", "no-store"), modelStatistics(statistics));
 }
 
 function addModelRoute(
@@ -49,7 +56,7 @@ function addModelRoute(
         `'${path.model}' version ${status.version.version} failed to load: ${status.reason ?? "no reason known"}`,
       );
     }
-    return sendJson(request, reply, answer(status, request));
+    return sendPlainJson(reply, answer(status, request));
   };
   addRoute(app, `/v2/models/:model${suffix}`, { GET: handler });
   addRoute(app, `/v2/models/:model/versions/:version${suffix}`, { GET: handler });
@@ -60,7 +67,7 @@ function addReadiness(app: FastifyInstance, context: DoorContext): void {
     const path = request.params as ModelPath;
     const status = context.models.resolve(path.model, versionIn(path));
     const ready = !context.leaving() && canServe(status, context);
-    return sendJson(request, reply.code(ready ? 200 : 400), { name: path.model, ready });
+    return sendPlainJson(reply.code(ready ? 200 : 400), { name: path.model, ready });
   };
   addRoute(app, "/v2/models/:model/ready", { GET: handler });
   addRoute(app, "/v2/models/:model/versions/:version/ready", { GET: handler });
@@ -68,7 +75,7 @@ function addReadiness(app: FastifyInstance, context: DoorContext): void {
 
 async function answerIndex(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const onlyReady = readyFlag(await readBody(request.raw, { maxBytes: maxIndexBodyBytes }));
-  return sendJson(request, reply, repositoryIndex(context, callerOf(request), onlyReady));
+  return sendPlainJson(reply, repositoryIndex(context, callerOf(request), onlyReady));
 }
 
 function readyFlag(body: Buffer): boolean {

@@ -21,6 +21,8 @@ export interface DebianPackagesRequest {
   cacheFolder: string;
   /** Prefer the release's backports. */
   backports?: boolean;
+  /** Take the packages from this other release; what they hold may need that release's own libraries and loader. */
+  release?: string;
   /** Programs (by file name) whose libraries must all be found afterwards; default: all that the packages put into bin folders. */
   programs?: readonly string[];
   onProgress?: (message: string) => void;
@@ -42,7 +44,8 @@ export function canFetchDebianPackages(pathEnv: string = process.env.PATH ?? "")
 
 /** The folder in the cache that holds, or would hold, what this request asks for. */
 export function packagesFolder(request: DebianPackagesRequest): string {
-  const wanted = JSON.stringify([[...request.packages].sort(), request.backports === true, request.programs ?? null]);
+  const release = request.release === undefined ? [] : [request.release];
+  const wanted = JSON.stringify([[...request.packages].sort(), request.backports === true, request.programs ?? null, ...release]);
   const name = `${request.packages[0]}-${createHash("sha256").update(wanted).digest("hex").slice(0, 10)}`;
   return path.resolve(request.cacheFolder, name);
 }
@@ -121,7 +124,7 @@ async function privateApt(request: DebianPackagesRequest): Promise<PrivateApt> {
   const network = dump.split("\n").filter((line) => /^Acquire::(https?|ftp|socks|Retries|Check-|ForceIPv|Proxy)/i.test(line));
   const codename = /^VERSION_CODENAME="?([a-z]+)/m.exec(await readFile("/etc/os-release", "utf8"))?.[1] ?? "";
   await mkdir(path.join(folder, "sources"));
-  const sources = await distributionSources(codename, request.backports === true);
+  const sources = await distributionSources(codename, request);
   for (const [index, source] of sources.entries()) await writeFile(path.join(folder, `sources/${index}.${source.kind}`), source.text);
   const configuration = [
     ...network,
@@ -153,8 +156,12 @@ async function privateApt(request: DebianPackagesRequest): Promise<PrivateApt> {
 }
 
 /** The entries of the release itself; third-party sources are skipped, they may be slow or gone. Empty: use the system's as they are. */
-async function distributionSources(codename: string, backports: boolean): Promise<{ kind: "list" | "sources"; text: string }[]> {
+async function distributionSources(
+  codename: string,
+  { backports = false, release }: Pick<DebianPackagesRequest, "backports" | "release">,
+): Promise<{ kind: "list" | "sources"; text: string }[]> {
   if (codename === "") return [];
+  const further = release ?? (backports ? `${codename}-backports` : undefined);
   const parts = await readdir("/etc/apt/sources.list.d").catch(() => []);
   const found: { kind: "list" | "sources"; text: string }[] = [];
   const ours = new RegExp(`(^|\\s)${codename}(\\s|$)`);
@@ -162,16 +169,16 @@ async function distributionSources(codename: string, backports: boolean): Promis
     const text = await readFile(file, "utf8").catch(() => "");
     if (file.endsWith(".list")) {
       const lines = text.split("\n").filter((line) => /^deb\s/.test(line) && line.includes(codename) && /\smain(\s|$)/.test(line));
-      if (lines.length > 0) found.push({ kind: "list", text: `${lines.join("\n")}\n` });
+      if (lines.length > 0 && release === undefined) found.push({ kind: "list", text: `${lines.join("\n")}\n` });
       const base = lines.find((line) => ours.test(line));
-      if (backports && base) found.push({ kind: "list", text: `${base.replace(ours, `$1${codename}-backports$2`)}\n` });
+      if (further !== undefined && base) found.push({ kind: "list", text: `${base.replace(ours, `$1${further}$2`)}\n` });
     } else if (file.endsWith(".sources")) {
       for (const stanza of text.split(/\n\s*\n/)) {
         const suites = /^Suites:(.*)$/m.exec(stanza)?.[1] ?? "";
         if (!suites.includes(codename) || !/^Components:.*\bmain\b/m.test(stanza)) continue;
-        found.push({ kind: "sources", text: `${stanza}\n` });
-        if (backports && ours.test(suites)) {
-          found.push({ kind: "sources", text: `${stanza.replace(/^Suites:.*$/m, `Suites: ${codename}-backports`)}\n` });
+        if (release === undefined) found.push({ kind: "sources", text: `${stanza}\n` });
+        if (further !== undefined && ours.test(suites)) {
+          found.push({ kind: "sources", text: `${stanza.replace(/^Suites:.*$/m, `Suites: ${further}`)}\n` });
         }
       }
     }

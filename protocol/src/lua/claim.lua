@@ -15,7 +15,7 @@
 --        whose host died while it ran is claimed alone, so that no other shares the blame when the next host dies too.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-finish.lua lib-flows.lua lib-shares.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-flows.lua lib-shares.lua
 
 local base, tag, incarnation, sequence, ticketId = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local hostId, maxItems, busyMs, lingerMs = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -63,6 +63,7 @@ if outstanding then
     if told then return { 'stale_sequence' } end
     -- another claim takes the place of this one, and none may lose a job that runs
     for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
+    flushNotices()
   elseif string.find(outstanding, '=', 1, true) then
     return { 'uncommitted' }
   end

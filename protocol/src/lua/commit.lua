@@ -9,7 +9,7 @@
 -- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline; the inputs of what ends go,
 --        but for a kept job whose last "retry" was one too many: it becomes a dead letter.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-finish.lua lib-dead.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua
 
 local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end

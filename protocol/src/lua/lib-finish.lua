@@ -1,9 +1,11 @@
--- Fragment: ends jobs. Included, after lib-record, by every script that may reach an outcome.
--- Keeps: a terminal record never changes; every terminal key has a TTL; each waiting coordinator is told once per call.
+-- Fragment: ends jobs. Included, after lib-record and lib-tally, by every script that may reach an outcome.
+-- Keeps: a terminal record never changes; every terminal key has a TTL; each waiting coordinator is told once per call; what ends other than
+-- well is counted once (hosts count what they commit well: that is one write less for each).
 
 local notices = {}
+local fails = { jobs = 0, ms = 0 }
 
--- Collects one notice for every coordinator that waits for the job; flushNotices() publishes them, one message each. A notice is a line "<id>
+-- Collects one notice for every coordinator that waits for the job; flushNotices() publishes them, one message each, and counts fails. A notice is a line "<id>
 -- <1 for the one waiter that counts it, else 0> <bytes of the record>", then the record and a newline.
 local function note(id, waiters, text)
   if waiters == '-' then return end
@@ -24,6 +26,8 @@ end
 local function flushNotices()
   for waiter, lines in pairs(notices) do redis.call('PUBLISH', 'sy:notices:' .. waiter, table.concat(lines, '\n')) end
   notices = {}
+  if fails.jobs > 0 then raise(fails.base, 'fail', fails.jobs .. ' ' .. int(1000 * fails.ms)) end
+  fails = { jobs = 0, ms = 0 }
 end
 
 local flowPattern = '^' .. string.rep('%S+ ', FLOW - 1) .. '(%S+)'
@@ -37,8 +41,10 @@ local function retain(base, id, text, keep, state, now)
   end
 end
 
--- Moves one open job to its outcome; `now`, runMs and batchItems as text. The caller removes it from order, later, due and claims.
+-- Moves one open job to an outcome other than success; `now`, runMs and batchItems as text. The caller removes it from order, later, due and
+-- claims.
 local function finish(base, id, record, state, now, err, runMs, batchItems)
+  fails.base, fails.jobs, fails.ms = base, fails.jobs + 1, fails.ms + math.max(0, now - record[CREATED])
   record[STATE], record[REVISION] = state, int(record[REVISION] + 1)
   setEnding(record, now, runMs, batchItems, err)
   local text = recordText(record)

@@ -5,7 +5,7 @@
 --          ticket ids to offer.
 -- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-finish.lua lib-dead.lua lib-flows.lua lib-tickets.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-flows.lua lib-tickets.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
 

@@ -41,6 +41,8 @@ export const keys = {
    *   host has committed some of it.
    * - `barred` sorted set of incarnations by when to forget them.
    * - `runs` hash of what runs took, by device class, see scheduling/run-reports.ts. Written by report; lives as long as the queue.
+   * - `tally` hash of counters, see scheduling/queue-tally.ts, and `told <process>` → the number of what it told last and when. Written by report
+   *   and by every script that ends jobs; lives as long as the queue.
    * - `cache:<key>` string, framed outputs; `cache-ends` sorted set of `<key> <bytes>` by when they end; `cache-bytes` string, their sum.
    *   Written by cache-ask and cache-settle; an entry lives as model.yaml says, sum and list as long as the last one.
    * - `flight:<key>` list, `<leader> <since ms>`, then followers. Same writers; removed when settled, else gone a minute after its last deadline.

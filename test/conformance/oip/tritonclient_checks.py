@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+import urllib.request
 
 import numpy as np
 import tritonclient.http as http
 import tritonclient.http.aio as aio
 from tritonclient.utils import InferenceServerException
 
-from checks import ADDRESS, check, equal, run
+from checks import ADDRESS, MODELS, URL, check, equal, run
 
 RANDOM = np.random.default_rng(5)
 
@@ -51,9 +52,9 @@ def _(client):
 def _(client):
     metadata = client.get_server_metadata()
     equal(metadata["name"], "switchyard")
-    assert {"binary_tensor_data", "classification", "model_configuration"} <= set(metadata["extensions"]), metadata
-    if "statistics" not in metadata["extensions"]:
-        refused(lambda: client.get_inference_statistics("digits"), "not supported", status=501)
+    expected = {"binary_tensor_data", "classification", "model_configuration", "schedule_policy", "parameters", "statistics"}
+    assert expected <= set(metadata["extensions"]), metadata
+    assert not {"sequence", "logging", "trace", "system_shared_memory"} & set(metadata["extensions"]), metadata
     if "model_repository" not in metadata["extensions"]:
         refused(lambda: client.load_model("digits"), "not supported", status=501)
         refused(lambda: client.unload_model("digits"), "not supported", status=501)
@@ -182,6 +183,83 @@ def _(client):
         np.testing.assert_allclose(result.as_numpy("probabilities"), plain, rtol=1e-5)
 
 
+@check("a compressed answer is told as such, and no client gets one that it did not ask for")
+def _(client):
+    image = digits(64)
+    for word in ("gzip", "deflate", None):
+        for binary in (True, False):
+            wanted = [http.InferRequestedOutput("probabilities", binary_data=binary)]
+            result = client.infer("digits", [tensor("image", image)], outputs=wanted, response_compression_algorithm=word)
+            equal(result.as_numpy("probabilities").shape, (64, 10))
+            told = dict(raw_headers(client, image, word, binary)).get("content-encoding")
+            equal(told, word)
+
+
+def raw_headers(client, image, word, binary):
+    """Of an answer to what the client would send."""
+    wanted = [http.InferRequestedOutput("probabilities", binary_data=binary)]
+    body, length = http.InferenceServerClient.generate_request_body([tensor("image", image)], outputs=wanted)
+    headers = {"Inference-Header-Content-Length": str(length)}
+    if word:
+        headers["Accept-Encoding"] = word
+    request = urllib.request.Request(f"{URL}/v2/models/digits/infer", data=body, headers=headers)
+    with urllib.request.urlopen(request) as answer:
+        return [(name.lower(), value) for name, value in answer.getheaders()]
+
+
+@check("statistics have every entry, count what was answered, and grow by it")
+def _(client):
+    entries = {"success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"}
+    before = client.get_inference_statistics("digits", "1")["model_stats"]
+    equal(len(before), 1)
+    for _ in range(7):
+        client.infer("digits", [tensor("image", digits(3))])
+    after = client.get_inference_statistics("digits")["model_stats"]
+    equal(len(after), 1)
+    before, after = before[0], after[0]
+    equal((after["name"], after["version"]), ("digits", "1"))
+    equal(set(after["inference_stats"]), entries)
+    for entry in after["inference_stats"].values():
+        assert set(entry) == {"count", "ns"} and min(entry.values()) >= 0 and all(isinstance(n, int) for n in entry.values()), entry
+    grown = {name: after["inference_stats"][name]["count"] - before["inference_stats"][name]["count"] for name in entries}
+    for name in ("success", "queue", "compute_input", "compute_infer", "compute_output"):
+        equal((name, grown[name]), (name, 7))
+    equal((grown["fail"], grown["cache_hit"], grown["cache_miss"]), (0, 0, 0))
+    equal(after["inference_count"] - before["inference_count"], 21)
+    equal(after["execution_count"] - before["execution_count"], 7)
+    equal(sum(batch["compute_infer"]["count"] for batch in after["batch_stats"]), after["execution_count"])
+    assert abs(after["last_inference"] / 1000 - time.time()) < 60, after["last_inference"]
+    every = {entry["name"] for entry in client.get_inference_statistics()["model_stats"]}
+    assert {"digits", "slow", "identity-text"} <= every and "broken" not in every, every
+    refused(lambda: client.get_inference_statistics("nothing"), "Request for unknown model", status=404)
+    refused(lambda: client.get_inference_statistics("digits", "9"), status=404)
+
+
+@check("what expired is counted as failed")
+def _(client):
+    def failed():
+        return client.get_inference_statistics("slow")["model_stats"][0]["inference_stats"]["fail"]["count"]
+
+    before = failed()
+    refused(lambda: client.infer("slow", [tensor("x", np.ones((1,), dtype=np.float32))], timeout=100_000))
+    assert failed() - before <= 1  # one that is refused when it comes was never begun
+
+
+@check("configuration, by version too, is what the metadata says")
+def _(client):
+    for model in sorted(MODELS - {"broken"}):
+        metadata, config = client.get_model_metadata(model), client.get_model_config(model, "1")
+        equal((config["name"], config["platform"]), (model, metadata["platform"]))
+        for side, plural in (("input", "inputs"), ("output", "outputs")):
+            equal([one["name"] for one in config[side]], [one["name"] for one in metadata[plural]])
+            for one, other in zip(config[side], metadata[plural]):
+                batch = [-1] if config["max_batch_size"] > 0 else []
+                equal(batch + one["dims"], other["shape"])
+                equal(one["data_type"].replace("TYPE_STRING", "TYPE_BYTES"), f"TYPE_{other['datatype']}")
+    refused(lambda: client.get_model_config("digits", "9"), status=404)
+    refused(lambda: client.get_model_config("broken"), "failed to load", status=503)
+
+
 @check("bodies made and answers read without the client's connection work")
 def _(client):
     body, header_length = http.InferenceServerClient.generate_request_body([tensor("image", digits())])
@@ -193,7 +271,13 @@ def _(client):
 def _(client):
     for arguments in ({"priority": 1}, {"priority": 7}, {"timeout": 20_000_000}, {"timeout": 0}, {"parameters": {"campaign": "x", "n": 3}}):
         client.infer("digits", [tensor("image", digits())], **arguments)
-    refused(lambda: client.infer("digits", [tensor("image", digits())], sequence_id=7, sequence_start=True), "equence", status=501)
+
+
+@check("a sequence is refused, whether its id is a number or text; without one a request is just a request")
+def _(client):
+    for sequence in (7, "robot"):
+        refused(lambda: client.infer("digits", [tensor("image", digits())], sequence_id=sequence, sequence_start=True), "not supported", status=501)
+    client.infer("digits", [tensor("image", digits())], sequence_id=0)
 
 
 @check("a timeout that cannot be kept ends the call as expired, not later than promised")
@@ -201,6 +285,25 @@ def _(client):
     start = time.monotonic()
     refused(lambda: client.infer("slow", [tensor("x", np.ones((1,), dtype=np.float32))], timeout=30_000), status=504)
     assert time.monotonic() - start < 5
+
+
+@check("timeout=500000 is half a second: what is done within it is answered, what is not ends then")
+def _(client):
+    client.infer("digits", [tensor("image", digits())], timeout=500_000)
+    for limit in (500_000, "500000"):
+        with http.InferenceServerClient(ADDRESS, concurrency=6) as many:
+            start = time.monotonic()
+            calls = [many.async_infer("slow", [tensor("x", np.ones((1,), dtype=np.float32))], timeout=limit) for _ in range(6)]
+            ends = []
+            for call in calls:
+                try:
+                    call.get_result()
+                    ends.append("200")
+                except InferenceServerException as error:
+                    ends.append(error.status())
+            took = time.monotonic() - start
+        assert set(ends) <= {"200", "503", "504"} and ends.count("200") < 6, ends  # six runs of 0.4 s do not fit
+        assert took < 1.5, f"{took} s, {ends}"
 
 
 @check("many calls at once through async_infer get each its own answer")
@@ -217,7 +320,19 @@ def _(client):
 def _(client):
     async def calls():
         async with aio.InferenceServerClient(ADDRESS) as other:
-            assert await other.is_server_ready()
+            assert await other.is_server_ready() and await other.is_server_live() and await other.is_model_ready("digits", "1")
+            assert "statistics" in (await other.get_server_metadata())["extensions"]
+            equal((await other.get_model_config("digits"))["max_batch_size"], 64)
+            assert "digits" in {entry["name"] for entry in await other.get_model_repository_index()}
+            equal(len((await other.get_inference_statistics("digits"))["model_stats"]), 1)
+            wanted = [aio.InferRequestedOutput("probabilities", binary_data=True, class_count=1)]
+            best = (await other.infer("digits", [tensor("image", digits())], outputs=wanted)).as_numpy("probabilities")
+            equal(best.shape, (1, 1))
+            for word in ("gzip", "deflate"):
+                packed = await other.infer(
+                    "digits", [tensor("image", digits(64))], request_compression_algorithm=word, response_compression_algorithm=word
+                )
+                equal(packed.as_numpy("label").shape, (64,))
             equal((await other.get_model_metadata("digits"))["name"], "digits")
             images = [digits() for _ in range(16)]
             results = await asyncio.gather(*(other.infer("digits", [tensor("image", image)]) for image in images))

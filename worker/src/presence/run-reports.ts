@@ -1,9 +1,20 @@
 /**
- * What this host's runs took, gathered between two beats and told with the next one: estimates of the whole cluster are made of it, and no run
- * waits for it. What could not be told is told with a later beat, up to a bound.
+ * What this host's runs took and what it has counted, gathered for a moment and then told: estimates and statistics of the whole cluster are
+ * made of it, and no run waits for it. What could not be told is told later: counters all of it and once, samples up to a bound.
  */
 
-import { type Ladder, loadReports, overheadReport, type RunReport, type RunSample, sampleReports } from "@switchyard/protocol";
+import {
+  addTally,
+  type Ladder,
+  loadReports,
+  overheadReport,
+  type QueueTally,
+  type RunReport,
+  type RunSample,
+  sampleReports,
+  tallyReports,
+  UntoldTallies,
+} from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { RedisClient } from "../redis-client.ts";
 import { runScript } from "../redis-connection.ts";
@@ -20,10 +31,14 @@ interface Untold {
 
 export class RunReports {
   readonly #redis: RedisClient;
+  readonly #incarnation: string;
   readonly #untold = new Map<string, Untold>();
+  readonly #tallies = new UntoldTallies();
+  #flushing: Promise<void> | undefined;
 
-  constructor(redis: RedisClient) {
+  constructor(redis: RedisClient, incarnation: string) {
     this.#redis = redis;
+    this.#incarnation = incarnation;
   }
 
   #of(tag: string): Untold {
@@ -49,17 +64,37 @@ export class RunReports {
     if (samples && samples.length > mostSamples) samples.splice(0, samples.length - mostSamples);
   }
 
-  /** `device`: the class of this host's. Throws what the store answers; then nothing is lost but the time. */
-  async flush(device: string): Promise<void> {
-    for (const [tag, untold] of [...this.#untold]) {
+  counted(tag: string, tally: QueueTally): void {
+    addTally(this.#tallies.of(tag), tally);
+  }
+
+  /**
+   * `device`: the class of this host's. Throws what the store answers; then nothing is lost but the time. What comes during a flush is told by
+   * the next one.
+   */
+  flush(device: string): Promise<void> {
+    this.#flushing ??= this.#flush(device).finally(() => {
+      this.#flushing = undefined;
+    });
+    return this.#flushing;
+  }
+
+  async #flush(device: string): Promise<void> {
+    let failure: unknown;
+    for (const tag of new Set([...this.#untold.keys(), ...this.#tallies.tags()])) {
+      const untold = this.#untold.get(tag);
       this.#untold.delete(tag);
+      const counted = this.#tallies.next(tag);
+      const facts = [...(untold ? this.#reportsOf(untold, device) : []), ...(counted ? tallyReports(counted.tally) : [])];
       try {
-        await runScript(this.#redis, "report", keys.base(tag), this.#reportsOf(untold, device).flat());
+        await runScript(this.#redis, "report", keys.base(tag), [this.#incarnation, counted?.sequence ?? 0, ...facts.flat()]);
+        this.#tallies.told(tag);
       } catch (error) {
-        this.#giveBack(tag, untold);
-        throw error;
+        if (untold) this.#giveBack(tag, untold);
+        failure ??= error;
       }
     }
+    if (failure !== undefined) throw failure;
   }
 
   #giveBack(tag: string, before: Untold): void {

@@ -1,6 +1,6 @@
 /** What the host's main loop and its runner thread say to each other. Tensors never cross: the runner has its own connection. */
 
-import type { ModelVersion } from "@switchyard/protocol";
+import type { ModelVersion, QueueTally } from "@switchyard/protocol";
 import type { RedisTarget } from "@switchyard/protocol/redis";
 
 export interface RunnerOptions {
@@ -81,6 +81,8 @@ export type FromRunner =
       /** Where the run is fit to predict others. */
       sample?: RunSample;
     }
+  /** What was counted since the last such message, by queue. */
+  | { kind: "counted"; tallies: [tag: string, tally: QueueTally][] }
   /** What was said in the last moment, in order: every message wakes the main loop, and runs of light models are many. */
   | { kind: "together"; messages: FromRunner[] }
   /** Something that an operator should read; the runner goes on. */

@@ -4,6 +4,7 @@
  * looked into. Pure but for its own list; times are local monotonic milliseconds.
  */
 
+import type { CountedRun } from "@switchyard/protocol";
 import type { Commit, JobResult } from "./claims.ts";
 import { handBack } from "./run-claim.ts";
 
@@ -11,8 +12,12 @@ export interface OpenCommit {
   commit: Commit;
   /** Of the claim that it ends. */
   readonly sequence: number;
-  /** When that claim was sent. */
+  /** When that claim was sent, and when its answer came. */
   readonly claimedMs: number;
+  readonly cameMs: number;
+  /** Runs of it that succeeded, and how long each of its jobs had waited: what is counted when it is settled. */
+  readonly runs: readonly CountedRun[];
+  readonly queueMs: readonly number[];
   /** By job id. */
   readonly deadlinesMs: ReadonlyMap<string, number>;
   /** Tries after which jobs were still open; 0 is one that was never answered. */
@@ -32,7 +37,7 @@ export class OpenCommits {
     return this.#open.size;
   }
 
-  add(commit: Commit, claim: Pick<OpenCommit, "sequence" | "deadlinesMs" | "claimedMs">): void {
+  add(commit: Commit, claim: Pick<OpenCommit, "sequence" | "deadlinesMs" | "claimedMs" | "cameMs" | "runs" | "queueMs">): void {
     this.#open.add({ commit, ...claim, failures: 0, noRoom: false, dueMs: 0 });
   }
 

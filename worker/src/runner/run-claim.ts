@@ -1,6 +1,6 @@
 /** What happens to one claimed batch, top to bottom: read the inputs, run once, frame the outputs, say what became of each job. */
 
-import { decodeFrame, encodeFrame, frameExtra, type JobError, SwitchyardError, type Tensor } from "@switchyard/protocol";
+import { type CountedRun, decodeFrame, encodeFrame, frameExtra, type JobError, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import { type BatchJob, runBatch } from "../runtime/batch-run.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { retryDelayMs } from "./backoff.ts";
@@ -13,6 +13,8 @@ export interface ClaimRun {
   items: number;
   /** Of the model; more than one where a batch failed and was halved. */
   runs: number;
+  /** Those that succeeded. */
+  counted: CountedRun[];
   /** The model had run nothing before but its warm-up. */
   isFirst: boolean;
 }
@@ -62,13 +64,13 @@ export async function runClaim(
       results.set(job.id, failedResult(job, jobError(error), nowMs));
     }
   }
-  let [runMs, runs] = [0, 0];
+  let [runMs, runs, counted]: [number, number, CountedRun[]] = [0, 0, []];
   const isFirst = !ranBefore.has(model);
   if (ready.length > 0) {
     ranBefore.add(model);
     try {
       const run = await runBatch({ model, jobs: ready.map((one) => one.batchJob) });
-      ({ runMs, runs } = run);
+      ({ runMs, runs, counted } = run);
       for (const [at, { job }] of ready.entries()) {
         const result = run.results[at] as { outputs: Tensor[] } | { error: SwitchyardError };
         results.set(
@@ -83,5 +85,5 @@ export async function runClaim(
     }
   }
   const items = ready.reduce((sum, one) => sum + one.job.items, 0);
-  return { results: jobs.map((job) => results.get(job.id) as JobResult), runMs, items, runs, isFirst };
+  return { results: jobs.map((job) => results.get(job.id) as JobResult), runMs, items, runs, counted, isFirst };
 }

@@ -12,6 +12,7 @@ import { FilesystemBlobs } from "./filesystem-blobs.ts";
 import { HttpBlobs } from "./http-blobs.ts";
 import { LargeValues } from "./large-values.ts";
 import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
+import { RunTallies } from "./run-tallies.ts";
 import { Runner } from "./runner.ts";
 
 const port = parentPort;
@@ -19,18 +20,33 @@ if (!port) throw new Error("runner-thread.ts is started by runner-handle.ts, as 
 
 const options = workerData as RunnerOptions;
 
-/** How long a message about a run may wait for others. */
+/** How long a message about a run may wait for others; not before a run that may keep this thread for longer. */
 const togetherMs = 50;
+const longRunMs = 5;
 let waiting: FromRunner[] = [];
+let isFlushPlanned = false;
+let lastRunMs = 0;
+const tallies = new RunTallies(planFlush);
 function tell(message: FromRunner): void {
   if (message.kind === "ran") {
-    if (waiting.push(message) === 1) systemClock.after(togetherMs, flush);
+    waiting.push(message);
+    lastRunMs = message.runMs;
+    planFlush();
     return;
   }
   flush(); // messages keep their order
   port?.postMessage(message);
 }
+function planFlush(): void {
+  if (isFlushPlanned) return;
+  isFlushPlanned = true;
+  if (lastRunMs < longRunMs) systemClock.after(togetherMs, flush);
+  else queueMicrotask(flush);
+}
 function flush(): void {
+  isFlushPlanned = false;
+  const counted = tallies.take();
+  if (counted.length > 0) waiting.push({ kind: "counted", tallies: counted });
   if (waiting.length === 0) return;
   port?.postMessage({ kind: "together", messages: waiting } satisfies FromRunner);
   waiting = [];
@@ -79,6 +95,7 @@ const runner = new Runner({
   lingerMs: options.lingerMs,
   board: new ClaimBoard(options.claimBoard),
   tell,
+  tallies,
 });
 
 port.on("message", (message: ToRunner) => {

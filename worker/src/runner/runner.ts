@@ -3,16 +3,17 @@
  * ONNX Runtime blocks this thread during a run, so nothing here keeps time for anybody else.
  */
 
-import { type Ladder, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { type CountedRun, type Ladder, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
-import type { ClaimAnswer, ClaimedJob, Claims, ClaimWish, Exchanged, JobResult } from "./claims.ts";
+import type { ClaimAnswer, ClaimedJob, Claims, ClaimWish, Commit, Exchanged, JobResult } from "./claims.ts";
 import type { InputFrame, LargeValues } from "./large-values.ts";
 import { splitLate } from "./late-jobs.ts";
 import type { ClaimBoard, FromRunner, RunSample, Unready } from "./messages.ts";
 import { type OpenCommit, OpenCommits } from "./open-commits.ts";
 import { failedResult, handBack, runClaim } from "./run-claim.ts";
 import { RunFigures, type RunSeen } from "./run-figures.ts";
+import type { RunTallies } from "./run-tallies.ts";
 import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
 
 /** An exchange that got no reply is repeated after this time. */
@@ -41,6 +42,7 @@ export interface RunnerParts {
   lingerMs: number;
   board: Pick<ClaimBoard, "write">;
   tell: (message: FromRunner) => void;
+  tallies: Pick<RunTallies, "settled">;
 }
 
 /** `sentMs`: when the claim was sent, by the local clock. */
@@ -54,6 +56,8 @@ interface Run {
   /** Jobs that were over when the run began: there should be none. */
   startedLate: number;
   sample?: RunSample;
+  /** Runs that succeeded. */
+  counted: CountedRun[];
 }
 
 export class Runner {
@@ -214,10 +218,12 @@ export class Runner {
     const { claims, clock } = this.#parts;
     let [commit, wish] = [open?.commit, look];
     let claimed: Answer | undefined;
+    let isRepeat = false;
     while (commit || wish) {
       const sentMs = clock.monotonicMs();
       const answer: Exchanged = await claims.exchange(commit, wish).catch(() => ({}));
       if (open && commit && (answer.committed || answer.commitRefused)) {
+        this.#count(open, answer, { sent: commit, isRepeat });
         this.#settle(open, answer);
         commit = undefined;
       }
@@ -229,6 +235,7 @@ export class Runner {
       if (answer.claim && !(answer.claim.kind === "uncommitted" && commit)) claimed = this.#timed(answer.claim, sentMs);
       if (claimed) wish = undefined;
       if (!commit && this.#draining) break;
+      isRepeat = true;
       if (commit || wish) await clock.sleep(retryExchangeMs);
     }
     return claimed;
@@ -255,6 +262,22 @@ export class Runner {
     if (open.noRoom && failures === 0)
       this.#trouble(commit.tag, "the store has no room for outputs; their jobs wait for it until their deadlines");
     if (givenUp.length > 0) this.#trouble(commit.tag, `could not be committed and was given up: ${givenUp.map(({ id }) => id).join(", ")}`);
+  }
+
+  /**
+   * Runs and successes together, so that no report tells one without the other. `isRepeat`: it was sent before, and may have been done then; a
+   * job that has ended is taken for one that it has ended.
+   */
+  #count({ cameMs, failures, queueMs, runs }: OpenCommit, { committed = [] }: Exchanged, how: { sent: Commit; isRepeat: boolean }): void {
+    let succeeded = 0;
+    for (const [at, { outcome }] of how.sent.results.entries()) {
+      const answer = committed[at];
+      if (outcome === "succeeded" && (answer === "committed" || (how.isRepeat && answer === "ended"))) succeeded += 1;
+    }
+    const localMs = this.#parts.clock.monotonicMs();
+    const nowMs = localMs + this.#storeOffsetMs;
+    const settled = { runs, isFirst: failures === 0, succeeded, queueMs, sinceClaimMs: localMs - cameMs, nowMs };
+    this.#parts.tallies.settled(how.sent.tag, settled);
   }
 
   async #follow(ticket: HeldTicket, claim: Answer, model: LoadedModel | SwitchyardError): Promise<void> {
@@ -292,15 +315,17 @@ export class Runner {
     const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlinesMs);
     this.#wasDeaf = run.runMs >= deafMs;
     this.#rotation.used(tag, run.runMs);
-    this.#report(tag, claim, run);
+    const queueMs = claim.jobs.map((job) => nowMs - job.createdMs);
+    this.#report(tag, { queueMs, run });
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
-    this.#commits.add(commit, { sequence, deadlinesMs, claimedMs: claim.sentMs });
+    const { counted: runs } = run;
+    this.#commits.add(commit, { sequence, deadlinesMs, claimedMs: claim.sentMs, cameMs: localMs, runs, queueMs });
     if (this.#draining) this.#commits.hurry();
   }
 
   async #run(tag: string, claim: Batch, model: LoadedModel, deadlinesMs: ReadonlyMap<string, number>): Promise<Run> {
     const frames = await this.#inputs(tag, claim, Math.max(...deadlinesMs.values()));
-    if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0, startedLate: 0 };
+    if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0, startedLate: 0, counted: [] };
     const size = claim.jobs[0]?.size ?? 0;
     // never earlier than the store's clock: the claim ran after it was sent
     const nowMs = claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs;
@@ -309,13 +334,13 @@ export class Runner {
     const startedLate = inTime.filter(
       ({ deadlineMs }) => deadlineMs <= claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs,
     ).length;
-    const { results, runMs, items, runs, isFirst } = await runClaim(model, inTime, kept, claim.nowMs);
+    const { results, runMs, items, runs, counted, isFirst } = await runClaim(model, inTime, kept, claim.nowMs);
     const isSample = !isFirst && runs === 1 && results.every(({ outcome }) => outcome === "succeeded");
     const seen: RunSeen = { runMs, items, bytes: bytesOf(kept, results), size, atMs: claim.nowMs, isSample };
     this.#figures.ran(tag, seen);
     const stored = await this.#parts.largeValues.stored(results, (result, why) => unstored(result, why, claim));
     const all = [...stored, ...late.map(tooLate)];
-    const run: Run = { results: all, runMs, items, startedLate };
+    const run: Run = { results: all, runMs, items, startedLate, counted };
     if (isSample) run.sample = { size, items, runMs, atMs: claim.nowMs };
     return run;
   }
@@ -333,14 +358,13 @@ export class Runner {
     }
   }
 
-  #report(tag: string, claim: Batch, run: Run): void {
+  #report(tag: string, { queueMs, run }: { queueMs: number[]; run: Run }): void {
     const { results, runMs, items, startedLate, sample } = run;
     const outcomes: Record<string, number> = {};
     for (const result of results) outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1;
-    const queueMs = claim.jobs.map((job) => claim.nowMs - job.createdMs);
     const overheadMs = this.#figures.overheadMs(tag);
     this.#parts.tell({
-      ...{ kind: "ran", tag, jobs: claim.jobs.length, items, runMs, queueMs, outcomes, startedLate, overheadMs },
+      ...{ kind: "ran", tag, jobs: queueMs.length, items, runMs, queueMs, outcomes, startedLate, overheadMs },
       ...(sample && { sample }),
     });
   }
@@ -377,7 +401,7 @@ export class Runner {
 
 function unready(claim: Batch, why: SwitchyardError): Run {
   const error = { code: "model_not_ready", detail: why.message, retryable: true };
-  return { results: claim.jobs.map((job) => failedResult(job, error, claim.nowMs)), runMs: 0, items: 0, startedLate: 0 };
+  return { results: claim.jobs.map((job) => failedResult(job, error, claim.nowMs)), runMs: 0, items: 0, startedLate: 0, counted: [] };
 }
 
 function tooLate({ id, fence }: ClaimedJob): JobResult {

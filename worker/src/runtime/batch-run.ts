@@ -3,7 +3,7 @@
  * so that one bad item never fails its neighbours.
  */
 
-import { SwitchyardError, type Tensor } from "@switchyard/protocol";
+import { type CountedRun, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import type { LoadedModel } from "./loaded-model.ts";
 import { RunFailure } from "./session.ts";
 import { NotStackable, split, stack } from "./stacking.ts";
@@ -26,6 +26,8 @@ export interface BatchOutcome {
   runMs: number;
   /** Runs of the model; 1 when all went well. */
   runs: number;
+  /** Those that succeeded. */
+  counted: CountedRun[];
 }
 
 /** What a batch needs of a loaded model. */
@@ -44,7 +46,7 @@ interface Entry {
 export async function runBatch(batch: { model: RunnableModel; jobs: readonly BatchJob[] }): Promise<BatchOutcome> {
   const { model, jobs } = batch;
   const modelOutputs = model.session.outputs.map((output) => output.name);
-  const outcome: BatchOutcome = { results: [], runMs: 0, runs: 0 };
+  const outcome: BatchOutcome = { results: [], runMs: 0, runs: 0, counted: [] };
   const entries = jobs.map((job): Entry => {
     const wanted = job.outputs ?? modelOutputs;
     const unknown = wanted.find((name) => !modelOutputs.includes(name));
@@ -87,17 +89,28 @@ async function runTogether(model: RunnableModel, entries: readonly Entry[], outc
 async function runOnce(model: RunnableModel, entries: readonly Entry[], outcome: BatchOutcome): Promise<Tensor[][]> {
   const { session, clock } = model;
   const union = session.outputs.map((output) => output.name).filter((name) => entries.some((entry) => entry.wanted.includes(name)));
+  const stackedMs = clock.monotonicMs();
   const feeds = stack(
     entries.map((entry) => entry.job.inputs),
     model.scratch,
   );
   const startedMs = clock.monotonicMs();
   outcome.runs += 1;
+  let endedMs = startedMs;
   const produced = await session.run(feeds, union).finally(() => {
-    outcome.runMs += clock.monotonicMs() - startedMs;
+    endedMs = clock.monotonicMs();
+    outcome.runMs += endedMs - startedMs;
   });
   const outputs = union.map((name) => produced.get(name)!);
   const shares = entries.length === 1 ? [outputs] : split(outputs, itemsOf(entries));
+  outcome.counted.push({
+    jobs: entries.length,
+    // what is not batched has no items: its first axis may be time
+    items: model.batching.maxItems > 1 ? entries.reduce((sum, { job }) => sum + job.items, 0) : entries.length,
+    inputMs: startedMs - stackedMs,
+    inferMs: endedMs - startedMs,
+    outputMs: clock.monotonicMs() - endedMs,
+  });
   return entries.map((entry, index) => entry.wanted.map((name) => shares[index]![union.indexOf(name)]!));
 }
 

@@ -1,0 +1,46 @@
+/** What this coordinator answers without a run, for the statistics: hosts know nothing of it. Told by a loop, so that no answer waits for it. */
+
+import { count, UntoldTallies } from "@switchyard/protocol";
+import type { ModelStatistics } from "../ports/model-statistics.ts";
+
+export class CacheTallies {
+  readonly #statistics: Pick<ModelStatistics, "add">;
+  readonly #untold = new UntoldTallies();
+
+  constructor(statistics: Pick<ModelStatistics, "add">) {
+    this.#statistics = statistics;
+  }
+
+  /** An answer was known, and found in `ms`. */
+  hit(tag: string, ms: number, nowMs: number): void {
+    this.#answered(tag, { ms, waitedMs: 0, nowMs });
+  }
+
+  /** A job was answered together with an equal one, for which it had waited `ms`. */
+  joined(tag: string, ms: number, nowMs: number): void {
+    this.#answered(tag, { ms, waitedMs: ms, nowMs });
+  }
+
+  #answered(tag: string, { ms, waitedMs, nowMs }: { ms: number; waitedMs: number; nowMs: number }): void {
+    const tally = this.#untold.of(tag);
+    count(tally.success, 1, ms);
+    count(tally.queue, 1, waitedMs);
+    count(tally.hit, 1, ms - waitedMs);
+    tally.lastMs = Math.max(tally.lastMs, nowMs);
+  }
+
+  /** No answer was known: that took `ms`, and the job runs. */
+  missed(tag: string, ms: number): void {
+    count(this.#untold.of(tag).miss, 1, ms);
+  }
+
+  /** Throws what the store answers; then nothing is lost but the time. */
+  async tell(): Promise<void> {
+    for (const tag of this.#untold.tags()) {
+      const next = this.#untold.next(tag);
+      if (!next) continue;
+      await this.#statistics.add(tag, next);
+      this.#untold.told(tag);
+    }
+  }
+}
