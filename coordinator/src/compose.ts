@@ -4,6 +4,7 @@ import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
+import { GraphProcess } from "./adapters/graph-process.ts";
 import { KeyFile } from "./adapters/key-file.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
@@ -11,16 +12,19 @@ import { RedisDurability } from "./adapters/redis-durability.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
-import { RedisModels } from "./adapters/redis-models.ts";
+import { type Changed, RedisModels } from "./adapters/redis-models.ts";
 import { RedisPlacement } from "./adapters/redis-placement.ts";
 import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
+import { RedisUploads } from "./adapters/redis-uploads.ts";
+import { readYaml } from "./adapters/yaml-document.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
 import { DeadLetters } from "./application/dead-letters.ts";
 import { DurableJobs } from "./application/durable-jobs.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
+import { ModelUploads } from "./application/model-uploads.ts";
 import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
 import { Sweeper } from "./application/sweeper.ts";
@@ -39,6 +43,7 @@ export interface CoordinatorOptions {
   metricsAddress: { host: string; port: number };
   maxBodyBytes: number;
   maxJsonBytes: number;
+  maxModelBytes: number;
   resultTtlMs: number;
   /** Bounds of each queue: jobs that wait, and the bytes of their inputs. */
   mostQueueJobs: number;
@@ -63,6 +68,8 @@ export interface Coordinator {
 }
 
 const rescanMs = 5_000;
+/** What another coordinator took is known here after this time. */
+const lookForUploadsMs = 500;
 const sweepBlobsMs = 60_000;
 /** A change of the key file is taken over by the second look that sees it. */
 const lookAtKeysMs = 500;
@@ -77,7 +84,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
 
   const hosts = new RedisHosts(redis);
-  const models = new RedisModels(redis, hosts);
+  const uploadStore = new RedisUploads(redis);
+  const models = new RedisModels(redis, hosts, uploadStore);
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
@@ -137,6 +145,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   const repository = new FilesystemModels({ root: options.modelsFolder });
   const reported = new Set<string>();
+  function tellChanged({ added, removed }: Changed): void {
+    for (const model of added) metrics.modelKnown(model);
+    for (const model of removed) metrics.modelGone(model);
+  }
+  const lookForUploads = async (): Promise<void> => tellChanged(await models.look());
   async function rescan(): Promise<void> {
     let found = await repository.scan();
     // a file that is being written, or was a moment ago: what is published should be whole, and at the first scan complete
@@ -145,9 +158,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       found = await repository.scan();
     }
     const { problems, versions } = found;
-    const { added, removed } = await models.publish(versions);
-    for (const model of added) metrics.modelKnown(model);
-    for (const model of removed) metrics.modelGone(model);
+    tellChanged(await models.publish(versions));
     for (const { path, problem } of problems) {
       if (!reported.has(`${path} ${problem}`)) log.warn("repository_problem", { path, problem });
       reported.add(`${path} ${problem}`);
@@ -157,8 +168,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   async function tendBlobs(): Promise<void> {
     const other = await store.announceBlobs();
     if (other !== undefined) log.warn("blob_folder_differs", { folder: options.blobsFolder, detail: "coordinators must share one folder" });
+    await uploads.keepFiles();
     await blobs.sweep();
   }
+  const uploads = new ModelUploads({
+    ...{ store: uploadStore, blobs, inspector: new GraphProcess(clock), models, takeOver: lookForUploads, readYaml, clock, log },
+  });
 
   const hostToken = new RedisHostToken(redis);
   const access = keys ? new KeyedAccess({ keys, hosts: hostToken, clock }) : openAccess;
@@ -172,9 +187,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     hosts,
     access,
     blobs,
+    uploads,
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,
+      maxModelBytes: options.maxModelBytes,
       corsOrigins: options.corsOrigins,
       resultTtlMs: options.resultTtlMs,
     },
@@ -190,6 +207,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   const loops = new Loops(clock, log);
   loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
+  loops.start({ name: "uploads", everyMs: lookForUploadsMs, jitter: 0.2, call: lookForUploads });
   loops.start({ name: "sweeper", everyMs: 250, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });

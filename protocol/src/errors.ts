@@ -24,6 +24,7 @@ export const errors = {
   job_already_ended: { http: 409, grpc: "FAILED_PRECONDITION", retryable: false, title: "The job has already ended" },
   job_not_finished: { http: 409, grpc: "FAILED_PRECONDITION", retryable: true, title: "The job has not finished" },
   job_not_succeeded: { http: 409, grpc: "FAILED_PRECONDITION", retryable: false, title: "The job did not succeed" },
+  version_exists: { http: 409, httpV2: 400, grpc: "ALREADY_EXISTS", retryable: false, title: "The version exists with other content" },
   cancelled: { http: 409, grpc: "CANCELLED", retryable: false, title: "The job was cancelled" },
   result_expired: { http: 410, grpc: "NOT_FOUND", retryable: false, title: "The result is no longer kept" },
   inputs_expired: { http: 410, grpc: "NOT_FOUND", retryable: false, title: "The job's inputs are no longer kept" },

@@ -1,15 +1,29 @@
 /**
- * The model registry: what this coordinator's repository holds, published for hosts. A version's content never changes: the first digest
+ * The model registry: what this coordinator's repository holds and what was uploaded, published for hosts. A version's content never changes: the first digest
  * that was published under a number stays, and other content under the same number is listed as failed.
  */
 
-import { isNoRoom, type ModelVersion, type Requirement, SwitchyardError } from "@switchyard/protocol";
-import { keys, tagOf } from "@switchyard/protocol/redis";
+import {
+  isNoRoom,
+  type ModelConfig,
+  type ModelVersion,
+  type Requirement,
+  SwitchyardError,
+  type UploadedVersion,
+} from "@switchyard/protocol";
+import { keys, queueTag, tagOf } from "@switchyard/protocol/redis";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import type { UploadStore } from "../ports/upload-store.ts";
 import { ChoosyQueues, choosyCandidate } from "./choosy-queues.ts";
 import { chooseHosts } from "./host-choice.ts";
 import type { RedisConnection } from "./redis-connection.ts";
+
+/** Models that came and went. */
+export interface Changed {
+  added: string[];
+  removed: string[];
+}
 
 export class RedisModels implements ModelRegistry {
   readonly #redis: RedisConnection;
@@ -23,11 +37,20 @@ export class RedisModels implements ModelRegistry {
   #revision: string | null = null;
   #indexed = false;
   #scanned: readonly ModelVersion[] = [];
+  /** What came by the interface, and the counter of its changes as it stood before that was read. */
+  #uploaded: readonly UploadedVersion[] = [];
+  #configs: ReadonlyMap<string, ModelConfig> = new Map();
+  #lifecycle: string | null = null;
+  readonly #uploads: UploadStore;
+  /** The version that an upload became, while neither has changed. */
+  readonly #made = new WeakMap<UploadedVersion, ModelVersion>();
+  #publishing: Promise<unknown> = Promise.resolve();
   readonly #statuses = new Map<ModelVersion, ModelStatus>();
   #statusGeneration = -1;
 
-  constructor(redis: RedisConnection, hosts: HostDirectory) {
+  constructor(redis: RedisConnection, hosts: HostDirectory, uploads: UploadStore) {
     this.#redis = redis;
+    this.#uploads = uploads;
     this.#hosts = hosts;
     this.#choosy = new ChoosyQueues(redis);
   }
@@ -36,20 +59,76 @@ export class RedisModels implements ModelRegistry {
    * Takes over what a scan of the repository found. Answers models that came and went. Nothing is written while neither the scan nor the
    * registry's revision has changed; another revision than the one we know means that somebody else wrote, or that the store lost data.
    */
-  async publish(scanned: readonly ModelVersion[]): Promise<{ added: string[]; removed: string[] }> {
+  publish(scanned: readonly ModelVersion[]): Promise<Changed> {
+    return this.#oneAtATime(async () => {
+      const isChanged = await this.#lookAtLifecycle();
+      return this.#publish(scanned, isChanged);
+    });
+  }
+
+  /** Takes over what was uploaded or configured, here or by another coordinator, if anything was. */
+  look(): Promise<Changed> {
+    return this.#oneAtATime(async () => {
+      // what lies in the folder is not known yet: without it everything would seem to be gone
+      if (!this.#indexed || !(await this.#lookAtLifecycle())) return { added: [], removed: [] };
+      return this.#publish(this.#scanned, true);
+    });
+  }
+
+  #oneAtATime(act: () => Promise<Changed>): Promise<Changed> {
+    const turn = this.#publishing.then(act).catch((error: unknown) => {
+      this.#lifecycle = null; // what was read was not published
+      throw error;
+    });
+    this.#publishing = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #lookAtLifecycle(): Promise<boolean> {
+    const [reply] = await this.#redis.sendAll([["get", keys.lifecycleRevision]]);
+    const revision = (reply as string | null) ?? "0";
+    if (revision === this.#lifecycle) return false;
+    const known = new Map(this.#uploaded.map((upload) => [`${upload.model}@${upload.version}`, upload]));
+    const [uploads, configs] = await Promise.all([this.#uploads.uploads(), this.#uploads.configs()]);
+    // an entry is written once: one that is known is the same object still
+    this.#uploaded = uploads.map((upload) => known.get(`${upload.model}@${upload.version}`) ?? upload);
+    this.#configs = configs;
+    this.#lifecycle = revision;
+    return true;
+  }
+
+  /** What the folder has and what was uploaded; of a version that is both, the upload, which any host can fetch. */
+  #merged(scanned: readonly ModelVersion[]): ModelVersion[] {
+    if (this.#uploaded.length === 0) return [...scanned];
+    const inFolder = new Map(scanned.map((version) => [version.model, version]));
+    const uploaded = this.#uploaded.map((upload) => {
+      const { config, labels } = inFolder.get(upload.model) ?? { config: this.#configs.get(upload.model) ?? {}, labels: undefined };
+      const before = this.#made.get(upload);
+      if (before && JSON.stringify([before.config, before.labels]) === JSON.stringify([config, labels])) return before;
+      const { uploadedMs: _, ...facts } = upload;
+      const version = { ...facts, tag: queueTag(upload.model, upload.digest), path: "", config, ...(labels && { labels }) };
+      this.#made.set(upload, version);
+      return version;
+    });
+    const names = new Set(uploaded.map((version) => `${version.model}@${version.version}`));
+    return [...scanned.filter((version) => !names.has(`${version.model}@${version.version}`)), ...uploaded];
+  }
+
+  async #publish(found: readonly ModelVersion[], isChanged: boolean): Promise<Changed> {
     const revision = await this.#lookAtChoosy();
-    if (this.#indexed && revision !== null && revision === this.#revision && isSameScan(scanned, this.#scanned)) {
+    if (this.#indexed && !isChanged && revision !== null && revision === this.#revision && isSameScan(found, this.#scanned)) {
       return { added: [], removed: [] };
     }
+    const scanned = this.#merged(found);
     const fields = scanned.map((version) => `${version.model}@${version.version}`);
     const digests = await this.#firstDigests(scanned, fields);
     const versions = scanned.map((version, at) => withFirstDigest(version, digests[at] ?? version.digest));
     this.#revision = await this.#write(versions, fields, revision);
-    this.#scanned = scanned;
+    this.#scanned = found;
     return this.#takeOver(versions);
   }
 
-  #takeOver(versions: readonly ModelVersion[]): { added: string[]; removed: string[] } {
+  #takeOver(versions: readonly ModelVersion[]): Changed {
     const before = new Set(this.#byModel.keys());
     this.#byModel = Map.groupBy(versions, (version) => version.model);
     for (const group of this.#byModel.values()) group.sort((a, b) => b.version - a.version);
@@ -130,8 +209,8 @@ export class RedisModels implements ModelRegistry {
   }
 
   /**
-   * Writes what differs from what stands in Redis, and raises the revision once. A coordinator that has never listed a model removes none:
-   * its folder may not be mounted. Answers the revision.
+   * Writes what differs from what stands in Redis, and raises the revision once. A coordinator whose folder never had a model removes none:
+   * it may not be mounted. Answers the revision.
    */
   async #write(versions: readonly ModelVersion[], fields: readonly string[], revision: string | null): Promise<string> {
     const [reply] = await this.#redis.sendAll([["hgetall", keys.models]]);
@@ -139,8 +218,11 @@ export class RedisModels implements ModelRegistry {
     const stored = new Map(flat.flatMap((field, at) => (at % 2 === 0 ? [[field, flat[at + 1] as string] as const] : [])));
     const wanted = new Map(fields.map((field, at) => [field, JSON.stringify(versions[at])]));
     const changed = [...wanted].filter(([field, text]) => stored.get(field) !== text);
-    const mayRemove = versions.length > 0 || this.#own.size > 0;
-    const gone = mayRemove ? [...stored.keys()].filter((field) => !wanted.has(field)) : [];
+    const mayRemove = [...versions, ...this.#own.values()].some(({ files }) => files === undefined);
+    const unknown = mayRemove ? [...stored.keys()].filter((field) => !wanted.has(field)) : [];
+    // another coordinator may have taken an upload since this one looked: read after the list, so that what is listed and uploaded is found
+    const uploads = new Set(unknown.length === 0 ? [] : (await this.#uploads.uploads()).map(({ model, version }) => `${model}@${version}`));
+    const gone = unknown.filter((field) => !uploads.has(field));
     if (changed.length === 0 && gone.length === 0 && revision !== null) return revision;
     if (changed.length > 0) await this.#redis.sendAll([["hset", keys.models, ...changed.flat()]]);
     if (gone.length > 0) await this.#redis.sendAll([["hdel", keys.models, ...gone]]);

@@ -3,6 +3,7 @@
 import type { ModelVersion } from "@switchyard/protocol";
 import type { Access } from "../application/access.ts";
 import type { DeadLetterService, JobService } from "../application/job-service.ts";
+import type { ModelUploads } from "../application/model-uploads.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
@@ -21,6 +22,8 @@ export interface HttpConfig {
   maxBodyBytes: number;
   /** Largest JSON body, or JSON part of a binary one: parsing it holds everybody else up. */
   maxJsonBytes: number;
+  /** Largest file of a model that is uploaded. */
+  maxModelBytes: number;
   /** Origins whose pages may call; `*` for all. Empty: none. */
   corsOrigins: readonly string[];
   /** How long results are kept; told to clients. */
@@ -35,6 +38,8 @@ export interface DoorContext {
   access: Access;
   /** Absent: large values are not served to hosts. */
   blobs?: BlobStore;
+  /** Absent: no models are taken. */
+  uploads?: ModelUploads;
   config: HttpConfig;
   clock: Clock;
   metrics: Metrics;

@@ -18,6 +18,7 @@ import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
 import { addDeadLetters } from "./v1-dead-letters.ts";
 import { addJobs } from "./v1-jobs.ts";
+import { addModelUploads } from "./v1-model-uploads.ts";
 import { addInference } from "./v2-inference.ts";
 import { addModels } from "./v2-models.ts";
 
@@ -41,14 +42,14 @@ export interface HttpServer {
 /** What a door is made of; JSON has the limit of all bodies unless a smaller one is given. */
 export type HttpServerParts = Omit<DoorContext, "calls" | "turns" | "bodies" | "config"> & {
   clock: Clock & LoopClock;
-  config: Omit<HttpConfig, "maxJsonBytes"> & { maxJsonBytes?: number };
+  config: Omit<HttpConfig, "maxJsonBytes" | "maxModelBytes"> & { maxJsonBytes?: number; maxModelBytes?: number };
 };
 
 export function createHttpServer(parts: HttpServerParts): HttpServer {
   let closing = false;
   const context: DoorContext = {
     ...parts,
-    config: { maxJsonBytes: parts.config.maxBodyBytes, ...parts.config },
+    config: { maxJsonBytes: parts.config.maxBodyBytes, maxModelBytes: parts.config.maxBodyBytes, ...parts.config },
     draining: () => closing || parts.draining(),
     calls: new OpenCalls(),
     turns: new TurnWait(parts.clock),
@@ -82,6 +83,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
   addJobs(app, context);
   addDeadLetters(app, context);
   addCluster(app, context);
+  addModelUploads(app, context);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
     listen: (where) => listen(app, where),
@@ -137,7 +139,7 @@ function addCors(app: FastifyInstance, origins: readonly string[]): void {
     if (origin !== undefined && (origins.includes("*") || origins.includes(origin))) {
       reply.header("access-control-allow-origin", origin).header("access-control-expose-headers", readableHeaders);
       if (request.method === "OPTIONS" && request.headers["access-control-request-method"] !== undefined) {
-        reply.header("access-control-allow-methods", "GET, HEAD, POST, DELETE, OPTIONS");
+        reply.header("access-control-allow-methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS");
         reply.header("access-control-allow-headers", request.headers["access-control-request-headers"] ?? "*");
         reply.header("access-control-max-age", "600");
       }

@@ -4,7 +4,6 @@
  * Where keys are used a host shows the credential that it reads in the store; without them the door is on loopback only.
  */
 
-import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
 import { SwitchyardError, sha256Pattern } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
@@ -12,6 +11,7 @@ import type { BlobStore } from "../ports/blob-store.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { addRoute } from "./routes.ts";
+import { streamedBody } from "./streamed-body.ts";
 
 /** Outputs may be larger than any request. */
 const outputsPerBody = 16;
@@ -27,15 +27,30 @@ export function addBlobs(app: FastifyInstance, context: DoorContext, blobs: Blob
 }
 
 async function answerBlob(blobs: BlobStore, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  const found = await blobs.open(digestIn(request));
+  const skipBytes = skippedIn(request);
+  const found = await blobs.open(digestIn(request), skipBytes);
   if (!found) throw new SwitchyardError("not_found", "There is no such blob (any more)");
   // A file's stream as it is: around one that nobody began to read, a wrapper would not close the file when it is destroyed.
   const stream = found.stream instanceof Readable ? found.stream : Readable.from(found.stream, { objectMode: false });
-  reply.header("content-type", "application/octet-stream").header("content-length", found.sizeBytes);
+  const { sizeBytes } = found;
+  reply.header("content-type", "application/octet-stream").header("accept-ranges", "bytes");
+  const isPart = skipBytes > 0 && skipBytes < sizeBytes;
+  if (skipBytes > 0 && !isPart) {
+    stream.destroy();
+    return reply.code(416).header("content-range", `bytes */${sizeBytes}`).send();
+  }
+  if (isPart) reply.code(206).header("content-range", `bytes ${skipBytes}-${sizeBytes - 1}/${sizeBytes}`);
+  reply.header("content-length", sizeBytes - skipBytes);
   reply.header("cache-control", "private, max-age=31536000, immutable");
   if (request.method !== "HEAD") return reply.send(stream);
   stream.destroy();
   return reply.send();
+}
+
+/** Whoever was cut off goes on from there; other ranges are answered whole, as RFC 9110 allows. */
+function skippedIn({ headers }: FastifyRequest): number {
+  const [, from] = /^bytes=(\d{1,15})-$/.exec(headers.range ?? "") ?? [];
+  return Number(from ?? 0);
 }
 
 async function takeBlob(blobs: BlobStore, maxBytes: number, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
@@ -43,34 +58,11 @@ async function takeBlob(blobs: BlobStore, maxBytes: number, request: FastifyRequ
   try {
     const sha256 = digestIn(request);
     const keepMs = keepMsIn(request);
-    const promised = Number(raw.headers["content-length"] ?? 0);
-    if (promised > maxBytes) throw tooLarge(maxBytes, String(promised));
-    const { sizeBytes } = await blobs.receive(bodyOf(raw, maxBytes), { sha256, keepMs });
+    const { sizeBytes } = await blobs.receive(streamedBody(raw, { maxBytes, what: "A blob" }), { sha256, keepMs });
     return await sendJson(request, reply.code(201), { sha256, size_bytes: sizeBytes });
   } finally {
     raw.resume(); // what a refusal left unread is discarded, so that the client hears of it
   }
-}
-
-/** Not the socket's own iterator: leaving that one early would close the connection before the refusal is sent. */
-async function* bodyOf(raw: IncomingMessage, maxBytes: number): AsyncGenerator<Uint8Array> {
-  let sizeBytes = 0;
-  const body = raw.iterator({ destroyOnReturn: false });
-  try {
-    for await (const piece of body as AsyncIterable<Uint8Array>) {
-      sizeBytes += piece.length;
-      if (sizeBytes > maxBytes) throw tooLarge(maxBytes, "more");
-      yield piece;
-    }
-  } catch (error) {
-    if (error instanceof SwitchyardError) throw error;
-    throw new SwitchyardError("invalid_request", "The connection closed before the whole body had come");
-  }
-}
-
-function tooLarge(maxBytes: number, got: string): SwitchyardError {
-  const fields = [{ pointer: "body", expected: `at most ${maxBytes} bytes`, got }];
-  return new SwitchyardError("payload_too_large", `A blob has at most ${maxBytes} bytes, got ${got}`, { fields });
 }
 
 function digestIn(request: FastifyRequest): string {

@@ -82,6 +82,18 @@ export const keys = {
   /** string counter, raised with every change of `models` and `choosyQueues`. */
   modelsRevision: `${prefix}:models-revision`,
 
+  /** hash `<model>@<version>` → UploadedVersion as JSON, of versions that came by the interface. Written by coordinators, an entry once; never expires. */
+  uploads: `${prefix}:uploads`,
+
+  /** hash file name → `<sha256> <bytes>`, weights that were sent ahead of a version's graph. Written by coordinators; lives an hour. */
+  staged: (model: string, version: number): string => `${prefix}:staged:${model}@${version}`,
+
+  /** hash model → its configuration as JSON, of models without a folder. Written by coordinators; never expires. */
+  modelConfigs: `${prefix}:model-configs`,
+
+  /** string counter, raised after every change of `uploads` and `modelConfigs`. */
+  lifecycleRevision: `${prefix}:lifecycle-revision`,
+
   /** string, which coordinator plans placement. Written by coordinators; lives 3 s after it was last renewed. */
   placementLease: `${prefix}:placement-lease`,
 

@@ -13,6 +13,8 @@ export interface RunnerOptions {
   blobsFolder: string;
   /** A coordinator that hands over large values where the folder is not seen. */
   coordinatorUrl: string | undefined;
+  /** Where files of uploaded versions are kept. */
+  fetchedFolder: string;
   lingerMs: number;
   cacheBytes: number;
   cacheModels: number;

@@ -4,6 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { channels, keys } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
 import { endWhenSilent, hostSubscription, silenceLimits, wireConnection } from "../redis-connection.ts";
+import { FetchedModels } from "../runtime/fetched-models.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
 import { endModelThreads } from "../runtime/threaded-model.ts";
@@ -12,6 +13,7 @@ import { FilesystemBlobs } from "./filesystem-blobs.ts";
 import { HttpBlobs } from "./http-blobs.ts";
 import { LargeValues } from "./large-values.ts";
 import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
+import { ModelFileSource } from "./model-file-source.ts";
 import { Runner } from "./runner.ts";
 
 const port = parentPort;
@@ -44,6 +46,10 @@ const stopWatches = [
   endWhenSilent(listener, systemClock, silenceLimits(options.redisUrl)),
 ];
 
+const blobFolder = new FilesystemBlobs({ root: options.blobsFolder, clock: systemClock });
+const { coordinatorUrl } = options;
+const remote = coordinatorUrl === undefined ? undefined : new HttpBlobs(coordinatorUrl, () => redis.get(keys.hostToken));
+
 /** Once it has been given a ticket, a load may stand in the way of runs. */
 let serves = false;
 const models = new ModelCache({
@@ -55,6 +61,12 @@ const models = new ModelCache({
   providers: options.providers,
   bridges: options.bridges,
   bridgeTimeoutMs: options.bridgeTimeoutMs,
+  fetched: new FetchedModels({
+    folder: options.fetchedFolder,
+    hostId: options.hostId,
+    source: new ModelFileSource({ redis, folder: blobFolder, remote }),
+    clock: systemClock,
+  }),
   isBusy: () => serves,
   onLoaded: (model, tag) => {
     const { maxItems, reason } = model.batching;
@@ -67,8 +79,8 @@ const models = new ModelCache({
 
 const largeValues = new LargeValues({
   redis,
-  folder: new FilesystemBlobs({ root: options.blobsFolder, clock: systemClock }),
-  remote: options.coordinatorUrl === undefined ? undefined : new HttpBlobs(options.coordinatorUrl, () => redis.get(keys.hostToken)),
+  folder: blobFolder,
+  remote,
 });
 
 const runner = new Runner({
