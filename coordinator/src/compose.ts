@@ -7,6 +7,7 @@ import { FilesystemModels } from "./adapters/filesystem-models.ts";
 import { GraphProcess } from "./adapters/graph-process.ts";
 import { KeyFile } from "./adapters/key-file.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
+import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
 import { RedisDurability } from "./adapters/redis-durability.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
@@ -24,9 +25,12 @@ import { DurableJobs } from "./application/durable-jobs.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
+import { ModelAliases } from "./application/model-aliases.ts";
+import { ModelLoads } from "./application/model-loads.ts";
 import { ModelUploads } from "./application/model-uploads.ts";
 import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
+import { Shadows } from "./application/shadows.ts";
 import { Sweeper } from "./application/sweeper.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock, LoopClock } from "./clock.ts";
@@ -85,7 +89,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   const hosts = new RedisHosts(redis);
   const uploadStore = new RedisUploads(redis);
-  const models = new RedisModels(redis, hosts, uploadStore);
+  const aliasStore = new RedisAliases(redis);
+  const chance = (): number => clock.jitter();
+  const models = new RedisModels(redis, hosts, { uploads: uploadStore, aliases: aliasStore, chance });
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
@@ -119,9 +125,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     resultTtlMs: options.resultTtlMs,
     onAdmitted,
     expectedHosts: options.expectedHosts,
+    shadows: new Shadows({ models, metrics, chance }),
   });
 
-  const placer = new Placer({ hosts, models, board: new RedisPlacement(redis, newIncarnation()), clock, log });
+  const board = new RedisPlacement(redis, newIncarnation());
+  const placer = new Placer({ hosts, models, board, clock, log });
+  const loads = new ModelLoads({ models, board, clock });
 
   await store.onNotice((notice) => {
     waiters.onNotice(notice);
@@ -188,6 +197,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     access,
     blobs,
     uploads,
+    aliases: new ModelAliases({ store: aliasStore, models, loads, takeOver: lookForUploads, log }),
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,

@@ -31,6 +31,8 @@ test("a queue of jobs with a requirement of their own is no model: nothing is dr
     models: { published: () => [base, coming], versionOf: (tag: string) => byTag.get(tag) } as unknown as ModelRegistry,
     board: {
       lead: async () => true,
+      want: async () => {},
+      wanted: async () => new Set<string>(),
       publish: async (plan) => {
         orders = plan;
       },

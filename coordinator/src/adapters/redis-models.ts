@@ -4,7 +4,10 @@
  */
 
 import {
+  type AliasTarget,
+  defaultAlias,
   isNoRoom,
+  type ModelAlias,
   type ModelConfig,
   type ModelVersion,
   type Requirement,
@@ -12,9 +15,11 @@ import {
   type UploadedVersion,
 } from "@switchyard/protocol";
 import { keys, queueTag, tagOf } from "@switchyard/protocol/redis";
+import type { AliasStore, AllAliases } from "../ports/alias-store.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import type { UploadStore } from "../ports/upload-store.ts";
+import { chooseVersion, sharesOf } from "../scheduler/traffic-split.ts";
 import { ChoosyQueues, choosyCandidate } from "./choosy-queues.ts";
 import { chooseHosts } from "./host-choice.ts";
 import type { RedisConnection } from "./redis-connection.ts";
@@ -42,15 +47,21 @@ export class RedisModels implements ModelRegistry {
   #configs: ReadonlyMap<string, ModelConfig> = new Map();
   #lifecycle: string | null = null;
   readonly #uploads: UploadStore;
+  readonly #aliasStore: AliasStore;
+  #aliases: AllAliases = new Map();
+  /** A number in [0, 1). */
+  readonly #chance: () => number;
   /** The version that an upload became, while neither has changed. */
   readonly #made = new WeakMap<UploadedVersion, ModelVersion>();
   #publishing: Promise<unknown> = Promise.resolve();
   readonly #statuses = new Map<ModelVersion, ModelStatus>();
   #statusGeneration = -1;
 
-  constructor(redis: RedisConnection, hosts: HostDirectory, uploads: UploadStore) {
+  constructor(redis: RedisConnection, hosts: HostDirectory, parts: { uploads: UploadStore; aliases: AliasStore; chance: () => number }) {
     this.#redis = redis;
-    this.#uploads = uploads;
+    this.#uploads = parts.uploads;
+    this.#aliasStore = parts.aliases;
+    this.#chance = parts.chance;
     this.#hosts = hosts;
     this.#choosy = new ChoosyQueues(redis);
   }
@@ -89,10 +100,11 @@ export class RedisModels implements ModelRegistry {
     const revision = (reply as string | null) ?? "0";
     if (revision === this.#lifecycle) return false;
     const known = new Map(this.#uploaded.map((upload) => [`${upload.model}@${upload.version}`, upload]));
-    const [uploads, configs] = await Promise.all([this.#uploads.uploads(), this.#uploads.configs()]);
+    const [uploads, configs, aliases] = await Promise.all([this.#uploads.uploads(), this.#uploads.configs(), this.#aliasStore.all()]);
     // an entry is written once: one that is known is the same object still
     this.#uploaded = uploads.map((upload) => known.get(`${upload.model}@${upload.version}`) ?? upload);
     this.#configs = configs;
+    this.#aliases = aliases;
     this.#lifecycle = revision;
     return true;
   }
@@ -282,7 +294,38 @@ export class RedisModels implements ModelRegistry {
     return (this.#byModel.get(model) ?? []).map((version) => this.#status(version));
   }
 
-  resolve(model: string, version?: number): ModelStatus {
+  aliases(model: string): ReadonlyMap<string, ModelAlias> | undefined {
+    return this.#aliases.get(model);
+  }
+
+  shadowOf(model: string, alias: string): AliasTarget["shadow"] {
+    return this.#targetOf(model, alias)?.shadow;
+  }
+
+  /** Of the default that is another alias, what that one stands for. */
+  #targetOf(model: string, alias: string): AliasTarget | undefined {
+    const aliases = this.#aliases.get(model);
+    const target = aliases?.get(alias)?.target;
+    return target?.alias === undefined ? target : aliases?.get(target.alias)?.target;
+  }
+
+  resolve(model: string, named?: number | string): ModelStatus {
+    const alias = typeof named === "number" ? undefined : (named ?? defaultAlias);
+    const target = alias === undefined ? undefined : this.#targetOf(model, alias);
+    if (target) return this.#resolved(model, chooseVersion(this.#sharesOf(model, target), this.#chance()));
+    if (typeof named !== "string") return this.#resolved(model, named);
+    this.#resolved(model, undefined); // of a model that is not there its aliases say nothing
+    throw new SwitchyardError("version_not_found", `Request for unknown model: '${model}' has no version or alias '${named.slice(0, 64)}'`);
+  }
+
+  #sharesOf(model: string, target: AliasTarget): Map<number, number> {
+    return sharesOf(target, (number) => {
+      const version = this.#byModel.get(model)?.find((one) => one.version === number);
+      return version !== undefined && this.#status(version).state !== "failed";
+    });
+  }
+
+  #resolved(model: string, version: number | undefined): ModelStatus {
     const versions = this.#byModel.get(model);
     if (!versions && !this.#indexed) {
       // a model that is there must not be denied for good by a coordinator that has just been started again

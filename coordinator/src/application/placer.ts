@@ -39,6 +39,8 @@ export class Placer {
   /** Since when a host has held a model, by `<incarnation> <tag>`. */
   #heldSince = new Map<string, number>();
   readonly #failures = new Map<string, Failure>();
+  /** Tags that somebody asked to be loaded: each is on a host at least, and no earlier failure is held against it. */
+  #wanted: ReadonlySet<string> = new Set();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -51,6 +53,7 @@ export class Placer {
     const ready = hosts.snapshots().filter((host) => host.view.state === "ready");
     this.#measure(ready, nowMs);
     if (!(await board.lead())) return;
+    this.#wanted = await board.wanted();
     const plan = this.#plan(ready, nowMs);
     this.#tell(plan, ready);
     await board.publish(plan);
@@ -102,7 +105,7 @@ export class Placer {
       hosts: ready.map((host) => this.#host(host, nowMs, planned)),
       score: ({ tag }, { id }) => {
         const failure = this.#failures.get(`${id} ${tag}`);
-        if (!isAble(tag, id) || (failure && nowMs < failure.untilMs)) return undefined;
+        if (!isAble(tag, id) || (failure && nowMs < failure.untilMs && !this.#wanted.has(tag))) return undefined;
         return preferenceOf(byId.get(id)!.facts, models.versionOf(tag)?.config.prefer);
       },
       memoryMbOf: (tag) => memoryMb(models.versionOf(tag)),
@@ -112,7 +115,7 @@ export class Placer {
   /** With thousands of models most are of no interest: nobody asks for them, and nothing is promised of them. */
   #matters({ config, failure, tag }: ModelVersion, held: ReadonlySet<string>): boolean {
     if (failure !== undefined) return false;
-    const isPromised = config.pin === true || (config.min_replicas ?? 0) > 0;
+    const isPromised = config.pin === true || (config.min_replicas ?? 0) > 0 || this.#wanted.has(tag);
     return isPromised || this.#demand.has(tag) || (config.max_replicas !== undefined && held.has(tag));
   }
 
@@ -125,7 +128,7 @@ export class Placer {
       loadMs: Math.max(...seen) > 0 ? Math.max(...seen) : guessedLoadMs(sizeBytes),
       demand: this.#demand.get(tag) ?? { over10sMs: 0, over60sMs: 0 },
       pin: config.pin ?? false,
-      minReplicas: config.min_replicas ?? 0,
+      minReplicas: Math.max(config.min_replicas ?? 0, this.#wanted.has(tag) ? 1 : 0),
       maxReplicas: config.max_replicas ?? Number.POSITIVE_INFINITY,
     };
   }

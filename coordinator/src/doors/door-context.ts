@@ -3,6 +3,7 @@
 import type { ModelVersion } from "@switchyard/protocol";
 import type { Access } from "../application/access.ts";
 import type { DeadLetterService, JobService } from "../application/job-service.ts";
+import type { ModelAliases } from "../application/model-aliases.ts";
 import type { ModelUploads } from "../application/model-uploads.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
@@ -38,6 +39,8 @@ export interface DoorContext {
   access: Access;
   /** Absent: large values are not served to hosts. */
   blobs?: BlobStore;
+  /** Absent: there are none. */
+  aliases?: ModelAliases;
   /** Absent: no models are taken. */
   uploads?: ModelUploads;
   config: HttpConfig;

@@ -14,6 +14,7 @@ import { addGuards } from "./guard.ts";
 import { OpenCalls } from "./open-calls.ts";
 import { sendError } from "./problem.ts";
 import { TurnWait } from "./turn-wait.ts";
+import { addAliases } from "./v1-aliases.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
 import { addDeadLetters } from "./v1-dead-letters.ts";
@@ -84,6 +85,7 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
   addDeadLetters(app, context);
   addCluster(app, context);
   addModelUploads(app, context);
+  addAliases(app, context);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
     listen: (where) => listen(app, where),

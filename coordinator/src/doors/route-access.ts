@@ -12,6 +12,8 @@ const anyKey = ["submit", "read", "operate", "admin"] as const;
 /** Whoever submits must be able to ask how. */
 const modelUsers = ["submit", "read", "operate"] as const;
 
+const operators = ["operate", "admin"] as const;
+
 export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "GET /livez": "open",
   "GET /readyz": "open",
@@ -56,6 +58,12 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "PUT /v1/models/:model/versions/:version/files/*": ["admin"],
   "PUT /v1/models/:model/config": ["admin"],
   "DELETE /v1/models/:model/config": ["admin"],
+  "GET /v1/models/:model/aliases": modelUsers,
+  "GET /v1/models/:model/aliases/:alias": modelUsers,
+  "PUT /v1/models/:model/aliases/:alias": operators,
+  "DELETE /v1/models/:model/aliases/:alias": operators,
+  "POST /v1/models/:model/aliases/:alias/promote": operators,
+  "POST /v1/models/:model/aliases/:alias/rollback": operators,
   "GET /v1/models/:model/estimates": modelUsers,
   "GET /v1/models/:model/versions/:version/estimates": modelUsers,
   "GET /v1/hosts": ["operate"],

@@ -73,6 +73,7 @@ function submissionFrom(
   const limits = limitsOf(job.request, request.headers, { zeroIsDefault: false, timeoutMs: job.timeoutMs });
   const submission: Submission = { model: job.model, request: job.request, hold: false, spentMs };
   if (job.version !== undefined) submission.version = job.version;
+  if (job.alias !== undefined) submission.alias = job.alias;
   if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
   const jobClass = job.class ?? limits.class;
   if (jobClass !== undefined) submission.class = jobClass;

@@ -9,7 +9,7 @@ import type { DoorContext } from "./door-context.ts";
 import { readBody } from "./request-body.ts";
 import { addRoute, type Handler } from "./routes.ts";
 import { digestOf, streamedBody } from "./streamed-body.ts";
-import { type ModelPath, versionIn } from "./v2-inference.ts";
+import type { ModelPath } from "./v2-inference.ts";
 
 const maxConfigBytes = 1 << 20;
 
@@ -92,10 +92,10 @@ function modelIn(request: FastifyRequest): string {
 function versionNameIn(request: FastifyRequest): VersionName {
   const model = modelIn(request);
   const { version } = request.params as ModelPath;
-  try {
-    return { model, version: versionIn({ model, version: version! })! };
-  } catch {
+  const number = /^[1-9]\d{0,14}$/.test(version ?? "") ? Number(version) : undefined;
+  if (number === undefined) {
     const fields = [{ pointer: "version", expected: "a whole number, such as 1", got: version!.slice(0, 64) }];
     throw new SwitchyardError("invalid_request", "A version is a whole number, such as 1", { fields });
   }
+  return { model, version: number };
 }

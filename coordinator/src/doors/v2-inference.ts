@@ -1,6 +1,14 @@
 /** POST …/infer of the Open Inference Protocol: JSON, binary and raw bodies. The hot path: one pass from body to submission and back. */
 
-import { decodeInferRequest, decodeRawRequest, encodeInferResponse, type InferRequest, SwitchyardError } from "@switchyard/protocol";
+import {
+  aliasPattern,
+  decodeInferRequest,
+  decodeRawRequest,
+  defaultAlias,
+  encodeInferResponse,
+  type InferRequest,
+  SwitchyardError,
+} from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
 import { cachedHow } from "../application/new-record.ts";
@@ -17,13 +25,14 @@ export interface ModelPath {
   version?: string;
 }
 
-/** Versions in paths are digits; anything else names no version. */
-export function versionIn(path: ModelPath): number | undefined {
+/** Versions in paths are digits or aliases; anything else names no version. */
+export function versionIn(path: ModelPath): number | string | undefined {
   if (path.version === undefined) return undefined;
   if (/^[1-9]\d{0,14}$/.test(path.version)) return Number(path.version);
+  if (aliasPattern.test(path.version)) return path.version;
   throw new SwitchyardError(
     "version_not_found",
-    `'${path.model}' has no version '${path.version.slice(0, 64)}': versions are whole numbers`,
+    `'${path.model}' has no version '${path.version.slice(0, 64)}': versions are whole numbers or aliases`,
   );
 }
 
@@ -45,7 +54,7 @@ function leftBehind({ facts: { jobId } }: SwitchyardError, keyed: boolean): Swit
 }
 
 /** Throws model_not_found and version_not_found, but for a repeat: its answer may exist although the model does not any more. */
-function statusFor(context: DoorContext, asked: { model: string; version: number | undefined; keyed: boolean }): ModelStatus | undefined {
+function statusFor(context: DoorContext, asked: { model: string; version: number | string | undefined; keyed: boolean }): ModelStatus | undefined {
   try {
     return context.models.resolve(asked.model, asked.version);
   } catch (error) {
@@ -73,7 +82,12 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
     fingerprint: key === undefined ? "" : fingerprintOf(request, body),
   }));
   const submission: Submission = { model: path.model, request: wanted, hold: true, spentMs: inMs + outMs };
-  if (version !== undefined) submission.version = version;
+  if (typeof version === "number") submission.version = version;
+  else if (version !== undefined || context.models.aliases(path.model)?.has(defaultAlias)) {
+    submission.alias = version ?? defaultAlias;
+    // the body was read by this version's signature
+    if (status) submission.version = status.version.version;
+  }
   const limits = limitsOf(wanted, request.headers, { zeroIsDefault: true });
   if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
   if (limits.class !== undefined) submission.class = limits.class;

@@ -1,6 +1,6 @@
 /** The models that can be asked for: a consistent in-memory view of what coordinators published and hosts reported. */
 
-import type { ModelVersion, Requirement } from "@switchyard/protocol";
+import type { AliasTarget, ModelAlias, ModelVersion, Requirement } from "@switchyard/protocol";
 
 export interface ModelStatus {
   version: ModelVersion;
@@ -20,8 +20,15 @@ export interface ModelRegistry {
   list(): ModelStatus[];
   /** All versions of one model, newest first; empty when unknown. */
   versions(model: string): ModelStatus[];
-  /** The version asked for, or the highest that is not failed; throws model_not_found or version_not_found. */
-  resolve(model: string, version?: number): ModelStatus;
+  /**
+   * The version asked for, by its number or by an alias, which may choose another one each time; without either what the alias `default` stands
+   * for, or the highest that is not failed. Throws model_not_found or version_not_found.
+   */
+  resolve(model: string, named?: number | string): ModelStatus;
+  /** Of one model, by name; undefined where it has none. */
+  aliases(model: string): ReadonlyMap<string, ModelAlias> | undefined;
+  /** What also gets a share of the requests that go through an alias. */
+  shadowOf(model: string, alias: string): AliasTarget["shadow"];
   byTag(tag: string): ModelStatus | undefined;
   /** What a tag stands for, without looking at hosts. */
   versionOf(tag: string): ModelVersion | undefined;

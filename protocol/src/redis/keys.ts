@@ -91,7 +91,13 @@ export const keys = {
   /** hash model → its configuration as JSON, of models without a folder. Written by coordinators; never expires. */
   modelConfigs: `${prefix}:model-configs`,
 
-  /** string counter, raised after every change of `uploads` and `modelConfigs`. */
+  /** hash `<model>/<alias>` → ModelAlias as JSON. Written by coordinators; never expires. */
+  aliases: `${prefix}:aliases`,
+
+  /** hash queue tag → until when (Redis ms) a host should load its model because somebody asked. Written by coordinators; removed when over. */
+  wantedLoads: `${prefix}:wanted-loads`,
+
+  /** string counter, raised after every change of `uploads`, `modelConfigs` and `aliases`. */
   lifecycleRevision: `${prefix}:lifecycle-revision`,
 
   /** string, which coordinator plans placement. Written by coordinators; lives 3 s after it was last renewed. */
