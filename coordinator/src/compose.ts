@@ -13,6 +13,7 @@ import { RedisDurability } from "./adapters/redis-durability.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
+import { RedisModelStates } from "./adapters/redis-model-states.ts";
 import { type Changed, RedisModels } from "./adapters/redis-models.ts";
 import { RedisPlacement } from "./adapters/redis-placement.ts";
 import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
@@ -26,6 +27,7 @@ import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
 import { ModelAliases } from "./application/model-aliases.ts";
+import { ModelControl } from "./application/model-control.ts";
 import { ModelLoads } from "./application/model-loads.ts";
 import { ModelUploads } from "./application/model-uploads.ts";
 import { Placer } from "./application/placer.ts";
@@ -90,8 +92,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const hosts = new RedisHosts(redis);
   const uploadStore = new RedisUploads(redis);
   const aliasStore = new RedisAliases(redis);
+  const stateStore = new RedisModelStates(redis);
   const chance = (): number => clock.jitter();
-  const models = new RedisModels(redis, hosts, { uploads: uploadStore, aliases: aliasStore, chance });
+  const models = new RedisModels(redis, hosts, { uploads: uploadStore, aliases: aliasStore, states: stateStore, chance });
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
@@ -129,8 +132,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   });
 
   const board = new RedisPlacement(redis, newIncarnation());
-  const placer = new Placer({ hosts, models, board, clock, log });
-  const loads = new ModelLoads({ models, board, clock });
+  const placer = new Placer({ hosts, models, board, openQueues: (tags) => store.openQueues(tags), clock, log });
+  const loads = new ModelLoads({ models, hosts, board, clock });
 
   await store.onNotice((notice) => {
     waiters.onNotice(notice);
@@ -198,6 +201,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     blobs,
     uploads,
     aliases: new ModelAliases({ store: aliasStore, models, loads, takeOver: lookForUploads, log }),
+    control: new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log }),
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,

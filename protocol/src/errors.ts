@@ -12,6 +12,7 @@ interface ErrorRow {
 
 export const errors = {
   invalid_request: { http: 400, grpc: "INVALID_ARGUMENT", retryable: false, title: "The request is malformed" },
+  load_failed: { http: 400, grpc: "FAILED_PRECONDITION", retryable: false, title: "The model was not loaded" },
   unauthenticated: { http: 401, grpc: "UNAUTHENTICATED", retryable: false, title: "An API key is required" },
   forbidden: { http: 403, grpc: "PERMISSION_DENIED", retryable: false, title: "The API key lacks the scope" },
   not_found: { http: 404, grpc: "NOT_FOUND", retryable: false, title: "No such resource" },
@@ -27,6 +28,7 @@ export const errors = {
   job_not_succeeded: { http: 409, grpc: "FAILED_PRECONDITION", retryable: false, title: "The job did not succeed" },
   version_exists: { http: 409, httpV2: 400, grpc: "ALREADY_EXISTS", retryable: false, title: "The version exists with other content" },
   changed_meanwhile: { http: 409, grpc: "ABORTED", retryable: false, title: "Somebody else changed it meanwhile" },
+  model_unloaded: { http: 409, httpV2: 400, grpc: "FAILED_PRECONDITION", retryable: false, title: "The model was unloaded by request" },
   cancelled: { http: 409, grpc: "CANCELLED", retryable: false, title: "The job was cancelled" },
   result_expired: { http: 410, grpc: "NOT_FOUND", retryable: false, title: "The result is no longer kept" },
   inputs_expired: { http: 410, grpc: "NOT_FOUND", retryable: false, title: "The job's inputs are no longer kept" },

@@ -86,6 +86,14 @@ export interface UploadedVersion {
   uploadedMs: number;
 }
 
+/** What was asked of a model, as it stands in Redis. */
+export interface ModelState {
+  /** `loaded`: on a host always. `unloaded`: it serves nothing. */
+  state: "loaded" | "unloaded";
+  /** Settings that go before those of its own. */
+  config?: ModelConfig;
+}
+
 export const onnxFileName = "model.onnx";
 
 /** Whether a name leads to a file below the folder that it is relative to, on every system. */
@@ -115,6 +123,8 @@ export interface ModelVersion {
   labels?: Record<string, string[]>;
   /** Why it cannot be served; absent while it can. */
   failure?: string;
+  /** Its model serves nothing because somebody asked for that: hosts load it only for what was admitted before. */
+  unloaded?: true;
   /** Only of a queue for jobs with a requirement of their own: what they require beyond the model. */
   require?: Requirement;
 }

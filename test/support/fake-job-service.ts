@@ -232,6 +232,7 @@ export function fakeModels(
       return found;
     },
     aliases: () => undefined,
+    promised: () => [],
     shadowOf: () => undefined,
     byTag: (tag) => statuses.find((status) => status.version.tag === tag),
     versionOf: (tag) => statuses.find((status) => status.version.tag === tag)?.version,

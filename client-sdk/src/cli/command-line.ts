@@ -32,8 +32,8 @@ function program(cli: Cli): Command {
     root.command(name).summary(summary).argument("[args...]").allowUnknownOption();
   for (const register of commands) register(root, cli);
   registerPlanned(root);
-  const alone = root.commands.filter(({ commands: parts }) => parts.length === 0);
-  for (const command of [root, ...alone]) addGlobalOptions(command);
+  const ends = root.commands.flatMap((command) => (command.commands.length === 0 ? [command] : command.commands));
+  for (const command of [root, ...ends.filter(({ options }) => !options.some(({ long }) => long === "--json"))]) addGlobalOptions(command);
   return root;
 }
 
@@ -53,7 +53,7 @@ const commands = [
   registerBench,
 ];
 
-/** Before and after the command's name alike; a command with parts says itself which of these they take. */
+/** Before and after the command's name alike; parts that ask no server say themselves which of these they take. */
 function addGlobalOptions(command: Command): void {
   command
     .option("--url <url>", "where a coordinator listens; default: SWITCHYARD_URL, else http://127.0.0.1:8000")

@@ -9,6 +9,7 @@ import {
   isNoRoom,
   type ModelAlias,
   type ModelConfig,
+  type ModelState,
   type ModelVersion,
   type Requirement,
   SwitchyardError,
@@ -18,6 +19,7 @@ import { keys, queueTag, tagOf } from "@switchyard/protocol/redis";
 import type { AliasStore, AllAliases } from "../ports/alias-store.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import type { ModelStateStore } from "../ports/model-state-store.ts";
 import type { UploadStore } from "../ports/upload-store.ts";
 import { chooseVersion, sharesOf } from "../scheduler/traffic-split.ts";
 import { ChoosyQueues, choosyCandidate } from "./choosy-queues.ts";
@@ -48,6 +50,8 @@ export class RedisModels implements ModelRegistry {
   #lifecycle: string | null = null;
   readonly #uploads: UploadStore;
   readonly #aliasStore: AliasStore;
+  readonly #stateStore: ModelStateStore;
+  #states: ReadonlyMap<string, ModelState> = new Map();
   #aliases: AllAliases = new Map();
   /** A number in [0, 1). */
   readonly #chance: () => number;
@@ -57,7 +61,12 @@ export class RedisModels implements ModelRegistry {
   readonly #statuses = new Map<ModelVersion, ModelStatus>();
   #statusGeneration = -1;
 
-  constructor(redis: RedisConnection, hosts: HostDirectory, parts: { uploads: UploadStore; aliases: AliasStore; chance: () => number }) {
+  constructor(
+    redis: RedisConnection,
+    hosts: HostDirectory,
+    parts: { uploads: UploadStore; aliases: AliasStore; states: ModelStateStore; chance: () => number },
+  ) {
+    this.#stateStore = parts.states;
     this.#redis = redis;
     this.#uploads = parts.uploads;
     this.#aliasStore = parts.aliases;
@@ -100,17 +109,32 @@ export class RedisModels implements ModelRegistry {
     const revision = (reply as string | null) ?? "0";
     if (revision === this.#lifecycle) return false;
     const known = new Map(this.#uploaded.map((upload) => [`${upload.model}@${upload.version}`, upload]));
-    const [uploads, configs, aliases] = await Promise.all([this.#uploads.uploads(), this.#uploads.configs(), this.#aliasStore.all()]);
+    const [uploads, configs, aliases, states] = await Promise.all([
+      this.#uploads.uploads(),
+      this.#uploads.configs(),
+      this.#aliasStore.all(),
+      this.#stateStore.all(),
+    ]);
     // an entry is written once: one that is known is the same object still
     this.#uploaded = uploads.map((upload) => known.get(`${upload.model}@${upload.version}`) ?? upload);
     this.#configs = configs;
     this.#aliases = aliases;
+    this.#states = states;
     this.#lifecycle = revision;
     return true;
   }
 
   /** What the folder has and what was uploaded; of a version that is both, the upload, which any host can fetch. */
   #merged(scanned: readonly ModelVersion[]): ModelVersion[] {
+    return this.#withUploads(scanned).map((version) => {
+      const state = this.#states.get(version.model);
+      if (state === undefined) return version;
+      const config = { ...version.config, ...state.config };
+      return { ...version, config, ...(state.state === "unloaded" && { unloaded: true as const }) };
+    });
+  }
+
+  #withUploads(scanned: readonly ModelVersion[]): ModelVersion[] {
     if (this.#uploaded.length === 0) return [...scanned];
     const inFolder = new Map(scanned.map((version) => [version.model, version]));
     const uploaded = this.#uploaded.map((upload) => {
@@ -267,7 +291,10 @@ export class RedisModels implements ModelRegistry {
     const batching = holding[0]?.loaded[version.tag];
     if (batching) status.batching = batching;
     const missing = this.#hosts.missing(version.tag);
-    if (version.failure !== undefined) {
+    if (version.unloaded) {
+      status.state = "unloaded";
+      status.reason = holding.length > 0 ? "it is being unloaded: what was admitted ends" : "it was unloaded by request";
+    } else if (version.failure !== undefined) {
       status.state = "failed";
       status.reason = version.failure;
     } else if (missing.length > 0) {
@@ -281,7 +308,21 @@ export class RedisModels implements ModelRegistry {
       if (isFailed) status.state = "failed";
       status.reason = isFailed ? why : `host ${failing[0].view.id} could not load it: ${why}`;
     }
+    if (status.state === "available" && this.#states.get(version.model)?.state === "loaded") {
+      if (this.promised(version.model).some(({ tag }) => tag === version.tag)) status.loading = true;
+    }
     return status;
+  }
+
+  promised(model?: string): ModelVersion[] {
+    const names = model === undefined ? [...this.#states.keys()] : [model];
+    return names.flatMap((name) => {
+      if (model === undefined && this.#states.get(name)?.state !== "loaded") return [];
+      const versions = this.#byModel.get(name) ?? [];
+      const target = this.#targetOf(name, defaultAlias);
+      const wanted = target ? [...sharesOf(target, () => true).keys()] : versions.filter(({ failure }) => failure === undefined).slice(0, 1);
+      return versions.filter((version) => wanted.some((one) => one === version || one === version.version));
+    });
   }
 
   list(): ModelStatus[] {
@@ -321,7 +362,9 @@ export class RedisModels implements ModelRegistry {
   #sharesOf(model: string, target: AliasTarget): Map<number, number> {
     return sharesOf(target, (number) => {
       const version = this.#byModel.get(model)?.find((one) => one.version === number);
-      return version !== undefined && this.#status(version).state !== "failed";
+      if (version === undefined) return false;
+      const { state } = this.#status(version);
+      return state === "ready" || state === "available";
     });
   }
 

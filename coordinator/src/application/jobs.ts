@@ -223,6 +223,7 @@ export class Jobs implements JobService {
   #servable(submission: Submission): ModelStatus {
     const { alias, model, retryOf, version } = submission;
     const status = retryOf === undefined ? this.#parts.models.resolve(model, version ?? alias) : this.#servedBy(tagOf(retryOf), submission);
+    if (status.state === "unloaded") throw unloaded(submission.model);
     if (status.state === "failed") {
       throw new SwitchyardError(
         "model_failed",
@@ -498,4 +499,10 @@ function noCapableHost({ missing = [], version }: ModelStatus): SwitchyardError 
 
 function storeAway(): SwitchyardError {
   return new SwitchyardError("store_unavailable", "the store does not answer; try again", { retryAfterMs: 1_000 });
+}
+
+/** The text is the one that other servers of the protocol answer. */
+function unloaded(model: string): SwitchyardError {
+  const detail = `Request for unknown model: '${model}' has no available versions: it was unloaded by request; POST /v2/repository/models/${model}/load loads it again`;
+  return new SwitchyardError("model_unloaded", detail);
 }

@@ -157,6 +157,7 @@ export class ModelAliases {
 
   #version(model: string, number: number): ModelVersion {
     const { reason, state, version } = this.#parts.models.resolve(model, number);
+    if (state === "unloaded") throw new SwitchyardError("model_unloaded", `model ${model} was unloaded by request; load it first`);
     if (state !== "failed") return version;
     throw new SwitchyardError("model_failed", `model ${model} version ${number} failed to load: ${reason}`);
   }

@@ -1,7 +1,9 @@
 /** Loads on request: says what is wanted, and waits until a host holds it or cannot. Whoever plans placement sees to it. */
 
 import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { configMark } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
+import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { PlacementBoard } from "../ports/placement-board.ts";
 
@@ -13,6 +15,7 @@ const staleMs = 1_500;
 
 export interface ModelLoadsParts {
   models: ModelRegistry;
+  hosts: Pick<HostDirectory, "snapshots">;
   board: Pick<PlacementBoard, "want">;
   clock: Clock;
 }
@@ -36,7 +39,8 @@ export class ModelLoads {
     for (;;) {
       const status = models.byTag(version.tag);
       if (!status) throw new SwitchyardError("version_not_found", `${name} is no longer in the repository`);
-      if (status.state === "ready") return;
+      if (status.state === "ready" && this.#isHeldAsConfigured(status.version)) return;
+      if (status.state === "unloaded") throw new SwitchyardError("model_unloaded", `${name} was unloaded meanwhile`);
       const tookMs = clock.monotonicMs() - startedMs;
       if (status.version.failure !== undefined) throw new SwitchyardError("model_failed", `failed to load ${name}: ${status.reason}`);
       if (status.missing) {
@@ -54,5 +58,12 @@ export class ModelLoads {
       asked = true;
       await clock.sleep(lookEveryMs, signal);
     }
+  }
+
+  /** A host may hold it with settings of before; one that does not say with which ones has no others. */
+  #isHeldAsConfigured({ config, tag }: ModelVersion): boolean {
+    const mark = configMark(config);
+    const holding = this.#parts.hosts.snapshots().filter(({ view }) => view.state === "ready");
+    return holding.some(({ loaded }) => loaded[tag] !== undefined && (loaded[tag].config ?? mark) === mark);
   }
 }

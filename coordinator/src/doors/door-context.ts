@@ -4,6 +4,7 @@ import type { ModelVersion } from "@switchyard/protocol";
 import type { Access } from "../application/access.ts";
 import type { DeadLetterService, JobService } from "../application/job-service.ts";
 import type { ModelAliases } from "../application/model-aliases.ts";
+import type { ModelControl } from "../application/model-control.ts";
 import type { ModelUploads } from "../application/model-uploads.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
@@ -41,6 +42,8 @@ export interface DoorContext {
   blobs?: BlobStore;
   /** Absent: there are none. */
   aliases?: ModelAliases;
+  /** Absent: nothing is loaded or unloaded by request. */
+  control?: ModelControl;
   /** Absent: no models are taken. */
   uploads?: ModelUploads;
   config: HttpConfig;

@@ -11,7 +11,6 @@ export type RouteAccess = "open" | "hosts" | readonly [Scope, ...Scope[]];
 const anyKey = ["submit", "read", "operate", "admin"] as const;
 /** Whoever submits must be able to ask how. */
 const modelUsers = ["submit", "read", "operate"] as const;
-
 const operators = ["operate", "admin"] as const;
 
 export const routeAccess: Readonly<Record<string, RouteAccess>> = {
@@ -32,8 +31,8 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "POST /v2/models/:model/versions/:version/infer": ["submit"],
   "POST /v2/repository/index": modelUsers,
   "POST /v2/repository/:repository/index": modelUsers,
-  "* /v2/repository/models/:model/load": ["operate"],
-  "* /v2/repository/models/:model/unload": ["operate"],
+  "POST /v2/repository/models/:model/load": operators,
+  "POST /v2/repository/models/:model/unload": operators,
   "* /v2/models/stats": ["read", "operate"],
   "* /v2/models/:model/stats": ["read", "operate"],
   "* /v2/models/:model/versions/:version/stats": ["read", "operate"],

@@ -4,7 +4,9 @@ import type { AliasTarget, ModelAlias, ModelVersion, Requirement } from "@switch
 
 export interface ModelStatus {
   version: ModelVersion;
-  state: "ready" | "available" | "failed";
+  state: "ready" | "available" | "failed" | "unloaded";
+  /** It was asked for, and a host is to load it. */
+  loading?: true;
   /** Why it failed, or why a host does not hold it, when there is something to say. */
   reason?: string;
   /** What no registered host has of what it requires; absent when one has it all. */
@@ -29,6 +31,8 @@ export interface ModelRegistry {
   aliases(model: string): ReadonlyMap<string, ModelAlias> | undefined;
   /** What also gets a share of the requests that go through an alias. */
   shadowOf(model: string, alias: string): AliasTarget["shadow"];
+  /** The versions that must be on a host because their model was loaded by request: of one model, or of all. Those that requests without a version get. */
+  promised(model?: string): ModelVersion[];
   byTag(tag: string): ModelStatus | undefined;
   /** What a tag stands for, without looking at hosts. */
   versionOf(tag: string): ModelVersion | undefined;

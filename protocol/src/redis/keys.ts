@@ -94,10 +94,13 @@ export const keys = {
   /** hash `<model>/<alias>` → ModelAlias as JSON. Written by coordinators; never expires. */
   aliases: `${prefix}:aliases`,
 
+  /** hash model → ModelState as JSON, of models that were loaded or unloaded by request. Written by coordinators; never expires. */
+  modelStates: `${prefix}:model-states`,
+
   /** hash queue tag → until when (Redis ms) a host should load its model because somebody asked. Written by coordinators; removed when over. */
   wantedLoads: `${prefix}:wanted-loads`,
 
-  /** string counter, raised after every change of `uploads`, `modelConfigs` and `aliases`. */
+  /** string counter, raised after every change of `uploads`, `modelConfigs`, `aliases` and `modelStates`. */
   lifecycleRevision: `${prefix}:lifecycle-revision`,
 
   /** string, which coordinator plans placement. Written by coordinators; lives 3 s after it was last renewed. */

@@ -54,9 +54,7 @@ def _(client):
     assert {"binary_tensor_data", "classification", "model_configuration"} <= set(metadata["extensions"]), metadata
     if "statistics" not in metadata["extensions"]:
         refused(lambda: client.get_inference_statistics("digits"), "not supported", status=501)
-    if "model_repository" not in metadata["extensions"]:
-        refused(lambda: client.load_model("digits"), "not supported", status=501)
-        refused(lambda: client.unload_model("digits"), "not supported", status=501)
+    assert "model_repository" in metadata["extensions"], metadata
     if "system_shared_memory" not in metadata["extensions"]:
         refused(client.get_system_shared_memory_status, status=404)
 
@@ -80,6 +78,20 @@ def _(client):
     equal(index["digits"]["state"], "READY")
     equal(index["broken"]["state"], "UNAVAILABLE")
     assert index["broken"]["reason"]
+
+
+@check("a model is unloaded and loaded, with another batch size too, and a wrong one is refused")
+def _(client):
+    client.unload_model("digits")
+    assert not client.is_model_ready("digits")
+    refused(lambda: client.infer("digits", [tensor("image", digits())]), "has no available versions", status=400)
+    client.load_model("digits", config='{"max_batch_size": "16"}')
+    equal(client.get_model_config("digits")["max_batch_size"], 16)
+    client.load_model("digits")
+    equal(client.get_model_config("digits")["max_batch_size"], 64)
+    assert client.is_model_ready("digits")
+    refused(lambda: client.load_model("nothing"), "failed to load 'nothing'", status=400)
+    refused(lambda: client.load_model("digits", config="{"), "failed to load 'digits'", status=400)
 
 
 @check("JSON and binary tensors give the same answer, in all four combinations")

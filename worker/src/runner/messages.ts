@@ -62,6 +62,8 @@ export type FromRunner =
       maxItems: number;
       reason: string;
       loadMs: number;
+      /** Stands for the settings that it was loaded with. */
+      config: string;
       sizeBytes: number;
       /** Items in a run, and the time that a run of so many took; empty when the model would not run on random inputs. */
       warmUpMs: [items: number, ms: number][];

@@ -1,7 +1,7 @@
 /** Entry of the runner thread: builds its own connections and the model cache, then runs the loop. Talks to the main loop by messages. */
 
 import { parentPort, workerData } from "node:worker_threads";
-import { channels, keys } from "@switchyard/protocol/redis";
+import { channels, configMark, keys } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
 import { endWhenSilent, hostSubscription, silenceLimits, wireConnection } from "../redis-connection.ts";
 import { FetchedModels } from "../runtime/fetched-models.ts";
@@ -71,7 +71,8 @@ const models = new ModelCache({
   onLoaded: (model, tag) => {
     const { maxItems, reason } = model.batching;
     runner.loaded(tag, { warmUp: [...model.warmUpMs], maxItems });
-    tell({ kind: "loaded", tag, maxItems, reason, loadMs: model.loadMs, sizeBytes: model.sizeBytes, warmUpMs: [...model.warmUpMs] });
+    const { loadMs, sizeBytes, version } = model;
+    tell({ kind: "loaded", tag, maxItems, reason, loadMs, sizeBytes, config: configMark(version.config), warmUpMs: [...model.warmUpMs] });
   },
   onFailed: (version, reason) => tell({ kind: "load_failed", tag: version.tag, reason }),
   onEvicted: (tag) => tell({ kind: "evicted", tag }),

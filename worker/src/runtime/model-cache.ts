@@ -109,19 +109,21 @@ export class ModelCache {
     const key = keyOf(version);
     const loading = this.#loading.get(key);
     if (loading) return loading.then(() => this.ensure(version));
+    const { fetched } = this.#options;
     // other loads do not wait for a download
-    const load = this.#fetch(version)
-      .then((folder) => this.#inTurn(() => this.#load(version, folder)))
-      .finally(() => this.#loading.delete(key));
+    const load = (
+      version.files === undefined || !fetched
+        ? this.#inTurn(() => this.#load(version, undefined))
+        : this.#fetch(version, fetched).then((folder) => this.#inTurn(() => this.#load(version, folder)))
+    ).finally(() => this.#loading.delete(key));
     this.#loading.set(key, load);
     return load;
   }
 
-  /** Where an uploaded version's files are, or why they are not; undefined for one of the repository. */
-  async #fetch(version: ModelVersion): Promise<string | Error | undefined> {
-    const { clock, fetched } = this.#options;
+  /** Where an uploaded version's files are, or why they are not. A load that would be refused fetches nothing. */
+  async #fetch(version: ModelVersion, fetched: NonNullable<ModelCacheOptions["fetched"]>): Promise<string | Error | undefined> {
     const failure = this.#failures.get(keyOf(version));
-    if (version.files === undefined || !fetched || (failure && failure.retryAtMs > clock.monotonicMs())) return undefined;
+    if (failure && failure.retryAtMs > this.#options.clock.monotonicMs()) return undefined;
     return fetched.folderOf(version).catch((error: Error) => error);
   }
 
