@@ -82,6 +82,8 @@ export interface UploadedVersion {
   sizeBytes: number;
   signature: ModelSignature;
   files: ModelFileReference[];
+  /** Tells two uploads of the same content apart. */
+  uploadId: string;
   /** By the store's clock. */
   uploadedMs: number;
 }

@@ -52,7 +52,8 @@ function notRunnable(): GraphBuilder {
 
 const body = { inputs: [floats("x", [1, 1], [0])] };
 
-const aliasAt = (model: string, alias: string, coordinator = 0): string => `${cluster.urls[coordinator]}/v1/models/${model}/aliases/${alias}`;
+const aliasAt = (model: string, alias: string, coordinator = 0): string =>
+  `${cluster.urls[coordinator]}/v1/models/${model}/aliases/${alias}`;
 
 const set = (model: string, alias: string, target: unknown, coordinator = 0): Promise<Answer> =>
   call(aliasAt(model, alias, coordinator), { method: "PUT", body: target });
@@ -214,7 +215,9 @@ test("a version that does not load is not promoted: the alias stays as it was", 
 
 test("of two roll backs at once one goes one step, and the other is told", async () => {
   for (const version of [1, 2, 3]) await set("one", "contended", { version });
-  const answers = await Promise.all([0, 1].map((coordinator) => call(`${aliasAt("one", "contended", coordinator)}/rollback`, { method: "POST" })));
+  const answers = await Promise.all(
+    [0, 1].map((coordinator) => call(`${aliasAt("one", "contended", coordinator)}/rollback`, { method: "POST" })),
+  );
   const won = answers.filter(({ status }) => status === 200);
   const { target } = (await call(aliasAt("one", "contended"))).json();
   if (won.length === 1) assert.deepEqual(target, { version: 2 });

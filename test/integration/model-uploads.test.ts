@@ -159,7 +159,11 @@ test("weights in files come ahead of the graph; what is missing or leads out of 
   assert.deepEqual(await answerOf("split"), [6, 8]);
   assert.equal((await put("split/versions/1", adderWith("weights/w.bin"))).status, 200);
   await put("split/versions/1/files/weights/w.bin", Buffer.alloc(8));
-  assert.equal((await put("split/versions/1", adderWith("weights/w.bin"))).status, 409, "the same graph with other weights is other content");
+  assert.equal(
+    (await put("split/versions/1", adderWith("weights/w.bin"))).status,
+    409,
+    "the same graph with other weights is other content",
+  );
 });
 
 test("an upload that is cut off leaves nothing behind", async () => {

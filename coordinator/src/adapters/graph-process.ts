@@ -3,10 +3,11 @@
  * code, and the graph as standard input. What it writes is checked like anything that comes from outside.
  */
 
-import { spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { open, realpath } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
+import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { type ModelSignature, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
@@ -50,10 +51,16 @@ export class GraphProcess implements GraphInspector {
 
   #run(fd: number, how: { folders: readonly string[]; memoryMb: number }): Promise<string> {
     const flags = ["--permission", ...how.folders.map((folder) => `--allow-fs-read=${folder}`), `--max-old-space-size=${heapMb}`];
-    const node = [process.execPath, "--disable-warning=SecurityWarning", ...flags, fileURLToPath(new URL("./graph-check.ts", import.meta.url))];
+    const node = [
+      process.execPath,
+      "--disable-warning=SecurityWarning",
+      ...flags,
+      fileURLToPath(new URL("./graph-check.ts", import.meta.url)),
+    ];
     // -d: memory that a process can write to; what Node only reserves does not count
     const limits = `ulimit -c 0; ulimit -t ${limitMs / 1_000}; ulimit -d ${how.memoryMb * 1024} && exec "$@"`;
     const child = spawn("/bin/sh", ["-c", limits, "sh", ...node], { env: {}, cwd: "/", stdio: [fd, "pipe", "pipe"] });
+    const { stderr, stdout } = child as ChildProcess & { stdout: Readable; stderr: Readable };
     return new Promise((resolve, reject) => {
       const output: Buffer[] = [];
       let outputBytes = 0;
@@ -63,12 +70,12 @@ export class GraphProcess implements GraphInspector {
         isLate = true;
         child.kill("SIGKILL");
       });
-      child.stdout.on("data", (piece: Buffer) => {
+      stdout.on("data", (piece: Buffer) => {
         outputBytes += piece.length;
         if (outputBytes > mostAnswerBytes) child.kill("SIGKILL");
         else output.push(piece);
       });
-      child.stderr.on("data", (piece: Buffer) => {
+      stderr.on("data", (piece: Buffer) => {
         if (trouble.length < 4_096) trouble += String(piece);
       });
       child.once("error", (error) => {

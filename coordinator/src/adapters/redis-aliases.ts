@@ -24,6 +24,10 @@ export class RedisAliases implements AliasStore {
   }
 
   change({ alias, model }: { model: string; alias: string }, change: Parameters<AliasStore["change"]>[1]): Promise<ModelAlias | undefined> {
-    return changeEntry(this.#redis, { key: keys.aliases, field: `${model}/${alias}`, what: `the alias '${alias}' of model ${model}` }, change);
+    return changeEntry(
+      this.#redis,
+      { key: keys.aliases, field: `${model}/${alias}`, what: `the alias '${alias}' of model ${model}` },
+      change,
+    );
   }
 }

@@ -141,7 +141,7 @@ export class RedisModels implements ModelRegistry {
       const { config, labels } = inFolder.get(upload.model) ?? { config: this.#configs.get(upload.model) ?? {}, labels: undefined };
       const before = this.#made.get(upload);
       if (before && JSON.stringify([before.config, before.labels]) === JSON.stringify([config, labels])) return before;
-      const { uploadedMs: _, ...facts } = upload;
+      const { uploadedMs: _at, uploadId: _id, ...facts } = upload;
       const version = { ...facts, tag: queueTag(upload.model, upload.digest), path: "", config, ...(labels && { labels }) };
       this.#made.set(upload, version);
       return version;
@@ -320,13 +320,17 @@ export class RedisModels implements ModelRegistry {
       if (model === undefined && this.#states.get(name)?.state !== "loaded") return [];
       const versions = this.#byModel.get(name) ?? [];
       const target = this.#targetOf(name, defaultAlias);
-      const wanted = target ? [...sharesOf(target, () => true).keys()] : versions.filter(({ failure }) => failure === undefined).slice(0, 1);
+      const wanted = target
+        ? [...sharesOf(target, () => true).keys()]
+        : versions.filter(({ failure }) => failure === undefined).slice(0, 1);
       return versions.filter((version) => wanted.some((one) => one === version || one === version.version));
     });
   }
 
   list(): ModelStatus[] {
-    return [...this.#own.values()]
+    // not by tag: two versions of one content share theirs
+    return [...this.#byModel.values()]
+      .flat()
       .sort((a, b) => (a.model === b.model ? a.version - b.version : a.model < b.model ? -1 : 1))
       .map((version) => this.#status(version));
   }

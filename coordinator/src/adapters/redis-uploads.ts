@@ -1,8 +1,9 @@
 /** What was uploaded, in Redis: entries that are written once, configurations that may change, and notes of files that came ahead. */
 
+import { randomBytes } from "node:crypto";
 import { type BlobReference, type ModelConfig, modelConfigSchema, type UploadedVersion } from "@switchyard/protocol";
 import { keys, type RedisCommand } from "@switchyard/protocol/redis";
-import type { UploadStore, VersionName } from "../ports/upload-store.ts";
+import type { NewUpload, UploadStore, VersionName } from "../ports/upload-store.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 
 /** Coordinators look whether it rose; raised once too often does no harm. */
@@ -30,8 +31,8 @@ export class RedisUploads implements UploadStore {
     return (reply as string | null) ?? undefined;
   }
 
-  async add(upload: Omit<UploadedVersion, "uploadedMs">): Promise<{ version: UploadedVersion; created: boolean }> {
-    const entry: UploadedVersion = { ...upload, uploadedMs: this.#redis.nowMs() };
+  async add(upload: NewUpload): Promise<{ version: UploadedVersion; created: boolean }> {
+    const entry: UploadedVersion = { ...upload, uploadId: randomBytes(8).toString("hex"), uploadedMs: this.#redis.nowMs() };
     const text = JSON.stringify(entry);
     // what is published under a number first is its content for good: the folder may have been quicker
     const [, first] = await this.#redis.sendAll([

@@ -146,11 +146,16 @@ export class ModelAliases {
     const numbers = target.version === undefined ? Object.keys(target.split ?? {}).map(Number) : [target.version];
     const versions = numbers.map((number) => this.#version(model, number));
     const shadow = target.shadow && this.#version(model, target.shadow.version);
-    if (shadow && numbers.includes(shadow.version)) throw refused("/shadow/version", "a version that takes no requests itself", String(shadow.version));
+    if (shadow && numbers.includes(shadow.version))
+      throw refused("/shadow/version", "a version that takes no requests itself", String(shadow.version));
     const [first, ...others] = shadow ? [...versions, shadow] : versions;
     for (const other of others) {
       if (inputsOf(other) === inputsOf(first!)) continue;
-      throw refused("version", `versions with the same inputs as ${first!.version}: ${inputsOf(first!)}`, `${other.version}: ${inputsOf(other)}`);
+      throw refused(
+        "version",
+        `versions with the same inputs as ${first!.version}: ${inputsOf(first!)}`,
+        `${other.version}: ${inputsOf(other)}`,
+      );
     }
     return versions;
   }
@@ -177,7 +182,10 @@ function aliasNotFound({ alias, model }: AliasName): SwitchyardError {
 }
 
 function changed({ alias, model }: AliasName): SwitchyardError {
-  return new SwitchyardError("changed_meanwhile", `Somebody else changed the alias '${alias}' of model ${model} meanwhile: look at it, and decide again`);
+  return new SwitchyardError(
+    "changed_meanwhile",
+    `Somebody else changed the alias '${alias}' of model ${model} meanwhile: look at it, and decide again`,
+  );
 }
 
 function refused(pointer: string, expected: string, got: string): SwitchyardError {

@@ -75,7 +75,8 @@ export class ModelControl {
       });
       await takeOver();
       try {
-        for (const version of came.length > 0 ? this.#named(model, came) : models.promised(model)) await this.#parts.loads.ensure(version, signal);
+        for (const version of came.length > 0 ? this.#named(model, came) : models.promised(model))
+          await this.#parts.loads.ensure(version, signal);
       } catch (error) {
         // whoever asked for something else meanwhile is not overruled
         await store.change(model, (found) => (JSON.stringify(found) === JSON.stringify(entry) ? before : found)).catch(() => {});
@@ -108,13 +109,15 @@ export class ModelControl {
     if (files.size > 0 && config === undefined) throw failed(model, "files need a config as well");
     const parsed = [...files].map(([path, bytes]) => {
       const [, version, name] = /^([1-9]\d{0,14})\/(.+)$/.exec(path) ?? [];
-      if (version === undefined || name === undefined) throw failed(model, `file:${path.slice(0, 100)}: expected file:<version>/${onnxFileName}`);
+      if (version === undefined || name === undefined)
+        throw failed(model, `file:${path.slice(0, 100)}: expected file:<version>/${onnxFileName}`);
       return { version: Number(version), name, bytes };
     });
     const graphs = parsed.filter(({ name }) => name === onnxFileName);
     for (const { bytes, name, version } of parsed) {
       if (!graphs.some((graph) => graph.version === version)) throw failed(model, `version ${version} came without ${onnxFileName}`);
-      if (name !== onnxFileName) await this.#parts.uploads.stage({ model, version }, name, { stream: piecesOf(bytes), sha256: sha256Of(bytes) });
+      if (name !== onnxFileName)
+        await this.#parts.uploads.stage({ model, version }, name, { stream: piecesOf(bytes), sha256: sha256Of(bytes) });
     }
     for (const { bytes, version } of graphs) {
       await this.#parts.uploads.put({ model, version }, { stream: piecesOf(bytes), sha256: sha256Of(bytes) });
@@ -154,7 +157,10 @@ function overrideIn(model: string, { config }: LoadRequest): ModelConfig | undef
       if (delay === undefined) continue;
       const us = wholeNumber(delay);
       if (us === undefined || us > 10_000_000) {
-        throw failed(model, `config: dynamic_batching.max_queue_delay_microseconds: expected a whole number up to 10000000, got ${shown(delay)}`);
+        throw failed(
+          model,
+          `config: dynamic_batching.max_queue_delay_microseconds: expected a whole number up to 10000000, got ${shown(delay)}`,
+        );
       }
       override.max_delay_ms = us / 1_000;
     } else if (key === "name" && value !== model && value !== "") {

@@ -32,10 +32,20 @@ export class ModelLoads {
    * when nobody may load it, `model_not_ready` when it takes too long or the signal aborts; a load that was begun goes on.
    */
   async ensure(version: ModelVersion, signal: AbortSignal): Promise<void> {
+    const { board } = this.#parts;
+    const wants = { asked: false };
+    try {
+      await this.#untilHeld(version, signal, wants);
+    } finally {
+      // what does not load here and now must not keep others from being loaded
+      if (wants.asked) await board.want(version.tag, 0).catch(() => {});
+    }
+  }
+
+  async #untilHeld(version: ModelVersion, signal: AbortSignal, wants: { asked: boolean }): Promise<void> {
     const { board, clock, models } = this.#parts;
     const startedMs = clock.monotonicMs();
     const name = `model ${version.model} version ${version.version}`;
-    let asked = false;
     for (;;) {
       const status = models.byTag(version.tag);
       if (!status) throw new SwitchyardError("version_not_found", `${name} is no longer in the repository`);
@@ -54,8 +64,8 @@ export class ModelLoads {
         const why = status.reason ?? "it is still being loaded";
         throw new SwitchyardError("model_not_ready", `${name} is not loaded yet: ${why}`, { retryAfterMs: 1_000 });
       }
-      if (!asked) await board.want(version.tag, longestMs);
-      asked = true;
+      if (!wants.asked) await board.want(version.tag, longestMs);
+      wants.asked = true;
       await clock.sleep(lookEveryMs, signal);
     }
   }

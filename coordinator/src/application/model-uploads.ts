@@ -19,7 +19,7 @@ import type { BlobStore, UnfinishedBlob } from "../ports/blob-store.ts";
 import type { GraphInspector, InspectedGraph } from "../ports/graph-inspector.ts";
 import type { Log } from "../ports/log.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
-import type { UploadStore, VersionName } from "../ports/upload-store.ts";
+import type { NewUpload, UploadStore, VersionName } from "../ports/upload-store.ts";
 
 /** What was sent ahead, and what an upload has not finished, is kept for so long. */
 const unfinishedMs = 3_600_000;
@@ -70,14 +70,14 @@ export class ModelUploads {
    * digest than the sender says; then there is no version, and what was sent ahead stays for another try.
    */
   async put(of: VersionName, file: IncomingFile): Promise<{ version: UploadedVersion | ModelVersion; created: boolean }> {
-    const { blobs, store } = this.#parts;
+    const { blobs } = this.#parts;
     const before = await this.#standing(of);
     if (before && file.sha256 !== undefined && before.onnxSha256 !== undefined) {
       // decided before a byte has come
       if (file.sha256 !== before.onnxSha256) throw exists(of, before.version.digest);
       return { version: before.version, created: false };
     }
-    let upload: Omit<UploadedVersion, "uploadedMs"> | undefined;
+    let upload: NewUpload | undefined;
     const inspect = async (unfinished: UnfinishedBlob): Promise<void> => {
       if (before && (await this.#isSame(before, unfinished))) return;
       const graph = await this.#parts.inspector.inspect(unfinished.file);
@@ -97,7 +97,7 @@ export class ModelUploads {
     return (version.files ?? []).every((file) => (staged.get(file.name) ?? file).sha256 === file.sha256);
   }
 
-  async #add(upload: Omit<UploadedVersion, "uploadedMs">): Promise<{ version: UploadedVersion; created: boolean }> {
+  async #add(upload: NewUpload): Promise<{ version: UploadedVersion; created: boolean }> {
     const { blobs, log, store, takeOver } = this.#parts;
     for (const file of upload.files) {
       if (!(await blobs.keep(file, { keepMs: keptMs }))) throw missing([file.name], "was sent ahead too long ago");
@@ -106,7 +106,8 @@ export class ModelUploads {
     const { created, version: stands } = await store.add(upload);
     if (stands.digest !== upload.digest) throw exists(upload, stands.digest);
     await takeOver();
-    if (created) log.info("version_uploaded", { model: upload.model, version: upload.version, digest: upload.digest, sizeBytes: upload.sizeBytes });
+    if (created)
+      log.info("version_uploaded", { model: upload.model, version: upload.version, digest: upload.digest, sizeBytes: upload.sizeBytes });
     return { version: stands, created };
   }
 
@@ -124,16 +125,13 @@ export class ModelUploads {
   }
 
   /** The digest is that of the ONNX file and then its weights in name order, as it is of a version in the folder. */
-  async #described(
-    of: VersionName,
-    graph: InspectedGraph,
-    { read, sha256, sizeBytes: onnxBytes }: UnfinishedBlob,
-  ): Promise<Omit<UploadedVersion, "uploadedMs">> {
+  async #described(of: VersionName, graph: InspectedGraph, { read, sha256, sizeBytes: onnxBytes }: UnfinishedBlob): Promise<NewUpload> {
     const { store } = this.#parts;
     const { externalFiles, signature } = graph;
     const files: ModelFileReference[] = [{ name: onnxFileName, sha256, sizeBytes: onnxBytes }];
     if (externalFiles.length > 0) {
-      if (externalFiles.length > mostFiles) throw refused(`The graph keeps weights in ${externalFiles.length} files`, `at most ${mostFiles}`);
+      if (externalFiles.length > mostFiles)
+        throw refused(`The graph keeps weights in ${externalFiles.length} files`, `at most ${mostFiles}`);
       const staged = await store.staged(of);
       const absent = externalFiles.filter((name) => !staged.has(name));
       if (absent.length > 0) throw missing(absent, "were not sent ahead");
@@ -166,7 +164,8 @@ export class ModelUploads {
   async stage(of: VersionName, name: string, file: IncomingFile): Promise<BlobReference> {
     const { blobs, store } = this.#parts;
     const staged = await store.staged(of);
-    if (!staged.has(name) && staged.size >= mostFiles) throw refused(`Version ${of.version} has ${staged.size} files`, `at most ${mostFiles}`);
+    if (!staged.has(name) && staged.size >= mostFiles)
+      throw refused(`Version ${of.version} has ${staged.size} files`, `at most ${mostFiles}`);
     // kept longer than the note of it
     const how = { keepMs: 2 * unfinishedMs, ...(file.sha256 !== undefined && { sha256: file.sha256 }) };
     const reference = await blobs.receive(file.stream, how);
@@ -184,7 +183,9 @@ export class ModelUploads {
     const config = text === undefined ? undefined : this.#configIn(text);
     for (const [output, { labels }] of Object.entries(config?.outputs ?? {})) {
       if (labels === undefined) continue;
-      const fields = [{ pointer: `/outputs/${output}/labels`, expected: "no file: only models in the repository's folder have some", got: labels }];
+      const fields = [
+        { pointer: `/outputs/${output}/labels`, expected: "no file: only models in the repository's folder have some", got: labels },
+      ];
       throw new SwitchyardError("invalid_request", "Files of labels cannot be uploaded", { fields });
     }
     await this.#parts.store.setConfig(model, config);

@@ -41,7 +41,7 @@ export class Placer {
   /** Since when a host has held a model, by `<incarnation> <tag>`. */
   #heldSince = new Map<string, number>();
   readonly #failures = new Map<string, Failure>();
-  /** Tags that somebody asked to be loaded: each is on a host at least, and no earlier failure is held against it. */
+  /** Tags that somebody asked to be loaded: each is on a host at least, and what failed before that is tried again. */
   #wanted: ReadonlySet<string> = new Set();
 
   constructor(parts: Parts) {
@@ -55,7 +55,10 @@ export class Placer {
     const ready = hosts.snapshots().filter((host) => host.view.state === "ready");
     this.#measure(ready, nowMs);
     if (!(await board.lead())) return;
-    this.#wanted = new Set([...(await board.wanted()), ...models.promised().map(({ tag }) => tag)]);
+    const wanted = new Set([...(await board.wanted()), ...models.promised().map(({ tag }) => tag)]);
+    for (const tag of wanted)
+      if (!this.#wanted.has(tag)) for (const { incarnation } of ready) this.#failures.delete(`${incarnation} ${tag}`);
+    this.#wanted = wanted;
     const plan = this.#plan(ready, nowMs);
     await this.#letGo(plan, ready);
     this.#tell(plan, ready);
@@ -108,7 +111,7 @@ export class Placer {
       hosts: ready.map((host) => this.#host(host, nowMs, planned)),
       score: ({ tag }, { id }) => {
         const failure = this.#failures.get(`${id} ${tag}`);
-        if (!isAble(tag, id) || (failure && nowMs < failure.untilMs && !this.#wanted.has(tag))) return undefined;
+        if (!isAble(tag, id) || (failure && nowMs < failure.untilMs)) return undefined;
         return preferenceOf(byId.get(id)!.facts, models.versionOf(tag)?.config.prefer);
       },
       memoryMbOf: (tag) => memoryMb(models.versionOf(tag)),

@@ -3,8 +3,8 @@
  * sent the request, and there are never many at a time.
  */
 
-import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { Metrics } from "../ports/metrics.ts";
+import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { Submission } from "./job-service.ts";
 
 const mostAtOnce = 32;
@@ -30,7 +30,10 @@ export class Shadows {
     const { chance, metrics, models } = this.#parts;
     const shadow = alias === undefined ? undefined : models.shadowOf(model, alias);
     if (shadow === undefined || chance() >= shadow.share) return;
-    if (this.#running >= mostAtOnce) return metrics.shadowed(model, "skipped");
+    if (this.#running >= mostAtOnce) {
+      metrics.shadowed(model, "skipped");
+      return;
+    }
     this.#running++;
     const tags = { shadow_of: alias! };
     const job: Submission = { model, version: shadow.version, request, class: "batch", timeoutMs, maxAttempts: 1, tags, hold: true };

@@ -6,7 +6,15 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
 
 /** Only what is served whole: clients switch features on by this list. */
-const extensions = ["binary_tensor_data", "classification", "model_configuration", "schedule_policy", "parameters", "model_repository", "model_repository(unload_dependents)"];
+const extensions = [
+  "binary_tensor_data",
+  "classification",
+  "model_configuration",
+  "schedule_policy",
+  "parameters",
+  "model_repository",
+  "model_repository(unload_dependents)",
+];
 
 export const serverMetadata = (context: DoorContext) => ({ name: "switchyard", version: context.version, extensions });
 

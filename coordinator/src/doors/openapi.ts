@@ -62,7 +62,12 @@ const jobRequest = {
   required: ["model", "inputs"],
   properties: {
     model: { type: "string" },
-    version: { anyOf: [{ type: "integer", minimum: 1 }, { type: "string", pattern: aliasPattern.source }] },
+    version: {
+      anyOf: [
+        { type: "integer", minimum: 1 },
+        { type: "string", pattern: aliasPattern.source },
+      ],
+    },
     id: { type: "string", maxLength: maxIdChars },
     parameters: { type: "object" },
     inputs: { type: "array", items: tensor },
@@ -233,7 +238,11 @@ function makeDocument(version: string): unknown {
           requestBody: { required: true, content: { "application/yaml": {}, "application/json": {} } },
           responses: { 200: { description: "The configuration" }, default: problem },
         },
-        delete: { summary: "Remove the configuration", parameters: [model], responses: { 204: { description: "Removed" }, default: problem } },
+        delete: {
+          summary: "Remove the configuration",
+          parameters: [model],
+          responses: { 204: { description: "Removed" }, default: problem },
+        },
       },
       "/v1/models/{model}/aliases": { get: get("The aliases of one model", "Aliases", [model]) },
       "/v1/models/{model}/aliases/{alias}": {
@@ -244,7 +253,11 @@ function makeDocument(version: string): unknown {
           requestBody: { required: true, content: { "application/json": { schema: ref("AliasTarget") } } },
           responses: { 200: json("The alias", ref("Alias")), default: problem },
         },
-        delete: { summary: "Remove an alias", parameters: [model, alias], responses: { 204: { description: "Removed" }, default: problem } },
+        delete: {
+          summary: "Remove an alias",
+          parameters: [model, alias],
+          responses: { 204: { description: "Removed" }, default: problem },
+        },
       },
       "/v1/models/{model}/aliases/{alias}/promote": {
         post: {
@@ -289,7 +302,10 @@ const apiKey = {
 function secured(paths: Record<string, Record<string, object>>): Record<string, Record<string, object>> {
   const operations = (url: string, methods: Record<string, object>) =>
     Object.entries(methods).map(([method, operation]) => {
-      const route = url.replaceAll(":", "::").replace("/files/{name}", "/files/*").replace(/\{(\w+)\}/g, ":$1");
+      const route = url
+        .replaceAll(":", "::")
+        .replace("/files/{name}", "/files/*")
+        .replace(/\{(\w+)\}/g, ":$1");
       const access = routeAccess[`${method.toUpperCase()} ${route}`];
       return [method, { ...operation, security: requirements(access) }];
     });

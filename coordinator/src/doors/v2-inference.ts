@@ -54,7 +54,10 @@ function leftBehind({ facts: { jobId } }: SwitchyardError, keyed: boolean): Swit
 }
 
 /** Throws model_not_found and version_not_found, but for a repeat: its answer may exist although the model does not any more. */
-function statusFor(context: DoorContext, asked: { model: string; version: number | string | undefined; keyed: boolean }): ModelStatus | undefined {
+function statusFor(
+  context: DoorContext,
+  asked: { model: string; version: number | string | undefined; keyed: boolean },
+): ModelStatus | undefined {
   try {
     return context.models.resolve(asked.model, asked.version);
   } catch (error) {

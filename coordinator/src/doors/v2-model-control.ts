@@ -43,7 +43,8 @@ function parametersIn({ parameters = {} }: Record<string, unknown>): Record<stri
 
 function loadRequestIn(parameters: Record<string, unknown>): LoadRequest {
   const { config, ...others } = parameters;
-  if (config !== undefined && typeof config !== "string") throw badRequest("/parameters/config", "JSON as a string", JSON.stringify(config));
+  if (config !== undefined && typeof config !== "string")
+    throw badRequest("/parameters/config", "JSON as a string", JSON.stringify(config));
   const files = new Map<string, Uint8Array>();
   for (const [name, value] of Object.entries(others)) {
     if (!name.startsWith(filePrefix)) continue;

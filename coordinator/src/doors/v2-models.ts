@@ -7,10 +7,10 @@ import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { canServe, isReady, modelConfiguration, modelMetadata, repositoryIndex, serverMetadata } from "./model-views.ts";
-import { addModelControl } from "./v2-model-control.ts";
 import { readBody } from "./request-body.ts";
 import { addRoute, addUnbuilt, type Handler } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
+import { addModelControl } from "./v2-model-control.ts";
 
 const maxIndexBodyBytes = 65_536;
 

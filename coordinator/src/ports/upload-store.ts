@@ -11,6 +11,8 @@ export interface VersionName {
   version: number;
 }
 
+export type NewUpload = Omit<UploadedVersion, "uploadId" | "uploadedMs">;
+
 export interface UploadStore {
   uploads(): Promise<UploadedVersion[]>;
   find(of: VersionName): Promise<UploadedVersion | undefined>;
@@ -20,7 +22,7 @@ export interface UploadStore {
    * Makes it the version of its number, if there is none: answers what stands there then. Of several that come at once one stands, and all are
    * answered that one. The files are in the blob store before.
    */
-  add(upload: Omit<UploadedVersion, "uploadedMs">): Promise<{ version: UploadedVersion; created: boolean }>;
+  add(upload: NewUpload): Promise<{ version: UploadedVersion; created: boolean }>;
   /** Files that were sent ahead and may still be used, by name. */
   staged(of: VersionName): Promise<Map<string, BlobReference>>;
   /** Keeps the note of such a file for `keepMs`, and with it those of the others. */

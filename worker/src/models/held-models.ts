@@ -144,7 +144,10 @@ export class HeldModels {
   /** For the heartbeat: tags held, with how they are batched. */
   tellLoaded(): ChangingFacts["loaded"] {
     return Object.fromEntries(
-      [...this.#loaded].map(([tag, { config, loadMs, maxItems, reason }]) => [tag, { maxItems, reason, loadMs: Math.round(loadMs), config }]),
+      [...this.#loaded].map(([tag, { config, loadMs, maxItems, reason }]) => [
+        tag,
+        { maxItems, reason, loadMs: Math.round(loadMs), config },
+      ]),
     );
   }
 

@@ -60,7 +60,8 @@ export class HttpBlobs implements Blobs {
   /** One request, from this byte on. */
   async #append({ sha256, sizeBytes }: BlobReference, path: string, skipBytes: number): Promise<void> {
     const silence = new AbortController();
-    const listen = (): (() => void) => this.#clock.after(answerMs, () => silence.abort(new Error(`it was silent for ${answerMs / 1_000} s`)));
+    const listen = (): (() => void) =>
+      this.#clock.after(answerMs, () => silence.abort(new Error(`it was silent for ${answerMs / 1_000} s`)));
     let heard = listen();
     try {
       const answer = await this.#ask(sha256, { signal: silence.signal, headers: skipBytes > 0 ? { range: `bytes=${skipBytes}-` } : {} });

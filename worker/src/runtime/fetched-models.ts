@@ -61,7 +61,8 @@ export class FetchedModels {
       await this.#forgetUnused();
       const partial = join(folder, `${digest}.${hostId}`);
       for (const file of files) {
-        if (!isInnerPath(file.name)) throw notReady(`the registry names a file ${JSON.stringify(file.name)}, which lies outside its folder`);
+        if (!isInnerPath(file.name))
+          throw notReady(`the registry names a file ${JSON.stringify(file.name)}, which lies outside its folder`);
         const path = join(partial, file.name);
         await mkdir(dirname(path), { recursive: true });
         await source.fetch(file, path);

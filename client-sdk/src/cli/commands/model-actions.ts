@@ -28,16 +28,17 @@ export function registerModelActions(models: Command, cli: Cli): void {
     .description("Upload an ONNX file as a version of a model. The same file again changes nothing; a version never changes.")
     .option("--weights <name=path>", "a file with weights, by the name that the graph has for it; again for each", collect)
     .option("--config <path>", "what the model's model.yaml would be")
-    .addHelpText("after", "\nExamples:\n  $ switchyard models upload digits 2 model.onnx\n  $ switchyard models upload llm 1 model.onnx --weights weights.bin")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ switchyard models upload digits 2 model.onnx\n  $ switchyard models upload llm 1 model.onnx --weights weights.bin",
+    )
     .action((model: string, version: string, file: string, options: UploadOptions) =>
       uploadModel(cli, upload, { model, version: versionOf(version), file }, options),
     );
   const aliases = models.command("aliases <model>").summary("list a model's aliases");
-  aliases
-    .description("List what the aliases of a model stand for. With --json: one alias a line.")
-    .action(async (model: string) => {
-      for (const view of await cli.hastyClient(aliases).repository.aliases(model)) tell(cli, aliases, view);
-    });
+  aliases.description("List what the aliases of a model stand for. With --json: one alias a line.").action(async (model: string) => {
+    for (const view of await cli.hastyClient(aliases).repository.aliases(model)) tell(cli, aliases, view);
+  });
   const alias = models.command("alias <model> <alias>").summary("set what an alias stands for");
   alias
     .description("Set what an alias stands for. Requests that name no version go through the alias default, where there is one.")
@@ -46,14 +47,20 @@ export function registerModelActions(models: Command, cli: Cli): void {
     .option("--to <alias>", "for the alias default: another alias")
     .option("--shadow <n=share>", "a share of requests runs on that version as well, its results dropped, such as 3=0.1", weights)
     .option("--delete", "remove the alias")
-    .addHelpText("after", "\nExamples:\n  $ switchyard models alias digits stable --version 1\n  $ switchyard models alias digits default --to stable\n  $ switchyard models alias digits stable --split 1=90,2=10")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ switchyard models alias digits stable --version 1\n  $ switchyard models alias digits default --to stable\n  $ switchyard models alias digits stable --split 1=90,2=10",
+    )
     .action((model: string, name: string, options: AliasOptions) => setAlias(cli, alias, { model, name }, options));
   const promote = models.command("promote <model> <alias>").summary("give an alias to one version");
   promote
     .description("Give an alias to one version, once a host has it loaded. No request fails meanwhile.")
     .option("--version <n>", "the version", positiveWhole)
     .option("--from <alias>", "the version of another alias, such as canary")
-    .addHelpText("after", "\nExamples:\n  $ switchyard models promote digits stable --version 2\n  $ switchyard models promote digits stable --from canary")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  $ switchyard models promote digits stable --version 2\n  $ switchyard models promote digits stable --from canary",
+    )
     .action(async (model: string, name: string, { from, version }: { from?: string; version?: number }) => {
       if ((from === undefined) === (version === undefined)) throw new UsageError("give either --version or --from");
       const to = from === undefined ? { version: version! } : { from };
@@ -112,7 +119,12 @@ async function open(path: string): Promise<{ blob: Blob; sha256: string }> {
   }
 }
 
-async function setAlias(cli: Cli, command: Command, { model, name }: { model: string; name: string }, options: AliasOptions): Promise<void> {
+async function setAlias(
+  cli: Cli,
+  command: Command,
+  { model, name }: { model: string; name: string },
+  options: AliasOptions,
+): Promise<void> {
   const { repository } = cli.hastyClient(command);
   const { delete: isGoing, shadow, split, to, version } = options;
   const given = [isGoing, split, to, version].filter((one) => one !== undefined);
@@ -128,13 +140,21 @@ async function setAlias(cli: Cli, command: Command, { model, name }: { model: st
 }
 
 function tell(cli: Cli, command: Command, view: AliasView): void {
-  if (cli.wantsJson(command)) return cli.printJson(view);
+  if (cli.wantsJson(command)) {
+    cli.printJson(view);
+    return;
+  }
   const before = view.previous === undefined ? "" : `, before ${targetText(view.previous)}`;
   cli.print(`${view.model}@${view.name}  ${targetText(view.target)}${before}`);
 }
 
 function targetText({ alias, shadow, split, version }: AliasView["target"]): string {
-  const main = version ?? alias ?? Object.entries(split ?? {}).map((share) => share.join("=")).join(",");
+  const main =
+    version ??
+    alias ??
+    Object.entries(split ?? {})
+      .map((share) => share.join("="))
+      .join(",");
   return shadow ? `${main}, shadow ${shadow.version}=${shadow.share}` : String(main);
 }
 

@@ -3,8 +3,8 @@
 import type { Command } from "commander";
 import type { ModelView } from "../../job-records.ts";
 import type { Cli } from "../cli.ts";
-import { registerModelActions } from "./model-actions.ts";
 import { shortSize, textTable } from "../text-table.ts";
+import { registerModelActions } from "./model-actions.ts";
 
 export function registerModels(program: Command, cli: Cli): void {
   const models = program
