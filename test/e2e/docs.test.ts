@@ -98,6 +98,7 @@ for (const { name, least, clusterOf } of [
   { name: "README.md", least: 2, clusterOf: () => cluster },
   { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
   { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
+  { name: "docs/models.md", least: 5, clusterOf: () => cluster },
   { name: "docs/access.md", least: 6, clusterOf: () => guarded },
 ]) {
   test(`the commands in ${name} work as written`, async (context) => {
