@@ -191,6 +191,10 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const access = keys ? new KeyedAccess({ keys, hosts: hostToken, clock }) : openAccess;
   if (keys) await hostToken.announce();
 
+  const aliases = new ModelAliases({ store: aliasStore, models, loads, takeOver: lookForUploads, log });
+  // for every door that has the repository extension
+  const control = new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log });
+
   let draining = false;
   const http: HttpServer = createHttpServer({
     jobs,
@@ -200,8 +204,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     access,
     blobs,
     uploads,
-    aliases: new ModelAliases({ store: aliasStore, models, loads, takeOver: lookForUploads, log }),
-    control: new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log }),
+    aliases,
+    control,
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,
