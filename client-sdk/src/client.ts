@@ -33,6 +33,7 @@ import {
   readPage,
   type TenantView,
 } from "./job-records.ts";
+import { ModelRepository } from "./model-repository.ts";
 import { type RetryOptions, retryPolicy } from "./retry-policy.ts";
 import { Transport } from "./transport.ts";
 
@@ -87,6 +88,7 @@ export class Switchyard {
   readonly #transport: Transport;
   readonly jobs: JobList;
   readonly deadLetters: DeadLetterList;
+  readonly repository: ModelRepository;
 
   constructor(options: ClientOptions = {}) {
     const urls = addresses(options.url ?? environment("SWITCHYARD_URL") ?? "http://127.0.0.1:8000");
@@ -99,6 +101,7 @@ export class Switchyard {
     });
     this.jobs = new JobList(this.#transport);
     this.deadLetters = new DeadLetterList(this.#transport);
+    this.repository = new ModelRepository(this.#transport);
   }
 
   /** The address in use. */

@@ -1,6 +1,8 @@
 /** The Switchyard SDK: `new Switchyard()` and what its methods take, answer and throw. */
 
 export type {
+  AliasTarget,
+  AliasView,
   Datatype,
   Durability,
   JobClass,
@@ -23,4 +25,5 @@ export type { Element, Inputs, InputTensor, InputValue, Nested } from "./inputs.
 export type { EventOptions, JobEvent } from "./job-events.ts";
 export { type CallOptions, JobHandle, type WaitOptions } from "./job-handle.ts";
 export type { ClientJobState, DeadLetterView, HostView, JobView, ModelView, Page, RequeuedView, TenantView } from "./job-records.ts";
+export { ModelRepository, type UploadedModel, type UploadOptions } from "./model-repository.ts";
 export type { RetryOptions } from "./retry-policy.ts";

@@ -18,11 +18,11 @@ export interface TransportOptions {
 }
 
 export interface Call {
-  method?: "GET" | "POST" | "DELETE";
+  method?: "GET" | "POST" | "PUT" | "DELETE";
   /** Path and query, from the server's root. */
   path: string;
   headers?: Record<string, string>;
-  body?: Uint8Array | string;
+  body?: Uint8Array | Blob | string;
   signal?: AbortSignal | undefined;
   /** How long one try may take; when it is over, the server counts as away. */
   tryMs?: number;

@@ -4,18 +4,23 @@ import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
+import { GraphProcess } from "./adapters/graph-process.ts";
 import { KeyFile } from "./adapters/key-file.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
+import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
 import { RedisDurability } from "./adapters/redis-durability.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
+import { RedisModelStates } from "./adapters/redis-model-states.ts";
 import { RedisModelStatistics } from "./adapters/redis-model-statistics.ts";
-import { RedisModels } from "./adapters/redis-models.ts";
+import { type Changed, RedisModels } from "./adapters/redis-models.ts";
 import { RedisPlacement } from "./adapters/redis-placement.ts";
 import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
+import { RedisUploads } from "./adapters/redis-uploads.ts";
+import { readYaml } from "./adapters/yaml-document.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
 import { CacheTallies } from "./application/cache-tallies.ts";
 import { DeadLetters } from "./application/dead-letters.ts";
@@ -23,8 +28,13 @@ import { DurableJobs } from "./application/durable-jobs.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
+import { ModelAliases } from "./application/model-aliases.ts";
+import { ModelControl } from "./application/model-control.ts";
+import { ModelLoads } from "./application/model-loads.ts";
+import { ModelUploads } from "./application/model-uploads.ts";
 import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
+import { Shadows } from "./application/shadows.ts";
 import { Sweeper } from "./application/sweeper.ts";
 import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
@@ -47,6 +57,7 @@ export interface CoordinatorOptions {
   metricsAddress: { host: string; port: number };
   maxBodyBytes: number;
   maxJsonBytes: number;
+  maxModelBytes: number;
   resultTtlMs: number;
   /** Bounds of each queue: jobs that wait, and the bytes of their inputs. */
   mostQueueJobs: number;
@@ -73,6 +84,8 @@ export interface Coordinator {
 }
 
 const rescanMs = 5_000;
+/** What another coordinator took is known here after this time. */
+const lookForUploadsMs = 500;
 const sweepBlobsMs = 60_000;
 /** For which a coordinator that is asked to end serves those who have not noticed yet. */
 const mostLeavingMs = 2_000;
@@ -93,7 +106,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
 
   const hosts = new RedisHosts(redis);
-  const models = new RedisModels(redis, hosts);
+  const uploadStore = new RedisUploads(redis);
+  const aliasStore = new RedisAliases(redis);
+  const stateStore = new RedisModelStates(redis);
+  const chance = (): number => clock.jitter();
+  const models = new RedisModels(redis, hosts, { uploads: uploadStore, aliases: aliasStore, states: stateStore, chance });
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
@@ -129,9 +146,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     resultTtlMs: options.resultTtlMs,
     onAdmitted,
     expectedHosts: options.expectedHosts,
+    shadows: new Shadows({ models, metrics, chance }),
   });
 
-  const placer = new Placer({ hosts, models, board: new RedisPlacement(redis, newIncarnation()), clock, log });
+  const board = new RedisPlacement(redis, newIncarnation());
+  const placer = new Placer({ hosts, models, board, openQueues: (tags) => store.openQueues(tags), clock, log });
+  const loads = new ModelLoads({ models, hosts, board, clock });
 
   await store.onNotice((notice) => {
     waiters.onNotice(notice);
@@ -155,6 +175,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   const repository = new FilesystemModels({ root: options.modelsFolder });
   const reported = new Set<string>();
+  function tellChanged({ added, removed }: Changed): void {
+    for (const model of added) metrics.modelKnown(model);
+    for (const model of removed) metrics.modelGone(model);
+  }
+  const lookForUploads = async (): Promise<void> => tellChanged(await models.look());
   async function rescan(): Promise<void> {
     let found = await repository.scan();
     // a file that is being written, or was a moment ago: what is published should be whole, and at the first scan complete
@@ -163,9 +188,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       found = await repository.scan();
     }
     const { problems, versions } = found;
-    const { added, removed } = await models.publish(versions);
-    for (const model of added) metrics.modelKnown(model);
-    for (const model of removed) metrics.modelGone(model);
+    tellChanged(await models.publish(versions));
     for (const { path, problem } of problems) {
       if (!reported.has(`${path} ${problem}`)) log.warn("repository_problem", { path, problem });
       reported.add(`${path} ${problem}`);
@@ -175,12 +198,20 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   async function tendBlobs(): Promise<void> {
     const other = await store.announceBlobs();
     if (other !== undefined) log.warn("blob_folder_differs", { folder: options.blobsFolder, detail: "coordinators must share one folder" });
+    await uploads.keepFiles();
     await blobs.sweep();
   }
+  const uploads = new ModelUploads({
+    ...{ store: uploadStore, blobs, inspector: new GraphProcess(clock), models, takeOver: lookForUploads, readYaml, clock, log },
+  });
 
   const hostToken = new RedisHostToken(redis);
   const access = keys ? new KeyedAccess({ keys, hosts: hostToken, clock }) : openAccess;
   if (keys) await hostToken.announce();
+
+  const aliases = new ModelAliases({ store: aliasStore, models, loads, takeOver: lookForUploads, log });
+  // for every door that has the repository extension
+  const control = new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log });
 
   let leaving = false;
   let draining = false;
@@ -193,9 +224,13 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     hosts,
     access,
     blobs,
+    uploads,
+    aliases,
+    control,
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,
+      maxModelBytes: options.maxModelBytes,
       corsOrigins: options.corsOrigins,
       resultTtlMs: options.resultTtlMs,
     },
@@ -216,6 +251,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   const loops = new Loops(clock, log);
   loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
+  loops.start({ name: "uploads", everyMs: lookForUploadsMs, jitter: 0.2, call: lookForUploads });
   loops.start({ name: "sweeper", everyMs: 240, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });

@@ -20,6 +20,7 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
   },
   MAX_BODY: { default: "64MiB", meaning: "largest body of a request; over gRPC the largest message, either way" },
   MAX_JSON: { default: "<max-body>", meaning: "largest JSON in a body; parsing holds other calls up by about 20 ms per MiB" },
+  MAX_MODEL: { default: "2GiB", meaning: "largest file of a model that is uploaded" },
   MAX_QUEUE_JOBS: { default: "1000000", meaning: "most jobs that may wait for one model version; more are refused" },
   MAX_QUEUE_BYTES: { default: "1GiB", meaning: "most bytes of inputs, of usual jobs, that may wait for one model version" },
   RESULT_TTL: { default: "1h", meaning: "how long results are kept; a day longer it is known that there was a job" },

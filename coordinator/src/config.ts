@@ -36,6 +36,8 @@ export interface Config {
   maxBodyBytes: number;
   /** Of JSON bodies and of the JSON part of binary ones; at most maxBodyBytes. */
   maxJsonBytes: number;
+  /** Of each file of a model that is uploaded. */
+  maxModelBytes: number;
   /** Bounds of each queue: jobs that wait, and bytes of their inputs. */
   maxQueueJobs: number;
   maxQueueBytes: number;
@@ -151,6 +153,7 @@ const settings = z.object({
   API_KEYS: nonEmpty.optional(),
   MAX_BODY: size.prefault("64MiB"),
   MAX_JSON: size.optional(),
+  MAX_MODEL: size.prefault("2GiB"),
   MAX_QUEUE_JOBS: atLeastOne(100_000_000).prefault("1000000"),
   MAX_QUEUE_BYTES: size.prefault("1GiB"),
   RESULT_TTL: duration.prefault("1h"),
@@ -235,6 +238,7 @@ export function readConfig(source: ConfigSource): Config {
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
     maxBodyBytes: parsed.data.MAX_BODY,
     maxJsonBytes: Math.min(parsed.data.MAX_JSON ?? parsed.data.MAX_BODY, parsed.data.MAX_BODY),
+    maxModelBytes: parsed.data.MAX_MODEL,
     maxQueueJobs: parsed.data.MAX_QUEUE_JOBS,
     maxQueueBytes: parsed.data.MAX_QUEUE_BYTES,
     resultTtlMs: parsed.data.RESULT_TTL,

@@ -69,6 +69,7 @@ try {
     metricsAddress: config.metrics,
     maxBodyBytes: config.maxBodyBytes,
     maxJsonBytes: config.maxJsonBytes,
+    maxModelBytes: config.maxModelBytes,
     mostQueueJobs: config.maxQueueJobs,
     mostQueueBytes: config.maxQueueBytes,
     resultTtlMs: config.resultTtlMs,

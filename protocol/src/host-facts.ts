@@ -24,8 +24,8 @@ export interface HostFacts extends Capabilities {
 export interface ChangingFacts {
   /** Queues that this host is subscribed to. */
   warm: string[];
-  /** Queues whose model it holds loaded, with how it batches them and how long the load took. */
-  loaded: Record<string, { maxItems: number; reason: string; loadMs: number }>;
+  /** Queues whose model it holds loaded, with how it batches them, how long the load took, and with which settings. */
+  loaded: Record<string, { maxItems: number; reason: string; loadMs: number; config?: string }>;
   /** Device milliseconds that the runs of held models took so far, by queue. */
   usedMs: Record<string, number>;
   /** Queues whose model it could not load, with the reason. */

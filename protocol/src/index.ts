@@ -9,6 +9,7 @@ export * from "./job-request.ts";
 export * from "./job-states.ts";
 export * from "./job-view.ts";
 export * from "./model.ts";
+export * from "./model-alias.ts";
 export * from "./model-config.ts";
 export * from "./raw-request.ts";
 export * from "./remote-model.ts";

@@ -4,6 +4,7 @@ import { type Requirement, requirementSchema } from "./capabilities.ts";
 import { asObject, type InferBody, type InferRequest, openBody, readInferRequest } from "./infer-request.ts";
 import { type Durability, durabilities, type JobClass, jobClasses, maxTimeoutMs } from "./job-states.ts";
 import { modelNamePattern } from "./model.ts";
+import { aliasPattern } from "./model-alias.ts";
 import { describe, pointerSegment, refuse, shown } from "./request-fault.ts";
 
 export const maxJobAttempts = 10;
@@ -14,6 +15,8 @@ export const maxTagChars = 256;
 export interface JobRequest {
   model: string;
   version?: number;
+  /** In the place of a version. */
+  alias?: string;
   request: InferRequest;
   timeoutMs?: number;
   class?: JobClass;
@@ -53,7 +56,8 @@ export function decodeJobRequest(source: InferBody): JobRequest {
   const { header, document, rest } = openBody(source);
   for (const key of Object.keys(header)) if (!fields.has(key)) throw unknownField(key);
   const job: JobRequest = { model: readModel(header.model), request: readInferRequest(header, document, rest) };
-  if (header.version !== undefined) job.version = readWhole(header.version, "version", 1, Number.MAX_SAFE_INTEGER);
+  if (typeof header.version === "string") job.alias = readAlias(header.version);
+  else if (header.version !== undefined) job.version = readWhole(header.version, "version", 1, Number.MAX_SAFE_INTEGER);
   if (header.timeout_ms !== undefined) job.timeoutMs = readWhole(header.timeout_ms, "timeout_ms", 1, maxTimeoutMs);
   if (header.class !== undefined) job.class = readWord(header.class, "class", jobClasses);
   if (header.max_attempts !== undefined) job.maxAttempts = readWhole(header.max_attempts, "max_attempts", 1, maxJobAttempts);
@@ -75,6 +79,12 @@ function readModel(value: unknown): string {
   if (typeof value === "string" && modelNamePattern.test(value)) return value;
   const expected = "a model name: letters, digits, '.', '_' and '-', at most 128";
   throw refuse({ at: "/model", expected, got: value, detail: `model must be ${expected}; got ${describe(value)}` });
+}
+
+function readAlias(value: string): string {
+  if (aliasPattern.test(value)) return value;
+  const expected = "a whole number, or an alias: a small letter, then at most 31 small letters, digits and dashes";
+  throw refuse({ at: "/version", expected, got: value, detail: `version must be ${expected}; got ${describe(value)}` });
 }
 
 function readWhole(value: unknown, field: string, min: number, max: number): number {

@@ -1,6 +1,7 @@
 /** What a model version is: its signature (read from the graph) and its configuration (model.yaml). */
 
 import { z } from "zod";
+import type { BlobReference } from "./blob-reference.ts";
 import { preferenceSchema, type Requirement, requirementSchema } from "./capabilities.ts";
 import { jobClasses, maxTimeoutMs } from "./job-states.ts";
 import type { Datatype } from "./tensors.ts";
@@ -67,6 +68,42 @@ export interface RemoteModel {
   version?: string;
 }
 
+/** One file of an uploaded version. */
+export interface ModelFileReference extends BlobReference {
+  /** As the graph names it, relative to the ONNX file; that one is `model.onnx`. */
+  name: string;
+}
+
+/** A version that was uploaded, as it stands in Redis. Never changed. */
+export interface UploadedVersion {
+  model: string;
+  version: number;
+  digest: string;
+  sizeBytes: number;
+  signature: ModelSignature;
+  files: ModelFileReference[];
+  /** Tells two uploads of the same content apart. */
+  uploadId: string;
+  /** By the store's clock. */
+  uploadedMs: number;
+}
+
+/** What was asked of a model, as it stands in Redis. */
+export interface ModelState {
+  /** `loaded`: on a host always. `unloaded`: it serves nothing. */
+  state: "loaded" | "unloaded";
+  /** Settings that go before those of its own. */
+  config?: ModelConfig;
+}
+
+export const onnxFileName = "model.onnx";
+
+/** Whether a name leads to a file below the folder that it is relative to, on every system. */
+export function isInnerPath(name: string): boolean {
+  if (name.length > 255 || /[\\:\p{Cc}]/u.test(name)) return false;
+  return name.split("/").every((part) => part !== "" && part !== "." && part !== "..");
+}
+
 /** One version in the registry, as coordinators publish it and hosts read it. */
 export interface ModelVersion {
   model: string;
@@ -78,6 +115,8 @@ export interface ModelVersion {
   sizeBytes: number;
   /** Path below the repository root of the ONNX file, or of remote.yaml. */
   path: string;
+  /** Only of a version that was uploaded: its files as blobs, the ONNX file first. Hosts fetch them; there is no folder. */
+  files?: ModelFileReference[];
   /** Where it runs instead of in a host's own runtime. */
   remote?: RemoteModel;
   signature: ModelSignature;
@@ -86,6 +125,8 @@ export interface ModelVersion {
   labels?: Record<string, string[]>;
   /** Why it cannot be served; absent while it can. */
   failure?: string;
+  /** Its model serves nothing because somebody asked for that: hosts load it only for what was admitted before. */
+  unloaded?: true;
   /** Only of a queue for jobs with a requirement of their own: what they require beyond the model. */
   require?: Requirement;
 }

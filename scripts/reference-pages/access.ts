@@ -13,8 +13,7 @@ export function accessPage(): string {
     const [method, path] = row.split(" ") as [string, string];
     return [method, code(path.replace(/(?<!:):(\w+)/g, "{$1}").replaceAll("::", ":")), scopesIn(access)];
   });
-  const methods = Object.entries(grpcTwins).filter(([, [method]]) => method !== "*");
-  const methodRows = methods.map(([name, [method, url]]) => [code(name), scopesIn(accessOf(method, url))]);
+  const methodRows = Object.entries(grpcTwins).map(([name, [method, url]]) => [code(name), scopesIn(accessOf(method, url))]);
   const grpc = `Methods of [gRPC](../grpc.md) ask for what their routes ask for:\n\n${markdownTable(["method", "scopes"], methodRows)}`;
   return generatedPage(
     "Routes and scopes",

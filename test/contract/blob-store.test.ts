@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -263,4 +263,72 @@ test("a coordinator that says nothing is given up by the host's clock", async ()
   const hasty = { ...systemClock, after: (_ms: number, run: () => void) => systemClock.after(50, run) };
   const away = new HttpBlobs(silent.url, noToken, hasty);
   await assert.rejects(away.get({ sha256: digestOf(content()), sizeBytes: 10 }), codeOf("store_unavailable"));
+});
+
+test("a download that is cut off again and again goes on where it stopped, and only what is whole and right stays", async () => {
+  const bytes = content(1_000_000);
+  const reference = { sha256: digestOf(bytes), sizeBytes: bytes.length };
+  const asked: (string | undefined)[] = [];
+  await using cutting = await startScriptedServer((request, response, count) => {
+    asked.push(request.headers.range);
+    const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
+    response.writeHead(from > 0 ? 206 : 200, { "content-length": bytes.length - from });
+    if (count > 4) return void response.end(bytes.subarray(from));
+    response.write(bytes.subarray(from, from + 200_000), () => setImmediate(() => response.destroy()));
+  });
+  const folder = await mkdtemp(path.join(tmpdir(), "switchyard-download-"));
+  const file = path.join(folder, "file");
+  await new HttpBlobs(cutting.url, noToken).download(reference, file);
+  assert.deepEqual(new Uint8Array(await readFile(file)), bytes);
+  assert.equal(asked.length, 5);
+  assert.equal(asked[0], undefined);
+  const starts = asked.slice(1).map((range) => Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1]));
+  assert.ok(
+    starts.every((start, at) => start > 0 && start >= (starts[at - 1] ?? 0)),
+    starts.join(),
+  );
+
+  await using lying = await startScriptedServer((_request, response) => void response.end(content(bytes.length)));
+  const other = path.join(folder, "other");
+  await assert.rejects(new HttpBlobs(lying.url, noToken).download(reference, other), codeOf("store_unavailable"));
+  assert.ok(!(await readdir(folder)).includes("other"));
+  const hasty = { ...systemClock, sleep: async () => {} };
+  await assert.rejects(new HttpBlobs("http://127.0.0.1:1", noToken, hasty).download(reference, other), codeOf("store_unavailable"));
+  await rm(folder, { recursive: true });
+});
+
+test("the door hands over the rest of a blob, and says so when there is none", async () => {
+  const bytes = content(1_000);
+  await owner.put(bytes, { keepMs });
+  const get = (range: string): Promise<Response> => fetch(`${url}/v1/blobs/${digestOf(bytes)}`, { headers: { range } });
+  const rest = await get("bytes=600-");
+  assert.deepEqual([rest.status, rest.headers.get("content-range")], [206, "bytes 600-999/1000"]);
+  assert.deepEqual(await rest.bytes(), bytes.slice(600));
+  assert.equal((await get("bytes=1000-")).status, 416);
+  const whole = await get("bytes=0-99,200-299");
+  assert.deepEqual([whole.status, (await whole.bytes()).length], [200, 1_000]);
+});
+
+test("a stream is kept under its own digest, after it was looked at, or not at all", async () => {
+  const bytes = content(3_000_000);
+  const stream = async function* (): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
+  };
+  const refuse = async (): Promise<void> => {
+    throw new SwitchyardError("invalid_request", "no");
+  };
+  await assert.rejects(owner.receive(stream(), { keepMs, inspect: refuse }), codeOf("invalid_request"));
+  assert.deepEqual(await files(digestOf(bytes)), []);
+  let seen = 0;
+  const kept = await owner.receive(stream(), {
+    keepMs,
+    inspect: async ({ file, sha256, sizeBytes }) => {
+      assert.equal(sha256, digestOf(bytes));
+      assert.equal((await stat(file)).size, sizeBytes);
+      seen = sizeBytes;
+    },
+  });
+  assert.deepEqual(kept, { sha256: digestOf(bytes), sizeBytes: seen });
+  assert.deepEqual(await owner.get(kept), bytes);
+  assert.deepEqual(await readdir(path.join(root, "unfinished")), []);
 });

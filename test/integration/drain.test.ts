@@ -29,6 +29,7 @@ async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>>
       http: { host: "127.0.0.1", port: 0 },
       metricsAddress: { host: "127.0.0.1", port: 0 },
       maxBodyBytes: 1_000_000,
+      maxModelBytes: 1_000_000,
       maxJsonBytes: 1_000_000,
       mostQueueJobs: 1_000,
       mostQueueBytes: 1e9,

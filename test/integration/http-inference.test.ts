@@ -504,6 +504,8 @@ test("server, model metadata, configuration, health and index answer the protoco
     "schedule_policy",
     "parameters",
     "statistics",
+    "model_repository",
+    "model_repository(unload_dependents)",
   ]);
   assert.deepEqual(await get("/v2/"), await get("/v2"));
   assert.deepEqual(await get("/v2/health/live"), [200, { live: true }]);

@@ -16,7 +16,7 @@ export interface Answer {
 }
 
 export interface Ask {
-  method?: "GET" | "POST" | "DELETE";
+  method?: "GET" | "POST" | "PUT" | "DELETE";
   headers?: Record<string, string>;
   body?: unknown;
   signal?: AbortSignal;

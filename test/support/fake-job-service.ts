@@ -231,6 +231,9 @@ export function fakeModels(
       if (found === undefined) throw new SwitchyardError("version_not_found", `'${model}' has no version ${version}`);
       return found;
     },
+    aliases: () => undefined,
+    promised: () => [],
+    shadowOf: () => undefined,
     byTag: (tag) => statuses.find((status) => status.version.tag === tag),
     versionOf: (tag) => statuses.find((status) => status.version.tag === tag)?.version,
     published: () => statuses.map((status) => status.version),

@@ -37,9 +37,9 @@ test("a failure is told while it counts and while the host may try again by itse
   pass(1);
   assert.deepEqual(held.tellFailures(), {});
   held.failed(tag, "no such file");
-  held.loaded(tag, { maxItems: 8, reason: "measured", sizeBytes: 10, loadMs: 20.4 });
+  held.loaded(tag, { maxItems: 8, reason: "measured", sizeBytes: 10, loadMs: 20.4, config: "mark" });
   assert.deepEqual([held.tellFailures(), held.isBackingOff(tag)], [{}, false]);
-  assert.deepEqual(held.tellLoaded(), { [tag]: { maxItems: 8, reason: "measured", loadMs: 20 } });
+  assert.deepEqual(held.tellLoaded(), { [tag]: { maxItems: 8, reason: "measured", loadMs: 20, config: "mark" } });
 });
 
 test("the model that failed longest ago is the next to be tried again, when its back-off is over and it is still published", () => {

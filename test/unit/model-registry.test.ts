@@ -7,6 +7,11 @@ import { RedisModels } from "../../coordinator/src/adapters/redis-models.ts";
 import type { HostDirectory } from "../../coordinator/src/ports/host-registry.ts";
 
 test("a coordinator that knows no models yet denies none: it tells to come back", () => {
-  const models = new RedisModels({} as RedisConnection, {} as HostDirectory);
+  const models = new RedisModels({} as RedisConnection, {} as HostDirectory, {
+    uploads: {} as never,
+    aliases: {} as never,
+    states: {} as never,
+    chance: () => 0,
+  });
   assert.throws(() => models.resolve("digits"), { code: "model_not_ready", retryable: true });
 });

@@ -28,9 +28,12 @@ test("a queue of jobs with a requirement of their own is no model: nothing is dr
   let orders: ReadonlyMap<string, HostOrders> = new Map();
   const placer = new Placer({
     hosts: { snapshots: () => [host], able: () => [host] } as unknown as HostDirectory,
-    models: { published: () => [base, coming], versionOf: (tag: string) => byTag.get(tag) } as unknown as ModelRegistry,
+    openQueues: async () => [],
+    models: { promised: () => [], published: () => [base, coming], versionOf: (tag: string) => byTag.get(tag) } as unknown as ModelRegistry,
     board: {
       lead: async () => true,
+      want: async () => {},
+      wanted: async () => new Set<string>(),
       publish: async (plan) => {
         orders = plan;
       },

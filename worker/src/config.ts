@@ -108,7 +108,9 @@ export interface WorkerConfig {
   modelsFolder: string;
   /** The coordinators' folder for values too large for Redis. */
   blobsFolder: string;
-  /** Asked for large values by a host that does not see that folder. */
+  /** Where files of uploaded versions are kept. */
+  fetchedFolder: string;
+  /** Asked for large values and uploaded versions by a host that does not see the coordinators' folder. */
   coordinatorUrl: string | undefined;
   metrics: { host: string; port: number };
   hostId: string;
@@ -159,6 +161,7 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     redisTls,
     modelsFolder: config.MODELS,
     blobsFolder: config.BLOBS ?? join(config.DATA, "blobs"),
+    fetchedFolder: join(config.DATA, "fetched-models"),
     coordinatorUrl: config.URL,
     metrics: { host: config.METRICS.host, port },
     hostId: hostIdOf(config.HOST_ID, config.WORKER_INDEX),

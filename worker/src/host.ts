@@ -206,6 +206,11 @@ export class Host {
       if (!version || !this.#fits(version)) this.#unsubscribe(tag);
       else if (!this.#stop.signal.aborted) await this.#intake.subscribe(tag, this.#profileFor(tag));
     }
+    // whoever has changed them waits for the model as it is to be, and no request should wait for that
+    for (const version of this.#held.outdated((tag) => this.#known.byTag(tag))) {
+      this.#held.forget(version.tag);
+      if (this.#fits(version) && !version.unloaded) this.#runner.load(version);
+    }
     for (const version of this.#known.forgotten()) {
       this.#held.forget(version.tag);
       this.#runner.unload(version);

@@ -159,6 +159,7 @@ host = new Host({
     modelsFolder: resolve(config.modelsFolder),
     blobsFolder: resolve(config.blobsFolder),
     coordinatorUrl: config.coordinatorUrl,
+    fetchedFolder: resolve(config.fetchedFolder),
     lingerMs: config.lingerMs,
     cacheBytes,
     cacheModels: config.cacheModels,

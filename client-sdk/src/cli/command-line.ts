@@ -35,8 +35,8 @@ function program(cli: Cli): Command {
     root.command(name).summary(summary).argument("[args...]").allowUnknownOption();
   for (const register of commands) register(root, cli);
   registerPlanned(root);
-  const alone = root.commands.filter(({ commands: parts }) => parts.length === 0);
-  for (const command of [root, ...alone]) addGlobalOptions(command);
+  const ends = root.commands.flatMap((command) => (command.commands.length === 0 ? [command] : command.commands));
+  for (const command of [root, ...ends.filter(({ options }) => !options.some(({ long }) => long === "--json"))]) addGlobalOptions(command);
   return root;
 }
 

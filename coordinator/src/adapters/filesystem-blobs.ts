@@ -53,15 +53,20 @@ export class FilesystemBlobs implements BlobStore {
     return this.#translated(() => this.#prolong(reference, this.#clock.nowMs() + how.keepMs));
   }
 
-  receive(stream: AsyncIterable<Uint8Array>, how: { keepMs: number; sha256: string }): Promise<BlobReference> {
+  receive(stream: AsyncIterable<Uint8Array>, how: Parameters<BlobStore["receive"]>[1]): Promise<BlobReference> {
     return this.#translated(async () => {
       const expiresMs = this.#clock.nowMs() + how.keepMs;
       const { file, sha256, sizeBytes } = await this.#write(stream);
-      if (sha256 !== how.sha256) {
-        await unlink(file);
-        throw new SwitchyardError("invalid_request", `The body's SHA-256 is ${sha256}, not ${how.sha256}`, {
-          fields: [{ pointer: "sha256", expected: "the digest of the body", got: how.sha256 }],
-        });
+      try {
+        if (how.sha256 !== undefined && sha256 !== how.sha256) {
+          throw new SwitchyardError("invalid_request", `The body's SHA-256 is ${sha256}, not ${how.sha256}`, {
+            fields: [{ pointer: "sha256", expected: "the digest of the body", got: how.sha256 }],
+          });
+        }
+        await how.inspect?.({ file, sha256, sizeBytes, read: () => createReadStream(file) });
+      } catch (error) {
+        await orGone(unlink(file));
+        throw error;
       }
       await this.#finish(file, { sha256, expiresMs });
       return { sha256, sizeBytes };
@@ -86,13 +91,13 @@ export class FilesystemBlobs implements BlobStore {
     });
   }
 
-  open(sha256: string): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined> {
+  open(sha256: string, skipBytes = 0): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined> {
     return this.#translated(async () => {
       const found = await this.#find(sha256);
       const file = found && (await orGone(open(found.file)));
       if (!file) return undefined;
       const { size } = await file.stat();
-      return { sizeBytes: size, stream: createReadStream("", { fd: file, autoClose: true }) };
+      return { sizeBytes: size, stream: createReadStream("", { fd: file, autoClose: true, start: skipBytes }) };
     });
   }
 

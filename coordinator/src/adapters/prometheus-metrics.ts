@@ -15,6 +15,7 @@ const admissionReasons = (Object.keys(errors) as ErrorCode[]).filter((code) => e
 /** Models whose counters start at 0. Of thousands only those in use have series, or the zeros alone would take tens of megabytes. */
 const mostWithZeros = 200;
 
+const shadowResults = ["succeeded", "failed", "skipped"] as const;
 const cacheResults = ["hit", "miss", "joined"] as const;
 
 const latencyEdges = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600];
@@ -51,6 +52,10 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     "Requests of models with a response cache: answered from it (hit), waiting for an equal one (joined), or run (miss)",
     ["model", "result"],
   );
+  const shadowed = counter("switchyard_shadow_requests_total", "Requests that were also sent to another version, by what became of that", [
+    "model",
+    "result",
+  ]);
   const cacheEvicted = counter("switchyard_cache_evicted_total", "Answers that gave way to newer ones before their time was over", [
     "model",
   ]);
@@ -140,6 +145,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
       for (const outcome of outcomes) finished.remove({ model, class: name, outcome });
       for (const reason of Object.keys(errors)) rejected.remove({ model, class: name, reason });
     }
+    for (const result of shadowResults) shadowed.remove({ model, result });
     for (const result of cacheResults) cacheAsked.remove({ model, result });
     cacheEvicted.remove({ model });
     cached.delete(model);
@@ -179,6 +185,7 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     ticketOffered: (accepted) => offers.inc({ accepted: String(accepted) }),
     jobsReturned: (reason, count) => returned.inc({ reason }, count),
     hostLost: () => lost.inc(),
+    shadowed: (model, result) => shadowed.inc({ model, result }),
     storeAnswering: (answering) => storeUp.set(answering ? 1 : 0),
     storeRoundtrip: (seconds) => roundtrip.observe(seconds),
     httpAnswered(route, method, status, seconds) {

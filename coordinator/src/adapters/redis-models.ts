@@ -1,15 +1,36 @@
 /**
- * The model registry: what this coordinator's repository holds, published for hosts. A version's content never changes: the first digest
+ * The model registry: what this coordinator's repository holds and what was uploaded, published for hosts. A version's content never changes: the first digest
  * that was published under a number stays, and other content under the same number is listed as failed.
  */
 
-import { isNoRoom, type ModelVersion, type Requirement, SwitchyardError } from "@switchyard/protocol";
-import { keys, tagOf } from "@switchyard/protocol/redis";
+import {
+  type AliasTarget,
+  defaultAlias,
+  isNoRoom,
+  type ModelAlias,
+  type ModelConfig,
+  type ModelState,
+  type ModelVersion,
+  type Requirement,
+  SwitchyardError,
+  type UploadedVersion,
+} from "@switchyard/protocol";
+import { keys, queueTag, tagOf } from "@switchyard/protocol/redis";
+import type { AliasStore, AllAliases } from "../ports/alias-store.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import type { ModelStateStore } from "../ports/model-state-store.ts";
+import type { UploadStore } from "../ports/upload-store.ts";
+import { chooseVersion, sharesOf } from "../scheduler/traffic-split.ts";
 import { ChoosyQueues, choosyCandidate } from "./choosy-queues.ts";
 import { chooseHosts } from "./host-choice.ts";
 import type { RedisConnection } from "./redis-connection.ts";
+
+/** Models that came and went. */
+export interface Changed {
+  added: string[];
+  removed: string[];
+}
 
 export class RedisModels implements ModelRegistry {
   readonly #redis: RedisConnection;
@@ -23,11 +44,33 @@ export class RedisModels implements ModelRegistry {
   #revision: string | null = null;
   #indexed = false;
   #scanned: readonly ModelVersion[] = [];
+  /** What came by the interface, and the counter of its changes as it stood before that was read. */
+  #uploaded: readonly UploadedVersion[] = [];
+  #configs: ReadonlyMap<string, ModelConfig> = new Map();
+  #lifecycle: string | null = null;
+  readonly #uploads: UploadStore;
+  readonly #aliasStore: AliasStore;
+  readonly #stateStore: ModelStateStore;
+  #states: ReadonlyMap<string, ModelState> = new Map();
+  #aliases: AllAliases = new Map();
+  /** A number in [0, 1). */
+  readonly #chance: () => number;
+  /** The version that an upload became, while neither has changed. */
+  readonly #made = new WeakMap<UploadedVersion, ModelVersion>();
+  #publishing: Promise<unknown> = Promise.resolve();
   readonly #statuses = new Map<ModelVersion, ModelStatus>();
   #statusGeneration = -1;
 
-  constructor(redis: RedisConnection, hosts: HostDirectory) {
+  constructor(
+    redis: RedisConnection,
+    hosts: HostDirectory,
+    parts: { uploads: UploadStore; aliases: AliasStore; states: ModelStateStore; chance: () => number },
+  ) {
+    this.#stateStore = parts.states;
     this.#redis = redis;
+    this.#uploads = parts.uploads;
+    this.#aliasStore = parts.aliases;
+    this.#chance = parts.chance;
     this.#hosts = hosts;
     this.#choosy = new ChoosyQueues(redis);
   }
@@ -36,20 +79,92 @@ export class RedisModels implements ModelRegistry {
    * Takes over what a scan of the repository found. Answers models that came and went. Nothing is written while neither the scan nor the
    * registry's revision has changed; another revision than the one we know means that somebody else wrote, or that the store lost data.
    */
-  async publish(scanned: readonly ModelVersion[]): Promise<{ added: string[]; removed: string[] }> {
+  publish(scanned: readonly ModelVersion[]): Promise<Changed> {
+    return this.#oneAtATime(async () => {
+      const isChanged = await this.#lookAtLifecycle();
+      return this.#publish(scanned, isChanged);
+    });
+  }
+
+  /** Takes over what was uploaded or configured, here or by another coordinator, if anything was. */
+  look(): Promise<Changed> {
+    return this.#oneAtATime(async () => {
+      // what lies in the folder is not known yet: without it everything would seem to be gone
+      if (!this.#indexed || !(await this.#lookAtLifecycle())) return { added: [], removed: [] };
+      return this.#publish(this.#scanned, true);
+    });
+  }
+
+  #oneAtATime(act: () => Promise<Changed>): Promise<Changed> {
+    const turn = this.#publishing.then(act).catch((error: unknown) => {
+      this.#lifecycle = null; // what was read was not published
+      throw error;
+    });
+    this.#publishing = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #lookAtLifecycle(): Promise<boolean> {
+    const [reply] = await this.#redis.sendAll([["get", keys.lifecycleRevision]]);
+    const revision = (reply as string | null) ?? "0";
+    if (revision === this.#lifecycle) return false;
+    const known = new Map(this.#uploaded.map((upload) => [`${upload.model}@${upload.version}`, upload]));
+    const [uploads, configs, aliases, states] = await Promise.all([
+      this.#uploads.uploads(),
+      this.#uploads.configs(),
+      this.#aliasStore.all(),
+      this.#stateStore.all(),
+    ]);
+    // an entry is written once: one that is known is the same object still
+    this.#uploaded = uploads.map((upload) => known.get(`${upload.model}@${upload.version}`) ?? upload);
+    this.#configs = configs;
+    this.#aliases = aliases;
+    this.#states = states;
+    this.#lifecycle = revision;
+    return true;
+  }
+
+  /** What the folder has and what was uploaded; of a version that is both, the upload, which any host can fetch. */
+  #merged(scanned: readonly ModelVersion[]): ModelVersion[] {
+    return this.#withUploads(scanned).map((version) => {
+      const state = this.#states.get(version.model);
+      if (state === undefined) return version;
+      const config = { ...version.config, ...state.config };
+      return { ...version, config, ...(state.state === "unloaded" && { unloaded: true as const }) };
+    });
+  }
+
+  #withUploads(scanned: readonly ModelVersion[]): ModelVersion[] {
+    if (this.#uploaded.length === 0) return [...scanned];
+    const inFolder = new Map(scanned.map((version) => [version.model, version]));
+    const uploaded = this.#uploaded.map((upload) => {
+      const { config, labels } = inFolder.get(upload.model) ?? { config: this.#configs.get(upload.model) ?? {}, labels: undefined };
+      const before = this.#made.get(upload);
+      if (before && JSON.stringify([before.config, before.labels]) === JSON.stringify([config, labels])) return before;
+      const { uploadedMs: _at, uploadId: _id, ...facts } = upload;
+      const version = { ...facts, tag: queueTag(upload.model, upload.digest), path: "", config, ...(labels && { labels }) };
+      this.#made.set(upload, version);
+      return version;
+    });
+    const names = new Set(uploaded.map((version) => `${version.model}@${version.version}`));
+    return [...scanned.filter((version) => !names.has(`${version.model}@${version.version}`)), ...uploaded];
+  }
+
+  async #publish(found: readonly ModelVersion[], isChanged: boolean): Promise<Changed> {
     const revision = await this.#lookAtChoosy();
-    if (this.#indexed && revision !== null && revision === this.#revision && isSameScan(scanned, this.#scanned)) {
+    if (this.#indexed && !isChanged && revision !== null && revision === this.#revision && isSameScan(found, this.#scanned)) {
       return { added: [], removed: [] };
     }
+    const scanned = this.#merged(found);
     const fields = scanned.map((version) => `${version.model}@${version.version}`);
     const digests = await this.#firstDigests(scanned, fields);
     const versions = scanned.map((version, at) => withFirstDigest(version, digests[at] ?? version.digest));
     this.#revision = await this.#write(versions, fields, revision);
-    this.#scanned = scanned;
+    this.#scanned = found;
     return this.#takeOver(versions);
   }
 
-  #takeOver(versions: readonly ModelVersion[]): { added: string[]; removed: string[] } {
+  #takeOver(versions: readonly ModelVersion[]): Changed {
     const before = new Set(this.#byModel.keys());
     this.#byModel = Map.groupBy(versions, (version) => version.model);
     for (const group of this.#byModel.values()) group.sort((a, b) => b.version - a.version);
@@ -130,8 +245,8 @@ export class RedisModels implements ModelRegistry {
   }
 
   /**
-   * Writes what differs from what stands in Redis, and raises the revision once. A coordinator that has never listed a model removes none:
-   * its folder may not be mounted. Answers the revision.
+   * Writes what differs from what stands in Redis, and raises the revision once. A coordinator whose folder never had a model removes none:
+   * it may not be mounted. Answers the revision.
    */
   async #write(versions: readonly ModelVersion[], fields: readonly string[], revision: string | null): Promise<string> {
     const [reply] = await this.#redis.sendAll([["hgetall", keys.models]]);
@@ -139,8 +254,11 @@ export class RedisModels implements ModelRegistry {
     const stored = new Map(flat.flatMap((field, at) => (at % 2 === 0 ? [[field, flat[at + 1] as string] as const] : [])));
     const wanted = new Map(fields.map((field, at) => [field, JSON.stringify(versions[at])]));
     const changed = [...wanted].filter(([field, text]) => stored.get(field) !== text);
-    const mayRemove = versions.length > 0 || this.#own.size > 0;
-    const gone = mayRemove ? [...stored.keys()].filter((field) => !wanted.has(field)) : [];
+    const mayRemove = [...versions, ...this.#own.values()].some(({ files }) => files === undefined);
+    const unknown = mayRemove ? [...stored.keys()].filter((field) => !wanted.has(field)) : [];
+    // another coordinator may have taken an upload since this one looked: read after the list, so that what is listed and uploaded is found
+    const uploads = new Set(unknown.length === 0 ? [] : (await this.#uploads.uploads()).map(({ model, version }) => `${model}@${version}`));
+    const gone = unknown.filter((field) => !uploads.has(field));
     if (changed.length === 0 && gone.length === 0 && revision !== null) return revision;
     if (changed.length > 0) await this.#redis.sendAll([["hset", keys.models, ...changed.flat()]]);
     if (gone.length > 0) await this.#redis.sendAll([["hdel", keys.models, ...gone]]);
@@ -173,7 +291,10 @@ export class RedisModels implements ModelRegistry {
     const batching = holding[0]?.loaded[version.tag];
     if (batching) status.batching = batching;
     const missing = this.#hosts.missing(version.tag);
-    if (version.failure !== undefined) {
+    if (version.unloaded) {
+      status.state = "unloaded";
+      status.reason = holding.length > 0 ? "it is being unloaded: what was admitted ends" : "it was unloaded by request";
+    } else if (version.failure !== undefined) {
       status.state = "failed";
       status.reason = version.failure;
     } else if (missing.length > 0) {
@@ -187,11 +308,29 @@ export class RedisModels implements ModelRegistry {
       if (isFailed) status.state = "failed";
       status.reason = isFailed ? why : `host ${failing[0].view.id} could not load it: ${why}`;
     }
+    if (status.state === "available" && this.#states.get(version.model)?.state === "loaded") {
+      if (this.promised(version.model).some(({ tag }) => tag === version.tag)) status.loading = true;
+    }
     return status;
   }
 
+  promised(model?: string): ModelVersion[] {
+    const names = model === undefined ? [...this.#states.keys()] : [model];
+    return names.flatMap((name) => {
+      if (model === undefined && this.#states.get(name)?.state !== "loaded") return [];
+      const versions = this.#byModel.get(name) ?? [];
+      const target = this.#targetOf(name, defaultAlias);
+      const wanted = target
+        ? [...sharesOf(target, () => true).keys()]
+        : versions.filter(({ failure }) => failure === undefined).slice(0, 1);
+      return versions.filter((version) => wanted.some((one) => one === version || one === version.version));
+    });
+  }
+
   list(): ModelStatus[] {
-    return [...this.#own.values()]
+    // not by tag: two versions of one content share theirs
+    return [...this.#byModel.values()]
+      .flat()
       .sort((a, b) => (a.model === b.model ? a.version - b.version : a.model < b.model ? -1 : 1))
       .map((version) => this.#status(version));
   }
@@ -200,7 +339,40 @@ export class RedisModels implements ModelRegistry {
     return (this.#byModel.get(model) ?? []).map((version) => this.#status(version));
   }
 
-  resolve(model: string, version?: number): ModelStatus {
+  aliases(model: string): ReadonlyMap<string, ModelAlias> | undefined {
+    return this.#aliases.get(model);
+  }
+
+  shadowOf(model: string, alias: string): AliasTarget["shadow"] {
+    return this.#targetOf(model, alias)?.shadow;
+  }
+
+  /** Of the default that is another alias, what that one stands for. */
+  #targetOf(model: string, alias: string): AliasTarget | undefined {
+    const aliases = this.#aliases.get(model);
+    const target = aliases?.get(alias)?.target;
+    return target?.alias === undefined ? target : aliases?.get(target.alias)?.target;
+  }
+
+  resolve(model: string, named?: number | string): ModelStatus {
+    const alias = typeof named === "number" ? undefined : (named ?? defaultAlias);
+    const target = alias === undefined ? undefined : this.#targetOf(model, alias);
+    if (target) return this.#resolved(model, chooseVersion(this.#sharesOf(model, target), this.#chance()));
+    if (typeof named !== "string") return this.#resolved(model, named);
+    this.#resolved(model, undefined); // of a model that is not there its aliases say nothing
+    throw new SwitchyardError("version_not_found", `Request for unknown model: '${model}' has no version or alias '${named.slice(0, 64)}'`);
+  }
+
+  #sharesOf(model: string, target: AliasTarget): Map<number, number> {
+    return sharesOf(target, (number) => {
+      const version = this.#byModel.get(model)?.find((one) => one.version === number);
+      if (version === undefined) return false;
+      const { state } = this.#status(version);
+      return state === "ready" || state === "available";
+    });
+  }
+
+  #resolved(model: string, version: number | undefined): ModelStatus {
     const versions = this.#byModel.get(model);
     if (!versions && !this.#indexed) {
       // a model that is there must not be denied for good by a coordinator that has just been started again

@@ -25,6 +25,20 @@ export class RedisPlacement implements PlacementBoard {
     return true;
   }
 
+  async want(tag: string, forMs: number): Promise<void> {
+    await this.#redis.sendAll([["hset", keys.wantedLoads, tag, this.#redis.nowMs() + forMs]]);
+  }
+
+  async wanted(): Promise<ReadonlySet<string>> {
+    const [reply] = await this.#redis.sendAll([["hgetall", keys.wantedLoads]]);
+    const flat = reply as string[];
+    const nowMs = this.#redis.nowMs();
+    const tags = flat.filter((_text, at) => at % 2 === 0);
+    const over = tags.filter((_tag, at) => Number(flat[2 * at + 1]) < nowMs);
+    if (over.length > 0) await this.#redis.sendAll([["hdel", keys.wantedLoads, ...over]]);
+    return new Set(tags.filter((tag) => !over.includes(tag)));
+  }
+
   async publish(orders: ReadonlyMap<string, HostOrders>): Promise<void> {
     if (orders.size === 0) return;
     const fields = [...orders].flatMap(([incarnation, own]) => [incarnation, JSON.stringify(own)]);

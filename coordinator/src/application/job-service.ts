@@ -8,6 +8,8 @@ import type { DeviceEstimate } from "./forecasts.ts";
 export interface Submission {
   model: string;
   version?: number;
+  /** Through which the version was or is to be chosen. */
+  alias?: string;
   request: InferRequest;
   timeoutMs?: number;
   /** What the request waited for in this coordinator's event loop, and its answer will wait for: taken from the timeout, given or not. */
@@ -105,7 +107,7 @@ export interface JobService {
   cancel(id: string, caller: Caller): Promise<{ record: JobRecord; moved: boolean }>;
   list(filter: JobListFilter, caller: Caller): Promise<JobPage>;
   /** What is known of a model's run times. Throws model_not_found, version_not_found, store_unavailable. */
-  estimates(model: string, version: number | undefined): Promise<ModelEstimates>;
+  estimates(model: string, version: number | string | undefined): Promise<ModelEstimates>;
   /** Jobs of all tenants that wait for models that are known; for operators. */
   waiting(): Promise<TenantWaiting[]>;
   /** What is wrong right now, for /readyz: empty when ready. */

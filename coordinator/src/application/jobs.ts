@@ -7,6 +7,7 @@ import {
   checkInputs,
   checkOutputs,
   decodeFrame,
+  defaultAlias,
   frameParts,
   isTerminal,
   type ModelVersion,
@@ -29,10 +30,12 @@ import type { Forecasts } from "./forecasts.ts";
 import type { JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
 import { newRecord } from "./new-record.ts";
 import { type CachedResponses, isCacheable, type Placement } from "./response-cache.ts";
+import type { Shadows } from "./shadows.ts";
 import type { Wait, Waiters } from "./waiters.ts";
 
 /** How long the record of a held call without an idempotency key stays. */
 const heldTtlMs = 60_000;
+const neverAborted = new AbortController().signal;
 const usualBatchItems = 8;
 /** Above this share of the store's memory it would soon refuse the bytes of jobs that were taken. */
 const mostFilled = 0.8;
@@ -52,6 +55,8 @@ export interface JobsParts {
   resultTtlMs: number;
   /** Told which queues have work, so that they are swept often. */
   onAdmitted: (tag: string) => void;
+  /** Absent: nothing is sent to a second version. */
+  shadows?: Shadows;
   /** How many workers must have registered before this coordinator is ready. */
   expectedHosts: number;
 }
@@ -78,6 +83,7 @@ export class Jobs implements JobService {
 
   async submit(submission: Submission, caller: Caller): Promise<Settled> {
     const { record, replayed } = await this.#place(submission, caller, undefined);
+    if (!replayed) this.#shadow(submission, caller);
     return { record: await this.#acknowledged(record), replayed };
   }
 
@@ -87,12 +93,20 @@ export class Jobs implements JobService {
 
   async infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
     const placed = await this.#place(submission, caller, signal);
+    if (!placed.replayed) this.#shadow(submission, caller);
     try {
       return await this.#settled(placed, submission, caller, signal);
     } catch (error) {
       if (!placed.replayed || !(error instanceof SwitchyardError)) throw error;
       throw new SwitchyardError(error.code, error.message, { ...error.facts, replayed: true });
     }
+  }
+
+  #shadow(submission: Submission, caller: Caller): void {
+    const { models, shadows } = this.#parts;
+    const alias = submission.alias ?? (submission.version === undefined ? defaultAlias : undefined);
+    if (!shadows || alias === undefined || models.aliases(submission.model) === undefined) return;
+    shadows.follow({ ...submission, alias }, (job) => this.infer(job, caller, neverAborted));
   }
 
   async #settled(placed: Placed, submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
@@ -207,8 +221,9 @@ export class Jobs implements JobService {
   }
 
   #servable(submission: Submission): ModelStatus {
-    const { model, retryOf, version } = submission;
-    const status = retryOf === undefined ? this.#parts.models.resolve(model, version) : this.#servedBy(tagOf(retryOf), submission);
+    const { alias, model, retryOf, version } = submission;
+    const status = retryOf === undefined ? this.#parts.models.resolve(model, version ?? alias) : this.#servedBy(tagOf(retryOf), submission);
+    if (status.state === "unloaded") throw unloaded(submission.model);
     if (status.state === "failed") {
       throw new SwitchyardError(
         "model_failed",
@@ -387,7 +402,7 @@ export class Jobs implements JobService {
     return { ...page, jobs: await this.#durable.listed(page.jobs) };
   }
 
-  async estimates(model: string, version: number | undefined): Promise<ModelEstimates> {
+  async estimates(model: string, version: number | string | undefined): Promise<ModelEstimates> {
     const { forecasts, models } = this.#parts;
     const { version: found } = models.resolve(model, version);
     return { model, version: found.version, networkMs: forecasts.networkMs(), devices: await forecasts.estimates(found.tag) };
@@ -484,4 +499,10 @@ function noCapableHost({ missing = [], version }: ModelStatus): SwitchyardError 
 
 function storeAway(): SwitchyardError {
   return new SwitchyardError("store_unavailable", "the store does not answer; try again", { retryAfterMs: 1_000 });
+}
+
+/** The text is the one that other servers of the protocol answer. */
+function unloaded(model: string): SwitchyardError {
+  const detail = `Request for unknown model: '${model}' has no available versions: it was unloaded by request; POST /v2/repository/models/${model}/load loads it again`;
+  return new SwitchyardError("model_unloaded", detail);
 }

@@ -22,6 +22,8 @@ interface Parts {
   hosts: HostDirectory;
   models: ModelRegistry;
   board: PlacementBoard;
+  /** Which of these queues have jobs without an outcome. */
+  openQueues: (tags: readonly string[]) => Promise<readonly string[]>;
   clock: Clock;
   log: Log;
 }
@@ -39,6 +41,8 @@ export class Placer {
   /** Since when a host has held a model, by `<incarnation> <tag>`. */
   #heldSince = new Map<string, number>();
   readonly #failures = new Map<string, Failure>();
+  /** Tags that somebody asked to be loaded: each is on a host at least, and what failed before that is tried again. */
+  #wanted: ReadonlySet<string> = new Set();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -46,12 +50,17 @@ export class Placer {
 
   /** One round of the loop. Measures in any case, so that whoever leads next knows what is used. */
   async round(): Promise<void> {
-    const { board, hosts } = this.#parts;
+    const { board, hosts, models } = this.#parts;
     const nowMs = this.#parts.clock.monotonicMs();
     const ready = hosts.snapshots().filter((host) => host.view.state === "ready");
     this.#measure(ready, nowMs);
     if (!(await board.lead())) return;
+    const wanted = new Set([...(await board.wanted()), ...models.promised().map(({ tag }) => tag)]);
+    for (const tag of wanted)
+      if (!this.#wanted.has(tag)) for (const { incarnation } of ready) this.#failures.delete(`${incarnation} ${tag}`);
+    this.#wanted = wanted;
     const plan = this.#plan(ready, nowMs);
+    await this.#letGo(plan, ready);
     this.#tell(plan, ready);
     await board.publish(plan);
   }
@@ -109,10 +118,23 @@ export class Placer {
     });
   }
 
+  /** Models that were unloaded go from every host, queue by queue, as soon as nobody waits there. */
+  async #letGo(plan: Map<string, HostPlan>, ready: readonly HostSnapshot[]): Promise<void> {
+    const { models, openQueues } = this.#parts;
+    const isUnloaded = (tag: string): boolean => models.versionOf(tag)?.unloaded === true;
+    const held = new Set(ready.flatMap(({ loaded }) => Object.keys(loaded).filter(isUnloaded)));
+    if (held.size === 0) return;
+    const open = new Set(await openQueues([...held]));
+    for (const { incarnation, loaded } of ready) {
+      const own = plan.get(incarnation);
+      for (const tag of Object.keys(loaded)) if (own && held.has(tag) && !open.has(tag) && !own.drop.includes(tag)) own.drop.push(tag);
+    }
+  }
+
   /** With thousands of models most are of no interest: nobody asks for them, and nothing is promised of them. */
-  #matters({ config, failure, tag }: ModelVersion, held: ReadonlySet<string>): boolean {
-    if (failure !== undefined) return false;
-    const isPromised = config.pin === true || (config.min_replicas ?? 0) > 0;
+  #matters({ config, failure, tag, unloaded }: ModelVersion, held: ReadonlySet<string>): boolean {
+    if (failure !== undefined || unloaded) return false;
+    const isPromised = config.pin === true || (config.min_replicas ?? 0) > 0 || this.#wanted.has(tag);
     return isPromised || this.#demand.has(tag) || (config.max_replicas !== undefined && held.has(tag));
   }
 
@@ -125,7 +147,7 @@ export class Placer {
       loadMs: Math.max(...seen) > 0 ? Math.max(...seen) : guessedLoadMs(sizeBytes),
       demand: this.#demand.get(tag) ?? { over10sMs: 0, over60sMs: 0 },
       pin: config.pin ?? false,
-      minReplicas: config.min_replicas ?? 0,
+      minReplicas: Math.max(config.min_replicas ?? 0, this.#wanted.has(tag) ? 1 : 0),
       maxReplicas: config.max_replicas ?? Number.POSITIVE_INFINITY,
     };
   }

@@ -20,7 +20,7 @@ export interface StatisticsService {
    * One entry for each version asked for that is not failed, by model, then version; without a model, for all that the caller may use.
    * Throws `model_not_found`, `version_not_found`, `model_failed`, `forbidden`, `store_unavailable`.
    */
-  of(asked: { model?: string | undefined; version?: number | undefined }, caller: Caller): Promise<VersionStatistics[]>;
+  of(asked: { model?: string | undefined; version?: number | string | undefined }, caller: Caller): Promise<VersionStatistics[]>;
 }
 
 interface Parts {
@@ -36,7 +36,7 @@ export class StatisticsOfVersions implements StatisticsService {
     this.#parts = parts;
   }
 
-  async of(asked: { model?: string | undefined; version?: number | undefined }, caller: Caller): Promise<VersionStatistics[]> {
+  async of(asked: { model?: string | undefined; version?: number | string | undefined }, caller: Caller): Promise<VersionStatistics[]> {
     const { clock, models, statistics } = this.#parts;
     const versions = this.#versions(asked, caller);
     await clock.sleep(settleMs);
@@ -55,7 +55,7 @@ export class StatisticsOfVersions implements StatisticsService {
     });
   }
 
-  #versions({ model, version }: { model?: string | undefined; version?: number | undefined }, caller: Caller): ModelVersion[] {
+  #versions({ model, version }: { model?: string | undefined; version?: number | string | undefined }, caller: Caller): ModelVersion[] {
     const { models } = this.#parts;
     let found: ModelStatus[];
     if (model === undefined) found = models.list().filter((status) => mayUse(caller, status.version.model));

@@ -3,6 +3,9 @@
 import type { ModelVersion } from "@switchyard/protocol";
 import type { Access } from "../application/access.ts";
 import type { DeadLetterService, JobService } from "../application/job-service.ts";
+import type { ModelAliases } from "../application/model-aliases.ts";
+import type { ModelControl } from "../application/model-control.ts";
+import type { ModelUploads } from "../application/model-uploads.ts";
 import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
@@ -22,6 +25,8 @@ export interface HttpConfig {
   maxBodyBytes: number;
   /** Largest JSON body, or JSON part of a binary one: parsing it holds everybody else up. */
   maxJsonBytes: number;
+  /** Largest file of a model that is uploaded. */
+  maxModelBytes: number;
   /** Origins whose pages may call; `*` for all. Empty: none. */
   corsOrigins: readonly string[];
   /** How long results are kept; told to clients. */
@@ -37,6 +42,12 @@ export interface DoorContext {
   access: Access;
   /** Absent: large values are not served to hosts. */
   blobs?: BlobStore;
+  /** Absent: there are none. */
+  aliases?: ModelAliases;
+  /** Absent: nothing is loaded or unloaded by request. */
+  control?: ModelControl;
+  /** Absent: no models are taken. */
+  uploads?: ModelUploads;
   config: HttpConfig;
   clock: Clock;
   metrics: Metrics;
@@ -53,14 +64,14 @@ export interface DoorContext {
 
 /** What a server is made of; JSON has the limit of all bodies unless a smaller one is given. */
 export type DoorParts = Omit<DoorContext, "calls" | "bodies" | "config"> & {
-  config: Omit<HttpConfig, "maxJsonBytes"> & { maxJsonBytes?: number };
+  config: Omit<HttpConfig, "maxJsonBytes" | "maxModelBytes"> & { maxJsonBytes?: number; maxModelBytes?: number };
 };
 
 /** What the handlers of one server are given; it drains from its own end on, too. */
 export function doorContext(parts: DoorParts, isClosing: () => boolean): DoorContext {
   return {
     ...parts,
-    config: { maxJsonBytes: parts.config.maxBodyBytes, ...parts.config },
+    config: { maxJsonBytes: parts.config.maxBodyBytes, maxModelBytes: parts.config.maxBodyBytes, ...parts.config },
     leaving: () => isClosing() || parts.leaving(),
     draining: () => isClosing() || parts.draining(),
     calls: new OpenCalls(),

@@ -7,7 +7,7 @@ import { cachedHow } from "../application/new-record.ts";
 import { bufferOf } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import type { GrpcCall, UnaryAnswer } from "./grpc-calls.ts";
-import { cacheStatus, holdInference, statusFor } from "./held-inference.ts";
+import { cacheStatus, holdInference, nameVersion, statusFor } from "./held-inference.ts";
 import { fingerprintOf, idempotencyKeyOf, limitsOf } from "./request-options.ts";
 import { versionIn } from "./v2-inference.ts";
 
@@ -28,7 +28,7 @@ export async function infer(
   const key = keyOf(call, place);
   const status = statusFor(context, { model, version, keyed: key !== undefined });
   const submission: Submission = { model, request, hold: true, spentMs: inMs + outMs };
-  if (version !== undefined) submission.version = version;
+  nameVersion(context, submission, version, status);
   const limits = limitsOf(request, call.headers, { zeroIsDefault: true, timeoutMs: call.timeLeftMs() });
   if (limits.timeoutMs !== undefined) submission.timeoutMs = limits.timeoutMs;
   if (limits.class !== undefined) submission.class = limits.class;

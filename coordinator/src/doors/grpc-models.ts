@@ -7,6 +7,7 @@ import type { GrpcCall, MethodName, UnaryAnswer, UnaryHandler } from "./grpc-cal
 import { messagesOf } from "./grpc-definitions.ts";
 import { canServe, isReady, modelConfiguration, modelMetadata, modelStatistics, repositoryIndex, serverMetadata } from "./model-views.ts";
 import { versionIn } from "./v2-inference.ts";
+import { checkUnload, controlOf, loadRequestIn } from "./v2-model-control.ts";
 
 /** Fields as the .proto file names them. */
 type Fields = Record<string, unknown>;
@@ -25,8 +26,8 @@ export function modelHandlers(context: DoorContext): Partial<Record<MethodName, 
     ModelConfig: (request, call) => ({ config: modelConfiguration(statusOf(context, request, call)) }),
     ModelStatistics: (request, call) => statistics(context, request, call),
     RepositoryIndex: (request, call) => ({ models: repositoryIndex(context, call.callerFor(), request.ready === true) }),
-    RepositoryModelLoad: (request, call) => changeModel("load", request, call),
-    RepositoryModelUnload: (request, call) => changeModel("unload", request, call),
+    RepositoryModelLoad: (request, call) => load(context, request, call),
+    RepositoryModelUnload: (request, call) => unload(context, request, call),
   };
   const handlers = Object.entries(answers).map(([name, answer]) => [name, inMessages(name as MethodName, answer)]);
   return Object.fromEntries(handlers);
@@ -81,7 +82,26 @@ async function statistics(context: DoorContext, { name, version }: Fields, call:
   return modelStatistics(await context.statistics.of(asked, caller));
 }
 
-function changeModel(action: "load" | "unload", { model_name: name }: Fields, call: GrpcCall): object {
+async function load(context: DoorContext, { model_name: name, parameters }: Fields, call: GrpcCall): Promise<object> {
+  const caller = call.callerFor(String(name));
+  const waiting = context.calls.waiting(call.line);
+  try {
+    await controlOf(context).load(String(name), loadRequestIn(parametersIn(parameters)), caller, waiting.signal);
+  } finally {
+    waiting.end();
+  }
+  return {};
+}
+
+async function unload(context: DoorContext, { model_name: name, parameters }: Fields, call: GrpcCall): Promise<object> {
   call.callerFor(String(name));
-  throw new SwitchyardError("unsupported", `Model ${action} by request is not supported by this version`);
+  checkUnload(parametersIn(parameters));
+  await controlOf(context).unload(String(name));
+  return {};
+}
+
+/** Each parameter is one of several fields. */
+function parametersIn(parameters: unknown): Record<string, unknown> {
+  const given = Object.entries((parameters ?? {}) as Record<string, Fields>);
+  return Object.fromEntries(given.map(([name, choice]) => [name, choice[String(choice.parameter_choice)]]));
 }

@@ -1,6 +1,6 @@
 /** An inference whose caller holds the line, whichever protocol it came by: submitted, waited for, and cancelled when the caller goes away. */
 
-import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { defaultAlias, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Caller } from "../application/caller.ts";
 import type { JobService, Submission } from "../application/job-service.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
@@ -10,16 +10,26 @@ import type { Line } from "./open-calls.ts";
 /** RFC 9211, in an answer that no run was made for. */
 export const cacheStatus = { hit: "switchyard; hit", joined: "switchyard; fwd=miss; collapsed" } as const;
 
+/** As callers name one: by its number, by an alias, or not at all. */
+export type VersionName = number | string | undefined;
+
 /** Throws model_not_found and version_not_found, but for a repeat: its answer may exist although the model does not any more. */
-export function statusFor(
-  context: DoorContext,
-  asked: { model: string; version: number | undefined; keyed: boolean },
-): ModelStatus | undefined {
+export function statusFor(context: DoorContext, asked: { model: string; version: VersionName; keyed: boolean }): ModelStatus | undefined {
   try {
     return context.models.resolve(asked.model, asked.version);
   } catch (error) {
     if (asked.keyed && error instanceof SwitchyardError) return undefined;
     throw error;
+  }
+}
+
+/** Names the version in a submission, or the alias that leads to it: without a version the model's alias `default`, where there is one. */
+export function nameVersion({ models }: DoorContext, submission: Submission, version: VersionName, status: ModelStatus | undefined): void {
+  if (typeof version === "number") submission.version = version;
+  else if (version !== undefined || models.aliases(submission.model)?.has(defaultAlias)) {
+    submission.alias = version ?? defaultAlias;
+    // the body was read by this version's signature
+    if (status) submission.version = status.version.version;
   }
 }
 

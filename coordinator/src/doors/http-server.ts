@@ -10,10 +10,12 @@ import Fastify, { type FastifyInstance } from "fastify";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { addGuards } from "./guard.ts";
 import { sendError } from "./problem.ts";
+import { addAliases } from "./v1-aliases.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
 import { addDeadLetters } from "./v1-dead-letters.ts";
 import { addJobs } from "./v1-jobs.ts";
+import { addModelUploads } from "./v1-model-uploads.ts";
 import { addInference } from "./v2-inference.ts";
 import { addModels } from "./v2-models.ts";
 
@@ -75,6 +77,8 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   addJobs(app, context);
   addDeadLetters(app, context);
   addCluster(app, context);
+  addModelUploads(app, context);
+  addAliases(app, context);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
     listen: (where) => listen(app, where),
@@ -139,7 +143,7 @@ function addCors(app: FastifyInstance, origins: readonly string[]): void {
     if (origin !== undefined && (origins.includes("*") || origins.includes(origin))) {
       reply.header("access-control-allow-origin", origin).header("access-control-expose-headers", readableHeaders);
       if (request.method === "OPTIONS" && request.headers["access-control-request-method"] !== undefined) {
-        reply.header("access-control-allow-methods", "GET, HEAD, POST, DELETE, OPTIONS");
+        reply.header("access-control-allow-methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS");
         reply.header("access-control-allow-headers", request.headers["access-control-request-headers"] ?? "*");
         reply.header("access-control-max-age", "600");
       }

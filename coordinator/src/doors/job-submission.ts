@@ -23,6 +23,7 @@ export function submissionFrom(request: FastifyRequest, source: InferBody, terms
   const limits = limitsOf(job.request, request.headers, { zeroIsDefault: false, timeoutMs: job.timeoutMs });
   const submission: Submission = { model: job.model, request: job.request, hold: false, spentMs: terms.spentMs };
   if (job.version !== undefined) submission.version = job.version;
+  if (job.alias !== undefined) submission.alias = job.alias;
   if (limits.timeoutMs !== undefined) submission.timeoutMs = terms.timeLeft(limits.timeoutMs);
   const jobClass = job.class ?? limits.class;
   if (jobClass !== undefined) submission.class = jobClass;

@@ -7,7 +7,16 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
 
 /** Only what is served whole: clients switch features on by this list. */
-const extensions = ["binary_tensor_data", "classification", "model_configuration", "schedule_policy", "parameters", "statistics"];
+const extensions = [
+  "binary_tensor_data",
+  "classification",
+  "model_configuration",
+  "schedule_policy",
+  "parameters",
+  "statistics",
+  "model_repository",
+  "model_repository(unload_dependents)",
+];
 
 export const serverMetadata = (context: DoorContext) => ({ name: "switchyard", version: context.version, extensions });
 
@@ -74,7 +83,7 @@ export function modelConfiguration(status: ModelStatus): unknown {
 export interface IndexEntry {
   name: string;
   version: string;
-  state: "READY" | "UNAVAILABLE";
+  state: "READY" | "UNAVAILABLE" | "LOADING" | "UNLOADING";
   reason: string;
 }
 
@@ -84,11 +93,17 @@ export function repositoryIndex(context: DoorContext, caller: Caller, onlyReady:
     (status): IndexEntry => ({
       name: status.version.model,
       version: String(status.version.version),
-      state: status.state === "failed" ? "UNAVAILABLE" : "READY",
-      reason: status.state === "failed" ? (status.reason ?? "failed to load") : "",
+      ...indexState(status),
     }),
   );
   return onlyReady ? entries.filter((entry) => entry.state === "READY") : entries;
+}
+
+/** What loads on first demand is as good as ready: whoever asks gets an answer. */
+function indexState({ loading, reason, state, warmOn }: ModelStatus): Pick<IndexEntry, "state" | "reason"> {
+  if (state === "failed") return { state: "UNAVAILABLE", reason: reason ?? "failed to load" };
+  if (state === "unloaded") return { state: warmOn.length > 0 ? "UNLOADING" : "UNAVAILABLE", reason: reason ?? "unloaded" };
+  return { state: loading ? "LOADING" : "READY", reason: "" };
 }
 
 interface Duration {

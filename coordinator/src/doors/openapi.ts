@@ -1,6 +1,9 @@
 /** The description of /v1 for tools, made from the same schemas; only routes that exist. */
 
 import {
+  aliasPattern,
+  aliasTargetSchema,
+  aliasViewSchema,
   batchLineSchema,
   deadLetterViewSchema,
   durabilities,
@@ -34,6 +37,9 @@ const schemas = {
   Hosts: listSchema(hostViewSchema),
   Model: modelViewSchema,
   Models: listSchema(modelViewSchema),
+  Alias: aliasViewSchema,
+  Aliases: listSchema(aliasViewSchema),
+  AliasTarget: aliasTargetSchema,
   Estimates: estimatesViewSchema,
   Tenant: tenantViewSchema,
   Tenants: listSchema(tenantViewSchema),
@@ -58,7 +64,12 @@ const jobRequest = {
   required: ["model", "inputs"],
   properties: {
     model: { type: "string" },
-    version: { type: "integer", minimum: 1 },
+    version: {
+      anyOf: [
+        { type: "integer", minimum: 1 },
+        { type: "string", pattern: aliasPattern.source },
+      ],
+    },
     id: { type: "string", maxLength: maxIdChars },
     parameters: { type: "object" },
     inputs: { type: "array", items: tensor },
@@ -116,6 +127,9 @@ function makeDocument(version: string): unknown {
   const listFilters = jobFilters.map((name) => parameter(name, "query"));
   const deadFilters = deadLetterFilters.map((name) => parameter(name, "query"));
   const model = parameter("model", "path");
+  const alias = parameter("alias", "path");
+  const number = parameter("version", "path");
+  const file = { required: true, content: { "application/octet-stream": { schema: { type: "string", format: "binary" } } } };
   return {
     openapi: "3.1.0",
     info: { title: "Switchyard", version },
@@ -212,7 +226,77 @@ function makeDocument(version: string): unknown {
       "/v1/hosts/{id}": { get: get("One host", "Host", [id]) },
       "/v1/models": { get: get("Model versions", "Models") },
       "/v1/models/{model}": { get: get("The versions of one model", "Models", [model]) },
-      "/v1/models/{model}/versions/{version}": { get: get("One model version", "Model", [model, parameter("version", "path")]) },
+      "/v1/models/{model}/versions/{version}": {
+        get: get("One model version", "Model", [model, number]),
+        put: {
+          summary: "Upload a version: the body is the ONNX file",
+          parameters: [model, number, parameter("Repr-Digest", "header"), parameter("Content-Digest", "header")],
+          requestBody: file,
+          responses: {
+            200: { description: "It was there with the same content" },
+            201: { description: "It is a version now" },
+            default: problem,
+          },
+        },
+      },
+      "/v1/models/{model}/versions/{version}/files/{name}": {
+        put: {
+          summary: "Send a file with weights ahead of the version's graph",
+          parameters: [model, number, parameter("name", "path"), parameter("Repr-Digest", "header")],
+          requestBody: file,
+          responses: { 201: { description: "It is kept for an hour" }, default: problem },
+        },
+      },
+      "/v1/models/{model}/config": {
+        put: {
+          summary: "Configure a model without a folder; the body is what its model.yaml would be",
+          parameters: [model],
+          requestBody: { required: true, content: { "application/yaml": {}, "application/json": {} } },
+          responses: { 200: { description: "The configuration" }, default: problem },
+        },
+        delete: {
+          summary: "Remove the configuration",
+          parameters: [model],
+          responses: { 204: { description: "Removed" }, default: problem },
+        },
+      },
+      "/v1/models/{model}/aliases": { get: get("The aliases of one model", "Aliases", [model]) },
+      "/v1/models/{model}/aliases/{alias}": {
+        get: get("One alias", "Alias", [model, alias]),
+        put: {
+          summary: "Set what an alias stands for",
+          parameters: [model, alias],
+          requestBody: { required: true, content: { "application/json": { schema: ref("AliasTarget") } } },
+          responses: { 200: json("The alias", ref("Alias")), default: problem },
+        },
+        delete: {
+          summary: "Remove an alias",
+          parameters: [model, alias],
+          responses: { 204: { description: "Removed" }, default: problem },
+        },
+      },
+      "/v1/models/{model}/aliases/{alias}/promote": {
+        post: {
+          summary: "Give the alias to one version, once a host has it loaded",
+          parameters: [model, alias],
+          requestBody: {
+            required: true,
+            content: {
+              "application/json": {
+                schema: { type: "object", properties: { version: { type: "integer", minimum: 1 }, from: { type: "string" } } },
+              },
+            },
+          },
+          responses: { 200: json("The alias", ref("Alias")), default: problem },
+        },
+      },
+      "/v1/models/{model}/aliases/{alias}/rollback": {
+        post: {
+          summary: "Make the alias stand for what it stood for before",
+          parameters: [model, alias],
+          responses: { 200: json("The alias", ref("Alias")), default: problem },
+        },
+      },
       "/v1/models/{model}/estimates": { get: get("What runs of the newest version take", "Estimates", [model]) },
       "/v1/models/{model}/versions/{version}/estimates": {
         get: get("What runs of one model version take", "Estimates", [model, parameter("version", "path")]),
@@ -234,7 +318,11 @@ const apiKey = {
 function secured(paths: Record<string, Record<string, object>>): Record<string, Record<string, object>> {
   const operations = (url: string, methods: Record<string, object>) =>
     Object.entries(methods).map(([method, operation]) => {
-      const access = routeAccess[`${method.toUpperCase()} ${url.replaceAll(":", "::").replace(/\{(\w+)\}/g, ":$1")}`];
+      const route = url
+        .replaceAll(":", "::")
+        .replace("/files/{name}", "/files/*")
+        .replace(/\{(\w+)\}/g, ":$1");
+      const access = routeAccess[`${method.toUpperCase()} ${route}`];
       return [method, { ...operation, security: requirements(access) }];
     });
   return Object.fromEntries(Object.entries(paths).map(([url, methods]) => [url, Object.fromEntries(operations(url, methods))]));

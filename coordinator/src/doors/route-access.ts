@@ -11,6 +11,7 @@ export type RouteAccess = "open" | "hosts" | readonly [Scope, ...Scope[]];
 const anyKey = ["submit", "read", "operate", "admin"] as const;
 /** Whoever submits must be able to ask how. */
 const modelUsers = ["submit", "read", "operate"] as const;
+const operators = ["operate", "admin"] as const;
 
 export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "GET /livez": "open",
@@ -30,8 +31,8 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "POST /v2/models/:model/versions/:version/infer": ["submit"],
   "POST /v2/repository/index": modelUsers,
   "POST /v2/repository/:repository/index": modelUsers,
-  "* /v2/repository/models/:model/load": ["operate"],
-  "* /v2/repository/models/:model/unload": ["operate"],
+  "POST /v2/repository/models/:model/load": operators,
+  "POST /v2/repository/models/:model/unload": operators,
   "GET /v2/models/stats": ["read", "operate"],
   "GET /v2/models/:model/stats": ["read", "operate"],
   "GET /v2/models/:model/versions/:version/stats": ["read", "operate"],
@@ -52,6 +53,16 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "GET /v1/models": modelUsers,
   "GET /v1/models/:model": modelUsers,
   "GET /v1/models/:model/versions/:version": modelUsers,
+  "PUT /v1/models/:model/versions/:version": ["admin"],
+  "PUT /v1/models/:model/versions/:version/files/*": ["admin"],
+  "PUT /v1/models/:model/config": ["admin"],
+  "DELETE /v1/models/:model/config": ["admin"],
+  "GET /v1/models/:model/aliases": modelUsers,
+  "GET /v1/models/:model/aliases/:alias": modelUsers,
+  "PUT /v1/models/:model/aliases/:alias": operators,
+  "DELETE /v1/models/:model/aliases/:alias": operators,
+  "POST /v1/models/:model/aliases/:alias/promote": operators,
+  "POST /v1/models/:model/aliases/:alias/rollback": operators,
   "GET /v1/models/:model/estimates": modelUsers,
   "GET /v1/models/:model/versions/:version/estimates": modelUsers,
   "GET /v1/hosts": ["operate"],
@@ -87,8 +98,8 @@ export const grpcTwins = {
   ModelStreamInfer: ["POST", "/v2/models/:model/infer"],
   ModelStatistics: ["GET", "/v2/models/:model/stats"],
   RepositoryIndex: ["POST", "/v2/repository/index"],
-  RepositoryModelLoad: ["*", "/v2/repository/models/:model/load"],
-  RepositoryModelUnload: ["*", "/v2/repository/models/:model/unload"],
+  RepositoryModelLoad: ["POST", "/v2/repository/models/:model/load"],
+  RepositoryModelUnload: ["POST", "/v2/repository/models/:model/unload"],
   Check: ["GET", "/v2/health/ready"],
   Watch: ["GET", "/v2/health/ready"],
 } as const satisfies Readonly<Record<string, readonly [method: string, url: string]>>;

@@ -10,8 +10,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { BlobStore } from "../ports/blob-store.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
-import { bodyPieces } from "./request-body.ts";
 import { addRoute } from "./routes.ts";
+import { streamedBody } from "./streamed-body.ts";
 
 /** Outputs may be larger than any request. */
 const outputsPerBody = 16;
@@ -27,15 +27,30 @@ export function addBlobs(app: FastifyInstance, context: DoorContext, blobs: Blob
 }
 
 async function answerBlob(blobs: BlobStore, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  const found = await blobs.open(digestIn(request));
+  const skipBytes = skippedIn(request);
+  const found = await blobs.open(digestIn(request), skipBytes);
   if (!found) throw new SwitchyardError("not_found", "There is no such blob (any more)");
   // A file's stream as it is: around one that nobody began to read, a wrapper would not close the file when it is destroyed.
   const stream = found.stream instanceof Readable ? found.stream : Readable.from(found.stream, { objectMode: false });
-  reply.header("content-type", "application/octet-stream").header("content-length", found.sizeBytes);
+  const { sizeBytes } = found;
+  reply.header("content-type", "application/octet-stream").header("accept-ranges", "bytes");
+  const isPart = skipBytes > 0 && skipBytes < sizeBytes;
+  if (skipBytes > 0 && !isPart) {
+    stream.destroy();
+    return reply.code(416).header("content-range", `bytes */${sizeBytes}`).send();
+  }
+  if (isPart) reply.code(206).header("content-range", `bytes ${skipBytes}-${sizeBytes - 1}/${sizeBytes}`);
+  reply.header("content-length", sizeBytes - skipBytes);
   reply.header("cache-control", "private, max-age=31536000, immutable");
   if (request.method !== "HEAD") return reply.send(stream);
   stream.destroy();
   return reply.send();
+}
+
+/** Whoever was cut off goes on from there; other ranges are answered whole, as RFC 9110 allows. */
+function skippedIn({ headers }: FastifyRequest): number {
+  const [, from] = /^bytes=(\d{1,15})-$/.exec(headers.range ?? "") ?? [];
+  return Number(from ?? 0);
 }
 
 async function takeBlob(blobs: BlobStore, maxBytes: number, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
@@ -43,7 +58,7 @@ async function takeBlob(blobs: BlobStore, maxBytes: number, request: FastifyRequ
   try {
     const sha256 = digestIn(request);
     const keepMs = keepMsIn(request);
-    const { sizeBytes } = await blobs.receive(bodyPieces(raw, { maxBytes }), { sha256, keepMs });
+    const { sizeBytes } = await blobs.receive(streamedBody(raw, { maxBytes, what: "A blob" }), { sha256, keepMs });
     return await sendJson(request, reply.code(201), { sha256, size_bytes: sizeBytes });
   } finally {
     raw.resume(); // what a refusal left unread is discarded, so that the client hears of it

@@ -12,6 +12,7 @@ import { callerOf } from "./guard.ts";
 import { tensorView } from "./model-views.ts";
 import { openApiDocument } from "./openapi.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
+import { putVersion } from "./v1-model-uploads.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
 
 export function addCluster(app: FastifyInstance, context: DoorContext): void {
@@ -46,6 +47,7 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
       const path = request.params as ModelPath;
       return sendJson(request, reply, toModelView(context.models.resolve(path.model, versionIn(path)), callerOf(request)));
     },
+    PUT: putVersion(context),
   });
   for (const path of ["/v1/models/:model/estimates", "/v1/models/:model/versions/:version/estimates"]) {
     addRoute(app, path, {

@@ -1,6 +1,13 @@
 /** POST …/infer of the Open Inference Protocol: JSON, binary and raw bodies. The hot path: one pass from body to submission and back. */
 
-import { decodeInferRequest, decodeRawRequest, encodeInferResponse, type InferRequest, SwitchyardError } from "@switchyard/protocol";
+import {
+  aliasPattern,
+  decodeInferRequest,
+  decodeRawRequest,
+  encodeInferResponse,
+  type InferRequest,
+  SwitchyardError,
+} from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
 import { cachedHow } from "../application/new-record.ts";
@@ -8,7 +15,7 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendEncoded } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
-import { cacheStatus, holdInference, statusFor } from "./held-inference.ts";
+import { cacheStatus, holdInference, nameVersion, statusFor } from "./held-inference.ts";
 import { withInferenceBody } from "./inference-body.ts";
 import { httpLine } from "./open-calls.ts";
 import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
@@ -19,13 +26,14 @@ export interface ModelPath {
   version?: string;
 }
 
-/** Versions in paths are digits; anything else names no version. */
-export function versionIn(path: ModelPath): number | undefined {
+/** Versions in paths are digits or aliases; anything else names no version. */
+export function versionIn(path: ModelPath): number | string | undefined {
   if (path.version === undefined) return undefined;
   if (/^[1-9]\d{0,14}$/.test(path.version)) return Number(path.version);
+  if (aliasPattern.test(path.version)) return path.version;
   throw new SwitchyardError(
     "version_not_found",
-    `'${path.model}' has no version '${path.version.slice(0, 64)}': versions are whole numbers`,
+    `'${path.model}' has no version '${path.version.slice(0, 64)}': versions are whole numbers or aliases`,
   );
 }
 
@@ -54,7 +62,7 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
     fingerprint: key === undefined ? "" : fingerprintOf(request, body),
   }));
   const submission: Submission = { model: path.model, request: wanted, hold: true, spentMs: inMs + outMs };
-  if (version !== undefined) submission.version = version;
+  nameVersion(context, submission, version, status);
   const limits = limitsOf(wanted, request.headers, { zeroIsDefault: true });
   if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
   if (limits.class !== undefined) submission.class = limits.class;

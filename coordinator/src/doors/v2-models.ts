@@ -8,8 +8,9 @@ import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { canServe, isReady, modelConfiguration, modelMetadata, modelStatistics, repositoryIndex, serverMetadata } from "./model-views.ts";
 import { readBody } from "./request-body.ts";
-import { addRoute, addUnbuilt, type Handler } from "./routes.ts";
+import { addRoute, type Handler } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
+import { addModelControl } from "./v2-model-control.ts";
 
 const maxIndexBodyBytes = 65_536;
 
@@ -28,7 +29,7 @@ export function addModels(app: FastifyInstance, context: DoorContext): void {
   const index: Handler = (request, reply) => answerIndex(context, request, reply);
   addRoute(app, "/v2/repository/index", { POST: index });
   addRoute(app, "/v2/repository/:repository/index", { POST: index });
-  for (const action of ["load", "unload"]) addUnbuilt(app, `/v2/repository/models/:model/${action}`, `Model ${action} by request`);
+  addModelControl(app, context);
   for (const url of ["/v2/models/stats", "/v2/models/:model/stats", "/v2/models/:model/versions/:version/stats"]) {
     addRoute(app, url, { GET: (request, reply) => answerStatistics(context, request, reply) });
   }
@@ -50,6 +51,7 @@ function addModelRoute(
   const handler: Handler = (request, reply) => {
     const path = request.params as ModelPath;
     const status = context.models.resolve(path.model, versionIn(path));
+    if (status.state === "unloaded") throw unloaded(path.model, status);
     if (status.state === "failed") {
       throw new SwitchyardError(
         "model_failed",
@@ -91,4 +93,8 @@ function readyFlag(body: Buffer): boolean {
   const { ready = false } = value as { ready?: unknown };
   if (typeof ready !== "boolean") throw new SwitchyardError("invalid_request", "Invalid value for 'ready': it must be true or false");
   return ready;
+}
+
+function unloaded(model: string, { reason }: ModelStatus): SwitchyardError {
+  return new SwitchyardError("model_unloaded", `Request for unknown model: '${model}' has no available versions: ${reason}`);
 }

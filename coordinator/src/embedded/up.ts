@@ -200,6 +200,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_API_KEYS: config.apiKeys,
     SWITCHYARD_MAX_BODY: String(config.maxBodyBytes),
     SWITCHYARD_MAX_JSON: String(config.maxJsonBytes),
+    SWITCHYARD_MAX_MODEL: String(config.maxModelBytes),
     SWITCHYARD_MAX_QUEUE_JOBS: String(config.maxQueueJobs),
     SWITCHYARD_MAX_QUEUE_BYTES: String(config.maxQueueBytes),
     SWITCHYARD_RESULT_TTL: `${config.resultTtlMs}ms`,

@@ -20,6 +20,8 @@ export interface Metrics {
   finished(model: string, jobClass: JobClass, outcome: Outcome, took: { e2eSeconds: number; queueSeconds?: number }): void;
   /** One request of a model that has a response cache. `joined`: it waits for an equal one. */
   cacheAsked(model: string, result: "hit" | "miss" | "joined"): void;
+  /** One request of an alias with a shadow. `skipped`: too many were under way. */
+  shadowed(model: string, result: "succeeded" | "failed" | "skipped"): void;
   cacheEvicted(model: string, count: number): void;
   /** The latest figures of one queue; the series of a model are the sums over its versions. */
   queueFigures(model: string, version: number, figures: { waiting: number; running: number; oldestSeconds: number; dead: number }): void;

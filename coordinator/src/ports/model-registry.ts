@@ -1,10 +1,12 @@
 /** The models that can be asked for: a consistent in-memory view of what coordinators published and hosts reported. */
 
-import type { ModelVersion, Requirement } from "@switchyard/protocol";
+import type { AliasTarget, ModelAlias, ModelVersion, Requirement } from "@switchyard/protocol";
 
 export interface ModelStatus {
   version: ModelVersion;
-  state: "ready" | "available" | "failed";
+  state: "ready" | "available" | "failed" | "unloaded";
+  /** It was asked for, and a host is to load it. */
+  loading?: true;
   /** Why it failed, or why a host does not hold it, when there is something to say. */
   reason?: string;
   /** What no registered host has of what it requires; absent when one has it all. */
@@ -20,8 +22,17 @@ export interface ModelRegistry {
   list(): ModelStatus[];
   /** All versions of one model, newest first; empty when unknown. */
   versions(model: string): ModelStatus[];
-  /** The version asked for, or the highest that is not failed; throws model_not_found or version_not_found. */
-  resolve(model: string, version?: number): ModelStatus;
+  /**
+   * The version asked for, by its number or by an alias, which may choose another one each time; without either what the alias `default` stands
+   * for, or the highest that is not failed. Throws model_not_found or version_not_found.
+   */
+  resolve(model: string, named?: number | string): ModelStatus;
+  /** Of one model, by name; undefined where it has none. */
+  aliases(model: string): ReadonlyMap<string, ModelAlias> | undefined;
+  /** What also gets a share of the requests that go through an alias. */
+  shadowOf(model: string, alias: string): AliasTarget["shadow"];
+  /** The versions that must be on a host because their model was loaded by request: of one model, or of all. Those that requests without a version get. */
+  promised(model?: string): ModelVersion[];
   byTag(tag: string): ModelStatus | undefined;
   /** What a tag stands for, without looking at hosts. */
   versionOf(tag: string): ModelVersion | undefined;

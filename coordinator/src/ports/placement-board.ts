@@ -12,6 +12,10 @@ export interface HostOrders {
 export interface PlacementBoard {
   /** Whether this coordinator plans now: it holds the lease, or has just taken one that had run out. */
   lead(): Promise<boolean>;
+  /** Asks whoever plans to have the model of a queue on a host for the next `forMs`. */
+  want(tag: string, forMs: number): Promise<void>;
+  /** Tags of what was asked for and still is. */
+  wanted(): Promise<ReadonlySet<string>>;
   /** By incarnation. Replaces what stood there. */
   publish(orders: ReadonlyMap<string, HostOrders>): Promise<void>;
 }

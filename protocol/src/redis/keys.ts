@@ -84,6 +84,27 @@ export const keys = {
   /** string counter, raised with every change of `models` and `choosyQueues`. */
   modelsRevision: `${prefix}:models-revision`,
 
+  /** hash `<model>@<version>` → UploadedVersion as JSON, of versions that came by the interface. Written by coordinators, an entry once; never expires. */
+  uploads: `${prefix}:uploads`,
+
+  /** hash file name → `<sha256> <bytes>`, weights that were sent ahead of a version's graph. Written by coordinators; lives an hour. */
+  staged: (model: string, version: number): string => `${prefix}:staged:${model}@${version}`,
+
+  /** hash model → its configuration as JSON, of models without a folder. Written by coordinators; never expires. */
+  modelConfigs: `${prefix}:model-configs`,
+
+  /** hash `<model>/<alias>` → ModelAlias as JSON. Written by coordinators; never expires. */
+  aliases: `${prefix}:aliases`,
+
+  /** hash model → ModelState as JSON, of models that were loaded or unloaded by request. Written by coordinators; never expires. */
+  modelStates: `${prefix}:model-states`,
+
+  /** hash queue tag → until when (Redis ms) a host should load its model because somebody asked. Written by coordinators; removed when over. */
+  wantedLoads: `${prefix}:wanted-loads`,
+
+  /** string counter, raised after every change of `uploads`, `modelConfigs`, `aliases` and `modelStates`. */
+  lifecycleRevision: `${prefix}:lifecycle-revision`,
+
   /** string, which coordinator plans placement. Written by coordinators; lives 3 s after it was last renewed. */
   placementLease: `${prefix}:placement-lease`,
 

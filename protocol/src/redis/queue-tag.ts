@@ -2,6 +2,7 @@
 
 import { createHash, randomBytes, randomFillSync } from "node:crypto";
 import type { Capabilities } from "../capabilities.ts";
+import type { ModelConfig } from "../model.ts";
 
 const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
 
@@ -67,4 +68,9 @@ export function tagOf(id: string): string {
 /** 128 random bits that name one start of a process. */
 export function newIncarnation(): string {
   return base32(randomBytes(16), 26);
+}
+
+/** Stands for a model's settings, so that a host can say with which ones it has loaded it. */
+export function configMark(config: ModelConfig): string {
+  return base32(createHash("sha256").update(JSON.stringify(config)).digest(), 8);
 }

@@ -29,6 +29,7 @@ export const scriptNames = [
   "report",
   "cache-ask",
   "cache-settle",
+  "put-entry",
 ] as const;
 
 export type ScriptName = (typeof scriptNames)[number];

@@ -52,12 +52,9 @@ def _(client):
 def _(client):
     metadata = client.get_server_metadata()
     equal(metadata["name"], "switchyard")
-    expected = {"binary_tensor_data", "classification", "model_configuration", "schedule_policy", "parameters", "statistics"}
+    expected = {"binary_tensor_data", "classification", "model_configuration", "schedule_policy", "parameters", "statistics", "model_repository"}
     assert expected <= set(metadata["extensions"]), metadata
     assert not {"sequence", "logging", "trace", "system_shared_memory"} & set(metadata["extensions"]), metadata
-    if "model_repository" not in metadata["extensions"]:
-        refused(lambda: client.load_model("digits"), "not supported", status=501)
-        refused(lambda: client.unload_model("digits"), "not supported", status=501)
     if "system_shared_memory" not in metadata["extensions"]:
         refused(client.get_system_shared_memory_status, status=404)
 
@@ -81,6 +78,20 @@ def _(client):
     equal(index["digits"]["state"], "READY")
     equal(index["broken"]["state"], "UNAVAILABLE")
     assert index["broken"]["reason"]
+
+
+@check("a model is unloaded and loaded, with another batch size too, and a wrong one is refused")
+def _(client):
+    client.unload_model("digits")
+    assert not client.is_model_ready("digits")
+    refused(lambda: client.infer("digits", [tensor("image", digits())]), "has no available versions", status=400)
+    client.load_model("digits", config='{"max_batch_size": "16"}')
+    equal(client.get_model_config("digits")["max_batch_size"], 16)
+    client.load_model("digits")
+    equal(client.get_model_config("digits")["max_batch_size"], 64)
+    assert client.is_model_ready("digits")
+    refused(lambda: client.load_model("nothing"), "failed to load 'nothing'", status=400)
+    refused(lambda: client.load_model("digits", config="{"), "failed to load 'digits'", status=400)
 
 
 @check("JSON and binary tensors give the same answer, in all four combinations")

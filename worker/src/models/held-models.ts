@@ -5,6 +5,7 @@
  */
 
 import { type ChangingFacts, isNoRoom, type ModelVersion } from "@switchyard/protocol";
+import { configMark } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 
 const firstBackOffMs = 500;
@@ -35,6 +36,8 @@ export interface Loaded {
   reason: string;
   sizeBytes: number;
   loadMs: number;
+  /** Stands for the settings that it was loaded with. */
+  config: string;
 }
 
 export class HeldModels {
@@ -85,6 +88,14 @@ export class HeldModels {
     return this.#loaded.has(tag);
   }
 
+  /** What is held with other settings than these are now. */
+  outdated(versionOf: (tag: string) => ModelVersion | undefined): ModelVersion[] {
+    return [...this.#loaded].flatMap(([tag, { config }]) => {
+      const version = versionOf(tag);
+      return version && configMark(version.config) !== config ? [version] : [];
+    });
+  }
+
   tags(): string[] {
     return [...this.#loaded.keys()];
   }
@@ -133,7 +144,10 @@ export class HeldModels {
   /** For the heartbeat: tags held, with how they are batched. */
   tellLoaded(): ChangingFacts["loaded"] {
     return Object.fromEntries(
-      [...this.#loaded].map(([tag, { loadMs, maxItems, reason }]) => [tag, { maxItems, reason, loadMs: Math.round(loadMs) }]),
+      [...this.#loaded].map(([tag, { config, loadMs, maxItems, reason }]) => [
+        tag,
+        { maxItems, reason, loadMs: Math.round(loadMs), config },
+      ]),
     );
   }
 

@@ -50,6 +50,6 @@ export class KnownModels {
   }
 
   loadable(): ModelVersion[] {
-    return this.#versions.filter((version) => version.failure === undefined);
+    return this.#versions.filter((version) => version.failure === undefined && !version.unloaded);
   }
 }

@@ -34,6 +34,11 @@ export class FilesystemBlobs implements Blobs {
     return readFile(path.join(this.#root, blobFolderIdFile), "utf8").catch(() => undefined);
   }
 
+  /** Where the bytes lie; undefined when they are gone. */
+  async fileOf(sha256: string): Promise<string | undefined> {
+    return (await this.#find(sha256))?.file;
+  }
+
   async get(reference: BlobReference): Promise<Uint8Array | undefined> {
     try {
       const found = await this.#find(reference.sha256);

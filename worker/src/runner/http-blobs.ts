@@ -3,6 +3,9 @@
  * store, and is asked for each time: nobody has to be told when it changes.
  */
 
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { open, rm, stat } from "node:fs/promises";
 import { type BlobReference, SwitchyardError } from "@switchyard/protocol";
 import { type Clock, systemClock } from "../clock.ts";
 import type { Blobs } from "./blobs.ts";
@@ -10,6 +13,9 @@ import { digestOf } from "./filesystem-blobs.ts";
 
 /** A coordinator that takes longer for one value is given up; the job is tried again. */
 const answerMs = 30_000;
+/** Requests for a file that brought nothing, one after the other, before it is given up; with pauses that double. */
+const mostStuck = 4;
+const stuckMs = 100;
 
 export class HttpBlobs implements Blobs {
   readonly #base: string;
@@ -25,6 +31,61 @@ export class HttpBlobs implements Blobs {
 
   get(reference: BlobReference): Promise<Uint8Array | undefined> {
     return this.#withinTime((signal) => this.#get(reference, signal));
+  }
+
+  /**
+   * Puts the bytes into a file, checked, and goes on with what is there of them. Tries again while the coordinator goes on sending; a file with
+   * other bytes is removed. Throws SwitchyardError.
+   */
+  async download(reference: BlobReference, path: string): Promise<void> {
+    const { sha256, sizeBytes } = reference;
+    for (let [at, stuck] = [await sizeOf(path), 0]; at < sizeBytes; ) {
+      const before = at;
+      try {
+        await this.#append(reference, path, at);
+      } catch (error) {
+        stuck = (await sizeOf(path)) > before ? 0 : stuck + 1;
+        if (stuck === mostStuck || (error instanceof SwitchyardError && error.code === "not_found")) throw error;
+        await this.#clock.sleep(stuckMs * 2 ** stuck);
+      }
+      at = await sizeOf(path);
+    }
+    const hash = createHash("sha256");
+    for await (const piece of createReadStream(path)) hash.update(piece as Uint8Array);
+    if (hash.digest("hex") === sha256) return;
+    await rm(path, { force: true });
+    throw new SwitchyardError("store_unavailable", `the coordinator at ${this.#base} handed over other bytes than those of ${sha256}`);
+  }
+
+  /** One request, from this byte on. */
+  async #append({ sha256, sizeBytes }: BlobReference, path: string, skipBytes: number): Promise<void> {
+    const silence = new AbortController();
+    const listen = (): (() => void) =>
+      this.#clock.after(answerMs, () => silence.abort(new Error(`it was silent for ${answerMs / 1_000} s`)));
+    let heard = listen();
+    try {
+      const answer = await this.#ask(sha256, { signal: silence.signal, headers: skipBytes > 0 ? { range: `bytes=${skipBytes}-` } : {} });
+      if (answer.status === 404) throw new SwitchyardError("not_found", `the coordinator at ${this.#base} has no file ${sha256}`);
+      if (!answer.ok || !answer.body) throw await this.#refused(answer);
+      const isRest = answer.status === 206;
+      const file = await open(path, isRest ? "a" : "w");
+      let at = isRest ? skipBytes : 0;
+      try {
+        for await (const piece of answer.body) {
+          heard();
+          heard = listen();
+          at += piece.length;
+          if (at > sizeBytes) throw new SwitchyardError("store_unavailable", `more than ${sizeBytes} bytes came for ${sha256}`);
+          await file.writeFile(piece);
+        }
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      throw error instanceof SwitchyardError ? error : this.#away(error);
+    } finally {
+      heard();
+    }
   }
 
   put(bytes: Uint8Array, how: { keepMs: number }): Promise<BlobReference> {
@@ -94,4 +155,8 @@ export class HttpBlobs implements Blobs {
     const code = text.includes('"store_full"') ? "store_full" : "store_unavailable";
     return new SwitchyardError(code, `the coordinator at ${this.#base} answered ${answer.status} for a large value: ${text.slice(0, 200)}`);
   }
+}
+
+async function sizeOf(path: string): Promise<number> {
+  return (await stat(path).catch(() => undefined))?.size ?? 0;
 }

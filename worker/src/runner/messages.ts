@@ -13,6 +13,8 @@ export interface RunnerOptions {
   blobsFolder: string;
   /** A coordinator that hands over large values where the folder is not seen. */
   coordinatorUrl: string | undefined;
+  /** Where files of uploaded versions are kept. */
+  fetchedFolder: string;
   lingerMs: number;
   cacheBytes: number;
   cacheModels: number;
@@ -60,6 +62,8 @@ export type FromRunner =
       maxItems: number;
       reason: string;
       loadMs: number;
+      /** Stands for the settings that it was loaded with. */
+      config: string;
       sizeBytes: number;
       /** Items in a run, and the time that a run of so many took; empty when the model would not run on random inputs. */
       warmUpMs: [items: number, ms: number][];

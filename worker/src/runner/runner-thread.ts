@@ -1,9 +1,10 @@
 /** Entry of the runner thread: builds its own connections and the model cache, then runs the loop. Talks to the main loop by messages. */
 
 import { parentPort, workerData } from "node:worker_threads";
-import { channels, keys } from "@switchyard/protocol/redis";
+import { channels, configMark, keys } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
 import { endWhenSilent, hostSubscription, silenceLimits, wireConnection } from "../redis-connection.ts";
+import { FetchedModels } from "../runtime/fetched-models.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
 import { endModelThreads } from "../runtime/threaded-model.ts";
@@ -12,6 +13,7 @@ import { FilesystemBlobs } from "./filesystem-blobs.ts";
 import { HttpBlobs } from "./http-blobs.ts";
 import { LargeValues } from "./large-values.ts";
 import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
+import { ModelFileSource } from "./model-file-source.ts";
 import { RunTallies } from "./run-tallies.ts";
 import { Runner } from "./runner.ts";
 
@@ -60,6 +62,10 @@ const stopWatches = [
   endWhenSilent(listener, systemClock, silenceLimits(options.redisUrl)),
 ];
 
+const blobFolder = new FilesystemBlobs({ root: options.blobsFolder, clock: systemClock });
+const { coordinatorUrl } = options;
+const remote = coordinatorUrl === undefined ? undefined : new HttpBlobs(coordinatorUrl, () => redis.get(keys.hostToken));
+
 /** Once it has been given a ticket, a load may stand in the way of runs. */
 let serves = false;
 const models = new ModelCache({
@@ -71,11 +77,18 @@ const models = new ModelCache({
   providers: options.providers,
   bridges: options.bridges,
   bridgeTimeoutMs: options.bridgeTimeoutMs,
+  fetched: new FetchedModels({
+    folder: options.fetchedFolder,
+    hostId: options.hostId,
+    source: new ModelFileSource({ redis, folder: blobFolder, remote }),
+    clock: systemClock,
+  }),
   isBusy: () => serves,
   onLoaded: (model, tag) => {
     const { maxItems, reason } = model.batching;
     runner.loaded(tag, { warmUp: [...model.warmUpMs], maxItems });
-    tell({ kind: "loaded", tag, maxItems, reason, loadMs: model.loadMs, sizeBytes: model.sizeBytes, warmUpMs: [...model.warmUpMs] });
+    const { loadMs, sizeBytes, version } = model;
+    tell({ kind: "loaded", tag, maxItems, reason, loadMs, sizeBytes, config: configMark(version.config), warmUpMs: [...model.warmUpMs] });
   },
   onFailed: (version, reason) => tell({ kind: "load_failed", tag: version.tag, reason }),
   onEvicted: (tag) => tell({ kind: "evicted", tag }),
@@ -83,8 +96,8 @@ const models = new ModelCache({
 
 const largeValues = new LargeValues({
   redis,
-  folder: new FilesystemBlobs({ root: options.blobsFolder, clock: systemClock }),
-  remote: options.coordinatorUrl === undefined ? undefined : new HttpBlobs(options.coordinatorUrl, () => redis.get(keys.hostToken)),
+  folder: blobFolder,
+  remote,
 });
 
 const runner = new Runner({

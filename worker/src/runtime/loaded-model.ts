@@ -5,6 +5,7 @@
 
 import {
   type ModelVersion,
+  onnxFileName,
   providersFor,
   type RemoteModel,
   requirementsOf,
@@ -48,6 +49,8 @@ export interface LoadModelOptions {
   version: ModelVersion;
   /** Folder of the model repository. */
   root: string;
+  /** Of a version that was uploaded: where its files were fetched to. */
+  folder?: string | undefined;
   clock: Clock;
   threads: number;
   providers: readonly string[];
@@ -82,8 +85,8 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
   }
 }
 
-async function openFile({ version, root, threads, providers }: LoadModelOptions): Promise<{ session: Session; sizeBytes: number }> {
-  const files = await readModelFiles(version, root);
+async function openFile({ folder, version, root, threads, providers }: LoadModelOptions): Promise<{ session: Session; sizeBytes: number }> {
+  const files = await readModelFiles(folder === undefined ? version : { ...version, path: onnxFileName }, folder ?? root);
   const chosen = await choose(version, providers);
   const bytes = files.hasExternalWeights ? {} : { bytes: files.bytes };
   return { session: await loadSession({ path: files.path, ...bytes, providers: chosen, threads }), sizeBytes: files.sizeBytes };

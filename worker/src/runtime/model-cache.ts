@@ -5,7 +5,9 @@
 
 import { estimatedModelBytes, type ModelVersion, noRoomFor, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
+import type { FetchedModels } from "./fetched-models.ts";
 import { type LoadedModel, loadModel } from "./loaded-model.ts";
+import { isChanged } from "./model-files.ts";
 import { loadModelBeside } from "./threaded-model.ts";
 
 export interface ModelCacheOptions {
@@ -27,6 +29,8 @@ export interface ModelCacheOptions {
   onEvicted?: (tag: string) => void | Promise<void>;
   /** Whether other models wait for their runs now, which a load on this thread would hold up. By default they do not. */
   isBusy?: () => boolean;
+  /** Brings the files of uploaded versions here; absent: there are none. */
+  fetched?: Pick<FetchedModels, "folderOf" | "discard">;
   /** How a version becomes a model; reads it from `root` by default. */
   load?: (version: ModelVersion) => Promise<LoadedModel>;
   /** Bytes of memory that this process occupies. */
@@ -105,9 +109,22 @@ export class ModelCache {
     const key = keyOf(version);
     const loading = this.#loading.get(key);
     if (loading) return loading.then(() => this.ensure(version));
-    const load = this.#inTurn(() => this.#load(version)).finally(() => this.#loading.delete(key));
+    const { fetched } = this.#options;
+    // other loads do not wait for a download
+    const load = (
+      version.files === undefined || !fetched
+        ? this.#inTurn(() => this.#load(version, undefined))
+        : this.#fetch(version, fetched).then((folder) => this.#inTurn(() => this.#load(version, folder)))
+    ).finally(() => this.#loading.delete(key));
     this.#loading.set(key, load);
     return load;
+  }
+
+  /** Where an uploaded version's files are, or why they are not. A load that would be refused fetches nothing. */
+  async #fetch(version: ModelVersion, fetched: NonNullable<ModelCacheOptions["fetched"]>): Promise<string | Error | undefined> {
+    const failure = this.#failures.get(keyOf(version));
+    if (failure && failure.retryAtMs > this.#options.clock.monotonicMs()) return undefined;
+    return fetched.folderOf(version).catch((error: Error) => error);
   }
 
   /** Runs `act` with the model loaded and pinned. Throws like `ensure`, and what `act` throws. */
@@ -192,8 +209,8 @@ export class ModelCache {
     return result;
   }
 
-  async #load(version: ModelVersion): Promise<LoadedModel> {
-    const { clock, onLoaded, onFailed } = this.#options;
+  async #load(version: ModelVersion, folder: string | Error | undefined): Promise<LoadedModel> {
+    const { clock, fetched, onLoaded, onFailed } = this.#options;
     const key = keyOf(version);
     const failure = this.#failures.get(key);
     const waitMs = failure ? failure.retryAtMs - clock.monotonicMs() : 0;
@@ -204,9 +221,11 @@ export class ModelCache {
     const beforeBytes = residentBytes();
     let model: LoadedModel;
     try {
-      model = await (this.#options.load ?? this.#read)(version);
+      if (folder instanceof Error) throw folder;
+      model = await (this.#options.load ?? this.#read)(version, folder);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
+      if (version.files !== undefined && isChanged(reason)) await fetched?.discard(version);
       const attempts = (failure?.attempts ?? 0) + 1;
       const backOffMs = Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
       this.#failures.set(key, { version, reason, attempts, retryAtMs: clock.monotonicMs() + backOffMs });
@@ -222,10 +241,10 @@ export class ModelCache {
     return model;
   }
 
-  readonly #read = (version: ModelVersion): Promise<LoadedModel> => {
+  readonly #read = (version: ModelVersion, folder?: string): Promise<LoadedModel> => {
     const { root, clock, threads, providers, bridges = {}, bridgeTimeoutMs = 30_000, isBusy } = this.#options;
     const isBeside = version.sizeBytes >= besideBytes && (isBusy?.() ?? false);
-    return (isBeside ? loadModelBeside : loadModel)({ version, root, clock, threads, providers, bridges, bridgeTimeoutMs });
+    return (isBeside ? loadModelBeside : loadModel)({ version, root, folder, clock, threads, providers, bridges, bridgeTimeoutMs });
   };
 
   /** Older content or configuration of the same version goes first, then the least recently used. */

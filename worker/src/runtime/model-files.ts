@@ -41,10 +41,17 @@ export async function readModelFiles(version: ModelVersion, root: string): Promi
   }
   const digest = hash.digest("hex");
   if (digest !== version.digest) {
-    throw notReady(`${version.path} has changed: its SHA-256 is ${digest}, the registry names ${version.digest}`);
+    throw notReady(`${version.path} ${changed} ${digest}, the registry names ${version.digest}`);
   }
   return { path, bytes, hasExternalWeights: externalFiles.length > 0, sizeBytes };
 }
+
+/** Whether a load failed because the files are not those that the registry names; errors cross threads as text. */
+export function isChanged(reason: string): boolean {
+  return reason.includes(` ${changed} `);
+}
+
+const changed = "has changed: its SHA-256 is";
 
 function inside(folder: string, name: string): string {
   const path = resolve(join(folder, name));

@@ -4,9 +4,14 @@ import type { Command } from "commander";
 import type { ModelView } from "../../job-records.ts";
 import type { Cli } from "../cli.ts";
 import { shortSize, textTable } from "../text-table.ts";
+import { registerModelActions } from "./model-actions.ts";
 
 export function registerModels(program: Command, cli: Cli): void {
-  const command = program.command("models [model]").summary("list models");
+  const models = program
+    .command("models")
+    .summary("list models, upload versions, move traffic between them")
+    .description("List models, upload versions, name them and move traffic between them. Without a command: list, or models MODEL.");
+  const command = models.command("list [model]", { isDefault: true }).summary("list models and versions");
   command
     .description("List models and their versions, or those of one model with inputs and outputs. With --json: one version a line.")
     .addHelpText("after", "\nExamples:\n  $ switchyard models\n  $ switchyard models digits")
@@ -18,6 +23,7 @@ export function registerModels(program: Command, cli: Cli): void {
       } else if (views.length === 0) cli.note("no models: the repository is empty");
       else cli.print(model === undefined ? listText(views) : views.map(detailText).join("\n\n"));
     });
+  registerModelActions(models, cli);
 }
 
 function listText(views: readonly ModelView[]): string {

@@ -1,0 +1,49 @@
+/**
+ * Requests that are sent to another version as well: jobs of class batch whose results are dropped and counted. Nothing of them reaches whoever
+ * sent the request, and there are never many at a time.
+ */
+
+import type { Metrics } from "../ports/metrics.ts";
+import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { Submission } from "./job-service.ts";
+
+const mostAtOnce = 32;
+const timeoutMs = 60_000;
+
+export interface ShadowsParts {
+  models: Pick<ModelRegistry, "shadowOf">;
+  metrics: Pick<Metrics, "shadowed">;
+  /** A number in [0, 1). */
+  chance: () => number;
+}
+
+export class Shadows {
+  readonly #parts: ShadowsParts;
+  #running = 0;
+
+  constructor(parts: ShadowsParts) {
+    this.#parts = parts;
+  }
+
+  /** Never throws, and waits for nothing. `run` submits a job and resolves with its outcome, or throws. */
+  follow({ alias, model, request, require }: Submission, run: (shadow: Submission) => Promise<unknown>): void {
+    const { chance, metrics, models } = this.#parts;
+    const shadow = alias === undefined ? undefined : models.shadowOf(model, alias);
+    if (shadow === undefined || chance() >= shadow.share) return;
+    if (this.#running >= mostAtOnce) {
+      metrics.shadowed(model, "skipped");
+      return;
+    }
+    this.#running++;
+    const tags = { shadow_of: alias! };
+    const job: Submission = { model, version: shadow.version, request, class: "batch", timeoutMs, maxAttempts: 1, tags, hold: true };
+    run(require ? { ...job, require } : job)
+      .then(
+        () => metrics.shadowed(model, "succeeded"),
+        () => metrics.shadowed(model, "failed"),
+      )
+      .finally(() => {
+        this.#running--;
+      });
+  }
+}

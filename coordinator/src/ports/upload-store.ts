@@ -1,0 +1,34 @@
+/**
+ * What came by the interface and not with the repository's folder: versions with their files' digests, files that were sent ahead, and
+ * configurations. Shared by all coordinators; the bytes lie in the blob store. Failures: `store_unavailable`.
+ */
+
+import type { BlobReference, ModelConfig, UploadedVersion } from "@switchyard/protocol";
+
+/** Names one version. */
+export interface VersionName {
+  model: string;
+  version: number;
+}
+
+export type NewUpload = Omit<UploadedVersion, "uploadId" | "uploadedMs">;
+
+export interface UploadStore {
+  uploads(): Promise<UploadedVersion[]>;
+  find(of: VersionName): Promise<UploadedVersion | undefined>;
+  /** The digest that was first published under this number, by whomever. */
+  firstDigest(of: VersionName): Promise<string | undefined>;
+  /**
+   * Makes it the version of its number, if there is none: answers what stands there then. Of several that come at once one stands, and all are
+   * answered that one. The files are in the blob store before.
+   */
+  add(upload: NewUpload): Promise<{ version: UploadedVersion; created: boolean }>;
+  /** Files that were sent ahead and may still be used, by name. */
+  staged(of: VersionName): Promise<Map<string, BlobReference>>;
+  /** Keeps the note of such a file for `keepMs`, and with it those of the others. */
+  stage(of: VersionName, file: { name: string; keepMs: number } & BlobReference): Promise<void>;
+  /** Configurations of models, by name. */
+  configs(): Promise<Map<string, ModelConfig>>;
+  /** Absent: removes it. */
+  setConfig(model: string, config: ModelConfig | undefined): Promise<void>;
+}
