@@ -42,7 +42,7 @@ export class Growth {
         values[`${name} MB`] = (Number(kib) * 1024) / mebibyte;
         values[`${name} handles`] = readdirSync(`/proc/${pid}/fd`).length;
       }
-      this.samples.push({ atMs: performance.now(), values });
+      this.samples.push({ atMs: Date.now(), values });
       await sleep(everyMs);
     }
   }
@@ -58,7 +58,8 @@ async function storeSize(redis: Redis): Promise<Record<string, number>> {
  * How a figure moved: the median of the first third of the time against that of the last third, since a single sample may meet a process
  * that has just collected its garbage, or is just about to.
  */
-export function growthOf(samples: readonly Sample[], name: string): { before: number; after: number; minutes: number } {
+export function growthOf(all: readonly Sample[], name: string): { before: number; after: number; minutes: number } {
+  const samples = all.filter(({ values }) => values[name] !== undefined);
   const third = Math.floor(samples.length / 3);
   const early = samples.slice(0, third);
   const late = samples.slice(-third);

@@ -22,6 +22,7 @@ import type { DeviceSettings } from "./device.ts";
 import { answerTo, deviceGraph, deviceModelName } from "./device-model.ts";
 import { Balancer } from "./faults/balancer.ts";
 import { FaultProxy } from "./faults/proxy.ts";
+import type { Sample } from "./growth.ts";
 import { type Execution, Ledger } from "./ledger.ts";
 import { Load, type LoadPlan } from "./load.ts";
 import type { Check, Course, RecipeContext } from "./recipe.ts";
@@ -42,6 +43,8 @@ export interface SceneOptions {
   env?: Record<string, string>;
   /** Instead of the day for which it is known that there was a job. */
   dayMs?: number;
+  /** Whether processes tell how much of their memory is alive. */
+  memory?: boolean;
   /** With keys of their own; default: no keys, so one tenant. */
   tenants?: readonly Tenant[];
   /** A store that the recipe has started, and a client that follows it; default: a server of the scene's own. */
@@ -50,6 +53,7 @@ export interface SceneOptions {
 
 const deviceProgram = new URL("./device.ts", import.meta.url).href;
 const mutationProgram = new URL("./mutation.ts", import.meta.url).href;
+const memoryProgram = new URL("./memory-log.ts", import.meta.url).href;
 const shortDayProgram = new URL("./short-day.ts", import.meta.url).href;
 const cleanWithinMs = 15_000;
 
@@ -114,12 +118,17 @@ export class Scene implements AsyncDisposable {
       const proxy = proxies.get(name);
       let url = storeUrl;
       if (proxy) url = url.replace(/:\d+(?=\/?$)/, `:${proxy.port}`);
-      const changed = [...(mutation ? [mutationProgram] : []), ...(options.dayMs ? [shortDayProgram] : [])];
+      const changed = [
+        ...(mutation ? [mutationProgram] : []),
+        ...(options.dayMs ? [shortDayProgram] : []),
+        ...(options.memory ? [memoryProgram] : []),
+      ];
       const common = {
         SWITCHYARD_REDIS_URL: url,
         NODE_OPTIONS: optionsOf(changed),
         ...(mutation && { CHAOS_MUTATION: mutation }),
         ...(options.dayMs && { CHAOS_DAY_MS: String(options.dayMs) }),
+        ...(options.memory && { CHAOS_MEMORY: path.join(folder, `${name}.memory`) }),
       };
       if (!name.startsWith("worker")) return common;
       const device: DeviceSettings = { log: path.join(folder, `${name}.jsonl`), host: name, minMs: 20, maxMs: 80, ...options.device };
@@ -230,6 +239,15 @@ export class Scene implements AsyncDisposable {
     return this.cluster.workers.flatMap(({ name }) => {
       const lines = readLines(path.join(this.#folder, `${name}.jsonl`));
       return lines.map((line) => JSON.parse(line) as Execution);
+    });
+  }
+
+  /** How much memory was alive in each thread of a process, by what it told. */
+  memoryOf({ name }: OneProcess): Sample[] {
+    const lines = readLines(path.join(this.#folder, `${name}.memory`));
+    return lines.map((line) => {
+      const { atMs, bytes, thread } = JSON.parse(line) as { atMs: number; bytes: number; thread: number };
+      return { atMs, values: { [`live MB of ${name}, thread ${thread}`]: bytes / 1024 ** 2 } };
     });
   }
 

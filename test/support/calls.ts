@@ -3,8 +3,8 @@
 import type { JobView, Tensor } from "@switchyard/protocol";
 import { Agent, request } from "undici";
 
-/** As many connections as calls: a test that holds a hundred must not queue behind itself. */
-const agent = new Agent({ connections: 512, headersTimeout: 120_000, bodyTimeout: 120_000, keepAliveTimeout: 10_000 });
+/** As many connections as calls: thousands that hold the line must not keep the others waiting. */
+const agent = new Agent({ connections: 8_192, headersTimeout: 120_000, bodyTimeout: 120_000, keepAliveTimeout: 10_000 });
 
 export interface Answer {
   status: number;
