@@ -7,7 +7,7 @@ export interface TimeLimit {
   signal: AbortSignal | undefined;
   /** Whether it was the time that ended it. */
   isOver(): boolean;
-  /** Starts the time again; does nothing without a limit. */
+  /** Starts the time again; does nothing without a limit, or after its release: a piece may come when nobody waits any more. */
   restart(): void;
   /** Frees the timer. */
   release(): void;
@@ -19,13 +19,17 @@ export function timeLimit(clock: Clock, limitMs: number | undefined, caller: Abo
   const own = new AbortController();
   const start = (): (() => void) => clock.after(Math.max(0, limitMs), () => own.abort());
   let stop = start();
+  let isReleased = false;
   return {
     signal: caller === undefined ? own.signal : AbortSignal.any([caller, own.signal]),
     isOver: () => own.signal.aborted,
     restart() {
       stop();
-      stop = start();
+      if (!isReleased) stop = start();
     },
-    release: () => stop(),
+    release() {
+      isReleased = true;
+      stop();
+    },
   };
 }

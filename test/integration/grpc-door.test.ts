@@ -156,7 +156,7 @@ test("what is no request is refused in words, and the door goes on", async (t) =
     ],
     ["ModelInfer", tinyMessage({ model_name: "none" }), "NOT_FOUND", /Request for unknown model/],
     ["ModelInfer", tinyMessage({ model_version: "9" }), "NOT_FOUND", /Request for unknown model/],
-    ["ModelInfer", tinyMessage({ model_version: "one" }), "NOT_FOUND", /versions are whole numbers/],
+    ["ModelInfer", tinyMessage({ model_version: "one" }), "NOT_FOUND", /has no version one/],
     ["ModelInfer", tinyMessage({ parameters: { sequence_id: { int64_param: "7" } } }), "UNIMPLEMENTED", /[Ss]equence/],
     ["ModelInfer", tinyMessage({ parameters: { sequence_id: { string_param: "s" } } }), "UNIMPLEMENTED", /[Ss]equence/],
     ["ModelConfig", { name: "broken" }, "FAILED_PRECONDITION", /failed to load: the graph ends early/],
