@@ -20,10 +20,13 @@ export class Watch {
   readonly #parts: Parts;
   /** Incarnations that a recipe has frozen: they hold what they hold, and do not run it. */
   readonly #frozen = new Set<string>();
+  /** Incarnations whose process has ended: one that starts again is idle only when it has registered anew. */
+  readonly #ended = new Set<string>();
   /** Since when, by what. */
   readonly #since = new Map<string, number>();
   readonly #told = new Set<string>();
   #loop: Promise<void> | undefined;
+  #startedMs = 0;
   #over = false;
 
   constructor(parts: Parts) {
@@ -31,6 +34,7 @@ export class Watch {
   }
 
   start(): void {
+    this.#startedMs = performance.now();
     this.#loop = this.#look();
   }
 
@@ -74,8 +78,8 @@ export class Watch {
   }
 
   #judge({ waiting, claims }: { waiting: number; claims: Map<string, number> }): void {
-    const live = new Set(this.#parts.workers.filter(({ runs }) => runs).map(({ incarnation }) => incarnation));
-    for (const incarnation of this.#frozen) live.delete(incarnation);
+    for (const { incarnation, runs } of this.#parts.workers) if (!runs) this.#ended.add(incarnation);
+    const live = new Set(this.#parts.workers.map(({ incarnation }) => incarnation)).difference(this.#ended).difference(this.#frozen);
     const now = new Map<string, string>();
     for (const incarnation of live)
       if (waiting > 0 && !claims.get(incarnation)) now.set(`idle ${incarnation}`, `jobs waited beside ${incarnation}, which was idle,`);
@@ -91,6 +95,6 @@ export class Watch {
     this.#since.set(key, sinceMs);
     if (nowMs - sinceMs <= allowedMs || this.#told.has(key)) return;
     this.#told.add(key);
-    this.stalls.push(`${what} for more than ${allowedMs} ms`);
+    this.stalls.push(`${what} for more than ${allowedMs} ms, ${((nowMs - this.#startedMs) / 1_000).toFixed(1)} s after the start`);
   }
 }
