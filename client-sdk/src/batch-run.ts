@@ -303,8 +303,9 @@ class BatchRun<Result> {
       this.#end({ index: items[0]!.index, jobId: undefined, error });
       return;
     }
-    this.#mostLines = Math.max(1, Math.floor(items.length / 2));
-    this.#mostBytes = Math.max(1, Math.floor(this.#mostBytes / 2));
+    // by what was refused: several requests under way meet the same limit
+    const bytes = items.reduce((sum, item) => sum + this.#lineOf(item).length, 0);
+    this.#mostBytes = Math.max(1, Math.min(this.#mostBytes, Math.floor(bytes / 2)));
     for (const item of items) this.#later(item, 0);
   }
 

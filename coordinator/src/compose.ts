@@ -267,12 +267,13 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     ...(grpcAt && { grpcAddress: placeOf(grpcAt) }),
     jobs,
     async drain(limitMs) {
+      const startedMs = clock.monotonicMs();
       leaving = true;
       await http.quiet(Math.min(mostLeavingMs, limitMs / 2));
       draining = true;
       const over = new AbortController();
       void Promise.allSettled([http.close(), grpc?.close(), metricsServer.close()]).then(() => over.abort());
-      await clock.sleep(limitMs, over.signal);
+      await clock.sleep(Math.max(0, limitMs - (clock.monotonicMs() - startedMs)), over.signal);
       http.endHeld();
       grpc?.endHeld();
       await clock.sleep(lastAnswersMs, over.signal);

@@ -241,6 +241,18 @@ test("what does not fit is refused by name", () => {
   assert.throws(() => encodeModelInferResponse({ response, typedContents: true }), /'y': FP16 has no typed contents/);
 });
 
+test("small messages do not become large ones: entries are bounded", () => {
+  for (const [tag, what] of [
+    [0x2a, "inputs"],
+    [0x32, "outputs"],
+    [0x3a, "raw_input_contents"],
+  ] as const) {
+    const message = Buffer.alloc(2 * 1_025);
+    for (let at = 0; at < message.length; at += 2) message[at] = tag;
+    assert.throws(() => decodeModelInferRequest(message), new RegExp(`more than 1024 ${what}`));
+  }
+});
+
 test("bytes that are no message are refused, whatever they are", () => {
   const whole = request({
     id: "a1",

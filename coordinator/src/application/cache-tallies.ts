@@ -34,13 +34,15 @@ export class CacheTallies {
     count(this.#untold.of(tag).miss, 1, ms);
   }
 
-  /** Throws what the store answers; then nothing is lost but the time. */
+  /** Throws the first failure when all queues have had their turn; then nothing is lost but the time. */
   async tell(): Promise<void> {
-    for (const tag of this.#untold.tags()) {
+    const tell = async (tag: string): Promise<void> => {
       const next = this.#untold.next(tag);
-      if (!next) continue;
+      if (!next) return;
       await this.#statistics.add(tag, next);
       this.#untold.told(tag);
-    }
+    };
+    const told = await Promise.allSettled(this.#untold.tags().map(tell));
+    for (const one of told) if (one.status === "rejected") throw one.reason;
   }
 }

@@ -27,6 +27,8 @@ import { callerFor } from "./guard.ts";
 import { cannotListen, requestIds } from "./http-server.ts";
 
 /** A client that is silent for so long is asked whether it is still there, and its jobs are cancelled when it does not answer. */
+/** Calls under way on one connection; each may hold a message of the largest size. */
+const mostStreams = 256;
 const keepAliveMs = 60_000;
 const keepAliveAnswerMs = 20_000;
 
@@ -49,7 +51,8 @@ export function createGrpcServer(parts: DoorParts): GrpcServer {
   const health = new GrpcHealth(ends);
   const server = new Server({
     "grpc.max_receive_message_length": context.config.maxBodyBytes,
-    "grpc.max_send_message_length": context.config.maxBodyBytes,
+    "grpc.max_send_message_length": -1, // what was run is answered, as over HTTP
+    "grpc.max_concurrent_streams": mostStreams,
     "grpc.keepalive_time_ms": keepAliveMs,
     "grpc.keepalive_timeout_ms": keepAliveAnswerMs,
     "grpc.enable_channelz": 0,

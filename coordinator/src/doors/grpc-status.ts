@@ -20,5 +20,6 @@ export function grpcStatus(error: SwitchyardError, requestId: string): StatusObj
   if (waitMs !== undefined) metadata.set("retry-after", String(Math.ceil(waitMs / 1000)));
   if (error.facts.estimatedMs !== undefined) metadata.set("estimated_ms", String(Math.round(error.facts.estimatedMs)));
   if (error.facts.replayed === true) metadata.set("idempotent-replayed", "true");
-  return { code: status[grpcCodeOf(error)], details: v2Text(error).slice(0, mostDetailChars), metadata };
+  // texts are cut, and grpc-js throws where half a character is left
+  return { code: status[grpcCodeOf(error)], details: v2Text(error).slice(0, mostDetailChars).toWellFormed(), metadata };
 }

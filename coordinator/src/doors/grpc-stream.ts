@@ -38,10 +38,15 @@ class InferStream {
   readonly #call: GrpcCall;
   /** Answers in order, of messages that are under way or wait for one before them. */
   readonly #answers: Promise<Buffer>[] = [];
+  /** Of the messages that are under way, in their order. */
+  readonly #sizes: number[] = [];
+  #bytes = 0;
   #count = 0;
   #isWriting = false;
   /** No more messages are taken. */
   #isOver = false;
+  /** Messages that came when this coordinator had begun to end. */
+  #leftOut = false;
   #left: (() => void) | undefined;
 
   constructor(ends: CallEnds, stream: Stream, call: GrpcCall) {
@@ -67,10 +72,20 @@ class InferStream {
   }
 
   #take(message: Buffer): void {
-    if (this.#isOver) return;
+    if (this.#isOver) {
+      this.#leftOut = true;
+      return;
+    }
     this.#answers.push(this.#answer(message, this.#count++));
-    if (this.#answers.length >= mostUnderWay) this.#stream.pause();
+    this.#sizes.push(message.length);
+    this.#bytes += message.length;
+    if (this.#isFull()) this.#stream.pause();
     void this.#write();
+  }
+
+  /** Together they may be as large as the largest one. */
+  #isFull(): boolean {
+    return this.#answers.length >= mostUnderWay || this.#bytes >= this.#ends.context.config.maxBodyBytes;
   }
 
   #end(): void {
@@ -106,7 +121,8 @@ class InferStream {
       if (stream.cancelled || stream.destroyed) break;
       if (!stream.write(answer)) await drainOf(stream);
       void this.#answers.shift();
-      if (this.#answers.length < mostUnderWay && !this.#isOver) stream.resume();
+      this.#bytes -= this.#sizes.shift()!;
+      if (!this.#isFull() && !this.#isOver) stream.resume();
     }
     this.#isWriting = false;
     if (this.#isOver && this.#answers.length === 0 && !stream.destroyed) this.#close();
@@ -114,7 +130,7 @@ class InferStream {
 
   #close(): void {
     const { context } = this.#ends;
-    const isHalfClosed = this.#stream.readableEnded;
+    const isHalfClosed = this.#stream.readableEnded && !this.#leftOut;
     if (isHalfClosed || !context.draining()) return void this.#stream.end();
     const left = new SwitchyardError("draining", "This coordinator is shutting down; open a new stream to another one");
     const { error, requestId } = this.#ends.failure(left, { method, metadata: this.#stream.metadata as Metadata });

@@ -52,7 +52,7 @@ export async function answerBatch(context: DoorContext, request: FastifyRequest,
     throw error;
   }
   const answers = new BatchAnswers(context, { request, reply }, batch);
-  void answers.answer(groups).finally(() => held.leave());
+  void answers.answer(groups, () => held.leave()).finally(() => held.leave());
   reply.header("content-type", "application/x-ndjson").header("cache-control", "no-store").header("x-accel-buffering", "no");
   return reply.send(answers.stream);
 }
@@ -177,7 +177,7 @@ class BatchAnswers {
   }
 
   /** Reads, submits and answers to the end, or until this coordinator drains. Never rejects. */
-  async answer(groups: AsyncIterable<Line[]>): Promise<void> {
+  async answer(groups: AsyncIterable<Line[]>, onRead: () => void): Promise<void> {
     const waits: Promise<void>[] = [];
     let read = 0;
     try {
@@ -199,6 +199,7 @@ class BatchAnswers {
     } catch (error) {
       this.#fail(Math.min(read, maxLines), error);
     }
+    onRead(); // the wait for outcomes holds no body
     await Promise.all(waits);
     await this.#writing;
     this.#call.end();
@@ -240,9 +241,7 @@ class BatchAnswers {
     }
     if (!isTerminal(seen.state)) return this.#tell({ index, record: seen, replayed, status: 202 });
     this.#ended.push({ index, record: seen, replayed });
-    this.#writing ??= this.#writeEnded().finally(() => {
-      this.#writing = undefined;
-    });
+    this.#writing ??= this.#writeEnded();
   }
 
   /** A few at a time, and none while the client does not read: results may be large. */
@@ -252,6 +251,7 @@ class BatchAnswers {
       await Promise.all(some.map((one) => this.#tellOutcome(one)));
       await this.#whenRead();
     }
+    this.#writing = undefined; // in the same step in which nothing was left: what ends next starts anew
   }
 
   async #tellOutcome(ended: Ended): Promise<void> {

@@ -124,6 +124,19 @@ function typedTensor(head: TensorHead, contents: readonly Uint8Array[], at: stri
   return tensor;
 }
 
+/** Of inputs, outputs, raw contents, pieces of contents, axes and parameters each: an empty one takes two bytes there, and far more here. */
+const mostEntries = 1_024;
+
+function room(taken: number, what: string): void {
+  if (taken >= mostEntries)
+    throw refuse({
+      at: what,
+      expected: `at most ${mostEntries} entries`,
+      got: told("more"),
+      detail: `There are more than ${mostEntries} ${what}`,
+    });
+}
+
 function readRequest(message: Uint8Array): WireRequest {
   const wire: WireRequest = { modelName: "", modelVersion: "", id: "", inputs: [], outputs: [], raw: [] };
   const reader = protobuf.Reader.create(message);
@@ -143,12 +156,15 @@ function readRequest(message: Uint8Array): WireRequest {
         wire.parameters = addParameter(wire.parameters, reader.bytes());
         break;
       case 42:
+        room(wire.inputs.length, "inputs");
         wire.inputs.push(readInput(reader.bytes()));
         break;
       case 50:
+        room(wire.outputs.length, "outputs");
         wire.outputs.push(readOutput(reader.bytes()));
         break;
       case 58:
+        room(wire.raw.length, "raw_input_contents");
         wire.raw.push(reader.bytes());
         break;
       default:
@@ -171,11 +187,15 @@ function readInput(message: Uint8Array): WireTensor {
         input.datatype = reader.string();
         break;
       case 24:
+        room(input.shape.length, "axes");
         input.shape.push(readInt64(reader));
         break;
       case 26: {
         const axes = protobuf.Reader.create(reader.bytes());
-        while (axes.pos < axes.len) input.shape.push(readInt64(axes));
+        while (axes.pos < axes.len) {
+          room(input.shape.length, "axes");
+          input.shape.push(readInt64(axes));
+        }
         break;
       }
       case 34:
@@ -183,7 +203,9 @@ function readInput(message: Uint8Array): WireTensor {
         break;
       case 42: {
         const contents = reader.bytes();
-        if (contents.length > 0) input.contents.push(contents);
+        if (contents.length === 0) break;
+        room(input.contents.length, "contents");
+        input.contents.push(contents);
         break;
       }
       default:
@@ -229,6 +251,7 @@ function addParameter(parameters: Parameters | undefined, entry: Uint8Array): Pa
     else reader.skipType(tag & 7, 0, tag >>> 3);
   }
   const into = parameters ?? (Object.create(null) as Parameters);
+  if (!(key in into)) room(Object.keys(into).length, "parameters");
   into[key] = value!; // one without a value is refused with all others that are no value
   return into;
 }

@@ -42,6 +42,16 @@ const fieldNames = [...new Map(Object.values(fields).map((field) => [field.numbe
   .sort(([one], [other]) => one - other)
   .map(([, name]) => name);
 
+/** Elements of BYTES, and numbers that are not packed: each takes two bytes there, and far more here. */
+const mostPieces = 1_048_576;
+/** Of whole numbers as varints: in memory they may take eight times as much. */
+const mostVarintBytes = 16 * 1024 * 1024;
+
+function tooMany({ name }: TensorHead, at: string): SwitchyardError {
+  const detail = `Tensor '${shown(name)}': contents is too long, use raw_input_contents`;
+  return refuse({ at: `${at}/contents`, expected: "raw_input_contents for so many elements", got: told("contents"), detail });
+}
+
 /** The elements of the one field that fits the datatype, as pieces of the message: packed runs, single numbers, or elements of BYTES. */
 function piecesOf(head: TensorHead, contents: readonly Uint8Array[], at: string): Uint8Array[] {
   const { name, datatype } = head;
@@ -58,9 +68,11 @@ function piecesOf(head: TensorHead, contents: readonly Uint8Array[], at: string)
       const number = tag >>> 3;
       const wire = tag & 7;
       const isRight = number === field.number && (wire === 2 || wire === field.wire);
+      if (pieces.length >= mostPieces) throw tooMany(head, at);
       const start = reader.pos;
       if (isRight && wire === 2) {
-        pieces.push(reader.bytes());
+        const piece = reader.bytes();
+        if (piece.length > 0 || datatype === "BYTES") pieces.push(piece);
         continue;
       }
       reader.skipType(wire, 0, number);
@@ -89,6 +101,7 @@ export function bytesFromContents(head: TensorHead, contents: readonly Uint8Arra
     return bytes;
   }
   const packed = joined(pieces);
+  if (packed.length > mostVarintBytes) throw tooMany(head, at);
   const count = countVarints(packed);
   if (count === undefined) throw new Error(`the numbers of ${shown(head.name)} do not end`);
   mustHold(head, count, at);

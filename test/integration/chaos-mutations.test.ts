@@ -2,12 +2,12 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Mutation } from "./mutation.ts";
-import type { Recipe } from "./recipe.ts";
-import { frozenHost } from "./recipes/r02-frozen-host.ts";
-import { killedCoordinator } from "./recipes/r21-killed-coordinator.ts";
-import { passed, resultText } from "./report.ts";
-import { runRecipe } from "./run.ts";
+import type { Mutation } from "../chaos/mutation.ts";
+import type { Recipe } from "../chaos/recipe.ts";
+import { frozenHost } from "../chaos/recipes/r02-frozen-host.ts";
+import { killedCoordinator } from "../chaos/recipes/r21-killed-coordinator.ts";
+import { passed, resultText } from "../chaos/report.ts";
+import { runRecipe } from "../chaos/run.ts";
 
 const cases: { mutation: Mutation; recipe: Recipe; term: "duplicated" | "stuck" | "unexpected" }[] = [
   { mutation: "fence", recipe: frozenHost, term: "duplicated" },
