@@ -85,7 +85,7 @@ export function tableLine(result: Result): string {
   const { course, recipe } = result;
   if (course === undefined) return `| ${recipe.id} | ${recipe.title} | failed: ${result.failure?.split("\n")[0]} | | | | |`;
   const { counts, violations } = course.verdict;
-  const terms = (["lost", "duplicated", "wrong", "late", "stuck"] as const).map((term) => violations[term].length).join(" / ");
+  const terms = forbidden.map((term) => violations[term].length).join(" / ");
   const checks = course.checks.map((check) => {
     const { what, value, limit, better, unit = "" } = check;
     const shown = Math.abs(value) >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(2);
