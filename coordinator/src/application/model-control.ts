@@ -66,7 +66,8 @@ export class ModelControl {
       const config = overrideIn(model, request);
       const came = await this.#takeFiles(model, request);
       if (models.versions(model).length === 0) await rescan(); // it may have just been put into the folder
-      models.resolve(model);
+      const { failure } = models.resolve(model).version;
+      if (came.length === 0 && models.promised(model).length === 0) throw failed(model, failure ?? "no version of it can be served");
       let before: ModelState | undefined;
       const entry: ModelState = { state: "loaded", ...(config && { config }) };
       await store.change(model, (found) => {
