@@ -132,6 +132,7 @@ test("a load that fails says why, and the model stays as it was", { timeout: 90_
     ["plain", { "file:2/model.onnx": "AAAA" }, /files need a config/],
     ["plain", { config: "{}", "file:model.onnx": "AAAA" }, /file:<version>\/model.onnx/],
     ["plain", { config: "{}", "file:2/model.onnx": "AAAA" }, /not a whole ONNX model/],
+    ["plain", { config: "{}", "file:2/model.onnx": "AAAA", "file:2/../x": "AAAA" }, /below the version's folder/],
     ["plain", { config: "{}", "file:1/model.onnx": Buffer.from(adder(99).toBytes()).toString("base64") }, /other content/],
   ];
   for (const [model, parameters, reason] of asked) {

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import {
   type BlobReference,
   checkModelConfig,
+  isInnerPath,
   type ModelConfig,
   type ModelFileReference,
   type ModelVersion,
@@ -132,6 +133,7 @@ export class ModelUploads {
     if (externalFiles.length > 0) {
       if (externalFiles.length > mostFiles)
         throw refused(`The graph keeps weights in ${externalFiles.length} files`, `at most ${mostFiles}`);
+      for (const name of externalFiles) if (!isInnerPath(name)) throw leadsOut(name);
       const staged = await store.staged(of);
       const absent = externalFiles.filter((name) => !staged.has(name));
       if (absent.length > 0) throw missing(absent, "were not sent ahead");
@@ -163,6 +165,7 @@ export class ModelUploads {
   /** Takes a file with weights that the version's graph will name. Sent again, it takes the place of the one before. */
   async stage(of: VersionName, name: string, file: IncomingFile): Promise<BlobReference> {
     const { blobs, store } = this.#parts;
+    if (!isInnerPath(name)) throw leadsOut(name);
     const staged = await store.staged(of);
     if (!staged.has(name) && staged.size >= mostFiles)
       throw refused(`Version ${of.version} has ${staged.size} files`, `at most ${mostFiles}`);
@@ -225,6 +228,17 @@ function missing(names: readonly string[], why: string): SwitchyardError {
   const shown = names.slice(0, 8).map((name) => JSON.stringify(name));
   const detail = `The graph keeps weights in ${shown.join(", ")}, which ${why}: PUT each at …/files/<name> first, then the graph again`;
   return new SwitchyardError("invalid_request", detail, { fields: [{ pointer: "files", expected: shown.join(", "), got: "nothing" }] });
+}
+
+function leadsOut(name: string): SwitchyardError {
+  const expected = "a path below the version's folder, as the graph names it";
+  return new SwitchyardError(
+    "invalid_request",
+    `The name of a file with weights must be ${expected}, not ${JSON.stringify(name.slice(0, 100))}`,
+    {
+      fields: [{ pointer: "name", expected, got: name.slice(0, 100) }],
+    },
+  );
 }
 
 function refused(what: string, expected: string): SwitchyardError {
