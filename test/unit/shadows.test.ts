@@ -15,7 +15,12 @@ test("shadows hold at most 32 requests and 64 MiB of inputs", async () => {
   let ends: (() => void)[] = [];
   const follow = (sizeBytes: number): void => {
     const input = { name: "x", datatype: "UINT8" as const, shape: [sizeBytes], bytes: new Uint8Array(sizeBytes) };
-    const submission: Submission = { model: "m", alias: "stable", request: { parameters: {}, inputs: [input], binaryDefault: false }, hold: true };
+    const submission: Submission = {
+      model: "m",
+      alias: "stable",
+      request: { parameters: {}, inputs: [input], binaryDefault: false },
+      hold: true,
+    };
     shadows.follow(submission, () => new Promise<void>((resolve) => ends.push(resolve)));
   };
   for (let at = 0; at < 3; at++) follow(30 << 20);
