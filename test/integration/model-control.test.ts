@@ -116,6 +116,9 @@ test("a load may change the batch size, until the next one", { timeout: 60_000 }
   assert.equal(changed.status, 200, `${changed.bytes}`);
   assert.equal(await size(), 16);
   assert.equal((await infer("batched")).status, 200);
+  const config = JSON.stringify({ max_batch_size: 8 });
+  const together = await Promise.all([0, 1, 0, 1, 0, 1].map((coordinator) => control("batched", "load", { config }, coordinator)));
+  assert.deepEqual(new Set(together.map(({ status }) => status)), new Set([200]), `${together.map(({ bytes }) => bytes)}`);
   assert.equal((await control("batched", "load")).status, 200);
   assert.equal(await size(), 32);
 });
