@@ -20,9 +20,12 @@ export const aliasTargetSchema = z
     /** This share of requests runs on that version as well; what comes of it is counted and dropped. */
     shadow: z.strictObject({ version, share: z.number().gt(0).max(1) }).optional(),
   })
-  .superRefine(({ alias, split, version: one }, context) => {
+  .superRefine(({ alias, shadow, split, version: one }, context) => {
     const given = [one, split, alias].filter((target) => target !== undefined);
     if (given.length !== 1) context.addIssue({ code: "custom", path: [], message: "exactly one of version, split and alias" });
+    if (alias !== undefined && shadow !== undefined) {
+      context.addIssue({ code: "custom", path: ["shadow"], message: "no shadow beside an alias: give one to that alias" });
+    }
     const weights = Object.values(split ?? { any: 1 });
     if (weights.length > mostInSplit) context.addIssue({ code: "custom", path: ["split"], message: `at most ${mostInSplit} versions` });
     if (!weights.some((weight) => weight > 0)) context.addIssue({ code: "custom", path: ["split"], message: "a weight above 0" });

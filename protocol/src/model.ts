@@ -92,6 +92,8 @@ export interface UploadedVersion {
 export interface ModelState {
   /** `loaded`: on a host always. `unloaded`: it serves nothing. */
   state: "loaded" | "unloaded";
+  /** Of the request that asked; two that ask for the same are two. */
+  requestId?: string;
   /** Settings that go before those of its own. */
   config?: ModelConfig;
 }

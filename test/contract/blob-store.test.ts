@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
+import fs from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -160,6 +162,29 @@ test("what is there can be kept on without its bytes, and what is gone cannot", 
   await owner.sweep();
   assert.equal(await owner.keep(reference, { keepMs }), false);
 });
+
+for (const [code, outcome] of [
+  ["EMLINK", "it is copied"],
+  ["EPERM", "it is copied"],
+  ["ENOENT", "it is gone"],
+] as const) {
+  test(`a blob whose name cannot be linked with ${code} is kept on as well as it can be: ${outcome}`, async (context) => {
+    const reference = await owner.put(content(), { keepMs });
+    const link = context.mock.method(fs.promises, "link", () => Promise.reject(Object.assign(new Error(code), { code, syscall: "link" })));
+    syncBuiltinESMExports();
+    context.after(() => {
+      link.mock.restore();
+      syncBuiltinESMExports();
+    });
+    assert.equal(await owner.keep(reference, { keepMs: 10 * keepMs }), outcome === "it is copied");
+    assert.equal(link.mock.callCount(), 1);
+    if (outcome === "it is gone") return;
+    nowMs += 5 * keepMs;
+    await owner.sweep();
+    assert.ok(await owner.get(reference));
+    assert.deepEqual(await readdir(path.join(root, "unfinished")), []);
+  });
+}
 
 test("a folder on a full disk is told as a full store, and keeps no half of a file", async (context) => {
   const small = await mkdtemp(path.join(tmpdir(), "switchyard-full-"));

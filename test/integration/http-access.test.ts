@@ -72,6 +72,16 @@ test("each route asks for what the table says, and the table names no route that
   }
 });
 
+test("a load with much in it is read only from those who may send files", async (t) => {
+  const door = await guardedDoor(t, [key("operator", { scopes: new Set<Scope>(["operate"]) }), key("admin")]);
+  const body = JSON.stringify({ parameters: { config: "{}", "file:1/model.onnx": "A".repeat(100_000) } });
+  const load = (secret: string) => fetch(`${door.url}/v2/repository/models/tiny/load`, { method: "POST", headers: bearer(secret), body });
+  const refused = await load("operator");
+  assert.equal(refused.status, 413);
+  assert.match(await refused.text(), /65536 bytes.*'admin'/);
+  assert.match(await (await load("admin")).text(), /loads no models by request/);
+});
+
 test("a route that the table does not name cannot be made, and none is made past the table", () => {
   assert.throws(() => accessOf("GET", "/v1/secrets"), /GET \/v1\/secrets: no word in route-access\.ts/);
   const folder = new URL("../../coordinator/src/doors/", import.meta.url);

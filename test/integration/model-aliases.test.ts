@@ -112,6 +112,7 @@ test("what an alias cannot stand for is refused with the reason", async () => {
     ["nobody", "stable", { version: 1 }, 404, /nobody/],
     ["one", "stable", { alias: "canary" }, 400, /a version or a split/],
     ["one", "default", { alias: "canary" }, 404, /no alias 'canary'/],
+    ["one", "default", { alias: "stable", shadow: { version: 2, share: 1 } }, 400, /no shadow beside an alias/],
     ["one", "stable", { split: { 1: 1, 4: 1 } }, 400, /same inputs/],
     ["one", "stable", { version: 1, shadow: { version: 4, share: 1 } }, 400, /same inputs/],
     ["one", "stable", { version: 1, shadow: { version: 1, share: 1 } }, 400, /no requests itself/],

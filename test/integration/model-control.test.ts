@@ -20,6 +20,7 @@ before(async () => {
   for (const model of ["plain", "batched", "lasting", "replaced"]) await models.add(model, adder(10));
   await models.add("slow", await slowModelOf(300));
   await models.add("unloadable", notRunnable());
+  await models.add("unreadable", "no graph");
   await models.add("elsewhere", adder(1), { settings: "require: { labels: { site: nowhere } }\n" });
   data = await mkdtemp(path.join(tmpdir(), "switchyard-control-"));
   cluster = await startProcesses({ coordinators: 2, models: models.folder, env: { SWITCHYARD_DATA: data } });
@@ -115,6 +116,9 @@ test("a load may change the batch size, until the next one", { timeout: 60_000 }
   assert.equal(changed.status, 200, `${changed.bytes}`);
   assert.equal(await size(), 16);
   assert.equal((await infer("batched")).status, 200);
+  const config = JSON.stringify({ max_batch_size: 8 });
+  const together = await Promise.all([0, 1, 0, 1, 0, 1].map((coordinator) => control("batched", "load", { config }, coordinator)));
+  assert.deepEqual(new Set(together.map(({ status }) => status)), new Set([200]), `${together.map(({ bytes }) => bytes)}`);
   assert.equal((await control("batched", "load")).status, 200);
   assert.equal(await size(), 32);
 });
@@ -122,6 +126,7 @@ test("a load may change the batch size, until the next one", { timeout: 60_000 }
 test("a load that fails says why, and the model stays as it was", { timeout: 90_000 }, async () => {
   const asked: [string, Record<string, unknown> | undefined, RegExp][] = [
     ["unloadable", undefined, /failed to load 'unloadable'.*NoSuchOperator/],
+    ["unreadable", undefined, /failed to load 'unreadable'.*ONNX/],
     ["nobody", undefined, /failed to load 'nobody'.*not found/],
     ["elsewhere", undefined, /failed to load 'elsewhere'.*site=nowhere/],
     ["plain", { config: "no json" }, /failed to load 'plain': config is no JSON/],
@@ -130,6 +135,7 @@ test("a load that fails says why, and the model stays as it was", { timeout: 90_
     ["plain", { "file:2/model.onnx": "AAAA" }, /files need a config/],
     ["plain", { config: "{}", "file:model.onnx": "AAAA" }, /file:<version>\/model.onnx/],
     ["plain", { config: "{}", "file:2/model.onnx": "AAAA" }, /not a whole ONNX model/],
+    ["plain", { config: "{}", "file:2/model.onnx": "AAAA", "file:2/../x": "AAAA" }, /below the version's folder/],
     ["plain", { config: "{}", "file:1/model.onnx": Buffer.from(adder(99).toBytes()).toString("base64") }, /other content/],
   ];
   for (const [model, parameters, reason] of asked) {
@@ -141,6 +147,9 @@ test("a load that fails says why, and the model stays as it was", { timeout: 90_
   assert.equal((await control("plain", "load", { "file:1/model.onnx": "%%%", config: "{}" })).status, 400);
   assert.equal((await control("plain", "unload", { unload_dependents: "yes" })).status, 400);
   assert.equal((await control("nobody", "unload")).status, 404);
+  assert.equal((await control("unreadable", "unload")).status, 200);
+  assert.equal((await control("unreadable", "load")).status, 400);
+  await until("it to be unloaded still", async () => /unloaded/.test((await indexOf("unreadable")).reason));
   assert.equal((await infer("plain")).status, 200);
 });
 

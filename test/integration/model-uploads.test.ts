@@ -164,6 +164,30 @@ test("weights in files come ahead of the graph; what is missing or leads out of 
     409,
     "the same graph with other weights is other content",
   );
+  const said = { headers: { "repr-digest": digestHeader(adderWith("weights/w.bin")) } };
+  assert.equal((await put("split/versions/1", adderWith("weights/w.bin"), said)).status, 409, "whether or not it says its digest");
+});
+
+test("files of a version that were lost are taken again, whether or not the sender says a digest", async () => {
+  const graph = adderWith("w.bin");
+  const weights = Buffer.from(new Float32Array([7, 8]).buffer);
+  const [ofGraph, ofWeights] = [graph, weights].map((bytes) => createHash("sha256").update(bytes).digest("hex")) as [string, string];
+  const lose = (sha256: string): Promise<void> => rm(path.join(data, "blobs", sha256.slice(0, 2), sha256.slice(2, 4)), { recursive: true });
+  const isThere = async (sha256: string): Promise<boolean> => (await call(`${cluster.url}/v1/blobs/${sha256}`)).status === 200;
+  await put("lost/versions/1/files/w.bin", weights);
+  assert.equal((await put("lost/versions/1", graph)).status, 201);
+  for (const headers of [{ "repr-digest": digestHeader(graph) }, {}]) {
+    await lose(ofGraph);
+    assert.equal((await put("lost/versions/1", graph, { headers })).status, 200);
+    assert.ok(await isThere(ofGraph));
+    await lose(ofWeights);
+    const refused = await put("lost/versions/1", graph, { headers });
+    assert.equal(refused.status, 400, `${refused.bytes}`);
+    assert.match(refused.json().detail, /"w\.bin".*no longer/);
+    await put("lost/versions/1/files/w.bin", weights);
+    assert.equal((await put("lost/versions/1", graph, { headers })).status, 200);
+    assert.ok(await isThere(ofWeights));
+  }
 });
 
 test("an upload that is cut off leaves nothing behind", async () => {

@@ -5,8 +5,8 @@
  */
 
 import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { link, mkdir, open, readdir, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
+import { constants, createReadStream } from "node:fs";
+import { copyFile, link, mkdir, open, readdir, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
   type BlobFile,
@@ -187,9 +187,27 @@ export class FilesystemBlobs implements BlobStore {
       await link(found.file, path.join(this.#root, blobFolder(sha256), blobFileName({ sha256, expiresMs })));
       return true;
     } catch (error) {
-      // swept meanwhile, or a file system without links: written again
-      return (error as NodeJS.ErrnoException).code === "EEXIST";
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EEXIST") return true;
+      if (code === "ENOENT") return false; // swept meanwhile
+      return this.#copy(found.file, { sha256, expiresMs });
     }
+  }
+
+  /** On a file system without links, or with no room for another one; false when the file is gone. */
+  async #copy(from: string, blob: BlobFile): Promise<boolean> {
+    const folder = path.join(this.#root, blobUnfinishedFolder);
+    await mkdir(folder, { recursive: true });
+    const file = path.join(folder, randomBytes(12).toString("hex"));
+    try {
+      await copyFile(from, file, constants.COPYFILE_EXCL);
+    } catch (error) {
+      await orGone(unlink(file));
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+      throw error;
+    }
+    await this.#finish(file, blob);
+    return true;
   }
 
   async #write(content: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<{ file: string; sha256: string; sizeBytes: number }> {

@@ -9,7 +9,8 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import type { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
-import { type ModelSignature, SwitchyardError } from "@switchyard/protocol";
+import { type Datatype, elementBytes, SwitchyardError } from "@switchyard/protocol";
+import { z } from "zod";
 import type { Clock } from "../clock.ts";
 import type { GraphInspector, InspectedGraph } from "../ports/graph-inspector.ts";
 
@@ -19,6 +20,21 @@ const otherMemoryMb = 768;
 const heapMb = 256;
 const limitMs = 120_000;
 const mostAnswerBytes = 8 * megabyte;
+
+const tensors = z.array(
+  z.strictObject({
+    name: z.string(),
+    datatype: z.enum(Object.keys(elementBytes) as [Datatype, ...Datatype[]]),
+    shape: z.array(z.number().int().min(-1)),
+    axes: z.array(z.string().nullable()).exactOptional(),
+  }),
+);
+
+/** What the process may say: it has read bytes of somebody else's. */
+const answerSchema = z.union([
+  z.strictObject({ refusal: z.string() }),
+  z.strictObject({ signature: z.strictObject({ inputs: tensors, outputs: tensors }), externalFiles: z.array(z.string()) }),
+]);
 
 export class GraphProcess implements GraphInspector {
   readonly #clock: Clock;
@@ -110,10 +126,17 @@ function packageOf(file: string): string {
   return file.slice(0, file.lastIndexOf(`${path.sep}long${path.sep}`) + "/long".length);
 }
 
-function readAnswer(text: string): InspectedGraph {
-  const answer = JSON.parse(text) as { refusal?: string; signature: ModelSignature; externalFiles: string[] };
-  if (answer.refusal !== undefined) throw refusal(answer.refusal);
-  return { signature: answer.signature, externalFiles: answer.externalFiles };
+export function readAnswer(text: string): InspectedGraph {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw refusal("reading it gave no answer");
+  }
+  const { data: answer } = answerSchema.safeParse(value);
+  if (answer === undefined) throw refusal("reading it gave no answer that makes sense");
+  if ("refusal" in answer) throw refusal(answer.refusal);
+  return answer;
 }
 
 function refusal(detail: string): SwitchyardError {

@@ -15,7 +15,7 @@ import {
   SwitchyardError,
   type UploadedVersion,
 } from "@switchyard/protocol";
-import { keys, queueTag, tagOf } from "@switchyard/protocol/redis";
+import { keys, queueTag, type RedisCommand, tagOf } from "@switchyard/protocol/redis";
 import type { AliasStore, AllAliases } from "../ports/alias-store.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
@@ -25,6 +25,9 @@ import { chooseVersion, sharesOf } from "../scheduler/traffic-split.ts";
 import { ChoosyQueues, choosyCandidate } from "./choosy-queues.ts";
 import { chooseHosts } from "./host-choice.ts";
 import type { RedisConnection } from "./redis-connection.ts";
+
+/** What was uploaded or configured is read this often though its counter did not rise: whoever writes may die before it raises that. */
+const lookAnywayMs = 30_000;
 
 /** Models that came and went. */
 export interface Changed {
@@ -48,6 +51,10 @@ export class RedisModels implements ModelRegistry {
   #uploaded: readonly UploadedVersion[] = [];
   #configs: ReadonlyMap<string, ModelConfig> = new Map();
   #lifecycle: string | null = null;
+  /** When that was read, by the store's clock. */
+  #lookedMs = 0;
+  /** What was read, to tell whether it changed. */
+  #lookedText = "";
   readonly #uploads: UploadStore;
   readonly #aliasStore: AliasStore;
   readonly #stateStore: ModelStateStore;
@@ -107,7 +114,9 @@ export class RedisModels implements ModelRegistry {
   async #lookAtLifecycle(): Promise<boolean> {
     const [reply] = await this.#redis.sendAll([["get", keys.lifecycleRevision]]);
     const revision = (reply as string | null) ?? "0";
-    if (revision === this.#lifecycle) return false;
+    const nowMs = this.#redis.nowMs();
+    const hasRisen = revision !== this.#lifecycle;
+    if (!hasRisen && Math.abs(nowMs - this.#lookedMs) < lookAnywayMs) return false;
     const known = new Map(this.#uploaded.map((upload) => [`${upload.model}@${upload.version}`, upload]));
     const [uploads, configs, aliases, states] = await Promise.all([
       this.#uploads.uploads(),
@@ -115,6 +124,11 @@ export class RedisModels implements ModelRegistry {
       this.#aliasStore.all(),
       this.#stateStore.all(),
     ]);
+    this.#lookedMs = nowMs;
+    const found = [uploads.map(({ uploadId }) => uploadId), [...configs], [...aliases].map(([model, of]) => [model, [...of]]), [...states]];
+    const text = JSON.stringify(found);
+    if (!hasRisen && text === this.#lookedText) return false;
+    this.#lookedText = text;
     // an entry is written once: one that is known is the same object still
     this.#uploaded = uploads.map((upload) => known.get(`${upload.model}@${upload.version}`) ?? upload);
     this.#configs = configs;
@@ -245,7 +259,7 @@ export class RedisModels implements ModelRegistry {
   }
 
   /**
-   * Writes what differs from what stands in Redis, and raises the revision once. A coordinator whose folder never had a model removes none:
+   * Writes what differs from what stands in Redis, and raises the revision. A coordinator whose folder never had a model removes none:
    * it may not be mounted. Answers the revision.
    */
   async #write(versions: readonly ModelVersion[], fields: readonly string[], revision: string | null): Promise<string> {
@@ -260,9 +274,13 @@ export class RedisModels implements ModelRegistry {
     const uploads = new Set(unknown.length === 0 ? [] : (await this.#uploads.uploads()).map(({ model, version }) => `${model}@${version}`));
     const gone = unknown.filter((field) => !uploads.has(field));
     if (changed.length === 0 && gone.length === 0 && revision !== null) return revision;
-    if (changed.length > 0) await this.#redis.sendAll([["hset", keys.models, ...changed.flat()]]);
-    if (gone.length > 0) await this.#redis.sendAll([["hdel", keys.models, ...gone]]);
-    const [raised] = await this.#redis.sendAll([["incr", keys.modelsRevision]]);
+    // raised in the same write, since nobody else would tell hosts of what stands already; and after it, since a cluster keeps no order
+    const raise: RedisCommand = ["incr", keys.modelsRevision];
+    const writes: RedisCommand[] = [];
+    if (changed.length > 0) writes.push(["hset", keys.models, ...changed.flat()]);
+    if (gone.length > 0) writes.push(["hdel", keys.models, ...gone]);
+    if (writes.length > 0) await this.#redis.sendAll([...writes, raise]);
+    const [raised] = await this.#redis.sendAll([raise]);
     return String(raised);
   }
 

@@ -80,7 +80,8 @@ export class ModelAliases {
 
   /**
    * Gives all requests of the alias to one version, once a host has it loaded; its split and shadow end. `from`: the one version of another
-   * alias. Throws `model_failed` with the reason when it does not load, and `model_not_ready` when that takes too long; nothing has changed then.
+   * alias. Throws `model_failed` with the reason when it does not load, and `model_not_ready` when that takes too long, and
+   * `changed_meanwhile` when the alias was changed while it waited; nothing has changed then.
    */
   async promote(of: AliasName, to: { version?: number | undefined; from?: string | undefined }, signal: AbortSignal): Promise<ModelAlias> {
     this.#checkName(of);
@@ -88,8 +89,13 @@ export class ModelAliases {
     if (version === undefined) throw refused("version", "a version, or in from an alias of one version", String(to.from ?? to.version));
     const target: AliasTarget = { version };
     const [wanted] = await this.#checkTarget(of, target);
+    const found = (await this.#parts.store.all()).get(of.model)?.get(of.alias);
     await this.#parts.loads.ensure(wanted!, signal);
-    return this.#set(of, () => target);
+    return this.#set(of, (before) => {
+      const isAsFound = JSON.stringify(before) === JSON.stringify(found);
+      if (!isAsFound && !(before && isEqual(before.target, target))) throw changed(of);
+      return target;
+    });
   }
 
   /** What it stood for before. Throws `invalid_request` when there is nothing to go back to. */

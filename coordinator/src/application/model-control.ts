@@ -3,7 +3,7 @@
  * store: it outlives processes, and all coordinators keep to it.
  */
 
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import {
   type ModelConfig,
   type ModelState,
@@ -24,6 +24,7 @@ import type { ModelUploads } from "./model-uploads.ts";
 const agreedMs = 1_200;
 const pieceBytes = 1 << 20;
 const largestBatch = 65_536;
+const mostAttempts = 20;
 
 /** What a load may bring along. */
 export interface LoadRequest {
@@ -66,10 +67,11 @@ export class ModelControl {
       const config = overrideIn(model, request);
       const came = await this.#takeFiles(model, request);
       if (models.versions(model).length === 0) await rescan(); // it may have just been put into the folder
-      models.resolve(model);
+      const { failure } = models.resolve(model).version;
+      if (came.length === 0 && models.promised(model).length === 0) throw failed(model, failure ?? "no version of it can be served");
       let before: ModelState | undefined;
-      const entry: ModelState = { state: "loaded", ...(config && { config }) };
-      await store.change(model, (found) => {
+      const entry: ModelState = { state: "loaded", requestId: randomUUID(), ...(config && { config }) };
+      await this.#set(model, (found) => {
         before = found;
         return entry;
       });
@@ -79,7 +81,7 @@ export class ModelControl {
           await this.#parts.loads.ensure(version, signal);
       } catch (error) {
         // whoever asked for something else meanwhile is not overruled
-        await store.change(model, (found) => (JSON.stringify(found) === JSON.stringify(entry) ? before : found)).catch(() => {});
+        await store.change(model, (found) => (found?.requestId === entry.requestId ? before : found)).catch(() => {});
         await takeOver().catch(() => {});
         throw error;
       }
@@ -92,12 +94,24 @@ export class ModelControl {
    * it go then. Throws `model_not_found`. Nothing depends on a model here: `unload_dependents` asks for no more.
    */
   async unload(model: string): Promise<void> {
-    const { clock, log, models, store, takeOver } = this.#parts;
+    const { clock, log, models, takeOver } = this.#parts;
     if (models.versions(model).length === 0) models.resolve(model);
-    await store.change(model, () => ({ state: "unloaded" }));
+    await this.#set(model, () => ({ state: "unloaded" }));
     await takeOver();
     await clock.sleep(agreedMs);
     log.info("model_unloaded_by_request", { model });
+  }
+
+  /** Whatever stood there: of several who ask at once the last one has it. */
+  async #set(model: string, change: (found: ModelState | undefined) => ModelState): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#parts.store.change(model, change);
+        return;
+      } catch (error) {
+        if (!(error instanceof SwitchyardError) || error.code !== "changed_meanwhile" || attempt === mostAttempts) throw error;
+      }
+    }
   }
 
   #named(model: string, numbers: readonly number[]): ModelVersion[] {

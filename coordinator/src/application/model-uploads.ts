@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import {
   type BlobReference,
   checkModelConfig,
+  isInnerPath,
   type ModelConfig,
   type ModelFileReference,
   type ModelVersion,
@@ -75,7 +76,9 @@ export class ModelUploads {
     if (before && file.sha256 !== undefined && before.onnxSha256 !== undefined) {
       // decided before a byte has come
       if (file.sha256 !== before.onnxSha256) throw exists(of, before.version.digest);
-      return { version: before.version, created: false };
+      if ((await this.#isSame(before, { sha256: file.sha256 })) && (await this.#lost(before.version.files)).length === 0) {
+        return { version: before.version, created: false };
+      }
     }
     let upload: NewUpload | undefined;
     const inspect = async (unfinished: UnfinishedBlob): Promise<void> => {
@@ -86,29 +89,40 @@ export class ModelUploads {
       this.#checkBounds(of);
     };
     await blobs.receive(file.stream, { keepMs: unfinishedMs, inspect, ...(file.sha256 !== undefined && { sha256: file.sha256 }) });
-    if (before || upload === undefined) return { version: before!.version, created: false };
-    return this.#add(upload);
+    if (before === undefined) return this.#add(upload!);
+    const lost = await this.#lost(before.version.files);
+    if (lost.length > 0) throw missing(lost, "are there no longer");
+    return { version: before.version, created: false };
   }
 
   /** Without asking for the weights again, unless others were sent since. */
-  async #isSame({ onnxSha256, version }: Standing, { sha256 }: UnfinishedBlob): Promise<boolean> {
+  async #isSame({ onnxSha256, version }: Standing, { sha256 }: Pick<UnfinishedBlob, "sha256">): Promise<boolean> {
     if (onnxSha256 !== sha256) return false;
     const staged = await this.#parts.store.staged(version);
     return (version.files ?? []).every((file) => (staged.get(file.name) ?? file).sha256 === file.sha256);
   }
 
   async #add(upload: NewUpload): Promise<{ version: UploadedVersion; created: boolean }> {
-    const { blobs, log, store, takeOver } = this.#parts;
-    for (const file of upload.files) {
-      if (!(await blobs.keep(file, { keepMs: keptMs }))) throw missing([file.name], "was sent ahead too long ago");
-      await blobs.sync(file);
-    }
+    const { log, store, takeOver } = this.#parts;
+    const lost = await this.#lost(upload.files);
+    if (lost.length > 0) throw missing(lost, "were sent ahead too long ago");
     const { created, version: stands } = await store.add(upload);
     if (stands.digest !== upload.digest) throw exists(upload, stands.digest);
     await takeOver();
     if (created)
       log.info("version_uploaded", { model: upload.model, version: upload.version, digest: upload.digest, sizeBytes: upload.sizeBytes });
     return { version: stands, created };
+  }
+
+  /** Keeps files of a version, and answers the names of those that are not there. */
+  async #lost(files: readonly ModelFileReference[] = []): Promise<string[]> {
+    const { blobs } = this.#parts;
+    const lost: string[] = [];
+    for (const file of files) {
+      if (await blobs.keep(file, { keepMs: keptMs })) await blobs.sync(file);
+      else lost.push(file.name);
+    }
+    return lost;
   }
 
   /** What has this number now, uploaded or in the folder. */
@@ -132,6 +146,7 @@ export class ModelUploads {
     if (externalFiles.length > 0) {
       if (externalFiles.length > mostFiles)
         throw refused(`The graph keeps weights in ${externalFiles.length} files`, `at most ${mostFiles}`);
+      for (const name of externalFiles) if (!isInnerPath(name)) throw leadsOut(name);
       const staged = await store.staged(of);
       const absent = externalFiles.filter((name) => !staged.has(name));
       if (absent.length > 0) throw missing(absent, "were not sent ahead");
@@ -163,6 +178,7 @@ export class ModelUploads {
   /** Takes a file with weights that the version's graph will name. Sent again, it takes the place of the one before. */
   async stage(of: VersionName, name: string, file: IncomingFile): Promise<BlobReference> {
     const { blobs, store } = this.#parts;
+    if (!isInnerPath(name)) throw leadsOut(name);
     const staged = await store.staged(of);
     if (!staged.has(name) && staged.size >= mostFiles)
       throw refused(`Version ${of.version} has ${staged.size} files`, `at most ${mostFiles}`);
@@ -225,6 +241,17 @@ function missing(names: readonly string[], why: string): SwitchyardError {
   const shown = names.slice(0, 8).map((name) => JSON.stringify(name));
   const detail = `The graph keeps weights in ${shown.join(", ")}, which ${why}: PUT each at …/files/<name> first, then the graph again`;
   return new SwitchyardError("invalid_request", detail, { fields: [{ pointer: "files", expected: shown.join(", "), got: "nothing" }] });
+}
+
+function leadsOut(name: string): SwitchyardError {
+  const expected = "a path below the version's folder, as the graph names it";
+  return new SwitchyardError(
+    "invalid_request",
+    `The name of a file with weights must be ${expected}, not ${JSON.stringify(name.slice(0, 100))}`,
+    {
+      fields: [{ pointer: "name", expected, got: name.slice(0, 100) }],
+    },
+  );
 }
 
 function refused(what: string, expected: string): SwitchyardError {

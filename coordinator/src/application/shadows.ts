@@ -3,11 +3,14 @@
  * sent the request, and there are never many at a time.
  */
 
+import { sizeOf } from "@switchyard/protocol";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { Submission } from "./job-service.ts";
 
 const mostAtOnce = 32;
+/** Inputs that all of them may hold. */
+const mostBytes = 64 * 1024 * 1024;
 const timeoutMs = 60_000;
 
 export interface ShadowsParts {
@@ -20,6 +23,7 @@ export interface ShadowsParts {
 export class Shadows {
   readonly #parts: ShadowsParts;
   #running = 0;
+  #heldBytes = 0;
 
   constructor(parts: ShadowsParts) {
     this.#parts = parts;
@@ -30,11 +34,13 @@ export class Shadows {
     const { chance, metrics, models } = this.#parts;
     const shadow = alias === undefined ? undefined : models.shadowOf(model, alias);
     if (shadow === undefined || chance() >= shadow.share) return;
-    if (this.#running >= mostAtOnce) {
+    const inputBytes = sizeOf(request.inputs.map(({ bytes }) => bytes));
+    if (this.#running >= mostAtOnce || this.#heldBytes + inputBytes > mostBytes) {
       metrics.shadowed(model, "skipped");
       return;
     }
     this.#running++;
+    this.#heldBytes += inputBytes;
     const tags = { shadow_of: alias! };
     const job: Submission = { model, version: shadow.version, request, class: "batch", timeoutMs, maxAttempts: 1, tags, hold: true };
     run(require ? { ...job, require } : job)
@@ -44,6 +50,7 @@ export class Shadows {
       )
       .finally(() => {
         this.#running--;
+        this.#heldBytes -= inputBytes;
       });
   }
 }

@@ -2,13 +2,13 @@
 
 import { SwitchyardError } from "@switchyard/protocol";
 import type { FastifyRequest } from "fastify";
-import { readBody } from "./request-body.ts";
+import { type Reading, readBody } from "./request-body.ts";
 
 const usualBytes = 65_536;
 
 /** The object in the body; an absent body is an empty one. Throws `invalid_request`. */
-export async function jsonBody({ raw }: FastifyRequest, maxBytes: number = usualBytes): Promise<Record<string, unknown>> {
-  const body = await readBody(raw, { maxBytes });
+export async function jsonBody({ raw }: FastifyRequest, reading: Partial<Reading> = {}): Promise<Record<string, unknown>> {
+  const body = await readBody(raw, { maxBytes: usualBytes, ...reading });
   if (body.length === 0) return {};
   let value: unknown;
   try {

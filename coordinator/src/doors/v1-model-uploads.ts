@@ -1,6 +1,6 @@
 /** Versions that come by the interface: the ONNX file as a streamed body, weights in files of their own ahead of it, and the configuration. */
 
-import { isInnerPath, modelNamePattern, SwitchyardError } from "@switchyard/protocol";
+import { modelNamePattern, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { IncomingFile, ModelUploads } from "../application/model-uploads.ts";
 import type { VersionName } from "../ports/upload-store.ts";
@@ -44,12 +44,6 @@ export const putVersion =
 
 async function stageFile(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const name = (request.params as { "*": string })["*"];
-  if (!isInnerPath(name)) {
-    const expected = "a path below the version's folder, as the graph names it";
-    throw new SwitchyardError("invalid_request", `The file's name must be ${expected}`, {
-      fields: [{ pointer: "name", expected, got: name.slice(0, 100) }],
-    });
-  }
   const { sha256, sizeBytes } = await taken(context, request, (file) => uploadsOf(context).stage(versionNameIn(request), name, file));
   return sendJson(request, reply.code(201), { name, sha256, size_bytes: sizeBytes });
 }

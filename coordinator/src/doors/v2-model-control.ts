@@ -12,6 +12,8 @@ import { badRequest } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
 
 const filePrefix = "file:";
+/** The usual limit of small bodies. */
+const withoutFiles = { advice: "Files of models may be sent only with an API key that has the scope 'admin'" };
 
 export function addModelControl(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/v2/repository/models/:model/load", { POST: (request, reply) => answerLoad(context, request, reply) });
@@ -19,12 +21,19 @@ export function addModelControl(app: FastifyInstance, context: DoorContext): voi
 }
 
 async function answerLoad(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  const wanted = loadRequestIn(parametersIn(await jsonBody(request, context.config.maxJsonBytes)));
-  const call = context.calls.waiting(httpLine(reply.raw));
+  const caller = callerOf(request);
+  const held = context.bodies.body();
   try {
-    await controlOf(context).load(modelIn(request), wanted, callerOf(request), call.signal);
+    const reading = caller.scopes.has("admin") ? { maxBytes: context.config.maxJsonBytes, held } : withoutFiles;
+    const wanted = loadRequestIn(parametersIn(await jsonBody(request, reading)));
+    const call = context.calls.waiting(httpLine(reply.raw));
+    try {
+      await controlOf(context).load(modelIn(request), wanted, caller, call.signal);
+    } finally {
+      call.end();
+    }
   } finally {
-    call.end();
+    held.leave();
   }
   return sendJson(request, reply, {});
 }
