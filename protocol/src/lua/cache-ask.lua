@@ -28,14 +28,16 @@ local function list(id, listed)
 end
 
 -- Whether a job may count on this leader: one that runs will be done soonest; one that waits must not be held up by less than the job would be.
-local function mayFollow(leader, since, flow, order)
+-- Equal requests are equal work: where one was admitted before it was known what that takes, their deadlines tell who is more urgent, but for
+-- a fiftieth of the time, 100 ms at most, which requests of one moment lose differently on their way.
+local function mayFollow(leader, since, flow, order, deadline, timeoutMs)
   if not leader then return now - since < unadmittedMs end
   if leader[STATE] ~= 'queued' then return leader[STATE] == 'running' end
   local class, tenant = string.match(flow, '^(%a+):(.*)$')
   local leaderClass, leaderTenant = string.match(leader[FLOW], '^(%a+):(.*)$')
   if tenant ~= leaderTenant then return false end
   if class ~= leaderClass then return urgency[leaderClass] > urgency[class] end
-  return tonumber(leader[ORDER]) <= order
+  return tonumber(leader[ORDER]) <= order or tonumber(leader[DEADLINE]) <= tonumber(deadline) + math.min(100, timeoutMs / 50)
 end
 
 -- A waiting leader that is overtaken stays in the queue, and is answered with the followers if it still waits then.
@@ -73,7 +75,7 @@ local function ask(at)
       elseif ends > now then
         return 'alone'
       end
-    elseif leader and mayFollow(record, since, flow, order) then
+    elseif leader and mayFollow(record, since, flow, order, deadline, timeoutMs) then
       if redis.call('LLEN', name) > mostFollowers then return 'alone' end
       if ARGV[at + 13] == 'look' then return 'follow' end
       redis.call('SET', base .. 'job:' .. id, 'queued 1 ' .. waiter .. ' ' .. keep .. ' ' .. deadline .. ' 0 0 0 0 0 - - ' .. nowText .. ' '
