@@ -18,7 +18,7 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
     default: "unset",
     meaning: "file of API keys, made by `switchyard keys`; without one there is one tenant, on loopback addresses only",
   },
-  MAX_BODY: { default: "64MiB", meaning: "largest body of a request; over gRPC the largest message, either way" },
+  MAX_BODY: { default: "64MiB", meaning: "largest body of a request; over gRPC the largest message of a caller" },
   MAX_JSON: { default: "<max-body>", meaning: "largest JSON in a body; parsing holds other calls up by about 20 ms per MiB" },
   MAX_MODEL: { default: "2GiB", meaning: "largest file of a model that is uploaded" },
   MAX_QUEUE_JOBS: { default: "1000000", meaning: "most jobs that may wait for one model version; more are refused" },
