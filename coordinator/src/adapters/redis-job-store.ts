@@ -37,7 +37,7 @@ import { listJobs } from "./redis-job-list.ts";
 
 /** How long inputs outlive the deadline: late claims, clock steps. */
 const inputMarginMs = 60_000;
-const maxJobsPerScript = 200;
+const maxJobsPerScript = 128;
 /** As in lua/lib-dead.lua. */
 const deadMs = 86_400_000;
 /** More than any reference takes. */

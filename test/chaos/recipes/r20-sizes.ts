@@ -11,7 +11,7 @@ import type { Recipe } from "../recipe.ts";
 
 const kept = { smoke: 20_000, nightly: 1_000_000, soak: 1_000_000 } as const;
 const waiting = { smoke: 10_000, nightly: 100_000, soak: 1_000_000 } as const;
-const together = 250;
+const together = 125;
 const inputBytes = 1_024;
 const hourMs = 3_600_000;
 const allowedMs = 50;
