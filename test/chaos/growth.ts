@@ -1,6 +1,6 @@
 /** What must not grow while a cluster works and things break: memory and handles of processes, keys and bytes of the store. */
 
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
 import type { OneProcess } from "../support/processes.ts";
@@ -37,15 +37,34 @@ export class Growth {
   async #look(everyMs: number): Promise<void> {
     while (!this.#over) {
       const values: Record<string, number> = await storeSize(this.#redis);
-      for (const { name, pid } of this.#processes) {
+      for (const one of this.#processes) {
+        const { name, pid } = one;
         const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))![1];
         values[`${name} MB`] = (Number(kib) * 1024) / mebibyte;
-        values[`${name} handles`] = readdirSync(`/proc/${pid}/fd`).length;
+        values[`${name} handles`] = handlesOf(one);
       }
       this.samples.push({ atMs: Date.now(), values });
       await sleep(everyMs);
     }
   }
+}
+
+/** Without clients' connections: whoever outlives other coordinators inherits theirs, until all clients are with it. */
+function handlesOf(one: OneProcess): number {
+  const port = "url" in one ? Number(new URL(String(one.url)).port) : undefined;
+  const ofClients = new Set<string>();
+  for (const line of readFileSync("/proc/net/tcp", "latin1").split("\n").slice(1)) {
+    const [, local, , , , , , , , inode] = line.trim().split(/\s+/);
+    if (port !== undefined && Number.parseInt(local?.split(":")[1] ?? "", 16) === port) ofClients.add(`socket:[${inode}]`);
+  }
+  const isOwn = (fd: string): boolean => {
+    try {
+      return !ofClients.has(readlinkSync(`/proc/${one.pid}/fd/${fd}`));
+    } catch {
+      return false; // closed since it was listed
+    }
+  };
+  return readdirSync(`/proc/${one.pid}/fd`).filter(isOwn).length;
 }
 
 /** Keys, and the bytes of data alone, without buffers and scripts. */

@@ -5,7 +5,7 @@ import { until } from "../../support/until.ts";
 import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const rounds = { smoke: 1, nightly: 5, soak: 50 } as const;
+const rounds = { smoke: 1, nightly: 4, soak: 50 } as const;
 /** More than the 3 s of presence. */
 const frozenMs = { smoke: 8_000, nightly: 10_000, soak: 10_000 } as const;
 const exitLost = 75;

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const kills = { smoke: 4, nightly: 20, soak: 400 } as const;
+const kills = { smoke: 4, nightly: 15, soak: 400 } as const;
 const everyMs = 3_000;
 
 export const killedConnections: Recipe = {

@@ -5,7 +5,7 @@ import { until } from "../../support/until.ts";
 import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const kills = { smoke: 2, nightly: 10, soak: 100 } as const;
+const kills = { smoke: 2, nightly: 8, soak: 100 } as const;
 const held = { smoke: 200, nightly: 500, soak: 500 } as const;
 
 export const killedCoordinator: Recipe = {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const cycles = { smoke: 1, nightly: 10, soak: 100 } as const;
+const cycles = { smoke: 1, nightly: 8, soak: 100 } as const;
 /** Longer than the longest wait that a client asks for. */
 const graceMs = 30_000;
 

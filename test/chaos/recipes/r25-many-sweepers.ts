@@ -5,7 +5,7 @@ import { until } from "../../support/until.ts";
 import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const rounds = { smoke: 1, nightly: 8, soak: 80 } as const;
+const rounds = { smoke: 1, nightly: 6, soak: 80 } as const;
 const pausedMs = 4_000;
 
 export const manySweepers: Recipe = {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const seconds = { smoke: 5, nightly: 40, soak: 900 } as const;
+const seconds = { smoke: 5, nightly: 30, soak: 900 } as const;
 
 export const cancelRaces: Recipe = {
   id: "R32",

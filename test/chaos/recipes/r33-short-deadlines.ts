@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { longestRefusalMs, type Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const seconds = { smoke: 10, nightly: 40, soak: 600 } as const;
+const seconds = { smoke: 10, nightly: 30, soak: 600 } as const;
 const runMs = 40;
 const [hosts, batch] = [2, 4];
 const capacity = (hosts * batch * 1_000) / runMs;
