@@ -1,6 +1,7 @@
 /** Entry of a coordinator process: configuration, start, an orderly end. */
 
 import { readFileSync } from "node:fs";
+import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { jsonLinesLog } from "./adapters/json-lines-log.ts";
 import { keyFileMistakes } from "./adapters/key-file.ts";
 import { prometheusMetrics } from "./adapters/prometheus-metrics.ts";
@@ -34,6 +35,7 @@ function configOrExit(): Config & { redisUrl: string } {
 }
 
 const config = configOrExit();
+giveBackMemory();
 let coordinator: Coordinator | undefined;
 let stopping = false;
 

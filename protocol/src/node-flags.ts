@@ -1,6 +1,6 @@
 /**
  * Flags with which Node runs coordinators and workers, wherever they are started. Bodies and tensors are memory outside V8's heap, and V8
  * counts them against a limit that it derives from a heap of 30 MB: it collected all of it for every nine bodies of 600 kB, which was two thirds
- * of the coordinator's work under such load.
+ * of the coordinator's work under such load. What that puts off at a start is collected on request (garbage.ts).
  */
-export const serverNodeFlags: readonly string[] = ["--enable-source-maps", "--initial-old-space-size=128"];
+export const serverNodeFlags: readonly string[] = ["--enable-source-maps", "--initial-old-space-size=128", "--expose-gc"];

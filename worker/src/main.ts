@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
+import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { keys, newIncarnation, type RedisTarget, shownAddress, storeFormat } from "@switchyard/protocol/redis";
 import { modelMemoryMb } from "./capabilities/device.ts";
 import { findGpus } from "./capabilities/nvidia-smi.ts";
@@ -63,6 +64,7 @@ async function whyUnusable(connection: RedisClient): Promise<string | undefined>
 }
 
 const config = configOrExit();
+giveBackMemory();
 const incarnation = newIncarnation();
 const metrics = new HostMetrics({ version, host: config.hostId });
 const target: RedisTarget = { url: config.redisUrl, tls: config.redisTls };

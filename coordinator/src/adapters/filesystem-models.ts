@@ -49,6 +49,8 @@ interface KnownModel {
   listing: Listing;
   settings: ModelSettings;
   versions: Map<number, KnownVersion>;
+  /** Whether nothing was wrong with it when it was read. */
+  faultless: boolean;
 }
 
 /** A file that cannot be read and is younger than this is taken for half-written. */
@@ -102,7 +104,8 @@ export class FilesystemModels {
         await new Promise((nextTurn) => setImmediate(nextTurn));
         turnBeganMs = this.#clock.monotonicMs();
       }
-      const model = await this.#model(root, name, problems);
+      const before = this.#known.get(name);
+      const model = before && isUnchanged(before, root, name) ? before : await this.#model(root, name, problems);
       if (model) known.set(name, model);
     });
     this.#known = known;
@@ -112,8 +115,9 @@ export class FilesystemModels {
     return { versions, problems };
   }
 
-  async #model(root: string, name: string, problems: RepositoryProblem[]): Promise<KnownModel | undefined> {
+  async #model(root: string, name: string, allProblems: RepositoryProblem[]): Promise<KnownModel | undefined> {
     const known = this.#known.get(name);
+    const problems: RepositoryProblem[] = [];
     try {
       const listing = await this.#list(root, name, known?.listing);
       if (typeof listing === "string") {
@@ -131,10 +135,12 @@ export class FilesystemModels {
         });
         if (version) versions.set(number, version);
       }
-      return { listing, settings, versions };
+      return { listing, settings, versions, faultless: problems.length === 0 };
     } catch (error) {
       problems.push({ path: name, problem: `cannot be read: ${(error as Error).message}` });
       return known;
+    } finally {
+      allProblems.push(...problems);
     }
   }
 
@@ -223,6 +229,14 @@ export class FilesystemModels {
     for (const file of files) if (file && Math.abs(nowMs - file.modifiedMs) < halfWrittenMs) return true;
     return false;
   }
+}
+
+/** What nearly every model is at nearly every scan, found without a promise or a new path: a repository of thousands is looked at all the time. */
+function isUnchanged({ listing, settings, versions, faultless }: KnownModel, root: string, name: string): boolean {
+  if (!faultless || !listing.trusted || !sameFingerprint(fingerprintOf(`${root}/${name}`), listing.fingerprint)) return false;
+  if (listing.hasSettings && !filesHold(settings.files)) return false;
+  for (const { file } of versions.values()) if (!filesHold(file.files)) return false;
+  return true;
 }
 
 function modelVersion(of: { name: string; number: number; settings: ModelSettings }, file: RemoteFile): ModelVersion {

@@ -1,9 +1,8 @@
 /** Bodies that are never held whole: bounded while they come, with the digest that the client says they have. */
 
 import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { SwitchyardError } from "@switchyard/protocol";
+import { collectYoung } from "@switchyard/protocol/garbage";
 import { headerOf } from "./request-options.ts";
 
 /**
@@ -11,8 +10,6 @@ import { headerOf } from "./request-options.ts";
  * many bytes, takes a millisecond.
  */
 const lookEveryBytes = 16 << 20;
-setFlagsFromString("--expose-gc");
-const collectYoung = runInNewContext("gc") as (how: { type: "minor" }) => void;
 
 /** Not the socket's own iterator: leaving that one early would close the connection before the refusal is sent. `what`: as "A blob". */
 export async function* streamedBody(
@@ -28,7 +25,7 @@ export async function* streamedBody(
       sizeBytes += piece.length;
       if (sizeBytes > maxBytes) throw tooLarge({ maxBytes, what }, "more");
       yield piece;
-      if (Math.floor(sizeBytes / lookEveryBytes) > Math.floor((sizeBytes - piece.length) / lookEveryBytes)) collectYoung({ type: "minor" });
+      if (Math.floor(sizeBytes / lookEveryBytes) > Math.floor((sizeBytes - piece.length) / lookEveryBytes)) collectYoung();
     }
   } catch (error) {
     if (error instanceof SwitchyardError) throw error;

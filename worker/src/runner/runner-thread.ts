@@ -1,6 +1,7 @@
 /** Entry of the runner thread: builds its own connections and the model cache, then runs the loop. Talks to the main loop by messages. */
 
 import { parentPort, workerData } from "node:worker_threads";
+import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { channels, configMark, keys } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
 import { endWhenSilent, hostSubscription, silenceLimits, wireConnection } from "../redis-connection.ts";
@@ -20,6 +21,7 @@ import { Runner } from "./runner.ts";
 const port = parentPort;
 if (!port) throw new Error("runner-thread.ts is started by runner-handle.ts, as a worker thread");
 
+giveBackMemory();
 const options = workerData as RunnerOptions;
 
 /** How long a message about a run may wait for others; not before a run that may keep this thread for longer. */

@@ -5,6 +5,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { SwitchyardError, type Tensor } from "@switchyard/protocol";
+import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { systemClock } from "../clock.ts";
 import { loadModel } from "./loaded-model.ts";
 import { RunFailure } from "./session.ts";
@@ -50,7 +51,8 @@ function copied(tensor: Tensor): Tensor {
 }
 
 loading.then(
-  ({ batching, loadMs, session, sizeBytes, warmUpMs }) =>
+  ({ batching, loadMs, session, sizeBytes, warmUpMs }) => {
+    giveBackMemory();
     tell({
       kind: "loaded",
       inputs: [...session.inputs],
@@ -59,7 +61,8 @@ loading.then(
       loadMs,
       sizeBytes,
       warmUpMs: new Map(warmUpMs),
-    }),
+    });
+  },
   (error: unknown) => {
     const reason = error instanceof SwitchyardError ? error.message : String(error);
     tell({ kind: "load_failed", reason });
