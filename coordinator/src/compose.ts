@@ -2,7 +2,6 @@
 
 import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
-import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
 import { GraphProcess } from "./adapters/graph-process.ts";
 import { KeyFile } from "./adapters/key-file.ts";
@@ -39,18 +38,22 @@ import { Sweeper } from "./application/sweeper.ts";
 import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock, LoopClock } from "./clock.ts";
+import { type BlobPlace, shownPlace } from "./config.ts";
 import type { DoorParts } from "./doors/door-context.ts";
 import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
 import { TurnWait } from "./doors/turn-wait.ts";
+import { openBlobs } from "./open-blobs.ts";
 import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
 
 export interface CoordinatorOptions {
   redisUrl: RedisTarget;
   modelsFolder: string;
-  blobsFolder: string;
+  blobs: BlobPlace;
+  /** For files while they come. */
+  dataFolder: string;
   http: { host: string; port: number };
   /** Absent: no gRPC. */
   grpc?: { host: string; port: number };
@@ -86,7 +89,6 @@ export interface Coordinator {
 const rescanMs = 5_000;
 /** What another coordinator took is known here after this time. */
 const lookForUploadsMs = 500;
-const sweepBlobsMs = 60_000;
 /** For which a coordinator that is asked to end serves those who have not noticed yet. */
 const mostLeavingMs = 2_000;
 /** A change of the key file is taken over by the second look that sees it. */
@@ -113,7 +115,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const models = new RedisModels(redis, hosts, { uploads: uploadStore, aliases: aliasStore, states: stateStore, chance });
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
-  const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
+  const { blobs, sweepMs } = await openBlobs(options);
   const coordinator = newIncarnation();
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs });
   const durable = new RedisDurability({ redis, target: redisUrl, clock, blobs });
@@ -197,7 +199,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   async function tendBlobs(): Promise<void> {
     const other = await store.announceBlobs();
-    if (other !== undefined) log.warn("blob_folder_differs", { folder: options.blobsFolder, detail: "coordinators must share one folder" });
+    if (other !== undefined)
+      log.warn("blob_folder_differs", { folder: shownPlace(options.blobs), detail: "coordinators must share one folder" });
     await uploads.keepFiles();
     await blobs.sweep();
   }
@@ -255,7 +258,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "sweeper", everyMs: 240, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });
-  loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
+  loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, call: () => tallies.tell() });

@@ -147,6 +147,11 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
   const isTls = given.REDIS_URL === undefined ? undefined : readRedisAddress(given.REDIS_URL)?.tls;
   const { tls: redisTls, mistakes: unusable } = readRedisTls(given, { isTls, read: (file) => readFileSync(file, "utf8") });
   mistakes.push(...unusable.map(([name, mistake]) => told(name, mistake)));
+  const isBucket = /^s3:\/\//.test(given.BLOBS ?? "");
+  if (isBucket && given.URL === undefined)
+    mistakes.push(
+      told("URL", "is required where SWITCHYARD_BLOBS is a bucket: http://host:port of a coordinator, which hands out large values"),
+    );
   if (!parsed.success || mistakes.length > 0) throw mistaken(mistakes);
   const config = parsed.data;
   const index = config.WORKER_INDEX ?? 1;
@@ -160,7 +165,8 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     redisUrl: config.REDIS_URL,
     redisTls,
     modelsFolder: config.MODELS,
-    blobsFolder: config.BLOBS ?? join(config.DATA, "blobs"),
+    // of a bucket hosts see nothing: coordinators hand out what is there
+    blobsFolder: config.BLOBS === undefined || isBucket ? join(config.DATA, "blobs") : config.BLOBS,
     fetchedFolder: join(config.DATA, "fetched-models"),
     coordinatorUrl: config.URL,
     metrics: { host: config.METRICS.host, port },
