@@ -80,6 +80,7 @@ function checkDefaults(): void {
   const ofWorker = {
     LINGER_MS: String(worker.lingerMs),
     CACHE_MODELS: String(worker.cacheModels),
+    FETCHED_MB: String(worker.fetchedBytes / 2 ** 20),
     DRAIN_MS: String(worker.drainMs),
     PROVIDERS: worker.providers.join(","),
   };

@@ -36,6 +36,11 @@ export const ownSettingWords: Readonly<Record<string, { default: string; meaning
     meaning: "loaded models may take this much; the one used longest ago goes first",
   },
   CACHE_MODELS: { default: "64", meaning: "most models loaded at once" },
+  FETCHED_MB: {
+    default: "102400",
+    meaning:
+      "fetched files of uploaded models may take this much disk; what is not loaded goes first, the one used longest ago before others",
+  },
   DRAIN_MS: { default: "25000", meaning: "how long a worker that is asked to end finishes what it has begun" },
 };
 

@@ -93,6 +93,7 @@ const schema = z.object({
   LINGER_MS: z.coerce.number().int().min(0).max(1_000).default(20),
   CACHE_MB: z.coerce.number().min(16).optional(),
   CACHE_MODELS: z.coerce.number().int().min(1).default(64),
+  FETCHED_MB: z.coerce.number().min(1).default(102_400),
   DRAIN_MS: z.coerce.number().int().min(0).default(25_000),
   PARENT_PIPE: z.coerce.number().int().min(3).optional(),
 });
@@ -124,6 +125,8 @@ export interface WorkerConfig {
   /** What it lends to models; absent: by what the machine has. */
   cacheBytes: number | undefined;
   cacheModels: number;
+  /** What fetched files of uploaded versions may take on the disk. */
+  fetchedBytes: number;
   drainMs: number;
   parentPipe: number | undefined;
 }
@@ -179,6 +182,7 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     lingerMs: config.LINGER_MS,
     cacheBytes: config.CACHE_MB === undefined ? undefined : config.CACHE_MB * megabyte,
     cacheModels: config.CACHE_MODELS,
+    fetchedBytes: config.FETCHED_MB * megabyte,
     drainMs: config.DRAIN_MS,
     parentPipe: config.PARENT_PIPE,
   };
