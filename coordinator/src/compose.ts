@@ -35,6 +35,7 @@ import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
 import { Shadows } from "./application/shadows.ts";
 import { Sweeper } from "./application/sweeper.ts";
+import { VersionRemoval } from "./application/version-removal.ts";
 import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock, LoopClock } from "./clock.ts";
@@ -213,6 +214,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   if (keys) await hostToken.announce();
 
   const aliases = new ModelAliases({ store: aliasStore, models, loads, takeOver: lookForUploads, log });
+  const removal = new VersionRemoval({
+    ...{ uploads: uploadStore, aliases: aliasStore, states: stateStore, models, jobs: store, takeOver: lookForUploads, clock, log },
+  });
   // for every door that has the repository extension
   const control = new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log });
 
@@ -228,6 +232,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     access,
     blobs,
     uploads,
+    removal,
     aliases,
     control,
     config: {
