@@ -444,3 +444,61 @@ test("a download that is cut off again and again goes on where it stopped, and o
   await assert.rejects(new HttpBlobs("http://127.0.0.1:1", noToken, hasty).download(reference, other), codeOf("store_unavailable"));
   await rm(folder, { recursive: true });
 });
+
+function bucketAt(endpoint: string, parts: { clock?: Clock; told?: string[] } = {}): S3Blobs {
+  Object.assign(process.env, { AWS_ACCESS_KEY_ID: "key", AWS_SECRET_ACCESS_KEY: "secret", AWS_EC2_METADATA_DISABLED: "true" });
+  const place = { bucket: "values", prefix: "", endpoint, region: "us-east-1", pathStyle: true };
+  const warn = (_event: string, fields: { message?: unknown } = {}): void => void parts.told?.push(String(fields.message));
+  return new S3Blobs({ place, folder: spool, clock: parts.clock ?? clock, log: { ...log, warn } });
+}
+
+test("a bucket that is away is an unavailable store, told once with what to do, and callers are told no address", async () => {
+  const told: string[] = [];
+  const away = bucketAt("http://127.0.0.1:1", { told });
+  const reference = { sha256: digestOf(content(10)), sizeBytes: 10 };
+  for (const use of [
+    () => away.get(reference),
+    () => away.put(content(10), { keepMs }),
+    () => away.sweep(),
+    () => away.open(reference.sha256),
+  ]) {
+    await assert.rejects(use(), (error: SwitchyardError) => codeOf("store_unavailable")(error) && !error.message.includes("127.0.0.1"));
+  }
+  assert.deepEqual(told, [
+    "http://127.0.0.1:1 does not serve bucket values (ECONNREFUSED): start it, or correct SWITCHYARD_S3_ENDPOINT (--s3-endpoint)",
+  ]);
+  assert.equal((await away.check())?.isAway, true);
+  assert.deepEqual(await readdir(spool), []);
+});
+
+test("a bucket that says nothing is given up by the coordinator's clock", async () => {
+  await using silent = await startScriptedServer(() => {});
+  const hasty = { ...clock, after: (_ms: number, run: () => void) => systemClock.after(50, run) };
+  const away = bucketAt(silent.url, { clock: hasty });
+  await assert.rejects(away.get({ sha256: digestOf(content(10)), sizeBytes: 10 }), codeOf("store_unavailable"));
+  await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
+});
+
+test("a bucket that is full, refuses or belongs elsewhere is told for what it is", async () => {
+  let [status, code] = [0, ""];
+  await using scripted = await startScriptedServer((_request, response) => {
+    response.writeHead(status, { "content-type": "application/xml" });
+    response.end(`<?xml version="1.0"?><Error><Code>${code}</Code><Message>no</Message></Error>`);
+  });
+  const cases = [
+    [507, "InsufficientStorage", "store_full", undefined],
+    [403, "AccessDenied", "store_unavailable", /^allow these credentials s3:ListBucket, /],
+    [403, "InvalidAccessKeyId", "store_unavailable", /^check AWS_ACCESS_KEY_ID/],
+    [404, "NoSuchBucket", "store_unavailable", /^create it, or correct SWITCHYARD_BLOBS/],
+    [400, "AuthorizationHeaderMalformed", "store_unavailable", /^correct SWITCHYARD_S3_REGION/],
+  ] as const;
+  for (const [each, name, refusal, fix] of cases) {
+    [status, code] = [each, name];
+    const bucket = bucketAt(scripted.url);
+    await assert.rejects(bucket.put(content(10), { keepMs }), codeOf(refusal), name);
+    const fault = await bucket.check();
+    if (fix === undefined) continue;
+    assert.match(fault!.fix, fix);
+    assert.equal(fault!.isAway, false);
+  }
+});

@@ -69,6 +69,8 @@ test("a removed version is gone from every coordinator, and from the list that h
   assert.equal((await remove("grown/versions/1", 1)).status, 204);
   for (const coordinator of [0, 1]) assert.equal((await send("GET", "grown", undefined, coordinator)).status, 404);
   assert.deepEqual(await redis.hkeys(keys.models), []);
+  const warm = async (): Promise<string[]> => (await call(`${cluster.url}/v1/hosts`)).json().items[0].warm;
+  await until("the host to have let them go", async () => (await warm()).length === 0);
   assert.deepEqual(await redis.hkeys(keys.uploads), []);
 });
 
