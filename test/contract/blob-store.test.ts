@@ -490,6 +490,7 @@ test("a bucket that is full, refuses or belongs elsewhere is told for what it is
     [403, "AccessDenied", "store_unavailable", /^allow these credentials s3:ListBucket, /],
     [403, "InvalidAccessKeyId", "store_unavailable", /^check AWS_ACCESS_KEY_ID/],
     [404, "NoSuchBucket", "store_unavailable", /^create it, or correct SWITCHYARD_BLOBS/],
+    [404, "XAdminUserNotFound", "store_unavailable", /^check AWS_ACCESS_KEY_ID/],
     [400, "AuthorizationHeaderMalformed", "store_unavailable", /^correct SWITCHYARD_S3_REGION/],
   ] as const;
   for (const [each, name, refusal, fix] of cases) {

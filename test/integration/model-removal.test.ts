@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { keys } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
+import { startCli } from "../support/batch-items.ts";
 import { type Answer, call, floats } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
@@ -144,6 +145,19 @@ test("an alias that is set while its version is removed either has it or is refu
     }
   }
   assert.ok(outcomes.has("200 409"), `nothing was raced: ${[...outcomes]}`);
+});
+
+test("the command line removes a version, and tells why it does not", async () => {
+  await upload("typed", [1, 2]);
+  assert.equal((await send("PUT", "typed/aliases/stable", { version: 1 })).status, 200);
+  const typed = (version: string) => startCli(cluster.url, ["models", "delete", "typed", version]).ended;
+  const refused = await typed("1");
+  assert.notEqual(refused.code, 0);
+  assert.match(refused.err, /Version 1 of model typed is in use: the alias 'stable' names it/);
+  const removed = await typed("2");
+  assert.deepEqual([removed.code, removed.err.trim()], [0, "typed@2 is removed"]);
+  assert.equal((await typed("2")).code, 4);
+  assert.equal((await typed("stable")).code, 2);
 });
 
 test("what was not uploaded, or is not there, is not removed, and the answer says so", async () => {

@@ -185,7 +185,9 @@ async function startWith(env: Record<string, string>): Promise<{ code: number | 
   child.stderr.on("data", (chunk) => {
     text += chunk;
   });
+  const late = setTimeout(() => child.kill("SIGKILL"), 60_000);
   const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
+  clearTimeout(late);
   return { code, text };
 }
 
@@ -196,7 +198,11 @@ for (const [what, change, told] of [
     /there is no bucket no-such-bucket at http:\S+: create it, or correct SWITCHYARD_BLOBS/,
   ],
   ["refuses the secret", { AWS_SECRET_ACCESS_KEY: "wrong" }, /refuses the credentials \(SignatureDoesNotMatch\): check AWS_ACCESS_KEY_ID/],
-  ["refuses the key", { AWS_ACCESS_KEY_ID: "nobody" }, /(refuses the credentials|denies access)/],
+  [
+    "refuses the key",
+    { AWS_ACCESS_KEY_ID: "nobody" },
+    /(refuses the credentials|refuses what is asked|denies access).*check AWS_ACCESS_KEY_ID/,
+  ],
   ["has no credentials here", { AWS_ACCESS_KEY_ID: "", AWS_SECRET_ACCESS_KEY: "" }, /no credentials were found: set AWS_ACCESS_KEY_ID/],
 ] as const) {
   test(`a coordinator whose bucket ${what} does not start, and says what to do`, { skip }, async () => {

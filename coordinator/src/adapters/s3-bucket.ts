@@ -277,6 +277,10 @@ export class S3Bucket {
       return fatal(`${where} denies access to bucket ${bucket}`, `allow these credentials ${rights} there`);
     }
     if (status === 403) return fatal(`${where} refuses the credentials (${code})`, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+    if (status !== undefined && status >= 400 && status < 500 && !passingStatuses.has(status)) {
+      const fix = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and whether that is a server of S3";
+      return fatal(`${where} refuses what is asked of bucket ${bucket} (${code}, status ${status})`, fix);
+    }
     const fix = endpoint === undefined ? "check the network" : "start it, or correct SWITCHYARD_S3_ENDPOINT (--s3-endpoint)";
     return { found: `${where} does not serve bucket ${bucket} (${shownFault(error)})`, fix, isAway: true };
   }
@@ -294,6 +298,7 @@ function nameDigest(command: PutObjectCommand | UploadPartCommand, sha256: strin
   );
 }
 
+const passingStatuses = new Set([408, 425, 429]);
 const noneCodes = new Set(["NoSuchKey", "NoSuchUpload", "NotFound"]);
 const fullCodes = new Set(["EntityTooLarge", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage"]);
 
