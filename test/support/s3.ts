@@ -21,6 +21,9 @@ const cache = fileURLToPath(new URL("../../.cache/go", import.meta.url));
 const buildMs = 600_000;
 const run = promisify(execFile);
 
+/** What the SDK finds its credentials by. */
+export const testS3Credentials = { AWS_ACCESS_KEY_ID: "test-key", AWS_SECRET_ACCESS_KEY: "test-secret", AWS_EC2_METADATA_DISABLED: "true" };
+
 export interface TestS3 extends AsyncDisposable {
   endpoint: string;
   bucket: string;
@@ -46,7 +49,7 @@ export async function startTestS3(): Promise<TestS3 | { missing: string }> {
   await mkdir(path.join(objects, bucket), { recursive: true });
   await mkdir(notes);
   const port = await freePort();
-  const env = { AWS_ACCESS_KEY_ID: "test-key", AWS_SECRET_ACCESS_KEY: "test-secret", AWS_EC2_METADATA_DISABLED: "true" };
+  const env = testS3Credentials;
   const child = spawn(
     program.file,
     ["--port", `127.0.0.1:${port}`, "--quiet", "--health", "/health", "posix", "--sidecar", notes, objects],
