@@ -520,3 +520,21 @@ test("a bucket is tried before it is relied on: one that is not there is refused
   assert.equal((await bucketFault({ ...parts, blobs: away }))?.isAway, true);
   await assert.rejects((await openBlobs({ ...parts, blobs: away })).blobs.id(), codeOf("store_unavailable"));
 });
+
+test("a large file whose pieces get lost in the bucket is refused, and not taken for stored", async () => {
+  const asked: string[] = [];
+  await using forgetful = await startScriptedServer(({ method, url }, response) => {
+    asked.push(`${method} ${/[?&](uploads|partNumber|list-type|uploadId)/.exec(url)?.[1] ?? ""}`);
+    const xml = (status: number, text: string): void => void response.writeHead(status, { "content-type": "application/xml" }).end(text);
+    if (method === "GET") return xml(200, "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>");
+    if (method === "POST") return xml(200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>");
+    if (method === "PUT") return xml(404, "<Error><Code>NoSuchUpload</Code><Message>no</Message></Error>");
+    response.writeHead(204).end();
+  });
+  async function* stream(): AsyncGenerator<Uint8Array> {
+    for (let at = 0; at < 17; at++) yield new Uint8Array(1 << 20);
+  }
+  await assert.rejects(bucketAt(forgetful.url).receive(stream(), { keepMs }), codeOf("store_unavailable"));
+  assert.ok(asked.includes("PUT partNumber") && asked.includes("DELETE uploadId"), asked.join());
+  assert.deepEqual(await readdir(spool), []);
+});

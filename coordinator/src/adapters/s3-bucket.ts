@@ -90,10 +90,10 @@ export class S3Bucket {
     do {
       const command = new ListObjectsV2Command({ ...this.#under(start), ContinuationToken: next });
       const page = await this.#answer((abortSignal) => this.#client.send(command, { abortSignal }), answerMs);
-      for (const { Key, LastModified, Size } of page?.Contents ?? []) {
+      for (const { Key, LastModified, Size } of page.Contents ?? []) {
         yield { key: this.#relative(Key ?? ""), sizeBytes: Size ?? 0, modifiedMs: LastModified?.getTime() ?? 0 };
       }
-      next = page?.IsTruncated ? page.NextContinuationToken : undefined;
+      next = page.IsTruncated ? page.NextContinuationToken : undefined;
     } while (next !== undefined);
   }
 
@@ -166,13 +166,13 @@ export class S3Bucket {
   async copy(from: string, to: string): Promise<boolean> {
     const CopySource = [this.#place.bucket, ...this.#full(from).split("/")].map(encodeURIComponent).join("/");
     const command = new CopyObjectCommand({ ...this.#at(to), CopySource });
-    return (await this.#answer(() => this.#client.send(command))) !== undefined;
+    return (await this.#find(() => this.#client.send(command))) !== undefined;
   }
 
   /** From this byte on, which must be before the last; undefined when there is nothing (any more). */
   async open(key: string, skipBytes = 0): Promise<Readable | undefined> {
     const command = new GetObjectCommand({ ...this.#at(key), ...(skipBytes > 0 && { Range: `bytes=${skipBytes}-` }) });
-    const answer = await this.#answer((abortSignal) => this.#client.send(command, { abortSignal }), answerMs);
+    const answer = await this.#find((abortSignal) => this.#client.send(command, { abortSignal }), answerMs);
     return answer?.Body as Readable | undefined;
   }
 
@@ -195,7 +195,7 @@ export class S3Bucket {
   /** Also when there is none. */
   async delete(key: string): Promise<void> {
     const command = new DeleteObjectCommand(this.#at(key));
-    await this.#answer((abortSignal) => this.#client.send(command, { abortSignal }), answerMs);
+    await this.#find((abortSignal) => this.#client.send(command, { abortSignal }), answerMs);
   }
 
   /** Removes the pieces of files that were begun before and never finished; answers of how many. */
@@ -203,10 +203,10 @@ export class S3Bucket {
     const command = new ListMultipartUploadsCommand(this.#under(start));
     const page = await this.#answer((abortSignal) => this.#client.send(command, { abortSignal }), answerMs);
     let abandoned = 0;
-    for (const { Initiated, Key, UploadId } of page?.Uploads ?? []) {
+    for (const { Initiated, Key, UploadId } of page.Uploads ?? []) {
       if (Key === undefined || UploadId === undefined || (Initiated?.getTime() ?? 0) >= beforeMs) continue;
       const { bucket: Bucket } = this.#place;
-      await this.#answer(() => this.#client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId })));
+      await this.#find(() => this.#client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId })));
       abandoned++;
     }
     return abandoned;
@@ -232,8 +232,20 @@ export class S3Bucket {
     return { Bucket: this.#place.bucket, Prefix: this.#full(start) };
   }
 
-  /** Undefined when the server says that there is no such thing. Without a limit the request ends when nothing moves any more. */
-  async #answer<T>(ask: (signal: AbortSignal) => Promise<T>, limitMs?: number): Promise<T | undefined> {
+  /** As #answer; undefined when the server says that there is no such thing. */
+  #find<T>(ask: (signal: AbortSignal) => Promise<T>, limitMs?: number): Promise<T | undefined> {
+    return this.#answer(async (signal) => {
+      try {
+        return await ask(signal);
+      } catch (error) {
+        if (noneCodes.has(codeOf(error))) return undefined;
+        throw error;
+      }
+    }, limitMs);
+  }
+
+  /** Without a limit the request ends when nothing moves any more. */
+  async #answer<T>(ask: (signal: AbortSignal) => Promise<T>, limitMs?: number): Promise<T> {
     const time = new AbortController();
     const cancelTimer = limitMs === undefined ? () => {} : this.#clock.after(limitMs, () => time.abort());
     try {
@@ -242,9 +254,7 @@ export class S3Bucket {
       return answer;
     } catch (error) {
       if (error instanceof SwitchyardError) throw error;
-      const isNone = noneCodes.has(codeOf(error));
-      this.#onAnswer(isNone ? undefined : this.#faultOf(error));
-      if (isNone) return undefined;
+      this.#onAnswer(this.#faultOf(error));
       throw asRefusal(error);
     } finally {
       cancelTimer();
