@@ -43,6 +43,14 @@ export class ModelRepository {
     return { ...view, created: answer.status === 201 };
   }
 
+  /**
+   * Removes an uploaded version; its number stays taken. For keys with scope `admin`. Throws ClientError `version_in_use` while an alias names it, it
+   * is loaded by request, or jobs for it wait or run.
+   */
+  async remove(model: string, version: number, options: CallOptions = {}): Promise<void> {
+    await this.#ask({ method: "DELETE", path: `${pathOf(model)}/versions/${version}`, ...options });
+  }
+
   /** Sends a file with weights ahead of the version's graph, under the name that the graph has for it; it is kept for an hour. */
   async uploadWeights(model: string, version: number, name: string, file: Blob | Uint8Array, options: UploadOptions = {}): Promise<void> {
     const inner = name.split("/").map(encodeURIComponent).join("/");

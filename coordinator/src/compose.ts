@@ -2,7 +2,6 @@
 
 import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
-import { FilesystemBlobs } from "./adapters/filesystem-blobs.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
 import { GraphProcess } from "./adapters/graph-process.ts";
 import { KeyFile } from "./adapters/key-file.ts";
@@ -36,21 +35,26 @@ import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
 import { Shadows } from "./application/shadows.ts";
 import { Sweeper } from "./application/sweeper.ts";
+import { VersionRemoval } from "./application/version-removal.ts";
 import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock, LoopClock } from "./clock.ts";
+import { type BlobPlace, shownPlace } from "./config.ts";
 import type { DoorParts } from "./doors/door-context.ts";
 import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
 import { TurnWait } from "./doors/turn-wait.ts";
+import { openBlobs } from "./open-blobs.ts";
 import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
 
 export interface CoordinatorOptions {
   redisUrl: RedisTarget;
   modelsFolder: string;
-  blobsFolder: string;
+  blobs: BlobPlace;
+  /** For files while they come. */
+  dataFolder: string;
   http: { host: string; port: number };
   /** Absent: no gRPC. */
   grpc?: { host: string; port: number };
@@ -86,7 +90,6 @@ export interface Coordinator {
 const rescanMs = 5_000;
 /** What another coordinator took is known here after this time. */
 const lookForUploadsMs = 500;
-const sweepBlobsMs = 60_000;
 /** For which a coordinator that is asked to end serves those who have not noticed yet. */
 const mostLeavingMs = 2_000;
 /** A change of the key file is taken over by the second look that sees it. */
@@ -113,7 +116,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const models = new RedisModels(redis, hosts, { uploads: uploadStore, aliases: aliasStore, states: stateStore, chance });
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
-  const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
+  const { blobs, sweepMs } = await openBlobs(options);
   const coordinator = newIncarnation();
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs });
   const durable = new RedisDurability({ redis, target: redisUrl, clock, blobs });
@@ -197,7 +200,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   async function tendBlobs(): Promise<void> {
     const other = await store.announceBlobs();
-    if (other !== undefined) log.warn("blob_folder_differs", { folder: options.blobsFolder, detail: "coordinators must share one folder" });
+    if (other !== undefined)
+      log.warn("blob_folder_differs", { folder: shownPlace(options.blobs), detail: "coordinators must share one folder" });
     await uploads.keepFiles();
     await blobs.sweep();
   }
@@ -210,6 +214,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   if (keys) await hostToken.announce();
 
   const aliases = new ModelAliases({ store: aliasStore, models, loads, takeOver: lookForUploads, log });
+  const removal = new VersionRemoval({
+    ...{ uploads: uploadStore, aliases: aliasStore, states: stateStore, models, jobs: store, takeOver: lookForUploads, clock, log },
+  });
   // for every door that has the repository extension
   const control = new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log });
 
@@ -225,6 +232,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     access,
     blobs,
     uploads,
+    removal,
     aliases,
     control,
     config: {
@@ -255,7 +263,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "sweeper", everyMs: 240, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });
-  loops.start({ name: "blobs", everyMs: sweepBlobsMs, jitter: 0.2, call: tendBlobs });
+  loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, call: () => tallies.tell() });

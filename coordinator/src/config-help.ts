@@ -12,7 +12,13 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
   REDIS_KEY: { default: "unset", meaning: "PEM file: the private key of that certificate" },
   MODELS: { default: "./models", meaning: "the model repository" },
   DATA: { default: "./.switchyard", meaning: "files of the embedded Redis, large values, logs" },
-  BLOBS: { default: "<data>/blobs", meaning: "values over 8 MiB; all coordinators share this folder" },
+  BLOBS: {
+    default: "<data>/blobs",
+    meaning: "values over 8 MiB and uploaded models; all coordinators share this folder, or bucket (`s3://bucket/prefix`)",
+  },
+  S3_ENDPOINT: { default: "AWS", meaning: "the server of that bucket, as http://host:port" },
+  S3_REGION: { default: "the AWS SDK's, or us-east-1 with an endpoint", meaning: "the bucket's region" },
+  S3_PATH_STYLE: { default: "yes with an endpoint", meaning: "`yes`: requests name the bucket in the path; `no`: in the host's name" },
   WORKERS: { default: "1", meaning: "worker processes that `up` starts; 0 for none" },
   API_KEYS: {
     default: "unset",

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms, redisFileNames } from "@switchyard/protocol/redis";
 import { z } from "zod";
+import type { BucketPlace } from "./adapters/s3-bucket.ts";
 
 export interface Address {
   host: string;
@@ -28,8 +29,8 @@ export interface Config {
   models: string;
   /** Absolute path of the folder for the embedded server's files, blobs and logs. */
   data: string;
-  /** Absolute path of the folder for values too large for Redis; coordinators of one cluster share it. */
-  blobs: string;
+  /** Where values too large for Redis are: the absolute path of a folder, or a bucket. Coordinators of one cluster share it. */
+  blobs: BlobPlace;
   workers: number;
   /** Absolute path of the key file. */
   apiKeys?: string;
@@ -51,6 +52,8 @@ export interface Config {
   /** Show all log lines on the terminal (`up`). */
   verbose: boolean;
 }
+
+export type BlobPlace = { folder: string } | BucketPlace;
 
 export interface ConfigSource {
   /** Without the program's name. */
@@ -136,6 +139,25 @@ const origins = text('origins such as https://example.org, separated by commas, 
   return list.every((origin) => origin === "*" || (URL.canParse(origin) && new URL(origin).origin === origin)) ? list : undefined;
 });
 
+/** A bucket as s3://bucket or s3://bucket/prefix, or a path. Undefined: neither. */
+const blobPlace = text("a path, or s3://bucket or s3://bucket/prefix without user or password", (value) => {
+  if (!/^s3:/i.test(value)) return value === "" ? undefined : { path: value };
+  const [, bucket, prefix = ""] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([A-Za-z0-9!_.*'()/-]*))?$/.exec(value) ?? [];
+  const parts = prefix.replace(/\/$/, "").split("/");
+  const isPlain = prefix === "" || parts.every((part) => part !== "" && part !== "." && part !== "..");
+  return bucket === undefined || !isPlain ? undefined : { bucket, prefix: prefix === "" ? "" : parts.join("/") };
+});
+
+const endpoint = text("http://host:port or https://host, without path, user or password", (value) => {
+  const url = URL.parse(value);
+  const isPlain = url && /^https?:$/.test(url.protocol) && `${url.pathname}${url.search}${url.hash}${url.username}${url.password}` === "/";
+  return isPlain ? url.origin : undefined;
+});
+
+const region = text("a region's name, such as eu-central-1", (value) => (/^[A-Za-z0-9-]{1,63}$/.test(value) ? value : undefined));
+
+const yesOrNo = text("yes or no", (value) => (value === "yes" || value === "no" ? value === "yes" : undefined));
+
 const nonEmpty = text("a path", (value) => (value === "" ? undefined : value));
 
 const settings = z.object({
@@ -148,7 +170,10 @@ const settings = z.object({
   REDIS_KEY: nonEmpty.optional(),
   MODELS: nonEmpty.prefault("./models"),
   DATA: nonEmpty.prefault("./.switchyard"),
-  BLOBS: nonEmpty.optional(),
+  BLOBS: blobPlace.optional(),
+  S3_ENDPOINT: endpoint.optional(),
+  S3_REGION: region.optional(),
+  S3_PATH_STYLE: yesOrNo.optional(),
   WORKERS: count(256).prefault("1"),
   API_KEYS: nonEmpty.optional(),
   MAX_BODY: size.prefault("64MiB"),
@@ -165,7 +190,7 @@ const settings = z.object({
 export type SettingName = keyof typeof settings.shape;
 export const settingNames = Object.keys(settings.shape) as SettingName[];
 export const flagOf = (name: string): string => `--${name.toLowerCase().replaceAll("_", "-")}`;
-const secret: ReadonlySet<string> = new Set(["REDIS_URL"]);
+const isSecret = (name: string, value: string): boolean => name === "REDIS_URL" || /:\/\/[^/]*@/.test(value);
 
 interface Given {
   value: string;
@@ -202,7 +227,7 @@ export function readConfig(source: ConfigSource): Config {
   for (const issue of parsed.error?.issues ?? []) {
     const name = String(issue.path[0]);
     const { from, value } = given.get(name) ?? { from: name, value: "" };
-    mistakes.push(`${from}: expected ${issue.message}, got ${secret.has(name) ? "something else" : JSON.stringify(value)}`);
+    mistakes.push(`${from}: expected ${issue.message}, got ${isSecret(name, value) ? "something else" : JSON.stringify(value)}`);
   }
   if (parsed.data) mistakes.push(...contradictions(parsed.data, given));
   const folder = source.folder ?? process.cwd();
@@ -223,7 +248,7 @@ export function readConfig(source: ConfigSource): Config {
   mistakes.push(...unusable.map(([name, mistake]) => `${given.get(name)?.from}: ${mistake}`));
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
 
-  const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, BLOBS, WORKERS, API_KEYS, CACHE } = parsed.data;
+  const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, WORKERS, API_KEYS, CACHE } = parsed.data;
   return {
     http: HTTP,
     ...(GRPC === "off" ? {} : { grpc: GRPC }),
@@ -233,7 +258,7 @@ export function readConfig(source: ConfigSource): Config {
     redisFiles,
     models: path.resolve(folder, MODELS),
     data: path.resolve(folder, DATA),
-    blobs: BLOBS === undefined ? path.resolve(folder, DATA, "blobs") : path.resolve(folder, BLOBS),
+    blobs: blobPlaceOf(parsed.data, folder),
     workers: WORKERS,
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
     maxBodyBytes: parsed.data.MAX_BODY,
@@ -249,6 +274,36 @@ export function readConfig(source: ConfigSource): Config {
   };
 }
 
+function blobPlaceOf({ BLOBS, DATA, ...s3 }: z.infer<typeof settings>, folder: string): BlobPlace {
+  if (BLOBS === undefined) return { folder: path.resolve(folder, DATA, "blobs") };
+  if ("path" in BLOBS) return { folder: path.resolve(folder, BLOBS.path) };
+  const { S3_ENDPOINT, S3_PATH_STYLE = S3_ENDPOINT !== undefined, S3_REGION } = s3;
+  // servers other than AWS take any region, and the SDK insists on one
+  const region = S3_REGION ?? (S3_ENDPOINT === undefined ? undefined : "us-east-1");
+  return {
+    ...BLOBS,
+    ...(S3_ENDPOINT !== undefined && { endpoint: S3_ENDPOINT }),
+    ...(region !== undefined && { region }),
+    pathStyle: S3_PATH_STYLE,
+  };
+}
+
+export function shownPlace(place: BlobPlace): string {
+  if ("folder" in place) return place.folder;
+  return `s3://${place.bucket}${place.prefix === "" ? "" : `/${place.prefix}`}`;
+}
+
+/** The variables that say it again, for the programs that `up` starts. */
+export function blobSettings(place: BlobPlace): Record<string, string | undefined> {
+  const isFolder = "folder" in place;
+  return {
+    SWITCHYARD_BLOBS: shownPlace(place),
+    SWITCHYARD_S3_ENDPOINT: isFolder ? undefined : place.endpoint,
+    SWITCHYARD_S3_REGION: isFolder ? undefined : place.region,
+    SWITCHYARD_S3_PATH_STYLE: isFolder ? undefined : place.pathStyle ? "yes" : "no",
+  };
+}
+
 const readText = (file: string): string => readFileSync(file, "utf8");
 
 /** Values that are right alone and wrong together. */
@@ -261,6 +316,10 @@ function contradictions(values: z.infer<typeof settings>, given: Map<string, Giv
     found.push(
       `${named(name)}: expected a loopback address (127.0.0.1, [::1], localhost) because no API keys are set (${named("API_KEYS")}), got ${JSON.stringify(given.get(name)?.value)}`,
     );
+  }
+  for (const name of ["S3_ENDPOINT", "S3_REGION", "S3_PATH_STYLE"] as const) {
+    if (values[name] === undefined || (values.BLOBS && "bucket" in values.BLOBS)) continue;
+    found.push(`${named(name)}: expected only with ${named("BLOBS")} as s3://bucket, got ${JSON.stringify(given.get(name)?.value)}`);
   }
   const used = new Map<string, SettingName>();
   for (const name of ["HTTP", "GRPC", "METRICS"] as const) {

@@ -65,7 +65,8 @@ try {
   coordinator = await startCoordinator({
     redisUrl: { url: config.redisUrl, tls: config.redisTls },
     modelsFolder: config.models,
-    blobsFolder: config.blobs,
+    blobs: config.blobs,
+    dataFolder: config.data,
     http: config.http,
     ...(config.grpc !== undefined && { grpc: config.grpc }),
     metricsAddress: config.metrics,

@@ -27,6 +27,7 @@ export const errors = {
   job_not_finished: { http: 409, grpc: "FAILED_PRECONDITION", retryable: true, title: "The job has not finished" },
   job_not_succeeded: { http: 409, grpc: "FAILED_PRECONDITION", retryable: false, title: "The job did not succeed" },
   version_exists: { http: 409, httpV2: 400, grpc: "ALREADY_EXISTS", retryable: false, title: "The version exists with other content" },
+  version_in_use: { http: 409, httpV2: 400, grpc: "FAILED_PRECONDITION", retryable: false, title: "The version is in use" },
   changed_meanwhile: { http: 409, grpc: "ABORTED", retryable: false, title: "Somebody else changed it meanwhile" },
   model_unloaded: { http: 409, httpV2: 400, grpc: "FAILED_PRECONDITION", retryable: false, title: "The model was unloaded by request" },
   cancelled: { http: 409, grpc: "CANCELLED", retryable: false, title: "The job was cancelled" },

@@ -1,7 +1,7 @@
 /** docs/reference/config.md and the README's table: what can be set, asked of the programs' own configuration readers. */
 
 import { readFileSync } from "node:fs";
-import { ConfigError, readConfig } from "../../coordinator/src/config.ts";
+import { ConfigError, readConfig, shownPlace } from "../../coordinator/src/config.ts";
 import { settingWords } from "../../coordinator/src/config-help.ts";
 import { readConfig as readWorkerConfig } from "../../worker/src/config.ts";
 import { ownSettingWords } from "../../worker/src/config-help.ts";
@@ -70,7 +70,7 @@ function checkDefaults(): void {
     METRICS: `${metrics.host}:${metrics.port}`,
     MODELS: `.${models}`,
     DATA: `.${data}`,
-    BLOBS: blobs.replace(data, "<data>"),
+    BLOBS: shownPlace(blobs).replace(data, "<data>"),
     WORKERS: String(workers),
     MAX_BODY: `${maxBodyBytes / 2 ** 20}MiB`,
     RESULT_TTL: `${resultTtlMs / 3_600_000}h`,
@@ -80,6 +80,7 @@ function checkDefaults(): void {
   const ofWorker = {
     LINGER_MS: String(worker.lingerMs),
     CACHE_MODELS: String(worker.cacheModels),
+    FETCHED_MB: String(worker.fetchedBytes / 2 ** 20),
     DRAIN_MS: String(worker.drainMs),
     PROVIDERS: worker.providers.join(","),
   };
@@ -129,8 +130,8 @@ ${shared.map((name) => code(flagOf(name))).join(", ")} as above (\`--redis-url\`
 
 ${markdownTable(configHead, workerRows)}
 
-Under \`up\`, variables in the environment of \`up\` reach every worker, except \`SWITCHYARD_URL\`: its workers see the folder, and the
-variable is probably meant for the command line.
+Under \`up\`, variables in the environment of \`up\` reach every worker, except \`SWITCHYARD_URL\`, which is
+probably meant for the command line: its workers see the folder of large values, or ask its coordinator.
 
 ## The client and the command line
 

@@ -25,7 +25,8 @@ async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>>
     const started = await startCoordinator({
       redisUrl: redis.url,
       modelsFolder: fileURLToPath(new URL("../../models", import.meta.url)),
-      blobsFolder: folder,
+      blobs: { folder },
+      dataFolder: folder,
       http: { host: "127.0.0.1", port: 0 },
       metricsAddress: { host: "127.0.0.1", port: 0 },
       maxBodyBytes: 1_000_000,

@@ -6,7 +6,7 @@ import { newIncarnation } from "@switchyard/protocol/redis";
 import { RunnerHandle } from "../../worker/src/runner/runner-handle.ts";
 
 function handle(redisUrl: string): RunnerHandle {
-  const places = { modelsFolder: "none", blobsFolder: "none", coordinatorUrl: undefined, fetchedFolder: "none" };
+  const places = { modelsFolder: "none", blobsFolder: "none", coordinatorUrl: undefined, fetchedFolder: "none", fetchedBytes: 1 };
   const limits = { lingerMs: 20, cacheBytes: 1e9, cacheModels: 4, threads: 1, providers: ["cpu"], bridges: {}, bridgeTimeoutMs: 1_000 };
   return new RunnerHandle({ redisUrl, incarnation: newIncarnation(), hostId: "host-1", ...places, ...limits }, () => {});
 }

@@ -21,6 +21,7 @@ export const rooms: Record<string, readonly string[]> = {
 export const libraries: Record<string, Record<string, readonly string[]>> = {
   protocol: { protobufjs: ["src/grpc/", "src/onnx/"] },
   coordinator: {
+    "@aws-sdk/client-s3": ["src/adapters/s3-bucket.ts"],
     "@grpc/grpc-js": ["src/doors/grpc-"],
     "@grpc/proto-loader": ["src/doors/grpc-definitions.ts"],
     "@grpc/reflection": ["src/doors/grpc-server.ts"],

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { test } from "node:test";
-import { type Config, ConfigError, readConfig } from "../../coordinator/src/config.ts";
+import { blobSettings, type Config, ConfigError, readConfig } from "../../coordinator/src/config.ts";
 
 const folder = path.resolve("some-folder");
 const read = (argv: string[], env: Record<string, string> = {}): Config => readConfig({ argv, env, folder });
@@ -115,4 +115,51 @@ test("what is wrong with the key file is told together with all other mistakes",
 
 test("two doors cannot share an address", () => {
   assert.match(mistakesOf(["--metrics", "127.0.0.1:8000"]).join(), /^--metrics: expected an address of its own.*HTTP/);
+});
+
+test("large values lie in a folder or in a bucket, whose server, region and style are told beside it", () => {
+  assert.deepEqual(read([]).blobs, { folder: path.join(folder, ".switchyard/blobs") });
+  assert.deepEqual(read(["--blobs", "elsewhere"]).blobs, { folder: path.join(folder, "elsewhere") });
+  assert.deepEqual(read(["--blobs", "s3://values"]).blobs, { bucket: "values", prefix: "", pathStyle: false });
+  const own = ["--blobs", "s3://values/some/where/", "--s3-endpoint", "http://10.0.0.7:9000"];
+  const place = { bucket: "values", prefix: "some/where", endpoint: "http://10.0.0.7:9000", region: "us-east-1", pathStyle: true };
+  assert.deepEqual(read(own).blobs, place);
+  assert.deepEqual(read([...own, "--s3-region", "local", "--s3-path-style", "no"]).blobs, { ...place, region: "local", pathStyle: false });
+});
+
+test("what `up` tells its processes of large values is what it was told", () => {
+  for (const argv of [
+    [],
+    ["--blobs", "s3://values"],
+    ["--blobs", "s3://values/a/b", "--s3-endpoint", "https://store.example", "--s3-path-style", "no"],
+  ]) {
+    const { blobs } = read(argv);
+    const told = Object.entries(blobSettings(blobs)).filter((setting): setting is [string, string] => setting[1] !== undefined);
+    assert.deepEqual(read([], Object.fromEntries(told)).blobs, blobs);
+  }
+});
+
+test("a bucket that cannot be meant is refused with all other mistakes, and no secret in it is repeated", () => {
+  for (const text of ["s3://", "s3://Values", "s3:/values", "s3://values/a//b", "s3://values/../b", "s3://values?x=y", "S3://values"]) {
+    assert.match(mistakesOf(["--blobs", text]).join(), /--blobs: expected a path, or s3:\/\/bucket/, text);
+  }
+  const many = mistakesOf([
+    "--blobs",
+    "s3://key:hunter2@values",
+    "--s3-endpoint",
+    "http://key:hunter2@store:9000",
+    "--s3-region",
+    "a b",
+    "--s3-path-style",
+    "maybe",
+  ]);
+  assert.deepEqual(
+    many.map((mistake) => mistake.split(":", 1)[0]),
+    ["--blobs", "--s3-endpoint", "--s3-region", "--s3-path-style"],
+  );
+  assert.doesNotMatch(many.join(), /hunter2/);
+  for (const text of ["store:9000", "ftp://store", "http://store/path", "http://store?x"]) {
+    assert.match(mistakesOf(["--blobs", "s3://values", "--s3-endpoint", text]).join(), /--s3-endpoint: expected http:\/\/host:port/, text);
+  }
+  assert.match(mistakesOf(["--s3-region", "eu-central-1"]).join(), /--s3-region: expected only with SWITCHYARD_BLOBS as s3:\/\/bucket/);
 });

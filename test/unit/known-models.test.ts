@@ -22,3 +22,22 @@ test("a host loads nothing ahead of requests that failed or was unloaded, but kn
   );
   assert.equal(known.byTag("gone")?.unloaded, true);
 });
+
+test("uploaded versions that leave the registry are told once, and none of a folder, which may be out of sight", async () => {
+  let rows = [version("folder"), version("uploaded", { files: [] }), version("stays", { files: [] })];
+  let revision = 1;
+  const redis = { get: async () => String(revision), hvals: async () => rows.map((row) => JSON.stringify(row)), hgetall: async () => ({}) };
+  const known = new KnownModels(redis as unknown as RedisClient);
+  await known.refresh();
+  assert.deepEqual(known.removed(), []);
+  rows = [version("stays", { files: [] })];
+  revision++;
+  await known.refresh();
+  assert.deepEqual(
+    known.removed().map(({ tag }) => tag),
+    ["uploaded"],
+  );
+  revision++;
+  await known.refresh();
+  assert.deepEqual(known.removed(), []);
+});

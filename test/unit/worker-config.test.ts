@@ -72,3 +72,13 @@ test("credentials in a server's address are refused, and not repeated", () => {
     ({ message }: Error) => /SWITCHYARD_BRIDGE .*without user or password/.test(message) && !message.includes("pass-word"),
   );
 });
+
+test("where large values are in a bucket a worker must know a coordinator to ask", () => {
+  assert.throws(
+    () => read({ SWITCHYARD_BLOBS: "s3://values" }),
+    /SWITCHYARD_URL \(--url\): is required where SWITCHYARD_BLOBS is a bucket/,
+  );
+  const config = read({ SWITCHYARD_BLOBS: "s3://values", SWITCHYARD_URL: "http://10.0.0.6:8000", SWITCHYARD_DATA: "/data" });
+  assert.equal(config.coordinatorUrl, "http://10.0.0.6:8000");
+  assert.equal(config.blobsFolder, "/data/blobs");
+});

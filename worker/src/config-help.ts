@@ -8,7 +8,7 @@ const sharedSettingWords = {
   REDIS_KEY: { default: "unset", meaning: "PEM file: the private key of that certificate" },
   MODELS: { default: "./models", meaning: "the model repository" },
   DATA: { default: "./.switchyard", meaning: "where the folder of large values lies, and where fetched models are kept" },
-  BLOBS: { default: "<data>/blobs", meaning: "the coordinators' folder of values over 8 MiB" },
+  BLOBS: { default: "<data>/blobs", meaning: "the coordinators' folder of values over 8 MiB; a bucket (`s3://…`) needs `--url`" },
   METRICS: { default: "127.0.0.1:8002", meaning: "worker n serves `/metrics` and its health on this port + n" },
 };
 
@@ -36,6 +36,11 @@ export const ownSettingWords: Readonly<Record<string, { default: string; meaning
     meaning: "loaded models may take this much; the one used longest ago goes first",
   },
   CACHE_MODELS: { default: "64", meaning: "most models loaded at once" },
+  FETCHED_MB: {
+    default: "102400",
+    meaning:
+      "fetched files of uploaded models may take this much disk; what is not loaded goes first, the one used longest ago before others",
+  },
   DRAIN_MS: { default: "25000", meaning: "how long a worker that is asked to end finishes what it has begun" },
 };
 

@@ -93,6 +93,7 @@ const schema = z.object({
   LINGER_MS: z.coerce.number().int().min(0).max(1_000).default(20),
   CACHE_MB: z.coerce.number().min(16).optional(),
   CACHE_MODELS: z.coerce.number().int().min(1).default(64),
+  FETCHED_MB: z.coerce.number().min(1).default(102_400),
   DRAIN_MS: z.coerce.number().int().min(0).default(25_000),
   PARENT_PIPE: z.coerce.number().int().min(3).optional(),
 });
@@ -124,6 +125,8 @@ export interface WorkerConfig {
   /** What it lends to models; absent: by what the machine has. */
   cacheBytes: number | undefined;
   cacheModels: number;
+  /** What fetched files of uploaded versions may take on the disk. */
+  fetchedBytes: number;
   drainMs: number;
   parentPipe: number | undefined;
 }
@@ -147,6 +150,11 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
   const isTls = given.REDIS_URL === undefined ? undefined : readRedisAddress(given.REDIS_URL)?.tls;
   const { tls: redisTls, mistakes: unusable } = readRedisTls(given, { isTls, read: (file) => readFileSync(file, "utf8") });
   mistakes.push(...unusable.map(([name, mistake]) => told(name, mistake)));
+  const isBucket = /^s3:\/\//.test(given.BLOBS ?? "");
+  if (isBucket && given.URL === undefined)
+    mistakes.push(
+      told("URL", "is required where SWITCHYARD_BLOBS is a bucket: http://host:port of a coordinator, which hands out large values"),
+    );
   if (!parsed.success || mistakes.length > 0) throw mistaken(mistakes);
   const config = parsed.data;
   const index = config.WORKER_INDEX ?? 1;
@@ -160,7 +168,8 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     redisUrl: config.REDIS_URL,
     redisTls,
     modelsFolder: config.MODELS,
-    blobsFolder: config.BLOBS ?? join(config.DATA, "blobs"),
+    // of a bucket hosts see nothing: coordinators hand out what is there
+    blobsFolder: config.BLOBS === undefined || isBucket ? join(config.DATA, "blobs") : config.BLOBS,
     fetchedFolder: join(config.DATA, "fetched-models"),
     coordinatorUrl: config.URL,
     metrics: { host: config.METRICS.host, port },
@@ -173,6 +182,7 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     lingerMs: config.LINGER_MS,
     cacheBytes: config.CACHE_MB === undefined ? undefined : config.CACHE_MB * megabyte,
     cacheModels: config.CACHE_MODELS,
+    fetchedBytes: config.FETCHED_MB * megabyte,
     drainMs: config.DRAIN_MS,
     parentPipe: config.PARENT_PIPE,
   };

@@ -57,6 +57,8 @@ export class Host {
   readonly #intake: TicketIntake;
   readonly #reports: RunReports;
   readonly #orders: PlacementOrders;
+  /** Versions that were removed and are still in memory: they go as soon as nothing runs there and nobody wants them kept. */
+  readonly #leaving = new Map<string, ModelVersion>();
   readonly #coldSince = new Map<string, number>();
   /** Of a repository that is loaded before requests come. */
   readonly #ahead = new Set<string>();
@@ -176,10 +178,18 @@ export class Host {
   async #afterBeat(): Promise<void> {
     if (await this.#known.refresh()) await this.#followSettings();
     await this.#orders.follow();
+    this.#letRemovedGo();
     // some came late: their load took long, or had to be tried again
     for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);
     this.#retryLoad();
     await this.#tell();
+  }
+
+  #letRemovedGo(): void {
+    for (const [tag, version] of this.#leaving) {
+      if (this.#known.byTag(tag) || !this.#held.holds(tag)) this.#leaving.delete(tag);
+      else this.#runner.unload(version);
+    }
   }
 
   async #tell(): Promise<void> {
@@ -211,6 +221,7 @@ export class Host {
       this.#held.forget(version.tag);
       if (this.#fits(version) && !version.unloaded) this.#runner.load(version);
     }
+    for (const version of this.#known.removed()) this.#leaving.set(version.tag, version);
     for (const version of this.#known.forgotten()) {
       this.#held.forget(version.tag);
       this.#runner.unload(version);

@@ -165,6 +165,7 @@ host = new Host({
     lingerMs: config.lingerMs,
     cacheBytes,
     cacheModels: config.cacheModels,
+    fetchedBytes: config.fetchedBytes,
     threads: config.threads ?? availableParallelism(),
     providers: config.providers,
     bridges: config.bridges,

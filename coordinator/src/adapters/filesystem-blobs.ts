@@ -4,9 +4,9 @@
  * is ever prolonged, so neither has to know of the other, in whatever process it runs.
  */
 
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
-import { copyFile, link, mkdir, open, readdir, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
+import { copyFile, link, mkdir, open, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
   type BlobFile,
@@ -16,25 +16,23 @@ import {
   blobFolderIdFile,
   blobUnfinishedFolder,
   readBlobFileName,
-  SwitchyardError,
 } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
+import { asStoreFault, checkReceived, digestOf, entries, orGone, pieces, UnfinishedFiles } from "./unfinished-files.ts";
 
 /** Names live this much longer: clocks of machines that share the folder differ. */
 const clockMarginMs = 60_000;
-/** Nobody writes one file for so long. */
-const unfinishedMs = 3_600_000;
 const finishAttempts = 20;
-/** Digests are computed in pieces, so that the event loop is never held for more than a few milliseconds. */
-const pieceBytes = 1024 * 1024;
 
 export class FilesystemBlobs implements BlobStore {
   readonly #root: string;
+  readonly #unfinished: UnfinishedFiles;
   readonly #clock: Clock;
 
   constructor(parts: { root: string; clock: Clock }) {
     this.#root = parts.root;
+    this.#unfinished = new UnfinishedFiles(path.join(parts.root, blobUnfinishedFolder));
     this.#clock = parts.clock;
   }
 
@@ -43,7 +41,7 @@ export class FilesystemBlobs implements BlobStore {
       const expiresMs = this.#clock.nowMs() + how.keepMs;
       const reference = { sha256: await digestOf(bytes), sizeBytes: bytes.length };
       if (await this.#prolong(reference, expiresMs)) return reference;
-      const unfinished = await this.#write(pieces(bytes));
+      const unfinished = await this.#unfinished.write(pieces(bytes));
       await this.#finish(unfinished.file, { sha256: reference.sha256, expiresMs });
       return reference;
     });
@@ -56,13 +54,9 @@ export class FilesystemBlobs implements BlobStore {
   receive(stream: AsyncIterable<Uint8Array>, how: Parameters<BlobStore["receive"]>[1]): Promise<BlobReference> {
     return this.#translated(async () => {
       const expiresMs = this.#clock.nowMs() + how.keepMs;
-      const { file, sha256, sizeBytes } = await this.#write(stream);
+      const { file, sha256, sizeBytes } = await this.#unfinished.write(stream);
       try {
-        if (how.sha256 !== undefined && sha256 !== how.sha256) {
-          throw new SwitchyardError("invalid_request", `The body's SHA-256 is ${sha256}, not ${how.sha256}`, {
-            fields: [{ pointer: "sha256", expected: "the digest of the body", got: how.sha256 }],
-          });
-        }
+        checkReceived({ sha256, announced: how.sha256 });
         await how.inspect?.({ file, sha256, sizeBytes, read: () => createReadStream(file) });
       } catch (error) {
         await orGone(unlink(file));
@@ -132,21 +126,8 @@ export class FilesystemBlobs implements BlobStore {
         }
         await rmdir(path.join(this.#root, outer)).catch(() => {});
       }
-      return { deleted: deleted + (await this.#sweepUnfinished(nowMs)) };
+      return { deleted: deleted + (await this.#unfinished.sweep(nowMs)) };
     });
-  }
-
-  async #sweepUnfinished(nowMs: number): Promise<number> {
-    const folder = path.join(this.#root, blobUnfinishedFolder);
-    let deleted = 0;
-    for (const name of await entries(folder)) {
-      const file = path.join(folder, name);
-      const facts = await orGone(stat(file));
-      if (!facts || facts.mtimeMs + unfinishedMs > nowMs) continue;
-      await orGone(unlink(file));
-      deleted++;
-    }
-    return deleted;
   }
 
   id(): Promise<string> {
@@ -154,7 +135,7 @@ export class FilesystemBlobs implements BlobStore {
       const file = path.join(this.#root, blobFolderIdFile);
       const known = await orGone(readFile(file, "utf8"));
       if (known) return known;
-      const { file: fresh } = await this.#write([Buffer.from(randomBytes(16).toString("hex"))]);
+      const { file: fresh } = await this.#unfinished.write([Buffer.from(randomBytes(16).toString("hex"))]);
       // whoever is first names the folder
       await link(fresh, file).catch((error: NodeJS.ErrnoException) => {
         if (error.code !== "EEXIST") return rename(fresh, file);
@@ -196,9 +177,7 @@ export class FilesystemBlobs implements BlobStore {
 
   /** On a file system without links, or with no room for another one; false when the file is gone. */
   async #copy(from: string, blob: BlobFile): Promise<boolean> {
-    const folder = path.join(this.#root, blobUnfinishedFolder);
-    await mkdir(folder, { recursive: true });
-    const file = path.join(folder, randomBytes(12).toString("hex"));
+    const file = await this.#unfinished.newName();
     try {
       await copyFile(from, file, constants.COPYFILE_EXCL);
     } catch (error) {
@@ -208,28 +187,6 @@ export class FilesystemBlobs implements BlobStore {
     }
     await this.#finish(file, blob);
     return true;
-  }
-
-  async #write(content: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<{ file: string; sha256: string; sizeBytes: number }> {
-    const folder = path.join(this.#root, blobUnfinishedFolder);
-    await mkdir(folder, { recursive: true });
-    const file = path.join(folder, randomBytes(12).toString("hex"));
-    const handle = await open(file, "wx", 0o600);
-    try {
-      const hash = createHash("sha256");
-      let sizeBytes = 0;
-      for await (const piece of content) {
-        hash.update(piece);
-        await handle.writeFile(piece);
-        sizeBytes += piece.length;
-      }
-      return { file, sha256: hash.digest("hex"), sizeBytes };
-    } catch (error) {
-      await orGone(unlink(file));
-      throw error;
-    } finally {
-      await handle.close();
-    }
   }
 
   async #finish(unfinished: string, blob: BlobFile): Promise<void> {
@@ -261,28 +218,9 @@ export class FilesystemBlobs implements BlobStore {
     try {
       return await work();
     } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (error instanceof SwitchyardError || typeof code !== "string" || !("syscall" in (error as object))) throw error;
-      if (code === "ENOSPC" || code === "EDQUOT") {
-        throw new SwitchyardError("store_full", "the folder for large values has no room left; try again later", { retryAfterMs: 1_000 });
-      }
-      const detail = `the folder for large values cannot be used: ${message.replaceAll(this.#root, "<blobs>")}`;
-      throw new SwitchyardError("store_unavailable", detail, { retryAfterMs: 1_000 });
+      throw asStoreFault(error, { root: this.#root, what: "the folder for large values" });
     }
   }
-}
-
-function* pieces(bytes: Uint8Array): Generator<Uint8Array> {
-  for (let at = 0; at < bytes.length; at += pieceBytes) yield bytes.subarray(at, at + pieceBytes);
-}
-
-async function digestOf(bytes: Uint8Array): Promise<string> {
-  const hash = createHash("sha256");
-  for (const piece of pieces(bytes)) {
-    hash.update(piece);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  return hash.digest("hex");
 }
 
 async function readWhole(file: { read: Awaited<ReturnType<typeof open>>["read"] }, sizeBytes: number): Promise<Uint8Array | undefined> {
@@ -293,19 +231,4 @@ async function readWhole(file: { read: Awaited<ReturnType<typeof open>>["read"] 
     at += bytesRead;
   }
   return bytes;
-}
-
-async function entries(folder: string): Promise<string[]> {
-  return (await orGone(readdir(folder))) ?? [];
-}
-
-/** Undefined when the file or folder does not exist (any more). */
-async function orGone<T>(work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw error;
-  }
 }

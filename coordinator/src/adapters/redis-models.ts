@@ -260,7 +260,7 @@ export class RedisModels implements ModelRegistry {
 
   /**
    * Writes what differs from what stands in Redis, and raises the revision. A coordinator whose folder never had a model removes none:
-   * it may not be mounted. Answers the revision.
+   * it may not be mounted. What was uploaded and is no longer, any of them removes. Answers the revision.
    */
   async #write(versions: readonly ModelVersion[], fields: readonly string[], revision: string | null): Promise<string> {
     const [reply] = await this.#redis.sendAll([["hgetall", keys.models]]);
@@ -269,7 +269,8 @@ export class RedisModels implements ModelRegistry {
     const wanted = new Map(fields.map((field, at) => [field, JSON.stringify(versions[at])]));
     const changed = [...wanted].filter(([field, text]) => stored.get(field) !== text);
     const mayRemove = [...versions, ...this.#own.values()].some(({ files }) => files === undefined);
-    const unknown = mayRemove ? [...stored.keys()].filter((field) => !wanted.has(field)) : [];
+    const isUpload = (text: string): boolean => (JSON.parse(text) as Partial<ModelVersion>).files !== undefined;
+    const unknown = [...stored].flatMap(([field, text]) => (!wanted.has(field) && (mayRemove || isUpload(text)) ? [field] : []));
     // another coordinator may have taken an upload since this one looked: read after the list, so that what is listed and uploaded is found
     const uploads = new Set(unknown.length === 0 ? [] : (await this.#uploads.uploads()).map(({ model, version }) => `${model}@${version}`));
     const gone = unknown.filter((field) => !uploads.has(field));

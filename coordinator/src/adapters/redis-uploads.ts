@@ -5,6 +5,7 @@ import { type BlobReference, type ModelConfig, modelConfigSchema, type UploadedV
 import { keys, type RedisCommand } from "@switchyard/protocol/redis";
 import type { NewUpload, UploadStore, VersionName } from "../ports/upload-store.ts";
 import type { RedisConnection } from "./redis-connection.ts";
+import { changeEntry } from "./redis-entries.ts";
 
 /** Coordinators look whether it rose; raised once too often does no harm. */
 const raise: RedisCommand = ["incr", keys.lifecycleRevision];
@@ -43,6 +44,14 @@ export class RedisUploads implements UploadStore {
     const stands = await this.#redis.run("put-entry", keys.uploads, [fieldOf(upload), "", text]);
     await this.#redis.sendAll([raise]);
     return { version: JSON.parse(stands as string) as UploadedVersion, created: stands === text };
+  }
+
+  change(
+    of: VersionName,
+    change: (before: UploadedVersion | undefined) => UploadedVersion | undefined,
+  ): Promise<UploadedVersion | undefined> {
+    const what = `version ${of.version} of model ${of.model}`;
+    return changeEntry<UploadedVersion>(this.#redis, { key: keys.uploads, field: fieldOf(of), what }, change);
   }
 
   async staged({ model, version }: VersionName): Promise<Map<string, BlobReference>> {

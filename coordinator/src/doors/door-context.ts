@@ -6,6 +6,7 @@ import type { DeadLetterService, JobService } from "../application/job-service.t
 import type { ModelAliases } from "../application/model-aliases.ts";
 import type { ModelControl } from "../application/model-control.ts";
 import type { ModelUploads } from "../application/model-uploads.ts";
+import type { VersionRemoval } from "../application/version-removal.ts";
 import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
@@ -46,6 +47,8 @@ export interface DoorContext {
   aliases?: ModelAliases;
   /** Absent: nothing is loaded or unloaded by request. */
   control?: ModelControl;
+  /** Absent: what was uploaded stays. */
+  removal?: VersionRemoval;
   /** Absent: no models are taken. */
   uploads?: ModelUploads;
   config: HttpConfig;

@@ -238,6 +238,11 @@ function makeDocument(version: string): unknown {
             default: problem,
           },
         },
+        delete: {
+          summary: "Remove an uploaded version that nothing stands on",
+          parameters: [model, number],
+          responses: { 204: { description: "Removed" }, default: problem },
+        },
       },
       "/v1/models/{model}/versions/{version}/files/{name}": {
         put: {

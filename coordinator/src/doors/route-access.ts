@@ -54,6 +54,7 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "GET /v1/models/:model": modelUsers,
   "GET /v1/models/:model/versions/:version": modelUsers,
   "PUT /v1/models/:model/versions/:version": ["admin"],
+  "DELETE /v1/models/:model/versions/:version": ["admin"],
   "PUT /v1/models/:model/versions/:version/files/*": ["admin"],
   "PUT /v1/models/:model/config": ["admin"],
   "DELETE /v1/models/:model/config": ["admin"],

@@ -12,7 +12,7 @@ import { callerOf } from "./guard.ts";
 import { tensorView } from "./model-views.ts";
 import { openApiDocument } from "./openapi.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
-import { putVersion } from "./v1-model-uploads.ts";
+import { putVersion, removeVersion } from "./v1-model-uploads.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
 
 export function addCluster(app: FastifyInstance, context: DoorContext): void {
@@ -48,6 +48,7 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
       return sendJson(request, reply, toModelView(context.models.resolve(path.model, versionIn(path)), callerOf(request)));
     },
     PUT: putVersion(context),
+    DELETE: removeVersion(context),
   });
   for (const path of ["/v1/models/:model/estimates", "/v1/models/:model/versions/:version/estimates"]) {
     addRoute(app, path, {

@@ -42,6 +42,14 @@ export const putVersion =
     });
   };
 
+export const removeVersion =
+  ({ removal }: DoorContext): Handler =>
+  async (request, reply) => {
+    if (removal === undefined) throw new SwitchyardError("unsupported", "This coordinator removes no models");
+    await removal.remove(versionNameIn(request));
+    return reply.code(204).send();
+  };
+
 async function stageFile(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const name = (request.params as { "*": string })["*"];
   const { sha256, sizeBytes } = await taken(context, request, (file) => uploadsOf(context).stage(versionNameIn(request), name, file));

@@ -12,8 +12,9 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { FilesystemModels } from "../adapters/filesystem-models.ts";
 import { systemClock } from "../clock.ts";
-import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
+import { type Address, type Config, ConfigError, readConfig, shownPlace } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
+import { bucketFault } from "../open-blobs.ts";
 import { canFetchDebianPackages } from "./debian-packages.ts";
 import { type Finding, missing, ok, warning } from "./finding.ts";
 import { keyFileFindings } from "./key-file-check.ts";
@@ -127,6 +128,15 @@ async function checkModels(config: Config): Promise<Finding> {
   );
 }
 
+async function checkBlobs(config: Config): Promise<Finding[]> {
+  const log = { info() {}, warn() {}, error() {} };
+  const fault = await bucketFault({ blobs: config.blobs, dataFolder: config.data, clock, log });
+  if ("folder" in config.blobs) return [];
+  const subject = "large values";
+  if (fault === undefined) return [ok(subject, `${shownPlace(config.blobs)} takes and gives them`)];
+  return [missing(subject, fault.found, fault.fix)];
+}
+
 /** All findings, in the order in which one would mend them. */
 export async function examine(config: Config): Promise<Finding[]> {
   const up = runningUp(config);
@@ -136,6 +146,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkRuntime(),
     await checkRedisProgram(config),
     ...(await storeFindings(config, up.redisUrl)),
+    ...(await checkBlobs(config)),
     await checkPort("http", config.http, up),
     ...(config.grpc ? [await checkPort("grpc", config.grpc, up)] : []),
     await checkPort("metrics", config.metrics, up),

@@ -15,7 +15,7 @@ import { type RedisTarget, redisFileNames, shownAddress } from "@switchyard/prot
 import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { systemClock } from "../clock.ts";
-import { type Address, type Config, ConfigError, readConfig } from "../config.ts";
+import { type Address, blobSettings, type Config, ConfigError, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
 import { KeptProcess, type RunningProcess } from "./kept-process.ts";
 import { LogTail } from "./log-tail.ts";
@@ -196,7 +196,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     ...Object.fromEntries(redisFileNames.map((name) => [`SWITCHYARD_${name}`, config.redisFiles[name]])),
     SWITCHYARD_MODELS: config.models,
     SWITCHYARD_DATA: config.data,
-    SWITCHYARD_BLOBS: config.blobs,
+    ...blobSettings(config.blobs),
     SWITCHYARD_WORKERS: String(config.workers),
     SWITCHYARD_API_KEYS: config.apiKeys,
     SWITCHYARD_MAX_BODY: String(config.maxBodyBytes),
@@ -207,7 +207,8 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_RESULT_TTL: `${config.resultTtlMs}ms`,
     SWITCHYARD_CORS_ORIGINS: config.corsOrigins.join(","),
     SWITCHYARD_CACHE: config.cache,
-    SWITCHYARD_URL: undefined, // the command line's address; a worker would take it for something else, and needs none here
+    // the command line's address means something else to a worker: who hands out large values, where there is no folder to see
+    SWITCHYARD_URL: "folder" in config.blobs ? undefined : `http://${shown(config.http)}`,
     SWITCHYARD_PARENT_PIPE: "3",
   };
 }

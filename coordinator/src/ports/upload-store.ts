@@ -23,6 +23,11 @@ export interface UploadStore {
    * answered that one. The files are in the blob store before.
    */
   add(upload: NewUpload): Promise<{ version: UploadedVersion; created: boolean }>;
+  /** As AliasStore.change, of one version: to remove it, or to put it back. */
+  change(
+    of: VersionName,
+    change: (before: UploadedVersion | undefined) => UploadedVersion | undefined,
+  ): Promise<UploadedVersion | undefined>;
   /** Files that were sent ahead and may still be used, by name. */
   staged(of: VersionName): Promise<Map<string, BlobReference>>;
   /** Keeps the note of such a file for `keepMs`, and with it those of the others. */

@@ -11,6 +11,7 @@ export class KnownModels {
   /** Queues of jobs with requirements of their own are among them. */
   #byTag = new Map<string, ModelVersion>();
   #forgotten: ModelVersion[] = [];
+  #removed: ModelVersion[] = [];
 
   constructor(redis: RedisClient) {
     this.#redis = redis;
@@ -30,7 +31,9 @@ export class KnownModels {
       const version = choosyVersion(queue, tag, byModel.get(queue.model) ?? []);
       if (version) this.#byTag.set(tag, version);
     }
-    this.#forgotten = [...before.values()].filter(({ require, tag }) => require !== undefined && !this.#byTag.has(tag));
+    const gone = [...before.values()].filter(({ tag }) => !this.#byTag.has(tag));
+    this.#forgotten = gone.filter(({ require }) => require !== undefined);
+    this.#removed = gone.filter(({ files, require }) => require === undefined && files !== undefined);
     this.#revision = revision;
     return true;
   }
@@ -38,6 +41,11 @@ export class KnownModels {
   /** Queues of jobs with requirements of their own that the last change of the registry ended. */
   forgotten(): readonly ModelVersion[] {
     return this.#forgotten;
+  }
+
+  /** Uploaded versions that the last change of the registry took out. One in a folder may only be out of a coordinator's sight. */
+  removed(): readonly ModelVersion[] {
+    return this.#removed;
   }
 
   /** True once a coordinator has published anything. */

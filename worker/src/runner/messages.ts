@@ -15,6 +15,7 @@ export interface RunnerOptions {
   coordinatorUrl: string | undefined;
   /** Where files of uploaded versions are kept. */
   fetchedFolder: string;
+  fetchedBytes: number;
   lingerMs: number;
   cacheBytes: number;
   cacheModels: number;

@@ -82,6 +82,7 @@ const models = new ModelCache({
   fetched: new FetchedModels({
     folder: options.fetchedFolder,
     hostId: options.hostId,
+    maxBytes: options.fetchedBytes,
     source: new ModelFileSource({ redis, folder: blobFolder, remote }),
     clock: systemClock,
   }),

@@ -1,10 +1,12 @@
 /**
  * Uploaded versions on this machine's disk: one folder for each content, whatever models have it. Files come from the cluster's blob folder
- * where this host sees it, else from a coordinator; a download that was cut off goes on where it stopped. What is here is whole; whether it
- * is what the registry names is checked with every load.
+ * where this host sees it, else from a coordinator; a download that was cut off goes on where it stopped. A folder gets its name when all of it
+ * is on the disk, and loses it in one step; what nobody loads goes, oldest use first, when the room that is lent is needed.
  */
 
-import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { isInnerPath, type ModelFileReference, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
@@ -19,34 +21,76 @@ interface Parts {
   /** Of this host alone or shared with other workers of the machine. */
   folder: string;
   hostId: string;
+  /** That all fetched files may take. */
+  maxBytes: number;
   source: FileSource;
   clock: Pick<Clock, "nowMs">;
 }
 
+/** A folder in the folder. */
+interface Kept {
+  path: string;
+  /** Of a whole one. */
+  digest?: string;
+  sizeBytes: number;
+  /** Of a whole one: its last load here; of others the last change in it. */
+  usedMs: number;
+}
+
 /** What nobody loaded for so long goes; it can be fetched again. */
 const unusedMs = 7 * 86_400_000;
+/** A fetch that brought nothing for so long has no host any more. */
+const abandonedMs = 3_600_000;
+/** A folder on its way out. */
+const goneMark = "gone.";
 
 export class FetchedModels {
   readonly #parts: Parts;
   readonly #fetching = new Map<string, Promise<string>>();
+  /** Bytes that fetches under way will have taken. */
+  readonly #promised = new Map<string, number>();
+  /** Digests of what is loaded on this host; other workers of the machine read again what they lose. */
+  #loaded: () => ReadonlySet<string> = () => new Set();
 
   constructor(parts: Parts) {
     this.#parts = parts;
+  }
+
+  /** Answers the digests of versions whose files must stay. */
+  keep(loaded: () => ReadonlySet<string>): void {
+    this.#loaded = loaded;
   }
 
   /** The folder with the version's files. Calls for the same content share one fetch. Throws SwitchyardError `model_not_ready` with the reason. */
   folderOf({ digest, files = [] }: ModelVersion): Promise<string> {
     let fetching = this.#fetching.get(digest);
     if (!fetching) {
-      fetching = this.#fetch(digest, files).finally(() => this.#fetching.delete(digest));
+      fetching = this.#fetch(digest, files).finally(() => {
+        this.#fetching.delete(digest);
+        this.#promised.delete(digest);
+      });
       this.#fetching.set(digest, fetching);
     }
     return fetching;
   }
 
+  /** Whether every file is there and has its bytes: all of them are read. */
+  async isWhole({ digest, files = [] }: ModelVersion): Promise<boolean> {
+    for (const { name, sha256 } of files) {
+      const hash = createHash("sha256");
+      try {
+        for await (const piece of createReadStream(join(this.#parts.folder, digest, name))) hash.update(piece as Uint8Array);
+      } catch {
+        return false;
+      }
+      if (hash.digest("hex") !== sha256) return false;
+    }
+    return true;
+  }
+
   /** The content is not what it should be: it is fetched anew. */
   async discard({ digest }: ModelVersion): Promise<void> {
-    await rm(join(this.#parts.folder, digest), { recursive: true, force: true });
+    await this.#remove(join(this.#parts.folder, digest));
   }
 
   async #fetch(digest: string, files: readonly ModelFileReference[]): Promise<string> {
@@ -58,8 +102,8 @@ export class FetchedModels {
         await utimes(whole, now, now);
         return whole;
       }
-      await this.#forgetUnused();
       const partial = join(folder, `${digest}.${hostId}`);
+      await this.#makeRoom(digest, { sizeBytes: sum(files.map(({ sizeBytes }) => sizeBytes)), partial });
       for (const file of files) {
         if (!isInnerPath(file.name))
           throw notReady(`the registry names a file ${JSON.stringify(file.name)}, which lies outside its folder`);
@@ -67,10 +111,13 @@ export class FetchedModels {
         await mkdir(dirname(path), { recursive: true });
         await source.fetch(file, path);
       }
+      // a name must not outlive the bytes behind it when the machine loses power
+      await syncAll(partial);
       await rename(partial, whole).catch(async (error: NodeJS.ErrnoException) => {
         if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
-        await rm(partial, { recursive: true, force: true }); // another worker of this machine was quicker
+        await this.#remove(partial); // another worker of this machine was quicker
       });
+      await syncOne(folder);
       return whole;
     } catch (error) {
       if (error instanceof SwitchyardError) throw notReady(`its files cannot be fetched: ${error.message}`);
@@ -78,14 +125,86 @@ export class FetchedModels {
     }
   }
 
-  async #forgetUnused(): Promise<void> {
-    const { clock, folder } = this.#parts;
-    for (const name of await readdir(folder).catch(() => [])) {
-      const path = join(folder, name);
-      const facts = await stat(path).catch(() => undefined);
-      if (facts && facts.mtimeMs + unusedMs < clock.nowMs()) await rm(path, { recursive: true, force: true });
+  /** Lets go what is abandoned or unused, and then, oldest use first, what stands in the way. Throws `model_not_ready` when that is not enough. */
+  async #makeRoom(digest: string, { partial, sizeBytes }: { sizeBytes: number; partial: string }): Promise<void> {
+    const { clock, maxBytes } = this.#parts;
+    if (sizeBytes > maxBytes) {
+      throw notReady(`they have ${sizeBytes} bytes, and this host keeps at most ${maxBytes} of fetched files; raise SWITCHYARD_FETCHED_MB`);
     }
+    this.#promised.set(digest, sizeBytes);
+    const nowMs = clock.nowMs();
+    const kept = (await this.#kept()).filter((one) => one.path !== partial).sort((one, other) => one.usedMs - other.usedMs);
+    const loaded = this.#loaded();
+    const own = new Set([...this.#promised.keys()].map((other) => `${join(this.#parts.folder, other)}.${this.#parts.hostId}`));
+    let takenBytes = sum([...this.#promised.values()]);
+    for (const one of kept) if (!own.has(one.path)) takenBytes += one.sizeBytes;
+    for (const { digest: of, path, sizeBytes: freedBytes, usedMs } of kept) {
+      const isNeeded = of === undefined ? own.has(path) || usedMs + abandonedMs > nowMs : loaded.has(of);
+      const isInTheWay = of === undefined || usedMs + unusedMs < nowMs || takenBytes > maxBytes;
+      if (isNeeded || !isInTheWay) continue;
+      await this.#remove(path);
+      takenBytes -= freedBytes;
+    }
+    if (takenBytes <= maxBytes) return;
+    this.#promised.delete(digest);
+    const room = maxBytes - (takenBytes - sizeBytes);
+    const taken = "the others are loaded or being fetched";
+    throw notReady(`they have ${sizeBytes} bytes, and ${Math.max(0, room)} of ${maxBytes} are free: ${taken}; raise SWITCHYARD_FETCHED_MB`);
   }
+
+  async #kept(): Promise<Kept[]> {
+    const { folder } = this.#parts;
+    await mkdir(folder, { recursive: true });
+    const kept: Kept[] = [];
+    for (const name of await readdir(folder)) {
+      const path = join(folder, name);
+      const own = await stat(path).catch(() => undefined);
+      if (!own) continue;
+      const below = await Promise.all((await innerFiles(path)).map((file) => stat(file).catch(() => undefined)));
+      const sizeBytes = sum(below.map((facts) => facts?.size ?? 0));
+      // one on its way out belongs to nobody
+      if (name.startsWith(goneMark)) kept.push({ path, sizeBytes, usedMs: Number.NEGATIVE_INFINITY });
+      else if (name.includes("."))
+        kept.push({ path, sizeBytes, usedMs: Math.max(own.mtimeMs, ...below.map((facts) => facts?.mtimeMs ?? 0)) });
+      else kept.push({ path, digest: name, sizeBytes, usedMs: own.mtimeMs });
+    }
+    return kept;
+  }
+
+  /** Nobody finds half of it, also when this process dies on the way; what is left then goes with the next fetch. */
+  async #remove(path: string): Promise<void> {
+    const gone = join(this.#parts.folder, `${goneMark}${randomBytes(8).toString("hex")}`);
+    await rename(path, gone).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+    });
+    await rm(gone, { recursive: true, force: true });
+  }
+}
+
+async function innerFiles(folder: string): Promise<string[]> {
+  const found = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  return found.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+}
+
+/** Files first, then the folders that name them. */
+async function syncAll(folder: string): Promise<void> {
+  const found = await readdir(folder, { recursive: true, withFileTypes: true });
+  const paths = (isFolder: boolean): string[] =>
+    found.filter((entry) => entry.isDirectory() === isFolder).map((entry) => join(entry.parentPath, entry.name));
+  for (const path of [...paths(false), ...paths(true), folder]) await syncOne(path);
+}
+
+async function syncOne(path: string): Promise<void> {
+  const file = await open(path);
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }
 
 function notReady(detail: string): SwitchyardError {

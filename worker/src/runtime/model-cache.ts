@@ -7,7 +7,6 @@ import { estimatedModelBytes, type ModelVersion, noRoomFor, SwitchyardError } fr
 import type { Clock } from "../clock.ts";
 import type { FetchedModels } from "./fetched-models.ts";
 import { type LoadedModel, loadModel } from "./loaded-model.ts";
-import { isChanged } from "./model-files.ts";
 import { loadModelBeside } from "./threaded-model.ts";
 
 export interface ModelCacheOptions {
@@ -30,9 +29,9 @@ export interface ModelCacheOptions {
   /** Whether other models wait for their runs now, which a load on this thread would hold up. By default they do not. */
   isBusy?: () => boolean;
   /** Brings the files of uploaded versions here; absent: there are none. */
-  fetched?: Pick<FetchedModels, "folderOf" | "discard">;
-  /** How a version becomes a model; reads it from `root` by default. */
-  load?: (version: ModelVersion) => Promise<LoadedModel>;
+  fetched?: Pick<FetchedModels, "folderOf" | "isWhole" | "discard" | "keep">;
+  /** How a version becomes a model; reads it from `root`, or from the folder to which it was fetched, by default. */
+  load?: (version: ModelVersion, folder?: string) => Promise<LoadedModel>;
   /** Bytes of memory that this process occupies. */
   residentBytes?: () => number;
 }
@@ -70,11 +69,14 @@ export class ModelCache {
   /** Tags of models that are only let go when asked. */
   #kept: ReadonlySet<string> = new Set();
   readonly #loading = new Map<string, Promise<LoadedModel>>();
+  /** Of versions whose fetched files are about to be read. */
+  readonly #loadingDigests = new Set<string>();
   /** Loads and evictions happen one after another, so that the budget is counted by one at a time. */
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: ModelCacheOptions) {
     this.#options = options;
+    options.fetched?.keep(() => new Set([...this.warm().map(({ version }) => version.digest), ...this.#loadingDigests]));
   }
 
   /** Estimated bytes of all models held. */
@@ -110,14 +112,32 @@ export class ModelCache {
     const loading = this.#loading.get(key);
     if (loading) return loading.then(() => this.ensure(version));
     const { fetched } = this.#options;
-    // other loads do not wait for a download
     const load = (
-      version.files === undefined || !fetched
-        ? this.#inTurn(() => this.#load(version, undefined))
-        : this.#fetch(version, fetched).then((folder) => this.#inTurn(() => this.#load(version, folder)))
+      version.files === undefined || !fetched ? this.#inTurn(() => this.#load(version, undefined)) : this.#fetchAndLoad(version, fetched)
     ).finally(() => this.#loading.delete(key));
     this.#loading.set(key, load);
     return load;
+  }
+
+  /** Other loads do not wait for a download. Files that are found damaged are fetched anew, once. */
+  async #fetchAndLoad(version: ModelVersion, fetched: NonNullable<ModelCacheOptions["fetched"]>): Promise<LoadedModel> {
+    let isDamaged = false;
+    const discardDamaged = async (): Promise<boolean> => {
+      if (isDamaged || (await fetched.isWhole(version))) return false;
+      isDamaged = true;
+      await fetched.discard(version);
+      return true;
+    };
+    for (;;) {
+      const folder = await this.#fetch(version, fetched);
+      this.#loadingDigests.add(version.digest);
+      try {
+        const loaded = await this.#inTurn(() => this.#load(version, folder, discardDamaged));
+        if (loaded) return loaded;
+      } finally {
+        this.#loadingDigests.delete(version.digest);
+      }
+    }
   }
 
   /** Where an uploaded version's files are, or why they are not. A load that would be refused fetches nothing. */
@@ -209,8 +229,15 @@ export class ModelCache {
     return result;
   }
 
-  async #load(version: ModelVersion, folder: string | Error | undefined): Promise<LoadedModel> {
-    const { clock, fetched, onLoaded, onFailed } = this.#options;
+  #load(version: ModelVersion, folder: undefined): Promise<LoadedModel>;
+  #load(version: ModelVersion, folder: string | Error | undefined, fetchAgain: () => Promise<boolean>): Promise<LoadedModel | undefined>;
+  /** Undefined: it did not load, and `fetchAgain` says that its files are to be fetched anew. */
+  async #load(
+    version: ModelVersion,
+    folder: string | Error | undefined,
+    fetchAgain?: () => Promise<boolean>,
+  ): Promise<LoadedModel | undefined> {
+    const { clock, onLoaded, onFailed } = this.#options;
     const key = keyOf(version);
     const failure = this.#failures.get(key);
     const waitMs = failure ? failure.retryAtMs - clock.monotonicMs() : 0;
@@ -224,8 +251,8 @@ export class ModelCache {
       if (folder instanceof Error) throw folder;
       model = await (this.#options.load ?? this.#read)(version, folder);
     } catch (error) {
+      if (typeof folder === "string" && (await fetchAgain?.().catch(() => false))) return undefined;
       const reason = error instanceof Error ? error.message : String(error);
-      if (version.files !== undefined && isChanged(reason)) await fetched?.discard(version);
       const attempts = (failure?.attempts ?? 0) + 1;
       const backOffMs = Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
       this.#failures.set(key, { version, reason, attempts, retryAtMs: clock.monotonicMs() + backOffMs });

@@ -17,8 +17,8 @@ export interface ModelFiles {
 }
 
 /**
- * Reads the ONNX file below `root` and checks the SHA-256 over it and its external files, in name order. Throws `model_not_ready`
- * when a file is missing, lies outside the model's folder, or the content is not the version's.
+ * Reads the ONNX file below `root` and checks the SHA-256 over it and its external files, in name order. Of a version that was uploaded nothing
+ * is parsed before. Throws `model_not_ready` when a file is missing, lies outside the model's folder, or the content is not the version's.
  */
 export async function readModelFiles(version: ModelVersion, root: string): Promise<ModelFiles> {
   const path = inside(resolve(root), version.path);
@@ -27,7 +27,8 @@ export async function readModelFiles(version: ModelVersion, root: string): Promi
   });
   const hash = createHash("sha256").update(bytes);
   let sizeBytes = bytes.length;
-  const { externalFiles } = readGraph(bytes);
+  // the registry lists the files of an uploaded version, its ONNX file first
+  const externalFiles = version.files?.slice(1).map(({ name }) => name) ?? externalFilesIn(bytes, version);
   for (const name of externalFiles) {
     const weights = inside(dirname(path), name);
     try {
@@ -41,17 +42,18 @@ export async function readModelFiles(version: ModelVersion, root: string): Promi
   }
   const digest = hash.digest("hex");
   if (digest !== version.digest) {
-    throw notReady(`${version.path} ${changed} ${digest}, the registry names ${version.digest}`);
+    throw notReady(`${version.path} has changed: its SHA-256 is ${digest}, the registry names ${version.digest}`);
   }
   return { path, bytes, hasExternalWeights: externalFiles.length > 0, sizeBytes };
 }
 
-/** Whether a load failed because the files are not those that the registry names; errors cross threads as text. */
-export function isChanged(reason: string): boolean {
-  return reason.includes(` ${changed} `);
+function externalFilesIn(bytes: Uint8Array, { path }: ModelVersion): readonly string[] {
+  try {
+    return readGraph(bytes).externalFiles;
+  } catch (error) {
+    throw notReady(`${path} is no ONNX file, or a damaged one: ${(error as Error).message}`);
+  }
 }
-
-const changed = "has changed: its SHA-256 is";
 
 function inside(folder: string, name: string): string {
   const path = resolve(join(folder, name));

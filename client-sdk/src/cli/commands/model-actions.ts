@@ -35,6 +35,13 @@ export function registerModelActions(models: Command, cli: Cli): void {
     .action((model: string, version: string, file: string, options: UploadOptions) =>
       uploadModel(cli, upload, { model, version: versionOf(version), file }, options),
     );
+  const remove = models.command("delete <model> <version>").summary("remove an uploaded version");
+  remove
+    .description("Remove an uploaded version that no alias names, that is not loaded by request and has no jobs. Its number stays taken.")
+    .action(async (model: string, version: string) => {
+      await cli.hastyClient(remove).repository.remove(model, versionOf(version));
+      cli.note(`${model}@${version} is removed`);
+    });
   const aliases = models.command("aliases <model>").summary("list a model's aliases");
   aliases.description("List what the aliases of a model stand for. With --json: one alias a line.").action(async (model: string) => {
     for (const view of await cli.hastyClient(aliases).repository.aliases(model)) tell(cli, aliases, view);

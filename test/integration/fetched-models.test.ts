@@ -1,0 +1,200 @@
+/** Files of uploaded versions on a host's disk: damaged, cut short, half fetched by a process that was killed, and more than the disk may hold. */
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, unlink, utimes, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { type ModelFileReference, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { GraphBuilder, readGraph } from "@switchyard/protocol/onnx";
+import { systemClock } from "../../worker/src/clock.ts";
+import { HttpBlobs } from "../../worker/src/runner/http-blobs.ts";
+import { FetchedModels } from "../../worker/src/runtime/fetched-models.ts";
+import { ModelCache } from "../../worker/src/runtime/model-cache.ts";
+import { startScriptedServer } from "../support/scripted-server.ts";
+import { until } from "../support/until.ts";
+
+const digestOf = (...pieces: Uint8Array[]): string => {
+  const hash = createHash("sha256");
+  for (const piece of pieces) hash.update(piece);
+  return hash.digest("hex");
+};
+
+/** y = -x, and a second file that the version has as its weights. */
+function uploaded(name: string): { version: ModelVersion; contents: Map<string, Uint8Array> } {
+  const graph = new GraphBuilder({ name });
+  graph.input("x", "FP32", [4]);
+  graph.output("y", "FP32", [4]);
+  graph.node("Neg", ["x"], {}, "y");
+  const contents = new Map<string, Uint8Array>([
+    ["model.onnx", graph.toBytes()],
+    ["part/weights.bin", new Uint8Array(randomBytes(300_000))],
+  ]);
+  const files: ModelFileReference[] = [...contents].map(([file, bytes]) => ({
+    name: file,
+    sha256: digestOf(bytes),
+    sizeBytes: bytes.length,
+  }));
+  const { signature } = readGraph(contents.get("model.onnx")!);
+  const sizeBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
+  const digest = digestOf(...contents.values());
+  return { version: { model: name, version: 1, digest, tag: name, sizeBytes, path: "", signature, config: {}, files }, contents };
+}
+
+async function rig(context: { after(run: () => Promise<void>): void }, { maxBytes = 1e12 } = {}) {
+  const folder = await mkdtemp(path.join(tmpdir(), "switchyard-fetched-"));
+  context.after(() => rm(folder, { recursive: true, force: true }));
+  const known = new Map<string, Uint8Array>();
+  const time = { nowMs: Date.now() };
+  const fetches: string[] = [];
+  const source = {
+    async fetch({ name, sha256 }: ModelFileReference, file: string) {
+      const bytes = known.get(sha256);
+      if (!bytes) throw new SwitchyardError("store_unavailable", "nobody has it");
+      fetches.push(name);
+      await writeFile(file, bytes);
+    },
+  };
+  const fetched = new FetchedModels({ folder, hostId: "here", maxBytes, source, clock: { nowMs: () => time.nowMs } });
+  const failures: string[] = [];
+  const cache = new ModelCache({
+    ...{ root: folder, clock: systemClock, maxBytes: 1e12, maxModels: 100, threads: 1, providers: ["cpu"], fetched },
+    onFailed: (_version, reason) => failures.push(reason),
+  });
+  context.after(() => cache.clear());
+  const add = (name: string): ModelVersion => {
+    const { contents, version } = uploaded(name);
+    for (const bytes of contents.values()) known.set(digestOf(bytes), bytes);
+    return version;
+  };
+  return { add, cache, failures, fetched, fetches, folder, known, time };
+}
+
+const damages: Record<string, (folder: string) => Promise<void>> = {
+  "an ONNX file that is noise": (folder) => writeFile(path.join(folder, "model.onnx"), randomBytes(500)),
+  "an ONNX file that is cut off": (folder) => truncate(path.join(folder, "model.onnx"), 20),
+  "an empty ONNX file": (folder) => writeFile(path.join(folder, "model.onnx"), ""),
+  "no ONNX file": (folder) => unlink(path.join(folder, "model.onnx")),
+  "weights that are cut off": (folder) => truncate(path.join(folder, "part/weights.bin"), 1_000),
+  "no weights": (folder) => rm(path.join(folder, "part"), { recursive: true }),
+  "a folder in the place of a file": async (folder) => {
+    await unlink(path.join(folder, "model.onnx"));
+    await mkdir(path.join(folder, "model.onnx"));
+  },
+};
+
+for (const [what, damage] of Object.entries(damages)) {
+  test(`a version whose fetched files have ${what} is fetched anew and loads, at the first try`, async (context) => {
+    const { add, cache, failures, fetches, folder } = await rig(context);
+    const version = add("damaged");
+    await cache.ensure(version);
+    await cache.clear();
+    await damage(path.join(folder, version.digest));
+    await cache.ensure(version);
+    assert.deepEqual(failures, []);
+    assert.equal(fetches.length, 4);
+    assert.deepEqual(await readdir(folder), [version.digest]);
+  });
+}
+
+test("files that are damaged wherever they come from are fetched twice, and not for ever", async (context) => {
+  const { add, cache, failures, fetches, known } = await rig(context);
+  const version = add("damaged");
+  const [onnx] = version.files!;
+  known.set(onnx!.sha256, randomBytes(200));
+  await assert.rejects(cache.ensure(version), /has changed: its SHA-256 is/);
+  assert.equal(fetches.length, 4);
+  assert.equal(failures.length, 1);
+});
+
+test("a version whose files are whole and that still does not load keeps its files", async (context) => {
+  const { add, cache, fetches } = await rig(context);
+  const version = add("liar");
+  const lying = { ...version, config: { max_delay_ms: 1 }, signature: { ...version.signature, outputs: [] } };
+  await assert.rejects(cache.ensure(lying), /does not keep its signature/);
+  await cache.ensure(version);
+  assert.equal(fetches.length, 2);
+});
+
+test("a fetch that was killed half-way is no version, and the next one goes on where it stopped", async (context) => {
+  const { folder } = await rig(context);
+  const { contents, version } = uploaded("killed");
+  const byDigest = new Map([...contents.values()].map((bytes) => [digestOf(bytes), bytes]));
+  const ranges: string[] = [];
+  let isSlow = true;
+  await using server = await startScriptedServer((request, response) => {
+    const bytes = byDigest.get(path.basename(request.url!))!;
+    const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
+    if (from > 0) ranges.push(request.headers.range!);
+    response.writeHead(from > 0 ? 206 : 200, { "content-length": bytes.length - from });
+    if (isSlow && bytes.length > 200_000) response.write(bytes.subarray(from, 200_000));
+    else response.end(bytes.subarray(from));
+  });
+  const program = fileURLToPath(new URL("../support/fetch-once.ts", import.meta.url));
+  const child = spawn(process.execPath, [program, JSON.stringify({ folder, hostId: "here", url: server.url, version })], {
+    stdio: "inherit",
+  });
+  context.after(async () => void child.kill("SIGKILL"));
+  const weights = path.join(folder, `${version.digest}.here`, "part/weights.bin");
+  await until("half of it to have come", async () => (await stat(weights).catch(() => undefined))?.size === 200_000);
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  assert.deepEqual(await readdir(folder), [`${version.digest}.here`]);
+  isSlow = false;
+  const blobs = new HttpBlobs(server.url, async () => null);
+  const parts = { folder, hostId: "here", maxBytes: 1e12, source: { fetch: blobs.download.bind(blobs) }, clock: systemClock };
+  const whole = await new FetchedModels(parts).folderOf(version);
+  for (const [name, bytes] of contents) assert.equal(Buffer.compare(await readFile(path.join(whole, name)), bytes), 0);
+  assert.deepEqual(ranges, ["bytes=200000-"]);
+  assert.deepEqual(await readdir(folder), [version.digest]);
+});
+
+test("what dead hosts and interrupted removals have left goes with the next fetch, and what another host is fetching stays", async (context) => {
+  const { add, fetched, folder, time } = await rig(context);
+  const left = { "gone.0123": 0, [`${"a".repeat(64)}.dead`]: 2 * 3_600_000, [`${"b".repeat(64)}.busy`]: 0 };
+  for (const [name, agoMs] of Object.entries(left)) {
+    await mkdir(path.join(folder, name));
+    await writeFile(path.join(folder, name, "model.onnx"), "half");
+    const at = new Date(time.nowMs - agoMs);
+    for (const place of [path.join(folder, name, "model.onnx"), path.join(folder, name)]) await utimes(place, at, at);
+  }
+  const version = add("next");
+  await fetched.folderOf(version);
+  assert.deepEqual((await readdir(folder)).sort(), [version.digest, `${"b".repeat(64)}.busy`].sort());
+});
+
+test("when the room that is lent is needed, versions that are not loaded go, the one used longest ago first", async (context) => {
+  const sizeBytes = uploaded("one").version.sizeBytes;
+  const { add, cache, failures, fetched, folder, time } = await rig(context, { maxBytes: 3 * sizeBytes + 1_000 });
+  const [oldest, loaded, recent, next] = ["one", "two", "few", "new"].map(add) as [ModelVersion, ModelVersion, ModelVersion, ModelVersion];
+  await cache.ensure(loaded);
+  for (const version of [oldest, recent]) {
+    time.nowMs += 1_000;
+    await fetched.folderOf(version);
+  }
+  time.nowMs += 1_000;
+  await fetched.folderOf(next);
+  assert.deepEqual((await readdir(folder)).sort(), [loaded, recent, next].map(({ digest }) => digest).sort());
+  for (const version of [recent, next]) await cache.ensure(version);
+  await assert.rejects(cache.ensure(oldest), /\d+ of \d+ are free: the others are loaded or being fetched; raise SWITCHYARD_FETCHED_MB/);
+  assert.equal(failures.length, 1);
+  assert.equal((await readdir(folder)).length, 3);
+});
+
+test("a version that is larger than the room that is lent says so, and takes nothing from others", async (context) => {
+  const { add, cache, fetched, fetches, folder } = await rig(context, { maxBytes: 400_000 });
+  const version = add("fits");
+  await fetched.folderOf(version);
+  const large = add("large");
+  large.files = [...large.files!, { name: "more.bin", sha256: "0".repeat(64), sizeBytes: 400_000 }];
+  await assert.rejects(
+    cache.ensure(large),
+    /they have \d+ bytes, and this host keeps at most 400000 of fetched files; raise SWITCHYARD_FETCHED_MB/,
+  );
+  assert.equal(fetches.length, 2);
+  assert.deepEqual(await readdir(folder), [version.digest]);
+});

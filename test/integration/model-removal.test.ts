@@ -1,0 +1,172 @@
+/** Uploaded versions that are removed, and those that something stands on, through two coordinators whose folder has no model. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { GraphBuilder } from "@switchyard/protocol/onnx";
+import { keys } from "@switchyard/protocol/redis";
+import { Redis } from "ioredis";
+import { startCli } from "../support/batch-items.ts";
+import { type Answer, call, floats } from "../support/calls.ts";
+import { type Processes, startProcesses } from "../support/processes.ts";
+import { emptyRepository, type Repository } from "../support/timed-models.ts";
+import { until } from "../support/until.ts";
+
+let models: Repository;
+let cluster: Processes;
+let redis: Redis;
+before(async () => {
+  models = await emptyRepository();
+  cluster = await startProcesses({ coordinators: 2, models: models.folder });
+  redis = new Redis(cluster.redis.url);
+});
+after(async () => {
+  redis?.disconnect();
+  await cluster?.stop();
+  await models?.remove();
+});
+
+function adder(addend: number): Uint8Array {
+  const graph = new GraphBuilder({ name: "adder" });
+  graph.input("x", "FP32", ["batch", 2]);
+  graph.output("y", "FP32", ["batch", 2]);
+  graph.node("Add", ["x", graph.weight("addend", [2], new Float32Array(2).fill(addend))], {}, "y");
+  return graph.toBytes();
+}
+
+const at = (path: string, coordinator = 0): string => `${cluster.urls[coordinator]}/v1/models/${path}`;
+const send = (method: "DELETE" | "GET" | "POST" | "PUT", path: string, body?: Uint8Array | object, coordinator = 0): Promise<Answer> =>
+  call(at(path, coordinator), { method, ...(body && { body }) });
+const remove = (path: string, coordinator = 0): Promise<Answer> => send("DELETE", path, undefined, coordinator);
+
+async function upload(model: string, versions: readonly number[]): Promise<void> {
+  for (const version of versions) {
+    const answer = await send("PUT", `${model}/versions/${version}`, adder(10 * version));
+    assert.equal(answer.status, 201, `${answer.bytes}`);
+  }
+  await until(
+    "the other coordinator to know them",
+    async () => (await send("GET", `${model}/versions/${versions.at(-1)}`, undefined, 1)).status === 200,
+  );
+}
+
+function infer(model: string, coordinator = 0): Promise<Answer> {
+  return call(`${cluster.urls[coordinator]}/v2/models/${model}/infer`, { body: { inputs: [floats("x", [1, 2], [1, 2])] } });
+}
+
+function assertInUse(answer: Answer, why: RegExp): void {
+  assert.equal(answer.status, 409, `${answer.bytes}`);
+  assert.equal(answer.json().code, "version_in_use");
+  assert.match(answer.json().detail, why);
+}
+
+test("a removed version is gone from every coordinator, and from the list that hosts read", async () => {
+  await upload("grown", [1, 2]);
+  assert.deepEqual((await infer("grown")).json().outputs[0].data, [21, 22]);
+  assert.equal((await remove("grown/versions/2")).status, 204);
+  for (const coordinator of [0, 1]) {
+    assert.equal((await send("GET", "grown/versions/2", undefined, coordinator)).status, 404);
+    assert.deepEqual((await infer("grown", coordinator)).json().outputs[0].data, [11, 12]);
+  }
+  assert.equal((await remove("grown/versions/1", 1)).status, 204);
+  for (const coordinator of [0, 1]) assert.equal((await send("GET", "grown", undefined, coordinator)).status, 404);
+  assert.deepEqual(await redis.hkeys(keys.models), []);
+  const warm = async (): Promise<string[]> => (await call(`${cluster.url}/v1/hosts`)).json().items[0].warm;
+  await until("the host to have let them go", async () => (await warm()).length === 0);
+  assert.deepEqual(await redis.hkeys(keys.uploads), []);
+});
+
+test("the number of a removed version stays taken: the same content may come back, other content may not", async () => {
+  await upload("back", [1]);
+  assert.equal((await remove("back/versions/1")).status, 204);
+  const other = await send("PUT", "back/versions/1", adder(7));
+  assert.equal(other.status, 409, `${other.bytes}`);
+  assert.equal(other.json().code, "version_exists");
+  assert.equal((await send("PUT", "back/versions/1", adder(10))).status, 201);
+  assert.deepEqual((await infer("back")).json().outputs[0].data, [11, 12]);
+});
+
+test("a version that an alias names, in a split or as a shadow as well, is not removed until it names another one", async () => {
+  await upload("named", [1, 2, 3]);
+  const targets = [{ version: 1 }, { split: { 1: 90, 2: 10 } }, { version: 2, shadow: { version: 1, share: 0.5 } }];
+  const words = [/the alias 'stable' names it; let that alias/, /names it in its split;/, /names it as its shadow;/];
+  for (const [index, target] of targets.entries()) {
+    assert.equal((await send("PUT", "named/aliases/stable", target)).status, 200);
+    assertInUse(await remove("named/versions/1", 1), words[index]!);
+  }
+  assert.equal((await send("PUT", "named/aliases/stable", { version: 3 })).status, 200);
+  assert.equal((await remove("named/versions/1", 1)).status, 204);
+  assertInUse(await remove("named/versions/3"), /'stable'/);
+  // what it stood for before is no use of it, and is no place to go back to
+  assert.equal((await remove("named/versions/2")).status, 204);
+  assert.equal((await send("POST", "named/aliases/stable/rollback")).status, 404);
+});
+
+test("a version that is loaded by request is not removed until it is unloaded; another one of that model is", async () => {
+  await upload("held", [1, 2]);
+  const control = (what: string): Promise<Answer> => call(`${cluster.url}/v2/repository/models/held/${what}`, { method: "POST", body: {} });
+  assert.equal((await control("load")).status, 200);
+  assertInUse(await remove("held/versions/2"), /model held is loaded by request, in this version; unload it first/);
+  assert.equal((await remove("held/versions/1")).status, 204);
+  assert.equal((await control("unload")).status, 200);
+  assert.equal((await remove("held/versions/2")).status, 204);
+});
+
+test("a version with jobs that wait is not removed until they have ended", async () => {
+  await upload("busy", [1]);
+  const worker = cluster.workers[0]!;
+  worker.signal("SIGSTOP");
+  try {
+    const job = await call(`${cluster.url}/v1/jobs`, { body: { model: "busy", inputs: [floats("x", [1, 2], [1, 2])] } });
+    assert.equal(job.status, 202, `${job.bytes}`);
+    assertInUse(await remove("busy/versions/1", 1), /jobs for it wait or run/);
+    assert.equal((await call(`${cluster.url}/v1/jobs/${job.json().id}`, { method: "DELETE" })).status, 200);
+  } finally {
+    worker.signal("SIGCONT");
+  }
+  await until("it to be removed", async () => (await remove("busy/versions/1")).status === 204);
+});
+
+test("an alias that is set while its version is removed either has it or is refused", async () => {
+  const outcomes = new Set<string>();
+  for (let version = 1; version <= 4; version++) {
+    await upload("raced", [version]);
+    const removing = remove(`raced/versions/${version}`);
+    const set = await send("PUT", `raced/aliases/name-${version}`, { version }, 1);
+    const removed = await removing;
+    outcomes.add(`${set.status} ${removed.status}`);
+    const isThere = async (coordinator: number): Promise<boolean> =>
+      (await send("GET", `raced/versions/${version}`, undefined, coordinator)).status === 200;
+    if (set.status === 200) {
+      assertInUse(removed, new RegExp(`'name-${version}' names it`));
+      await until("it to be back", async () => (await isThere(0)) && isThere(1));
+    } else {
+      assert.equal(removed.status, 204);
+      assert.ok(!(await isThere(0)) && !(await isThere(1)));
+    }
+  }
+  assert.ok(outcomes.has("200 409"), `nothing was raced: ${[...outcomes]}`);
+});
+
+test("the command line removes a version, and tells why it does not", async () => {
+  await upload("typed", [1, 2]);
+  assert.equal((await send("PUT", "typed/aliases/stable", { version: 1 })).status, 200);
+  const typed = (version: string) => startCli(cluster.url, ["models", "delete", "typed", version]).ended;
+  const refused = await typed("1");
+  assert.notEqual(refused.code, 0);
+  assert.match(refused.err, /Version 1 of model typed is in use: the alias 'stable' names it/);
+  const removed = await typed("2");
+  assert.deepEqual([removed.code, removed.err.trim()], [0, "typed@2 is removed"]);
+  assert.equal((await typed("2")).code, 4);
+  assert.equal((await typed("stable")).code, 2);
+});
+
+test("what was not uploaded, or is not there, is not removed, and the answer says so", async () => {
+  await models.add("in-folder", adder(100));
+  await until("it to be known", async () => (await send("GET", "in-folder")).status === 200, { withinMs: 15_000 });
+  const inFolder = await remove("in-folder/versions/1");
+  assert.equal(inFolder.status, 400);
+  assert.match(inFolder.json().detail, /lies in the repository's folder: remove it there/);
+  assert.equal((await remove("in-folder/versions/2")).status, 404);
+  assert.equal((await remove("nobody/versions/1")).status, 404);
+  assert.equal((await remove("in-folder/versions/stable")).status, 400);
+});
