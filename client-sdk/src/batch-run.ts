@@ -1,7 +1,7 @@
 /**
  * Many jobs over POST /v1/jobs:batch, each answered once. Jobs go out in requests of some hundred lines that are held until their jobs end. What a
  * request leaves unanswered, because its time was over, its server died or refused for now, is sent again under the same keys, and finds
- * the jobs that exist. Holds the jobs that are under way, and nothing of the others.
+ * the jobs that exist. Holds the jobs that are under way, of their results those that are small, and nothing of the others.
  */
 
 import { timeLimit } from "./abort.ts";
@@ -45,6 +45,8 @@ const mostBytes = 3 * 1_048_576;
 const gatherMs = 10;
 /** A job whose result was no longer kept is run again; not for ever. */
 const mostRuns = 3;
+/** Results that do not come with their job, because they are large: so many are fetched, or wait for the caller, at a time. */
+const mostLarge = 4;
 /** A wait that the server ends sooner is asked for again no faster. */
 const shortestWaitMs = 200;
 
@@ -82,7 +84,10 @@ class BatchRun<Result> {
   readonly #stopped = new AbortController();
   readonly #signal: AbortSignal;
   /** Not handed out yet. */
-  readonly #outcomes: BatchOutcome<Result>[] = [];
+  readonly #outcomes: { outcome: BatchOutcome<Result>; isLarge: boolean }[] = [];
+  /** Large results that are held, and who waits to fetch another. */
+  #large = 0;
+  readonly #largeTurns: (() => void)[] = [];
   /** To be sent with the next request. */
   #waiting: Item[] = [];
   #waitingBytes = 0;
@@ -112,8 +117,9 @@ class BatchRun<Result> {
     void this.#feed();
     for (;;) {
       for (let next = this.#outcomes.shift(); next !== undefined; next = this.#outcomes.shift()) {
-        yield next;
+        yield next.outcome;
         this.#underWay--;
+        if (next.isLarge) this.#leaveLarge();
         this.#change();
       }
       this.#plan.signal?.throwIfAborted();
@@ -195,8 +201,8 @@ class BatchRun<Result> {
     if (items.length > 0 && !this.#isOver) void this.#send(items);
   }
 
-  #end(outcome: BatchOutcome<Result>): void {
-    this.#outcomes.push(outcome);
+  #end(outcome: BatchOutcome<Result>, { isLarge = false } = {}): void {
+    this.#outcomes.push({ outcome, isLarge });
     this.#change();
   }
 
@@ -257,12 +263,14 @@ class BatchRun<Result> {
     return `${json.slice(0, -1)},"idempotency_key":${JSON.stringify(key)}}\n`;
   }
 
-  async #jobEnded({ index }: Item, view: JobView, text: string): Promise<void> {
+  async #jobEnded(item: Item, view: JobView, text: string): Promise<void> {
     this.#badSinceMs = undefined;
+    const { index } = item;
     const { id: jobId } = view;
     if (view.state !== "succeeded") return this.#end({ index, jobId, error: outcomeError(view) });
+    if (view.result === undefined) return this.#fetchLarge(item, view);
     try {
-      const job = view.result === undefined ? undefined : memberText(text, "job");
+      const job = memberText(text, "job");
       this.#end({ index, jobId, result: await this.#plan.read(view, job && memberText(job, "result")) });
     } catch (error) {
       if (error instanceof ClientError && !mayRetry(error)) this.#end({ index, jobId, error });
@@ -270,13 +278,47 @@ class BatchRun<Result> {
     }
   }
 
+  /** In its turn. What is held already may stay with the caller for so long that the server keeps this one no more. */
+  async #fetchLarge(item: Item, view: JobView): Promise<void> {
+    await this.#enterLarge();
+    if (this.#isOver) return;
+    const { index } = item;
+    const { id: jobId } = view;
+    try {
+      this.#end({ index, jobId, result: await this.#plan.read(view, undefined) }, { isLarge: true });
+    } catch (error) {
+      this.#leaveLarge();
+      if (this.#isOver) return;
+      if (this.#mayRunAgain(item, error)) this.#later(item, 0);
+      else if (error instanceof ClientError && !mayRetry(error)) this.#end({ index, jobId, error });
+      else this.#fail(error);
+    }
+  }
+
+  async #enterLarge(): Promise<void> {
+    if (this.#large < mostLarge) this.#large++;
+    else await new Promise<void>((resolve) => this.#largeTurns.push(resolve));
+  }
+
+  /** Hands the place on, if somebody waits for it. */
+  #leaveLarge(): void {
+    const next = this.#largeTurns.shift();
+    if (next === undefined) this.#large--;
+    else next();
+  }
+
+  /** Of a result that is no longer kept; under another key from now on. */
+  #mayRunAgain(item: Item, error: unknown): boolean {
+    if (!(error instanceof ClientError) || error.code !== "result_expired" || item.run >= mostRuns) return false;
+    item.run++;
+    return true;
+  }
+
   #refused(item: Item, error: ClientError): void {
     const { index } = item;
     const { jobId } = error;
-    if (error.code === "result_expired" && item.run < mostRuns) {
-      item.run++;
-      this.#later(item, 0);
-    } else if (!mayRetry(error)) {
+    if (this.#mayRunAgain(item, error)) this.#later(item, 0);
+    else if (!mayRetry(error)) {
       this.#badSinceMs = undefined;
       this.#end({ index, jobId, error });
     } else if (this.#isHopeless(item, error)) this.#end({ index, jobId, error });

@@ -307,6 +307,17 @@ test("a follower that a host has taken, or had taken, is left alone when its lea
   assert.deepEqual([await desk.state(running.job.id), await desk.state(back.job.id)], ["running", "queued"]);
 });
 
+test("a deadline counts as equal within a fiftieth of the time, 100 ms at most", async () => {
+  for (const [timeoutMs, earlierMs] of [
+    [30_000, 300],
+    [1_000, 90],
+  ] as const) {
+    const desk = new Desk();
+    await desk.lead({ timeoutMs });
+    await desk.lead({ timeoutMs: timeoutMs - earlierMs, latestStartMs: 100 });
+  }
+});
+
 test("a leader that waits holds up nobody who is more urgent, or of another tenant, and is answered with them", async () => {
   // where two tenants have equal rights the first by name is served first
   for (const wishes of [{ class: "interactive" as const }, { tenant: "another" }, { timeoutMs: 1_000, latestStartMs: 100 }]) {
@@ -326,6 +337,8 @@ test("a leader that waits holds up nobody who is more urgent, or of another tena
   await desk.follow({ class: "batch" });
   await desk.follow({ latestStartMs: 29_500 });
   await desk.follow({ latestStartMs: 100 }); // the same deadline: only what the run takes was not known to the leader
+  // of one moment, and one of them lost 80 ms of its time on the way
+  await desk.follow({ timeoutMs: 29_920, latestStartMs: 100 });
   const { host, ticket } = await desk.rig.hostWithTicket();
   await host.batch(ticket);
   await desk.follow({ class: "interactive", tenant: "other", latestStartMs: 1 }); // it runs: nothing is sooner

@@ -244,6 +244,21 @@ test("what hosts and coordinators have counted adds up, and any coordinator read
   assert.deepEqual(await statistics("another").read([tag, newTag()]), new Map([[tag, tally]]));
 });
 
+test("a queue whose counts cannot be told keeps none of the others waiting, and is told later", async () => {
+  const [broken, fine] = [newTag(), newTag()] as const;
+  let isBroken = true;
+  const real = statistics("coordinator");
+  const tallies = new CacheTallies({
+    add: (tag, next) => (isBroken && tag === broken ? Promise.reject(new Error("its server is away")) : real.add(tag, next)),
+  });
+  for (const tag of [broken, fine]) tallies.hit(tag, 1, 1_800_000_000_000);
+  await assert.rejects(tallies.tell(), /away/);
+  assert.deepEqual([(await tallyOf(broken)).hit.count, (await tallyOf(fine)).hit.count], [0, 1]);
+  isBroken = false;
+  await tallies.tell();
+  assert.deepEqual([(await tallyOf(broken)).hit.count, (await tallyOf(fine)).hit.count], [1, 1]);
+});
+
 test("a report that is repeated is counted once", async () => {
   const tag = newTag();
   const tally = oneRun();

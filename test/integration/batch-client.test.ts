@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
 import { test } from "node:test";
+import { setTimeout } from "node:timers/promises";
 import { type BatchAnswer, type BatchOptions, ClientError, Switchyard } from "switchyard";
 import { jobView } from "../support/job-views.ts";
 import { answerJson, type ScriptedServer, startScriptedServer } from "../support/scripted-server.ts";
@@ -159,6 +160,48 @@ test("a result too large for a line is fetched", async () => {
   assert.equal((await runAll(server, 1)).get(0)!.result!.outputs.y!.data[0], 5);
 });
 
+test("results too large for a line are held four at a time, while they are fetched and until the caller has taken them", async () => {
+  let underWay = 0;
+  let most = 0;
+  let asked = 0;
+  await using server = await startScriptedServer(async (request, response) => {
+    if (request.method === "GET" && !request.url.endsWith("/result")) {
+      return answerJson(response, 200, jobView("succeeded", { id: /jobs\/([^?]+)/.exec(request.url)![1]! }));
+    }
+    if (request.method === "GET") {
+      asked++;
+      most = Math.max(most, ++underWay);
+      await setTimeout(10);
+      underWay--;
+      // the first of them was kept for too short a time
+      if (request.url.includes("k%2F0/"))
+        return answerJson(response, 410, { status: 410, code: "result_expired", detail: "gone", retryable: false });
+      return answerJson(response, 200, {
+        model_name: "m",
+        model_version: "1",
+        outputs: [{ name: "y", datatype: "FP32", shape: [1], data: [5] }],
+      });
+    }
+    answerLines(response, linesIn(request.body), (line) => ({
+      index: line.index,
+      status: 200,
+      job: jobView("succeeded", { id: line.idempotency_key }),
+    }));
+    response.end();
+  });
+  const client = new Switchyard({ url: server.url, retry: quick });
+  const taken = new Set<number>();
+  for await (const { index, result, jobId } of client.batch(itemsOf(40), { model: "m", key: "k" })) {
+    assert.equal(result!.outputs.y!.data[0], 5);
+    assert.equal(jobId, index === 0 ? "k/0/2" : `k/${index}`);
+    if (taken.size % 10 === 0) await setTimeout(50); // a caller who takes its time
+    // the one that was gone was asked for once more
+    assert.ok(asked - 1 - taken.size <= 4, `${asked} asked for with ${taken.size} taken`);
+    taken.add(index);
+  }
+  assert.deepEqual([taken.size, most], [40, 4]);
+});
+
 test("what no repeating changes ends the whole, and so does a server that only refuses", async () => {
   const bodies: [number, object, string][] = [
     [403, { status: 403, code: "forbidden", detail: "lacks the scope", retryable: false }, "forbidden"],
@@ -195,7 +238,7 @@ test("no more items are under way than asked for, also while nobody takes the an
   let answered = 0;
   for await (const _answer of client.batch(items(), { model: "m", atOnce: 20 })) {
     answered++;
-    if (answered % 100 === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    if (answered % 100 === 0) await setTimeout(20);
     assert.ok(taken - answered < 20 + 1, `${taken - answered} items are held`);
   }
   assert.equal(answered, 1_000);

@@ -96,3 +96,19 @@ test("a drain that is over answers held calls with their jobs: cancelled without
   }
   await other.drain(5_000);
 });
+
+test("what a coordinator served while it left is part of its time to end", async (t) => {
+  const start = await coordinators(t);
+  const leaving = await start();
+  const held = call(`${leaving.url}/v2/models/digits/infer`, { body }); // no host is there to run it
+  await until("the job", async () => (await leaving.jobs.list({ limit: 1 }, localCaller)).jobs.length === 1);
+  const startedMs = performance.now();
+  const drained = leaving.drain(4_000);
+  while ((await call(`${leaving.url}/v2/models/digits`).catch(() => undefined))?.status === 200) await sleep(20);
+  const quietMs = performance.now() - startedMs;
+  await held;
+  const tookMs = performance.now() - startedMs;
+  await drained;
+  assert.ok(quietMs > 1_500, `it served for ${quietMs} ms`);
+  assert.ok(tookMs < 5_300, `the held call was told after ${tookMs} ms`);
+});

@@ -325,3 +325,22 @@ test("while a client reads nothing, only some results are read for it; when it r
     talk.request.destroy(); // an answer that is left unread would keep the server
   }
 });
+
+test("a job that ends in whatever step in which the answers before it have just been written is answered too", async (t) => {
+  const door = await openDoor(t);
+  const error = { code: "run_failed", detail: "no", retryable: true };
+  for (let steps = 0; steps < 40; steps++) {
+    const before = door.jobs.submissions.length;
+    const answers = answered(door, `${job()}\n${job()}\n`, { prefer: "wait=5" });
+    while (door.jobs.submissions.length < before + 2) await new Promise(setImmediate);
+    for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate); // until both are waited for
+    const [second, first] = (await door.jobs.list({ limit: 2 })).jobs;
+    door.jobs.end(first!.id, "failed", { error });
+    for (let step = 0; step < steps; step++) await undefined;
+    door.jobs.end(second!.id, "failed", { error });
+    assert.deepEqual((await answers).map(({ index, job: view }) => [index, view.state]).sort(), [
+      [0, "failed"],
+      [1, "failed"],
+    ]);
+  }
+});

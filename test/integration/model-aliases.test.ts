@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
-import { type Answer, call, floats, jobView } from "../support/calls.ts";
+import { adder, notRunnable, zeroRequest } from "../support/adder-models.ts";
+import { type Answer, call, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -24,14 +25,6 @@ after(async () => {
   await models?.remove();
 });
 
-function adder(addend: number): GraphBuilder {
-  const graph = new GraphBuilder({ name: "adder" });
-  graph.input("x", "FP32", ["batch", 1]);
-  graph.output("y", "FP32", ["batch", 1]);
-  graph.node("Add", ["x", graph.weight("addend", [1], Float32Array.of(addend))], {}, "y");
-  return graph;
-}
-
 /** With another input. */
 function other(): GraphBuilder {
   const graph = new GraphBuilder({ name: "other" });
@@ -41,17 +34,6 @@ function other(): GraphBuilder {
   return graph;
 }
 
-/** A graph that can be read and not be loaded. */
-function notRunnable(): GraphBuilder {
-  const graph = new GraphBuilder({ name: "broken" });
-  graph.input("x", "FP32", ["batch", 1]);
-  graph.output("y", "FP32", ["batch", 1]);
-  graph.node("NoSuchOperator", ["x"], {}, "y");
-  return graph;
-}
-
-const body = { inputs: [floats("x", [1, 1], [0])] };
-
 const aliasAt = (model: string, alias: string, coordinator = 0): string =>
   `${cluster.urls[coordinator]}/v1/models/${model}/aliases/${alias}`;
 
@@ -59,7 +41,9 @@ const set = (model: string, alias: string, target: unknown, coordinator = 0): Pr
   call(aliasAt(model, alias, coordinator), { method: "PUT", body: target });
 
 const infer = (model: string, version: string | undefined, coordinator = 0): Promise<Answer> =>
-  call(`${cluster.urls[coordinator]}/v2/models/${model}${version === undefined ? "" : `/versions/${version}`}/infer`, { body });
+  call(`${cluster.urls[coordinator]}/v2/models/${model}${version === undefined ? "" : `/versions/${version}`}/infer`, {
+    body: zeroRequest,
+  });
 
 /** The version that answered. */
 async function versionOf(model: string, version?: string, coordinator = 0): Promise<number> {
@@ -75,7 +59,7 @@ test("an alias may stand wherever a version is named, and as the default", async
   assert.deepEqual((await set("named", "stable", { version: 1 })).json().target, { version: 1 });
   assert.equal(await versionOf("named", "stable"), 1);
   assert.equal(await until("the other coordinator", async () => (await infer("named", "stable", 1)).status === 200 && 1), 1);
-  const job = await call(`${cluster.url}/v1/jobs`, { body: { model: "named", version: "stable", ...body } });
+  const job = await call(`${cluster.url}/v1/jobs`, { body: { model: "named", version: "stable", ...zeroRequest } });
   assert.equal(job.status, 202, `${job.bytes}`);
   assert.equal((await jobView(cluster.url, job.json().id, 10)).version, 1);
   assert.equal((await call(`${cluster.url}/v1/models/named/versions/stable`)).json().version, 1);
@@ -84,7 +68,7 @@ test("an alias may stand wherever a version is named, and as the default", async
 
   await set("named", "default", { alias: "stable" });
   assert.equal(await versionOf("named"), 1);
-  const unnamed = await call(`${cluster.url}/v1/jobs`, { body: { model: "named", ...body } });
+  const unnamed = await call(`${cluster.url}/v1/jobs`, { body: { model: "named", ...zeroRequest } });
   assert.equal((await jobView(cluster.url, unnamed.json().id, 10)).version, 1);
   await set("named", "stable", { version: 2 });
   assert.equal(await versionOf("named"), 2, "the default follows");
@@ -122,9 +106,9 @@ test("what an alias cannot stand for is refused with the reason", async () => {
     assert.equal(answer.status, status, `${JSON.stringify(target)}: ${answer.bytes}`);
     assert.match(answer.json().detail, detail);
   }
-  const job = await call(`${cluster.url}/v1/jobs`, { body: { model: "one", version: "No Such", ...body } });
+  const job = await call(`${cluster.url}/v1/jobs`, { body: { model: "one", version: "No Such", ...zeroRequest } });
   assert.deepEqual([job.status, job.json().errors[0].pointer], [400, "/version"]);
-  assert.equal((await call(`${cluster.url}/v1/jobs`, { body: { model: "one", version: "nope", ...body } })).status, 404);
+  assert.equal((await call(`${cluster.url}/v1/jobs`, { body: { model: "one", version: "nope", ...zeroRequest } })).status, 404);
   assert.equal((await call(`${aliasAt("one", "nope")}/rollback`, { method: "POST" })).status, 404);
 });
 

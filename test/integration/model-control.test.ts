@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import type { HostView } from "@switchyard/protocol";
-import { GraphBuilder } from "@switchyard/protocol/onnx";
-import { type Answer, call, floats, jobView } from "../support/calls.ts";
+import { adder, notRunnable, zeroRequest } from "../support/adder-models.ts";
+import { type Answer, call, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository, slowModelOf } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -31,22 +31,6 @@ after(async () => {
   if (data) await rm(data, { recursive: true, force: true });
 });
 
-function adder(addend: number): GraphBuilder {
-  const graph = new GraphBuilder({ name: "adder" });
-  graph.input("x", "FP32", ["batch", 1]);
-  graph.output("y", "FP32", ["batch", 1]);
-  graph.node("Add", ["x", graph.weight("addend", [1], Float32Array.of(addend))], {}, "y");
-  return graph;
-}
-
-function notRunnable(): GraphBuilder {
-  const graph = new GraphBuilder({ name: "unloadable" });
-  graph.input("x", "FP32", ["batch", 1]);
-  graph.output("y", "FP32", ["batch", 1]);
-  graph.node("NoSuchOperator", ["x"], {}, "y");
-  return graph;
-}
-
 const control = (model: string, action: "load" | "unload", parameters?: Record<string, unknown>, coordinator = 0): Promise<Answer> =>
   call(`${cluster.urls[coordinator]}/v2/repository/models/${model}/${action}`, {
     method: "POST",
@@ -54,7 +38,7 @@ const control = (model: string, action: "load" | "unload", parameters?: Record<s
   });
 
 const infer = (model: string, coordinator = 0): Promise<Answer> =>
-  call(`${cluster.urls[coordinator]}/v2/models/${model}/infer`, { body: { inputs: [floats("x", [1, 1], [0])] } });
+  call(`${cluster.urls[coordinator]}/v2/models/${model}/infer`, { body: zeroRequest });
 
 async function indexOf(model: string, coordinator = 0): Promise<{ state: string; reason: string }> {
   const answer = await call(`${cluster.urls[coordinator]}/v2/repository/index`, { method: "POST" });
@@ -77,7 +61,7 @@ test("an unloaded model is refused by every coordinator, leaves the hosts, and c
     assert.equal(refused.status, 400);
     assert.match(refused.json().error, /Request for unknown model: 'plain' has no available versions/);
     assert.equal((await call(`${cluster.urls[coordinator]}/v2/models/plain/ready`)).status, 400);
-    const job = await call(`${cluster.urls[coordinator]}/v1/jobs`, { body: { model: "plain", inputs: [floats("x", [1, 1], [0])] } });
+    const job = await call(`${cluster.urls[coordinator]}/v1/jobs`, { body: { model: "plain", ...zeroRequest } });
     assert.deepEqual([job.status, job.json().code], [409, "model_unloaded"]);
   }
   await until("it to leave the host", async () => !(await isHeld("plain")));

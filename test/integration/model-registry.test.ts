@@ -1,8 +1,10 @@
-/** A registry on a real Redis, when whoever wrote could not tell of it. */
+/** Registries of two coordinators on a real Redis: what each makes of what the other wrote, and when. */
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { keys } from "@switchyard/protocol/redis";
+import { setImmediate } from "node:timers/promises";
+import type { ModelVersion } from "@switchyard/protocol";
+import { keys, queueTag, type RedisCommand } from "@switchyard/protocol/redis";
 import { RedisAliases } from "../../coordinator/src/adapters/redis-aliases.ts";
 import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
 import { RedisModelStates } from "../../coordinator/src/adapters/redis-model-states.ts";
@@ -12,12 +14,24 @@ import { systemClock } from "../../coordinator/src/clock.ts";
 import type { HostDirectory } from "../../coordinator/src/ports/host-registry.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 
+/** Notes the commands. */
+class NotedConnection extends RedisConnection {
+  readonly sent: RedisCommand[] = [];
+
+  override sendAll(commands: readonly RedisCommand[]): ReturnType<RedisConnection["sendAll"]> {
+    this.sent.push(...commands);
+    return super.sendAll(commands);
+  }
+}
+
+const noHosts = { generation: () => 0, snapshots: () => [], able: () => [], missing: () => [] } as unknown as HostDirectory;
+
 let server: TestRedis;
-let redis: RedisConnection;
+let redis: NotedConnection;
 let laterMs = 0;
 before(async () => {
   server = await startTestRedis();
-  redis = new RedisConnection(server.url, "registry", { ...systemClock, nowMs: () => Date.now() + laterMs });
+  redis = new NotedConnection(server.url, "registry", { ...systemClock, nowMs: () => Date.now() + laterMs });
   await redis.open();
 });
 after(async () => {
@@ -25,13 +39,39 @@ after(async () => {
   await server?.stop();
 });
 
-test("what was written and never told is seen half a minute later", async () => {
-  const models = new RedisModels(redis, {} as HostDirectory, {
+function registry(): RedisModels {
+  return new RedisModels(redis, noHosts, {
     uploads: new RedisUploads(redis),
     aliases: new RedisAliases(redis),
     states: new RedisModelStates(redis),
     chance: () => 0,
   });
+}
+
+function versionOf(model: string, version: number): ModelVersion {
+  const digest = `${model}-${version}`;
+  const signature = { inputs: [], outputs: [], maxBatchItems: 1 } as unknown as ModelVersion["signature"];
+  return {
+    model,
+    version,
+    digest,
+    tag: queueTag(model, digest),
+    sizeBytes: 1,
+    path: `${model}/${version}/model.onnx`,
+    signature,
+    config: {},
+  };
+}
+
+function setAlias(model: string, alias: string, version: number): Promise<unknown> {
+  const made = { target: { version }, previous: [], updatedMs: 0 };
+  return new RedisAliases(redis).change({ model, alias }, () => made);
+}
+
+const numberOf = (models: RedisModels, model: string, alias?: string): number => models.resolve(model, alias).version.version;
+
+test("what was written and never told is seen half a minute later", async () => {
+  const models = registry();
   await models.publish([]);
   const entry = { target: { version: 1 }, previous: [], updatedMs: 0 };
   await redis.sendAll([["hset", keys.aliases, "cut/stable", JSON.stringify(entry)]]);
@@ -40,4 +80,70 @@ test("what was written and never told is seen half a minute later", async () => 
   laterMs = 31_000;
   await models.look();
   assert.deepEqual(models.aliases("cut")?.get("stable"), entry);
+});
+
+test("an alias stands for what it did until this coordinator knows the version that another one gave it", async () => {
+  const [one, two] = [1, 2].map((version) => versionOf("followed", version)) as [ModelVersion, ModelVersion];
+  const quick = registry();
+  const slow = registry();
+  await setAlias("followed", "stable", 1);
+  for (const models of [quick, slow]) await models.publish([one]);
+  await quick.publish([one, two]);
+  await setAlias("followed", "stable", 2);
+  await setAlias("followed", "default", 1);
+  for (const models of [quick, slow]) await models.look();
+  assert.deepEqual([numberOf(quick, "followed", "stable"), numberOf(slow, "followed", "stable")], [2, 1]);
+  await setAlias("followed", "default", 2);
+  await slow.look();
+  assert.equal(numberOf(slow, "followed"), 1);
+  await slow.publish([one, two]);
+  assert.deepEqual([numberOf(slow, "followed", "stable"), numberOf(slow, "followed")], [2, 2]);
+});
+
+test("a coordinator that takes over a version and its alias refuses nobody meanwhile", async () => {
+  const models = registry();
+  const folder = [versionOf("watched", 1)];
+  await models.publish(folder);
+  await setAlias("watched", "stable", 1);
+  await models.look();
+  const { config: _config, path: _path, tag: _tag, ...facts } = versionOf("watched", 2);
+  await new RedisUploads(redis).add({ ...facts, files: [{ name: "model.onnx", sha256: "0".repeat(64), sizeBytes: 1 }] });
+  await setAlias("watched", "stable", 2);
+  const seen = new Set<number>();
+  let isOver = false;
+  const looking = models.look().finally(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    seen.add(numberOf(models, "watched", "stable"));
+    await setImmediate();
+  }
+  await looking;
+  assert.deepEqual([...seen], [1]);
+  assert.equal(numberOf(models, "watched", "stable"), 2);
+});
+
+test("an alias that changes costs no look at the versions, and a version only itself", async () => {
+  const models = registry();
+  const folder = Array.from({ length: 500 }, (_, at) => versionOf("many", at + 1));
+  await models.publish(folder);
+  await models.look();
+  redis.sent.length = 0;
+  await setAlias("many", "stable", 7);
+  redis.sent.length = 0;
+  await models.look();
+  assert.equal(numberOf(models, "many", "stable"), 7);
+  assert.deepEqual(
+    redis.sent.map(([name, key]) => [name, key]),
+    [
+      ["hgetall", keys.lifecycleRevisions],
+      ["hgetall", keys.aliases],
+    ],
+  );
+  await models.publish([...folder, versionOf("many", 501)]);
+  redis.sent.length = 0;
+  await models.publish([...folder, versionOf("many", 501), versionOf("many", 502)]);
+  const bytes = JSON.stringify(redis.sent).length;
+  assert.ok(bytes < 2_000, `${bytes} bytes`);
+  assert.ok(!redis.sent.some(([, key]) => key === keys.uploads || key === keys.aliases), JSON.stringify(redis.sent));
 });

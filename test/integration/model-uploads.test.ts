@@ -11,6 +11,7 @@ import { Readable } from "node:stream";
 import { after, before, test } from "node:test";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { request } from "undici";
+import { adder as adderOf } from "../support/adder-models.ts";
 import { type Answer, call, floats } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
@@ -33,13 +34,7 @@ after(async () => {
   for (const folder of [data, elsewhere]) if (folder) await rm(folder, { recursive: true, force: true });
 });
 
-function adder(addend: number): GraphBuilder {
-  const graph = new GraphBuilder({ name: "adder" });
-  graph.input("x", "FP32", ["batch", 2]);
-  graph.output("y", "FP32", ["batch", 2]);
-  graph.node("Add", ["x", graph.weight("addend", [2], new Float32Array(2).fill(addend))], {}, "y");
-  return graph;
-}
+const adder = (addend: number): GraphBuilder => adderOf(addend, 2);
 
 /** As `adder`, with its weight in a file. */
 function adderWith(location: string): Uint8Array {

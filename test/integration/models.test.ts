@@ -11,6 +11,7 @@ import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { keys } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { generateTinyModels } from "../../scripts/generate-bench-models.ts";
+import { adder as adderOf } from "../support/adder-models.ts";
 import { binaryOutputs, binaryRequest, call, floats } from "../support/calls.ts";
 import { type OneProcess, type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
@@ -43,13 +44,7 @@ function passThrough(type: Datatype): GraphBuilder {
   return graph;
 }
 
-function adder(addend: number): GraphBuilder {
-  const graph = new GraphBuilder({ name: "adder" });
-  graph.input("x", "FP32", ["batch", 2]);
-  graph.output("y", "FP32", ["batch", 2]);
-  graph.node("Add", ["x", graph.weight("addend", [2], new Float32Array(2).fill(addend))], {}, "y");
-  return graph;
-}
+const adder = (addend: number): GraphBuilder => adderOf(addend, 2);
 
 describe("a repository in which much is wrong", () => {
   let models: Repository;

@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import fc from "fast-check";
 import { answerLine, readAnswers } from "../../client-sdk/src/cli/batch/answer-file.ts";
 import { AnsweredLines } from "../../client-sdk/src/cli/batch/answered-lines.ts";
 import { itemsOf, scanItems } from "../../client-sdk/src/cli/batch/item-file.ts";
 import { ItemLines } from "../../client-sdk/src/cli/batch/item-line.ts";
+import { lockOutput } from "../../client-sdk/src/cli/batch/output-lock.ts";
 import { Pace } from "../../client-sdk/src/cli/batch/pace.ts";
 import { ClientError } from "../../client-sdk/src/client-errors.ts";
 import { modelView } from "../support/job-views.ts";
@@ -105,4 +108,24 @@ test("the pace is that of the last half minute", () => {
   for (let second = 0; second <= 100; second++) pace.saw(second * 1_000, second < 50 ? second : 50 + (second - 50) * 10);
   assert.equal(Math.round(pace.perSecond), 10);
   assert.equal(Math.round(pace.leftMs(1_000)!), 45_000);
+});
+
+test("of two commands that find the lock of a dead one, one writes the output", async () => {
+  const output = path.join(folder, "answers");
+  const dead = spawnSync(process.execPath, ["-e", ""]).pid;
+  for (let round = 0; round < 200; round++) {
+    writeFileSync(`${output}.lock`, `${dead}\n`);
+    const first = lockOutput(output);
+    for (let turn = 0; turn < round % 8; turn++) await setImmediate();
+    const found = await Promise.allSettled([first, lockOutput(output)]);
+    const taken = found.flatMap((one) => (one.status === "fulfilled" ? [one.value] : []));
+    assert.equal(taken.length, 1, `round ${round}: ${taken.length} have it`);
+    const refused = found.find((one) => one.status === "rejected");
+    assert.match(String(refused?.reason), new RegExp(`process ${process.pid} writes`));
+    await taken[0]!();
+  }
+  assert.deepEqual(
+    readdirSync(folder).filter((name) => name.includes(".lock")),
+    [],
+  );
 });

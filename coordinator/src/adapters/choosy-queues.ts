@@ -16,6 +16,7 @@ import {
 } from "@switchyard/protocol";
 import { choosyQueueTag, keys, type RedisCommand } from "@switchyard/protocol/redis";
 import type { RedisConnection } from "./redis-connection.ts";
+import { fieldsOf } from "./redis-fields.ts";
 
 /** Requirements are clients' text: a model has at most so many queues at a time. */
 const mostPerVersion = 64;
@@ -82,9 +83,7 @@ export class ChoosyQueues {
 
   async refresh(): Promise<void> {
     const [reply] = await this.#redis.sendAll([["hgetall", keys.choosyQueues]]);
-    const flat = reply as string[];
-    const queues = new Map<string, ChoosyQueue>();
-    for (let at = 0; at < flat.length; at += 2) queues.set(flat[at]!, JSON.parse(flat[at + 1]!) as ChoosyQueue);
+    const queues = new Map([...fieldsOf(reply!)].map(([tag, text]) => [tag, JSON.parse(text) as ChoosyQueue]));
     this.#queues = queues;
     const nowMs = this.#redis.nowMs();
     for (const [tag, { queue, untilMs }] of this.#used) {

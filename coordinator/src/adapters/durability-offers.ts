@@ -1,6 +1,7 @@
 /** Which tiers a Redis offers, and why not the others, from what it says of itself. Pure. */
 
 import type { DurableTier } from "@switchyard/protocol";
+import { fieldsOf } from "./redis-fields.ts";
 
 /** What was asked of the store; a refusal (by its access list, or by a service that hides its settings) is an Error in its place. */
 export interface StoreFacts {
@@ -27,8 +28,7 @@ export const alwaysSettings: Readonly<Record<string, string>> = {
 
 /** The reply of CONFIG GET as a map. */
 export function settingsOf(reply: unknown): Map<string, string> {
-  const flat = Array.isArray(reply) ? reply.map(String) : [];
-  return new Map(flat.flatMap((name, at) => (at % 2 === 0 ? [[name, flat[at + 1] ?? ""] as const] : [])));
+  return fieldsOf(Array.isArray(reply) ? reply.map(String) : []);
 }
 
 /** The first setting that is not as `always` needs it. */

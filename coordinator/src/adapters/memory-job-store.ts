@@ -3,7 +3,7 @@
  * listing; the moves themselves are in memory-queue.ts. One coordinator and its hosts share one instance; nothing outlives the process.
  */
 
-import { isTerminal, joinParts, SwitchyardError } from "@switchyard/protocol";
+import { isTerminal, joinParts } from "@switchyard/protocol";
 import { tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type {
@@ -22,6 +22,7 @@ import type {
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
 import { longestWaitMs } from "../scheduler/batch-plan.ts";
+import { isAfter, type ListPlace, matches, pageOf, placeOf } from "./job-pages.ts";
 import type { MemoryJob } from "./memory-flows.ts";
 import { type ClaimAnswer, type ClaimStep, MemoryQueue, type RunOutcome } from "./memory-queue.ts";
 
@@ -181,19 +182,18 @@ export class MemoryJobStore implements JobStore {
   }
 
   async list(tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
-    const [beforeMs, beforeId] = parseCursor(filter.cursor);
-    const atMs = ({ createdMs, finishedMs = 0 }: JobRecord): number => (filter.dead ? finishedMs : createdMs);
+    const before = filter.cursor ? placeOf(filter.cursor) : undefined;
+    const placed = ({ id, createdMs, finishedMs = 0 }: JobRecord): ListPlace => ({ id, atMs: filter.dead ? finishedMs : createdMs });
     const jobs = tags
       .map((tag) => this.queue(tag))
       .flatMap((queue) => [...queue.jobs.values()].filter(({ record }) => !filter.dead || queue.dead.has(record.id)))
       .map(({ record }) => record)
       .filter((record) => matches(record, filter))
-      .filter((record) => atMs(record) < beforeMs || (atMs(record) === beforeMs && record.id < beforeId))
-      .sort((a, b) => atMs(b) - atMs(a) || (a.id < b.id ? 1 : -1));
+      .filter((record) => before === undefined || isAfter(placed(record), before))
+      .sort((a, b) => (isAfter(placed(a), placed(b)) ? 1 : -1));
     const page = structuredClone(jobs.slice(0, filter.limit));
     const last = page.at(-1);
-    if (!last || page.length === jobs.length) return { jobs: page };
-    return { jobs: page, cursor: Buffer.from(`${atMs(last)} ${last.id}`).toString("base64url") };
+    return pageOf(page, last && page.length < jobs.length ? placed(last) : undefined);
   }
 
   async inputs(id: string): Promise<Uint8Array | undefined> {
@@ -304,25 +304,4 @@ export class MemoryJobStore implements JobStore {
   async release(step: HostStep & { matchingHosts: number }): Promise<string[]> {
     return this.queue(step.tag).release(step.ticketId, step.incarnation, step.matchingHosts, this.nowMs());
   }
-}
-
-function matches(record: JobRecord, filter: JobListFilter): boolean {
-  if (filter.tenant !== undefined && record.tenant !== filter.tenant) return false;
-  if (filter.state && record.state !== filter.state) return false;
-  if (filter.class && record.class !== filter.class) return false;
-  if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
-  if (filter.code !== undefined && record.error?.code !== filter.code) return false;
-  if (!filter.tag) return true;
-  const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];
-  if (!record.tags || !Object.hasOwn(record.tags, name)) return false; // `constructor` is a name like any other
-  return value === undefined || record.tags[name] === value;
-}
-
-function parseCursor(cursor: string | undefined): [createdMs: number, id: string] {
-  if (!cursor) return [Number.POSITIVE_INFINITY, ""];
-  const [created, id] = Buffer.from(cursor, "base64url").toString("utf8").split(" ");
-  if (created && id && Number.isSafeInteger(Number(created))) return [Number(created), id];
-  throw new SwitchyardError("invalid_request", "the cursor is not one that a list answered", {
-    fields: [{ pointer: "cursor", expected: "the cursor of links.next", got: cursor.slice(0, 40) }],
-  });
 }

@@ -1,29 +1,68 @@
-/** Hashes whose entries several coordinators change: whoever changes one says what it was, and is told when that is no longer so. */
+/**
+ * Hashes whose entries several coordinators change: whoever changes one says what it was, and is told when that is no longer so. Each hash has a
+ * counter, raised after every change, so that nobody reads what has not changed.
+ */
 
 import { SwitchyardError } from "@switchyard/protocol";
-import { keys } from "@switchyard/protocol/redis";
+import { keys, type LifecycleHash, type RedisCommand } from "@switchyard/protocol/redis";
 import type { RedisConnection } from "./redis-connection.ts";
+import { fieldsOf } from "./redis-fields.ts";
 
-/** All entries, parsed. */
-export async function entriesOf<Entry>(redis: RedisConnection, key: string): Promise<[field: string, entry: Entry][]> {
-  const [reply] = await redis.sendAll([["hgetall", key]]);
-  const flat = reply as string[];
-  return flat.flatMap((field, at) => (at % 2 === 0 ? [[field, JSON.parse(flat[at + 1] as string) as Entry]] : []));
+/** Raised once too often does no harm. */
+export function raise(hash: LifecycleHash): RedisCommand {
+  return ["hincrby", keys.lifecycleRevisions, hash, "1"];
+}
+
+/** All entries of one hash, parsed once each. */
+export class RedisEntries<Entry> {
+  readonly #redis: RedisConnection;
+  readonly #hash: LifecycleHash;
+  readonly #parse: (text: string) => Entry | undefined;
+  #texts = new Map<string, string>();
+  #entries: ReadonlyMap<string, Entry> = new Map();
+
+  /** `parse` answers undefined for what is to be left out. */
+  constructor(
+    redis: RedisConnection,
+    hash: LifecycleHash,
+    parse: (text: string) => Entry | undefined = (text) => JSON.parse(text) as Entry,
+  ) {
+    this.#redis = redis;
+    this.#hash = hash;
+    this.#parse = parse;
+  }
+
+  /** By field: the same map as long as nothing has changed, and the same object as long as its entry has not. */
+  async read(): Promise<ReadonlyMap<string, Entry>> {
+    const [reply] = await this.#redis.sendAll([["hgetall", keys[this.#hash]]]);
+    const texts = fieldsOf(reply!);
+    const isSame = texts.size === this.#texts.size && [...texts].every(([field, text]) => this.#texts.get(field) === text);
+    if (isSame) return this.#entries;
+    const entries = new Map<string, Entry>();
+    for (const [field, text] of texts) {
+      const entry = this.#texts.get(field) === text ? this.#entries.get(field) : this.#parse(text);
+      if (entry !== undefined) entries.set(field, entry);
+    }
+    this.#texts = texts;
+    this.#entries = entries;
+    return entries;
+  }
 }
 
 /** Makes of an entry what `change` makes of it, and tells all coordinators to look. `what`: how a refusal names it. */
 export async function changeEntry<Entry>(
   redis: RedisConnection,
-  of: { key: string; field: string; what: string },
+  of: { hash: LifecycleHash; field: string; what: string },
   change: (before: Entry | undefined, nowMs: number) => Entry | undefined,
 ): Promise<Entry | undefined> {
-  const { field, key, what } = of;
+  const { field, hash, what } = of;
+  const key = keys[hash];
   const [read] = await redis.sendAll([["hget", key, field]]);
   const before = (read as string | null) ?? "";
   const made = change(before === "" ? undefined : (JSON.parse(before) as Entry), redis.nowMs());
   const after = made === undefined ? "" : JSON.stringify(made);
   const stands = await redis.run("put-entry", key, [field, before, after]);
-  await redis.sendAll([["incr", keys.lifecycleRevision]]);
+  await redis.sendAll([raise(hash)]);
   if (stands === after) return made;
   throw new SwitchyardError("changed_meanwhile", `Somebody else changed ${what} meanwhile: look at it, and decide again`);
 }

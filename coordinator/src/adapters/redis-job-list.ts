@@ -1,10 +1,11 @@
 /** Lists jobs newest first over one or many queues, from their index sets, by a cursor that is stable under inserts. */
 
-import { SwitchyardError } from "@switchyard/protocol";
 import { keys, type RedisCommand, type RedisReply, tagOf } from "@switchyard/protocol/redis";
 import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
+import { isAfter, type ListPlace, matches, pageOf, placeOf } from "./job-pages.ts";
 import { recordOf } from "./job-rows.ts";
 import type { RedisConnection } from "./redis-connection.ts";
+import { fieldsOf } from "./redis-fields.ts";
 
 /** Entries that one request may look at; then it answers what it has, with a cursor. */
 const scanLimit = 10_000;
@@ -18,32 +19,11 @@ const maxStretch = 256;
 const allJobs = ["recent", "index"] as const;
 const deadLetters = ["dead"] as const;
 
-interface Entry {
-  id: string;
-  /** By what the list is ordered: when a job was made, or a dead letter ended. */
-  atMs: number;
-}
-
-/** Newest first; ids break ties, so that the order is total. */
-function isAfter(entry: Entry, cursor: Entry): boolean {
-  return entry.atMs < cursor.atMs || (entry.atMs === cursor.atMs && entry.id < cursor.id);
-}
-
-function parseCursor(text: string): Entry {
-  const [at, id] = Buffer.from(text, "base64url").toString("utf8").split(" ");
-  if (!at || !id || !Number.isSafeInteger(Number(at))) {
-    throw new SwitchyardError("invalid_request", "the cursor is not one that a list answered", {
-      fields: [{ pointer: "cursor", expected: "the cursor of links.next", got: text.slice(0, 40) }],
-    });
-  }
-  return { id, atMs: Number(at) };
-}
-
 /** What is known of one queue's lists: a stretch of entries that was read, and where it ends. */
 interface Source {
   tag: string;
   /** Entries up to and with this one were read. */
-  last: Entry | undefined;
+  last: ListPlace | undefined;
   /** How many of them were not handed on yet. */
   left: number;
   /** How many are read at once; rises with use. */
@@ -59,7 +39,7 @@ class Entries {
   readonly #sinceMs: number | undefined;
   #sources: Source[] = [];
   /** What was read and not handed on, in order. */
-  #read: (Entry & { source: Source })[] = [];
+  #read: (ListPlace & { source: Source })[] = [];
 
   constructor(redis: RedisConnection, how: { lists: readonly string[]; sinceMs: number | undefined }) {
     this.#redis = redis;
@@ -68,7 +48,7 @@ class Entries {
   }
 
   /** Most queues of a large repository list nothing: they are asked once, and left out. */
-  async open(tags: readonly string[], how: { before: Entry | undefined; expected: number }): Promise<void> {
+  async open(tags: readonly string[], how: { before: ListPlace | undefined; expected: number }): Promise<void> {
     const listing: string[] = [];
     for (let from = 0; from < tags.length; from += commandsPerWrite) {
       const asked = tags.slice(from, from + commandsPerWrite);
@@ -80,8 +60,8 @@ class Entries {
   }
 
   /** At most `count` entries that follow those before; none: there are no more. */
-  async next(count: number): Promise<Entry[]> {
-    const entries: Entry[] = [];
+  async next(count: number): Promise<ListPlace[]> {
+    const entries: ListPlace[] = [];
     while (entries.length < count) {
       if (this.#sources.some(isUsedUp)) await this.#readOn();
       let at = 0;
@@ -127,11 +107,11 @@ class Entries {
   }
 
   /** A queue is read up to where its shortest list was read; what goes beyond is left for the next time. */
-  #take(source: Source, replies: readonly Entry[][]): void {
+  #take(source: Source, replies: readonly ListPlace[][]): void {
     const { count, last } = source;
     const repliesPerList = replies.length / this.#lists.length;
     const cut = replies.filter((reply, at) => at % repliesPerList === 0 && reply.length >= count).map((reply) => reply.at(-1)!);
-    const end = cut.reduce<Entry | undefined>((newest, entry) => (newest && isAfter(entry, newest) ? newest : entry), undefined);
+    const end = cut.reduce<ListPlace | undefined>((newest, entry) => (newest && isAfter(entry, newest) ? newest : entry), undefined);
     const ids = new Set<string>();
     for (const entry of replies.flat()) {
       if ((last && !isAfter(entry, last)) || (end && isAfter(entry, end)) || ids.has(entry.id)) continue;
@@ -149,27 +129,12 @@ function isUsedUp({ done, left }: Source): boolean {
   return !done && left === 0;
 }
 
-function entriesOf(reply: RedisReply): Entry[] {
-  const flat = reply as string[];
-  return flat.flatMap((id, at) => (at % 2 === 0 ? [{ id, atMs: Number(flat[at + 1]) }] : []));
-}
-
-function matches(record: JobRecord, filter: JobListFilter): boolean {
-  if (filter.tenant !== undefined && record.tenant !== filter.tenant) return false;
-  if (filter.state && record.state !== filter.state) return false;
-  if (filter.class && record.class !== filter.class) return false;
-  if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
-  if (filter.code !== undefined && record.error?.code !== filter.code) return false;
-  if (filter.tag) {
-    const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];
-    if (!record.tags || !Object.hasOwn(record.tags, name)) return false; // `constructor` is a name like any other
-    if (value !== undefined && record.tags[name] !== value) return false;
-  }
-  return true;
+function entriesOf(reply: RedisReply): ListPlace[] {
+  return [...fieldsOf(reply)].map(([id, atMs]) => ({ id, atMs: Number(atMs) }));
 }
 
 export async function listJobs(redis: RedisConnection, tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
-  let cursor = filter.cursor ? parseCursor(filter.cursor) : undefined;
+  let cursor = filter.cursor ? placeOf(filter.cursor) : undefined;
   const jobs: JobRecord[] = [];
   const expected = Math.max(50, filter.limit);
   const listed = new Entries(
@@ -188,12 +153,8 @@ export async function listJobs(redis: RedisConnection, tags: readonly string[], 
       if (!bytes) continue; // its record has gone; the sweeper will drop the entry
       const record = recordOf(entry.id, bytes);
       if (matches(record, filter)) jobs.push(record);
-      if (jobs.length === filter.limit) return page(jobs, cursor);
+      if (jobs.length === filter.limit) return pageOf(jobs, cursor);
     }
   }
-  return page(jobs, cursor);
-}
-
-function page(jobs: JobRecord[], cursor: Entry | undefined): JobPage {
-  return cursor ? { jobs, cursor: Buffer.from(`${cursor.atMs} ${cursor.id}`).toString("base64url") } : { jobs };
+  return pageOf(jobs, cursor);
 }

@@ -33,6 +33,7 @@ import type {
 import type { TicketQueue } from "../ports/ticket-queue.ts";
 import { fixedWordsOf, flowOf, keepOf, noticesOf, outputsIn, recordOf, splitFlow, standingOf, tombOf } from "./job-rows.ts";
 import type { RedisConnection, RedisSubscription } from "./redis-connection.ts";
+import { fieldsOf } from "./redis-fields.ts";
 import { listJobs } from "./redis-job-list.ts";
 
 /** How long inputs outlive the deadline: late claims, clock steps. */
@@ -359,11 +360,10 @@ export class RedisJobStore implements JobStore {
   async callBack(tag: string, shouldNot: (incarnation: string) => boolean): Promise<void> {
     const base = keys.base(tag);
     const [reply] = await this.#redis.sendAll([["hgetall", `${base}tickets`]]);
-    const flat = reply as string[];
-    for (let at = 0; at < flat.length; at += 2) {
-      const [, holder = "-"] = flat[at + 1]!.split(" ");
+    for (const [held, text] of fieldsOf(reply!)) {
+      const [, holder = "-"] = text.split(" ");
       if (!shouldNot(holder)) continue;
-      const issued = (await this.#redis.run("release", base, [tag, holder, flat[at]!, 0])) as string[];
+      const issued = (await this.#redis.run("release", base, [tag, holder, held, 0])) as string[];
       for (const ticketId of issued) this.#tickets.offer(tag, ticketId);
     }
   }

@@ -1,6 +1,6 @@
 /**
- * The model registry: what this coordinator's repository holds and what was uploaded, published for hosts. A version's content never changes: the first digest
- * that was published under a number stays, and other content under the same number is listed as failed.
+ * The model registry: what this coordinator's repository holds and what was uploaded, published for hosts, under the names and states that were asked
+ * for. Whoever asks sees all of it as it was at one time.
  */
 
 import {
@@ -15,25 +15,28 @@ import {
   SwitchyardError,
   type UploadedVersion,
 } from "@switchyard/protocol";
-import { keys, queueTag, type RedisCommand, tagOf } from "@switchyard/protocol/redis";
+import { keys, queueTag, tagOf } from "@switchyard/protocol/redis";
 import type { AliasStore, AllAliases } from "../ports/alias-store.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import type { ModelStateStore } from "../ports/model-state-store.ts";
 import type { UploadStore } from "../ports/upload-store.ts";
 import { chooseVersion, sharesOf } from "../scheduler/traffic-split.ts";
+import { aliasesInEffect } from "./aliases-in-effect.ts";
 import { ChoosyQueues, choosyCandidate } from "./choosy-queues.ts";
 import { chooseHosts } from "./host-choice.ts";
+import { type Lifecycle, LifecycleReader, noLifecycle } from "./lifecycle-reader.ts";
+import { PublishedVersions } from "./published-versions.ts";
 import type { RedisConnection } from "./redis-connection.ts";
-
-/** What was uploaded or configured is read this often though its counter did not rise: whoever writes may die before it raises that. */
-const lookAnywayMs = 30_000;
 
 /** Models that came and went. */
 export interface Changed {
   added: string[];
   removed: string[];
 }
+
+const unchanged: Changed = { added: [], removed: [] };
+const noConfig: ModelConfig = {};
 
 export class RedisModels implements ModelRegistry {
   readonly #redis: RedisConnection;
@@ -44,26 +47,19 @@ export class RedisModels implements ModelRegistry {
   #byTag = new Map<string, ModelVersion>();
   readonly #choosy: ChoosyQueues;
   #choosyRevision: string | null = null;
-  #revision: string | null = null;
+  readonly #standing: PublishedVersions;
   #indexed = false;
   #scanned: readonly ModelVersion[] = [];
-  /** What came by the interface, and the counter of its changes as it stood before that was read. */
-  #uploaded: readonly UploadedVersion[] = [];
-  #configs: ReadonlyMap<string, ModelConfig> = new Map();
-  #lifecycle: string | null = null;
-  /** When that was read, by the store's clock. */
-  #lookedMs = 0;
-  /** What was read, to tell whether it changed. */
-  #lookedText = "";
-  readonly #uploads: UploadStore;
-  readonly #aliasStore: AliasStore;
-  readonly #stateStore: ModelStateStore;
-  #states: ReadonlyMap<string, ModelState> = new Map();
-  #aliases: AllAliases = new Map();
+  readonly #lifecycle: LifecycleReader;
+  /** What versions and states here were made of. */
+  #taken = noLifecycle;
+  /** Of what was taken, what this coordinator can keep. */
+  #aliases: AllAliases | undefined;
   /** A number in [0, 1). */
   readonly #chance: () => number;
-  /** The version that an upload became, while neither has changed. */
+  /** The version that an upload became, and what a version became under what was asked of its model, while neither has changed. */
   readonly #made = new WeakMap<UploadedVersion, ModelVersion>();
+  readonly #asked = new WeakMap<ModelVersion, { state: ModelState; version: ModelVersion }>();
   #publishing: Promise<unknown> = Promise.resolve();
   readonly #statuses = new Map<ModelVersion, ModelStatus>();
   #statusGeneration = -1;
@@ -73,10 +69,9 @@ export class RedisModels implements ModelRegistry {
     hosts: HostDirectory,
     parts: { uploads: UploadStore; aliases: AliasStore; states: ModelStateStore; chance: () => number },
   ) {
-    this.#stateStore = parts.states;
     this.#redis = redis;
-    this.#uploads = parts.uploads;
-    this.#aliasStore = parts.aliases;
+    this.#lifecycle = new LifecycleReader(redis, parts);
+    this.#standing = new PublishedVersions(redis, parts.uploads);
     this.#chance = parts.chance;
     this.#hosts = hosts;
     this.#choosy = new ChoosyQueues(redis);
@@ -87,108 +82,99 @@ export class RedisModels implements ModelRegistry {
    * registry's revision has changed; another revision than the one we know means that somebody else wrote, or that the store lost data.
    */
   publish(scanned: readonly ModelVersion[]): Promise<Changed> {
-    return this.#oneAtATime(async () => {
-      const isChanged = await this.#lookAtLifecycle();
-      return this.#publish(scanned, isChanged);
-    });
+    return this.#oneAtATime(async () => this.#publish(scanned, await this.#lifecycle.read()));
   }
 
-  /** Takes over what was uploaded or configured, here or by another coordinator, if anything was. */
+  /** Takes over what was uploaded or asked for, here or by another coordinator, if anything was. */
   look(): Promise<Changed> {
     return this.#oneAtATime(async () => {
       // what lies in the folder is not known yet: without it everything would seem to be gone
-      if (!this.#indexed || !(await this.#lookAtLifecycle())) return { added: [], removed: [] };
-      return this.#publish(this.#scanned, true);
+      if (!this.#indexed) return unchanged;
+      const read = await this.#lifecycle.read();
+      if (!this.#isOfVersions(read)) return this.#publish(this.#scanned, read);
+      this.#takeOverAliases(read);
+      return unchanged;
     });
   }
 
   #oneAtATime(act: () => Promise<Changed>): Promise<Changed> {
-    const turn = this.#publishing.then(act).catch((error: unknown) => {
-      this.#lifecycle = null; // what was read was not published
-      throw error;
-    });
+    const turn = this.#publishing.then(act);
     this.#publishing = turn.catch(() => undefined);
     return turn;
   }
 
-  async #lookAtLifecycle(): Promise<boolean> {
-    const [reply] = await this.#redis.sendAll([["get", keys.lifecycleRevision]]);
-    const revision = (reply as string | null) ?? "0";
-    const nowMs = this.#redis.nowMs();
-    const hasRisen = revision !== this.#lifecycle;
-    if (!hasRisen && Math.abs(nowMs - this.#lookedMs) < lookAnywayMs) return false;
-    const known = new Map(this.#uploaded.map((upload) => [`${upload.model}@${upload.version}`, upload]));
-    const [uploads, configs, aliases, states] = await Promise.all([
-      this.#uploads.uploads(),
-      this.#uploads.configs(),
-      this.#aliasStore.all(),
-      this.#stateStore.all(),
-    ]);
-    this.#lookedMs = nowMs;
-    const found = [uploads.map(({ uploadId }) => uploadId), [...configs], [...aliases].map(([model, of]) => [model, [...of]]), [...states]];
-    const text = JSON.stringify(found);
-    if (!hasRisen && text === this.#lookedText) return false;
-    this.#lookedText = text;
-    // an entry is written once: one that is known is the same object still
-    this.#uploaded = uploads.map((upload) => known.get(`${upload.model}@${upload.version}`) ?? upload);
-    this.#configs = configs;
-    this.#aliases = aliases;
-    this.#states = states;
-    this.#lifecycle = revision;
-    return true;
+  /** Whether versions are what this makes of them. */
+  #isOfVersions({ configs, states, uploads }: Lifecycle): boolean {
+    const taken = this.#taken;
+    return uploads === taken.uploads && configs === taken.configs && states === taken.states;
   }
 
   /** What the folder has and what was uploaded; of a version that is both, the upload, which any host can fetch. */
-  #merged(scanned: readonly ModelVersion[]): ModelVersion[] {
-    return this.#withUploads(scanned).map((version) => {
-      const state = this.#states.get(version.model);
+  #merged(scanned: readonly ModelVersion[], lifecycle: Lifecycle): ModelVersion[] {
+    return this.#withUploads(scanned, lifecycle).map((version) => {
+      const state = lifecycle.states.get(version.model);
       if (state === undefined) return version;
+      const before = this.#asked.get(version);
+      if (before?.state === state) return before.version;
       const config = { ...version.config, ...state.config };
-      return { ...version, config, ...(state.state === "unloaded" && { unloaded: true as const }) };
+      const asked = { ...version, config, ...(state.state === "unloaded" && { unloaded: true as const }) };
+      this.#asked.set(version, { state, version: asked });
+      return asked;
     });
   }
 
-  #withUploads(scanned: readonly ModelVersion[]): ModelVersion[] {
-    if (this.#uploaded.length === 0) return [...scanned];
+  #withUploads(scanned: readonly ModelVersion[], { configs, uploads }: Lifecycle): readonly ModelVersion[] {
+    if (uploads.size === 0) return scanned;
     const inFolder = new Map(scanned.map((version) => [version.model, version]));
-    const uploaded = this.#uploaded.map((upload) => {
-      const { config, labels } = inFolder.get(upload.model) ?? { config: this.#configs.get(upload.model) ?? {}, labels: undefined };
+    const uploaded = [...uploads.values()].map((upload) => {
+      const { config, labels } = inFolder.get(upload.model) ?? { config: configs.get(upload.model) ?? noConfig, labels: undefined };
       const before = this.#made.get(upload);
-      if (before && JSON.stringify([before.config, before.labels]) === JSON.stringify([config, labels])) return before;
+      if (before && before.config === config && before.labels === labels) return before;
       const { uploadedMs: _at, uploadId: _id, ...facts } = upload;
       const version = { ...facts, tag: queueTag(upload.model, upload.digest), path: "", config, ...(labels && { labels }) };
       this.#made.set(upload, version);
       return version;
     });
-    const names = new Set(uploaded.map((version) => `${version.model}@${version.version}`));
-    return [...scanned.filter((version) => !names.has(`${version.model}@${version.version}`)), ...uploaded];
+    return [...scanned.filter(({ model, version }) => !uploads.has(`${model}@${version}`)), ...uploaded];
   }
 
-  async #publish(found: readonly ModelVersion[], isChanged: boolean): Promise<Changed> {
+  async #publish(scanned: readonly ModelVersion[], read: Lifecycle): Promise<Changed> {
     const revision = await this.#lookAtChoosy();
-    if (this.#indexed && !isChanged && revision !== null && revision === this.#revision && isSameScan(found, this.#scanned)) {
-      return { added: [], removed: [] };
+    const isPublished = this.#indexed && this.#isOfVersions(read) && isSameScan(scanned, this.#scanned);
+    if (isPublished && this.#standing.isCurrent(revision)) {
+      this.#takeOverAliases(read);
+      return unchanged;
     }
-    const scanned = this.#merged(found);
-    const fields = scanned.map((version) => `${version.model}@${version.version}`);
-    const digests = await this.#firstDigests(scanned, fields);
-    const versions = scanned.map((version, at) => withFirstDigest(version, digests[at] ?? version.digest));
-    this.#revision = await this.#write(versions, fields, revision);
-    this.#scanned = found;
-    return this.#takeOver(versions);
+    const found = this.#merged(scanned, read);
+    const mayRemove = [...found, ...this.#own.values()].some(({ files }) => files === undefined);
+    const versions = await this.#standing.publish(found, { revision, mayRemove });
+    this.#scanned = scanned;
+    return this.#takeOver(versions, read);
   }
 
-  #takeOver(versions: readonly ModelVersion[]): Changed {
+  /** All in one step: whoever asks sees versions, aliases and states of one reading. */
+  #takeOver(versions: readonly ModelVersion[], read: Lifecycle): Changed {
     const before = new Set(this.#byModel.keys());
     this.#byModel = Map.groupBy(versions, (version) => version.model);
     for (const group of this.#byModel.values()) group.sort((a, b) => b.version - a.version);
     this.#own = new Map(versions.map((version) => [version.tag, version]));
     this.#indexed = true;
     this.#list();
+    this.#takeOverAliases(read, { always: true });
     return {
       added: [...this.#byModel.keys()].filter((model) => !before.has(model)),
       removed: [...before].filter((model) => !this.#byModel.has(model)),
     };
+  }
+
+  /** After versions, of which one may be what an alias waits for. */
+  #takeOverAliases(read: Lifecycle, { always = false } = {}): void {
+    if (!always && read.aliases === this.#taken.aliases) return;
+    const isKnown = (model: string, number: number): boolean =>
+      this.#byModel.get(model)?.some(({ version }) => version === number) ?? false;
+    this.#aliases = aliasesInEffect(read.aliases, this.#aliases, isKnown);
+    this.#taken = read;
+    this.#statuses.clear(); // what a load promised goes by the default
   }
 
   #list(): void {
@@ -244,47 +230,6 @@ export class RedisModels implements ModelRegistry {
     return this.#own.values();
   }
 
-  /** Pins the content of every version that can be served; what cannot be may be half a copy. Answers what stands, null where nothing does. */
-  async #firstDigests(versions: readonly ModelVersion[], fields: readonly string[]): Promise<(string | null)[]> {
-    if (fields.length === 0) return [];
-    const [known] = await this.#redis.sendAll([["hmget", keys.digests, ...fields]]);
-    const pins = versions.flatMap((version, at) =>
-      (known as (string | null)[])[at] === null && version.failure === undefined
-        ? [["hsetnx", keys.digests, fields[at] as string, version.digest] as const]
-        : [],
-    );
-    if (pins.length === 0) return known as (string | null)[];
-    const replies = await this.#redis.sendAll([...pins, ["hmget", keys.digests, ...fields]]);
-    return replies.at(-1) as (string | null)[];
-  }
-
-  /**
-   * Writes what differs from what stands in Redis, and raises the revision. A coordinator whose folder never had a model removes none:
-   * it may not be mounted. What was uploaded and is no longer, any of them removes. Answers the revision.
-   */
-  async #write(versions: readonly ModelVersion[], fields: readonly string[], revision: string | null): Promise<string> {
-    const [reply] = await this.#redis.sendAll([["hgetall", keys.models]]);
-    const flat = reply as string[];
-    const stored = new Map(flat.flatMap((field, at) => (at % 2 === 0 ? [[field, flat[at + 1] as string] as const] : [])));
-    const wanted = new Map(fields.map((field, at) => [field, JSON.stringify(versions[at])]));
-    const changed = [...wanted].filter(([field, text]) => stored.get(field) !== text);
-    const mayRemove = [...versions, ...this.#own.values()].some(({ files }) => files === undefined);
-    const isUpload = (text: string): boolean => (JSON.parse(text) as Partial<ModelVersion>).files !== undefined;
-    const unknown = [...stored].flatMap(([field, text]) => (!wanted.has(field) && (mayRemove || isUpload(text)) ? [field] : []));
-    // another coordinator may have taken an upload since this one looked: read after the list, so that what is listed and uploaded is found
-    const uploads = new Set(unknown.length === 0 ? [] : (await this.#uploads.uploads()).map(({ model, version }) => `${model}@${version}`));
-    const gone = unknown.filter((field) => !uploads.has(field));
-    if (changed.length === 0 && gone.length === 0 && revision !== null) return revision;
-    // raised in the same write, since nobody else would tell hosts of what stands already; and after it, since a cluster keeps no order
-    const raise: RedisCommand = ["incr", keys.modelsRevision];
-    const writes: RedisCommand[] = [];
-    if (changed.length > 0) writes.push(["hset", keys.models, ...changed.flat()]);
-    if (gone.length > 0) writes.push(["hdel", keys.models, ...gone]);
-    if (writes.length > 0) await this.#redis.sendAll([...writes, raise]);
-    const [raised] = await this.#redis.sendAll([raise]);
-    return String(raised);
-  }
-
   /** Asked on every request, so it is derived once per look at the hosts. */
   #status(version: ModelVersion): ModelStatus {
     const generation = this.#hosts.generation();
@@ -327,16 +272,16 @@ export class RedisModels implements ModelRegistry {
       if (isFailed) status.state = "failed";
       status.reason = isFailed ? why : `host ${failing[0].view.id} could not load it: ${why}`;
     }
-    if (status.state === "available" && this.#states.get(version.model)?.state === "loaded") {
+    if (status.state === "available" && this.#taken.states.get(version.model)?.state === "loaded") {
       if (this.promised(version.model).some(({ tag }) => tag === version.tag)) status.loading = true;
     }
     return status;
   }
 
   promised(model?: string): ModelVersion[] {
-    const names = model === undefined ? [...this.#states.keys()] : [model];
+    const names = model === undefined ? [...this.#taken.states.keys()] : [model];
     return names.flatMap((name) => {
-      if (model === undefined && this.#states.get(name)?.state !== "loaded") return [];
+      if (model === undefined && this.#taken.states.get(name)?.state !== "loaded") return [];
       const versions = this.#byModel.get(name) ?? [];
       const target = this.#targetOf(name, defaultAlias);
       const wanted = target
@@ -359,7 +304,7 @@ export class RedisModels implements ModelRegistry {
   }
 
   aliases(model: string): ReadonlyMap<string, ModelAlias> | undefined {
-    return this.#aliases.get(model);
+    return this.#aliases?.get(model);
   }
 
   shadowOf(model: string, alias: string): AliasTarget["shadow"] {
@@ -368,7 +313,7 @@ export class RedisModels implements ModelRegistry {
 
   /** Of the default that is another alias, what that one stands for. */
   #targetOf(model: string, alias: string): AliasTarget | undefined {
-    const aliases = this.#aliases.get(model);
+    const aliases = this.#aliases?.get(model);
     const target = aliases?.get(alias)?.target;
     return target?.alias === undefined ? target : aliases?.get(target.alias)?.target;
   }
@@ -442,10 +387,4 @@ export class RedisModels implements ModelRegistry {
 /** A scan answers the same object for a version that did not change. */
 function isSameScan(now: readonly ModelVersion[], before: readonly ModelVersion[]): boolean {
   return now.length === before.length && now.every((version, at) => version === before[at]);
-}
-
-function withFirstDigest(version: ModelVersion, first: string): ModelVersion {
-  if (version.digest === first || version.digest === "") return version;
-  const failure = `its content changed: version ${version.version} was published with digest ${first.slice(0, 12)}… and is now ${version.digest.slice(0, 12)}…; put new content under a new version number`;
-  return { ...version, failure };
 }

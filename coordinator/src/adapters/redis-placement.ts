@@ -3,6 +3,7 @@
 import { keys } from "@switchyard/protocol/redis";
 import type { HostOrders, PlacementBoard } from "../ports/placement-board.ts";
 import type { RedisConnection } from "./redis-connection.ts";
+import { fieldsOf } from "./redis-fields.ts";
 
 const leaseMs = 3_000;
 const ordersMs = 10_000;
@@ -31,12 +32,12 @@ export class RedisPlacement implements PlacementBoard {
 
   async wanted(): Promise<ReadonlySet<string>> {
     const [reply] = await this.#redis.sendAll([["hgetall", keys.wantedLoads]]);
-    const flat = reply as string[];
+    const tags = fieldsOf(reply!);
     const nowMs = this.#redis.nowMs();
-    const tags = flat.filter((_text, at) => at % 2 === 0);
-    const over = tags.filter((_tag, at) => Number(flat[2 * at + 1]) < nowMs);
+    const over = [...tags].filter(([, untilMs]) => Number(untilMs) < nowMs).map(([tag]) => tag);
     if (over.length > 0) await this.#redis.sendAll([["hdel", keys.wantedLoads, ...over]]);
-    return new Set(tags.filter((tag) => !over.includes(tag)));
+    for (const tag of over) tags.delete(tag);
+    return new Set(tags.keys());
   }
 
   async publish(orders: ReadonlyMap<string, HostOrders>): Promise<void> {

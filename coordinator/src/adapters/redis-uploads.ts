@@ -5,21 +5,23 @@ import { type BlobReference, type ModelConfig, modelConfigSchema, type UploadedV
 import { keys, type RedisCommand } from "@switchyard/protocol/redis";
 import type { NewUpload, UploadStore, VersionName } from "../ports/upload-store.ts";
 import type { RedisConnection } from "./redis-connection.ts";
-import { changeEntry } from "./redis-entries.ts";
-
-/** Coordinators look whether it rose; raised once too often does no harm. */
-const raise: RedisCommand = ["incr", keys.lifecycleRevision];
+import { changeEntry, RedisEntries, raise } from "./redis-entries.ts";
+import { fieldsOf } from "./redis-fields.ts";
 
 export class RedisUploads implements UploadStore {
   readonly #redis: RedisConnection;
+  readonly #uploads: RedisEntries<UploadedVersion>;
+  readonly #configs: RedisEntries<ModelConfig>;
 
   constructor(redis: RedisConnection) {
     this.#redis = redis;
+    this.#uploads = new RedisEntries(redis, "uploads");
+    // another release may have written it
+    this.#configs = new RedisEntries(redis, "modelConfigs", (text) => modelConfigSchema.safeParse(JSON.parse(text)).data);
   }
 
-  async uploads(): Promise<UploadedVersion[]> {
-    const [reply] = await this.#redis.sendAll([["hvals", keys.uploads]]);
-    return (reply as string[]).map((row) => JSON.parse(row) as UploadedVersion);
+  uploads(): Promise<ReadonlyMap<string, UploadedVersion>> {
+    return this.#uploads.read();
   }
 
   async find(of: VersionName): Promise<UploadedVersion | undefined> {
@@ -42,7 +44,7 @@ export class RedisUploads implements UploadStore {
     ]);
     if (first !== upload.digest) return { version: { ...entry, digest: String(first) }, created: false };
     const stands = await this.#redis.run("put-entry", keys.uploads, [fieldOf(upload), "", text]);
-    await this.#redis.sendAll([raise]);
+    await this.#redis.sendAll([raise("uploads")]);
     return { version: JSON.parse(stands as string) as UploadedVersion, created: stands === text };
   }
 
@@ -51,16 +53,15 @@ export class RedisUploads implements UploadStore {
     change: (before: UploadedVersion | undefined) => UploadedVersion | undefined,
   ): Promise<UploadedVersion | undefined> {
     const what = `version ${of.version} of model ${of.model}`;
-    return changeEntry<UploadedVersion>(this.#redis, { key: keys.uploads, field: fieldOf(of), what }, change);
+    return changeEntry<UploadedVersion>(this.#redis, { hash: "uploads", field: fieldOf(of), what }, change);
   }
 
   async staged({ model, version }: VersionName): Promise<Map<string, BlobReference>> {
     const [reply] = await this.#redis.sendAll([["hgetall", keys.staged(model, version)]]);
-    const flat = reply as string[];
     const staged = new Map<string, BlobReference>();
-    for (let at = 0; at < flat.length; at += 2) {
-      const [sha256 = "", sizeBytes] = (flat[at + 1] as string).split(" ");
-      staged.set(flat[at] as string, { sha256, sizeBytes: Number(sizeBytes) });
+    for (const [name, text] of fieldsOf(reply!)) {
+      const [sha256 = "", sizeBytes] = text.split(" ");
+      staged.set(name, { sha256, sizeBytes: Number(sizeBytes) });
     }
     return staged;
   }
@@ -73,23 +74,15 @@ export class RedisUploads implements UploadStore {
     ]);
   }
 
-  async configs(): Promise<Map<string, ModelConfig>> {
-    const [reply] = await this.#redis.sendAll([["hgetall", keys.modelConfigs]]);
-    const flat = reply as string[];
-    const configs = new Map<string, ModelConfig>();
-    for (let at = 0; at < flat.length; at += 2) {
-      // another release may have written it
-      const read = modelConfigSchema.safeParse(JSON.parse(flat[at + 1] as string));
-      if (read.success) configs.set(flat[at] as string, read.data);
-    }
-    return configs;
+  configs(): Promise<ReadonlyMap<string, ModelConfig>> {
+    return this.#configs.read();
   }
 
   async setConfig(model: string, config: ModelConfig | undefined): Promise<void> {
     const write: RedisCommand =
       config === undefined ? ["hdel", keys.modelConfigs, model] : ["hset", keys.modelConfigs, model, JSON.stringify(config)];
     await this.#redis.sendAll([write]);
-    await this.#redis.sendAll([raise]);
+    await this.#redis.sendAll([raise("modelConfigs")]);
   }
 }
 

@@ -222,7 +222,7 @@ export class ModelUploads {
   async keepFiles(): Promise<void> {
     const { blobs, clock, log, store } = this.#parts;
     const nowMs = clock.monotonicMs();
-    for (const { files, model, version } of await store.uploads()) {
+    for (const { files, model, version } of (await store.uploads()).values()) {
       for (const file of files) {
         if (nowMs - (this.#prolonged.get(file.sha256) ?? Number.NEGATIVE_INFINITY) < prolongEveryMs) continue;
         if (await blobs.keep(file, { keepMs: keptMs })) this.#prolonged.set(file.sha256, nowMs);

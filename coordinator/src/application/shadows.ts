@@ -3,13 +3,13 @@
  * sent the request, and there are never many at a time.
  */
 
-import { sizeOf } from "@switchyard/protocol";
+import type { Tensor } from "@switchyard/protocol";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { Submission } from "./job-service.ts";
 
 const mostAtOnce = 32;
-/** Inputs that all of them may hold. */
+/** That all of them may keep in memory for their inputs. */
 const mostBytes = 64 * 1024 * 1024;
 const timeoutMs = 60_000;
 
@@ -34,7 +34,7 @@ export class Shadows {
     const { chance, metrics, models } = this.#parts;
     const shadow = alias === undefined ? undefined : models.shadowOf(model, alias);
     if (shadow === undefined || chance() >= shadow.share) return;
-    const inputBytes = sizeOf(request.inputs.map(({ bytes }) => bytes));
+    const inputBytes = keptBytes(request.inputs);
     if (this.#running >= mostAtOnce || this.#heldBytes + inputBytes > mostBytes) {
       metrics.shadowed(model, "skipped");
       return;
@@ -42,7 +42,8 @@ export class Shadows {
     this.#running++;
     this.#heldBytes += inputBytes;
     const tags = { shadow_of: alias! };
-    const job: Submission = { model, version: shadow.version, request, class: "batch", timeoutMs, maxAttempts: 1, tags, hold: true };
+    const bare = { ...request, parameters: {} }; // which are the door's, and may be large
+    const job: Submission = { model, version: shadow.version, request: bare, class: "batch", timeoutMs, maxAttempts: 1, tags, hold: true };
     run(require ? { ...job, require } : job)
       .then(
         () => metrics.shadowed(model, "succeeded"),
@@ -53,4 +54,10 @@ export class Shadows {
         this.#heldBytes -= inputBytes;
       });
   }
+}
+
+/** Of bodies, whole: tensors are views on them. */
+function keptBytes(tensors: readonly Tensor[]): number {
+  const buffers = new Set(tensors.map(({ bytes }) => bytes.buffer));
+  return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }

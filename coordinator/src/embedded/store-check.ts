@@ -12,7 +12,7 @@ import type { Config } from "../config.ts";
 import { type Finding, missing, ok, warning } from "./finding.ts";
 
 const largestOffsetMs = 250;
-/** A tenth below the mark at which admission refuses (application/jobs.ts). */
+/** A tenth below the mark at which admission refuses (application/submissions.ts). */
 const fullShare = 0.7;
 const refusingShare = 0.8;
 /** A host has three connections and one for each queue that it takes tickets from. */

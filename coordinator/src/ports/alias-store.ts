@@ -6,6 +6,7 @@ import type { ModelAlias } from "@switchyard/protocol";
 export type AllAliases = ReadonlyMap<string, ReadonlyMap<string, ModelAlias>>;
 
 export interface AliasStore {
+  /** The same map as long as nothing has changed. */
   all(): Promise<AllAliases>;
   /**
    * Makes of one alias what `change` makes of it as it stands now; nothing removes it. Answers what stands then. Throws `changed_meanwhile` when

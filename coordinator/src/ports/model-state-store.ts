@@ -3,6 +3,7 @@
 import type { ModelState } from "@switchyard/protocol";
 
 export interface ModelStateStore {
+  /** The same map as long as nothing has changed, and the same object for each model. */
   all(): Promise<ReadonlyMap<string, ModelState>>;
   /** As AliasStore.change, of one model. */
   change(model: string, change: (before: ModelState | undefined, nowMs: number) => ModelState | undefined): Promise<ModelState | undefined>;

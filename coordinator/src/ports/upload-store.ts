@@ -14,7 +14,8 @@ export interface VersionName {
 export type NewUpload = Omit<UploadedVersion, "uploadId" | "uploadedMs">;
 
 export interface UploadStore {
-  uploads(): Promise<UploadedVersion[]>;
+  /** By `<model>@<version>`. This and the configurations are the same map as long as nothing of it has changed, and the same object an entry. */
+  uploads(): Promise<ReadonlyMap<string, UploadedVersion>>;
   find(of: VersionName): Promise<UploadedVersion | undefined>;
   /** The digest that was first published under this number, by whomever. */
   firstDigest(of: VersionName): Promise<string | undefined>;
@@ -33,7 +34,7 @@ export interface UploadStore {
   /** Keeps the note of such a file for `keepMs`, and with it those of the others. */
   stage(of: VersionName, file: { name: string; keepMs: number } & BlobReference): Promise<void>;
   /** Configurations of models, by name. */
-  configs(): Promise<Map<string, ModelConfig>>;
+  configs(): Promise<ReadonlyMap<string, ModelConfig>>;
   /** Absent: removes it. */
   setConfig(model: string, config: ModelConfig | undefined): Promise<void>;
 }

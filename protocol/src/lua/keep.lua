@@ -18,6 +18,6 @@ else
   redis.call('SET', base .. 'job:' .. id, recordText(record), 'PX', ttl)
   redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. record[FENCE], ttl + 5000)
   local flow, finished = record[FLOW], string.match(record[ENDING], '^\n(%d+)')
-  redis.call('SET', base .. 'tomb:' .. id, record[STATE] .. ' ' .. finished .. ' ' .. flow, 'PX', ttl + 86400000)
+  redis.call('SET', base .. 'tomb:' .. id, record[STATE] .. ' ' .. finished .. ' ' .. flow, 'PX', ttl + dayMs)
 end
 return 1

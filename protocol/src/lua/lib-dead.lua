@@ -3,7 +3,7 @@
 -- look after the list. `dead` lists them by their end; `dead-bytes` has what the inputs of each take, and of all under `sum`.
 -- Keeps: inputs and record of a dead letter live a day; a queue keeps only so many and so many bytes, and the oldest give way.
 
-local deadMs = 86400000
+local deadMs = dayMs
 local mostDead, mostDeadBytes = 1000, 67108864
 
 -- Takes one off the list and lets its inputs go; from now on its record lives no longer than that of any other job. Answers whether it was there.
@@ -16,7 +16,7 @@ local function dropDead(base, id)
   local record = loadRecord(base, id)
   if record then
     redis.call('PEXPIRE', base .. 'job:' .. id, keptMs(record), 'LT')
-    redis.call('PEXPIRE', base .. 'tomb:' .. id, int(keptMs(record) + 86400000), 'LT')
+    redis.call('PEXPIRE', base .. 'tomb:' .. id, int(keptMs(record) + dayMs), 'LT')
   end
   return true
 end
@@ -40,7 +40,7 @@ local function bury(base, id, record, now, err, runMs, batchItems)
   local bytes = redis.call('STRLEN', inputs)
   redis.call('PEXPIRE', inputs, deadMs)
   redis.call('PEXPIRE', base .. 'job:' .. id, deadMs, 'GT')
-  redis.call('PEXPIRE', base .. 'tomb:' .. id, deadMs + 86400000, 'GT')
+  redis.call('PEXPIRE', base .. 'tomb:' .. id, deadMs + dayMs, 'GT')
   redis.call('ZADD', base .. 'dead', now, id)
   redis.call('HSET', base .. 'dead-bytes', id, bytes)
   redis.call('HINCRBY', base .. 'dead-bytes', 'sum', bytes)

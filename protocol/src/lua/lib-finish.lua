@@ -37,7 +37,7 @@ local function retain(base, id, text, keep, state, now)
   local ms = string.sub(keep, 2)
   redis.call('SET', base .. 'job:' .. id, text, 'PX', ms)
   if string.sub(keep, 1, 1) == 'k' then
-    redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now .. ' ' .. string.match(text, flowPattern), 'PX', int(ms + 86400000))
+    redis.call('SET', base .. 'tomb:' .. id, state .. ' ' .. now .. ' ' .. string.match(text, flowPattern), 'PX', int(ms + dayMs))
   end
 end
 

@@ -8,6 +8,9 @@ local STATE, REVISION, WAITERS, KEEP, DEADLINE, FENCE, FAILURES, DEATHS = 1, 2, 
 local ATTEMPT, STARTED, INCARNATION, HOST, CREATED, FLOW, ORDER = 9, 10, 11, 12, 13, 14, 15
 local ITEMS, MAX_ATTEMPTS, SIZE, SHAPE, TRAITS, ENDING = 16, 17, 18, 19, 20, 21
 
+-- So much longer than its record a tombstone lives; and so long a dead letter.
+local dayMs = 86400000
+
 local recordPattern = '^' .. string.rep('(%S+) ', 19) .. '([^\n]*)(.*)$'
 
 -- The words as a table, or nothing. Numbers are still text. ENDING is all after the first line, with its newline, or "".

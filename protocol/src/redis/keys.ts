@@ -20,6 +20,9 @@ export const coldQueueName = (profile?: string): string => (profile === undefine
 /** Rises when a key or a record is laid out differently: versions that differ in it must not share a Redis. */
 export const storeFormat = "2";
 
+/** Hashes of what came by the interface, by their names among the keys. */
+export type LifecycleHash = "uploads" | "modelConfigs" | "aliases" | "modelStates";
+
 export const keys = {
   /**
    * What scripts append to, for one queue:
@@ -102,8 +105,8 @@ export const keys = {
   /** hash queue tag → until when (Redis ms) a host should load its model because somebody asked. Written by coordinators; removed when over. */
   wantedLoads: `${prefix}:wanted-loads`,
 
-  /** string counter, raised after every change of `uploads`, `modelConfigs`, `aliases` and `modelStates`. */
-  lifecycleRevision: `${prefix}:lifecycle-revision`,
+  /** hash of counters by LifecycleHash, each raised after every change of that hash. Written by coordinators; never expires. */
+  lifecycleRevisions: `${prefix}:lifecycle-revisions`,
 
   /** string, which coordinator plans placement. Written by coordinators; lives 3 s after it was last renewed. */
   placementLease: `${prefix}:placement-lease`,

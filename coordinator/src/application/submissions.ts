@@ -1,0 +1,250 @@
+/**
+ * From a submission to an admitted job: its key, its version, its terms, and the wait for its outcome, in the order in which nothing can be lost. Holds
+ * nothing of a job.
+ */
+
+import { checkInputs, checkOutputs, frameParts, type ModelVersion, SwitchyardError, sizeClassOf } from "@switchyard/protocol";
+import { newJobId, tagOf } from "@switchyard/protocol/redis";
+import type { Clock } from "../clock.ts";
+import type { HostRegistry } from "../ports/host-registry.ts";
+import type { JobRecord, JobStore, KeyEntry, NewJob } from "../ports/job-store.ts";
+import type { Metrics } from "../ports/metrics.ts";
+import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import { jobTerms } from "../scheduler/job-terms.ts";
+import { cacheTermsOf } from "./cache-terms.ts";
+import { type Caller, requireModel } from "./caller.ts";
+import type { DurableJobs } from "./durable-jobs.ts";
+import type { Forecasts } from "./forecasts.ts";
+import { type JobRecords, recordOrGone } from "./job-records.ts";
+import type { Submission } from "./job-service.ts";
+import { newRecord } from "./new-record.ts";
+import { type CachedResponses, isCacheable, type Placement } from "./response-cache.ts";
+import type { Wait, Waiters } from "./waiters.ts";
+
+/** How long the record of a held call without an idempotency key stays. */
+const heldTtlMs = 60_000;
+const usualBatchItems = 8;
+/** Above this share of the store's memory it would soon refuse the bytes of jobs that were taken. */
+const mostFilled = 0.8;
+
+export interface SubmissionsParts {
+  store: JobStore;
+  models: ModelRegistry;
+  hosts: Pick<HostRegistry, "matching">;
+  waiters: Waiters;
+  forecasts: Forecasts;
+  /** Absent: nothing is answered from a cache. */
+  cached?: CachedResponses;
+  durable: DurableJobs;
+  records: JobRecords;
+  clock: Clock;
+  metrics: Metrics;
+  resultTtlMs: number;
+  /** Told which queues have work, so that they are swept often. */
+  onAdmitted: (tag: string) => void;
+}
+
+export interface Placed {
+  record: JobRecord;
+  replayed: boolean;
+  /** Set while the wait for the outcome was registered before the admission. */
+  wait?: Wait;
+  /** When the admission was sent, by this machine's monotonic clock; with `wait`. */
+  sentMs?: number;
+  /** Framed outputs that are known already. */
+  outputs?: Uint8Array;
+}
+
+export class Submissions {
+  readonly #parts: SubmissionsParts;
+
+  constructor(parts: SubmissionsParts) {
+    this.#parts = parts;
+  }
+
+  /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
+  async place(submission: Submission, caller: Caller, signal: AbortSignal | undefined): Promise<Placed> {
+    const { clock, durable, metrics, models, records, store, waiters } = this.#parts;
+    requireModel(caller, submission.model);
+    if (submission.idempotency) {
+      // asked before anything of the model: an answer that exists does not need it any more
+      const bound = await store.boundKey({ tenant: caller.tenant, name: submission.idempotency.key });
+      const earlier = bound && (await this.#replay(bound, submission.idempotency.fingerprint));
+      if (earlier) return { record: earlier, replayed: true };
+    }
+    let status = this.#servable(submission);
+    if (submission.require) status = models.requiring(status.version, submission.require);
+    if (submission.durability) await durable.require(submission.durability);
+    if (status.missing && !submission.waitForHost) {
+      metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host");
+      throw noCapableHost(status);
+    }
+    let job = this.#newJob(submission, caller, status.version);
+    if (submission.require || submission.retryOf) await models.openChoosy(status.version);
+    if (submission.idempotency) {
+      const settled = await this.#bind(submission, submission.idempotency, caller, job);
+      if ("record" in settled) return settled;
+      job = settled.job;
+    }
+    const wait = signal ? waiters.register(job.id, { signal }) : undefined;
+    const sentMs = clock.monotonicMs();
+    try {
+      const { record: admitted, outputs } = await this.#admitOrAnswer(job, signal !== undefined);
+      // another call with the same key was faster between key and record
+      const placed: Placed = admitted
+        ? { record: admitted, replayed: false }
+        : { record: await records.watched(job.id, caller), replayed: true };
+      if (!admitted) waiters.setDeadline(job.id, placed.record.deadlineMs);
+      if (outputs) placed.outputs = outputs;
+      // of a job that was there before nobody here knows how long it took
+      return wait ? { ...placed, wait, ...(admitted && { sentMs }) } : placed;
+    } catch (error) {
+      wait?.leave();
+      metrics.rejected(submission.model, job.class, error instanceof SwitchyardError ? error.code : "internal");
+      metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
+      throw error; // a key stays bound to its job id: a repeat makes that very job
+    }
+  }
+
+  /** The job that a key is bound to, if it was made. */
+  async #replay(entry: KeyEntry, fingerprint: string): Promise<JobRecord | undefined> {
+    if (entry.fingerprint !== fingerprint) {
+      throw new SwitchyardError(
+        "idempotency_key_reused",
+        "this Idempotency-Key was used for another request; use a new key for a new request",
+      );
+    }
+    const found = await this.#parts.store.watch(entry.jobId);
+    if (!found) return undefined;
+    this.#parts.onAdmitted(tagOf(entry.jobId)); // whoever admitted it may be gone: sweep its queue
+    return recordOrGone(entry.jobId, found);
+  }
+
+  /**
+   * Binds the key to this job before its record exists. Where an earlier try died between key and record, its work is finished under its id
+   * and for its version; only when that queue is gone the key is bound anew.
+   */
+  async #bind(
+    submission: Submission,
+    { key, fingerprint }: { key: string; fingerprint: string },
+    caller: Caller,
+    job: NewJob,
+  ): Promise<{ record: JobRecord; replayed: true } | { job: NewJob }> {
+    const { models, store } = this.#parts;
+    const bound = { tenant: caller.tenant, name: key, ttlMs: job.timeoutMs + job.ttlMs };
+    const entry = await store.bindKey(bound, { fingerprint, jobId: job.id });
+    if (entry.jobId === job.id) return { job };
+    const record = await this.#replay(entry, fingerprint);
+    if (record) return { record, replayed: true };
+    if (tagOf(entry.jobId) === tagOf(job.id)) return { job: { ...job, id: entry.jobId } };
+    const earlierVersion = models.byTag(tagOf(entry.jobId))?.version;
+    if (earlierVersion) return { job: { ...this.#newJob(submission, caller, earlierVersion), id: entry.jobId } };
+    await store.rebindKey(bound, { fingerprint, jobId: job.id });
+    return { job };
+  }
+
+  #servable(submission: Submission): ModelStatus {
+    const { alias, model, retryOf, version } = submission;
+    const status = retryOf === undefined ? this.#parts.models.resolve(model, version ?? alias) : this.#servedBy(tagOf(retryOf), submission);
+    if (status.state === "unloaded") throw unloaded(submission.model);
+    if (status.state === "failed") {
+      throw new SwitchyardError(
+        "model_failed",
+        `model ${submission.model} version ${status.version.version} failed to load: ${status.reason}`,
+      );
+    }
+    if (!this.#parts.store.health().answering) throw storeAway();
+    const filled = this.#parts.store.filled();
+    if (filled > mostFilled) {
+      const detail = `the store's memory is ${Math.round(100 * filled)} % full, and above ${100 * mostFilled} % no jobs are taken; try again later`;
+      throw new SwitchyardError("store_full", detail, { retryAfterMs: 1_000 });
+    }
+    return status;
+  }
+
+  /** The queue says more than model and version: what a job requires beyond its model is part of it. */
+  #servedBy(tag: string, { model, version }: Submission): ModelStatus {
+    const status = this.#parts.models.byTag(tag);
+    if (status) return status;
+    throw new SwitchyardError("version_not_found", `model ${model} version ${version} is no longer in the repository`);
+  }
+
+  #newJob(submission: Submission, caller: Caller, version: ModelVersion): NewJob {
+    const { request } = submission;
+    const checked = checkInputs(request.inputs, version.signature);
+    const { items, shapeClass } = checked;
+    const limit = version.config.max_batch_items;
+    if (limit !== undefined && items > limit) {
+      throw new SwitchyardError("invalid_request", `the job has ${items} items; model ${version.model} takes at most ${limit} a job`, {
+        fields: [{ pointer: "/inputs/0/shape/0", expected: `at most ${limit}`, got: String(items) }],
+      });
+    }
+    const { inputs } = checked; // hosts stack tensor by tensor, so every frame holds them in the signature's order
+    const wanted = request.outputs?.length ? checkOutputs(request.outputs, version.signature) : undefined;
+    const size = sizeClassOf(checked, version.signature);
+    const terms = jobTerms(submission, version.config, this.#parts.forecasts.costMs(version.tag, { size, items }));
+    const held = submission.hold && !submission.idempotency;
+    const job: NewJob = {
+      id: newJobId(version.tag),
+      model: version.model,
+      version: version.version,
+      tenant: caller.tenant,
+      tenantWeight: caller.weight,
+      mostAhead: Number.POSITIVE_INFINITY,
+      size,
+      ...terms,
+      shapeClass: `${submission.alone ? "=" : ""}${shapeClass}${wanted ? `>${wanted.join(",")}` : ""}`,
+      items,
+      ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs,
+      held,
+      callerWaits: submission.hold,
+      wait: true,
+      inputs: wanted ? frameParts(inputs, { o: wanted }) : frameParts(inputs),
+    };
+    if (submission.tags) job.tags = submission.tags;
+    if (request.outputs?.length) job.outputs = request.outputs;
+    if (request.id) job.requestId = request.id;
+    if (submission.retryOf) job.retryOf = submission.retryOf;
+    if (submission.durability) job.durability = submission.durability;
+    const cache = version.config.cache && cacheTermsOf(job, version);
+    if (cache) job.cache = cache;
+    return job;
+  }
+
+  /** With `outputs` those that are known already come with the record. */
+  async #admitOrAnswer(job: NewJob, outputs: boolean): Promise<Placement> {
+    const { cached } = this.#parts;
+    if (cached && isCacheable(job)) return cached.place(job, { outputs, admit: () => this.#admit(job) });
+    return { record: await this.#admit(job) };
+  }
+
+  /** Answers nothing when a job of that id was there before. */
+  async #admit(job: NewJob): Promise<JobRecord | undefined> {
+    const { forecasts, hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
+    const tag = tagOf(job.id);
+    const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
+    const bounded = { ...job, mostAhead: forecasts.mostAhead(job) };
+    const queue = { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: forecasts.mostWaiting(tag) };
+    const admitted = forecasts.answered(job, await store.admit(bounded, queue));
+    onAdmitted(tag);
+    if (admitted.answer === "existing") return undefined;
+    metrics.admitted(job.model, job.class);
+    waiters.setDeadline(job.id, admitted.deadlineMs);
+    return newRecord(job, admitted);
+  }
+}
+
+function noCapableHost({ missing = [], version }: ModelStatus): SwitchyardError {
+  const detail = `no registered host may run model ${version.model} version ${version.version}: missing ${missing.join(", ")}`;
+  return new SwitchyardError("no_capable_host", detail, { extra: { missing } });
+}
+
+function storeAway(): SwitchyardError {
+  return new SwitchyardError("store_unavailable", "the store does not answer; try again", { retryAfterMs: 1_000 });
+}
+
+/** The text is the one that other servers of the protocol answer. */
+function unloaded(model: string): SwitchyardError {
+  const detail = `Request for unknown model: '${model}' has no available versions: it was unloaded by request; POST /v2/repository/models/${model}/load loads it again`;
+  return new SwitchyardError("model_unloaded", detail);
+}
