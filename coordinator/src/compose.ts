@@ -39,7 +39,7 @@ import { Sweeper } from "./application/sweeper.ts";
 import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock, LoopClock } from "./clock.ts";
-import type { DoorParts } from "./doors/door-context.ts";
+import { bodyBudget, type DoorParts } from "./doors/door-context.ts";
 import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
@@ -227,6 +227,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     uploads,
     aliases,
     control,
+    bodies: bodyBudget(options),
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,
