@@ -9,9 +9,9 @@ import { systemClock } from "../../coordinator/src/clock.ts";
 import { createGrpcServer } from "../../coordinator/src/doors/grpc-server.ts";
 import type { ApiKey } from "../../coordinator/src/ports/key-ring.ts";
 import { collect, GrpcClient, healthService, inferenceService, methodOf } from "../support/grpc-client.ts";
-import { framed, PlainGrpc } from "../support/plain-grpc.ts";
 import { floats, tinyScores } from "../support/open-door.ts";
 import { type OpenGrpc, openGrpc, tinyMessage } from "../support/open-grpc.ts";
+import { framed, PlainGrpc } from "../support/plain-grpc.ts";
 import { until } from "../support/until.ts";
 
 const raw = { inputs: [{ name: "image", datatype: "FP32", shape: [1, 4] }], raw_input_contents: [floats(1, 2, 3, 4)] };

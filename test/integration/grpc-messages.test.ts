@@ -6,9 +6,9 @@ import { gzipSync } from "node:zlib";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { createGrpcServer } from "../../coordinator/src/doors/grpc-server.ts";
 import { collect, GrpcClient, inferenceService, methodOf } from "../support/grpc-client.ts";
-import { framed, type PlainCall, PlainGrpc } from "../support/plain-grpc.ts";
 import { tinyScores } from "../support/open-door.ts";
 import { type OpenGrpc, openGrpc, tinyMessage } from "../support/open-grpc.ts";
+import { framed, type PlainCall, PlainGrpc } from "../support/plain-grpc.ts";
 import { until } from "../support/until.ts";
 
 const mib = 1 << 20;
@@ -128,6 +128,7 @@ test("what a compressed message becomes is counted, not what was sent, and given
   assert.equal((await packed.call("ModelInfer", padded(large))).code, "OK");
   const torn = await plain.begin(framed(Buffer.from("no gzip"), { compressed: true }), { "grpc-encoding": "gzip" });
   assert.match((await torn.ended).details, /not valid gzip/);
+  torn.stream.close();
 });
 
 test("an inference that waits for its job holds nothing any more: it is decoded", async (t) => {

@@ -282,7 +282,8 @@ test("typed contents are bounded where they take far more memory than bytes, and
     assert.deepEqual([input!.datatype, input!.shape], [datatype, [most]]);
     assert.throws(
       () => decodeModelInferRequest(withContents(datatype, most + 1, contents(most + 1))),
-      (error: SwitchyardError) => error.code === "invalid_request" && /'x': contents is too long, use raw_input_contents/.test(error.message),
+      (error: SwitchyardError) =>
+        error.code === "invalid_request" && /'x': contents is too long, use raw_input_contents/.test(error.message),
       datatype,
     );
   }

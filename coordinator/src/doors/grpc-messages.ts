@@ -113,8 +113,8 @@ class CallMessages implements HeldMessages {
     const asItIs = inner.decompressMessage.bind(inner);
     inner.decompressMessage = (framed, encoding) => {
       const whole = encoding === "gzip" || encoding === "deflate" ? this.#inflate(framed, encoding) : asItIs(framed, encoding);
-      if (whole instanceof Promise) return whole.then((message) => this.#came(message, framed.length));
-      return this.#came(whole, headBytes + whole.length);
+      if (whole instanceof Promise) return whole.then((message) => this.#came(message, framed.length + message.length));
+      return this.#came(whole, framed.length);
     };
   }
 
@@ -164,12 +164,12 @@ class CallMessages implements HeldMessages {
     if (this.#isCounted) this.#inner().stream.close(constants.NGHTTP2_NO_ERROR);
   }
 
-  /** A message is whole; its bytes were held as they came. */
-  #came(message: Buffer, cameBytes: number): Buffer {
-    if (this.#method === undefined) this.#hold(-cameBytes);
+  /** A message is whole. `heldBytes` were held while it came, from now on only itself is. */
+  #came(message: Buffer, heldBytes: number): Buffer {
+    if (this.#method === undefined) this.#hold(-heldBytes);
     else {
       this.#untaken++;
-      this.#hold(message.length - cameBytes);
+      this.#hold(message.length - heldBytes);
     }
     return message;
   }
@@ -235,11 +235,7 @@ class CallMessages implements HeldMessages {
         const details = `The message must not exceed maximum size: at most ${maxBodyBytes} bytes, got more after decompression`;
         reject({ code: status.RESOURCE_EXHAUSTED, details }); // means nothing where the call is over
       });
-      stream.on("end", () => {
-        const whole = Buffer.concat(pieces, sizeBytes);
-        this.#hold(-whole.length); // it is held once: `#came` counts it
-        resolve(whole);
-      });
+      stream.on("end", () => resolve(Buffer.concat(pieces, sizeBytes)));
       stream.end(framed.subarray(headBytes));
     });
   }
@@ -251,5 +247,8 @@ function tooMany(): SwitchyardError {
 }
 
 function tooSlow(): SwitchyardError {
-  return new SwitchyardError("invalid_request", `The message was not sent whole within ${mostReadingMs / 1000} s; send it faster or in parts`);
+  return new SwitchyardError(
+    "invalid_request",
+    `The message was not sent whole within ${mostReadingMs / 1000} s; send it faster or in parts`,
+  );
 }

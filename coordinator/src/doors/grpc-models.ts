@@ -5,7 +5,16 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
 import type { GrpcCall, UnaryAnswer, UnaryHandler } from "./grpc-calls.ts";
 import { messagesOf } from "./grpc-definitions.ts";
-import { canServe, isReady, modelConfiguration, modelMetadata, modelStatistics, mustBeServed, repositoryIndex, serverMetadata } from "./model-views.ts";
+import {
+  canServe,
+  isReady,
+  modelConfiguration,
+  modelMetadata,
+  modelStatistics,
+  mustBeServed,
+  repositoryIndex,
+  serverMetadata,
+} from "./model-views.ts";
 import type { MethodName } from "./route-access.ts";
 import { versionIn } from "./v2-inference.ts";
 import { checkUnload, controlOf, loadRequestIn } from "./v2-model-control.ts";

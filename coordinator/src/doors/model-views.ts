@@ -84,8 +84,10 @@ export function modelConfiguration(status: ModelStatus): unknown {
 export function mustBeServed(status: ModelStatus): ModelStatus {
   const { reason, state } = status;
   const { model, version } = status.version;
-  if (state === "unloaded") throw new SwitchyardError("model_unloaded", `Request for unknown model: '${model}' has no available versions: ${reason}`);
-  if (state === "failed") throw new SwitchyardError("model_failed", `'${model}' version ${version} failed to load: ${reason ?? "no reason known"}`);
+  if (state === "unloaded")
+    throw new SwitchyardError("model_unloaded", `Request for unknown model: '${model}' has no available versions: ${reason}`);
+  if (state === "failed")
+    throw new SwitchyardError("model_failed", `'${model}' version ${version} failed to load: ${reason ?? "no reason known"}`);
   return status;
 }
 

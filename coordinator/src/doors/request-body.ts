@@ -72,7 +72,7 @@ export function bodyPieces(raw: IncomingMessage, reading: PiecesReading): AsyncI
 async function* piecesOf(
   raw: IncomingMessage,
   stream: Gunzip | Inflate | undefined,
-  reading: Reading,
+  reading: PiecesReading,
   encoding: string,
 ): AsyncGenerator<Buffer, void, undefined> {
   const onClose = (): void => void (raw.complete || stream?.destroy(cutOff()));

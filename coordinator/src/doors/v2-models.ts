@@ -6,7 +6,16 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendPlainJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
-import { canServe, isReady, modelConfiguration, modelMetadata, modelStatistics, mustBeServed, repositoryIndex, serverMetadata } from "./model-views.ts";
+import {
+  canServe,
+  isReady,
+  modelConfiguration,
+  modelMetadata,
+  modelStatistics,
+  mustBeServed,
+  repositoryIndex,
+  serverMetadata,
+} from "./model-views.ts";
 import { readBody } from "./request-body.ts";
 import { addRoute, type Handler } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";

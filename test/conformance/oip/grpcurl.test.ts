@@ -25,7 +25,10 @@ interface Ended {
 }
 
 /** `args` follow the address; `-d @` reads the messages from `input`. */
-async function curl(args: readonly string[], { options = [], input = "" }: { options?: readonly string[]; input?: string } = {}): Promise<Ended> {
+async function curl(
+  args: readonly string[],
+  { options = [], input = "" }: { options?: readonly string[]; input?: string } = {},
+): Promise<Ended> {
   assert.ok("program" in found);
   const child = spawn(found.program, ["-plaintext", "-max-time", "60", ...options, cluster.grpc, ...args]);
   child.stdin.end(input);
