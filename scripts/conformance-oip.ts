@@ -1,12 +1,14 @@
 /**
  * npm run conformance:oip: foreign clients and a foreign server of the Open Inference Protocol, unchanged, with a whole cluster, and every
  * recorded ONNX case.
- * The Python clients are installed first, because a package index may take minutes that no test should count. What is missing is told.
+ * Clients are installed first, because a package index may take minutes that no test should count. What is missing is told.
  */
 
 import { spawn } from "node:child_process";
 import { globSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { grpcurl } from "../test/support/grpcurl.ts";
+import { perfAnalyzer } from "../test/support/perf-analyzer.ts";
 import { pythonPackages } from "../test/support/python-packages.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -16,6 +18,13 @@ for (const [name, withinMs] of Object.entries(clients)) {
   console.log(`${name}: looking for its environment, installing it if there is none …`);
   const packages = await pythonPackages(name, { withinMs });
   console.log("missing" in packages ? `${name}: SKIPPED, ${packages.missing}` : `${name}: ${packages.python}`);
+}
+for (const [name, fetched] of [
+  ["perf_analyzer", perfAnalyzer],
+  ["grpcurl", grpcurl],
+] as const) {
+  const found = await fetched();
+  console.log(`${name}: ${"missing" in found ? `SKIPPED, ${found.missing}` : "there"}`);
 }
 if (process.env.SWITCHYARD_TEST_MODELS === undefined) {
   console.log("SWITCHYARD_TEST_MODELS is not set: the example models of tritonclient and the recorded ONNX cases are SKIPPED.");

@@ -40,7 +40,7 @@ import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
 import type { Clock, LoopClock } from "./clock.ts";
 import { type BlobPlace, shownPlace } from "./config.ts";
-import type { DoorParts } from "./doors/door-context.ts";
+import { bodyBudget, type DoorParts } from "./doors/door-context.ts";
 import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
@@ -235,6 +235,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     removal,
     aliases,
     control,
+    bodies: bodyBudget(options),
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,

@@ -1,11 +1,8 @@
-/** Collections that V8 would not make by itself in time. It offers them under a flag (node-flags.ts); without it these do nothing. */
+/** A collection that V8 would not make by itself in time. It offers that under a flag (node-flags.ts); without it this does nothing. */
 
-type Collect = (how: { type: "minor" } | { type: "major"; flavor: "last-resort" }) => void;
+type Collect = (how: { type: "major"; flavor: "last-resort" }) => void;
 
 const collect = (globalThis as { gc?: Collect }).gc;
-
-/** What is young: a millisecond. */
-export const collectYoung = (): void => collect?.({ type: "minor" });
 
 /**
  * All of this thread's garbage, and the pages it lay on go back to the system: some 0.1 s in which the thread does nothing else, so only before

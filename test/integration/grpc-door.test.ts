@@ -11,6 +11,7 @@ import type { ApiKey } from "../../coordinator/src/ports/key-ring.ts";
 import { collect, GrpcClient, healthService, inferenceService, methodOf } from "../support/grpc-client.ts";
 import { floats, tinyScores } from "../support/open-door.ts";
 import { type OpenGrpc, openGrpc, tinyMessage } from "../support/open-grpc.ts";
+import { framed, PlainGrpc } from "../support/plain-grpc.ts";
 import { until } from "../support/until.ts";
 
 const raw = { inputs: [{ name: "image", datatype: "FP32", shape: [1, 4] }], raw_input_contents: [floats(1, 2, 3, 4)] };
@@ -388,6 +389,24 @@ test("a server that closes lets calls end that had come, ends streams between me
   );
   assert.equal(code, "UNAVAILABLE");
   assert.match(details, /shutting down/);
+  await closed;
+});
+
+test("a stream whose last messages came while the server ended does not look whole, though its client had ended it", async (t) => {
+  const door = await openGrpc(t);
+  const plain = new PlainGrpc(t, door.grpc);
+  const message = (id: string): Buffer => framed(methodOf(inferenceService, "ModelInfer").requestSerialize(tinyMessage({ id })));
+  const { stream, ended } = await plain.begin(message("before"), {}, "ModelStreamInfer");
+  await until("its job", async () => door.jobs.submissions.length === 1);
+  const closed = door.grpcServer.close();
+  stream.end(message("after"));
+  await plain.heard();
+  const { jobs } = await door.jobs.list({ limit: 10, state: "queued" } as never);
+  assert.equal(jobs.length, 1, "the one that came late is no job");
+  door.jobs.end(jobs[0]!.id, "succeeded", { outputs: tinyScores() });
+  const { code, details } = await ended;
+  assert.equal(code, "UNAVAILABLE");
+  assert.match(details, /open a new stream/);
   await closed;
 });
 

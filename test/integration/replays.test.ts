@@ -11,6 +11,7 @@ import { Forecasts } from "../../coordinator/src/application/forecasts.ts";
 import { Jobs } from "../../coordinator/src/application/jobs.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
+import { bodyBudget } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer } from "../../coordinator/src/doors/http-server.ts";
 import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
 import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
@@ -65,6 +66,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store }),
     statistics: { of: async () => [] },
     access: openAccess,
+    bodies: bodyBudget({ maxBodyBytes: 10_000_000 }),
     config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },
     turns: new TurnWait(systemClock),
     log: { info() {}, warn() {}, error() {} },

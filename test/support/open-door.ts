@@ -9,7 +9,7 @@ import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
 import { DurableJobs } from "../../coordinator/src/application/durable-jobs.ts";
 import { StatisticsOfVersions } from "../../coordinator/src/application/version-statistics.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
-import type { DoorParts, HttpConfig } from "../../coordinator/src/doors/door-context.ts";
+import { bodyBudget, type DoorParts, type HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
 import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
 import type { BlobStore } from "../../coordinator/src/ports/blob-store.ts";
@@ -64,6 +64,7 @@ export async function openDoor(
     hosts: { list: () => hosts, matching: () => 1 },
     access: openAccess,
     ...more,
+    bodies: bodyBudget({ maxBodyBytes: 1_000_000, ...config }),
     config: { maxBodyBytes: 1_000_000, corsOrigins: [], resultTtlMs: 3_600_000, ...config },
     clock: systemClock,
     turns,

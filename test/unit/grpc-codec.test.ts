@@ -253,6 +253,42 @@ test("small messages do not become large ones: entries are bounded", () => {
   }
 });
 
+/** One input `x`, whose `contents` is this. */
+function withContents(datatype: string, count: number, contents: Buffer): Buffer {
+  const field = (number: number, bytes: Buffer) => Buffer.concat([varintOf((number << 3) | 2), varintOf(bytes.length), bytes]);
+  const input = [field(1, Buffer.from("x")), field(2, Buffer.from(datatype)), field(3, varintOf(count)), field(5, contents)];
+  return field(5, Buffer.concat(input));
+}
+
+function varintOf(value: number): Buffer {
+  const bytes: number[] = [];
+  let left = value;
+  for (; left >= 0x80; left = Math.floor(left / 0x80)) bytes.push((left % 0x80) | 0x80);
+  return Buffer.from([...bytes, left]);
+}
+
+test("typed contents are bounded where they take far more memory than bytes, and the refusal advises raw", () => {
+  const mostPieces = 1_048_576;
+  const mostVarintBytes = 16 * 1024 * 1024;
+  const elements = (count: number): Buffer => Buffer.alloc(2 * count, Buffer.from([0x42, 0])); // empty elements of BYTES
+  const singles = (count: number): Buffer => Buffer.alloc(5 * count, Buffer.from([0x35, 0, 0, 0x80, 0x3f])); // FP32, not packed
+  const packed = (count: number): Buffer => Buffer.concat([Buffer.from([0x22]), varintOf(count), Buffer.alloc(count, 1)]);
+  for (const [datatype, most, contents] of [
+    ["BYTES", mostPieces, elements],
+    ["FP32", mostPieces, singles],
+    ["UINT8", mostVarintBytes, packed],
+  ] as const) {
+    const [input] = decodeModelInferRequest(withContents(datatype, most, contents(most))).request.inputs;
+    assert.deepEqual([input!.datatype, input!.shape], [datatype, [most]]);
+    assert.throws(
+      () => decodeModelInferRequest(withContents(datatype, most + 1, contents(most + 1))),
+      (error: SwitchyardError) =>
+        error.code === "invalid_request" && /'x': contents is too long, use raw_input_contents/.test(error.message),
+      datatype,
+    );
+  }
+});
+
 test("bytes that are no message are refused, whatever they are", () => {
   const whole = request({
     id: "a1",

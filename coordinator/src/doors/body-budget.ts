@@ -1,14 +1,14 @@
 /**
- * How many bytes of request bodies are held at once: what has come of bodies that are still being read, and bodies that wait to be decoded.
- * Small bodies are not counted: they pass while large ones are refused.
+ * How many bytes of request bodies are held at once, over HTTP and gRPC together: what has come of bodies that are still being read, and bodies that
+ * wait to be decoded. Small bodies are not counted: they pass while large ones are refused.
  */
 
-const countedFromBytes = 64 * 1024;
+export const countedFromBytes = 64 * 1024;
 
 export interface HeldBody {
   /** Says how much of the body is held now; false when the budget has no room for that. */
   has(sizeBytes: number): boolean;
-  /** The body is held no longer. */
+  /** The body is held no longer; another one may be in its place. */
   leave(): void;
 }
 

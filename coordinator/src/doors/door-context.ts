@@ -19,7 +19,11 @@ import { OpenCalls } from "./open-calls.ts";
 import type { TurnWait } from "./turn-wait.ts";
 
 /** Bodies of the largest size that may be held at once, being read or waiting to be decoded. */
-export const largestBodiesHeld = 4;
+const largestBodiesHeld = 4;
+
+export function bodyBudget({ maxBodyBytes }: Pick<HttpConfig, "maxBodyBytes">): BodyBudget {
+  return new BodyBudget(largestBodiesHeld * maxBodyBytes);
+}
 
 export interface HttpConfig {
   /** Largest body, also after decompression. */
@@ -65,8 +69,8 @@ export interface DoorContext {
   bodies: BodyBudget;
 }
 
-/** What a server is made of; JSON has the limit of all bodies unless a smaller one is given. */
-export type DoorParts = Omit<DoorContext, "calls" | "bodies" | "config"> & {
+/** What a server is made of; JSON has the limit of all bodies unless a smaller one is given. Servers of one process share the budget of bodies. */
+export type DoorParts = Omit<DoorContext, "calls" | "config"> & {
   config: Omit<HttpConfig, "maxJsonBytes" | "maxModelBytes"> & { maxJsonBytes?: number; maxModelBytes?: number };
 };
 
@@ -78,7 +82,6 @@ export function doorContext(parts: DoorParts, isClosing: () => boolean): DoorCon
     leaving: () => isClosing() || parts.leaving(),
     draining: () => isClosing() || parts.draining(),
     calls: new OpenCalls(),
-    bodies: new BodyBudget(largestBodiesHeld * parts.config.maxBodyBytes),
   };
 }
 

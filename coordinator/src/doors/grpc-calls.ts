@@ -8,17 +8,12 @@ import type { Metadata, ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
 import { maxTimeoutMs, SwitchyardError } from "@switchyard/protocol";
 import type { Caller } from "../application/caller.ts";
 import type { DoorContext } from "./door-context.ts";
+import { type HeldMessages, heldBy } from "./grpc-messages.ts";
 import { grpcCodeOf, grpcStatus } from "./grpc-status.ts";
 import { callerFor } from "./guard.ts";
 import type { Line } from "./open-calls.ts";
 import { brokenInside } from "./problem.ts";
-import { accessOf, grpcTwins, type RouteAccess } from "./route-access.ts";
-
-export type MethodName = keyof typeof grpcTwins;
-
-export function isMethod(name: string): name is MethodName {
-  return Object.hasOwn(grpcTwins, name);
-}
+import { accessOf, grpcTwins, type MethodName, type RouteAccess } from "./route-access.ts";
 
 export function accessOfMethod(name: MethodName): RouteAccess {
   const [method, url] = grpcTwins[name];
@@ -32,6 +27,7 @@ export interface GrpcCall {
   method: MethodName;
   headers: CallHeaders;
   line: Line;
+  messages: HeldMessages;
   /** Milliseconds until the client's deadline, at most the longest that is granted; undefined without one. */
   timeLeftMs(): number | undefined;
   /** Throws `unauthenticated`, or `forbidden` for the method or the model. Only for methods that are not open. */
@@ -53,6 +49,7 @@ export function grpcCall(context: DoorContext, method: MethodName, call: AnyCall
   return {
     method,
     headers,
+    messages: heldBy(metadata),
     line: {
       isGone: () => call.cancelled,
       onGone(heard) {
@@ -87,7 +84,7 @@ export class CallEnds {
   }
 
   /** The failure as the error table has it; a bug is logged. */
-  failure(thrown: unknown, of: { method: MethodName; metadata: Metadata }): { error: SwitchyardError; requestId: string } {
+  failure(thrown: unknown, of: { method: string; metadata: Metadata }): { error: SwitchyardError; requestId: string } {
     const given = textOf(of.metadata, "x-request-id");
     const requestId = this.#requestIds({ headers: given === undefined ? {} : { "x-request-id": given } });
     if (thrown instanceof SwitchyardError) return { error: thrown, requestId };
@@ -105,20 +102,28 @@ export interface UnaryAnswer {
   trailers?: Metadata;
 }
 
+const nothing = Buffer.alloc(0);
+
 export type UnaryHandler = (message: Buffer, call: GrpcCall) => UnaryAnswer | Promise<UnaryAnswer>;
 
 /** A handler as grpc-js calls it. */
 export function unary(ends: CallEnds, method: MethodName, handle: UnaryHandler) {
   return async (call: ServerUnaryCall<Buffer, Buffer>, answer: sendUnaryData<Buffer>): Promise<void> => {
     const startMs = ends.context.clock.monotonicMs();
+    const { request } = call;
+    call.request = nothing; // grpc-js keeps the call until it is answered
+    const messages = heldBy(call.metadata);
+    messages.begin();
     try {
-      const { message, trailers } = await handle(call.request, grpcCall(ends.context, method, call));
+      const { message, trailers } = await handle(request, grpcCall(ends.context, method, call));
       answer(null, message, trailers);
       ends.count(method, "OK", startMs);
     } catch (thrown) {
       const { error, requestId } = ends.failure(thrown, { method, metadata: call.metadata });
       answer(grpcStatus(error, requestId));
       ends.count(method, endedBy(call, error, ends.context), startMs);
+    } finally {
+      messages.leave();
     }
   };
 }

@@ -4,6 +4,7 @@ import type { ServerWritableStream } from "@grpc/grpc-js";
 import { SwitchyardError } from "@switchyard/protocol";
 import { type CallEnds, grpcCall, type UnaryHandler } from "./grpc-calls.ts";
 import { inferenceServiceName, messagesOf } from "./grpc-definitions.ts";
+import { heldBy } from "./grpc-messages.ts";
 import { inMessages, readFields } from "./grpc-models.ts";
 import { grpcStatus } from "./grpc-status.ts";
 import { isReady } from "./model-views.ts";
@@ -32,6 +33,7 @@ export class GrpcHealth {
   watch() {
     return (stream: ServerWritableStream<Buffer, Buffer>): void => {
       const startMs = this.#ends.context.clock.monotonicMs();
+      heldBy(stream.metadata).leave();
       const end = (thrown: unknown): void => {
         const { error, requestId } = this.#ends.failure(thrown, { method: "Watch", metadata: stream.metadata });
         stream.emit("error", grpcStatus(error, requestId));

@@ -13,7 +13,9 @@ import { versionIn } from "./v2-inference.ts";
 
 /** Decodes and runs one message. `place` is its number in a stream, whose key is a key of each of its messages. */
 export function inferMessage(context: DoorContext, message: Buffer, call: GrpcCall, place?: number): Promise<UnaryAnswer> {
-  return infer(context, { message, asked: decodeModelInferRequest(message), place }, call);
+  const asked = decodeModelInferRequest(message);
+  call.messages.decoded(message);
+  return infer(context, { message, asked, place }, call);
 }
 
 export async function infer(

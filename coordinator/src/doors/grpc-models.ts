@@ -3,9 +3,19 @@
 import { SwitchyardError } from "@switchyard/protocol";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
-import type { GrpcCall, MethodName, UnaryAnswer, UnaryHandler } from "./grpc-calls.ts";
+import type { GrpcCall, UnaryAnswer, UnaryHandler } from "./grpc-calls.ts";
 import { messagesOf } from "./grpc-definitions.ts";
-import { canServe, isReady, modelConfiguration, modelMetadata, modelStatistics, repositoryIndex, serverMetadata } from "./model-views.ts";
+import {
+  canServe,
+  isReady,
+  modelConfiguration,
+  modelMetadata,
+  modelStatistics,
+  mustBeServed,
+  repositoryIndex,
+  serverMetadata,
+} from "./model-views.ts";
+import type { MethodName } from "./route-access.ts";
 import { versionIn } from "./v2-inference.ts";
 import { checkUnload, controlOf, loadRequestIn } from "./v2-model-control.ts";
 
@@ -49,13 +59,8 @@ export function readFields(method: string, messages: ReturnType<typeof messagesO
   }
 }
 
-/** The version that was named, or the newest. Throws `model_not_found`, `version_not_found` and `model_failed`. */
-function statusOf(context: DoorContext, request: Fields, call: GrpcCall): ModelStatus {
-  const status = resolved(context, request, call);
-  const { model, version } = status.version;
-  if (status.state !== "failed") return status;
-  throw new SwitchyardError("model_failed", `'${model}' version ${version} failed to load: ${status.reason ?? "no reason known"}`);
-}
+/** The version that was named, or the newest. Throws `model_not_found`, `version_not_found`, and what `mustBeServed` throws. */
+const statusOf = (context: DoorContext, request: Fields, call: GrpcCall): ModelStatus => mustBeServed(resolved(context, request, call));
 
 function resolved(context: DoorContext, { name, version }: Fields, call: GrpcCall): ModelStatus {
   const model = String(name);

@@ -16,15 +16,17 @@ import {
 import { ReflectionService } from "@grpc/reflection";
 import { openAccess } from "../application/access.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
-import { accessOfMethod, CallEnds, isMethod, type MethodName, textOf, unary } from "./grpc-calls.ts";
+import { accessOfMethod, CallEnds, textOf, unary } from "./grpc-calls.ts";
 import { healthService, inferenceService, packages } from "./grpc-definitions.ts";
 import { GrpcHealth } from "./grpc-health.ts";
 import { inferMessage } from "./grpc-inference.ts";
+import { countMessages } from "./grpc-messages.ts";
 import { modelHandlers } from "./grpc-models.ts";
 import { grpcCodeOf, grpcStatus } from "./grpc-status.ts";
 import { streamInfer } from "./grpc-stream.ts";
 import { callerFor } from "./guard.ts";
 import { cannotListen, requestIds } from "./http-server.ts";
+import { isMethod, type MethodName } from "./route-access.ts";
 
 /** Calls under way on one connection; each may hold a message of the largest size. */
 const mostStreams = 256;
@@ -56,7 +58,7 @@ export function createGrpcServer(parts: DoorParts): GrpcServer {
     "grpc.keepalive_time_ms": keepAliveMs,
     "grpc.keepalive_timeout_ms": keepAliveAnswerMs,
     "grpc.enable_channelz": 0,
-    interceptors: context.access === openAccess ? [] : [refuseEarly(ends)],
+    interceptors: [countMessages(ends), ...(context.access === openAccess ? [] : [refuseEarly(ends)])],
   });
   server.addService(inferenceService, inferenceHandlers(context, ends));
   server.addService(healthService, { Check: unary(ends, "Check", health.check()), Watch: health.watch() });

@@ -74,12 +74,17 @@ class InferStream {
   #take(message: Buffer): void {
     if (this.#isOver) {
       this.#leftOut = true;
+      this.#call.messages.decoded(message);
       return;
     }
     this.#answers.push(this.#answer(message, this.#count++));
     this.#sizes.push(message.length);
     this.#bytes += message.length;
-    if (this.#isFull()) this.#stream.pause();
+    if (this.#isFull()) {
+      this.#stream.pause();
+      this.#call.messages.pause();
+    }
+    this.#call.messages.decoded(message);
     void this.#write();
   }
 
@@ -122,7 +127,9 @@ class InferStream {
       if (!stream.write(answer)) await drainOf(stream);
       void this.#answers.shift();
       this.#bytes -= this.#sizes.shift()!;
-      if (!this.#isFull() && !this.#isOver) stream.resume();
+      if (this.#isFull() || this.#isOver) continue;
+      stream.resume();
+      this.#call.messages.resume();
     }
     this.#isWriting = false;
     if (this.#isOver && this.#answers.length === 0 && !stream.destroyed) this.#close();

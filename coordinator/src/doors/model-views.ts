@@ -1,6 +1,6 @@
 /** What the Open Inference Protocol says of the server and its models, whichever way it is asked. */
 
-import type { Counted, TensorSignature } from "@switchyard/protocol";
+import { type Counted, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
 import { type Caller, mayUse } from "../application/caller.ts";
 import type { VersionStatistics } from "../application/version-statistics.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
@@ -78,6 +78,17 @@ export function modelConfiguration(status: ModelStatus): unknown {
     ...(config.cache !== undefined && { response_cache: { enable: true } }),
     model_transaction_policy: { decoupled: false },
   };
+}
+
+/** Throws `model_unloaded` and `model_failed` for a version that is told of nobody. */
+export function mustBeServed(status: ModelStatus): ModelStatus {
+  const { reason, state } = status;
+  const { model, version } = status.version;
+  if (state === "unloaded")
+    throw new SwitchyardError("model_unloaded", `Request for unknown model: '${model}' has no available versions: ${reason}`);
+  if (state === "failed")
+    throw new SwitchyardError("model_failed", `'${model}' version ${version} failed to load: ${reason ?? "no reason known"}`);
+  return status;
 }
 
 export interface IndexEntry {

@@ -21,6 +21,8 @@ const fillToBytes = 8 * 1024 * 1024;
 /** How much of one body may come, and what its bytes count against. */
 export interface Reading {
   maxBytes: number;
+  /** As "A blob"; default: the body. */
+  what?: string;
   /** Added to a refusal: what the client can do instead. */
   advice?: string;
   held?: HeldBody;
@@ -42,11 +44,16 @@ export function readBody(raw: IncomingMessage, reading: Reading): Promise<Buffer
   return inflate(raw, encoding.trim().toLowerCase(), reading);
 }
 
+interface PiecesReading extends Omit<Reading, "held"> {
+  /** Whoever reads has no further use for a piece when it asks for the next one. Then its memory is free at once. */
+  isPassing?: boolean;
+}
+
 /**
  * The body piece by piece, as it comes. What a caller leaves unread is discarded, so that the client can read a refusal. Throws as `readBody`,
  * what can be known from the headers at once.
  */
-export function bodyPieces(raw: IncomingMessage, reading: Omit<Reading, "held">): AsyncIterable<Buffer> {
+export function bodyPieces(raw: IncomingMessage, reading: PiecesReading): AsyncIterable<Buffer> {
   const { headers } = raw;
   if (Number(headers["content-length"]) > reading.maxBytes) {
     raw.resume();
@@ -65,7 +72,7 @@ export function bodyPieces(raw: IncomingMessage, reading: Omit<Reading, "held">)
 async function* piecesOf(
   raw: IncomingMessage,
   stream: Gunzip | Inflate | undefined,
-  reading: Reading,
+  reading: PiecesReading,
   encoding: string,
 ): AsyncGenerator<Buffer, void, undefined> {
   const onClose = (): void => void (raw.complete || stream?.destroy(cutOff()));
@@ -77,6 +84,7 @@ async function* piecesOf(
       sizeBytes += piece.length;
       if (sizeBytes > reading.maxBytes) throw tooLarge(reading, stream === undefined ? "more" : "more after decompression");
       yield piece;
+      if (reading.isPassing) release(piece);
     }
   } catch (error) {
     if (error instanceof SwitchyardError) throw error;
@@ -91,8 +99,13 @@ async function* piecesOf(
   }
 }
 
-function tooLarge({ maxBytes, advice }: Reading, got: string): SwitchyardError {
-  const detail = `The body must not exceed maximum size: at most ${maxBytes} bytes, got ${got}${advice === undefined ? "" : `. ${advice}`}`;
+/** V8 lets tens of megabytes of pieces pile up before it looks for those that nobody needs: they are memory outside its heap. */
+function release({ buffer, byteLength }: Buffer): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
+}
+
+function tooLarge({ maxBytes, what = "The body", advice }: Omit<Reading, "held">, got: string): SwitchyardError {
+  const detail = `${what} must not exceed maximum size: at most ${maxBytes} bytes, got ${got}${advice === undefined ? "" : `. ${advice}`}`;
   return new SwitchyardError("payload_too_large", detail, { fields: [{ pointer: "body", expected: `at most ${maxBytes} bytes`, got }] });
 }
 
@@ -209,7 +222,7 @@ function notEncoded(encoding: string): SwitchyardError {
   return new SwitchyardError("invalid_request", `The body is not valid ${encoding} data`);
 }
 
-function inflater(encoding: string): Gunzip | Inflate | undefined {
+export function inflater(encoding: string): Gunzip | Inflate | undefined {
   if (encoding === "gzip" || encoding === "x-gzip") return createGunzip();
   return encoding === "deflate" ? createInflate() : undefined;
 }

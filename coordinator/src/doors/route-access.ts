@@ -104,3 +104,9 @@ export const grpcTwins = {
   Check: ["GET", "/v2/health/ready"],
   Watch: ["GET", "/v2/health/ready"],
 } as const satisfies Readonly<Record<string, readonly [method: string, url: string]>>;
+
+export type MethodName = keyof typeof grpcTwins;
+
+export function isMethod(name: string): name is MethodName {
+  return Object.hasOwn(grpcTwins, name);
+}

@@ -10,8 +10,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { BlobStore } from "../ports/blob-store.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
+import { bodyPieces } from "./request-body.ts";
 import { addRoute } from "./routes.ts";
-import { streamedBody } from "./streamed-body.ts";
 
 /** Outputs may be larger than any request. */
 const outputsPerBody = 16;
@@ -58,7 +58,7 @@ async function takeBlob(blobs: BlobStore, maxBytes: number, request: FastifyRequ
   try {
     const sha256 = digestIn(request);
     const keepMs = keepMsIn(request);
-    const { sizeBytes } = await blobs.receive(streamedBody(raw, { maxBytes, what: "A blob" }), { sha256, keepMs });
+    const { sizeBytes } = await blobs.receive(bodyPieces(raw, { maxBytes, what: "A blob", isPassing: true }), { sha256, keepMs });
     return await sendJson(request, reply.code(201), { sha256, size_bytes: sizeBytes });
   } finally {
     raw.resume(); // what a refusal left unread is discarded, so that the client hears of it

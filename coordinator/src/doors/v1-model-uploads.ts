@@ -5,10 +5,10 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { IncomingFile, ModelUploads } from "../application/model-uploads.ts";
 import type { VersionName } from "../ports/upload-store.ts";
 import { sendJson } from "./answers.ts";
+import { digestOf } from "./body-digest.ts";
 import type { DoorContext } from "./door-context.ts";
-import { readBody } from "./request-body.ts";
+import { bodyPieces, readBody } from "./request-body.ts";
 import { addRoute, type Handler } from "./routes.ts";
-import { digestOf, streamedBody } from "./streamed-body.ts";
 import type { ModelPath } from "./v2-inference.ts";
 
 const maxConfigBytes = 1 << 20;
@@ -70,7 +70,8 @@ async function taken<T>(context: DoorContext, { raw }: FastifyRequest, take: (fi
       throw new SwitchyardError("unsupported_media_type", "The body is the file itself (curl -T model.onnx), no form", { fields });
     }
     const sha256 = digestOf(raw.headers);
-    const stream = streamedBody(raw, { maxBytes: context.config.maxModelBytes, what: "A file of a model (SWITCHYARD_MAX_MODEL)" });
+    const what = "A file of a model (SWITCHYARD_MAX_MODEL)";
+    const stream = bodyPieces(raw, { maxBytes: context.config.maxModelBytes, what, isPassing: true });
     return await take({ stream, ...(sha256 !== undefined && { sha256 }) });
   } finally {
     raw.resume(); // what a refusal left unread is discarded, so that the client hears of it

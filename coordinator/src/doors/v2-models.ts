@@ -6,7 +6,16 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendPlainJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
-import { canServe, isReady, modelConfiguration, modelMetadata, modelStatistics, repositoryIndex, serverMetadata } from "./model-views.ts";
+import {
+  canServe,
+  isReady,
+  modelConfiguration,
+  modelMetadata,
+  modelStatistics,
+  mustBeServed,
+  repositoryIndex,
+  serverMetadata,
+} from "./model-views.ts";
 import { readBody } from "./request-body.ts";
 import { addRoute, type Handler } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
@@ -50,14 +59,7 @@ function addModelRoute(
 ): void {
   const handler: Handler = (request, reply) => {
     const path = request.params as ModelPath;
-    const status = context.models.resolve(path.model, versionIn(path));
-    if (status.state === "unloaded") throw unloaded(path.model, status);
-    if (status.state === "failed") {
-      throw new SwitchyardError(
-        "model_failed",
-        `'${path.model}' version ${status.version.version} failed to load: ${status.reason ?? "no reason known"}`,
-      );
-    }
+    const status = mustBeServed(context.models.resolve(path.model, versionIn(path)));
     return sendPlainJson(reply, answer(status, request));
   };
   addRoute(app, `/v2/models/:model${suffix}`, { GET: handler });
@@ -93,8 +95,4 @@ function readyFlag(body: Buffer): boolean {
   const { ready = false } = value as { ready?: unknown };
   if (typeof ready !== "boolean") throw new SwitchyardError("invalid_request", "Invalid value for 'ready': it must be true or false");
   return ready;
-}
-
-function unloaded(model: string, { reason }: ModelStatus): SwitchyardError {
-  return new SwitchyardError("model_unloaded", `Request for unknown model: '${model}' has no available versions: ${reason}`);
 }

@@ -1,10 +1,6 @@
-/**
- * One HTTP/2 connection with one gRPC call at a time: a socket, the frames written by hand, and just enough of a reader, as connection.ts is
- * for HTTP/1.1: the load must cost far less CPU than what it measures. Reads no header: an answer is good when a message came.
- */
+/** gRPC over HTTP/2, its frames written by hand. Reads no header: an answer is good when a message came. */
 
-import { connect, type Socket } from "node:net";
-import type { Answer } from "./connection.ts";
+import { type Answer, Connection, openSocket } from "./connection.ts";
 
 const frameHeadBytes = 9;
 const mostFrameBytes = 16_384;
@@ -67,85 +63,53 @@ function opening(): Buffer {
   ]);
 }
 
-export class GrpcConnection {
-  readonly #socket: Socket;
-  #pending: Buffer | undefined;
+export class GrpcConnection extends Connection {
   #stream = 1;
   #parts: Buffer[] = [];
-  #waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | undefined;
 
-  private constructor(socket: Socket) {
-    this.#socket = socket;
-    socket.on("data", (chunk) => this.#read(chunk));
-    socket.on("error", (error) => this.#fail(error));
-    socket.on("close", () => this.#fail(new Error("the server closed the connection")));
-    socket.write(opening());
+  static async open(host: string, port: number): Promise<GrpcConnection> {
+    const connection = new GrpcConnection(await openSocket(host, port));
+    connection.write(opening());
+    return connection;
   }
 
-  static open(host: string, port: number): Promise<GrpcConnection> {
-    return new Promise((resolve, reject) => {
-      const socket = connect({ host, port, noDelay: true }, () => {
-        socket.off("error", reject);
-        resolve(new GrpcConnection(socket));
-      });
-      socket.once("error", reject);
-    });
-  }
-
-  ask(request: Buffer): Promise<Answer> {
+  override ask(request: Buffer): Promise<Answer> {
     if (request.length > mostRequestBytes) throw new Error(`a request of ${request.length} bytes is more than the server's first window`);
     const numbered = Buffer.from(request);
     for (let at = 0; at < numbered.length; at += frameHeadBytes + numbered.readUIntBE(at, 3)) numbered.writeUInt32BE(this.#stream, at + 5);
     this.#stream += 2;
     this.#parts = [];
-    return new Promise((resolve, reject) => {
-      this.#waiting = { resolve, reject };
-      this.#socket.write(numbered);
-    });
+    return super.ask(numbered);
   }
 
-  close(): void {
-    this.#socket.removeAllListeners("close");
-    this.#socket.destroy();
-  }
-
-  #read(chunk: Buffer): void {
-    const bytes = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]);
+  protected override take(bytes: Buffer): number {
     let at = 0;
     while (bytes.length - at >= frameHeadBytes) {
       const end = at + frameHeadBytes + bytes.readUIntBE(at, 3);
       if (end > bytes.length) break;
-      this.#take(bytes[at + 3]!, bytes[at + 4]!, bytes.subarray(at + frameHeadBytes, end));
+      this.#frame(bytes[at + 3]!, bytes[at + 4]!, bytes.subarray(at + frameHeadBytes, end));
       at = end;
     }
-    this.#pending = at === bytes.length ? undefined : bytes.subarray(at);
+    return at;
   }
 
-  #take(kind: number, flags: number, payload: Buffer): void {
-    if (kind === kinds.settings && (flags & ack) === 0) this.#socket.write(frame(kinds.settings, ack, new Uint8Array(0)));
-    else if (kind === kinds.ping && (flags & ack) === 0) this.#socket.write(frame(kinds.ping, ack, payload));
-    else if (kind === kinds.reset || kind === kinds.goAway) this.#fail(new Error("the server ended the call"));
+  #frame(kind: number, flags: number, payload: Buffer): void {
+    if (kind === kinds.settings && (flags & ack) === 0) this.write(frame(kinds.settings, ack, new Uint8Array(0)));
+    else if (kind === kinds.ping && (flags & ack) === 0) this.write(frame(kinds.ping, ack, payload));
+    else if (kind === kinds.reset || kind === kinds.goAway) this.fail(new Error("the server ended the call"));
     else if (kind === kinds.data) this.#parts.push(payload);
-    if ((kind === kinds.data || kind === kinds.headers) && (flags & endStream) !== 0) this.#answer();
+    if ((kind === kinds.data || kind === kinds.headers) && (flags & endStream) !== 0) this.#ended();
   }
 
-  #answer(): void {
-    const waiting = this.#waiting;
-    this.#waiting = undefined;
+  #ended(): void {
     const message = Buffer.concat(this.#parts);
     const isGood = message.length >= 5;
-    waiting?.resolve({
+    this.answer({
       wire: "grpc",
       status: isGood ? 200 : 500,
       headerLength: 0,
       errorCode: undefined,
       body: isGood ? message.subarray(5) : Buffer.from("a status without a message"),
     });
-  }
-
-  #fail(error: Error): void {
-    this.#waiting?.reject(error);
-    this.#waiting = undefined;
-    this.#socket.destroy();
   }
 }

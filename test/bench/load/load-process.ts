@@ -1,9 +1,10 @@
 /** Entry of the load, in a process of its own: closed-loop clients, the same for every system, or streams. */
 
 import { checkValues } from "./answer-check.ts";
-import { type Answer, Connection } from "./connection.ts";
+import type { Answer, Connection } from "./connection.ts";
 import type { FromLoad, LoadFigures, LoadOrder, ToLoad } from "./figures.ts";
 import { GrpcConnection } from "./grpc-connection.ts";
+import { HttpConnection } from "./http-connection.ts";
 import { makeCases, type Sample, samplesOf } from "./samples.ts";
 import { Streams } from "./streams.ts";
 
@@ -16,7 +17,7 @@ function tell(message: FromLoad): void {
 
 class Load {
   readonly #order: LoadOrder;
-  #connections: (Connection | GrpcConnection)[] = [];
+  #connections: Connection[] = [];
   #loops: Promise<void>[] = [];
   #stopping = false;
   #measuring = false;
@@ -34,12 +35,12 @@ class Load {
 
   async start(): Promise<void> {
     const { host, port, clients, wire } = this.#order;
-    const kind = wire === "grpc" ? GrpcConnection : Connection;
+    const kind = wire === "grpc" ? GrpcConnection : HttpConnection;
     this.#connections = await Promise.all(Array.from({ length: clients }, () => kind.open(host, port)));
     this.#loops = this.#connections.map((connection, index) => this.#loop(connection, index));
   }
 
-  async #loop(connection: Connection | GrpcConnection, index: number): Promise<void> {
+  async #loop(connection: Connection, index: number): Promise<void> {
     const { wire = "http" } = this.#order;
     try {
       for (let next = index; !this.#stopping; next += this.#order.clients) {

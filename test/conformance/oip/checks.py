@@ -9,15 +9,18 @@ URL = os.environ["SWITCHYARD_URL"]
 ADDRESS = URL.split("://", 1)[1]
 GRPC = os.environ["SWITCHYARD_GRPC"]
 MODELS = set(os.environ["CHECKED_MODELS"].split(","))
+WAY = sys.argv[1]
+"""HTTP or gRPC."""
 
 _checks = []
 
 
-def check(sentence, model=None):
-    """Registers a function. One whose `model` is not served is told as skipped."""
+def check(sentence, model=None, only=None):
+    """Registers a function. One whose `model` is not served is told as skipped; `only`: the way that it is about."""
 
     def register(function):
-        _checks.append((sentence, model, function))
+        if only in (None, WAY):
+            _checks.append((sentence, model, function))
         return function
 
     return register

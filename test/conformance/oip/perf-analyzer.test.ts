@@ -26,7 +26,7 @@ async function statisticsOf(url: string): Promise<Statistics> {
 /** Its rows, one for each step of the sweep, and what it printed. */
 async function analyze(
   context: TestContext,
-  url: string,
+  door: { way: "http" | "grpc"; address: string },
   args: readonly string[],
 ): Promise<{ rows: Record<string, string>[]; said: string }> {
   assert.ok("command" in analyzer);
@@ -34,9 +34,7 @@ async function analyze(
   context.after(() => rm(folder, { recursive: true, force: true }));
   const file = path.join(folder, "sweep.csv");
   const [command = "", ...first] = analyzer.command;
-  const child = spawn(command, [...first, "-m", "digits", "-u", url.replace("http://", ""), "-i", "http", "-f", file, ...args], {
-    cwd: folder,
-  });
+  const child = spawn(command, [...first, "-m", "digits", "-u", door.address, "-i", door.way, "-f", file, ...args], { cwd: folder });
   let said = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (said += String(chunk)));
   const late = setTimeout(() => child.kill("SIGKILL"), giveUpMs);
@@ -48,15 +46,24 @@ async function analyze(
   return { rows: lines.map((line) => Object.fromEntries(line.split(",").map((value, at) => [names[at], value]))), said };
 }
 
-for (const concurrency of [1, 2, 4]) {
-  test(`perf_analyzer measures ${concurrency} at a time, and the server's statistics agree with it`, {
+for (const { way, concurrency, more } of [
+  { way: "http", concurrency: 1, more: [] },
+  { way: "http", concurrency: 2, more: [] },
+  { way: "http", concurrency: 4, more: [] },
+  { way: "grpc", concurrency: 1, more: [] },
+  { way: "grpc", concurrency: 4, more: [] },
+  { way: "grpc", concurrency: 4, more: ["--streaming"] },
+] as const) {
+  test(`perf_analyzer measures ${concurrency} at a time over ${[way, ...more].join(" ")}, and the server's statistics agree with it`, {
     skip: "missing" in analyzer && analyzer.missing,
   }, async (context) => {
     await using cluster = await startCluster();
     const before = await statisticsOf(cluster.url);
     // how steady this machine is is not the question
     const windows = ["--measurement-interval", "1000", "--stability-percentage", "999", "--max-trials", "6"];
-    const { rows, said } = await analyze(context, cluster.url, ["--concurrency-range", String(concurrency), ...windows]);
+    const { rows, said } = await analyze(context, { way, address: way === "grpc" ? cluster.grpc : cluster.url.replace("http://", "") }, [
+      ...["--concurrency-range", String(concurrency), ...windows, ...more],
+    ]);
     context.diagnostic(
       said
         .split("\n")

@@ -16,17 +16,22 @@ export interface PythonChecks {
   python: string;
   /** File in this folder. */
   program: string;
+  /** Which of the server's doors it is about. */
+  way: Way;
   url: string;
   /** host:port */
   grpc: string;
   models: readonly string[];
 }
 
+export const ways = ["HTTP", "gRPC"] as const;
+type Way = (typeof ways)[number];
+
 export async function pythonChecks(test: TestContext, checks: PythonChecks): Promise<void> {
   const folder = fileURLToPath(new URL(".", import.meta.url));
   const asked = { SWITCHYARD_URL: checks.url, SWITCHYARD_GRPC: checks.grpc, CHECKED_MODELS: checks.models.join(",") };
   const env = { ...process.env, ...asked, PYTHONDONTWRITEBYTECODE: "1" };
-  const child = spawn(checks.python, [checks.program], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(checks.python, [checks.program, checks.way], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
   let complaints = "";
   child.stderr.on("data", (chunk) => {
     complaints += chunk;
