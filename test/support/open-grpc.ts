@@ -26,7 +26,9 @@ export async function openGrpc(test: TestContext, config: Partial<HttpConfig> = 
   test.after(async () => {
     for (const leave of leaving) leave();
     client.close();
-    await grpcServer.close();
+    const closed = grpcServer.close();
+    grpcServer.endHeld();
+    await closed;
   });
   return { ...door, grpc, grpcServer, client, leaving };
 }
