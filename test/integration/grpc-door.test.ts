@@ -460,6 +460,7 @@ for (const version of ["v1", "v1alpha"] as const) {
     for (const name of [inferenceService, healthService]) assert.ok(services!.includes(name), services);
     assert.match(inference!, /ModelStreamInfer/);
     assert.match(inference!, /ParametersEntry/); // the one name of a map's entries that Go's clients take
+    assert.match(inference!, /rawInputContents/); // some derive no name for JSON
     assert.match(health!, /HealthCheckRequest/);
     assert.match(nothing!, /Symbol not found/);
   });

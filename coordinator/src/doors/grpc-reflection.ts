@@ -1,6 +1,6 @@
 /**
- * What reflection tells of the services. The descriptors that proto-loader makes name the entries of maps after their fields alone; Go's library, and
- * so grpcurl, takes none but the name that the language lays down.
+ * What reflection tells of the services, as protoc would. The descriptors that proto-loader makes name the entries of maps after their fields alone,
+ * which Go's library, and so grpcurl, does not take; and they lack the fields' names in JSON, which not every client derives.
  */
 
 import type { Server } from "@grpc/grpc-js";
@@ -14,36 +14,36 @@ export function addReflection(server: Server, packages: PackageDefinition): void
 
 function describable(packages: PackageDefinition): PackageDefinition {
   const known = new Map<Buffer, Buffer>();
-  const withEntries = (file: Buffer): Buffer => {
-    const named = known.get(file) ?? nameEntries(file);
-    known.set(file, named);
-    return named;
+  const mended = (file: Buffer): Buffer => {
+    const whole = known.get(file) ?? mendFile(file);
+    known.set(file, whole);
+    return whole;
   };
   const definitions = Object.entries(packages).map(([name, definition]) => {
     const files = "fileDescriptorProtos" in definition ? (definition.fileDescriptorProtos as Buffer[]) : undefined;
-    return [name, files === undefined ? definition : { ...definition, fileDescriptorProtos: files.map(withEntries) }];
+    return [name, files === undefined ? definition : { ...definition, fileDescriptorProtos: files.map(mended) }];
   });
   return Object.fromEntries(definitions);
 }
 
-function nameEntries(bytes: Buffer): Buffer {
+function mendFile(bytes: Buffer): Buffer {
   const file = descriptor.FileDescriptorProto.decode(bytes);
-  for (const message of (file as IFileDescriptorProto).messageType ?? []) nameEntriesIn(message);
+  for (const message of (file as IFileDescriptorProto).messageType ?? []) mendMessage(message);
   return Buffer.from(descriptor.FileDescriptorProto.encode(file).finish());
 }
 
-function nameEntriesIn(message: IDescriptorProto): void {
+function mendMessage(message: IDescriptorProto): void {
+  for (const field of message.field ?? []) field.jsonName = inCapitals(field.name ?? "", /_([a-z0-9])/g);
   for (const nested of message.nestedType ?? []) {
     if (nested.options?.mapEntry !== true) {
-      nameEntriesIn(nested);
+      mendMessage(nested);
       continue;
     }
     const field = message.field?.find(({ typeName }) => typeName === nested.name);
     if (field === undefined) continue; // it has its name already
-    nested.name = entryName(field.name ?? "");
+    nested.name = `${inCapitals(field.name ?? "", /(?:^|_)([a-z0-9])/g)}Entry`;
     field.typeName = nested.name;
   }
 }
 
-/** `max_size` has entries named `MaxSizeEntry`. */
-const entryName = (field: string): string => `${field.replace(/(?:^|_)([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())}Entry`;
+const inCapitals = (name: string, letters: RegExp): string => name.replace(letters, (_, letter: string) => letter.toUpperCase());
