@@ -23,7 +23,8 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
   coordinator: {
     "@grpc/grpc-js": ["src/doors/grpc-"],
     "@grpc/proto-loader": ["src/doors/grpc-definitions.ts"],
-    "@grpc/reflection": ["src/doors/grpc-server.ts"],
+    "@grpc/reflection": ["src/doors/grpc-reflection.ts"],
+    protobufjs: ["src/doors/grpc-reflection.ts"],
     bullmq: ["src/adapters/bullmq-tickets.ts"],
     fastify: ["src/doors/"],
     ioredis: ["src/adapters/redis-client.ts"],
