@@ -28,9 +28,9 @@ import { callerFor } from "./guard.ts";
 import { cannotListen, requestIds } from "./http-server.ts";
 import { isMethod, type MethodName } from "./route-access.ts";
 
-/** A client that is silent for so long is asked whether it is still there, and its jobs are cancelled when it does not answer. */
-/** Calls under way on one connection; each may hold a message of the largest size. */
+/** Calls under way on one connection. */
 const mostStreams = 256;
+/** A client that is silent for so long is asked whether it is still there, and its jobs are cancelled when it does not answer. */
 const keepAliveMs = 60_000;
 const keepAliveAnswerMs = 20_000;
 
