@@ -32,6 +32,23 @@ async function hasRoom(door: OpenGrpc): Promise<boolean> {
   return code === "OK";
 }
 
+/** Another door on the same budget, and what it waits for: it gives no message more than five minutes. */
+async function withWaits(t: TestContext, door: OpenGrpc): Promise<{ grpc: string; waits: Set<() => void> }> {
+  const waits = new Set<() => void>();
+  const clock = {
+    ...systemClock,
+    after(ms: number, run: () => void) {
+      assert.equal(ms, 300_000);
+      waits.add(run);
+      return () => void waits.delete(run);
+    },
+  };
+  const server = createGrpcServer({ ...door.parts, clock });
+  const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
+  t.after(() => server.close());
+  return { grpc: `127.0.0.1:${port}`, waits };
+}
+
 /** Calls that have sent the larger part of their messages, which fill the budget. */
 async function fill(door: OpenGrpc, plain: PlainGrpc, headers: Record<string, string> = {}): Promise<PlainCall[]> {
   const part = framed(Buffer.alloc(large, 0xff), { promised: mib });
@@ -42,7 +59,7 @@ async function fill(door: OpenGrpc, plain: PlainGrpc, headers: Record<string, st
 
 test("messages that are being read fill the budget: a further large one is refused in words, over gRPC and HTTP, small ones pass", async (t) => {
   const door = await openDoor(t);
-  const plain = new PlainGrpc(t, door.grpc);
+  const plain = new PlainGrpc(door);
   const calls = await fill(door, plain);
   const refused = await door.client.call("ModelInfer", padded(large));
   assert.equal(refused.code, "RESOURCE_EXHAUSTED");
@@ -65,7 +82,7 @@ for (const [how, leave] of [
 ] as const) {
   test(`a call that ${how} while its message comes gives back what it held`, async (t) => {
     const door = await openDoor(t);
-    const plain = new PlainGrpc(t, door.grpc);
+    const plain = new PlainGrpc(door);
     leave(await fill(door, plain), plain);
     await until("room", () => hasRoom(door));
     assert.deepEqual(door.jobs.cancelled, []);
@@ -74,7 +91,7 @@ for (const [how, leave] of [
 
 test("a call whose deadline passes while its message comes gives back what it held, though its client stays", async (t) => {
   const door = await openDoor(t);
-  const plain = new PlainGrpc(t, door.grpc);
+  const plain = new PlainGrpc(door);
   const calls = await fill(door, plain, { "grpc-timeout": "3S" });
   for (const { ended } of calls) assert.equal((await ended).code, "DEADLINE_EXCEEDED");
   await until("room", () => hasRoom(door));
@@ -83,19 +100,8 @@ test("a call whose deadline passes while its message comes gives back what it he
 
 test("a refused message keeps nothing, though its client goes on sending, and so does one that is too slow", async (t) => {
   const door = await openDoor(t);
-  const waits = new Set<() => void>();
-  const clock = {
-    ...systemClock,
-    after(ms: number, run: () => void) {
-      assert.equal(ms, 300_000);
-      waits.add(run);
-      return () => void waits.delete(run);
-    },
-  };
-  const server = createGrpcServer({ ...door.parts, clock });
-  const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
-  t.after(() => server.close());
-  const plain = new PlainGrpc(t, `127.0.0.1:${port}`);
+  const { grpc, waits } = await withWaits(t, door);
+  const plain = new PlainGrpc({ ...door, grpc });
   const calls = await fill(door, plain);
   const fifth = await plain.begin(framed(Buffer.alloc(large), { promised: mib }));
   const { code, retryAfter } = await fifth.ended;
@@ -114,7 +120,7 @@ test("a refused message keeps nothing, though its client goes on sending, and so
 
 test("what a compressed message becomes is counted, not what was sent, and given back", async (t) => {
   const door = await openDoor(t);
-  const plain = new PlainGrpc(t, door.grpc);
+  const plain = new PlainGrpc(door);
   const bomb = framed(gzipSync(encoded(padded(large))), { compressed: true });
   assert.ok(bomb.length < 5_000);
   // whole messages, whose calls wait for the end of the stream
@@ -128,7 +134,6 @@ test("what a compressed message becomes is counted, not what was sent, and given
   assert.equal((await packed.call("ModelInfer", padded(large))).code, "OK");
   const torn = await plain.begin(framed(Buffer.from("no gzip"), { compressed: true }), { "grpc-encoding": "gzip" });
   assert.match((await torn.ended).details, /not valid gzip/);
-  torn.stream.close();
 });
 
 test("an inference that waits for its job holds nothing any more: it is decoded", async (t) => {
@@ -145,7 +150,13 @@ test("an inference that waits for its job holds nothing any more: it is decoded"
 
 test("a stream has under way what one message may be, and leaves the rest with its client", async (t) => {
   const door = await openGrpc(t, { maxBodyBytes });
-  const stream = door.client.stream();
+  const { grpc, waits } = await withWaits(t, door);
+  const client = new GrpcClient(grpc);
+  const stream = client.stream();
+  door.leaving.push(
+    () => stream.cancel(),
+    () => client.close(),
+  );
   const all = collect(stream);
   const count = 30;
   for (let at = 0; at < count; at++) stream.write(padded(0.3 * mib, { id: String(at) }));
@@ -154,6 +165,7 @@ test("a stream has under way what one message may be, and leaves the rest with i
   await until("jobs", async () => door.jobs.submissions.length >= 4);
   await quiet(() => door.jobs.submissions.length);
   assert.equal(door.jobs.submissions.length, 4, "4 of 0.3 MiB are 1 MiB");
+  assert.equal(waits.size, 0, "nothing is read meanwhile, however long the jobs take");
   door.jobs.run = tinyScores;
   assert.ok(await hasRoom(door), "what waits behind them is not held here");
   door.jobs.run = undefined;
@@ -179,11 +191,12 @@ test("a stream has under way what one message may be, and leaves the rest with i
 test("a stream whose message finds no room ends with the refusal, and its jobs are cancelled", async (t) => {
   const door = await openGrpc(t, { maxBodyBytes });
   const stream = door.client.stream();
+  door.leaving.push(() => stream.cancel());
   const all = collect(stream);
   stream.write(tinyMessage());
   await until("its job", async () => door.jobs.submissions.length === 1);
   door.jobs.run = tinyScores;
-  const calls = await fill(door, new PlainGrpc(t, door.grpc));
+  const calls = await fill(door, new PlainGrpc(door));
   stream.write(padded(large));
   const { code, details } = await all;
   assert.equal(code, "RESOURCE_EXHAUSTED");

@@ -12,6 +12,8 @@ export interface OpenGrpc extends OpenDoor {
   grpc: string;
   grpcServer: GrpcServer;
   client: GrpcClient;
+  /** Called before the servers close: calls that would hold them open. */
+  leaving: (() => void)[];
 }
 
 export async function openGrpc(test: TestContext, config: Partial<HttpConfig> = {}, more: { access?: Access } = {}): Promise<OpenGrpc> {
@@ -20,11 +22,15 @@ export async function openGrpc(test: TestContext, config: Partial<HttpConfig> = 
   const { host, port } = await grpcServer.listen({ host: "127.0.0.1", port: 0 });
   const grpc = `${host}:${port}`;
   const client = new GrpcClient(grpc);
+  const leaving: (() => void)[] = [];
   test.after(async () => {
+    for (const leave of leaving) leave();
     client.close();
-    await grpcServer.close();
+    const closed = grpcServer.close();
+    grpcServer.endHeld();
+    await closed;
   });
-  return { ...door, grpc, grpcServer, client };
+  return { ...door, grpc, grpcServer, client, leaving };
 }
 
 /** The smallest right request of the fake models: `image` FP32 [1,4] for `tiny`. */

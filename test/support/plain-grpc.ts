@@ -2,9 +2,9 @@
 
 import { once } from "node:events";
 import { type ClientHttp2Session, type ClientHttp2Stream, connect } from "node:http2";
-import type { TestContext } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { inferenceService } from "./grpc-client.ts";
+import type { OpenGrpc } from "./open-grpc.ts";
 
 export interface PlainCall {
   stream: ClientHttp2Stream;
@@ -23,10 +23,10 @@ export function framed(bytes: Buffer, { compressed = false, promised = bytes.len
 export class PlainGrpc {
   readonly session: ClientHttp2Session;
 
-  constructor(test: TestContext, address: string) {
-    this.session = connect(`http://${address}`);
+  constructor(door: Pick<OpenGrpc, "grpc" | "leaving">) {
+    this.session = connect(`http://${door.grpc}`);
     this.session.on("error", () => {});
-    test.after(() => this.session.destroy());
+    door.leaving.push(() => this.session.destroy());
   }
 
   /** Resolves when the server has read all that was sent before. */

@@ -13,7 +13,6 @@ import {
   setLogVerbosity,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
-import { ReflectionService } from "@grpc/reflection";
 import { openAccess } from "../application/access.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { accessOfMethod, CallEnds, textOf, unary } from "./grpc-calls.ts";
@@ -22,13 +21,14 @@ import { GrpcHealth } from "./grpc-health.ts";
 import { inferMessage } from "./grpc-inference.ts";
 import { countMessages } from "./grpc-messages.ts";
 import { modelHandlers } from "./grpc-models.ts";
+import { addReflection } from "./grpc-reflection.ts";
 import { grpcCodeOf, grpcStatus } from "./grpc-status.ts";
 import { streamInfer } from "./grpc-stream.ts";
 import { callerFor } from "./guard.ts";
 import { cannotListen, requestIds } from "./http-server.ts";
 import { isMethod, type MethodName } from "./route-access.ts";
 
-/** Calls under way on one connection; each may hold a message of the largest size. */
+/** Calls under way on one connection. */
 const mostStreams = 256;
 /** A client that is silent for so long is asked whether it is still there, and its jobs are cancelled when it does not answer. */
 const keepAliveMs = 60_000;
@@ -62,7 +62,7 @@ export function createGrpcServer(parts: DoorParts): GrpcServer {
   });
   server.addService(inferenceService, inferenceHandlers(context, ends));
   server.addService(healthService, { Check: unary(ends, "Check", health.check()), Watch: health.watch() });
-  new ReflectionService(packages).addToServer(server);
+  addReflection(server, packages);
   return {
     listen: (where) => listen(server, where),
     lookAtHealth: () => health.look(),
