@@ -1,12 +1,15 @@
 -- Fragment: the record of a job, one string (one GET and one SET move it; a hash of as many fields cost three times the machine time).
 -- Words divided by spaces, first those that change, then those that are fixed at admission; the last word is the rest of the line: the traits
--- (JSON). A second line is there once an attempt has ended: finished, runMs, batchItems, then the error (JSON) or "-". A third holds the framed
+-- (JSON), which begin with model, version and, of a job that is traced, its trace context. A second line is there once an attempt has ended: finished, runMs, batchItems, then the error (JSON) or "-". A third holds the framed
 -- outputs of a succeeded job where they are small, as raw bytes.
 -- Written only by scripts; read in TypeScript by job-rows.ts, which names the same words in the same order.
 
 local STATE, REVISION, WAITERS, KEEP, DEADLINE, FENCE, FAILURES, DEATHS = 1, 2, 3, 4, 5, 6, 7, 8
 local ATTEMPT, STARTED, INCARNATION, HOST, CREATED, FLOW, ORDER = 9, 10, 11, 12, 13, 14, 15
 local ITEMS, MAX_ATTEMPTS, SIZE, SHAPE, TRAITS, ENDING = 16, 17, 18, 19, 20, 21
+
+-- The trace context of a job, of the text from its shape on. Other members come behind it, and no text in them can hold the quotes.
+local tracePattern = ' {"m":"[^"]*","v":%d+,"tp":"([^"]+)"'
 
 local recordPattern = '^' .. string.rep('(%S+) ', 19) .. '([^\n]*)(.*)$'
 
