@@ -5,6 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
+import { type LogLevel, logLevels, readTracingSettings, type TracingSettings } from "@switchyard/protocol";
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms, redisFileNames } from "@switchyard/protocol/redis";
 import { z } from "zod";
 
@@ -48,6 +49,9 @@ export interface Config {
   expectedHosts: number;
   /** Where fetched programs are kept. */
   cache: string;
+  logLevel: LogLevel;
+  /** By OpenTelemetry's own variables. Absent: nothing is traced. */
+  tracing?: TracingSettings;
   /** Show all log lines on the terminal (`up`). */
   verbose: boolean;
 }
@@ -136,6 +140,8 @@ const origins = text('origins such as https://example.org, separated by commas, 
   return list.every((origin) => origin === "*" || (URL.canParse(origin) && new URL(origin).origin === origin)) ? list : undefined;
 });
 
+const logLevel = text(`one of ${logLevels.join(", ")}`, (value) => logLevels.find((level) => level === value));
+
 const nonEmpty = text("a path", (value) => (value === "" ? undefined : value));
 
 const settings = z.object({
@@ -160,6 +166,7 @@ const settings = z.object({
   CORS_ORIGINS: origins.optional(),
   EXPECTED_HOSTS: count(100_000).prefault("0"),
   CACHE: nonEmpty.optional(),
+  LOG_LEVEL: logLevel.prefault("info"),
 });
 
 export type SettingName = keyof typeof settings.shape;
@@ -221,6 +228,8 @@ export function readConfig(source: ConfigSource): Config {
   const isTls = redis ? readRedisAddress(redis.value.trim())?.tls : false;
   const { tls: redisTls, mistakes: unusable } = readRedisTls(redisFiles, { isTls, read: source.readFile ?? readText });
   mistakes.push(...unusable.map(([name, mistake]) => `${given.get(name)?.from}: ${mistake}`));
+  const tracing = readTracingSettings(source.env);
+  mistakes.push(...tracing.mistakes);
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
 
   const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, BLOBS, WORKERS, API_KEYS, CACHE } = parsed.data;
@@ -245,6 +254,8 @@ export function readConfig(source: ConfigSource): Config {
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     expectedHosts: parsed.data.EXPECTED_HOSTS,
     cache: CACHE === undefined ? path.resolve(import.meta.dirname, "../../.cache/debian") : path.resolve(folder, CACHE),
+    logLevel: parsed.data.LOG_LEVEL,
+    ...(tracing.settings && { tracing: tracing.settings }),
     verbose,
   };
 }

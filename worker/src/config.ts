@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { labelPattern } from "@switchyard/protocol";
+import { type LogLevel, labelPattern, logLevels, readTracingSettings, type TracingSettings } from "@switchyard/protocol";
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms } from "@switchyard/protocol/redis";
 import { z } from "zod";
 
@@ -94,6 +94,7 @@ const schema = z.object({
   CACHE_MB: z.coerce.number().min(16).optional(),
   CACHE_MODELS: z.coerce.number().int().min(1).default(64),
   DRAIN_MS: z.coerce.number().int().min(0).default(25_000),
+  LOG_LEVEL: z.enum(logLevels, { error: `expected one of ${logLevels.join(", ")}` }).default("info"),
   PARENT_PIPE: z.coerce.number().int().min(3).optional(),
 });
 
@@ -125,6 +126,9 @@ export interface WorkerConfig {
   cacheBytes: number | undefined;
   cacheModels: number;
   drainMs: number;
+  logLevel: LogLevel;
+  /** By OpenTelemetry's own variables. Absent: nothing is traced. */
+  tracing: TracingSettings | undefined;
   parentPipe: number | undefined;
 }
 
@@ -147,6 +151,8 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
   const isTls = given.REDIS_URL === undefined ? undefined : readRedisAddress(given.REDIS_URL)?.tls;
   const { tls: redisTls, mistakes: unusable } = readRedisTls(given, { isTls, read: (file) => readFileSync(file, "utf8") });
   mistakes.push(...unusable.map(([name, mistake]) => told(name, mistake)));
+  const tracing = readTracingSettings(source.env);
+  mistakes.push(...tracing.mistakes.map((mistake) => `  ${mistake}`));
   if (!parsed.success || mistakes.length > 0) throw mistaken(mistakes);
   const config = parsed.data;
   const index = config.WORKER_INDEX ?? 1;
@@ -174,6 +180,8 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     cacheBytes: config.CACHE_MB === undefined ? undefined : config.CACHE_MB * megabyte,
     cacheModels: config.CACHE_MODELS,
     drainMs: config.DRAIN_MS,
+    logLevel: config.LOG_LEVEL,
+    tracing: tracing.settings,
     parentPipe: config.PARENT_PIPE,
   };
 }

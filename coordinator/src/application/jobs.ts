@@ -8,8 +8,10 @@ import {
   checkOutputs,
   decodeFrame,
   defaultAlias,
+  type ErrorCode,
   frameParts,
   isTerminal,
+  type JobTrace,
   type ModelVersion,
   SwitchyardError,
   sizeClassOf,
@@ -22,11 +24,13 @@ import type { HostRegistry } from "../ports/host-registry.ts";
 import type { JobListFilter, JobNotice, JobPage, JobRecord, JobStore, KeyEntry, NewJob, TombState } from "../ports/job-store.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import type { OpenSpan, Tracing } from "../ports/tracing.ts";
 import { jobTerms } from "../scheduler/job-terms.ts";
 import { cacheTermsOf } from "./cache-terms.ts";
 import { type Caller, mayUse, requireModel } from "./caller.ts";
 import { DurableJobs } from "./durable-jobs.ts";
 import type { Forecasts } from "./forecasts.ts";
+import type { JobJournal } from "./job-journal.ts";
 import type { JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
 import { newRecord } from "./new-record.ts";
 import { type CachedResponses, isCacheable, type Placement } from "./response-cache.ts";
@@ -57,6 +61,10 @@ export interface JobsParts {
   onAdmitted: (tag: string) => void;
   /** Absent: nothing is sent to a second version. */
   shadows?: Shadows;
+  /** Absent: nothing is traced. */
+  tracing?: Tracing;
+  /** Absent: no lines of the log are about single jobs. */
+  journal?: JobJournal;
   /** How many workers must have registered before this coordinator is ready. */
   expectedHosts: number;
 }
@@ -177,7 +185,7 @@ export class Jobs implements JobService {
       return wait ? { ...placed, wait, ...(admitted && { sentMs }) } : placed;
     } catch (error) {
       wait?.leave();
-      metrics.rejected(submission.model, job.class, error instanceof SwitchyardError ? error.code : "internal");
+      metrics.rejected(submission.model, job.class, codeOf(error));
       metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
       throw error; // a key stays bound to its job id: a repeat makes that very job
     }
@@ -283,6 +291,7 @@ export class Jobs implements JobService {
     if (request.id) job.requestId = request.id;
     if (submission.retryOf) job.retryOf = submission.retryOf;
     if (submission.durability) job.durability = submission.durability;
+    if (submission.trace && this.#parts.tracing) job.trace = this.#parts.tracing.newJob(submission.trace);
     const cache = version.config.cache && cacheTermsOf(job, version);
     if (cache) job.cache = cache;
     return job;
@@ -302,9 +311,19 @@ export class Jobs implements JobService {
     const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
     const bounded = { ...job, mostAhead: forecasts.mostAhead(job) };
     const queue = { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: forecasts.mostWaiting(tag) };
-    const admitted = forecasts.answered(job, await store.admit(bounded, queue));
+    const span = job.trace && this.#parts.tracing && admission(this.#parts.tracing, job, job.trace);
+    let admitted: ReturnType<Forecasts["answered"]>;
+    try {
+      admitted = forecasts.answered(job, await store.admit(bounded, queue));
+    } catch (error) {
+      span?.end({ code: codeOf(error), detail: (error as Error).message });
+      this.#parts.journal?.refused(job, codeOf(error));
+      throw error;
+    }
+    span?.end();
     onAdmitted(tag);
     if (admitted.answer === "existing") return undefined;
+    this.#parts.journal?.queued(job);
     metrics.admitted(job.model, job.class);
     waiters.setDeadline(job.id, admitted.deadlineMs);
     return newRecord(job, admitted);
@@ -439,6 +458,15 @@ export class Jobs implements JobService {
     if (ready >= this.#parts.expectedHosts) this.#reachedExpected = true;
     return this.#reachedExpected ? 0 : this.#parts.expectedHosts;
   }
+}
+
+function admission(tracing: Tracing, job: NewJob, { context, parentSpanId }: JobTrace): OpenSpan {
+  const facts = { "switchyard.job.id": job.id, "switchyard.model": job.model, "switchyard.class": job.class };
+  return tracing.step("admit", facts, { ...context, spanId: parentSpanId });
+}
+
+function codeOf(error: unknown): ErrorCode {
+  return error instanceof SwitchyardError ? error.code : "internal";
 }
 
 function withNotice(record: JobRecord, notice: JobNotice): JobRecord {

@@ -206,6 +206,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_RESULT_TTL: `${config.resultTtlMs}ms`,
     SWITCHYARD_CORS_ORIGINS: config.corsOrigins.join(","),
     SWITCHYARD_CACHE: config.cache,
+    SWITCHYARD_LOG_LEVEL: config.logLevel,
     SWITCHYARD_URL: undefined, // the command line's address; a worker would take it for something else, and needs none here
     SWITCHYARD_PARENT_PIPE: "3",
   };
