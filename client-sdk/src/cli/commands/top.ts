@@ -1,6 +1,6 @@
 /** `switchyard top`: what the cluster does, live on a terminal, once elsewhere. */
 
-import { type Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Switchyard } from "../../client.ts";
 import { ClientError } from "../../client-errors.ts";
 import type { Cli } from "../cli.ts";
@@ -29,7 +29,7 @@ export function registerTop(program: Command, cli: Cli): void {
     .description(
       "Show what models and hosts do, again and again until q or Ctrl-C: jobs per second and their trend, how many wait and how long, the time of a run and the items in it. Where no terminal is, it is shown once, after one interval. With --json: one object a round. Who waits is shown to keys with scope operate or admin.",
     )
-    .option("--interval <time>", "between two rounds, 500ms at least", interval, 2_000)
+    .addOption(new Option("--interval <time>", "between two rounds, 500ms at least").argParser(interval).default(2_000, "2s"))
     .option("--count <n>", "stop after so many rounds; default: never on a terminal, 1 elsewhere", positiveWhole)
     .option("--model <model>", "one model only")
     .addHelpText(
