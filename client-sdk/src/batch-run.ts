@@ -246,6 +246,7 @@ class BatchRun<Result> {
         headers: { "content-type": "application/x-ndjson", prefer: `wait=${waitSeconds}` },
         body: items.map((item) => this.#lineOf(item)).join(""),
         signal: silence.signal,
+        span: { name: "submit batch", facts: { "switchyard.jobs": items.length } },
       });
       if (response.body === null) return;
       yield* linesOf(response.body, silence.restart);

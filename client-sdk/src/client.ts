@@ -25,16 +25,19 @@ import { type CallOptions, JobHandle } from "./job-handle.ts";
 import {
   type HostView,
   type JobView,
+  type ModelStatistics,
   type ModelView,
   type Page,
   pathWith,
   readJobView,
   readObject,
   readPage,
+  readStatistics,
   type TenantView,
 } from "./job-records.ts";
 import { ModelRepository } from "./model-repository.ts";
 import { type RetryOptions, retryPolicy } from "./retry-policy.ts";
+import type { ClientTracing } from "./tracing.ts";
 import { Transport } from "./transport.ts";
 
 export interface ClientOptions {
@@ -46,6 +49,8 @@ export interface ClientOptions {
   /** `false`: every call is tried once. */
   retry?: RetryOptions | false;
   clock?: Clock;
+  /** Spans of `infer`, `submit` and `batch`, in the application's traces: see `switchyard/opentelemetry`. Default: none. */
+  tracing?: ClientTracing | undefined;
 }
 
 export interface BatchOptions extends Omit<SubmitOptions, "idempotencyKey"> {
@@ -98,6 +103,7 @@ export class Switchyard {
       fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
       retry: retryPolicy(options.retry),
       clock: options.clock ?? systemClock,
+      tracing: options.tracing,
     });
     this.jobs = new JobList(this.#transport);
     this.deadLetters = new DeadLetterList(this.#transport);
@@ -138,7 +144,9 @@ export class Switchyard {
   async submitText(model: string, inputs: Inputs, options: SubmitOptions = {}): Promise<{ id: string; text: string }> {
     options.signal?.throwIfAborted();
     const body = encodeJob(model, inputs, options);
-    const call = { method: "POST", path: "/v1/jobs", ...body, signal: options.signal, tryMs: answerMs + body.body.length / 1_000 } as const;
+    const span = { name: `submit ${model}`, facts: { "switchyard.model": model } };
+    const tryMs = answerMs + body.body.length / 1_000;
+    const call = { method: "POST", path: "/v1/jobs", ...body, signal: options.signal, tryMs, span } as const;
     const withinMs = Math.min(options.timeoutMs ?? longestSubmitMs, longestSubmitMs);
     const value = options.idempotencyKey ?? newKey();
     const key = { next: () => value, from: "first try" } as const;
@@ -199,6 +207,11 @@ export class Switchyard {
     return this.#all<TenantView>("/v1/tenants", "a list of tenants", options);
   }
 
+  /** What was counted of every model version that can be served: jobs, runs and their times since it has been there. */
+  async statistics(options: CallOptions = {}): Promise<ModelStatistics[]> {
+    return readStatistics(await this.#get("/v2/models/stats", options));
+  }
+
   /** All versions of all models. */
   async models(options: CallOptions = {}): Promise<ModelView[]> {
     return this.#all<ModelView>("/v1/models", "a list of models", options);
@@ -234,7 +247,14 @@ export class Switchyard {
     const withinMs = options.timeoutMs ?? defaultTimeoutMs[options.class ?? "standard"];
     try {
       return await this.#transport.send(
-        { method: "POST", path, ...body, signal: limit.signal, tryMs: holdMs },
+        {
+          method: "POST",
+          path,
+          ...body,
+          signal: limit.signal,
+          tryMs: holdMs,
+          span: { name: `infer ${model}`, facts: { "switchyard.model": model } },
+        },
         {
           withinMs: this.#tryOnce() ? 0 : withinMs,
           // a key from the start keeps the job's record for the whole retention, so it is for those who need it

@@ -24,6 +24,17 @@ export type { InferOptions, SubmitOptions } from "./infer-call.ts";
 export type { Element, Inputs, InputTensor, InputValue, Nested } from "./inputs.ts";
 export type { EventOptions, JobEvent } from "./job-events.ts";
 export { type CallOptions, JobHandle, type WaitOptions } from "./job-handle.ts";
-export type { ClientJobState, DeadLetterView, HostView, JobView, ModelView, Page, RequeuedView, TenantView } from "./job-records.ts";
+export type {
+  ClientJobState,
+  DeadLetterView,
+  HostView,
+  JobView,
+  ModelStatistics,
+  ModelView,
+  Page,
+  RequeuedView,
+  TenantView,
+} from "./job-records.ts";
 export { ModelRepository, type UploadedModel, type UploadOptions } from "./model-repository.ts";
 export type { RetryOptions } from "./retry-policy.ts";
+export type { CallSpan, ClientTracing } from "./tracing.ts";

@@ -24,6 +24,23 @@ export type DeadLetterView = Omit<WireDeadLetterView, "state"> & { state: Client
 
 export type { HostView, ModelView, RequeuedView, TenantView };
 
+/** A count and the nanoseconds that it took in all. */
+interface CountedTime {
+  count: number;
+  ns: number;
+}
+
+/** What was counted of one model version since it has been there, in the words of the statistics extension. */
+export interface ModelStatistics {
+  name: string;
+  version: string;
+  /** Items, and runs of the model. */
+  inference_count: number;
+  execution_count: number;
+  /** Jobs; `compute_infer` by what the server counts it. */
+  inference_stats: Record<"success" | "fail" | "queue" | "compute_infer", CountedTime>;
+}
+
 const states: ReadonlySet<string> = new Set(["queued", "running", "succeeded", "failed", "cancelled", "expired"]);
 
 export function hasEnded(state: ClientJobState): boolean {
@@ -87,6 +104,13 @@ export function readObject(text: string, what: string): Record<string, unknown> 
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw unexpected(what, text);
   return value as Record<string, unknown>;
+}
+
+/** Throws ClientError `unexpected_answer` when the text is none. */
+export function readStatistics(text: string): ModelStatistics[] {
+  const { model_stats: models } = readObject(text, "statistics") as { model_stats?: ModelStatistics[] };
+  if (!Array.isArray(models)) throw unexpected("statistics", text);
+  return models;
 }
 
 function unexpected(what: string, text: string): ClientError {

@@ -8,6 +8,7 @@ import { timeLimit } from "./abort.ts";
 import { ClientError, ConnectionError, errorFromAnswer } from "./client-errors.ts";
 import type { Clock } from "./clock.ts";
 import { furtherJobs, isFailedJob, mayRetry, type RetryPolicy, retryDelayMs } from "./retry-policy.ts";
+import type { ClientTracing } from "./tracing.ts";
 
 export interface TransportOptions {
   urls: readonly string[];
@@ -15,6 +16,8 @@ export interface TransportOptions {
   fetch: typeof fetch;
   retry: RetryPolicy;
   clock: Clock;
+  /** Absent: nothing is traced. */
+  tracing?: ClientTracing | undefined;
 }
 
 export interface Call {
@@ -26,6 +29,8 @@ export interface Call {
   signal?: AbortSignal | undefined;
   /** How long one try may take; when it is over, the server counts as away. */
   tryMs?: number;
+  /** Names the span of the call; absent: it has none. */
+  span?: { name: string; facts: Record<string, string | number | boolean> };
 }
 
 export interface Persistence {
@@ -88,7 +93,11 @@ export class Transport {
   }
 
   /** One try, body left unread; for streams. `call.tryMs` ends with the headers. */
-  async open(call: Call): Promise<Response> {
+  open(call: Call): Promise<Response> {
+    return this.#traced(call, (traced) => this.#open(traced));
+  }
+
+  async #open(call: Call): Promise<Response> {
     const limit = timeLimit(this.clock, call.tryMs, call.signal);
     const url = this.url;
     try {
@@ -103,7 +112,24 @@ export class Transport {
   }
 
   /** Tries until an answer, a refusal that will not change, or the end of the time. Throws as `once`. */
-  async send(call: Call, persistence: Persistence): Promise<Answer> {
+  send(call: Call, persistence: Persistence): Promise<Answer> {
+    return this.#traced(call, (traced) => this.#send(traced, persistence));
+  }
+
+  async #traced<Got>(call: Call, run: (call: Call) => Promise<Got>): Promise<Got> {
+    const span = call.span && this.#options.tracing?.begin(call.span.name, call.span.facts);
+    if (span === undefined) return run(call);
+    try {
+      const got = await run({ ...call, headers: { ...call.headers, ...span.headers } });
+      span.end();
+      return got;
+    } catch (error) {
+      span.end(error);
+      throw error;
+    }
+  }
+
+  async #send(call: Call, persistence: Persistence): Promise<Answer> {
     const { clock, retry } = this.#options;
     const { key, withinMs } = persistence;
     let untilMs = clock.monotonicMs() + withinMs;

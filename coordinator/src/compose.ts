@@ -25,6 +25,7 @@ import { CacheTallies } from "./application/cache-tallies.ts";
 import { DeadLetters } from "./application/dead-letters.ts";
 import { DurableJobs } from "./application/durable-jobs.ts";
 import { Forecasts } from "./application/forecasts.ts";
+import { JobJournal } from "./application/job-journal.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
 import { ModelAliases } from "./application/model-aliases.ts";
@@ -48,6 +49,7 @@ import { TurnWait } from "./doors/turn-wait.ts";
 import { openBlobs } from "./open-blobs.ts";
 import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
+import type { Tracing } from "./ports/tracing.ts";
 
 export interface CoordinatorOptions {
   redisUrl: RedisTarget;
@@ -74,6 +76,8 @@ export interface CoordinatorOptions {
   clock: Clock & LoopClock;
   log: Log;
   metrics: PrometheusMetrics;
+  /** Absent: nothing is traced. Closed with the coordinator. */
+  tracing?: Tracing;
 }
 
 export interface Coordinator {
@@ -98,11 +102,14 @@ const lookAtKeysMs = 500;
 const lookAtHealthMs = 250;
 /** As soon as hosts tell theirs. */
 const tellTalliesMs = 150;
+/** How long an end waits for a collector. */
+const lastSpansMs = 2_000;
 /** Held calls that are told to go have this long to hear of it. */
 const lastAnswersMs = 3_000;
 
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
-  const { clock, log, metrics, redisUrl } = options;
+  const { clock, log, metrics, redisUrl, tracing } = options;
+  const journal = log.debug && new JobJournal(log.debug);
   const keys = options.apiKeysFile === undefined ? undefined : new KeyFile({ path: options.apiKeysFile, log });
   const redis = new RedisConnection(redisUrl, "switchyard-coordinator", clock);
   const subscription = new RedisSubscription(redisUrl, "switchyard-coordinator-notices", clock);
@@ -118,7 +125,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const { blobs, sweepMs } = await openBlobs(options);
   const coordinator = newIncarnation();
-  const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs });
+  const tellsTraces = tracing !== undefined || journal !== undefined;
+  const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs, tellsTraces });
   const durable = new RedisDurability({ redis, target: redisUrl, clock, blobs });
   const waiters = new Waiters(store, clock);
   const forecasts = new Forecasts({
@@ -150,6 +158,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     onAdmitted,
     expectedHosts: options.expectedHosts,
     shadows: new Shadows({ models, metrics, chance }),
+    ...(tracing && { tracing }),
+    ...(journal && { journal }),
   });
 
   const board = new RedisPlacement(redis, newIncarnation());
@@ -160,7 +170,10 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     waiters.onNotice(notice);
     cached.onNotice(notice);
     forecasts.ended(notice);
-    if (notice.counts) countOutcome(notice);
+    if (!notice.counts) return;
+    if (tracing) tracing.during(notice.trace?.context, () => countOutcome(notice));
+    else countOutcome(notice);
+    journal?.ended(notice, models.modelOf(notice.id));
   });
   function countOutcome(notice: JobNotice): void {
     const model = models.modelOf(notice.id);
@@ -168,6 +181,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     const e2eSeconds = (notice.finishedMs - notice.createdMs) / 1_000;
     const started = notice.startedMs > 0 ? { queueSeconds: (notice.startedMs - notice.createdMs) / 1_000 } : {};
     metrics.finished(model, notice.class, notice.state as Parameters<typeof metrics.finished>[2], { e2eSeconds, ...started });
+    if (tracing && notice.trace) tracing.jobEnded({ ...notice, trace: notice.trace, model });
   }
   redis.onHealth((answering) => {
     metrics.storeAnswering(answering);
@@ -247,6 +261,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     turns,
     metrics,
     log,
+    ...(tracing && { tracing }),
     leaving: () => leaving,
     draining: () => draining,
     version: options.version,
@@ -293,6 +308,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       subscription.close();
       durable.close();
       await redis.close();
+      if (tracing) await Promise.race([tracing.close(), clock.sleep(lastSpansMs)]);
     },
   };
 }

@@ -33,6 +33,7 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
   CORS_ORIGINS: { default: "none", meaning: "pages of these origins may call from a browser" },
   EXPECTED_HOSTS: { default: "0", meaning: "`/readyz` waits for this many workers; `up` sets it" },
   CACHE: { default: "<clone>/.cache/debian", meaning: "where a fetched Redis is kept" },
+  LOG_LEVEL: { default: "info", meaning: "which lines are logged; `debug` has one for each change of each job's state" },
 };
 
 const programs = {

@@ -5,6 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
+import { type LogLevel, logLevels, readTracingSettings, type TracingSettings } from "@switchyard/protocol";
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms, redisFileNames } from "@switchyard/protocol/redis";
 import { z } from "zod";
 import type { BucketPlace } from "./adapters/s3-bucket.ts";
@@ -49,6 +50,9 @@ export interface Config {
   expectedHosts: number;
   /** Where fetched programs are kept. */
   cache: string;
+  logLevel: LogLevel;
+  /** By OpenTelemetry's own variables. Absent: nothing is traced. */
+  tracing?: TracingSettings;
   /** Show all log lines on the terminal (`up`). */
   verbose: boolean;
 }
@@ -157,6 +161,7 @@ const endpoint = text("http://host:port or https://host, without path, user or p
 const region = text("a region's name, such as eu-central-1", (value) => (/^[A-Za-z0-9-]{1,63}$/.test(value) ? value : undefined));
 
 const yesOrNo = text("yes or no", (value) => (value === "yes" || value === "no" ? value === "yes" : undefined));
+const logLevel = text(`one of ${logLevels.join(", ")}`, (value) => logLevels.find((level) => level === value));
 
 const nonEmpty = text("a path", (value) => (value === "" ? undefined : value));
 
@@ -185,6 +190,7 @@ const settings = z.object({
   CORS_ORIGINS: origins.optional(),
   EXPECTED_HOSTS: count(100_000).prefault("0"),
   CACHE: nonEmpty.optional(),
+  LOG_LEVEL: logLevel.prefault("info"),
 });
 
 export type SettingName = keyof typeof settings.shape;
@@ -246,6 +252,8 @@ export function readConfig(source: ConfigSource): Config {
   const isTls = redis ? readRedisAddress(redis.value.trim())?.tls : false;
   const { tls: redisTls, mistakes: unusable } = readRedisTls(redisFiles, { isTls, read: source.readFile ?? readText });
   mistakes.push(...unusable.map(([name, mistake]) => `${given.get(name)?.from}: ${mistake}`));
+  const tracing = readTracingSettings(source.env);
+  mistakes.push(...tracing.mistakes);
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
 
   const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, WORKERS, API_KEYS, CACHE } = parsed.data;
@@ -270,6 +278,8 @@ export function readConfig(source: ConfigSource): Config {
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     expectedHosts: parsed.data.EXPECTED_HOSTS,
     cache: CACHE === undefined ? path.resolve(import.meta.dirname, "../../.cache/debian") : path.resolve(folder, CACHE),
+    logLevel: parsed.data.LOG_LEVEL,
+    ...(tracing.settings && { tracing: tracing.settings }),
     verbose,
   };
 }

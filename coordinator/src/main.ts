@@ -1,21 +1,23 @@
 /** Entry of a coordinator process: configuration, start, an orderly end. */
 
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
+import type { TracingSettings } from "@switchyard/protocol";
 import { giveBackMemory } from "@switchyard/protocol/garbage";
-import { jsonLinesLog } from "./adapters/json-lines-log.ts";
 import { keyFileMistakes } from "./adapters/key-file.ts";
+import { pinoLog } from "./adapters/pino-log.ts";
 import { prometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { systemClock } from "./clock.ts";
 import { type Coordinator, startCoordinator } from "./compose.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
 import { asksForHelp, helpText } from "./config-help.ts";
 import { watchParent } from "./embedded/parent-pipe.ts";
+import type { Tracing } from "./ports/tracing.ts";
 
 /** Held calls end by their deadlines; longer ones are told to ask again. */
 const drainMs = 30_000;
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
-const log = jsonLinesLog(systemClock);
 
 function configOrExit(): Config & { redisUrl: string } {
   if (asksForHelp(process.argv.slice(2))) {
@@ -36,6 +38,7 @@ function configOrExit(): Config & { redisUrl: string } {
 
 const config = configOrExit();
 giveBackMemory();
+const log = pinoLog({ level: config.logLevel, clock: systemClock });
 let coordinator: Coordinator | undefined;
 let stopping = false;
 
@@ -45,6 +48,13 @@ async function stop(why: string): Promise<void> {
   log.info("draining", { why });
   await coordinator?.drain(drainMs);
   process.exit(0);
+}
+
+/** The libraries are loaded only where somebody wants traces. */
+async function openTracing(settings: TracingSettings): Promise<Tracing> {
+  const { OpentelemetryTracing } = await import("./adapters/opentelemetry-tracing.ts");
+  log.info("tracing", { collector: new URL(settings.endpoint).origin });
+  return new OpentelemetryTracing(settings, { version, instance: randomUUID() });
 }
 
 process.on("SIGTERM", () => void stop("SIGTERM"));
@@ -62,6 +72,7 @@ watchParent(process.env, () => {
 });
 
 try {
+  const tracing = config.tracing && (await openTracing(config.tracing));
   coordinator = await startCoordinator({
     redisUrl: { url: config.redisUrl, tls: config.redisTls },
     modelsFolder: config.models,
@@ -83,6 +94,7 @@ try {
     clock: systemClock,
     log,
     metrics: prometheusMetrics({ version }),
+    ...(tracing && { tracing }),
   });
   const { url, metricsUrl, grpcAddress } = coordinator;
   log.info("listening", { url, metrics: metricsUrl, ...(grpcAddress !== undefined && { grpc: grpcAddress }) });

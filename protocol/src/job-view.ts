@@ -44,6 +44,8 @@ export const jobViewSchema = z.object({
   host: z.string().optional(),
   /** The job that failed and was submitted again as this one. */
   retry_of: z.string().optional(),
+  /** Of the trace that it belongs to; only where tracing is on. */
+  trace_id: z.string().optional(),
   links: z.object({ self: z.string(), result: z.string(), events: z.string() }),
 });
 

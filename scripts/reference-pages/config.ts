@@ -1,6 +1,7 @@
 /** docs/reference/config.md and the README's table: what can be set, asked of the programs' own configuration readers. */
 
 import { readFileSync } from "node:fs";
+import { tracingVariables } from "@switchyard/protocol";
 import { ConfigError, readConfig, shownPlace } from "../../coordinator/src/config.ts";
 import { settingWords } from "../../coordinator/src/config-help.ts";
 import { readConfig as readWorkerConfig } from "../../worker/src/config.ts";
@@ -133,6 +134,15 @@ ${markdownTable(configHead, workerRows)}
 Under \`up\`, variables in the environment of \`up\` reach every worker, except \`SWITCHYARD_URL\`, which is
 probably meant for the command line: its workers see the folder of large values, or ask its coordinator.
 
+## Tracing
+
+Off unless an endpoint is named; coordinators and workers read the same variables ([what for](../tracing.md)).
+
+${markdownTable(
+  ["variable", "default", "meaning"],
+  tracingVariables.map(({ name, default: value, meaning }) => [code(name), code(value), meaning]),
+)}
+
 ## The client and the command line
 
 ${markdownTable(
@@ -144,6 +154,7 @@ ${markdownTable(
       "where coordinators listen, several separated by commas; to a worker it means something else, see above",
     ],
     [code("SWITCHYARD_API_KEY"), code("unset"), "sent as a bearer token; servers of this version do not ask for one"],
+    [code("TRACEPARENT"), code("unset"), "the trace that the command line's calls belong to; `TRACESTATE` goes along"],
   ],
 )}`;
   return generatedPage("Configuration", "coordinator/src/config.ts and worker/src/config.ts", text);

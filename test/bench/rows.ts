@@ -10,6 +10,7 @@ import { neighbourRow } from "./rows/neighbour.ts";
 import { refusalsRow } from "./rows/refusals.ts";
 import type { Row } from "./rows/row.ts";
 import { sloRow } from "./rows/slo.ts";
+import { tracingRow } from "./rows/tracing.ts";
 
 export const rows = {
   mlp: mlpRow,
@@ -23,6 +24,7 @@ export const rows = {
   million: millionRow,
   killed: killedRow,
   idle: idleRow,
+  tracing: tracingRow,
 } as const satisfies Record<string, Row>;
 
 export type RowName = keyof typeof rows;

@@ -106,6 +106,7 @@ for (const { name, least, clusterOf } of [
   { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
   { name: "docs/models.md", least: 5, clusterOf: () => cluster },
   { name: "docs/batch.md", least: 3, clusterOf: () => cluster },
+  { name: "docs/tracing.md", least: 2, clusterOf: () => cluster },
   { name: "docs/access.md", least: 6, clusterOf: () => guarded },
 ]) {
   test(`the commands in ${name} work as written`, async (context) => {

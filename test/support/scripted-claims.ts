@@ -5,6 +5,7 @@
 
 import { encodeFrame, type ModelConfig, type ModelVersion, SwitchyardError, type Tensor, tensor, toTypedArray } from "@switchyard/protocol";
 import type { ClaimAnswer, ClaimedJob, ClaimWish, Commit, Exchanged } from "../../worker/src/runner/claims.ts";
+import type { Following } from "../../worker/src/runner/followed-batch.ts";
 import type { FromRunner, Unready } from "../../worker/src/runner/messages.ts";
 import { RunTallies } from "../../worker/src/runner/run-tallies.ts";
 import { Runner } from "../../worker/src/runner/runner.ts";
@@ -70,8 +71,9 @@ export class RunnerRig {
   #jobs = 0;
   #sequence = 0;
 
-  constructor() {
+  constructor({ following }: { following?: Following } = {}) {
     this.runner = new Runner({
+      ...(following && { following }),
       tallies: this.tallies,
       claims: {
         exchange: (commit, wish) => {

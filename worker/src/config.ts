@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { labelPattern } from "@switchyard/protocol";
+import { type LogLevel, labelPattern, logLevels, readTracingSettings, type TracingSettings } from "@switchyard/protocol";
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms } from "@switchyard/protocol/redis";
 import { z } from "zod";
 
@@ -95,6 +95,7 @@ const schema = z.object({
   CACHE_MODELS: z.coerce.number().int().min(1).default(64),
   FETCHED_MB: z.coerce.number().min(1).default(102_400),
   DRAIN_MS: z.coerce.number().int().min(0).default(25_000),
+  LOG_LEVEL: z.enum(logLevels, { error: `expected one of ${logLevels.join(", ")}` }).default("info"),
   PARENT_PIPE: z.coerce.number().int().min(3).optional(),
 });
 
@@ -128,6 +129,9 @@ export interface WorkerConfig {
   /** What fetched files of uploaded versions may take on the disk. */
   fetchedBytes: number;
   drainMs: number;
+  logLevel: LogLevel;
+  /** By OpenTelemetry's own variables. Absent: nothing is traced. */
+  tracing: TracingSettings | undefined;
   parentPipe: number | undefined;
 }
 
@@ -155,6 +159,8 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     mistakes.push(
       told("URL", "is required where SWITCHYARD_BLOBS is a bucket: http://host:port of a coordinator, which hands out large values"),
     );
+  const tracing = readTracingSettings(source.env);
+  mistakes.push(...tracing.mistakes.map((mistake) => `  ${mistake}`));
   if (!parsed.success || mistakes.length > 0) throw mistaken(mistakes);
   const config = parsed.data;
   const index = config.WORKER_INDEX ?? 1;
@@ -184,6 +190,8 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     cacheModels: config.CACHE_MODELS,
     fetchedBytes: config.FETCHED_MB * megabyte,
     drainMs: config.DRAIN_MS,
+    logLevel: config.LOG_LEVEL,
+    tracing: tracing.settings,
     parentPipe: config.PARENT_PIPE,
   };
 }

@@ -16,7 +16,7 @@ import { Presence } from "./presence/presence.ts";
 import { RunReports } from "./presence/run-reports.ts";
 import type { RedisClient } from "./redis-client.ts";
 import { runScript } from "./redis-connection.ts";
-import type { FromRunner, RunnerOptions } from "./runner/messages.ts";
+import type { ClaimTold, FromRunner, RunnerOptions, SettlementTold } from "./runner/messages.ts";
 import { RunnerHandle } from "./runner/runner-handle.ts";
 import { TicketDesk } from "./ticket-desk.ts";
 
@@ -44,6 +44,8 @@ export interface HostParts {
   runner: Omit<RunnerOptions, "claimBoard">;
   metrics: HostMetrics;
   log: (event: string, fields?: Record<string, unknown>) => void;
+  /** Hears of the jobs that the runner was told to follow. */
+  onFollowed?: (told: ClaimTold | SettlementTold, version: ModelVersion | undefined) => void;
   /** The cluster gave this host up, or its runner died: the process must end and start anew. `quiet`: as in `drain`. */
   onLost: (why: string, end: { quiet: boolean }) => void;
 }
@@ -147,8 +149,8 @@ export class Host {
     this.#registered = true;
     await this.#intake.subscribeCold(facts.profile);
     void this.#renewals();
-    const { device, id, incarnation, providers } = facts;
-    log("registered", { host: id, incarnation, device, providers, warm: this.#held.tags().length });
+    const { device, incarnation, providers } = facts;
+    log("registered", { incarnation, device, providers, warm: this.#held.tags().length });
   }
 
   #fits(version: ModelVersion): boolean {
@@ -306,6 +308,10 @@ export class Host {
       case "counted":
         for (const [tag, tally] of message.tallies) this.#reports.counted(tag, tally);
         this.#tellSoon();
+        return;
+      case "claimed":
+      case "settled":
+        this.#parts.onFollowed?.(message, this.#known.byTag(message.tag));
         return;
       case "trouble":
         log("runner_trouble", { tag: message.tag, message: message.message });

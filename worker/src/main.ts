@@ -6,6 +6,7 @@ import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
 import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { keys, newIncarnation, type RedisTarget, shownAddress, storeFormat } from "@switchyard/protocol/redis";
+import { attemptJournal } from "./attempt-journal.ts";
 import { modelMemoryMb } from "./capabilities/device.ts";
 import { findGpus } from "./capabilities/nvidia-smi.ts";
 import { systemClock } from "./clock.ts";
@@ -14,18 +15,21 @@ import { asksForHelp, helpText } from "./config-help.ts";
 import { startHealthServer } from "./health-server.ts";
 import { Host } from "./host.ts";
 import { HostMetrics } from "./host-metrics.ts";
+import { pinoLog, type Write } from "./pino-log.ts";
 import type { RedisClient } from "./redis-client.ts";
 import { hostConnection, leaveFrozenServers } from "./redis-connection.ts";
+import type { Following } from "./runner/followed-batch.ts";
 
 /** Exit code of a process that must be started anew: the cluster gave this incarnation up. */
 const exitLost = 75;
 const redisAnswersMs = 5_000;
+/** How long an end waits for a collector. */
+const lastSpansMs = 2_000;
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
 
-function log(event: string, fields: Record<string, unknown> = {}): void {
-  process.stderr.write(`${JSON.stringify({ time: new Date(systemClock.nowMs()).toISOString(), event, ...fields })}\n`);
-}
+/** What an operator should read. */
+const warnings = new Set(["drain_timed_out", "lost", "model_failed", "runner_trouble", "start_failed", "ticket_failed"]);
 
 function configOrExit(): WorkerConfig {
   if (asksForHelp(process.argv.slice(2))) {
@@ -66,6 +70,15 @@ async function whyUnusable(connection: RedisClient): Promise<string | undefined>
 const config = configOrExit();
 giveBackMemory();
 const incarnation = newIncarnation();
+const lines = pinoLog({ level: config.logLevel, host: config.hostId, clock: systemClock });
+const log: Write = (event, fields) => (warnings.has(event) ? lines.warn : lines.info)(event, fields);
+// the libraries are loaded only where somebody wants traces
+const traces =
+  config.tracing &&
+  new (await import("./opentelemetry-traces.ts")).OpentelemetryTraces(config.tracing, { version, host: config.hostId, incarnation });
+if (config.tracing) log("tracing", { collector: new URL(config.tracing.endpoint).origin });
+const journal = lines.debug && attemptJournal(lines.debug);
+const following: Following | undefined = journal ? "all" : traces && "traced";
 const metrics = new HostMetrics({ version, host: config.hostId });
 const target: RedisTarget = { url: config.redisUrl, tls: config.redisTls };
 const redis = hostConnection(target, `switchyard-host-${config.hostId}`);
@@ -78,6 +91,7 @@ async function stop(why: string): Promise<void> {
   stopping = true;
   log("draining", { why });
   const end = await host?.drain(config.drainMs);
+  if (traces) await Promise.race([traces.close(), systemClock.sleep(lastSpansMs)]);
   endProcess(0, end ?? { quiet: true });
 }
 
@@ -170,7 +184,14 @@ host = new Host({
     providers: config.providers,
     bridges: config.bridges,
     bridgeTimeoutMs: config.bridgeTimeoutMs,
+    ...(following && { following }),
   },
+  ...(following && {
+    onFollowed(told, of) {
+      journal?.(told, of);
+      if (told.kind === "settled") traces?.settled(told, of);
+    },
+  }),
   onLost: (why, end) => {
     metrics.presenceLost();
     log("lost", { why });

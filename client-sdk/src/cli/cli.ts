@@ -6,6 +6,7 @@ import { Switchyard } from "../client.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import type { RetryOptions } from "../retry-policy.ts";
 import { type ExitCode, UsageError } from "./exit-codes.ts";
+import { inheritedTrace } from "./inherited-trace.ts";
 
 export interface GlobalOptions {
   url?: string;
@@ -42,13 +43,13 @@ export class Cli {
   /** Repeats what fails; for calls that a person waits for. */
   client(command: Command, retry: RetryOptions = {}): Switchyard {
     const { url, apiKey } = command.optsWithGlobals<GlobalOptions>();
-    return new Switchyard({ url, apiKey, retry });
+    return new Switchyard({ url, apiKey, retry, tracing: inheritedTrace(process.env) });
   }
 
   /** Tries once: whoever typed the command wants to know at once that nobody listens. */
   hastyClient(command: Command): Switchyard {
     const { url, apiKey } = command.optsWithGlobals<GlobalOptions>();
-    return new Switchyard({ url, apiKey, retry: false });
+    return new Switchyard({ url, apiKey, retry: false, tracing: inheritedTrace(process.env) });
   }
 
   wantsJson(command: Command): boolean {

@@ -19,6 +19,7 @@ import { registerResult } from "./commands/result.ts";
 import { registerRetry } from "./commands/retry.ts";
 import { registerSubmit } from "./commands/submit.ts";
 import { registerTenants } from "./commands/tenants.ts";
+import { registerTop } from "./commands/top.ts";
 import { registerWatch } from "./commands/watch.ts";
 import { delegates, findDelegate, runDelegate } from "./delegates.ts";
 import { exitCodeOf, exitCodes, explain } from "./exit-codes.ts";
@@ -54,6 +55,7 @@ const commands = [
   registerHosts,
   registerModels,
   registerTenants,
+  registerTop,
   registerKeys,
   registerBench,
 ];

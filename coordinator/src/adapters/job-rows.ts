@@ -1,12 +1,24 @@
 /** Between the record as Redis keeps it (see lua/lib-record.lua) and the JobRecord that the application reads. */
 
-import { type DurableTier, type JobClass, type JobError, type JobState, readBlobReference } from "@switchyard/protocol";
+import {
+  type DurableTier,
+  type JobClass,
+  type JobError,
+  type JobState,
+  type JobTrace,
+  readBlobReference,
+  readTraceWord,
+  traceWordOf,
+} from "@switchyard/protocol";
 import type { JobNotice, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
 
 /** What only views show: fixed at admission, never compared by a script. */
 interface Traits {
   m: string;
   v: number;
+  /** A trace word (protocol trace-context), and the span that the job was admitted in. Scripts look for the first here, behind `v`. */
+  tp?: string;
+  ps?: string;
   tags?: Record<string, string>;
   out?: JobRecord["outputs"];
   rid?: string;
@@ -17,6 +29,7 @@ interface Traits {
 
 function traitsOf(job: NewJob): string {
   const traits: Traits = { m: job.model, v: job.version };
+  if (job.trace) [traits.tp, traits.ps] = [traceWordOf(job.trace.context), job.trace.parentSpanId];
   if (job.tags) traits.tags = job.tags;
   if (job.outputs) traits.out = job.outputs;
   if (job.requestId) traits.rid = job.requestId;
@@ -138,7 +151,14 @@ export function recordOf(id: string, bytes: Buffer): JobRecord {
   if (traits.rid) record.requestId = traits.rid;
   if (traits.again) record.retryOf = traits.again;
   if (traits.d) record.durability = traits.d;
+  const trace = traceOf(traits);
+  if (trace) record.trace = trace;
   return record;
+}
+
+function traceOf({ ps, tp }: Traits): JobTrace | undefined {
+  const context = tp === undefined ? undefined : readTraceWord(tp);
+  return context && ps !== undefined ? { context, parentSpanId: ps } : undefined;
 }
 
 /** The framed outputs that the record itself holds. */
@@ -157,21 +177,24 @@ export function tombOf(text: string): TombState {
   return { state, finishedMs: Number(finished), tenant: splitFlow(flow).tenant };
 }
 
-/** The message that lua/lib-finish.lua publishes: a line of id, 0 or 1, and size before each record. */
-export function noticesOf(message: Buffer): JobNotice[] {
+/**
+ * The message that lua/lib-finish.lua publishes: a line of id, 0 or 1, and size before each record. `traces`: whether they are told, which costs
+ * something.
+ */
+export function noticesOf(message: Buffer, { traces = false } = {}): JobNotice[] {
   const notices: JobNotice[] = [];
   for (let from = 0; from < message.length; ) {
     const lineEnd = message.indexOf(newline, from);
     const [id, counts, size] = message.toString("latin1", from, lineEnd).split(" ") as [string, string, string];
     const end = lineEnd + 1 + Number(size);
-    notices.push(noticeOf(id, counts === "1", message.subarray(lineEnd + 1, end)));
+    notices.push(noticeOf(id, { counts: counts === "1", traces }, message.subarray(lineEnd + 1, end)));
     from = end + 1;
   }
   return notices;
 }
 
-function noticeOf(id: string, counts: boolean, bytes: Buffer): JobNotice {
-  const { words, ending, outputs } = partsOf(bytes);
+function noticeOf(id: string, { counts, traces }: { counts: boolean; traces: boolean }, bytes: Buffer): JobNotice {
+  const { words, traits, ending, outputs } = partsOf(bytes);
   const word = (name: keyof typeof at): string => words[at[name]] as string;
   const { finishedMs, runMs, batchItems, error } = endingOf(ending ?? "0 0 0 -");
   const notice: JobNotice = {
@@ -190,6 +213,8 @@ function noticeOf(id: string, counts: boolean, bytes: Buffer): JobNotice {
     counts,
   };
   if (error) notice.error = error;
+  const trace = traces ? traceOf(JSON.parse(traits) as Traits) : undefined;
+  if (trace) notice.trace = trace;
   // a reference is read when somebody asks for what it stands for
   if (outputs && !readBlobReference(outputs)) notice.outputs = outputs;
   return notice;

@@ -107,7 +107,7 @@ export class MemoryQueue {
       if (job.wait && !isTerminal(before.record.state)) before.awaited = true;
       return { answer: "existing" };
     }
-    const { id, maxAttempts, model, version, tenant, ttlMs, held, tags, outputs, requestId, retryOf, durability } = job;
+    const { id, maxAttempts, model, version, tenant, ttlMs, held, tags, outputs, requestId, retryOf, durability, trace } = job;
     const record: JobRecord = {
       ...{ id, state: "queued", revision: 1, fence: 0, attempt: 0, maxAttempts, deaths: 0 },
       ...{ model, version, class: job.class, tenant, ttlMs, held },
@@ -117,6 +117,7 @@ export class MemoryQueue {
       ...(requestId !== undefined && { requestId }),
       ...(retryOf !== undefined && { retryOf }),
       ...(durability && { durability }),
+      ...(trace && { trace }),
     };
     const { shapeClass, size, items, tenantWeight, inputs } = job;
     const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, size, items, tenantWeight, inputs, awaited: job.wait };

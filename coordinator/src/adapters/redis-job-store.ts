@@ -74,6 +74,7 @@ export class RedisJobStore implements JobStore {
   readonly #tickets: TicketQueue;
   readonly #coordinator: string;
   readonly #blobs: BlobStore | undefined;
+  readonly #tellsTraces: boolean;
   readonly #turns = new Map<string, Turn>();
   #outputs: PendingOutput[] = [];
   /** Dead letters whose large inputs this coordinator has seen to. */
@@ -86,17 +87,20 @@ export class RedisJobStore implements JobStore {
     tickets: TicketQueue;
     coordinator: string;
     blobs?: BlobStore;
+    /** Whether notices say to which trace their job belongs. */
+    tellsTraces?: boolean;
   }) {
     this.#redis = parts.redis;
     this.#subscription = parts.subscription;
     this.#tickets = parts.tickets;
     this.#coordinator = parts.coordinator;
     this.#blobs = parts.blobs;
+    this.#tellsTraces = parts.tellsTraces ?? false;
   }
 
   async onNotice(listener: (notice: JobNotice) => void): Promise<void> {
     await this.#subscription.open(channels.notices(this.#coordinator), (message) => {
-      for (const notice of noticesOf(message)) listener(notice);
+      for (const notice of noticesOf(message, { traces: this.#tellsTraces })) listener(notice);
     });
   }
 

@@ -70,6 +70,7 @@ export class DeadLetters implements DeadLetterService {
       ...(record.deaths > 0 && { alone: true }),
       ...(record.tags && { tags: record.tags }),
       ...(record.durability && { durability: record.durability }),
+      ...(record.trace && { trace: record.trace.context }),
       request: {
         parameters: {},
         binaryDefault: false,

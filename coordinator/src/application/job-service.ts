@@ -1,6 +1,6 @@
 /** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
 
-import type { DurableTier, InferRequest, JobClass, Requirement, SwitchyardError, Tensor } from "@switchyard/protocol";
+import type { DurableTier, InferRequest, JobClass, Requirement, SwitchyardError, Tensor, TraceContext } from "@switchyard/protocol";
 import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
@@ -31,6 +31,8 @@ export interface Submission {
   retryOf?: string;
   /** It shares a batch with nobody: hosts have died of it before, or may have. */
   alone?: boolean;
+  /** The span that it belongs to; only where tracing is on. */
+  trace?: TraceContext | undefined;
 }
 
 /** What became of one dead letter that was to be submitted again. */

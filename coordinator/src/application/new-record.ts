@@ -11,6 +11,7 @@ export function newRecord(job: NewJob, now: Pick<JobRecord, "state" | "createdMs
   if (job.requestId) record.requestId = job.requestId;
   if (job.retryOf) record.retryOf = job.retryOf;
   if (job.durability) record.durability = job.durability;
+  if (job.trace) record.trace = job.trace;
   return record;
 }
 

@@ -3,18 +3,29 @@
  * nothing of a job.
  */
 
-import { checkInputs, checkOutputs, frameParts, type ModelVersion, SwitchyardError, sizeClassOf } from "@switchyard/protocol";
+import {
+  checkInputs,
+  checkOutputs,
+  type ErrorCode,
+  frameParts,
+  type JobTrace,
+  type ModelVersion,
+  SwitchyardError,
+  sizeClassOf,
+} from "@switchyard/protocol";
 import { newJobId, tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { JobRecord, JobStore, KeyEntry, NewJob } from "../ports/job-store.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import type { OpenSpan, Tracing } from "../ports/tracing.ts";
 import { jobTerms } from "../scheduler/job-terms.ts";
 import { cacheTermsOf } from "./cache-terms.ts";
 import { type Caller, requireModel } from "./caller.ts";
 import type { DurableJobs } from "./durable-jobs.ts";
 import type { Forecasts } from "./forecasts.ts";
+import type { JobJournal } from "./job-journal.ts";
 import { type JobRecords, recordOrGone } from "./job-records.ts";
 import type { Submission } from "./job-service.ts";
 import { newRecord } from "./new-record.ts";
@@ -42,6 +53,10 @@ export interface SubmissionsParts {
   resultTtlMs: number;
   /** Told which queues have work, so that they are swept often. */
   onAdmitted: (tag: string) => void;
+  /** Absent: nothing is traced. */
+  tracing?: Tracing;
+  /** Absent: no lines of the log are about single jobs. */
+  journal?: JobJournal;
 }
 
 export interface Placed {
@@ -100,7 +115,7 @@ export class Submissions {
       return wait ? { ...placed, wait, ...(admitted && { sentMs }) } : placed;
     } catch (error) {
       wait?.leave();
-      metrics.rejected(submission.model, job.class, error instanceof SwitchyardError ? error.code : "internal");
+      metrics.rejected(submission.model, job.class, codeOf(error));
       metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
       throw error; // a key stays bound to its job id: a repeat makes that very job
     }
@@ -206,6 +221,7 @@ export class Submissions {
     if (request.id) job.requestId = request.id;
     if (submission.retryOf) job.retryOf = submission.retryOf;
     if (submission.durability) job.durability = submission.durability;
+    if (submission.trace && this.#parts.tracing) job.trace = this.#parts.tracing.newJob(submission.trace);
     const cache = version.config.cache && cacheTermsOf(job, version);
     if (cache) job.cache = cache;
     return job;
@@ -225,13 +241,32 @@ export class Submissions {
     const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
     const bounded = { ...job, mostAhead: forecasts.mostAhead(job) };
     const queue = { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: forecasts.mostWaiting(tag) };
-    const admitted = forecasts.answered(job, await store.admit(bounded, queue));
+    const span = job.trace && this.#parts.tracing && admission(this.#parts.tracing, job, job.trace);
+    let admitted: ReturnType<Forecasts["answered"]>;
+    try {
+      admitted = forecasts.answered(job, await store.admit(bounded, queue));
+    } catch (error) {
+      span?.end({ code: codeOf(error), detail: (error as Error).message });
+      this.#parts.journal?.refused(job, codeOf(error));
+      throw error;
+    }
+    span?.end();
     onAdmitted(tag);
     if (admitted.answer === "existing") return undefined;
+    this.#parts.journal?.queued(job);
     metrics.admitted(job.model, job.class);
     waiters.setDeadline(job.id, admitted.deadlineMs);
     return newRecord(job, admitted);
   }
+}
+
+function admission(tracing: Tracing, job: NewJob, { context, parentSpanId }: JobTrace): OpenSpan {
+  const facts = { "switchyard.job.id": job.id, "switchyard.model": job.model, "switchyard.class": job.class };
+  return tracing.step("admit", facts, { ...context, spanId: parentSpanId });
+}
+
+function codeOf(error: unknown): ErrorCode {
+  return error instanceof SwitchyardError ? error.code : "internal";
 }
 
 function noCapableHost({ missing = [], version }: ModelStatus): SwitchyardError {

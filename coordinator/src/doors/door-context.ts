@@ -14,6 +14,7 @@ import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { Tracing } from "../ports/tracing.ts";
 import { BodyBudget } from "./body-budget.ts";
 import { OpenCalls } from "./open-calls.ts";
 import type { TurnWait } from "./turn-wait.ts";
@@ -55,6 +56,8 @@ export interface DoorContext {
   removal?: VersionRemoval;
   /** Absent: no models are taken. */
   uploads?: ModelUploads;
+  /** Absent: nothing is traced. */
+  tracing?: Tracing;
   config: HttpConfig;
   clock: Clock;
   metrics: Metrics;

@@ -5,8 +5,9 @@
 
 import type { EventEmitter } from "node:events";
 import type { Metadata, ServerUnaryCall, sendUnaryData } from "@grpc/grpc-js";
-import { maxTimeoutMs, SwitchyardError } from "@switchyard/protocol";
+import { errors, maxTimeoutMs, readTraceContext, SwitchyardError, type TraceContext } from "@switchyard/protocol";
 import type { Caller } from "../application/caller.ts";
+import type { OpenSpan, Tracing } from "../ports/tracing.ts";
 import type { DoorContext } from "./door-context.ts";
 import { type HeldMessages, heldBy } from "./grpc-messages.ts";
 import { grpcCodeOf, grpcStatus } from "./grpc-status.ts";
@@ -28,6 +29,8 @@ export interface GrpcCall {
   headers: CallHeaders;
   line: Line;
   messages: HeldMessages;
+  /** The span that a job of this call belongs to; only where tracing is on. */
+  trace?: TraceContext;
   /** Milliseconds until the client's deadline, at most the longest that is granted; undefined without one. */
   timeLeftMs(): number | undefined;
   /** Throws `unauthenticated`, or `forbidden` for the method or the model. Only for methods that are not open. */
@@ -97,6 +100,24 @@ export class CallEnds {
   }
 }
 
+/** Methods that make jobs; others only look, and are not traced. */
+const tracedMethods: ReadonlySet<MethodName> = new Set(["ModelInfer", "ModelStreamInfer"]);
+
+/** Begins the span of one call, or of one message of a stream; undefined for what is not traced. */
+export function callSpan(tracing: Tracing | undefined, method: MethodName, metadata: Metadata): OpenSpan | undefined {
+  if (!tracing || !tracedMethods.has(method)) return undefined;
+  const facts = { "rpc.system": "grpc", "rpc.service": "inference.GRPCInferenceService", "rpc.method": method };
+  const caller = readTraceContext(textOf(metadata, "traceparent"), textOf(metadata, "tracestate"));
+  return tracing.request(`inference.GRPCInferenceService/${method}`, facts, caller);
+}
+
+/** Ends it: callers' own mistakes are no failures of this system. */
+export function endCallSpan(span: OpenSpan | undefined, error?: SwitchyardError): void {
+  if (!span) return;
+  span.add({ "rpc.grpc.status_code": error ? grpcCodeOf(error) : "OK" });
+  span.end(error && errors[error.code].http >= 500 ? { code: error.code, detail: error.message } : undefined);
+}
+
 export interface UnaryAnswer {
   message: Buffer;
   trailers?: Metadata;
@@ -114,13 +135,18 @@ export function unary(ends: CallEnds, method: MethodName, handle: UnaryHandler) 
     call.request = nothing; // grpc-js keeps the call until it is answered
     const messages = heldBy(call.metadata);
     messages.begin();
+    const span = callSpan(ends.context.tracing, method, call.metadata);
     try {
-      const { message, trailers } = await handle(request, grpcCall(ends.context, method, call));
+      const asked = grpcCall(ends.context, method, call);
+      if (span) asked.trace = span.context;
+      const { message, trailers } = await handle(request, asked);
       answer(null, message, trailers);
+      endCallSpan(span);
       ends.count(method, "OK", startMs);
     } catch (thrown) {
       const { error, requestId } = ends.failure(thrown, { method, metadata: call.metadata });
       answer(grpcStatus(error, requestId));
+      endCallSpan(span, error);
       ends.count(method, endedBy(call, error, ends.context), startMs);
     } finally {
       messages.leave();

@@ -34,6 +34,7 @@ export async function infer(
   const limits = limitsOf(request, call.headers, { zeroIsDefault: true, timeoutMs: call.timeLeftMs() });
   if (limits.timeoutMs !== undefined) submission.timeoutMs = limits.timeoutMs;
   if (limits.class !== undefined) submission.class = limits.class;
+  if (call.trace !== undefined) submission.trace = call.trace;
   if (key !== undefined) {
     const { headers, method } = call;
     submission.idempotency = { key, fingerprint: fingerprintOf({ method: "gRPC", url: method, headers }, message) };

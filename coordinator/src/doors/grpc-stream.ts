@@ -7,7 +7,7 @@ import type { Metadata, ServerDuplexStream } from "@grpc/grpc-js";
 import { SwitchyardError } from "@switchyard/protocol";
 import { decodeModelInferRequest, encodeStreamedAnswer, type ModelInferCall } from "@switchyard/protocol/grpc";
 import { bufferOf } from "./answers.ts";
-import { type CallEnds, type GrpcCall, grpcCall } from "./grpc-calls.ts";
+import { type CallEnds, callSpan, endCallSpan, type GrpcCall, grpcCall } from "./grpc-calls.ts";
 import { infer } from "./grpc-inference.ts";
 import { grpcCodeOf, grpcStatus } from "./grpc-status.ts";
 import { v2Text } from "./problem.ts";
@@ -102,14 +102,18 @@ class InferStream {
   async #answer(message: Buffer, place: number): Promise<Buffer> {
     const { context } = this.#ends;
     const startMs = context.clock.monotonicMs();
+    const span = callSpan(context.tracing, method, this.#stream.metadata);
+    const call = span ? { ...this.#call, trace: span.context } : this.#call;
     let asked: ModelInferCall | undefined;
     try {
       asked = decodeModelInferRequest(message);
-      const answer = await infer(context, { message, asked, place }, this.#call);
+      const answer = await infer(context, { message, asked, place }, call);
+      endCallSpan(span);
       this.#ends.count(method, "OK", startMs);
       return bufferOf(encodeStreamedAnswer({ answer: answer.message }));
     } catch (thrown) {
       const { error } = this.#ends.failure(thrown, { method, metadata: this.#stream.metadata });
+      endCallSpan(span, error);
       this.#ends.count(method, grpcCodeOf(error), startMs);
       const { modelName = "", modelVersion = "", request } = asked ?? {};
       return bufferOf(encodeStreamedAnswer({ error: v2Text(error), modelName, modelVersion, id: request?.id }));

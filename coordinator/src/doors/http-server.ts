@@ -6,10 +6,11 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
-import Fastify, { type FastifyInstance } from "fastify";
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { addGuards } from "./guard.ts";
 import { sendError } from "./problem.ts";
+import { addTracing } from "./traced-requests.ts";
 import { addAliases } from "./v1-aliases.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
@@ -70,6 +71,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
     const path = request.url.split("?", 1)[0]!.slice(0, 256);
     return sendError(new SwitchyardError("not_found", `There is nothing at ${path}`), request, reply, context.log);
   });
+  if (context.tracing) addTracing(app, context.tracing);
   addEveryRequest(app, context, requests);
   addGuards(app, context.access);
   addInference(app, context);
@@ -127,8 +129,12 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
     done();
   });
   if (corsOrigins.length > 0) addCors(app, corsOrigins);
+  const { metrics, tracing } = context;
+  const count = (request: FastifyRequest, reply: FastifyReply): void =>
+    metrics.httpAnswered(request.routeOptions.url ?? "none", request.method, reply.statusCode, reply.elapsedTime / 1000);
   app.addHook("onResponse", (request, reply, done) => {
-    context.metrics.httpAnswered(request.routeOptions.url ?? "none", request.method, reply.statusCode, reply.elapsedTime / 1000);
+    if (tracing) tracing.during(request.span?.context, () => count(request, reply));
+    else count(request, reply);
     done();
   });
 }

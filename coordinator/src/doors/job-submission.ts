@@ -4,6 +4,7 @@ import { decodeJobRequest, type InferBody, SwitchyardError } from "@switchyard/p
 import type { FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
 import { fingerprintOf, limitsOf } from "./request-options.ts";
+import { traceOf } from "./traced-requests.ts";
 
 export const jobsPath = "/v1/jobs";
 
@@ -32,6 +33,8 @@ export function submissionFrom(request: FastifyRequest, source: InferBody, terms
   if (job.tags !== undefined) submission.tags = job.tags;
   if (job.require !== undefined) submission.require = job.require;
   if (job.waitForHost !== undefined) submission.waitForHost = job.waitForHost;
+  const trace = traceOf(request);
+  if (trace !== undefined) submission.trace = trace;
   const key = terms.keyOf(job.idempotencyKey);
   if (key !== undefined) submission.idempotency = { key, fingerprint: fingerprintOf(request, source.body, jobsPath) };
   return submission;

@@ -30,6 +30,7 @@ export function toJobView(record: JobRecord, caller: Caller): JobView {
   if (record.error !== undefined) view.error = record.error;
   if (record.tags !== undefined && Object.keys(record.tags).length > 0) view.tags = record.tags;
   if (record.retryOf !== undefined) view.retry_of = record.retryOf;
+  if (record.trace !== undefined) view.trace_id = record.trace.context.traceId;
   if (record.hostId && caller.scopes.has("operate")) view.host = record.hostId;
   return view;
 }

@@ -6,6 +6,7 @@
 import { type ErrorCode, errors, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Log } from "../ports/log.ts";
+import { traceIdOf } from "./traced-requests.ts";
 
 const waitByDefaultMs = 1000;
 
@@ -57,11 +58,12 @@ export function toProblem(error: SwitchyardError, about: { instance: string; tra
 export function problemOf(thrown: unknown, request: FastifyRequest, about: { instance: string; log: Log }) {
   const error = asSwitchyardError(thrown, request, about.log);
   const waitMs = retryAfterMs(error, errors[error.code].http, `${request.id} ${about.instance}`);
-  return toProblem(error, { instance: about.instance, traceId: request.id, retryAfterMs: waitMs });
+  return toProblem(error, { instance: about.instance, traceId: traceIdOf(request), retryAfterMs: waitMs });
 }
 
 export function sendError(thrown: unknown, request: FastifyRequest, reply: FastifyReply, log: Log): FastifyReply {
   const error = asSwitchyardError(thrown, request, log);
+  request.span?.add({ "error.type": error.code });
   const v2 = isV2(request.url);
   const status = statusOf(error.code, v2);
   const waitMs = retryAfterMs(error, status, request.id);
@@ -72,7 +74,7 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
   reply.code(status);
   if (v2) reply.header("x-switchyard-error", error.code); // the body of /v2 has no place for it
   if (v2) return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify({ error: v2Text(error) })));
-  const problem = toProblem(error, { instance: request.url, traceId: request.id, retryAfterMs: waitMs });
+  const problem = toProblem(error, { instance: request.url, traceId: traceIdOf(request), retryAfterMs: waitMs });
   return reply
     .header("content-type", "application/problem+json")
     .header("cache-control", "no-store")
@@ -90,7 +92,7 @@ function asSwitchyardError(thrown: unknown, request: FastifyRequest, log: Log): 
   if (thrown instanceof SwitchyardError) return thrown;
   const status = thrown instanceof Error && "statusCode" in thrown ? Number(thrown.statusCode) : 500;
   if (status >= 400 && status < 500) return fromFramework(status, thrown as Error, request);
-  return brokenInside(thrown, { trace_id: request.id, method: request.method, route: request.routeOptions.url ?? "none" }, log);
+  return brokenInside(thrown, { trace_id: traceIdOf(request), method: request.method, route: request.routeOptions.url ?? "none" }, log);
 }
 
 /** What a client hears of a bug; what the log hears is all. */

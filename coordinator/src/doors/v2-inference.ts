@@ -20,6 +20,7 @@ import { withInferenceBody } from "./inference-body.ts";
 import { httpLine } from "./open-calls.ts";
 import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
+import { traceOf } from "./traced-requests.ts";
 
 export interface ModelPath {
   model: string;
@@ -67,6 +68,7 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
   if (limits.timeoutMs !== undefined) submission.timeoutMs = timeLeft(limits.timeoutMs, reply);
   if (limits.class !== undefined) submission.class = limits.class;
   if (key !== undefined) submission.idempotency = { key, fingerprint };
+  if (context.tracing) submission.trace = traceOf(request);
 
   const { settled, labels } = await holdInference(context, submission, { caller: callerOf(request), line: httpLine(reply.raw), status });
   const { record, outputs } = settled;

@@ -209,6 +209,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_CACHE: config.cache,
     // the command line's address means something else to a worker: who hands out large values, where there is no folder to see
     SWITCHYARD_URL: "folder" in config.blobs ? undefined : `http://${shown(config.http)}`,
+    SWITCHYARD_LOG_LEVEL: config.logLevel,
     SWITCHYARD_PARENT_PIPE: "3",
   };
 }

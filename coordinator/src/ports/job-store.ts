@@ -3,7 +3,7 @@
  * the answer that stands. Failures of the store itself are `store_unavailable` (the step may or may not have happened) or `store_full`.
  */
 
-import type { DurableTier, JobClass, JobError, JobState } from "@switchyard/protocol";
+import type { DurableTier, JobClass, JobError, JobState, JobTrace } from "@switchyard/protocol";
 import type { CacheTerms } from "./response-cache.ts";
 
 export interface JobTimings {
@@ -54,6 +54,8 @@ export interface JobRecord {
   retryOf?: string;
   /** Absent: fast, which is never waited for. */
   durability?: DurableTier;
+  /** Only of jobs that were admitted while tracing was on. */
+  trace?: JobTrace;
 }
 
 export interface NewJob {
@@ -87,6 +89,8 @@ export interface NewJob {
   retryOf?: string;
   /** Whoever admits waits for it, see ports/durable-store.ts; the store itself only keeps the word. */
   durability?: DurableTier;
+  /** Only where tracing is on. */
+  trace?: JobTrace;
   /** The framed inputs (protocol tensor-frame), in parts. */
   inputs: readonly Uint8Array[];
   /** Register this coordinator as a waiter in the same step. */
@@ -136,6 +140,8 @@ export interface JobNotice {
   /** True for one of the coordinators that are told: the one whose metrics count the outcome. */
   counts: boolean;
   error?: JobError;
+  /** Only where somebody asks for it: tracing is on, or jobs are logged. */
+  trace?: JobTrace;
   /** The framed outputs, where they are small enough to come with the notice. */
   outputs?: Uint8Array;
 }

@@ -4,8 +4,9 @@
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
 --       9 overheadMs: from the claim to the commit, without the run  10 delayMs: how long jobs may wait for a fuller batch
 --       11 parts: with 2 a claim takes half of what waits, but 16 jobs at least; with 1 all that fits
---       then the run times known, per size class one text: size class, then items and ms by turns, ascending
--- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items, size class; then the inputs of each, if
+--       then the run times known, per size class one text: size class, then items and ms by turns, ascending;
+--       last "traced", where the trace contexts of jobs are to be told
+-- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items, size class, trace context if there is one and it is wished; then the inputs of each, if
 --          there are few and all of them small;
 --          {"empty", now} with the ticket lingering, {"defer", until, now} with the ticket deferring (until is now where so much was dropped
 --          that another look is due), {"retired", now} (a retry that is due later gets a ticket from the sweeper), {"not_yours"}, {"barred"},
@@ -37,9 +38,12 @@ local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return { 'not_yours' } end
 
 local lines = {}
-local function tell(id, fence, attempt, keep, deadline, created, class, items, size)
+local tellsTraces = ARGV[#ARGV] == 'traced'
+-- `rest`: of the record, from before its traits on
+local function tell(id, fence, attempt, keep, deadline, created, class, items, size, rest)
+  local trace = tellsTraces and string.match(rest, tracePattern)
   lines[#lines + 1] = id .. ' ' .. fence .. ' ' .. attempt .. ' ' .. keep .. ' ' .. deadline .. ' ' .. created .. ' ' .. class .. ' ' .. items
-    .. ' ' .. size
+    .. ' ' .. size .. (trace and ' ' .. trace or '')
 end
 
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
@@ -54,7 +58,7 @@ if outstanding then
       -- its host must not start one that is over by now
       if record and tonumber(record[DEADLINE]) > now then
         tell(id, record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'),
-          record[ITEMS], record[SIZE])
+          record[ITEMS], record[SIZE], ' ' .. record[TRAITS])
       elseif record then
         over[id] = record
       end
@@ -226,7 +230,7 @@ local function serve(flow, slots)
             running[#running + 1] = 'running ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadlineText .. ' ' .. fence .. ' '
               .. failures .. ' ' .. deaths .. ' ' .. attempt .. ' ' .. nowText .. ' ' .. incarnation .. ' ' .. hostId .. ' ' .. fixed
             taken[#taken + 1] = id .. '=' .. fence
-            tell(id, fence, attempt, keep, deadlineText, created, class, sizeText, size)
+            tell(id, fence, attempt, keep, deadlineText, created, class, sizeText, size, fixed)
           end
         end
       end

@@ -1,6 +1,6 @@
 -- Fragment: the record of a job, one string (one GET and one SET move it; a hash of as many fields cost three times the machine time).
 -- Words divided by spaces, first those that change, then those that are fixed at admission; the last word is the rest of the line: the traits
--- (JSON). A second line is there once an attempt has ended: finished, runMs, batchItems, then the error (JSON) or "-". A third holds the framed
+-- (JSON), which begin with model, version and, of a job that is traced, its trace context. A second line is there once an attempt has ended: finished, runMs, batchItems, then the error (JSON) or "-". A third holds the framed
 -- outputs of a succeeded job where they are small, as raw bytes.
 -- Written only by scripts; read in TypeScript by job-rows.ts, which names the same words in the same order.
 
@@ -10,6 +10,8 @@ local ITEMS, MAX_ATTEMPTS, SIZE, SHAPE, TRAITS, ENDING = 16, 17, 18, 19, 20, 21
 
 -- So much longer than its record a tombstone lives; and so long a dead letter.
 local dayMs = 86400000
+-- The trace context of a job, of the text from its shape on. Other members come behind it, and no text in them can hold the quotes.
+local tracePattern = ' {"m":"[^"]*","v":%d+,"tp":"([^"]+)"'
 
 local recordPattern = '^' .. string.rep('(%S+) ', 19) .. '([^\n]*)(.*)$'
 

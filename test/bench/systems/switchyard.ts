@@ -31,6 +31,8 @@ export interface SwitchyardOptions {
   tenants?: readonly Tenant[];
   /** Threads within an operator; default: as `up` has it, one per core. */
   threads?: number;
+  /** Further variables of both processes. */
+  env?: Record<string, string>;
   /** Which of its doors is under load; default: http. */
   wire?: Wire;
   /** A process that shall write CPU profiles into a folder when it ends. */
@@ -52,7 +54,7 @@ export interface RunningSwitchyard extends RunningSystem {
 
 export async function startSwitchyard(
   model: Pick<SystemModel, "repository">,
-  { profile, tenants, threads, wire = "http" }: SwitchyardOptions = {},
+  { env: more, profile, tenants, threads, wire = "http" }: SwitchyardOptions = {},
 ): Promise<RunningSwitchyard> {
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
@@ -76,6 +78,7 @@ export async function startSwitchyard(
       SWITCHYARD_WORKER_INDEX: "1",
       ...(keys && { SWITCHYARD_API_KEYS: keys.file }),
       ...(threads !== undefined && { SWITCHYARD_THREADS: String(threads) }),
+      ...more,
     };
     const nodeArgs = (process: Profiled): string[] => [
       ...serverNodeFlags,

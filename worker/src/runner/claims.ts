@@ -19,6 +19,8 @@ export interface ClaimedJob {
   size: number;
   /** How long its outputs live. */
   ttlMs: number;
+  /** A trace word (protocol trace-context), where it is traced and that was to be told. */
+  trace?: string;
 }
 
 export type ClaimAnswer =
@@ -78,12 +80,15 @@ export class Claims {
   readonly #redis: RedisWire;
   readonly #incarnation: string;
   readonly #hostId: string;
+  readonly #tellsTraces: boolean;
   readonly #sequences = new Map<string, number>();
 
-  constructor(parts: { redis: RedisWire; incarnation: string; hostId: string }) {
+  /** `tellsTraces`: claims say to which trace their jobs belong. */
+  constructor(parts: { redis: RedisWire; incarnation: string; hostId: string; tellsTraces?: boolean }) {
     this.#redis = parts.redis;
     this.#incarnation = parts.incarnation;
     this.#hostId = encodeURIComponent(parts.hostId); // a word of the record
+    this.#tellsTraces = parts.tellsTraces ?? false;
   }
 
   #claimCommand(wish: ClaimWish): RedisCommand {
@@ -92,6 +97,7 @@ export class Claims {
     const args: (string | number)[] = [tag, this.#incarnation, sequence, ticketId, this.#hostId, maxItems, Math.ceil(busyMs), lingerMs];
     args.push(Math.ceil(overheadMs), delayMs, parts);
     for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map(([items, ms]) => `${items} ${ms.toFixed(2)}`).join(" ")}`);
+    if (this.#tellsTraces) args.push("traced");
     return scriptCommand("claim", keys.base(wish.tag), args);
   }
 
@@ -166,8 +172,8 @@ export class Claims {
 
 /** A line of lua/claim.lua. */
 function claimedJob(line: string): ClaimedJob {
-  const [id, fence, attempt, keep, deadline, created, jobClass, items, size] = line.split(" ") as [string, ...string[]];
-  return {
+  const [id, fence, attempt, keep, deadline, created, jobClass, items, size, trace] = line.split(" ") as [string, ...string[]];
+  const job: ClaimedJob = {
     id,
     fence: Number(fence),
     deadlineMs: Number(deadline),
@@ -178,6 +184,8 @@ function claimedJob(line: string): ClaimedJob {
     size: Number(size),
     ttlMs: Number(keep?.slice(1)),
   };
+  if (trace !== undefined) job.trace = trace;
+  return job;
 }
 
 /** Per job; one word stands for all when it is "committed". */

@@ -2,6 +2,7 @@
 
 import type { ModelVersion, QueueTally } from "@switchyard/protocol";
 import type { RedisTarget } from "@switchyard/protocol/redis";
+import type { FollowedBatch, FollowedJob, Following, SettledJob } from "./followed-batch.ts";
 
 export interface RunnerOptions {
   redisUrl: RedisTarget;
@@ -24,8 +25,29 @@ export interface RunnerOptions {
   /** Servers that run models of further frameworks, by framework. */
   bridges: Record<string, string>;
   bridgeTimeoutMs: number;
+  /** Whose jobs somebody wants to hear of one by one; absent: nobody's. */
+  following?: Following;
   /** KnownClaim, see below. */
   claimBoard: SharedArrayBuffer;
+}
+
+/** A batch that somebody follows has begun. */
+export interface ClaimTold {
+  kind: "claimed";
+  tag: string;
+  jobs: FollowedJob[];
+}
+
+/** Jobs of it are settled: the store knows what became of them. */
+export interface SettlementTold extends Omit<Required<FollowedBatch>, "jobs"> {
+  kind: "settled";
+  tag: string;
+  settledMs: number;
+  /** Of the model alone. */
+  runMs: number;
+  /** Of the whole batch. */
+  items: number;
+  jobs: SettledJob[];
 }
 
 /** One run of a model, as estimates are made of. */
@@ -86,6 +108,8 @@ export type FromRunner =
       /** Where the run is fit to predict others. */
       sample?: RunSample;
     }
+  | ClaimTold
+  | SettlementTold
   /** What was counted since the last such message, by queue. */
   | { kind: "counted"; tallies: [tag: string, tally: QueueTally][] }
   /** What was said in the last moment, in order: every message wakes the main loop, and runs of light models are many. */

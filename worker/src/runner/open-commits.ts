@@ -6,6 +6,7 @@
 
 import type { CountedRun } from "@switchyard/protocol";
 import type { Commit, JobResult } from "./claims.ts";
+import type { FollowedBatch } from "./followed-batch.ts";
 import { handBack } from "./run-claim.ts";
 
 export interface OpenCommit {
@@ -18,6 +19,8 @@ export interface OpenCommit {
   /** Runs of it that succeeded, and how long each of its jobs had waited: what is counted when it is settled. */
   readonly runs: readonly CountedRun[];
   readonly queueMs: readonly number[];
+  /** Only where somebody follows its jobs. */
+  readonly followed?: FollowedBatch | undefined;
   /** By job id. */
   readonly deadlinesMs: ReadonlyMap<string, number>;
   /** Tries after which jobs were still open; 0 is one that was never answered. */
@@ -37,7 +40,10 @@ export class OpenCommits {
     return this.#open.size;
   }
 
-  add(commit: Commit, claim: Pick<OpenCommit, "sequence" | "deadlinesMs" | "claimedMs" | "cameMs" | "runs" | "queueMs">): void {
+  add(
+    commit: Commit,
+    claim: Pick<OpenCommit, "sequence" | "deadlinesMs" | "claimedMs" | "cameMs" | "runs" | "queueMs" | "followed">,
+  ): void {
     this.#open.add({ commit, ...claim, failures: 0, noRoom: false, dueMs: 0 });
   }
 

@@ -32,7 +32,7 @@ let isFlushPlanned = false;
 let lastRunMs = 0;
 const tallies = new RunTallies(planFlush);
 function tell(message: FromRunner): void {
-  if (message.kind === "ran") {
+  if (message.kind === "ran" || message.kind === "settled") {
     waiting.push(message);
     lastRunMs = message.runMs;
     planFlush();
@@ -104,7 +104,12 @@ const largeValues = new LargeValues({
 });
 
 const runner = new Runner({
-  claims: new Claims({ redis, incarnation: options.incarnation, hostId: options.hostId }),
+  claims: new Claims({
+    redis,
+    incarnation: options.incarnation,
+    hostId: options.hostId,
+    tellsTraces: options.following !== undefined,
+  }),
   largeValues,
   models,
   clock: systemClock,
@@ -112,6 +117,7 @@ const runner = new Runner({
   board: new ClaimBoard(options.claimBoard),
   tell,
   tallies,
+  ...(options.following && { following: options.following }),
 });
 
 port.on("message", (message: ToRunner) => {

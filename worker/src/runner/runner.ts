@@ -7,6 +7,7 @@ import { type CountedRun, type Ladder, type ModelVersion, SwitchyardError } from
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import type { ClaimAnswer, ClaimedJob, Claims, ClaimWish, Commit, Exchanged, JobResult } from "./claims.ts";
+import { type FollowedBatch, type Following, followedBatch, settledJobs } from "./followed-batch.ts";
 import type { InputFrame, LargeValues } from "./large-values.ts";
 import { splitLate } from "./late-jobs.ts";
 import type { ClaimBoard, FromRunner, RunSample, Unready } from "./messages.ts";
@@ -43,6 +44,8 @@ export interface RunnerParts {
   board: Pick<ClaimBoard, "write">;
   tell: (message: FromRunner) => void;
   tallies: Pick<RunTallies, "settled">;
+  /** Whose jobs are told one by one; absent: nobody's. */
+  following?: Following;
 }
 
 /** `sentMs`: when the claim was sent, by the local clock. */
@@ -58,6 +61,8 @@ interface Run {
   sample?: RunSample;
   /** Runs that succeeded. */
   counted: CountedRun[];
+  /** When it began, by the store's clock; only where somebody follows its jobs. */
+  beganMs?: number;
 }
 
 export class Runner {
@@ -221,9 +226,11 @@ export class Runner {
     let isRepeat = false;
     while (commit || wish) {
       const sentMs = clock.monotonicMs();
+      if (open?.followed) open.followed.sentMs ??= this.#storeNowMs();
       const answer: Exchanged = await claims.exchange(commit, wish).catch(() => ({}));
       if (open && commit && (answer.committed || answer.commitRefused)) {
         this.#count(open, answer, { sent: commit, isRepeat });
+        if (open.followed && answer.committed) this.#tellSettled(open.followed, commit, { committed: answer.committed, isRepeat });
         this.#settle(open, answer);
         commit = undefined;
       }
@@ -280,6 +287,15 @@ export class Runner {
     this.#parts.tallies.settled(how.sent.tag, settled);
   }
 
+  #tellSettled(followed: FollowedBatch, sent: Commit, how: { committed: readonly string[]; isRepeat: boolean }): void {
+    const jobs = settledJobs(followed, sent, how);
+    const settledMs = this.#storeNowMs();
+    const { batchJobs, beganMs, claimedMs, ranMs, sentMs = settledMs } = followed;
+    const { batchItems: items, runMs, tag } = sent;
+    const times = { claimedMs, beganMs, ranMs, sentMs, settledMs, runMs };
+    if (jobs.length > 0) this.#parts.tell({ kind: "settled", tag, ...times, batchJobs, items, jobs });
+  }
+
   async #follow(ticket: HeldTicket, claim: Answer, model: LoadedModel | SwitchyardError): Promise<void> {
     switch (claim.kind) {
       case "batch":
@@ -312,6 +328,9 @@ export class Runner {
     const localMs = this.#parts.clock.monotonicMs();
     const deadlinesMs = new Map(claim.jobs.map((job) => [job.id, localMs + job.deadlineMs - nowMs]));
     this.#parts.board.write([{ tag, sequence }, ...this.#commits.claims()]);
+    const { following } = this.#parts;
+    const followed = following && followedBatch(following, claim);
+    if (followed && following === "all") this.#parts.tell({ kind: "claimed", tag, jobs: [...followed.jobs.values()] });
     const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlinesMs);
     this.#wasDeaf = run.runMs >= deafMs;
     this.#rotation.used(tag, run.runMs);
@@ -319,7 +338,8 @@ export class Runner {
     this.#report(tag, { queueMs, run });
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
     const { counted: runs } = run;
-    this.#commits.add(commit, { sequence, deadlinesMs, claimedMs: claim.sentMs, cameMs: localMs, runs, queueMs });
+    if (followed) [followed.beganMs, followed.ranMs] = [run.beganMs ?? claim.nowMs, this.#storeNowMs()];
+    this.#commits.add(commit, { sequence, deadlinesMs, claimedMs: claim.sentMs, cameMs: localMs, runs, queueMs, followed });
     if (this.#draining) this.#commits.hurry();
   }
 
@@ -334,6 +354,7 @@ export class Runner {
     const startedLate = inTime.filter(
       ({ deadlineMs }) => deadlineMs <= claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs,
     ).length;
+    const beganMs = this.#parts.following && this.#storeNowMs();
     const { results, runMs, items, runs, counted, isFirst } = await runClaim(model, inTime, kept, claim.nowMs);
     const isSample = !isFirst && runs === 1 && results.every(({ outcome }) => outcome === "succeeded");
     const seen: RunSeen = { runMs, items, bytes: bytesOf(kept, results), size, atMs: claim.nowMs, isSample };
@@ -341,6 +362,7 @@ export class Runner {
     const stored = await this.#parts.largeValues.stored(results, (result, why) => unstored(result, why, claim));
     const all = [...stored, ...late.map(tooLate)];
     const run: Run = { results: all, runMs, items, startedLate, counted };
+    if (beganMs !== undefined) run.beganMs = beganMs;
     if (isSample) run.sample = { size, items, runMs, atMs: claim.nowMs };
     return run;
   }

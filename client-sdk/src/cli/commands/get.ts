@@ -44,6 +44,8 @@ export function jobText(view: JobView): string {
     ["waited", shortDuration(timings?.queue_ms)],
     ["ran", timings && `${shortDuration(timings.run_ms)} in a batch of ${timings.batch_items}`],
     ["total", shortDuration(timings?.total_ms)],
+    ["trace", view.trace_id],
+    ["retry of", view.retry_of],
     [
       "tags",
       view.tags &&

@@ -1,20 +1,27 @@
-/** `switchyard hosts`: the workers that are registered. */
+/** `switchyard hosts`: the workers that are registered, or all that is known of one. */
 
 import type { Command } from "commander";
+import { ClientError } from "../../client-errors.ts";
+import type { HostView } from "../../job-records.ts";
 import type { Cli } from "../cli.ts";
 import { shortDuration, textTable } from "../text-table.ts";
 
 export function registerHosts(program: Command, cli: Cli): void {
-  const command = program.command("hosts").summary("list hosts");
+  const command = program.command("hosts [id]").summary("list hosts, or show one");
   command
-    .description("List the hosts that run models. With --json: one host a line.")
-    .addHelpText("after", "\nExamples:\n  $ switchyard hosts\n  $ switchyard hosts --json | jq -r '.warm[]'")
-    .action(async () => {
-      const hosts = await cli.hastyClient(command).hosts();
+    .description(
+      "List the hosts that run models; or show one: what it has, what it holds, what it could not load. With --json: one host a line.",
+    )
+    .addHelpText("after", "\nExamples:\n  $ switchyard hosts\n  $ switchyard hosts worker-1\n  $ switchyard hosts --json | jq -r '.warm[]'")
+    .action(async (id: string | undefined) => {
+      const all = await cli.hastyClient(command).hosts();
+      const hosts = id === undefined ? all : all.filter((host) => host.id === id);
+      if (id !== undefined && hosts.length === 0) throw new ClientError("host_not_found", `no host ${id} is registered`, { status: 404 });
       if (cli.wantsJson(command)) {
         for (const host of hosts) cli.printJson(host);
         return;
       }
+      if (id !== undefined) return cli.print(hosts.map(hostText).join("\n\n"));
       if (hosts.length === 0) return cli.note("no hosts: no worker is registered");
       const columns = [
         { title: "HOST" },
@@ -40,6 +47,33 @@ export function registerHosts(program: Command, cli: Cli): void {
       ]);
       cli.print(textTable(columns, rows));
     });
+}
+
+function hostText(host: HostView): string {
+  const gpus = host.gpus.map(({ memory_mb: memoryMb, name }) => `${name} (${memoryMb} MB)`);
+  const labels = Object.entries(host.labels).map(([name, value]) => `${name}=${value}`);
+  const rows: [string, string | number | undefined][] = [
+    ["id", host.id],
+    ["state", host.state],
+    ["version", host.version],
+    ["device", host.device],
+    ["providers", host.providers.join(", ")],
+    ["frameworks", host.frameworks.join(", ")],
+    ["GPUs", gpus.join(", ")],
+    ["cores", host.cores],
+    ["memory", `${host.memory_mb} MB`],
+    ["labels", labels.join(", ")],
+    ["registered", host.registered_at],
+    ["heartbeat", `${shortDuration(host.heartbeat_age_ms)} ago`],
+    ["metrics", host.metrics],
+    ["warm", host.warm.join(", ")],
+    ...Object.entries(host.failures ?? {}).map(([model, reason]): [string, string] => ["failed", `${model}: ${reason}`]),
+  ];
+  const known = rows.filter(([, value]) => value !== undefined && value !== "");
+  return textTable([{ title: "" }, { title: "" }], known)
+    .split("\n")
+    .slice(1)
+    .join("\n");
 }
 
 function several(names: readonly string[]): string {

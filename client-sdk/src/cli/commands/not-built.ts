@@ -5,7 +5,6 @@ import { UsageError } from "../exit-codes.ts";
 
 const planned: Readonly<Record<string, string>> = {
   mcp: "serve the Model Context Protocol on standard input and output",
-  top: "watch queues and hosts live",
   pipelines: "run and list pipelines",
   train: "start and follow training runs",
 };
