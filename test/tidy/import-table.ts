@@ -27,7 +27,7 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     bullmq: ["src/adapters/bullmq-tickets.ts"],
     fastify: ["src/doors/"],
     ioredis: ["src/adapters/redis-client.ts"],
-    "prom-client": ["src/adapters/prometheus-metrics.ts"],
+    "prom-client": ["src/adapters/prometheus-registry.ts"],
     yaml: ["src/adapters/yaml-document.ts"],
   },
   worker: {

@@ -8,6 +8,7 @@ import {
   checkOutputs,
   decodeFrame,
   defaultAlias,
+  type ErrorCode,
   frameParts,
   isTerminal,
   type ModelVersion,
@@ -37,6 +38,7 @@ import type { Wait, Waiters } from "./waiters.ts";
 const heldTtlMs = 60_000;
 const neverAborted = new AbortController().signal;
 const usualBatchItems = 8;
+const storeRefusals: ReadonlySet<ErrorCode> = new Set(["store_unavailable", "store_full"]);
 /** Above this share of the store's memory it would soon refuse the bytes of jobs that were taken. */
 const mostFilled = 0.8;
 
@@ -149,11 +151,11 @@ export class Jobs implements JobService {
       const earlier = bound && (await this.#replay(bound, submission.idempotency.fingerprint));
       if (earlier) return { record: earlier, replayed: true };
     }
-    let status = this.#servable(submission);
+    let status = this.#servableOrCounted(submission, caller);
     if (submission.require) status = this.#parts.models.requiring(status.version, submission.require);
     if (submission.durability) await this.#durable.require(submission.durability);
     if (status.missing && !submission.waitForHost) {
-      metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host");
+      metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host", caller.tenant);
       throw noCapableHost(status);
     }
     let job = this.#newJob(submission, caller, status.version);
@@ -177,7 +179,7 @@ export class Jobs implements JobService {
       return wait ? { ...placed, wait, ...(admitted && { sentMs }) } : placed;
     } catch (error) {
       wait?.leave();
-      metrics.rejected(submission.model, job.class, error instanceof SwitchyardError ? error.code : "internal");
+      metrics.rejected(submission.model, job.class, error instanceof SwitchyardError ? error.code : "internal", caller.tenant);
       metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
       throw error; // a key stays bound to its job id: a repeat makes that very job
     }
@@ -218,6 +220,17 @@ export class Jobs implements JobService {
     if (earlierVersion) return { job: { ...this.#newJob(submission, caller, earlierVersion), id: entry.jobId } };
     await store.rebindKey(bound, { fingerprint, jobId: job.id });
     return { job };
+  }
+
+  /** What the store's state refuses is counted as what admission refuses; a wrong name is the caller's mistake. */
+  #servableOrCounted(submission: Submission, { tenant }: Caller): ModelStatus {
+    try {
+      return this.#servable(submission);
+    } catch (error) {
+      if (error instanceof SwitchyardError && storeRefusals.has(error.code))
+        this.#parts.metrics.rejected(submission.model, submission.class ?? "standard", error.code, tenant);
+      throw error;
+    }
   }
 
   #servable(submission: Submission): ModelStatus {
