@@ -169,7 +169,7 @@ function panelTests(): object[] {
 const filled = (template: string, labels: Record<string, string>): string =>
   template.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_whole, label: string) => labels[label] ?? "");
 
-const paces = { minutes: { interval: "1m", evaluation_interval: "1m" }, hours: { interval: "5m", evaluation_interval: "30m" } } as const;
+const paces = { minutes: { interval: "1m", evaluation_interval: "2m" }, hours: { interval: "5m", evaluation_interval: "30m" } } as const;
 type Pace = keyof typeof paces;
 const paceOf = ({ at }: Situation): Pace => (at.endsWith("h") ? "hours" : "minutes");
 
@@ -177,7 +177,7 @@ const paceOf = ({ at }: Situation): Pace => (at.endsWith("h") ? "hours" : "minut
 const notation = (values: string): string => values.replace(/(^| )(\d+)x/g, "$1$2+0x");
 
 /**
- * What promtool is given, as an object, of what is seen within minutes or within hours: evaluated each minute, a day of it would take a minute and more.
+ * What promtool is given, as an object, of what is seen within minutes or within hours: evaluated every other minute, a day of it would take a minute.
  * Throws when an alert has no cases.
  */
 export function ruleTestsFile(ruleFiles: readonly string[], pace: Pace): object {
