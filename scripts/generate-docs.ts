@@ -1,10 +1,11 @@
 /**
- * Writes docs/reference/ and the README's table of settings from the sources that they describe. `--check` writes nothing and names what is
+ * Writes docs/reference/, the README's table of settings, and the dashboards and rules of deploy/ from the sources that they describe. `--check` writes nothing and names what is
  * stale; a test does the same.
  */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { generatedDeployment } from "../deploy/observability/generated.ts";
 import { accessPage } from "./reference-pages/access.ts";
 import { commandLinePage } from "./reference-pages/command-line.ts";
 import { configHead, configPage, configRows } from "./reference-pages/config.ts";
@@ -24,6 +25,7 @@ export async function generatedDocs(): Promise<Map<string, string>> {
     ["docs/reference/config.md", configPage()],
     ["docs/reference/metrics.md", await metricsPage()],
     ["docs/reference/model-yaml.md", modelYamlPage()],
+    ...generatedDeployment(),
     ["README.md", withTable(readFileSync(new URL("README.md", root), "utf8"), "settings", markdownTable(configHead, configRows()))],
   ]);
 }

@@ -18,13 +18,16 @@ import { type Changed, RedisModels } from "./adapters/redis-models.ts";
 import { RedisPlacement } from "./adapters/redis-placement.ts";
 import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
+import { RedisServerFigures } from "./adapters/redis-server-figures.ts";
 import { RedisUploads } from "./adapters/redis-uploads.ts";
 import { readYaml } from "./adapters/yaml-document.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
 import { CacheTallies } from "./application/cache-tallies.ts";
+import { ClusterFigures } from "./application/cluster-figures.ts";
 import { DeadLetters } from "./application/dead-letters.ts";
 import { DurableJobs } from "./application/durable-jobs.ts";
 import { Forecasts } from "./application/forecasts.ts";
+import { figuresOf } from "./application/job-figures.ts";
 import { JobJournal } from "./application/job-journal.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
@@ -49,6 +52,7 @@ import { TurnWait } from "./doors/turn-wait.ts";
 import { openBlobs } from "./open-blobs.ts";
 import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
+import type { Outcome } from "./ports/metrics.ts";
 import type { Tracing } from "./ports/tracing.ts";
 
 export interface CoordinatorOptions {
@@ -94,6 +98,8 @@ export interface Coordinator {
 const rescanMs = 5_000;
 /** What another coordinator took is known here after this time. */
 const lookForUploadsMs = 500;
+/** As often as metrics are usually read, at most. */
+const lookAtClusterMs = 2_000;
 /** For which a coordinator that is asked to end serves those who have not noticed yet. */
 const mostLeavingMs = 2_000;
 /** A change of the key file is taken over by the second look that sees it. */
@@ -163,7 +169,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   });
 
   const board = new RedisPlacement(redis, newIncarnation());
-  const placer = new Placer({ hosts, models, board, openQueues: (tags) => store.openQueues(tags), clock, log });
+  const cluster = new ClusterFigures({
+    ...{ hosts, jobs: store, stores: new RedisServerFigures(redis), metrics, clock },
+    openTags: () => sweeper.openTags(),
+  });
+  const onLead = (leads: boolean): void => cluster.noteLead(leads);
+  const placer = new Placer({ hosts, models, board, openQueues: (tags) => store.openQueues(tags), clock, log, onLead });
   const loads = new ModelLoads({ models, hosts, board, clock });
 
   await store.onNotice((notice) => {
@@ -178,9 +189,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   function countOutcome(notice: JobNotice): void {
     const model = models.modelOf(notice.id);
     if (model === undefined) return;
-    const e2eSeconds = (notice.finishedMs - notice.createdMs) / 1_000;
-    const started = notice.startedMs > 0 ? { queueSeconds: (notice.startedMs - notice.createdMs) / 1_000 } : {};
-    metrics.finished(model, notice.class, notice.state as Parameters<typeof metrics.finished>[2], { e2eSeconds, ...started });
+    metrics.finished(model, notice.class, notice.state as Outcome, figuresOf(notice));
     if (tracing && notice.trace) tracing.jobEnded({ ...notice, trace: notice.trace, model });
   }
   redis.onHealth((answering) => {
@@ -189,6 +198,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     if (!answering) waiters.storeAway();
   });
   metrics.storeAnswering(true);
+  redis.onRoundtrip((ms) => metrics.storeRoundtrip(ms / 1_000));
 
   const repository = new FilesystemModels({ root: options.modelsFolder });
   const reported = new Set<string>();
@@ -279,6 +289,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "sweeper", everyMs: 240, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });
+  loops.start({ name: "cluster-figures", everyMs: lookAtClusterMs, jitter: 0.2, call: () => cluster.round() });
   loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });

@@ -93,7 +93,7 @@ try {
     version,
     clock: systemClock,
     log,
-    metrics: prometheusMetrics({ version }),
+    metrics: prometheusMetrics({ version, ...(tracing && { traceId: tracing.currentTraceId }) }),
     ...(tracing && { tracing }),
   });
   const { url, metricsUrl, grpcAddress } = coordinator;

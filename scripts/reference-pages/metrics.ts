@@ -1,60 +1,43 @@
-/** docs/reference/metrics.md: names and labels, from the two files that declare them. */
+/** docs/reference/metrics.md: what the two registries declare. */
 
-import { readFileSync } from "node:fs";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { HostMetrics } from "../../worker/src/host-metrics.ts";
 import { code, generatedPage, markdownTable } from "./markdown-table.ts";
 
-interface Declared {
-  name: string;
-  type: string;
-  help: string;
-  labels: string[];
+type Families = ReturnType<typeof prometheusMetrics>["families"];
+
+/** Of the coordinator and of the worker, by name. */
+export function declaredMetrics(): { coordinator: Families; worker: Families } {
+  const byName = (families: Families): Families => families.toSorted((left, right) => left.name.localeCompare(right.name));
+  return {
+    coordinator: byName(prometheusMetrics({ version: "0", processMetrics: false }).families),
+    worker: byName(new HostMetrics({ version: "0", host: "host", processMetrics: false }).families),
+  };
 }
 
-/** Families that the text of a registry declares; those without samples yet are declared too. */
-function families(text: string): Map<string, { type: string; help: string }> {
-  const help = new Map([...text.matchAll(/^# HELP (\S+) (.*)$/gm)].map(([, name, words]) => [name!, words!]));
-  return new Map(
-    [...text.matchAll(/^# TYPE (switchyard_\S+) (\S+)$/gm)].map(([, name, type]) => [name!, { type: type!, help: help.get(name!) ?? "" }]),
-  );
-}
-
-/** Labels stand only in the source: a series without samples shows none. */
-function labelsIn(source: string, name: string): string[] {
-  const text = readFileSync(new URL(`../../${source}`, import.meta.url), "utf8");
-  const at = text.indexOf(`"${name}"`);
-  if (at < 0) throw new Error(`${name} is not declared in ${source}`);
-  const list = /^[^;]*?(?:labelNames: |,\s*)\[([^\]]*)\]/.exec(text.slice(at).split(/;\n/, 1)[0]!)?.[1] ?? "";
-  return [...list.matchAll(/"(\w+)"/g)].map(([, label]) => label!);
-}
-
-function declaredIn(source: string, text: string): Declared[] {
-  const found = [...families(text)].map(([name, about]) => ({ name, ...about, labels: labelsIn(source, name) }));
-  if (found.length < 5) throw new Error(`only ${found.length} metrics were found in ${source}`);
-  return found.sort((a, b) => a.name.localeCompare(b.name));
-}
-
-function table(metrics: readonly Declared[]): string {
-  const rows = metrics.map(({ name, type, help, labels }) => [code(name), type, labels.map(code).join(", ") || "none", help]);
+function table(families: Families): string {
+  const rows = families.map(({ edges, help, labels, name, type }) => [
+    code(name),
+    type,
+    labels.map(code).join(", ") || "none",
+    edges === undefined ? help : `${help}. Edges: ${edges.join(", ")}`,
+  ]);
   return markdownTable(["name", "type", "labels", "meaning"], rows);
 }
 
 export async function metricsPage(): Promise<string> {
-  const coordinator = "coordinator/src/adapters/prometheus-metrics.ts";
-  const worker = "worker/src/host-metrics.ts";
-  const ofCoordinator = declaredIn(coordinator, await prometheusMetrics({ version: "0", processMetrics: false }).text());
-  const ofWorker = declaredIn(worker, await new HostMetrics({ version: "0", host: "host" }).text());
+  const { coordinator, worker } = declaredMetrics();
   const text = `
-In the text format of Prometheus, on the metrics port: the coordinator on \`SWITCHYARD_METRICS\`, worker n on that port + n, or on a free one
-if it is taken (\`/v1/hosts\` shows where). Durations are in seconds. Each process also serves prom-client's default metrics of Node.
+As OpenMetrics, on the metrics port: the coordinator on \`SWITCHYARD_METRICS\`, worker n on that port + n, or on a free one
+if it is taken (\`/v1/hosts\` shows where). Durations are in seconds. *The leader's* are exported by one coordinator at a time, so that sums over
+coordinators are right. Each process also serves prom-client's default metrics of Node. [How to use them](../observability.md).
 
 ## Coordinator
 
-${table(ofCoordinator)}
+${table(coordinator)}
 
 ## Worker
 
-${table(ofWorker)}`;
-  return generatedPage("Metrics", `${coordinator} and ${worker}`, text);
+${table(worker)}`;
+  return generatedPage("Metrics", "coordinator/src/adapters/prometheus-metrics.ts and worker/src/host-metrics.ts", text);
 }

@@ -5,6 +5,7 @@ import { goodputRow } from "./rows/goodput.ts";
 import { grpcRow } from "./rows/grpc.ts";
 import { idleRow } from "./rows/idle.ts";
 import { killedRow } from "./rows/killed.ts";
+import { metricsRow } from "./rows/metrics.ts";
 import { millionRow } from "./rows/million.ts";
 import { neighbourRow } from "./rows/neighbour.ts";
 import { refusalsRow } from "./rows/refusals.ts";
@@ -22,6 +23,7 @@ export const rows = {
   slo: sloRow,
   neighbour: neighbourRow,
   million: millionRow,
+  metrics: metricsRow,
   killed: killedRow,
   idle: idleRow,
   tracing: tracingRow,

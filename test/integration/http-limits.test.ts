@@ -311,14 +311,15 @@ test("metrics count requests by route pattern and start known models at zero", a
   const metrics = prometheusMetrics({ version: "1", processMetrics: true });
   metrics.modelKnown("tiny");
   metrics.admitted("tiny", "standard");
-  metrics.queueFigures("tiny", 1, { waiting: 3, running: 1, oldestSeconds: 2, dead: 2 });
-  metrics.queueFigures("tiny", 2, { waiting: 1, running: 0, oldestSeconds: 5, dead: 1 });
+  metrics.leading(true);
+  metrics.queueFigures("tiny", "queue-1", { waiting: 3, running: 1, oldestSeconds: 2, dead: 2 });
+  metrics.queueFigures("tiny", "queue-2", { waiting: 1, running: 0, oldestSeconds: 5, dead: 1 });
   metrics.finished("tiny", "standard", "succeeded", { e2eSeconds: 0.02, queueSeconds: 0.01 });
   const server = createMetricsServer(metrics);
   const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
   t.after(() => server.close());
   const response = await fetch(`http://127.0.0.1:${port}/metrics`);
-  assert.match(response.headers.get("content-type")!, /^text\/plain; version=0.0.4/);
+  assert.match(response.headers.get("content-type")!, /^application\/openmetrics-text; version=1.0.0/);
   const text = await response.text();
   for (const line of [
     'switchyard_jobs_admitted_total{model="tiny",class="standard"} 1',

@@ -34,7 +34,7 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     fastify: ["src/doors/"],
     ioredis: ["src/adapters/redis-client.ts"],
     pino: ["src/adapters/pino-log.ts"],
-    "prom-client": ["src/adapters/prometheus-metrics.ts"],
+    "prom-client": ["src/adapters/prometheus-registry.ts"],
     yaml: ["src/adapters/yaml-document.ts"],
   },
   worker: {

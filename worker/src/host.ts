@@ -120,7 +120,7 @@ export class Host {
   }
 
   async start(): Promise<void> {
-    const { clock, log, redis } = this.#parts;
+    const { clock, log, metrics, redis } = this.#parts;
     void this.#runner.ended().then(({ code, error }) => {
       this.#runnerEnded = true;
       if (!this.#stop.signal.aborted) this.#giveUp(`the runner thread ended with code ${code}${error ? `: ${error.message}` : ""}`);
@@ -143,14 +143,20 @@ export class Host {
       knownClaims: () => this.#runner.knownClaim(),
       onLost: () => this.#giveUp("the cluster declared this host lost"),
       onBeat: () => void this.#afterBeat().catch(() => {}),
+      onRoundtrip: (ms) => metrics.storeRoundtrip(ms / 1_000),
     });
     for (const tag of this.#held.tags()) await this.#intake.subscribe(tag, this.#profileFor(tag));
     await this.#presence.register();
     this.#registered = true;
     await this.#intake.subscribeCold(facts.profile);
     void this.#renewals();
-    const { device, incarnation, providers } = facts;
-    log("registered", { incarnation, device, providers, warm: this.#held.tags().length });
+    const { device, id, incarnation, providers } = facts;
+    metrics.registered(facts, () => ({
+      models: this.#held.tags().length,
+      modelBytes: this.#held.sizeBytes(),
+      tickets: this.#desk.held().length,
+    }));
+    log("registered", { host: id, incarnation, device, providers, warm: this.#held.tags().length });
   }
 
   #fits(version: ModelVersion): boolean {
@@ -213,6 +219,7 @@ export class Host {
   /** What models require and prefer may have changed under tickets that this host takes. */
   async #followSettings(): Promise<void> {
     if (!this.#known.published()) return; // the store lost it, and will have it again
+    this.#parts.metrics.keepModels(this.#known.models());
     for (const tag of this.#intake.subscribed()) {
       const version = this.#known.byTag(tag);
       if (!version || !this.#fits(version)) this.#unsubscribe(tag);
@@ -290,6 +297,7 @@ export class Host {
         return;
       case "load_failed":
         this.#held.failed(message.tag, message.reason);
+        metrics.modelFailed(this.#known.byTag(message.tag));
         log("model_failed", { tag: message.tag, reason: message.reason });
         this.#beatSoon();
         return;

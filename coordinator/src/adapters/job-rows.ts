@@ -51,6 +51,7 @@ const at = {
   host: 11,
   created: 12,
   flow: 13,
+  items: 15,
   maxAttempts: 16,
 } as const;
 const wordCount = 19;
@@ -209,7 +210,8 @@ function noticeOf(id: string, { counts, traces }: { counts: boolean; traces: boo
     attempt: Number(word("attempt")),
     runMs,
     batchItems,
-    class: splitFlow(word("flow")).class,
+    items: Number(word("items")),
+    ...splitFlow(word("flow")),
     counts,
   };
   if (error) notice.error = error;

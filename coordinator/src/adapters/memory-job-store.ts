@@ -65,7 +65,7 @@ export class MemoryJobStore implements JobStore {
     return queue;
   }
 
-  #tell({ awaited, record }: MemoryJob): void {
+  #tell({ awaited, items, record }: MemoryJob): void {
     if (!awaited) return;
     const { id, state, revision, fence, createdMs, startedMs = 0, finishedMs = 0, deadlineMs, attempt, timings, error } = record;
     const { runMs = 0, batchItems = 0 } = timings ?? {};
@@ -82,7 +82,9 @@ export class MemoryJobStore implements JobStore {
         attempt,
         runMs,
         batchItems,
+        items,
         class: record.class,
+        tenant: record.tenant,
         counts: true,
       },
       ...(error && { error }),

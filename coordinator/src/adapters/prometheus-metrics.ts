@@ -1,11 +1,11 @@
-/**
- * Metrics for Prometheus; the only file that knows prom-client. Served as classic text only: an OpenMetrics rendering would rename the
- * counters of the registry in place. Edges of the latency histograms are the usual deadline budgets.
- */
+/** What one coordinator counts, as series for Prometheus. Edges of the latency histograms are the usual deadlines and the budgets of waiting. */
 
-import { type ErrorCode, errors, jobClasses } from "@switchyard/protocol";
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-import type { Metrics, Outcome } from "../ports/metrics.ts";
+import { defaultTimeoutMs, type ErrorCode, errors, jobClasses } from "@switchyard/protocol";
+import type { CounterMetric, CounterSeries, LabelValues, MetricFamily } from "@switchyard/protocol/metrics";
+import type { CurrentTraceId, Metrics, Outcome } from "../ports/metrics.ts";
+import { prometheusCluster } from "./prometheus-cluster.ts";
+import { Kept, MetricsRegistry } from "./prometheus-registry.ts";
+import { TenantLabels } from "./tenant-labels.ts";
 
 const outcomes: readonly Outcome[] = ["succeeded", "failed", "cancelled", "expired"];
 
@@ -18,130 +18,162 @@ const mostWithZeros = 200;
 const shadowResults = ["succeeded", "failed", "skipped"] as const;
 const cacheResults = ["hit", "miss", "joined"] as const;
 
-const latencyEdges = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600];
+/** Timeouts of the classes are edges, so that the share of jobs below them is exact. */
+const deadlines = jobClasses.map((name) => defaultTimeoutMs[name] / 1_000);
+const usualEdges = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600];
+const latencyEdges = [...new Set([...usualEdges, ...deadlines])].sort((left, right) => left - right);
 const httpEdges = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 60];
 const storeEdges = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 2];
 
 export interface PrometheusMetrics extends Metrics {
   readonly contentType: string;
+  /** What is declared, for those who write it down. */
+  readonly families: readonly MetricFamily[];
   /** The exposition text. */
   text(): Promise<string>;
 }
 
-export function prometheusMetrics(about: { version: string; revision?: string; processMetrics?: boolean }): PrometheusMetrics {
-  const registry = new Registry();
-  const registers = [registry];
-  const counter = (name: string, help: string, labelNames: string[]) => new Counter({ name, help, labelNames, registers });
-  const gauge = (name: string, help: string, labelNames: string[] = []) => new Gauge({ name, help, labelNames, registers });
-  const histogram = (name: string, help: string, labelNames: string[], buckets: number[]) =>
-    new Histogram({ name, help, labelNames, buckets, registers });
+export interface PrometheusOptions {
+  version: string;
+  revision?: string;
+  processMetrics?: boolean;
+  /** For linters, see MetricsRegistry. */
+  classic?: boolean;
+  /** Asked where a request is answered. */
+  traceId?: CurrentTraceId;
+}
 
-  const admitted = counter("switchyard_jobs_admitted_total", "Jobs accepted into a queue", ["model", "class"]);
-  const rejected = counter("switchyard_jobs_rejected_total", "Jobs refused at admission", ["model", "class", "reason"]);
-  const refusals = histogram("switchyard_refusal_seconds", "From the check of the inputs to the refusal", [], storeEdges);
-  const finished = counter("switchyard_jobs_finished_total", "Jobs that reached their outcome", ["model", "class", "outcome"]);
-  const e2e = histogram("switchyard_job_e2e_seconds", "Admission to outcome", ["model", "class"], latencyEdges);
-  const queued = histogram(
+function seriesByOutcome(metric: CounterMetric, labels: LabelValues): Record<Outcome, CounterSeries> {
+  return Object.fromEntries(outcomes.map((outcome) => [outcome, metric.of({ ...labels, outcome })])) as Record<Outcome, CounterSeries>;
+}
+
+export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
+  const registry = new MetricsRegistry(about);
+  const traceId = about.traceId ?? (() => undefined);
+
+  const admitted = registry.counter("switchyard_jobs_admitted_total", "Jobs accepted into a queue", ["model", "class"]);
+  const rejected = registry.counter("switchyard_jobs_rejected_total", "Jobs refused at admission", ["model", "class", "reason"]);
+  const refusals = registry.histogram("switchyard_refusal_seconds", "From the check of the inputs to the refusal", [], storeEdges).of();
+  const finished = registry.counter("switchyard_jobs_finished_total", "Jobs that reached their outcome", ["model", "class", "outcome"]);
+  const missed = registry.counter("switchyard_deadline_missed_total", "Jobs that ended after their deadline, or because of it", [
+    "model",
+    "class",
+  ]);
+  const e2e = registry.histogram("switchyard_job_e2e_seconds", "Admission to outcome", ["model", "class"], latencyEdges);
+  const queued = registry.histogram(
     "switchyard_job_wait_seconds",
     "Admission to the start of the run, seen at the end",
     ["model", "class"],
     latencyEdges,
   );
-  const cacheAsked = counter(
+  const cacheAsked = registry.counter(
     "switchyard_cache_requests_total",
     "Requests of models with a response cache: answered from it (hit), waiting for an equal one (joined), or run (miss)",
     ["model", "result"],
   );
-  const shadowed = counter("switchyard_shadow_requests_total", "Requests that were also sent to another version, by what became of that", [
-    "model",
-    "result",
+  const shadowed = registry.counter(
+    "switchyard_shadow_requests_total",
+    "Requests that were also sent to another version, by what became of that",
+    ["model", "result"],
+  );
+  const cacheEvicted = registry.counter(
+    "switchyard_cache_evicted_total",
+    "Answers that gave way to newer ones before their time was over",
+    ["model"],
+  );
+  const ofTenant = "the first 50 tenants that the process saw, the rest as other";
+  const tenantFinished = registry.counter(
+    "switchyard_tenant_jobs_finished_total",
+    `Jobs that reached their outcome, by tenant: ${ofTenant}`,
+    ["tenant", "outcome"],
+  );
+  const tenantRejected = registry.counter("switchyard_tenant_jobs_rejected_total", `Jobs refused at admission, by tenant: ${ofTenant}`, [
+    "tenant",
   ]);
-  const cacheEvicted = counter("switchyard_cache_evicted_total", "Answers that gave way to newer ones before their time was over", [
-    "model",
-  ]);
-  const queueJobs = gauge("switchyard_queue_jobs", "Jobs in the queue by state", ["model", "state"]);
-  const deadLetters = gauge("switchyard_dead_letters", "Failed jobs whose inputs are kept so that they can be submitted again", ["model"]);
-  const oldest = gauge("switchyard_queue_oldest_seconds", "Age of the oldest waiting job, 0 without one", ["model"]);
-  const offers = counter("switchyard_tickets_offered_total", "Tickets handed to the ticket queue, or refused by it", ["accepted"]);
-  const returned = counter("switchyard_jobs_returned_total", "Jobs that came back from a host without an outcome", ["reason"]);
-  const lost = counter("switchyard_hosts_lost_total", "Hosts that stopped answering", []);
-  for (const accepted of ["true", "false"]) offers.inc({ accepted }, 0);
-  for (const reason of ["lost_host", "unknown_claim"]) returned.inc({ reason }, 0);
-  const storeUp = gauge("switchyard_store_answering", "1 while the store answers, else 0");
-  const roundtrip = histogram("switchyard_redis_roundtrip_seconds", "Round trip to the store", [], storeEdges);
-  const http = histogram("switchyard_http_request_seconds", "HTTP requests by route pattern", ["route", "method", "status"], httpEdges);
-  const grpc = histogram(
+  const tenantDevice = registry.counter(
+    "switchyard_tenant_device_seconds_total",
+    `Device time of jobs that have ended, each its part of its batch's run, by tenant: ${ofTenant}`,
+    ["tenant"],
+  );
+  const tenantWait = registry.counter(
+    "switchyard_tenant_wait_seconds_total",
+    `Admission to the start of the run, summed over jobs that were run, by tenant: ${ofTenant}`,
+    ["tenant"],
+  );
+  const tenants = new TenantLabels();
+  const cluster = prometheusCluster(registry, tenants);
+  const offers = registry.counter("switchyard_tickets_offered_total", "Tickets handed to the ticket queue, or refused by it", ["accepted"]);
+  const returned = registry.counter("switchyard_jobs_returned_total", "Jobs that came back from a host without an outcome", ["reason"]);
+  const lost = registry.counter("switchyard_hosts_lost_total", "Hosts that stopped answering").of();
+  for (const accepted of ["true", "false"]) offers.of({ accepted });
+  for (const reason of ["lost_host", "unknown_claim"]) returned.of({ reason });
+  const storeUp = registry.gauge("switchyard_store_answering", "1 while the store answers, else 0");
+  const roundtrip = registry.histogram("switchyard_redis_roundtrip_seconds", "Round trip to the store", [], storeEdges).of();
+  const http = registry.histogram(
+    "switchyard_http_request_seconds",
+    "HTTP requests by route pattern",
+    ["route", "method", "status"],
+    httpEdges,
+  );
+  const grpc = registry.histogram(
     "switchyard_grpc_request_seconds",
     "gRPC calls, and messages of streams, by method",
     ["method", "code"],
     httpEdges,
   );
-  const build = gauge("switchyard_build_info", "1, with the build as labels", ["version", "revision"]);
+  const build = registry.gauge("switchyard_build_info", "1, with the build as labels", ["version", "revision"]);
   build.set({ version: about.version, revision: about.revision ?? "unknown" }, 1);
-  if (about.processMetrics ?? true) collectDefaultMetrics({ register: registry });
+  if (about.processMetrics ?? true) registry.addProcessMetrics();
 
-  const figures = new Map<string, Map<number, Parameters<Metrics["queueFigures"]>[2]>>();
   const known = new Set<string>();
   /** Models whose cache was asked. */
   const cached = new Set<string>();
-  // prom-client hashes labels on every call; a bound child per series spares the hot path that.
-  const httpSeries = new Map<string, ReturnType<typeof http.labels>>();
-  const grpcSeries = new Map<string, ReturnType<typeof grpc.labels>>();
-  const jobSeries = new Map<string, ReturnType<typeof bindJobs>>();
-
-  function bindJobs(model: string, jobClass: string) {
+  const httpSeries = new Kept((key) => {
+    const [method, status, route] = key.split(" ") as [string, string, string];
+    return http.of({ route, method, status });
+  });
+  const grpcSeries = new Kept((key) => {
+    const [method, code] = key.split(" ") as [string, string];
+    return grpc.of({ method, code });
+  });
+  const jobSeries = new Kept((key) => {
+    const [jobClass, model] = key.split(" ") as [string, string];
+    const labels = { model, class: jobClass };
     return {
-      admitted: admitted.labels(model, jobClass),
-      e2e: e2e.labels(model, jobClass),
-      queued: queued.labels(model, jobClass),
-      finished: new Map(outcomes.map((outcome) => [outcome, finished.labels(model, jobClass, outcome)])),
+      admitted: admitted.of(labels),
+      missed: missed.of(labels),
+      e2e: e2e.of(labels),
+      queued: queued.of(labels),
+      finished: seriesByOutcome(finished, labels),
     };
-  }
-
-  function seriesOf(model: string, jobClass: string): ReturnType<typeof bindJobs> {
-    const key = `${jobClass} ${model}`;
-    let series = jobSeries.get(key);
-    if (!series) {
-      series = bindJobs(model, jobClass);
-      jobSeries.set(key, series);
-    }
-    return series;
-  }
-
-  function showQueues(model: string): void {
-    const total = { waiting: 0, running: 0, oldestSeconds: 0, dead: 0 };
-    for (const one of figures.get(model)?.values() ?? []) {
-      total.waiting += one.waiting;
-      total.running += one.running;
-      total.dead += one.dead;
-      total.oldestSeconds = Math.max(total.oldestSeconds, one.oldestSeconds);
-    }
-    queueJobs.set({ model, state: "queued" }, total.waiting);
-    queueJobs.set({ model, state: "running" }, total.running);
-    oldest.set({ model }, total.oldestSeconds);
-    deadLetters.set({ model }, total.dead);
-  }
+  });
+  const tenantSeries = new Kept((tenant) => {
+    return {
+      rejected: tenantRejected.of({ tenant }),
+      device: tenantDevice.of({ tenant }),
+      wait: tenantWait.of({ tenant }),
+      finished: seriesByOutcome(tenantFinished, { tenant }),
+    };
+  });
 
   function modelKnown(model: string): void {
     if (known.has(model)) return;
     known.add(model);
     if (known.size > mostWithZeros) return;
     for (const name of jobClasses) {
-      admitted.inc({ model, class: name }, 0);
-      for (const outcome of outcomes) finished.inc({ model, class: name, outcome }, 0);
-      for (const reason of admissionReasons) rejected.inc({ model, class: name, reason }, 0);
+      admitted.of({ model, class: name });
+      missed.of({ model, class: name });
+      for (const outcome of outcomes) finished.of({ model, class: name, outcome });
+      for (const reason of admissionReasons) rejected.of({ model, class: name, reason });
     }
-    showQueues(model);
+    cluster.modelKnown(model);
   }
 
   function modelGone(model: string): void {
     if (!known.delete(model)) return;
-    figures.delete(model);
     for (const name of jobClasses) {
-      jobSeries.delete(`${name} ${model}`);
-      admitted.remove({ model, class: name });
-      e2e.remove({ model, class: name });
-      queued.remove({ model, class: name });
+      jobSeries.forget(`${name} ${model}`);
+      for (const metric of [admitted, missed, e2e, queued]) metric.remove({ model, class: name });
       for (const outcome of outcomes) finished.remove({ model, class: name, outcome });
       for (const reason of Object.keys(errors)) rejected.remove({ model, class: name, reason });
     }
@@ -149,62 +181,49 @@ export function prometheusMetrics(about: { version: string; revision?: string; p
     for (const result of cacheResults) cacheAsked.remove({ model, result });
     cacheEvicted.remove({ model });
     cached.delete(model);
-    for (const state of ["queued", "running"]) queueJobs.remove({ model, state });
-    oldest.remove({ model });
-    deadLetters.remove({ model });
+    cluster.modelGone(model);
   }
 
+  const { leading, queueFigures, hostsSeen, tenantsWaiting, storeServers } = cluster;
   return {
+    ...{ leading, queueFigures, hostsSeen, tenantsWaiting, storeServers, modelKnown, modelGone },
     contentType: registry.contentType,
-    text: () => registry.metrics(),
-    modelKnown,
-    modelGone,
-    admitted: (model, jobClass) => seriesOf(model, jobClass).admitted.inc(),
-    rejected: (model, jobClass, reason) => rejected.inc({ model, class: jobClass, reason }),
-    refusalTook: (seconds) => refusals.observe(seconds),
-    finished(model, jobClass, outcome, took) {
-      const series = seriesOf(model, jobClass);
-      series.finished.get(outcome)?.inc();
-      series.e2e.observe(took.e2eSeconds);
-      if (took.queueSeconds !== undefined) series.queued.observe(took.queueSeconds);
+    families: registry.families,
+    text: () => registry.text(),
+    admitted: (model, jobClass) => jobSeries.of(`${jobClass} ${model}`).admitted.inc(),
+    rejected(model, jobClass, reason, tenant) {
+      rejected.of({ model, class: jobClass, reason }).inc();
+      if (tenant !== undefined) tenantSeries.of(tenants.labelOf(tenant)).rejected.inc();
+    },
+    refusalTook: (seconds) => refusals.observe(seconds, traceId()),
+    finished(model, jobClass, outcome, how) {
+      const series = jobSeries.of(`${jobClass} ${model}`);
+      series.finished[outcome].inc();
+      if (how.missed) series.missed.inc();
+      series.e2e.observe(how.e2eSeconds, how.traceId);
+      if (how.queueSeconds !== undefined) series.queued.observe(how.queueSeconds, how.traceId);
+      if (how.tenant === undefined) return;
+      const tenant = tenantSeries.of(tenants.labelOf(how.tenant));
+      tenant.finished[outcome].inc();
+      if (how.deviceSeconds) tenant.device.inc(how.deviceSeconds);
+      if (how.queueSeconds) tenant.wait.inc(how.queueSeconds);
     },
     cacheAsked(model, result) {
       if (!cached.has(model)) {
         cached.add(model);
-        for (const one of cacheResults) cacheAsked.inc({ model, result: one }, 0);
-        cacheEvicted.inc({ model }, 0);
+        for (const one of cacheResults) cacheAsked.of({ model, result: one });
+        cacheEvicted.of({ model });
       }
-      cacheAsked.inc({ model, result });
+      cacheAsked.of({ model, result }).inc();
     },
-    cacheEvicted: (model, count) => cacheEvicted.inc({ model }, count),
-    queueFigures(model, version, now) {
-      const versions = figures.get(model) ?? new Map();
-      figures.set(model, versions.set(version, now));
-      showQueues(model);
-    },
-    ticketOffered: (accepted) => offers.inc({ accepted: String(accepted) }),
-    jobsReturned: (reason, count) => returned.inc({ reason }, count),
+    cacheEvicted: (model, count) => cacheEvicted.of({ model }).inc(count),
+    ticketOffered: (accepted) => offers.of({ accepted: String(accepted) }).inc(),
+    jobsReturned: (reason, count) => returned.of({ reason }).inc(count),
     hostLost: () => lost.inc(),
-    shadowed: (model, result) => shadowed.inc({ model, result }),
+    shadowed: (model, result) => shadowed.of({ model, result }).inc(),
     storeAnswering: (answering) => storeUp.set(answering ? 1 : 0),
     storeRoundtrip: (seconds) => roundtrip.observe(seconds),
-    httpAnswered(route, method, status, seconds) {
-      const key = `${method} ${status} ${route}`;
-      let series = httpSeries.get(key);
-      if (series === undefined) {
-        series = http.labels(route, method, String(status));
-        httpSeries.set(key, series);
-      }
-      series.observe(seconds);
-    },
-    grpcAnswered(method, code, seconds) {
-      const key = `${method} ${code}`;
-      let series = grpcSeries.get(key);
-      if (series === undefined) {
-        series = grpc.labels(method, code);
-        grpcSeries.set(key, series);
-      }
-      series.observe(seconds);
-    },
+    httpAnswered: (route, method, status, seconds) => httpSeries.of(`${method} ${status} ${route}`).observe(seconds, traceId()),
+    grpcAnswered: (method, code, seconds) => grpcSeries.of(`${method} ${code}`).observe(seconds, traceId()),
   };
 }

@@ -82,6 +82,7 @@ export class RedisConnection {
   #answering = false;
   #changedMs: number;
   #listeners: ((answering: boolean) => void)[] = [];
+  #onRoundtrip: (ms: number) => void = () => {};
 
   constructor(target: RedisTarget, name: string, clock: Clock) {
     this.#target = target;
@@ -89,7 +90,8 @@ export class RedisConnection {
     this.#changedMs = clock.monotonicMs();
     const { form } = redisPlace(target);
     const isReplaceable = form !== "standalone";
-    const watch = (redis: Redis): RedisLink => new RedisLink(redis, { clock, onMark: () => this.#judge(), isReplaceable });
+    const onRoundtrip = (ms: number): void => this.#onRoundtrip(ms);
+    const watch = (redis: Redis): RedisLink => new RedisLink(redis, { clock, onMark: () => this.#judge(), onRoundtrip, isReplaceable });
     this.#links =
       form === "cluster"
         ? clusterLinks({ target, name, clock, watch, onLooked: () => this.#judge() })
@@ -173,6 +175,11 @@ export class RedisConnection {
 
   onHealth(listener: (answering: boolean) => void): void {
     this.#listeners.push(listener);
+  }
+
+  /** Told of every ping: how long a server took to answer it. */
+  onRoundtrip(listener: (ms: number) => void): void {
+    this.#onRoundtrip = listener;
   }
 
   /** How full the fullest server's memory was when last looked at, from 0 to 1; 0 where it has no bound. */

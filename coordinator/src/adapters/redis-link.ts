@@ -35,6 +35,7 @@ export class RedisLink {
   readonly client: WireClient;
   readonly #clock: Clock;
   readonly #onMark: () => void;
+  readonly #onRoundtrip: (ms: number) => void;
   #answering = false;
   #offsetMs = 0;
   #filled = 0;
@@ -47,12 +48,13 @@ export class RedisLink {
   /** Since its end, until it is ready again or too late: whether it was. */
   #back: Promise<boolean> | undefined;
 
-  /** `onMark` is called when it begins or ceases to answer; `isReplaceable`: a replica may take its place. */
-  constructor(redis: Redis, parts: { clock: Clock; onMark: () => void; isReplaceable: boolean }) {
+  /** `onMark` is called when it begins or ceases to answer, `onRoundtrip` when it answered a ping; `isReplaceable`: a replica may take its place. */
+  constructor(redis: Redis, parts: { clock: Clock; onMark: () => void; onRoundtrip?: (ms: number) => void; isReplaceable: boolean }) {
     this.redis = redis;
     this.client = redis as unknown as WireClient;
     this.#clock = parts.clock;
     this.#onMark = parts.onMark;
+    this.#onRoundtrip = parts.onRoundtrip ?? (() => {});
     this.#handshakeMs = parts.isReplaceable ? handshakeMs.replaceable : handshakeMs.alone;
     redis.on("error", (error: Error) => {
       this.#lastError = error; // failures show in health() and in each call; only the first connection tells its cause
@@ -147,7 +149,9 @@ export class RedisLink {
       socket?.destroy(); // rejects everything that waits on this connection
     });
     try {
+      const askedMs = this.#clock.monotonicMs();
       const time = await this.redis.time();
+      this.#onRoundtrip(this.#clock.monotonicMs() - askedMs);
       this.#offsetMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - this.#clock.nowMs();
       this.#mark(true);
       if (this.#pings++ % memoryEveryPings === 0) this.#filled = filledOf(await this.redis.info("memory"));

@@ -26,6 +26,8 @@ interface Parts {
   openQueues: (tags: readonly string[]) => Promise<readonly string[]>;
   clock: Clock;
   log: Log;
+  /** Told once a second whether this coordinator leads, while the store answers. */
+  onLead?: (leads: boolean) => void;
 }
 
 interface Failure {
@@ -54,7 +56,9 @@ export class Placer {
     const nowMs = this.#parts.clock.monotonicMs();
     const ready = hosts.snapshots().filter((host) => host.view.state === "ready");
     this.#measure(ready, nowMs);
-    if (!(await board.lead())) return;
+    const leads = await board.lead();
+    this.#parts.onLead?.(leads);
+    if (!leads) return;
     const wanted = new Set([...(await board.wanted()), ...models.promised().map(({ tag }) => tag)]);
     for (const tag of wanted)
       if (!this.#wanted.has(tag)) for (const { incarnation } of ready) this.#failures.delete(`${incarnation} ${tag}`);

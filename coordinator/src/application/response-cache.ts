@@ -89,7 +89,7 @@ export class CachedResponses {
   #hit(job: CacheableJob, { nowMs, outputs }: { nowMs: number; outputs?: Uint8Array }): Placement {
     const { metrics } = this.#parts;
     metrics.admitted(job.model, job.class);
-    metrics.finished(job.model, job.class, "succeeded", { e2eSeconds: 0 });
+    metrics.finished(job.model, job.class, "succeeded", { e2eSeconds: 0, tenant: job.tenant });
     const record: JobRecord = {
       ...newRecord(job, { state: "succeeded", createdMs: nowMs, deadlineMs: nowMs + job.timeoutMs }),
       finishedMs: nowMs,

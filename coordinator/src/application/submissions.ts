@@ -35,6 +35,7 @@ import type { Wait, Waiters } from "./waiters.ts";
 /** How long the record of a held call without an idempotency key stays. */
 const heldTtlMs = 60_000;
 const usualBatchItems = 8;
+const storeRefusals: ReadonlySet<ErrorCode> = new Set(["store_unavailable", "store_full"]);
 /** Above this share of the store's memory it would soon refuse the bytes of jobs that were taken. */
 const mostFilled = 0.8;
 
@@ -87,11 +88,11 @@ export class Submissions {
       const earlier = bound && (await this.#replay(bound, submission.idempotency.fingerprint));
       if (earlier) return { record: earlier, replayed: true };
     }
-    let status = this.#servable(submission);
+    let status = this.#servableOrCounted(submission, caller);
     if (submission.require) status = models.requiring(status.version, submission.require);
     if (submission.durability) await durable.require(submission.durability);
     if (status.missing && !submission.waitForHost) {
-      metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host");
+      metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host", caller.tenant);
       throw noCapableHost(status);
     }
     let job = this.#newJob(submission, caller, status.version);
@@ -115,7 +116,7 @@ export class Submissions {
       return wait ? { ...placed, wait, ...(admitted && { sentMs }) } : placed;
     } catch (error) {
       wait?.leave();
-      metrics.rejected(submission.model, job.class, codeOf(error));
+      metrics.rejected(submission.model, job.class, codeOf(error), caller.tenant);
       metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
       throw error; // a key stays bound to its job id: a repeat makes that very job
     }
@@ -156,6 +157,17 @@ export class Submissions {
     if (earlierVersion) return { job: { ...this.#newJob(submission, caller, earlierVersion), id: entry.jobId } };
     await store.rebindKey(bound, { fingerprint, jobId: job.id });
     return { job };
+  }
+
+  /** What the store's state refuses is counted as what admission refuses; a wrong name is the caller's mistake. */
+  #servableOrCounted(submission: Submission, { tenant }: Caller): ModelStatus {
+    try {
+      return this.#servable(submission);
+    } catch (error) {
+      if (error instanceof SwitchyardError && storeRefusals.has(error.code))
+        this.#parts.metrics.rejected(submission.model, submission.class ?? "standard", error.code, tenant);
+      throw error;
+    }
   }
 
   #servable(submission: Submission): ModelStatus {

@@ -55,6 +55,11 @@ export class Sweeper {
     this.#parts.store.rememberQueue(tag).catch(() => this.#remembered.delete(tag));
   }
 
+  /** Queues that may have open jobs. */
+  openTags(): string[] {
+    return [...this.#open];
+  }
+
   /** One round of the loop, every 240 ms at most: a deadline that nobody waits for is told within 250. What fails for one host or queue does not keep the others waiting. */
   async round(): Promise<void> {
     const { hosts, models, store } = this.#parts;
@@ -96,7 +101,7 @@ export class Sweeper {
     await this.#checkClaims(tag, answer);
     const { waiting, running, oldestMs, dead } = answer.figures;
     const figures = { waiting, running, oldestSeconds: oldestMs / 1_000, dead };
-    if (status) metrics.queueFigures(status.version.model, status.version.version, figures);
+    if (status) metrics.queueFigures(status.version.model, tag, figures);
     const spare = hosts.spare(tag).length > 0;
     const spills = spare && oldestMs > spillAfterMs;
     if (answer.tickets.length === 0 && waiting > 0) {

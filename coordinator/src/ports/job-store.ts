@@ -136,7 +136,10 @@ export interface JobNotice {
   attempt: number;
   runMs: number;
   batchItems: number;
+  /** The job's own. */
+  items: number;
   class: JobClass;
+  tenant: string;
   /** True for one of the coordinators that are told: the one whose metrics count the outcome. */
   counts: boolean;
   error?: JobError;

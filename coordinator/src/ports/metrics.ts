@@ -3,28 +3,46 @@
  * classes, outcomes, error codes and route patterns, never ids.
  */
 
-import type { ErrorCode, JobClass, JobState } from "@switchyard/protocol";
+import type { ErrorCode, HostView, JobClass, JobState } from "@switchyard/protocol";
+import type { StoreServerFigures } from "./store-figures.ts";
 
 export type Outcome = Extract<JobState, "succeeded" | "failed" | "cancelled" | "expired">;
 
-export interface Metrics {
+/**
+ * The trace that the call at hand belongs to, 32 hexadecimal digits, or nothing: what histograms keep of it leads from a slow bucket to one
+ * request that was in it.
+ */
+export type CurrentTraceId = () => string | undefined;
+
+export interface Finished {
+  /** From admission to outcome. */
+  e2eSeconds: number;
+  /** From admission to the claim; only when the job was started. */
+  queueSeconds?: number;
+  /** It ended after its deadline, or because of it. */
+  missed?: boolean;
+  tenant?: string;
+  /** The job's part of the run that it was in. */
+  deviceSeconds?: number;
+  /** Where the job is traced. */
+  traceId?: string;
+}
+
+export interface Metrics extends ClusterMetrics {
   /** Starts the model's counters at 0; an alert on an absent series never fires. Idempotent. */
   modelKnown(model: string): void;
   /** Removes every series of the model. */
   modelGone(model: string): void;
   admitted(model: string, jobClass: JobClass): void;
-  rejected(model: string, jobClass: JobClass, reason: ErrorCode): void;
+  rejected(model: string, jobClass: JobClass, reason: ErrorCode, tenant?: string): void;
   /** From the check of the inputs to the refusal. */
   refusalTook(seconds: number): void;
-  /** `queueSeconds` only when the job was started. */
-  finished(model: string, jobClass: JobClass, outcome: Outcome, took: { e2eSeconds: number; queueSeconds?: number }): void;
+  finished(model: string, jobClass: JobClass, outcome: Outcome, how: Finished): void;
   /** One request of a model that has a response cache. `joined`: it waits for an equal one. */
   cacheAsked(model: string, result: "hit" | "miss" | "joined"): void;
   /** One request of an alias with a shadow. `skipped`: too many were under way. */
   shadowed(model: string, result: "succeeded" | "failed" | "skipped"): void;
   cacheEvicted(model: string, count: number): void;
-  /** The latest figures of one queue; the series of a model are the sums over its versions. */
-  queueFigures(model: string, version: number, figures: { waiting: number; running: number; oldestSeconds: number; dead: number }): void;
   /** A ticket was handed to the ticket queue, or could not be. */
   ticketOffered(accepted: boolean): void;
   /** Jobs that came back from hosts that were lost, or whose claim was unknown to its host. */
@@ -36,4 +54,26 @@ export interface Metrics {
   httpAnswered(route: string, method: string, status: number, seconds: number): void;
   /** `method` is one that the door knows, `code` the word of the status; each message of a stream counts. */
   grpcAnswered(method: string, code: string, seconds: number): void;
+}
+
+export interface QueueGauges {
+  waiting: number;
+  running: number;
+  oldestSeconds: number;
+  dead: number;
+}
+
+/**
+ * What is true of the cluster, not of one coordinator. Everybody may tell it; only the one coordinator that leads exports it, so that a sum over
+ * coordinators is right.
+ */
+export interface ClusterMetrics {
+  /** Whether this coordinator leads now. One that does not exports no series of the cluster. */
+  leading(leads: boolean): void;
+  /** The latest figures of one queue; the series of a model are the sums over its queues. */
+  queueFigures(model: string, tag: string, figures: QueueGauges): void;
+  hostsSeen(byState: ReadonlyMap<HostView["state"], number>): void;
+  /** Jobs that wait, by tenant; those without any may be left out. */
+  tenantsWaiting(jobs: ReadonlyMap<string, number>): void;
+  storeServers(servers: readonly StoreServerFigures[]): void;
 }

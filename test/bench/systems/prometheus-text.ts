@@ -8,7 +8,7 @@ interface Line {
 }
 
 function linesOf(text: string, name: string): Line[] {
-  const found = text.matchAll(new RegExp(`^${name}(?:\\{([^}]*)\\})? (\\S+)$`, "gm"));
+  const found = text.matchAll(new RegExp(`^${name}(?:\\{([^}]*)\\})? (\\S+)(?: # .*)?$`, "gm"));
   return [...found].map(([, labels = "", value]) => ({
     labels: Object.fromEntries([...labels.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, key, word]) => [key!, word!])),
     value: value === "+Inf" ? Number.POSITIVE_INFINITY : Number(value),

@@ -35,12 +35,18 @@ export interface SwitchyardOptions {
   env?: Record<string, string>;
   /** Which of its doors is under load; default: http. */
   wire?: Wire;
+  /** Nothing is counted: what metrics cost is what is then missing. */
+  withoutMetrics?: boolean;
   /** A process that shall write CPU profiles into a folder when it ends. */
   profile?: { process: Profiled; folder: string };
 }
 
 export function switchyard(options: SwitchyardOptions = {}): System {
-  const [id, title] = options.wire === "grpc" ? ["g", "Switchyard over gRPC"] : ["s", "Switchyard"];
+  const [id, title] = options.withoutMetrics
+    ? ["n", "Switchyard without metrics"]
+    : options.wire === "grpc"
+      ? ["g", "Switchyard over gRPC"]
+      : ["s", "Switchyard"];
   return { id, title, start: (model) => startSwitchyard(model, options) };
 }
 
@@ -54,7 +60,7 @@ export interface RunningSwitchyard extends RunningSystem {
 
 export async function startSwitchyard(
   model: Pick<SystemModel, "repository">,
-  { env: more, profile, tenants, threads, wire = "http" }: SwitchyardOptions = {},
+  { env: more, profile, tenants, threads, wire = "http", withoutMetrics = false }: SwitchyardOptions = {},
 ): Promise<RunningSwitchyard> {
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
@@ -82,6 +88,7 @@ export async function startSwitchyard(
     };
     const nodeArgs = (process: Profiled): string[] => [
       ...serverNodeFlags,
+      ...(withoutMetrics ? ["--import", new URL("./without-metrics.ts", import.meta.url).href] : []),
       ...(profile?.process === process ? ["--cpu-prof", "--cpu-prof-interval", "500", "--cpu-prof-dir", profile.folder] : []),
     ];
     const startedMs = performance.now();
@@ -113,7 +120,7 @@ export async function startSwitchyard(
       readyMs,
       roles: { door: coordinator.pid, redis: redis.pid, worker: worker.pid },
       metrics: async () => ({ door: await page(doorMetrics), worker: await page(workerMetrics) }),
-      batches: async () => batchesIn(await page(workerMetrics)),
+      ...(!withoutMetrics && { batches: async () => batchesIn(await page(workerMetrics)) }),
       redisCommands: redis.commands,
       ...(profile !== undefined && { redisScripts: redis.scripts }),
       mustRun() {

@@ -53,6 +53,10 @@ export class KnownModels {
     return this.#revision !== "";
   }
 
+  models(): ReadonlySet<string> {
+    return new Set(this.#versions.map(({ model }) => model));
+  }
+
   byTag(tag: string): ModelVersion | undefined {
     return this.#byTag.get(tag);
   }

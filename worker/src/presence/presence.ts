@@ -19,6 +19,8 @@ interface Parts {
   knownClaims: () => string;
   onLost: () => void;
   onBeat: () => void;
+  /** How long the store took to accept a beat. */
+  onRoundtrip: (ms: number) => void;
 }
 
 export class Presence {
@@ -53,14 +55,16 @@ export class Presence {
   }
 
   async #beat(): Promise<void> {
-    const { redis, clock, facts, changing, knownClaims, onLost } = this.#parts;
+    const { redis, clock, facts, changing, knownClaims, onLost, onRoundtrip } = this.#parts;
     const sentMs = clock.nowMs();
+    const askedMs = clock.monotonicMs();
     const reply = (await runScript(redis, "heartbeat", keys.host(facts.incarnation), [
       JSON.stringify({ ...changing(), clockOffsetMs: this.#clockOffsetMs } satisfies ChangingFacts),
       knownClaims(),
       JSON.stringify(facts),
     ])) as [number, string];
     const answeredMs = clock.nowMs();
+    onRoundtrip(clock.monotonicMs() - askedMs);
     this.#clockOffsetMs = Math.round(reply[0] - (sentMs + answeredMs) / 2);
     this.#lastBeatMs = clock.monotonicMs();
     if (reply[1] === "lost") return onLost();

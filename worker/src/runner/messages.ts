@@ -100,6 +100,10 @@ export type FromRunner =
       items: number;
       runMs: number;
       queueMs: number[];
+      /** From the claim to each job's deadline; below 0 where that had passed. */
+      slackMs: number[];
+      /** Of one of its jobs that is traced. */
+      traceId?: string;
       outcomes: Record<string, number>;
       /** Jobs that were over when the run began. */
       startedLate: number;

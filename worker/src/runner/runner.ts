@@ -335,7 +335,7 @@ export class Runner {
     this.#wasDeaf = run.runMs >= deafMs;
     this.#rotation.used(tag, run.runMs);
     const queueMs = claim.jobs.map((job) => nowMs - job.createdMs);
-    this.#report(tag, { queueMs, run });
+    this.#report(tag, { queueMs, slackMs: claim.jobs.map((job) => job.deadlineMs - nowMs), run });
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
     const { counted: runs } = run;
     if (followed) [followed.beganMs, followed.ranMs] = [run.beganMs ?? claim.nowMs, this.#storeNowMs()];
@@ -380,13 +380,13 @@ export class Runner {
     }
   }
 
-  #report(tag: string, { queueMs, run }: { queueMs: number[]; run: Run }): void {
+  #report(tag: string, { queueMs, slackMs, run }: { queueMs: number[]; slackMs: number[]; run: Run }): void {
     const { results, runMs, items, startedLate, sample } = run;
     const outcomes: Record<string, number> = {};
     for (const result of results) outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1;
     const overheadMs = this.#figures.overheadMs(tag);
     this.#parts.tell({
-      ...{ kind: "ran", tag, jobs: queueMs.length, items, runMs, queueMs, outcomes, startedLate, overheadMs },
+      ...{ kind: "ran", tag, jobs: queueMs.length, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs },
       ...(sample && { sample }),
     });
   }

@@ -1,0 +1,77 @@
+/**
+ * Series for Prometheus; the only file that knows prom-client. Pages are OpenMetrics, always, because only that form carries exemplars: after one
+ * such page a registry prints its counters wrongly in the classic form, so nothing may choose between them. `classic` is for linters, which
+ * cannot read exemplars.
+ */
+
+import { CounterMetric, HistogramMetric, type MetricFamily } from "@switchyard/protocol/metrics";
+import { type Counter, collectDefaultMetrics, Gauge, Registry, type RegistryContentType } from "prom-client";
+import { systemClock } from "../clock.ts";
+
+export class MetricsRegistry {
+  readonly families: MetricFamily[] = [];
+  readonly #registry = new Registry<RegistryContentType>();
+
+  constructor(options: { classic?: boolean } = {}) {
+    if (!options.classic) this.#registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
+  }
+
+  /** One without labels starts at 0. */
+  counter(name: string, help: string, labels: readonly string[] = []): CounterMetric {
+    const family = { name, type: "counter", help, labels } as const;
+    return this.#added(family, new CounterMetric(family));
+  }
+
+  gauge(name: string, help: string, labels: readonly string[] = []): Gauge {
+    this.families.push({ name, type: "gauge", help, labels });
+    return new Gauge({ name, help, labelNames: [...labels], registers: [this.#registry] });
+  }
+
+  histogram(name: string, help: string, labels: readonly string[], edges: readonly number[]): HistogramMetric {
+    const family = { name, type: "histogram", help, labels, edges } as const;
+    return this.#added(family, new HistogramMetric(family, () => systemClock.nowMs() / 1_000));
+  }
+
+  #added<Metric extends CounterMetric | HistogramMetric>(family: MetricFamily, metric: Metric): Metric {
+    this.families.push(family);
+    this.#registry.registerMetric(metric as unknown as Counter); // of a metric it asks its name, its type and get()
+    if (family.labels.length === 0) metric.of();
+    return metric;
+  }
+
+  /** prom-client's own, of this process. */
+  addProcessMetrics(): void {
+    collectDefaultMetrics({ register: this.#registry });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+}
+
+/** For each key what `make` answers, made once. */
+export class Kept<Value> {
+  readonly #values = new Map<string, Value>();
+  readonly #make: (key: string) => Value;
+
+  constructor(make: (key: string) => Value) {
+    this.#make = make;
+  }
+
+  of(key: string): Value {
+    let value = this.#values.get(key);
+    if (value === undefined) {
+      value = this.#make(key);
+      this.#values.set(key, value);
+    }
+    return value;
+  }
+
+  forget(key: string): void {
+    this.#values.delete(key);
+  }
+}
