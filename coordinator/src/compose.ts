@@ -9,7 +9,9 @@ import { KeyFile } from "./adapters/key-file.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
+import { RedisDrains } from "./adapters/redis-drains.ts";
 import { RedisDurability } from "./adapters/redis-durability.ts";
+import { RedisFigures } from "./adapters/redis-figures.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
@@ -25,6 +27,7 @@ import { KeyedAccess, openAccess } from "./application/access.ts";
 import { CacheTallies } from "./application/cache-tallies.ts";
 import { DeadLetters } from "./application/dead-letters.ts";
 import { DurableJobs } from "./application/durable-jobs.ts";
+import { Figures } from "./application/figures.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { Jobs } from "./application/jobs.ts";
 import { Loops } from "./application/loop.ts";
@@ -32,6 +35,7 @@ import { ModelAliases } from "./application/model-aliases.ts";
 import { ModelControl } from "./application/model-control.ts";
 import { ModelLoads } from "./application/model-loads.ts";
 import { ModelUploads } from "./application/model-uploads.ts";
+import { Overview } from "./application/overview.ts";
 import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
 import { Shadows } from "./application/shadows.ts";
@@ -63,6 +67,8 @@ export interface CoordinatorOptions {
   mostQueueJobs: number;
   mostQueueBytes: number;
   corsOrigins: string[];
+  /** Where the built console lies; absent: none is served. */
+  consoleFolder?: string;
   /** Without one everybody who reaches the address may do everything. */
   apiKeysFile?: string;
   expectedHosts: number;
@@ -99,12 +105,15 @@ const tellTalliesMs = 150;
 const lastAnswersMs = 3_000;
 
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
-  const { clock, log, metrics, redisUrl } = options;
+  const { clock, log, redisUrl } = options;
   const keys = options.apiKeysFile === undefined ? undefined : new KeyFile({ path: options.apiKeysFile, log });
   const redis = new RedisConnection(redisUrl, "switchyard-coordinator", clock);
   const subscription = new RedisSubscription(redisUrl, "switchyard-coordinator-notices", clock);
   for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
 
+  const coordinator = newIncarnation();
+  const figures = new Figures({ board: new RedisFigures(redis, coordinator), nowMs: () => redis.nowMs() });
+  const metrics = figures.counting(options.metrics);
   const hosts = new RedisHosts(redis);
   const uploadStore = new RedisUploads(redis);
   const aliasStore = new RedisAliases(redis);
@@ -114,7 +123,6 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const blobs = new FilesystemBlobs({ root: options.blobsFolder, clock });
-  const coordinator = newIncarnation();
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs });
   const durable = new RedisDurability({ redis, target: redisUrl, clock, blobs });
   const waiters = new Waiters(store, clock);
@@ -164,6 +172,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     if (model === undefined) return;
     const e2eSeconds = (notice.finishedMs - notice.createdMs) / 1_000;
     const started = notice.startedMs > 0 ? { queueSeconds: (notice.startedMs - notice.createdMs) / 1_000 } : {};
+    figures.ended(notice);
     metrics.finished(model, notice.class, notice.state as Parameters<typeof metrics.finished>[2], { e2eSeconds, ...started });
   }
   redis.onHealth((answering) => {
@@ -222,11 +231,14 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     statistics: new StatisticsOfVersions({ statistics, models, clock }),
     models,
     hosts,
+    drains: new RedisDrains(redis),
+    overview: new Overview({ figures, forecasts, hosts, jobs, models, store }),
     access,
     blobs,
     uploads,
     aliases,
     control,
+    ...(options.consoleFolder !== undefined && { consoleFolder: options.consoleFolder }),
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,
@@ -259,6 +271,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, call: () => tallies.tell() });
+  loops.start({ name: "figures", everyMs: 1_000, call: () => figures.leave() });
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
 
   return {

@@ -1,6 +1,7 @@
 /** Entry of a coordinator process: configuration, start, an orderly end. */
 
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { jsonLinesLog } from "./adapters/json-lines-log.ts";
 import { keyFileMistakes } from "./adapters/key-file.ts";
 import { prometheusMetrics } from "./adapters/prometheus-metrics.ts";
@@ -14,6 +15,8 @@ import { watchParent } from "./embedded/parent-pipe.ts";
 const drainMs = 30_000;
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+/** Made by console/build.ts. */
+const consoleFolder = fileURLToPath(new URL("../../console/dist", import.meta.url));
 const log = jsonLinesLog(systemClock);
 
 function configOrExit(): Config & { redisUrl: string } {
@@ -74,6 +77,7 @@ try {
     mostQueueBytes: config.maxQueueBytes,
     resultTtlMs: config.resultTtlMs,
     corsOrigins: config.corsOrigins,
+    ...(existsSync(`${consoleFolder}/index.html`) && { consoleFolder }),
     ...(config.apiKeys !== undefined && { apiKeysFile: config.apiKeys }),
     expectedHosts: config.expectedHosts,
     version,

@@ -38,6 +38,7 @@ const at = {
   host: 11,
   created: 12,
   flow: 13,
+  items: 15,
   maxAttempts: 16,
 } as const;
 const wordCount = 19;
@@ -186,7 +187,8 @@ function noticeOf(id: string, counts: boolean, bytes: Buffer): JobNotice {
     attempt: Number(word("attempt")),
     runMs,
     batchItems,
-    class: splitFlow(word("flow")).class,
+    items: Number(word("items")),
+    ...splitFlow(word("flow")),
     counts,
   };
   if (error) notice.error = error;

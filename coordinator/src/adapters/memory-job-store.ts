@@ -64,7 +64,7 @@ export class MemoryJobStore implements JobStore {
     return queue;
   }
 
-  #tell({ awaited, record }: MemoryJob): void {
+  #tell({ awaited, items, record }: MemoryJob): void {
     if (!awaited) return;
     const { id, state, revision, fence, createdMs, startedMs = 0, finishedMs = 0, deadlineMs, attempt, timings, error } = record;
     const { runMs = 0, batchItems = 0 } = timings ?? {};
@@ -81,7 +81,9 @@ export class MemoryJobStore implements JobStore {
         attempt,
         runMs,
         batchItems,
+        items,
         class: record.class,
+        tenant: record.tenant,
         counts: true,
       },
       ...(error && { error }),
@@ -310,7 +312,9 @@ function matches(record: JobRecord, filter: JobListFilter): boolean {
   if (filter.tenant !== undefined && record.tenant !== filter.tenant) return false;
   if (filter.state && record.state !== filter.state) return false;
   if (filter.class && record.class !== filter.class) return false;
+  if (filter.host !== undefined && record.hostId !== filter.host) return false;
   if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
+  if (filter.createdBeforeMs !== undefined && record.createdMs >= filter.createdBeforeMs) return false;
   if (filter.code !== undefined && record.error?.code !== filter.code) return false;
   if (!filter.tag) return true;
   const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];

@@ -158,7 +158,9 @@ function matches(record: JobRecord, filter: JobListFilter): boolean {
   if (filter.tenant !== undefined && record.tenant !== filter.tenant) return false;
   if (filter.state && record.state !== filter.state) return false;
   if (filter.class && record.class !== filter.class) return false;
+  if (filter.host !== undefined && record.hostId !== filter.host) return false;
   if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
+  if (filter.createdBeforeMs !== undefined && record.createdMs >= filter.createdBeforeMs) return false;
   if (filter.code !== undefined && record.error?.code !== filter.code) return false;
   if (filter.tag) {
     const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];
@@ -170,6 +172,9 @@ function matches(record: JobRecord, filter: JobListFilter): boolean {
 
 export async function listJobs(redis: RedisConnection, tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
   let cursor = filter.cursor ? parseCursor(filter.cursor) : undefined;
+  // what is younger is not even looked at; dead letters are ordered by their end
+  const { createdBeforeMs: beforeMs } = filter;
+  if (beforeMs !== undefined && !filter.dead && (cursor === undefined || cursor.atMs >= beforeMs)) cursor = { id: "", atMs: beforeMs };
   const jobs: JobRecord[] = [];
   const expected = Math.max(50, filter.limit);
   const listed = new Entries(

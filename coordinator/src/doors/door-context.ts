@@ -6,9 +6,11 @@ import type { DeadLetterService, JobService } from "../application/job-service.t
 import type { ModelAliases } from "../application/model-aliases.ts";
 import type { ModelControl } from "../application/model-control.ts";
 import type { ModelUploads } from "../application/model-uploads.ts";
+import type { Overview } from "../application/overview.ts";
 import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
+import type { DrainBoard } from "../ports/drain-board.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
@@ -39,6 +41,8 @@ export interface DoorContext {
   statistics: StatisticsService;
   models: ModelRegistry;
   hosts: HostRegistry;
+  drains: DrainBoard;
+  overview: Overview;
   access: Access;
   /** Absent: large values are not served to hosts. */
   blobs?: BlobStore;
@@ -48,6 +52,8 @@ export interface DoorContext {
   control?: ModelControl;
   /** Absent: no models are taken. */
   uploads?: ModelUploads;
+  /** Where the built console lies; absent: none is served. */
+  consoleFolder?: string;
   config: HttpConfig;
   clock: Clock;
   metrics: Metrics;

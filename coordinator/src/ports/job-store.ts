@@ -132,7 +132,10 @@ export interface JobNotice {
   attempt: number;
   runMs: number;
   batchItems: number;
+  /** Of the job itself. */
+  items: number;
   class: JobClass;
+  tenant: string;
   /** True for one of the coordinators that are told: the one whose metrics count the outcome. */
   counts: boolean;
   error?: JobError;
@@ -141,14 +144,16 @@ export interface JobNotice {
 }
 
 export interface JobListFilter {
-  /** Only this tenant's jobs. */
+  /** Only this tenant's jobs; from outside also `*`, which stands for all tenants and is for operators. */
   tenant?: string;
   model?: string;
   version?: number;
   state?: JobState;
   class?: JobClass;
   tag?: string;
+  host?: string;
   createdAfterMs?: number;
+  createdBeforeMs?: number;
   /** Only dead letters, by their end instead of their creation. */
   dead?: boolean;
   /** Of the error. */

@@ -1,0 +1,130 @@
+/**
+ * What this coordinator counts, slot by slot, and what all of them counted in the last minutes. Counting is a few additions a job; a slot goes
+ * to the store once, when it is over; the store is read only while somebody looks, each slot once. What is lost with a coordinator is
+ * at most what it counted in its last two seconds.
+ */
+
+import type { FigureBoard } from "../ports/figure-board.ts";
+import type { JobNotice } from "../ports/job-store.ts";
+import type { Metrics } from "../ports/metrics.ts";
+import { addSlot, emptySlot, isEmpty, modelIn, observe, raise, type Slot, tenantIn } from "./figure-slots.ts";
+
+export const slotMs = 2_000;
+/** Slots that a series spans: five minutes. */
+export const mostSlots = 150;
+/** Coordinators have left a slot by then: their clocks are the store's, and they look twice in a slot. */
+const settledMs = 1_500;
+
+export interface QueueNow {
+  waiting: number;
+  running: number;
+  oldestSeconds: number;
+  dead: number;
+}
+
+interface Parts {
+  board: FigureBoard;
+  /** The store's clock. */
+  nowMs: () => number;
+}
+
+export class Figures {
+  readonly #parts: Parts;
+  /** What was counted here and not left yet. */
+  readonly #counting = new Map<number, Slot>();
+  /** Settled slots of all coordinators. */
+  readonly #settled = new Map<number, Slot>();
+  #reading: Promise<void> | undefined;
+  readonly #queues = new Map<string, { model: string; version: number; now: QueueNow }>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  #slot(): Slot {
+    const number = Math.floor(this.#parts.nowMs() / slotMs);
+    let slot = this.#counting.get(number);
+    if (!slot) {
+      slot = emptySlot();
+      this.#counting.set(number, slot);
+    }
+    return slot;
+  }
+
+  /** The same metrics, with what figures are made of counted here too. */
+  counting<M extends Metrics>(metrics: M): M {
+    return {
+      ...metrics,
+      admitted: (model, jobClass) => {
+        metrics.admitted(model, jobClass);
+        modelIn(this.#slot(), model).admitted += 1;
+      },
+      rejected: (model, jobClass, reason) => {
+        metrics.rejected(model, jobClass, reason);
+        raise(modelIn(this.#slot(), model).refused, reason);
+      },
+      finished: (model, jobClass, outcome, took) => {
+        metrics.finished(model, jobClass, outcome, took);
+        const figures = modelIn(this.#slot(), model);
+        raise(figures.ended, outcome);
+        observe(figures.total, 1_000 * took.e2eSeconds);
+        if (took.queueSeconds !== undefined) observe(figures.queue, 1_000 * took.queueSeconds);
+      },
+      queueFigures: (model, version, now) => {
+        metrics.queueFigures(model, version, now);
+        this.#queues.set(`${model}@${version}`, { model, version, now });
+      },
+      modelGone: (model) => {
+        metrics.modelGone(model);
+        for (const [key, queue] of this.#queues) if (queue.model === model) this.#queues.delete(key);
+      },
+    };
+  }
+
+  /** A job has ended, and this coordinator is the one that counts it. Its share of the run is its tenant's. */
+  ended({ batchItems, createdMs, items, runMs, startedMs, tenant }: JobNotice): void {
+    const figures = tenantIn(this.#slot(), tenant);
+    figures.jobs += 1;
+    figures.deviceMs += batchItems > 0 ? (runMs * items) / batchItems : 0;
+    if (startedMs > 0) observe(figures.queue, startedMs - createdMs);
+  }
+
+  /** Queues as they were swept last. */
+  queues(): readonly { model: string; version: number; now: QueueNow }[] {
+    return [...this.#queues.values()];
+  }
+
+  /** One round of the loop: leaves slots that are over. One that the store did not take stays for the next round, for as long as it is of use. */
+  async leave(): Promise<void> {
+    const current = Math.floor(this.#parts.nowMs() / slotMs);
+    for (const [number, slot] of this.#counting) {
+      if (number >= current) continue;
+      if (!isEmpty(slot) && number > current - mostSlots) await this.#parts.board.leave(number, JSON.stringify(slot));
+      this.#counting.delete(number);
+    }
+  }
+
+  /** Slots of all coordinators, oldest first, up to the last one that is settled. Reads what was not read before; calls share one read. */
+  async slots(count: number): Promise<{ number: number; slot: Slot }[]> {
+    const last = Math.floor((this.#parts.nowMs() - settledMs) / slotMs) - 1;
+    const numbers = Array.from({ length: count }, (_, at) => last - count + 1 + at);
+    while (numbers.some((number) => !this.#settled.has(number))) {
+      this.#reading ??= this.#read(numbers.filter((number) => !this.#settled.has(number))).finally(() => {
+        this.#reading = undefined;
+      });
+      await this.#reading;
+    }
+    return numbers.map((number) => ({ number, slot: this.#settled.get(number) as Slot }));
+  }
+
+  async #read(numbers: readonly number[]): Promise<void> {
+    const texts = await this.#parts.board.read(numbers);
+    for (const [at, number] of numbers.entries()) {
+      const sum = emptySlot();
+      for (const text of texts[at] ?? []) addSlot(sum, JSON.parse(text) as Slot);
+      this.#settled.set(number, sum);
+    }
+    const oldest = Math.floor(this.#parts.nowMs() / slotMs) - 2 * mostSlots;
+    for (const number of this.#settled.keys()) if (number < oldest) this.#settled.delete(number);
+  }
+}
