@@ -137,6 +137,7 @@ function changedMs(name) {
 function isConsoleBuilt() {
   const sources = ["console/src", "console/index.html", "console/build.ts", "client-sdk/src/cli/image-tensor.ts", "package-lock.json"];
   const built = path.join(root, "console", "dist", "index.html");
+  if (!existsSync(path.join(root, "console", "src"))) return true; // a folder that has only what is needed to run
   return existsSync(built) && Math.max(...sources.map(changedMs)) <= statSync(built).mtimeMs;
 }
 

@@ -6,6 +6,7 @@ export const mayImportPackages: Record<string, readonly string[]> = {
   coordinator: ["@switchyard/protocol"],
   worker: ["@switchyard/protocol"],
   "client-sdk": ["@switchyard/protocol"],
+  console: ["switchyard", "@switchyard/protocol"],
 };
 
 /** Which folders a room of the coordinator may import. Rooms that are not listed put the others together and may import all. */
@@ -21,6 +22,7 @@ export const rooms: Record<string, readonly string[]> = {
 export const libraries: Record<string, Record<string, readonly string[]>> = {
   protocol: { protobufjs: ["src/grpc/", "src/onnx/"] },
   coordinator: {
+    "@fastify/static": ["src/doors/console.ts"],
     "@grpc/grpc-js": ["src/doors/grpc-"],
     "@grpc/proto-loader": ["src/doors/grpc-definitions.ts"],
     "@grpc/reflection": ["src/doors/grpc-server.ts"],
@@ -42,5 +44,12 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     "eventsource-parser": ["src/job-events.ts"],
     pngjs: ["src/cli/png-pixels.ts"],
     yaml: ["src/cli/key-file.ts"],
+  },
+  console: {
+    "@preact/signals": ["src/"],
+    "@tanstack/virtual-core": ["src/virtual-rows.ts"],
+    "eventsource-parser": ["src/api.ts"],
+    preact: ["src/"],
+    uplot: ["src/chart.tsx"],
   },
 };

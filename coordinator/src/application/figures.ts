@@ -12,8 +12,8 @@ import { addSlot, emptySlot, isEmpty, modelIn, observe, raise, type Slot, tenant
 export const slotMs = 2_000;
 /** Slots that a series spans: five minutes. */
 export const mostSlots = 150;
-/** Coordinators have left a slot by then: their clocks are the store's, and they look twice in a slot. */
-const settledMs = 1_500;
+/** Coordinators have left a slot by then: their clocks are the store's, and they look twice in a slot; one that is busy looks late. */
+const settledMs = 2_500;
 
 export interface QueueNow {
   waiting: number;
