@@ -25,15 +25,22 @@ export function JobGrid({ list, chosen, onChoose, openId }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const jobs = list.jobs.value;
   const { heightPx, rows, scrollTo } = useVirtualRows(jobs.length, { place, rowPx });
-  const [at, setAt] = useState(0);
+  // by its id: new jobs move the others
+  const [atId, setAtId] = useState<string | undefined>(undefined);
+  const at = Math.max(
+    0,
+    jobs.findIndex(({ id }) => id === atId),
+  );
   const last = rows.at(-1)?.index ?? 0;
   useEffect(() => {
     if (last >= jobs.length - readAhead) void list.more();
   }, [last, jobs.length, list]);
   // with each beat, not with each scroll
   useEffect(() => {
-    if (beat.value > 0 && jobs.length > 0) void list.renew(rows.flatMap(({ index }) => jobs[index] ?? []));
-    else if (beat.value > 0) void list.renew([]);
+    if (beat.value === 0) return;
+    const inSight = rows.flatMap(({ index }) => jobs[index] ?? []);
+    // who has scrolled down reads there, and should not have the list moved away
+    void list.renew(inSight, { withNew: (place.current?.scrollTop ?? 0) < rowPx });
   }, [beat.value, list]);
   const open = (job: JobView | undefined): void => {
     if (job) go("jobs", [job.id], route.value.query);
@@ -48,7 +55,7 @@ export function JobGrid({ list, chosen, onChoose, openId }: Props) {
     const job = jobs[at];
     if (step !== undefined) {
       const next = Math.max(0, Math.min(jobs.length - 1, at + step));
-      setAt(next);
+      setAtId(jobs[next]?.id);
       scrollTo(next);
     } else if (event.key === "Enter") open(job);
     else if (event.key === "x" || event.key === " ") job && toggle(job);
@@ -89,7 +96,7 @@ export function JobGrid({ list, chosen, onChoose, openId }: Props) {
               class={`row ${index === at ? "at" : ""} ${job.id === openId ? "opened" : ""}`}
               style={{ transform: `translateY(${topPx}px)` }}
               onClick={() => {
-                setAt(index);
+                setAtId(job.id);
                 open(job);
               }}
             >

@@ -13,6 +13,8 @@ export interface Page<T> {
 }
 
 const perPage = 200;
+/** Of those in sight, with each beat. */
+const mostLooked = 20;
 const ended = new Set(["succeeded", "failed", "cancelled", "expired"]);
 
 export const hasEnded = ({ state }: Pick<JobView, "state">): boolean => ended.has(state);
@@ -54,20 +56,22 @@ export class JobList {
     }
   }
 
-  /** Looks for jobs that are new, and at what became of those on the first page and in sight. */
-  async renew(inSight: readonly JobView[]): Promise<void> {
+  /** Looks at what became of jobs in sight, and for new ones where somebody sees the beginning of the list. */
+  async renew(inSight: readonly JobView[], { withNew }: { withNew: boolean }): Promise<void> {
     if (this.#reading) return;
     this.#reading = true;
     try {
       const call = { signal: this.#stop.signal };
-      const { items, links } = await ask<Page<JobView>>(`/v1/jobs?${this.#query}&limit=${perPage}`, call);
-      const fresh = new Set(items.map(({ id }) => id));
-      const open = inSight.filter((job) => !hasEnded(job) && !fresh.has(job.id)).slice(0, 20);
+      const first = withNew
+        ? await ask<Page<JobView>>(`/v1/jobs?${this.#query}&limit=${perPage}`, call)
+        : { items: [], links: { next: "" } };
+      const fresh = new Set(first.items.map(({ id }) => id));
+      const open = inSight.filter((job) => !hasEnded(job) && !fresh.has(job.id)).slice(0, mostLooked);
       const looked = await Promise.all(open.map(({ id }) => ask<JobView>(`/v1/jobs/${id}`, call).catch(() => undefined)));
-      const isWhole = links.next === undefined; // what is not among them has left the list
+      const isWhole = first.links.next === undefined; // what is not among them has left the list
       const before = isWhole ? [] : this.jobs.value;
-      this.jobs.value = merged(before, [...items, ...looked.filter((job) => job !== undefined)], "start");
-      if (this.#next === undefined && !isWhole && this.jobs.value.length <= perPage) this.#next = links.next;
+      if (isWhole) this.#next = undefined;
+      this.jobs.value = merged(before, [...first.items, ...looked.filter((job) => job !== undefined)], "start");
       this.hasMore.value = this.#next !== undefined;
       this.error.value = undefined;
     } catch (error) {

@@ -11,7 +11,7 @@ import { rankedOf } from "./tensor-shape.ts";
 import { Action, Fault } from "./widgets.tsx";
 
 const boardPx = 224;
-const brushPx = 22;
+const brushPx = 28;
 /** A tensor of a text box begins with so many zeros at most. */
 const mostZeros = 4_096;
 

@@ -21,6 +21,8 @@ export function useVirtualRows(count: number, how: { place: RefObject<HTMLElemen
     observeElementRect,
     observeElementOffset,
     overscan: 8,
+    scrollPaddingStart: how.rowPx, // the head lies over the first row
+    scrollPaddingEnd: how.rowPx,
     onChange: () => setTurn((turn) => turn + 1),
   };
   const [virtualizer] = useState(() => new Virtualizer<HTMLElement, HTMLElement>(options));
