@@ -31,17 +31,16 @@ export function memoryOverview(parts: {
   models: ModelRegistry;
   nowMs?: () => number;
   figures?: Figures;
-  store?: Pick<JobStore, "openQueues" | "waiting">;
+  store?: Pick<JobStore, "waiting">;
 }): Overview {
   const nowMs = parts.nowMs ?? (() => Date.now());
   const figures = parts.figures ?? new Figures({ board: memoryBoard(), nowMs });
-  const empty: Pick<JobStore, "openQueues" | "waiting"> = { openQueues: async () => [], waiting: async () => [] };
   return new Overview({
     figures,
     forecasts: { waitMs: (_tag, waiting) => (waiting === 0 ? 0 : null) },
     hosts: parts.hosts,
     jobs: { waiting: async () => [] },
     models: parts.models,
-    store: { nowMs, ...(parts.store ?? empty) },
+    store: { nowMs, waiting: async () => [], ...parts.store },
   });
 }

@@ -89,7 +89,7 @@ test("every coordinator shows what all of them counted, once a slot is over", as
   await leave();
   const early = await first.overview.view(localCaller);
   assert.equal(early.view.recent.offered, 0, "the slot is not over");
-  clock.nowMs += 2 * slotMs;
+  clock.nowMs += 3 * slotMs;
   await leave();
   const views = await Promise.all(each.map(async ({ overview }) => (await overview.view(localCaller)).view));
   for (const { recent, series } of views as OverviewView[]) {
@@ -153,7 +153,7 @@ test("tenants are shown with their share of the device time: of a batch, what th
   figures.ended(notice({ tenant: "red", runMs: 8, batchItems: 4, items: 3 }));
   figures.ended(notice({ tenant: "blue", runMs: 8, batchItems: 4, items: 1, startedMs: 40 }));
   figures.ended(notice({ tenant: "blue", state: "cancelled", startedMs: 0, runMs: 0, batchItems: 0 }));
-  clock.nowMs += 2 * slotMs;
+  clock.nowMs += 3 * slotMs;
   await leave();
   const found = await overview.tenants(["red", "blue", "grey"].map((tenant) => ({ tenant, weight: 1, keys: [] })));
   const of = (name: string): NonNullable<TenantView["recent"]> => found.find(({ tenant }) => tenant === name)?.recent as never;
@@ -165,11 +165,17 @@ test("tenants are shown with their share of the device time: of a batch, what th
 
 test("queues are those of models that are there, with what was swept last", async () => {
   const { clock, each, leave } = cluster(1);
-  const { metrics, overview } = each[0] as (typeof each)[number];
+  const { figures, metrics } = each[0] as (typeof each)[number];
+  const asked: string[][] = [];
+  const waiting = async (tags: readonly string[]) => {
+    if (tags.length > 0) asked.push([...tags]);
+    return tags.map((tag) => ({ tag, tenant: "red", class: "batch" as const, jobs: 7 }));
+  };
+  const overview = memoryOverview({ hosts, models, figures, nowMs: () => clock.nowMs, store: { waiting } });
   assert.deepEqual(await overview.queues(localCaller), []);
   metrics.queueFigures("one", 1, { waiting: 7, running: 2, oldestSeconds: 1.5, dead: 1 });
   metrics.finished("two", "batch", "succeeded", { e2eSeconds: 0.1 });
-  clock.nowMs += 2 * slotMs;
+  clock.nowMs += 3 * slotMs;
   await leave();
   const rows = await overview.queues(localCaller);
   assert.deepEqual(
@@ -179,6 +185,10 @@ test("queues are those of models that are there, with what was swept last", asyn
       ["two", 0, 0, 0, 0],
     ],
   );
+  assert.deepEqual(asked, [[models.list()[0]?.version.tag]], "the store is asked only for queues in which jobs wait");
+  assert.deepEqual(rows[0]?.waiting, [{ class: "batch", tenant: "red", jobs: 7 }]);
+  const reader: Caller = { ...localCaller, scopes: new Set(["read"]) };
+  assert.deepEqual((await overview.queues(reader))[0]?.waiting, [{ class: "batch", jobs: 7 }]);
   metrics.modelGone("one");
   assert.equal((await overview.view(localCaller)).view.now.queued, 0);
 });

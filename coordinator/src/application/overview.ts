@@ -21,7 +21,7 @@ interface Parts {
   hosts: HostRegistry;
   jobs: Pick<JobService, "waiting">;
   models: ModelRegistry;
-  store: Pick<JobStore, "nowMs" | "openQueues" | "waiting">;
+  store: Pick<JobStore, "nowMs" | "waiting">;
 }
 
 export class Overview {
@@ -69,18 +69,17 @@ export class Overview {
     return { view, lastSlot: slots.at(-1)?.number ?? afterSlot };
   }
 
-  /** One row for each version that has a queue now, had one, or ended jobs lately. Throws `store_unavailable`. */
+  /** One row for each version that has jobs now, had some lately, or keeps dead letters. Asks the store only for queues in which jobs wait. */
   async queues(caller: Caller): Promise<QueueView[]> {
-    const { figures, models, store } = this.#parts;
-    const [slots, open] = await Promise.all([figures.slots(recentSlots), store.openQueues(models.tags())]);
-    const flows = Map.groupBy(await store.waiting(open), ({ tag }) => tag);
-    const recent = merged(slots);
-    const now = new Map(figures.queues().map((queue) => [`${queue.model}@${queue.version}`, queue.now]));
+    const { figures, forecasts, hosts, models } = this.#parts;
+    const recent = merged(await figures.slots(recentSlots));
+    const now = new Map(figures.queues().map((queue) => [nameOf(queue), queue.now]));
+    const flows = await this.#flows((name) => (now.get(name)?.waiting ?? 0) > 0);
     const rows: QueueView[] = [];
-    for (const { version } of models.list()) {
+    for (const version of models.published()) {
       const { model, tag } = version;
       if (!mayUse(caller, model)) continue;
-      const { waiting = 0, running = 0, oldestSeconds = 0, dead = 0 } = now.get(`${model}@${version.version}`) ?? {};
+      const { waiting = 0, running = 0, oldestSeconds = 0, dead = 0 } = now.get(nameOf(version)) ?? {};
       const ofModel = modelIn(Object.hasOwn(recent.models, model) ? recent : emptySlot(), model);
       const counts = countsOf(ofModel);
       if ([waiting, running, dead, ...Object.values(counts)].every((count) => count === 0)) continue;
@@ -91,13 +90,24 @@ export class Overview {
         running,
         oldest_ms: Math.round(1_000 * oldestSeconds),
         dead_letters: dead,
-        hosts: this.#parts.hosts.matching(tag),
-        drain_ms: this.#parts.forecasts.waitMs(tag, waiting),
-        waiting: waitingViews(flows.get(tag) ?? [], caller),
+        hosts: hosts.matching(tag),
+        drain_ms: forecasts.waitMs(tag, waiting),
+        waiting: waitingViews(flows.get(nameOf(version)) ?? [], caller),
         recent: { ...counts, total_ms: quantiles(ofModel.total), queue_ms: quantiles(ofModel.queue) },
       });
     }
     return rows.sort((one, other) => other.queued + other.running - (one.queued + one.running));
+  }
+
+  /** What waits, by version; queues of jobs with requirements of their own are their version's too. */
+  async #flows(isBusy: (name: string) => boolean): Promise<Map<string, WaitingFlow[]>> {
+    const { models, store } = this.#parts;
+    const names = new Map<string, string>();
+    for (const tag of models.tags()) {
+      const version = models.versionOf(tag);
+      if (version && isBusy(nameOf(version))) names.set(tag, nameOf(version));
+    }
+    return Map.groupBy(await store.waiting([...names.keys()]), ({ tag }) => names.get(tag) ?? "");
   }
 
   /** Throws `store_unavailable`. */
@@ -114,6 +124,8 @@ export class Overview {
     });
   }
 }
+
+const nameOf = ({ model, version }: { model: string; version: number }): string => `${model}@${version}`;
 
 function merged(slots: readonly { slot: Slot }[]): Slot {
   const sum = emptySlot();
