@@ -50,6 +50,7 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     "@tanstack/virtual-core": ["src/virtual-rows.ts"],
     "eventsource-parser": ["src/api.ts"],
     preact: ["src/"],
+    switchyard: ["src/try-it.tsx"],
     uplot: ["src/chart.tsx"],
   },
 };
