@@ -33,6 +33,8 @@ export interface ChangingFacts {
   /** Queues whose model it could not load, with the reason. */
   failures: Record<string, string>;
   draining: boolean;
+  /** Tickets at hand; hosts of an earlier version do not say it. */
+  tickets?: number;
   /** The store's clock minus the host's. */
   clockOffsetMs: number;
 }

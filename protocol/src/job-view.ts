@@ -98,8 +98,8 @@ export const hostViewSchema = z.object({
   failures: z.record(z.string(), z.string()).optional(),
   /** Memory that it lends to models, and an estimate of what those that are loaded take. */
   model_memory_mb: z.object({ lent: z.number(), used: z.number() }).optional(),
-  /** Batches that it has taken and not committed. */
-  claims: z.number().int().optional(),
+  /** Tickets at hand: queues from which it takes batches now. A draining host with none has finished. */
+  tickets: z.number().int().optional(),
   /** By model, since it was loaded: runs, their items, the most that one may have, and the device time that they took. */
   batches: z
     .record(z.string(), z.object({ runs: z.number().int(), items: z.number().int(), max_items: z.number().int(), device_ms: z.number() }))

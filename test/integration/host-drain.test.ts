@@ -45,7 +45,7 @@ test("a host that is drained under load costs no job, and takes none until it ma
   const answer = await drain(drained, "POST");
   assert.deepEqual([answer.status, answer.json().id], [202, drained]);
   await until("the host to say so", () => isState(drained, "draining"));
-  await until("its last batch", async () => (await hosts()).find(({ id }) => id === drained)?.claims === 0);
+  await until("its last batch", async () => (await hosts()).find(({ id }) => id === drained)?.tickets === 0);
   isDone = true;
   await load;
   assert.deepEqual([...new Set(underLoad.map(({ state }) => state))], ["succeeded"], "one attempt is all that they have");

@@ -218,13 +218,14 @@ test("browsers may ask beforehand without a key, and read why they were refused"
 test("tenants are listed with their weights and the ids of their keys, by name", async (t) => {
   const door = await guardedDoor(t, [key("red-1", { weight: 2 }), key("blue-1", { tenant: "blue" }), key("red-2", { weight: 2 })]);
   const listed = await (await fetch(`${door.url}/v1/tenants`, { headers: bearer("red-1") })).json();
+  const recent = { jobs: 0, device_ms: 0, device_share: 0, queue_ms: { p50: null, p95: null, p99: null } };
   assert.deepEqual(listed.items, [
-    { tenant: "blue", weight: 1, keys: ["blue-1"], waiting: [] },
-    { tenant: "red", weight: 2, keys: ["red-1", "red-2"], waiting: [] },
+    { tenant: "blue", weight: 1, keys: ["blue-1"], waiting: [], recent },
+    { tenant: "red", weight: 2, keys: ["red-1", "red-2"], waiting: [], recent },
   ]);
   const alone = await openDoor(t);
   const { items } = await (await fetch(`${alone.url}/v1/tenants`)).json();
-  assert.deepEqual(items, [{ tenant: "default", weight: 1, keys: [], waiting: [] }]);
+  assert.deepEqual(items, [{ tenant: "default", weight: 1, keys: [], waiting: [], recent }]);
 });
 
 test("the description for tools says which scopes open each operation", async (t) => {

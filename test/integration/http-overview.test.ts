@@ -151,7 +151,7 @@ test("the console is served under a policy that allows nothing foreign, its asse
   assert.match(script, /cache-control: public, max-age=31536000, immutable/i);
   assert.match(script, /content-security-policy/i);
   const plain = await fetch(`${url}/assets/index-abc.js`, { headers: { "accept-encoding": "identity" } });
-  assert.equal((await plain.text()).length, 2_500);
+  assert.equal((await plain.text()).length, script.length);
   for (const name of ["/assets/none.js", "/assets/../secret.txt", "/assets/%2e%2e/secret.txt", "/assets/..%2fsecret.txt", "/secret.txt"]) {
     const answer = await raw(`GET ${name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
     assert.match(answer, /^HTTP\/1.1 40[0-9]/, name);

@@ -139,6 +139,7 @@ export class Host {
         batches: this.#held.tellBatches(),
         failures: this.#held.tellFailures(),
         draining: this.#stop.signal.aborted || this.#resting,
+        tickets: this.#desk.held().length,
       }),
       knownClaims: () => this.#runner.knownClaim(),
       onLost: () => this.#giveUp("the cluster declared this host lost"),

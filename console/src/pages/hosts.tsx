@@ -42,7 +42,7 @@ function Host({ host, onChanged }: { host: HostView; onChanged: () => void }) {
     ["frameworks", host.frameworks.join(", ")],
     ["cores", number(host.cores)],
     ["memory", `${number(host.memory_mb)} MB`],
-    ["batches at hand", number(host.claims ?? 0)],
+    ["takes batches of", plural(host.tickets ?? 0, "queue")],
     ["heartbeat", `${duration(host.heartbeat_age_ms)} ago`],
     ["registered", time(host.registered_at)],
     ["version", host.version],
@@ -100,7 +100,9 @@ function Host({ host, onChanged }: { host: HostView; onChanged: () => void }) {
           <span class="quiet">
             {host.state === "ready"
               ? "It will finish what it has, and take no more."
-              : `It takes no jobs; ${plural(host.claims ?? 0, "batch", "batches")} left.`}
+              : (host.tickets ?? 0) > 0
+                ? "It finishes what it has."
+                : "It has finished, and takes no jobs."}
           </span>
         </p>
       )}

@@ -103,6 +103,7 @@ export class RedisHosts implements HostDirectory {
       version: facts.version,
       heartbeat_age_ms: Math.max(0, nowMs - Number(row[1])),
       clock_offset_ms: changing.clockOffsetMs,
+      ...(changing.tickets !== undefined && { tickets: changing.tickets }),
       registered_at: new Date(Number(row[2])).toISOString(),
     };
     return {
@@ -146,10 +147,9 @@ export class RedisHosts implements HostDirectory {
     };
     return this.#snapshots
       .filter((host) => host.lostMs === undefined || nowMs - host.lostMs < showLostMs)
-      .map(({ batches, claims, facts, failures, loaded, usedMs, view }) => ({
+      .map(({ batches, facts, failures, loaded, usedMs, view }) => ({
         ...view,
         warm: view.state === "lost" ? [] : [...new Set(Object.keys(loaded).map(nameOf))].sort(),
-        claims: claims.length,
         model_memory_mb: { lent: facts.modelMemoryMb, used: Math.round(this.#usedMb(Object.keys(loaded))) },
         batches: Object.fromEntries(
           Object.entries(loaded).map(([tag, { maxItems }]) => {
