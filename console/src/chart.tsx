@@ -53,7 +53,10 @@ export function Chart({ title, times, lines, format }: Props) {
             stroke: colour(name),
             width: 2,
             points: { show: false },
-            value: (_plot: uPlot, value: number | null) => (value === null || value === undefined ? "–" : format(value)),
+            value: (plot: uPlot, value: number | null, series: number, at: number | null) => {
+              const shown = typeof at === "number" ? value : plot.data[series]?.at(-1); // the latest while nobody points
+              return shown === null || shown === undefined ? "–" : format(shown);
+            },
             ...(fill && { fill: `${colour(name)}22` }),
           })),
         ],

@@ -1,7 +1,7 @@
 /** Try a model: draw, or drop a picture, or write its tensors; the answer is shown as it comes. */
 
 import type { JobView, ModelView } from "@switchyard/protocol";
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { type ImageConfig, imageTensor } from "switchyard/image-tensor";
 import { ask } from "./api.ts";
 import { duration } from "./format.ts";
@@ -84,11 +84,7 @@ function Board({ model, submit }: PartProps) {
     board.fillStyle = "#fff";
     board.fillRect(0, 0, boardPx, boardPx);
   };
-  const ready = (element: HTMLCanvasElement | null): void => {
-    if (element === canvas.current) return;
-    canvas.current = element;
-    if (element) clear();
-  };
+  useEffect(clear, []);
   const run = async (): Promise<void> => {
     const { data } = context().getImageData(0, 0, boardPx, boardPx);
     const rgb = new Float32Array(3 * boardPx * boardPx);
@@ -150,7 +146,7 @@ function Board({ model, submit }: PartProps) {
         }}
       >
         <canvas
-          ref={ready}
+          ref={canvas}
           width={boardPx}
           height={boardPx}
           role="img"

@@ -84,6 +84,12 @@ test("a digit that is drawn is read", { skip }, async () => {
   const read = page.getByTestId("class");
   await read.waitFor();
   assert.equal(await read.textContent(), "0");
+  const ink = await board.evaluate((element) => {
+    const canvas = element as HTMLCanvasElement;
+    const { data } = canvas.getContext("2d")!.getImageData(0, 0, canvas.width, canvas.height);
+    return data.filter((value, at) => at % 4 === 0 && value < 128).length;
+  });
+  assert.ok(ink > 1_000, "what was drawn is still there");
   await page.locator(".try .ranked li").first().waitFor();
 });
 

@@ -124,14 +124,15 @@ test("a drain is asked for and lifted; a host that nobody knows is told apart", 
   );
 });
 
+const scriptText = "export const answer = 42;\n".repeat(100);
+
 async function consoleFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), "switchyard-console-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   await mkdir(path.join(folder, "assets"));
   await writeFile(path.join(folder, "index.html"), "<!doctype html><title>Switchyard</title>");
-  const script = "export const answer = 42;\n".repeat(100);
-  await writeFile(path.join(folder, "assets/index-abc.js"), script);
-  await writeFile(path.join(folder, "assets/index-abc.js.gz"), gzipSync(script));
+  await writeFile(path.join(folder, "assets/index-abc.js"), scriptText);
+  await writeFile(path.join(folder, "assets/index-abc.js.gz"), gzipSync(scriptText));
   await writeFile(path.join(folder, "secret.txt"), "not to be served");
   return folder;
 }
@@ -151,7 +152,7 @@ test("the console is served under a policy that allows nothing foreign, its asse
   assert.match(script, /cache-control: public, max-age=31536000, immutable/i);
   assert.match(script, /content-security-policy/i);
   const plain = await fetch(`${url}/assets/index-abc.js`, { headers: { "accept-encoding": "identity" } });
-  assert.equal((await plain.text()).length, script.length);
+  assert.equal((await plain.text()).length, scriptText.length);
   for (const name of ["/assets/none.js", "/assets/../secret.txt", "/assets/%2e%2e/secret.txt", "/assets/..%2fsecret.txt", "/secret.txt"]) {
     const answer = await raw(`GET ${name} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
     assert.match(answer, /^HTTP\/1.1 40[0-9]/, name);
