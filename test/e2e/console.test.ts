@@ -4,9 +4,13 @@
  */
 
 import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, test } from "node:test";
 import type { HostView, JobView } from "@switchyard/protocol";
+import { digestOfSecret } from "@switchyard/protocol/api-keys";
 import type { Browser, Page } from "playwright-core";
 import { startBrowser, type WatchedPage, watchedPage } from "../support/browser.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
@@ -22,19 +26,28 @@ const found = await startBrowser();
 const browser: Browser | undefined = typeof found === "string" ? undefined : found;
 const skip = typeof found === "string" ? `no browser: ${found}` : false;
 let cluster: Cluster;
+/** Its coordinator takes keys: `reader` may only read, `operator` may do all. */
+let guarded: Cluster;
+let keyFolder: string;
 let watched: WatchedPage;
 let page: Page;
 
 before(async () => {
   if (!browser) return;
-  cluster = await startCluster();
+  keyFolder = await mkdtemp(path.join(tmpdir(), "switchyard-console-keys-"));
+  const entry = (id: string, scopes: string): string =>
+    `- id: ${id}\n  sha256: ${digestOfSecret(id)}\n  tenant: night\n  weight: 1\n  scopes: ${scopes}\n`;
+  const keyFile = path.join(keyFolder, "keys.yaml");
+  await writeFile(keyFile, entry("reader", "[read]") + entry("operator", "[submit, read, operate, admin]"));
+  [cluster, guarded] = await Promise.all([startCluster(), startCluster({ env: { SWITCHYARD_API_KEYS: keyFile } })]);
   watched = await watchedPage(browser, cluster.url);
   page = watched.page;
 });
 
 after(async () => {
   await browser?.close();
-  await cluster?.stop();
+  await Promise.all([cluster?.stop(), guarded?.stop()]);
+  if (keyFolder) await rm(keyFolder, { recursive: true, force: true });
 });
 
 async function ask<T>(path: string, init?: RequestInit): Promise<T> {
@@ -237,6 +250,37 @@ test("the keyboard goes through pages and the list", { skip }, async () => {
   }
 });
 
+test("a key is asked for where there are keys, and what it may not do is not offered", { skip }, async () => {
+  const { page, violations } = await watchedPage(browser as Browser, guarded.url);
+  const open = (hash: string) => page.goto(`${guarded.url}/${hash}`);
+  const give = async (key: string): Promise<void> => {
+    await page.locator("input[type=password]:visible").fill(key);
+    await page.locator("button:visible", { hasText: "Use it" }).click();
+  };
+  await open("#/jobs");
+  await page.getByText("An API key is required").waitFor();
+  await give("nonsense");
+  await page.getByText("There is no such API key").waitFor();
+  await give("reader");
+  await page.getByText("read-only").waitFor();
+  await page.getByRole("grid", { name: "Jobs" }).waitFor();
+  assert.equal(await page.getByRole("button", { name: /Cancel/ }).count(), 0);
+  assert.deepEqual(await page.locator("nav a").allTextContents(), ["Overview", "Queues", "Jobs", "Dead letters", "Models"]);
+  await open("#/hosts");
+  await page.getByText("lacks the scope operate").waitFor();
+  await open("#/models/digits");
+  await page.getByRole("heading", { name: "Versions" }).waitFor();
+  assert.equal(await page.getByRole("heading", { name: "Try it" }).count(), 0);
+  await page.getByRole("button", { name: "Key", exact: true }).click();
+  await give("operator");
+  await page.getByRole("heading", { name: "Try it" }).waitFor();
+  await open("#/hosts");
+  await page.getByRole("button", { name: /^Drain / }).waitFor();
+  assert.equal(await page.evaluate(() => localStorage.length + document.cookie.length), 1, "the key is kept for this tab only");
+  assert.deepEqual(violations, []);
+  await page.context().close();
+});
+
 const pages = ["overview", "queues", "jobs", "dead", "hosts", "models", "models/digits", "tenants"];
 
 interface Finding {
@@ -274,7 +318,7 @@ test("no page has a serious fault of accessibility, dark or light, on a desk or 
 
 let source: string | undefined;
 async function axeSource(): Promise<string> {
-  source ??= await (await import("node:fs/promises")).readFile(axe, "utf8");
+  source ??= await readFile(axe, "utf8");
   return source;
 }
 
