@@ -1,13 +1,14 @@
 /**
  * The front step of every npm script and of the command line in a clone: plain JavaScript for any Node from 20 on.
- * It installs what package-lock.json asks for if that is not there, then runs the pinned Node on
+ * It installs what package-lock.json asks for if that is not there, builds the console if its sources are newer than what was built, then runs
+ * the pinned Node on
  *   node scripts/launch.js --run <script.ts> [arguments]      a script of this repository
  *   node scripts/launch.js [arguments]                        the command line
  * with the same terminal, and ends as that process ends.
  */
 
 import { spawn } from "node:child_process";
-import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -64,7 +65,7 @@ async function lockInstall() {
         removeStale(file, holder, `${own}.stale`);
         continue;
       }
-      if (!told) process.stderr.write(`Process ${holder} is installing the dependencies; waiting for it.\n`);
+      if (!told) process.stderr.write(`Process ${holder} is installing the dependencies, or building the console; waiting for it.\n`);
       told = true;
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
@@ -124,6 +125,43 @@ async function install() {
   }
 }
 
+/** The newest change of a file or of all files of a folder. */
+function changedMs(name) {
+  const file = path.join(root, name);
+  const stats = statSync(file);
+  if (!stats.isDirectory()) return stats.mtimeMs;
+  return Math.max(...readdirSync(file).map((below) => changedMs(path.join(name, below))));
+}
+
+/** The build dates what it made to its own start. */
+function isConsoleBuilt() {
+  const sources = ["console/src", "console/index.html", "console/build.ts", "client-sdk/src/cli/image-tensor.ts", "package-lock.json"];
+  const built = path.join(root, "console", "dist", "index.html");
+  if (!existsSync(path.join(root, "console", "src"))) return true; // a folder that has only what is needed to run
+  return existsSync(built) && Math.max(...sources.map(changedMs)) <= statSync(built).mtimeMs;
+}
+
+/** Without it everything works but the console. */
+async function buildConsole() {
+  const release = await lockInstall();
+  try {
+    if (isConsoleBuilt()) return;
+    const child = spawn(pinnedNode, [path.join(root, "console", "build.ts")], { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
+    let output = "";
+    child.stderr.on("data", (chunk) => (output += chunk));
+    const code = await new Promise((resolve) => {
+      child.once("error", (error) => {
+        output += error.message;
+        resolve(1);
+      });
+      child.once("close", resolve);
+    });
+    if (code !== 0) process.stderr.write(`${output}\nThe console could not be built; all else works without it.\n`);
+  } finally {
+    release();
+  }
+}
+
 /** Runs the pinned Node with our terminal, passes signals on, and ends as it ends. */
 function become(args) {
   const bin = path.join(root, "node_modules", ".bin");
@@ -176,6 +214,7 @@ export async function launch(args) {
     process.stderr.write(failure);
     process.exit(1);
   }
+  if (["--run", "up", "coordinator"].includes(args[0]) && !isConsoleBuilt()) await buildConsole();
   if (args[0] === "--run") become(args.slice(1));
   else become([path.join(root, "client-sdk", "src", "cli", "main.ts"), ...args]);
 }

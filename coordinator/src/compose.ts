@@ -8,7 +8,9 @@ import { KeyFile } from "./adapters/key-file.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
+import { RedisDrains } from "./adapters/redis-drains.ts";
 import { RedisDurability } from "./adapters/redis-durability.ts";
+import { RedisFigures } from "./adapters/redis-figures.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
 import { RedisJobStore } from "./adapters/redis-job-store.ts";
@@ -26,6 +28,7 @@ import { CacheTallies } from "./application/cache-tallies.ts";
 import { ClusterFigures } from "./application/cluster-figures.ts";
 import { DeadLetters } from "./application/dead-letters.ts";
 import { DurableJobs } from "./application/durable-jobs.ts";
+import { Figures } from "./application/figures.ts";
 import { Forecasts } from "./application/forecasts.ts";
 import { figuresOf } from "./application/job-figures.ts";
 import { JobJournal } from "./application/job-journal.ts";
@@ -35,6 +38,7 @@ import { ModelAliases } from "./application/model-aliases.ts";
 import { ModelControl } from "./application/model-control.ts";
 import { ModelLoads } from "./application/model-loads.ts";
 import { ModelUploads } from "./application/model-uploads.ts";
+import { Overview } from "./application/overview.ts";
 import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
 import { Shadows } from "./application/shadows.ts";
@@ -73,6 +77,8 @@ export interface CoordinatorOptions {
   mostQueueJobs: number;
   mostQueueBytes: number;
   corsOrigins: string[];
+  /** Where the built console lies; absent: none is served. */
+  consoleFolder?: string;
   /** Without one everybody who reaches the address may do everything. */
   apiKeysFile?: string;
   expectedHosts: number;
@@ -114,13 +120,16 @@ const lastSpansMs = 2_000;
 const lastAnswersMs = 3_000;
 
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
-  const { clock, log, metrics, redisUrl, tracing } = options;
+  const { clock, log, redisUrl, tracing } = options;
   const journal = log.debug && new JobJournal(log.debug);
   const keys = options.apiKeysFile === undefined ? undefined : new KeyFile({ path: options.apiKeysFile, log });
   const redis = new RedisConnection(redisUrl, "switchyard-coordinator", clock);
   const subscription = new RedisSubscription(redisUrl, "switchyard-coordinator-notices", clock);
   for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
 
+  const coordinator = newIncarnation();
+  const figures = new Figures({ board: new RedisFigures(redis, coordinator), nowMs: () => redis.nowMs() });
+  const metrics = figures.counting(options.metrics);
   const hosts = new RedisHosts(redis);
   const uploadStore = new RedisUploads(redis);
   const aliasStore = new RedisAliases(redis);
@@ -130,7 +139,6 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const { blobs, sweepMs } = await openBlobs(options);
-  const coordinator = newIncarnation();
   const tellsTraces = tracing !== undefined || journal !== undefined;
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs, tellsTraces });
   const durable = new RedisDurability({ redis, target: redisUrl, clock, blobs });
@@ -189,6 +197,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   function countOutcome(notice: JobNotice): void {
     const model = models.modelOf(notice.id);
     if (model === undefined) return;
+    figures.ended(notice);
     metrics.finished(model, notice.class, notice.state as Outcome, figuresOf(notice));
     if (tracing && notice.trace) tracing.jobEnded({ ...notice, trace: notice.trace, model });
   }
@@ -253,6 +262,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     statistics: new StatisticsOfVersions({ statistics, models, clock }),
     models,
     hosts,
+    drains: new RedisDrains(redis),
+    overview: new Overview({ figures, forecasts, hosts, jobs, models, store }),
     access,
     blobs,
     uploads,
@@ -260,6 +271,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     aliases,
     control,
     bodies: bodyBudget(options),
+    ...(options.consoleFolder !== undefined && { consoleFolder: options.consoleFolder }),
     config: {
       maxBodyBytes: options.maxBodyBytes,
       maxJsonBytes: options.maxJsonBytes,
@@ -294,6 +306,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, call: () => tallies.tell() });
+  loops.start({ name: "figures", everyMs: 1_000, call: () => figures.leave() });
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
 
   return {

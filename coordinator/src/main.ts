@@ -1,7 +1,8 @@
 /** Entry of a coordinator process: configuration, start, an orderly end. */
 
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import type { TracingSettings } from "@switchyard/protocol";
 import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { keyFileMistakes } from "./adapters/key-file.ts";
@@ -18,6 +19,8 @@ import type { Tracing } from "./ports/tracing.ts";
 const drainMs = 30_000;
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+/** Made by console/build.ts. */
+const consoleFolder = fileURLToPath(new URL("../../console/dist", import.meta.url));
 
 function configOrExit(): Config & { redisUrl: string } {
   if (asksForHelp(process.argv.slice(2))) {
@@ -88,6 +91,7 @@ try {
     mostQueueBytes: config.maxQueueBytes,
     resultTtlMs: config.resultTtlMs,
     corsOrigins: config.corsOrigins,
+    ...(existsSync(`${consoleFolder}/index.html`) && { consoleFolder }),
     ...(config.apiKeys !== undefined && { apiKeysFile: config.apiKeys }),
     expectedHosts: config.expectedHosts,
     version,

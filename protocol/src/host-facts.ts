@@ -28,9 +28,13 @@ export interface ChangingFacts {
   loaded: Record<string, { maxItems: number; reason: string; loadMs: number; config?: string }>;
   /** Device milliseconds that the runs of held models took so far, by queue. */
   usedMs: Record<string, number>;
+  /** Runs of held models so far and their items, by queue; hosts of an earlier version do not say it. */
+  batches?: Record<string, [runs: number, items: number]>;
   /** Queues whose model it could not load, with the reason. */
   failures: Record<string, string>;
   draining: boolean;
+  /** Tickets at hand; hosts of an earlier version do not say it. */
+  tickets?: number;
   /** The store's clock minus the host's. */
   clockOffsetMs: number;
 }

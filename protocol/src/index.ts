@@ -1,6 +1,7 @@
 export * from "./blob-reference.ts";
 export * from "./bytes-elements.ts";
 export * from "./capabilities.ts";
+export * from "./cluster-view.ts";
 export * from "./errors.ts";
 export * from "./host-facts.ts";
 export * from "./infer-request.ts";
@@ -22,6 +23,7 @@ export * from "./scheduling/run-reports.ts";
 export * from "./sequence-parameters.ts";
 export * from "./signature-check.ts";
 export * from "./tensor-frame.ts";
+export { jsonFromTensor } from "./tensor-json.ts";
 export * from "./tensors.ts";
 export * from "./trace-context.ts";
 export * from "./tracing-settings.ts";

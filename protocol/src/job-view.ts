@@ -61,6 +61,8 @@ export const deadLetterViewSchema = jobViewSchema.extend({
 export type DeadLetterView = z.infer<typeof deadLetterViewSchema>;
 
 export const requeuedViewSchema = z.object({
+  /** Nothing was submitted: `requeued` and `refused` are what would become of the page, as far as its inputs are there. */
+  dry_run: z.boolean().optional(),
   requeued: z.number().int(),
   refused: z.number().int(),
   /** Each has either the id of the new job, or why there is none. */
@@ -96,6 +98,14 @@ export const hostViewSchema = z.object({
   registered_at: timestamp,
   /** Models that this host could not load, with the reason. */
   failures: z.record(z.string(), z.string()).optional(),
+  /** Memory that it lends to models, and an estimate of what those that are loaded take. */
+  model_memory_mb: z.object({ lent: z.number(), used: z.number() }).optional(),
+  /** Tickets at hand: queues from which it takes batches now. A draining host with none has finished. */
+  tickets: z.number().int().optional(),
+  /** By model, since it was loaded: runs, their items, the most that one may have, and the device time that they took. */
+  batches: z
+    .record(z.string(), z.object({ runs: z.number().int(), items: z.number().int(), max_items: z.number().int(), device_ms: z.number() }))
+    .optional(),
 });
 
 export type HostView = z.infer<typeof hostViewSchema>;
@@ -161,6 +171,18 @@ export const tenantViewSchema = z.object({
   keys: z.array(z.string()),
   /** Its jobs that wait, by the model versions that they wait for. */
   waiting: z.array(z.object({ model: z.string(), version: z.number().int(), jobs: z.number().int() })),
+  /** Of the last minute. Clients of older coordinators do without. */
+  recent: z
+    .object({
+      /** Jobs that ended. */
+      jobs: z.number().int(),
+      device_ms: z.number(),
+      /** Of the device time of all tenants, from 0 to 1. */
+      device_share: z.number(),
+      /** From admission to claim. */
+      queue_ms: z.object({ p50: z.number().nullable(), p95: z.number().nullable(), p99: z.number().nullable() }),
+    })
+    .optional(),
 });
 
 export type TenantView = z.infer<typeof tenantViewSchema>;

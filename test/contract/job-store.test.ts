@@ -125,7 +125,9 @@ function sentences(open: () => JobRig): void {
         attempt,
         runMs: 3,
         batchItems: 3,
+        items: 1,
         class: record.class,
+        tenant: record.tenant,
         counts: true,
       };
       assert.deepEqual(notice, record.error ? { ...expected, error: record.error } : expected);
@@ -431,6 +433,24 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual(await idsOf({ state: "cancelled" }), [ids[3]]);
     assert.deepEqual(await idsOf({ class: "batch" }), [ids[1], ids[3], ids[5]].sort());
     await assert.rejects(rig.store.list([rig.tag], { limit: 3, cursor: "nonsense" }), { code: "invalid_request" });
+  });
+
+  test("a list shows the jobs that one host has taken, and those of a span of time", async () => {
+    const rig = open();
+    const taken = await rig.admit();
+    const { host, ticket } = await rig.hostWithTicket();
+    await host.batch(ticket, { maxItems: 1 });
+    await new Promise((resolve) => setTimeout(resolve, 3));
+    const later = await rig.admit();
+    const idsOf = async (filter: object): Promise<string[]> =>
+      (await rig.store.list([rig.tag], { limit: 50, ...filter })).jobs.map(({ id }) => id);
+    const { hostId } = await rig.record(taken);
+    assert.deepEqual(await idsOf({ host: hostId }), [taken]);
+    assert.deepEqual(await idsOf({ host: "nobody" }), []);
+    const { createdMs } = await rig.record(later);
+    assert.deepEqual(await idsOf({ createdBeforeMs: createdMs }), [taken]);
+    assert.deepEqual(await idsOf({ createdAfterMs: createdMs - 1 }), [later]);
+    assert.deepEqual(await idsOf({ createdAfterMs: createdMs, createdBeforeMs: createdMs + 1 }), []);
   });
 
   test("what waits is counted by tenant and class, and what runs, has ended or is of another queue is not", async () => {

@@ -104,6 +104,7 @@ for (const { name, least, clusterOf } of [
   { name: "docs/grpc.md", least: 2, clusterOf: () => cluster },
   { name: "docs/oip-http.md", least: 3, clusterOf: () => cluster },
   { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
+  { name: "docs/console.md", least: 1, clusterOf: () => cluster },
   { name: "docs/models.md", least: 5, clusterOf: () => cluster },
   { name: "docs/batch.md", least: 3, clusterOf: () => cluster },
   { name: "docs/tracing.md", least: 2, clusterOf: () => cluster },

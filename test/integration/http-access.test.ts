@@ -2,6 +2,9 @@
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { type Scope, scopes } from "@switchyard/protocol/api-keys";
 import { KeyedAccess } from "../../coordinator/src/application/access.ts";
@@ -18,7 +21,16 @@ async function guardedDoor(t: TestContext, keys: ApiKey[], nowMs = () => Date.no
   const hosts = { isHost: async (token: string) => token === "host-token" };
   const blobs = { open: async () => undefined, receive: async () => ({ sha256: "", sizeBytes: 0 }) } as never;
   const access = new KeyedAccess({ keys: ring, hosts, clock: { ...systemClock, nowMs } });
-  return openDoor(t, { corsOrigins: ["https://console.example"] }, { access, blobs });
+  return openDoor(t, { corsOrigins: ["https://console.example"] }, { access, blobs, consoleFolder: await somePage(t) });
+}
+
+/** One page, and one asset. */
+async function somePage(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), "switchyard-access-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  await mkdir(path.join(folder, "assets"));
+  for (const name of ["index.html", "assets/x"]) await writeFile(path.join(folder, name), name);
+  return folder;
 }
 
 function key(id: string, wishes: Partial<ApiKey> = {}): ApiKey {
@@ -47,8 +59,8 @@ test("each route asks for what the table says, and the table names no route that
   const rows = Object.entries(routeAccess);
   assert.ok(rows.length > 40);
   for (const [row, access] of rows) {
-    const { method, path } = asked(row);
-    const send = (headers: Record<string, string>) => fetch(door.url + path, { method, headers, ...(method === "POST" && { body: "{}" }) });
+    const { method, path: at } = asked(row);
+    const send = (headers: Record<string, string>) => fetch(door.url + at, { method, headers, ...(method === "POST" && { body: "{}" }) });
     const without = await send({});
     const statusOf = async (secret: string): Promise<number> => (await send(bearer(secret))).status;
     if (access === "open") {
@@ -206,13 +218,14 @@ test("browsers may ask beforehand without a key, and read why they were refused"
 test("tenants are listed with their weights and the ids of their keys, by name", async (t) => {
   const door = await guardedDoor(t, [key("red-1", { weight: 2 }), key("blue-1", { tenant: "blue" }), key("red-2", { weight: 2 })]);
   const listed = await (await fetch(`${door.url}/v1/tenants`, { headers: bearer("red-1") })).json();
+  const recent = { jobs: 0, device_ms: 0, device_share: 0, queue_ms: { p50: null, p95: null, p99: null } };
   assert.deepEqual(listed.items, [
-    { tenant: "blue", weight: 1, keys: ["blue-1"], waiting: [] },
-    { tenant: "red", weight: 2, keys: ["red-1", "red-2"], waiting: [] },
+    { tenant: "blue", weight: 1, keys: ["blue-1"], waiting: [], recent },
+    { tenant: "red", weight: 2, keys: ["red-1", "red-2"], waiting: [], recent },
   ]);
   const alone = await openDoor(t);
   const { items } = await (await fetch(`${alone.url}/v1/tenants`)).json();
-  assert.deepEqual(items, [{ tenant: "default", weight: 1, keys: [], waiting: [] }]);
+  assert.deepEqual(items, [{ tenant: "default", weight: 1, keys: [], waiting: [], recent }]);
 });
 
 test("the description for tools says which scopes open each operation", async (t) => {

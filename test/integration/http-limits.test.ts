@@ -312,8 +312,8 @@ test("metrics count requests by route pattern and start known models at zero", a
   metrics.modelKnown("tiny");
   metrics.admitted("tiny", "standard");
   metrics.leading(true);
-  metrics.queueFigures("tiny", "queue-1", { waiting: 3, running: 1, oldestSeconds: 2, dead: 2 });
-  metrics.queueFigures("tiny", "queue-2", { waiting: 1, running: 0, oldestSeconds: 5, dead: 1 });
+  metrics.queueFigures({ model: "tiny", version: 1, tag: "queue-1" }, { waiting: 3, running: 1, oldestSeconds: 2, dead: 2 });
+  metrics.queueFigures({ model: "tiny", version: 1, tag: "queue-2" }, { waiting: 1, running: 0, oldestSeconds: 5, dead: 1 });
   metrics.finished("tiny", "standard", "succeeded", { e2eSeconds: 0.02, queueSeconds: 0.01 });
   const server = createMetricsServer(metrics);
   const { port } = await server.listen({ host: "127.0.0.1", port: 0 });

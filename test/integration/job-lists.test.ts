@@ -72,6 +72,14 @@ test("pages over two thousand queues tell every job once, newest first, whatever
     since.jobs.map(({ id }) => id),
     jobs.filter((job) => job.createdMs > createdMs).map(({ id }) => id),
   );
+  writes.length = 0;
+  const before = await listJobs(connection, tags, { limit: 1_000, createdBeforeMs: createdMs });
+  assert.deepEqual(
+    before.jobs.map(({ id }) => id),
+    jobs.filter((job) => job.createdMs < createdMs).map(({ id }) => id),
+  );
+  const looked = writes.flat().filter(([command]) => command === "get").length;
+  assert.equal(looked, before.jobs.length, "what is younger is not read");
 });
 
 test("a filter that matches nothing asks empty queues once, a queue in stretches, and sends little at a time", async () => {

@@ -18,6 +18,7 @@ import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.t
 import { call } from "../support/calls.ts";
 import { fakeModels } from "../support/fake-job-service.ts";
 import { type HostOutcome, TestHost } from "../support/job-rig.ts";
+import { memoryDrains, memoryOverview } from "../support/memory-figures.ts";
 import { memoryRig } from "../support/memory-rig.ts";
 import { floats, tinyRequest, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
@@ -65,6 +66,8 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store }),
     statistics: { of: async () => [] },
+    drains: memoryDrains(),
+    overview: memoryOverview({ hosts, models: registry }),
     access: openAccess,
     bodies: bodyBudget({ maxBodyBytes: 10_000_000 }),
     config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },

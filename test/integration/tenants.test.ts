@@ -111,7 +111,24 @@ test("a tenant's job is there for its keys, at every coordinator, and for nobody
   assert.ok((await idsOf("red")).includes(id));
   for (const key of ["blue", "ops"])
     for (const query of ["", "?model=twice", "?state=succeeded"]) assert.ok(!(await idsOf(key, query)).includes(id));
-  assert.equal((await ask("ops", `/v1/jobs?tenant=red`)).status, 501);
+});
+
+test("operators list other tenants' jobs when they ask for them, and nobody else does", async () => {
+  const { id } = await submit("red");
+  assert.equal((await ask("red", `/v1/jobs/${id}?wait=20`)).json().state, "succeeded", cluster.log());
+  for (const query of ["?tenant=red", "?tenant=*", "?tenant=red&model=twice"]) assert.ok((await idsOf("ops", query)).includes(id), query);
+  assert.ok(!(await idsOf("ops", "?tenant=blue")).includes(id));
+  assert.ok((await idsOf("red", "?tenant=red")).includes(id), "its own name is no other tenant");
+  for (const query of ["?tenant=red", "?tenant=*", "?host=any"]) {
+    const refused = await ask("blue", `/v1/jobs${query}`);
+    assert.deepEqual([refused.status, refused.json().code, refused.json().missing], [403, "forbidden", ["operate"]], query);
+  }
+  assert.equal((await ask("ops", "/v1/jobs?tenant=a%20b")).status, 400);
+  const { host } = (await ask("ops", "/v1/jobs?tenant=red")).json().items[0];
+  assert.ok((await idsOf("ops", `?tenant=*&host=${host}`)).includes(id));
+  assert.deepEqual(await idsOf("ops", "?tenant=*&host=nobody"), []);
+  const cancelled = await ask("blue", "/v1/jobs:cancel?tenant=red", { method: "POST" });
+  assert.deepEqual([cancelled.status, cancelled.json().code], [403, "forbidden"]);
 });
 
 test("another tenant cannot cancel a job, not even a waiting one, and its own key can", async () => {

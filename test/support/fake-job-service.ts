@@ -5,12 +5,20 @@
 
 import { isTerminal, type JobError, type JobState, type ModelVersion, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import { newJobId, queueTag } from "@switchyard/protocol/redis";
-import type { JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "../../coordinator/src/application/job-service.ts";
+import type {
+  Cancelled,
+  JobService,
+  ModelEstimates,
+  Settled,
+  Submission,
+  TenantWaiting,
+} from "../../coordinator/src/application/job-service.ts";
 import type { JobListFilter, JobPage, JobRecord } from "../../coordinator/src/ports/job-store.ts";
 import type { ModelRegistry, ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
 
 interface Held {
   record: JobRecord;
+  inputs?: Tensor[];
   outputs?: Tensor[];
 }
 
@@ -71,7 +79,7 @@ export class FakeJobService implements JobService {
     if (submission.request.outputs) record.outputs = submission.request.outputs;
     if (submission.request.id) record.requestId = submission.request.id;
     this.submissions.push(submission);
-    const held = { record };
+    const held = { record, inputs: submission.request.inputs };
     this.#jobs.set(record.id, held);
     return held;
   }
@@ -147,6 +155,19 @@ export class FakeJobService implements JobService {
       this.end(id, "cancelled");
     }
     return { record: this.#held(id).record, moved: !isTerminal(state) || state === "cancelled" };
+  }
+
+  async cancelListed(filter: JobListFilter, _caller: unknown, { dryRun }: { dryRun: boolean }): Promise<Cancelled> {
+    const { jobs, cursor } = await this.list(filter);
+    const open = jobs.filter(({ state }) => !isTerminal(state));
+    if (!dryRun) for (const { id } of open) await this.cancel(id);
+    return { matched: open.length, cancelled: dryRun ? 0 : open.length, ...(cursor !== undefined && { cursor }) };
+  }
+
+  async inputs(id: string): Promise<Tensor[]> {
+    const { inputs } = this.#held(id);
+    if (inputs) return inputs;
+    throw new SwitchyardError("inputs_expired", "the inputs of this job are gone", { jobId: id });
   }
 
   async list(filter: JobListFilter): Promise<JobPage> {

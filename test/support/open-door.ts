@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import type { TestContext } from "node:test";
 import type { HostView, QueueTally, TensorSignature } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
-import { type Access, openAccess } from "../../coordinator/src/application/access.ts";
+import { openAccess } from "../../coordinator/src/application/access.ts";
 import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
 import { DurableJobs } from "../../coordinator/src/application/durable-jobs.ts";
 import { StatisticsOfVersions } from "../../coordinator/src/application/version-statistics.ts";
@@ -12,10 +12,10 @@ import { systemClock } from "../../coordinator/src/clock.ts";
 import { bodyBudget, type DoorParts, type HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createHttpServer, type HttpServer } from "../../coordinator/src/doors/http-server.ts";
 import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
-import type { BlobStore } from "../../coordinator/src/ports/blob-store.ts";
 import type { LogFields } from "../../coordinator/src/ports/log.ts";
 import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
 import { FakeJobService, fakeModels } from "./fake-job-service.ts";
+import { memoryDrains, memoryOverview } from "./memory-figures.ts";
 
 const image: TensorSignature = { name: "image", datatype: "FP32", shape: [-1, 4] };
 const scores: TensorSignature = { name: "scores", datatype: "FP32", shape: [-1, 3] };
@@ -40,7 +40,7 @@ export interface OpenDoor {
 export async function openDoor(
   test: TestContext,
   config: Partial<HttpConfig> = {},
-  more: { blobs?: BlobStore; access?: Access } = {},
+  more: Partial<Pick<DoorParts, "access" | "blobs" | "consoleFolder" | "drains" | "overview">> = {},
 ): Promise<OpenDoor> {
   const models = fakeModels([
     { model: "tiny", version: 1, signature: { inputs: [image], outputs: [scores] }, labels: { scores: ["zero", "one", "two"] } },
@@ -55,13 +55,16 @@ export async function openDoor(
   const statistics = { read: async (tags: readonly string[]) => new Map([...tallies].filter(([tag]) => tags.includes(tag))) };
   const metrics = prometheusMetrics({ version: "1.2.3", processMetrics: false });
   let draining = false;
+  const registry = { list: () => hosts, matching: () => 1 };
   const turns = new TurnWait(systemClock);
   const parts: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(undefined), store: noInputs }),
     statistics: new StatisticsOfVersions({ statistics, models, clock: { sleep: async () => {} } }),
     models,
-    hosts: { list: () => hosts, matching: () => 1 },
+    hosts: registry,
+    drains: memoryDrains(),
+    overview: memoryOverview({ hosts: registry, models }),
     access: openAccess,
     ...more,
     bodies: bodyBudget({ maxBodyBytes: 1_000_000, ...config }),

@@ -6,6 +6,7 @@ export const mayImportPackages: Record<string, readonly string[]> = {
   coordinator: ["@switchyard/protocol"],
   worker: ["@switchyard/protocol"],
   "client-sdk": ["@switchyard/protocol"],
+  console: ["switchyard", "@switchyard/protocol"],
 };
 
 /** Which folders a room of the coordinator may import. Rooms that are not listed put the others together and may import all. */
@@ -22,6 +23,7 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
   protocol: { protobufjs: ["src/grpc/", "src/onnx/"] },
   coordinator: {
     "@aws-sdk/client-s3": ["src/adapters/s3-bucket.ts"],
+    "@fastify/static": ["src/doors/console.ts"],
     "@grpc/grpc-js": ["src/doors/grpc-"],
     "@grpc/proto-loader": ["src/doors/grpc-definitions.ts"],
     "@grpc/reflection": ["src/doors/grpc-reflection.ts"],
@@ -55,5 +57,13 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     "eventsource-parser": ["src/job-events.ts"],
     pngjs: ["src/cli/png-pixels.ts"],
     yaml: ["src/cli/key-file.ts"],
+  },
+  console: {
+    "@preact/signals": ["src/"],
+    "@tanstack/virtual-core": ["src/virtual-rows.ts"],
+    "eventsource-parser": ["src/api.ts"],
+    preact: ["src/"],
+    switchyard: ["src/try-it.tsx"],
+    uplot: ["src/chart.tsx"],
   },
 };

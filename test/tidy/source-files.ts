@@ -6,7 +6,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
-export const packages = ["protocol", "coordinator", "worker", "client-sdk"] as const;
+export const packages = ["protocol", "coordinator", "worker", "client-sdk", "console"] as const;
 
 export interface SourceFile {
   /** From the repository's root, with slashes. */
@@ -31,9 +31,9 @@ export function repositoryFiles(): SourceFile[] {
     .map(({ path, bytes }) => ({ path, text: bytes.toString("utf8") }));
 }
 
-/** TypeScript sources of the four packages. */
+/** TypeScript sources of the packages. */
 export function packageSources(): SourceFile[] {
-  return repositoryFiles().filter((file) => packages.some((name) => file.path.startsWith(`${name}/src/`)) && file.path.endsWith(".ts"));
+  return repositoryFiles().filter((file) => packages.some((name) => file.path.startsWith(`${name}/src/`)) && /\.tsx?$/.test(file.path));
 }
 
 export function withoutComments(text: string): string {

@@ -18,7 +18,7 @@ const ofCluster = /^switchyard_(queue_|dead_letters|hosts\{|tenant_queue_jobs|re
 test("what is true of the cluster is exported by a coordinator while it leads, and by no other", async () => {
   const metrics = prometheusMetrics({ version: "1", processMetrics: false });
   metrics.modelKnown("digits");
-  metrics.queueFigures("digits", "one", { waiting: 3, running: 1, oldestSeconds: 2, dead: 0 });
+  metrics.queueFigures({ model: "digits", version: 1, tag: "one" }, { waiting: 3, running: 1, oldestSeconds: 2, dead: 0 });
   metrics.hostsSeen(new Map([["ready", 2]]));
   metrics.tenantsWaiting(new Map([["red", 3]]));
   metrics.storeServers([server]);
@@ -38,7 +38,7 @@ test("what is true of the cluster is exported by a coordinator while it leads, a
     'switchyard_redis_commands_total{server="10.0.0.1:6379"} 1000',
   ])
     assert.ok(text.includes(`${line}\n`), line);
-  metrics.queueFigures("digits", "one", { waiting: 0, running: 0, oldestSeconds: 0, dead: 0 });
+  metrics.queueFigures({ model: "digits", version: 1, tag: "one" }, { waiting: 0, running: 0, oldestSeconds: 0, dead: 0 });
   metrics.storeServers([{ ...server, commands: 1_500 }]);
   assert.match(await metrics.text(), /^switchyard_queue_jobs\{model="digits",state="queued"\} 0$/m);
   assert.match(await metrics.text(), /^switchyard_redis_commands_total\{.*\} 1500$/m, "as the server told it, not added up");
@@ -50,8 +50,8 @@ test("what is true of the cluster is exported by a coordinator while it leads, a
 test("queues of one model are summed up, whatever jobs in them require", async () => {
   const metrics = prometheusMetrics({ version: "1", processMetrics: false });
   metrics.leading(true);
-  metrics.queueFigures("digits", "plain", { waiting: 3, running: 1, oldestSeconds: 2, dead: 1 });
-  metrics.queueFigures("digits", "with-gpu", { waiting: 2, running: 0, oldestSeconds: 9, dead: 0 });
+  metrics.queueFigures({ model: "digits", version: 1, tag: "plain" }, { waiting: 3, running: 1, oldestSeconds: 2, dead: 1 });
+  metrics.queueFigures({ model: "digits", version: 1, tag: "with-gpu" }, { waiting: 2, running: 0, oldestSeconds: 9, dead: 0 });
   const text = await metrics.text();
   assert.match(text, /^switchyard_queue_jobs\{model="digits",state="queued"\} 5$/m);
   assert.match(text, /^switchyard_queue_oldest_seconds\{model="digits"\} 9$/m);

@@ -18,10 +18,11 @@ interface Wishes {
   config?: ModelVersion["config"];
   /** Its model is not here, and would not load a moment ago. */
   backsOff?: boolean;
+  rests?: boolean;
   end?: "retired" | "release";
 }
 
-function rig({ fits = true, config = {}, backsOff = false, end = "retired" }: Wishes) {
+function rig({ rests = false, fits = true, config = {}, backsOff = false, end = "retired" }: Wishes) {
   const events: string[] = [];
   const version = { model: "digits", version: 1, tag, config } as ModelVersion;
   const evalsha = async (_sha: string, _keys: number, _base: string, ...args: unknown[]): Promise<unknown> => {
@@ -42,6 +43,7 @@ function rig({ fits = true, config = {}, backsOff = false, end = "retired" }: Wi
       },
     } as unknown as RunnerHandle,
     stop: new AbortController().signal,
+    rests: () => rests,
     fits: () => fits,
     offer: async () => {},
     subscribe: async (one) => {
@@ -79,4 +81,10 @@ test("a ticket that is set aside is given up without another that nobody would b
   const { desk, events } = rig({ fits: false });
   await desk.onTicket(tag, ticketId, false);
   assert.deepEqual(events, [`release ${ticketId} 0 aside`]);
+});
+
+test("a host that was asked to take no jobs gives a ticket up that reaches it all the same", async () => {
+  const { desk, events } = rig({ rests: true });
+  await desk.onTicket(tag, ticketId, false);
+  assert.deepEqual(events, [`release ${ticketId} 1`]);
 });

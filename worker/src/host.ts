@@ -68,6 +68,8 @@ export class Host {
   #abilities: Abilities | undefined;
   #presence: Presence | undefined;
   #registered = false;
+  /** It was asked to take no jobs; it stays registered, with its models. */
+  #resting = false;
   #beatPlanned = false;
   #tellPlanned = false;
   /** Set once: drained or given up, whichever came first. */
@@ -89,6 +91,7 @@ export class Host {
       held: this.#held,
       runner: this.#runner,
       stop: this.#stop.signal,
+      rests: () => this.#resting,
       fits: (version) => this.#fits(version),
       offer: (ticketIds) => this.#intake.offerCold(ticketIds),
       subscribe: (tag) => this.#subscribe(tag),
@@ -137,15 +140,18 @@ export class Host {
         warm: this.#intake.subscribed(),
         loaded: this.#held.tellLoaded(),
         usedMs: this.#held.tellUsed(),
+        batches: this.#held.tellBatches(),
         failures: this.#held.tellFailures(),
-        draining: this.#stop.signal.aborted,
+        draining: this.#stop.signal.aborted || this.#resting,
+        tickets: this.#desk.held().length,
       }),
       knownClaims: () => this.#runner.knownClaim(),
       onLost: () => this.#giveUp("the cluster declared this host lost"),
       onBeat: () => void this.#afterBeat().catch(() => {}),
       onRoundtrip: (ms) => metrics.storeRoundtrip(ms / 1_000),
     });
-    for (const tag of this.#held.tags()) await this.#intake.subscribe(tag, this.#profileFor(tag));
+    if (await this.#isDrainAsked()) this.#rest();
+    await this.#subscribeHeld();
     await this.#presence.register();
     this.#registered = true;
     await this.#intake.subscribeCold(facts.profile);
@@ -157,6 +163,38 @@ export class Host {
       tickets: this.#desk.held().length,
     }));
     log("registered", { host: id, incarnation, device, providers, warm: this.#held.tags().length });
+  }
+
+  async #subscribeHeld(): Promise<void> {
+    for (const tag of this.#held.tags()) await this.#intake.subscribe(tag, this.#profileFor(tag));
+  }
+
+  async #isDrainAsked(): Promise<boolean> {
+    return (await this.#parts.redis.hexists(keys.drains, this.#parts.facts.id)) === 1;
+  }
+
+  /** An operator may have asked for this host to take no jobs, or to take them again. */
+  async #followDrain(): Promise<void> {
+    const isAsked = await this.#isDrainAsked();
+    if (isAsked === this.#resting || this.#stop.signal.aborted) return;
+    if (isAsked) {
+      this.#rest();
+      // what is claimed is finished and committed; the tickets go to others
+      for (const ticketId of this.#desk.held()) await this.#desk.release(tagOf(ticketId), ticketId);
+    } else {
+      this.#resting = false;
+      this.#parts.log("drain_lifted");
+      this.#intake.resume();
+      await this.#subscribeHeld();
+      await this.#intake.subscribeCold(this.#abilities!.facts.profile);
+    }
+    this.#beatSoon();
+  }
+
+  #rest(): void {
+    this.#resting = true;
+    this.#parts.log("drain_asked");
+    this.#intake.rest();
   }
 
   #fits(version: ModelVersion): boolean {
@@ -184,6 +222,7 @@ export class Host {
   }
 
   async #afterBeat(): Promise<void> {
+    await this.#followDrain();
     if (await this.#known.refresh()) await this.#followSettings();
     await this.#orders.follow();
     this.#letRemovedGo();
@@ -253,7 +292,7 @@ export class Host {
   }
 
   async #subscribe(tag: string): Promise<void> {
-    if (this.#stop.signal.aborted || this.#orders.isDropping(tag)) return;
+    if (this.#stop.signal.aborted || this.#resting || this.#orders.isDropping(tag)) return;
     this.#coldSince.delete(tag);
     const isNew = !this.#intake.isSubscribed(tag);
     await this.#intake.subscribe(tag, this.#profileFor(tag));
@@ -308,7 +347,7 @@ export class Host {
         this.#unsubscribe(message.tag);
         return;
       case "ran":
-        this.#held.ran(message.tag, message.runMs);
+        this.#held.ran(message.tag, message);
         metrics.ran(this.#known.byTag(message.tag), message);
         this.#reports.ran(message.tag, message);
         this.#countCold(message.tag);
@@ -349,6 +388,7 @@ export class Host {
   /** Why nobody should count on this host; nothing while it is part of the cluster, with a store that answers and the devices it should have. */
   unready(): string | undefined {
     if (this.#stop.signal.aborted) return "the worker ends";
+    if (this.#resting) return "the worker was asked to take no jobs";
     if (!this.#registered || !this.#abilities) return "the worker has not registered yet";
     if ((this.#presence?.silentMs() ?? Number.POSITIVE_INFINITY) >= silentMs) return "Redis does not answer";
     return this.#abilities.unreadyReason(this.#known.loadable());

@@ -26,6 +26,8 @@ interface Parts {
   runner: RunnerHandle;
   /** Aborts when the host takes no more work. */
   stop: AbortSignal;
+  /** Whether it takes none for now. */
+  rests: () => boolean;
   /** Whether this host has all that the queue's jobs require. */
   fits: (version: ModelVersion) => boolean;
   /** To any host that may be asked. */
@@ -74,7 +76,7 @@ export class TicketDesk {
     if (taken !== "held") return;
     if (!version || !this.#parts.fits(version)) return this.#setAside(tag, ticketId);
     const place = stop.aborted ? "leave" : await this.#place(version);
-    if (stop.aborted) return this.release(tag, ticketId);
+    if (stop.aborted || this.#parts.rests()) return this.release(tag, ticketId);
     if (place === "leave") return this.#setAside(tag, ticketId);
     // a model that is here now may be gone, and without room to come back, when the runner looks
     const end = await runner.serve(ticketId, version, place === "serve" ? "leave" : "tell");

@@ -2,6 +2,9 @@
 
 import { ClientError, ConnectionError, TimeoutError } from "../client-errors.ts";
 import type { ClientJobState } from "../job-records.ts";
+import { UsageError } from "./usage-error.ts";
+
+export { UsageError } from "./usage-error.ts";
 
 export const exitCodes = {
   ok: 0,
@@ -15,11 +18,6 @@ export const exitCodes = {
 } as const;
 
 export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
-
-/** A mistake in how the command was called, or in a file that it was given. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
-}
 
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof UsageError) return exitCodes.usage;

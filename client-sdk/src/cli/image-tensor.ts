@@ -4,8 +4,8 @@
  */
 
 import type { ModelConfig, ModelView } from "@switchyard/protocol";
-import { UsageError } from "./exit-codes.ts";
 import type { Pixels } from "./png-pixels.ts";
+import { UsageError } from "./usage-error.ts";
 
 export type ImageConfig = NonNullable<ModelConfig["image"]>;
 

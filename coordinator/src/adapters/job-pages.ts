@@ -20,7 +20,9 @@ export function matches(record: JobRecord, filter: JobListFilter): boolean {
   if (filter.tenant !== undefined && record.tenant !== filter.tenant) return false;
   if (filter.state && record.state !== filter.state) return false;
   if (filter.class && record.class !== filter.class) return false;
+  if (filter.host !== undefined && record.hostId !== filter.host) return false;
   if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
+  if (filter.createdBeforeMs !== undefined && record.createdMs >= filter.createdBeforeMs) return false;
   if (filter.code !== undefined && record.error?.code !== filter.code) return false;
   if (!filter.tag) return true;
   const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];

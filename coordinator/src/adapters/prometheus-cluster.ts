@@ -85,7 +85,7 @@ export function prometheusCluster(registry: MetricsRegistry, tenants: TenantLabe
       oldest.remove({ model });
       dead.remove({ model });
     },
-    queueFigures(model, tag, now) {
+    queueFigures({ model, tag }, now) {
       let queues = figures.get(model);
       if (!queues) {
         queues = new Map();

@@ -2,7 +2,8 @@
 
 import { defaultTimeoutMs, type ErrorCode, errors, jobClasses } from "@switchyard/protocol";
 import type { CounterMetric, CounterSeries, LabelValues, MetricFamily } from "@switchyard/protocol/metrics";
-import type { CurrentTraceId, Metrics, Outcome } from "../ports/metrics.ts";
+import type { Metrics, Outcome } from "../ports/metrics.ts";
+import type { CurrentTraceId } from "../ports/trace-ids.ts";
 import { prometheusCluster } from "./prometheus-cluster.ts";
 import { Kept, MetricsRegistry } from "./prometheus-registry.ts";
 import { TenantLabels } from "./tenant-labels.ts";

@@ -1,6 +1,6 @@
 /** The host registry on Redis: reads what heartbeats wrote, and decides losses (once, by the store's clock, in lua/lose.lua). */
 
-import { type ChangingFacts, type HostFacts, type HostView, isChoosy, type ModelVersion } from "@switchyard/protocol";
+import { type ChangingFacts, estimatedModelBytes, type HostFacts, type HostView, isChoosy, type ModelVersion } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { HostDirectory, HostSnapshot, TicketReach, TicketRoute } from "../ports/host-registry.ts";
 import { chooseHosts, type HostChoice } from "./host-choice.ts";
@@ -103,6 +103,7 @@ export class RedisHosts implements HostDirectory {
       version: facts.version,
       heartbeat_age_ms: Math.max(0, nowMs - Number(row[1])),
       clock_offset_ms: changing.clockOffsetMs,
+      ...(changing.tickets !== undefined && { tickets: changing.tickets }),
       registered_at: new Date(Number(row[2])).toISOString(),
     };
     return {
@@ -112,6 +113,7 @@ export class RedisHosts implements HostDirectory {
       subscribed: changing.warm,
       loaded: changing.loaded,
       usedMs: changing.usedMs,
+      batches: changing.batches ?? {},
       failures: changing.failures,
       claims: (row[5] ?? "").split(" ").filter((claim) => claim !== ""),
       lostMs: row[6] ? Number(row[6]) : undefined,
@@ -145,13 +147,27 @@ export class RedisHosts implements HostDirectory {
     };
     return this.#snapshots
       .filter((host) => host.lostMs === undefined || nowMs - host.lostMs < showLostMs)
-      .map(({ view, loaded, failures }) => ({
+      .map(({ batches, facts, failures, loaded, usedMs, view }) => ({
         ...view,
         warm: view.state === "lost" ? [] : [...new Set(Object.keys(loaded).map(nameOf))].sort(),
+        model_memory_mb: { lent: facts.modelMemoryMb, used: Math.round(this.#usedMb(Object.keys(loaded))) },
+        batches: Object.fromEntries(
+          Object.entries(loaded).map(([tag, { maxItems }]) => {
+            const [runs = 0, items = 0] = batches[tag] ?? [];
+            return [nameOf(tag), { runs, items, max_items: maxItems, device_ms: usedMs[tag] ?? 0 }];
+          }),
+        ),
         ...(Object.keys(failures).length === 0
           ? {}
           : { failures: Object.fromEntries(Object.entries(failures).map(([tag, why]) => [nameOf(tag), why])) }),
       }));
+  }
+
+  /** Queues of one version share its model. */
+  #usedMb(tags: readonly string[]): number {
+    const versions = tags.flatMap((tag) => this.#versionOf(tag) ?? []);
+    const bytes = new Map(versions.map(({ model, sizeBytes, version }) => [`${model}@${version}`, estimatedModelBytes(sizeBytes)]));
+    return [...bytes.values()].reduce((sum, one) => sum + one, 0) / 1024 / 1024;
   }
 
   /** What is known of a queue: how it is shown, and what its jobs ask of hosts. */

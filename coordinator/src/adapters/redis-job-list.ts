@@ -135,6 +135,9 @@ function entriesOf(reply: RedisReply): ListPlace[] {
 
 export async function listJobs(redis: RedisConnection, tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
   let cursor = filter.cursor ? placeOf(filter.cursor) : undefined;
+  // what is younger is not even looked at; dead letters are ordered by their end
+  const { createdBeforeMs: beforeMs } = filter;
+  if (beforeMs !== undefined && !filter.dead && (cursor === undefined || cursor.atMs >= beforeMs)) cursor = { id: "", atMs: beforeMs };
   const jobs: JobRecord[] = [];
   const expected = Math.max(50, filter.limit);
   const listed = new Entries(

@@ -17,6 +17,16 @@ export interface Caller {
 /** Without a key file everything is one tenant, on loopback only. */
 export const localCaller: Caller = { tenant: "default", weight: 1, scopes: new Set(scopes) };
 
+/** In the place of a tenant's name. */
+export const allTenants = "*";
+
+/** Whose jobs a list shows: the caller's own, unless an operator asks for others'; undefined: everybody's. Throws `forbidden`. */
+export function listedTenant(caller: Caller, asked: string | undefined): string | undefined {
+  if (asked === undefined || asked === caller.tenant) return caller.tenant;
+  requireScope(caller, ["operate"]);
+  return asked === allTenants ? undefined : asked;
+}
+
 export function mayUse(caller: Caller, model: string): boolean {
   return caller.models === undefined || caller.models.has(model);
 }

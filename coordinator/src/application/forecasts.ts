@@ -316,6 +316,20 @@ export class Forecasts {
     return decision.mostAhead;
   }
 
+  /** Until so many jobs have run on the hosts that there are, by their mean; null where nothing is known here, or no host may run them. */
+  waitMs(tag: string, waiting: number): number | null {
+    if (waiting === 0) return 0;
+    const queue = this.#queues.get(tag);
+    if (!queue?.devices) return null;
+    let itemsPerMs = 0;
+    for (const { device, count } of this.#parts.hosts.devices(tag)) {
+      const [size = 0] = queue.devices.get(device)?.windows.keys() ?? [];
+      const estimate = this.#estimate(tag, queue, device, size);
+      if (estimate && estimate.itemMs > 0) itemsPerMs += count / estimate.itemMs;
+    }
+    return itemsPerMs === 0 ? null : Math.round(waiting / itemsPerMs);
+  }
+
   /** All that is known of a queue's run times. */
   async estimates(tag: string): Promise<DeviceEstimate[]> {
     const queue = this.#of(tag);

@@ -69,6 +69,14 @@ export interface TenantWaiting {
   jobs: number;
 }
 
+/** What became of one page of a bulk cancellation. */
+export interface Cancelled {
+  /** Jobs without an outcome that the filter named. */
+  matched: number;
+  cancelled: number;
+  cursor?: string;
+}
+
 export interface Settled {
   record: JobRecord;
   /** Whether this answers an earlier request with the same idempotency key. */
@@ -107,7 +115,12 @@ export interface JobService {
   outputs(record: JobRecord, how?: { maxBytes?: number }): Promise<Tensor[]>;
   /** `moved` is false when it had already ended otherwise. */
   cancel(id: string, caller: Caller): Promise<{ record: JobRecord; moved: boolean }>;
+  /** Of the caller's tenant; of others, or of all with `*`, for operators only, as is the filter by host. Throws `forbidden`. */
   list(filter: JobListFilter, caller: Caller): Promise<JobPage>;
+  /** Cancels one page of what `list` shows, those jobs that have no outcome yet; a dry run only counts them. */
+  cancelListed(filter: JobListFilter, caller: Caller, how: { dryRun: boolean }): Promise<Cancelled>;
+  /** As they were admitted. Throws job_not_found, result_expired, and inputs_expired when they are gone. */
+  inputs(id: string, caller: Caller): Promise<Tensor[]>;
   /** What is known of a model's run times. Throws model_not_found, version_not_found, store_unavailable. */
   estimates(model: string, version: number | string | undefined): Promise<ModelEstimates>;
   /** Jobs of all tenants that wait for models that are known; for operators. */

@@ -9,16 +9,18 @@ import type { DurableStore } from "../ports/durable-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { JobListFilter, JobPage, JobRecord, JobStore } from "../ports/job-store.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
-import { type Caller, mayUse, requireModel } from "./caller.ts";
+import { type Caller, listedTenant, mayUse, requireModel, requireScope } from "./caller.ts";
 import { DurableJobs } from "./durable-jobs.ts";
 import { outcomeError, withNotice } from "./job-outcomes.ts";
 import { JobRecords, jobNotFound } from "./job-records.ts";
-import type { JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
+import type { Cancelled, JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
 import { Readiness, type ReadinessParts } from "./readiness.ts";
 import type { Shadows } from "./shadows.ts";
 import { type Placed, Submissions, type SubmissionsParts } from "./submissions.ts";
 
 const neverAborted = new AbortController().signal;
+/** Of a bulk change: it shares the store's connection with jobs that somebody waits for. */
+const cancelledAtOnce = 100;
 
 export interface JobsParts extends Omit<SubmissionsParts, "durable" | "records" | "hosts">, ReadinessParts {
   store: JobStore;
@@ -163,6 +165,26 @@ export class Jobs implements JobService {
     return { ...cancelled, record: await this.#records.told(cancelled.record) };
   }
 
+  async cancelListed(filter: JobListFilter, caller: Caller, how: { dryRun: boolean }): Promise<Cancelled> {
+    const { jobs, cursor } = await this.list(filter, caller);
+    const open = jobs.filter(({ state }) => !isTerminal(state));
+    const answer = { matched: open.length, cancelled: 0, ...(cursor !== undefined && { cursor }) };
+    if (how.dryRun) return answer;
+    for (let from = 0; from < open.length; from += cancelledAtOnce) {
+      const ended = await Promise.all(open.slice(from, from + cancelledAtOnce).map(({ id }) => this.#parts.store.cancel(id)));
+      answer.cancelled += ended.filter((one) => one?.moved).length;
+    }
+    return answer;
+  }
+
+  async inputs(id: string, caller: Caller): Promise<Tensor[]> {
+    const record = await this.get(id, caller);
+    const frame = await this.#parts.store.inputs(id);
+    if (frame) return decodeFrame(frame);
+    const detail = `the inputs of this job are gone; it is ${record.state}, and only dead letters keep theirs after the end, for a day`;
+    throw new SwitchyardError("inputs_expired", detail, { jobId: id, extra: { state: record.state } });
+  }
+
   async list(filter: JobListFilter, caller: Caller): Promise<JobPage> {
     const { models, store } = this.#parts;
     if (filter.model !== undefined) requireModel(caller, filter.model);
@@ -171,8 +193,11 @@ export class Jobs implements JobService {
     }
     const queues = await models.queuesOf(filter);
     const tags = caller.models === undefined ? queues : queues.filter((tag) => mayUse(caller, models.byTag(tag)?.version.model ?? ""));
+    const { tenant: asked, ...others } = filter;
+    const tenant = listedTenant(caller, asked);
+    if (filter.host !== undefined) requireScope(caller, ["operate"]); // others are not shown where their jobs ran
     if (tags.length === 0) return { jobs: [] };
-    const page = await store.list(tags, { ...filter, tenant: caller.tenant });
+    const page = await store.list(tags, { ...others, ...(tenant !== undefined && { tenant }) });
     return { ...page, jobs: await this.#durable.listed(page.jobs) };
   }
 

@@ -101,7 +101,7 @@ export class Sweeper {
     await this.#checkClaims(tag, answer);
     const { waiting, running, oldestMs, dead } = answer.figures;
     const figures = { waiting, running, oldestSeconds: oldestMs / 1_000, dead };
-    if (status) metrics.queueFigures(status.version.model, tag, figures);
+    if (status) metrics.queueFigures({ model: status.version.model, version: status.version.version, tag }, figures);
     const spare = hosts.spare(tag).length > 0;
     const spills = spare && oldestMs > spillAfterMs;
     if (answer.tickets.length === 0 && waiting > 0) {

@@ -6,10 +6,12 @@ import type { DeadLetterService, JobService } from "../application/job-service.t
 import type { ModelAliases } from "../application/model-aliases.ts";
 import type { ModelControl } from "../application/model-control.ts";
 import type { ModelUploads } from "../application/model-uploads.ts";
+import type { Overview } from "../application/overview.ts";
 import type { VersionRemoval } from "../application/version-removal.ts";
 import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
+import type { DrainBoard } from "../ports/drain-board.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
@@ -45,6 +47,8 @@ export interface DoorContext {
   statistics: StatisticsService;
   models: ModelRegistry;
   hosts: HostRegistry;
+  drains: DrainBoard;
+  overview: Overview;
   access: Access;
   /** Absent: large values are not served to hosts. */
   blobs?: BlobStore;
@@ -58,6 +62,8 @@ export interface DoorContext {
   uploads?: ModelUploads;
   /** Absent: nothing is traced. */
   tracing?: Tracing;
+  /** Where the built console lies; absent: none is served. */
+  consoleFolder?: string;
   config: HttpConfig;
   clock: Clock;
   metrics: Metrics;

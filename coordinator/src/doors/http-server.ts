@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { addGuards } from "./guard.ts";
 import { sendError } from "./problem.ts";
@@ -15,8 +16,10 @@ import { addAliases } from "./v1-aliases.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
 import { addDeadLetters } from "./v1-dead-letters.ts";
+import { addJobDetails } from "./v1-job-details.ts";
 import { addJobs } from "./v1-jobs.ts";
 import { addModelUploads } from "./v1-model-uploads.ts";
+import { addOverview } from "./v1-overview.ts";
 import { addInference } from "./v2-inference.ts";
 import { addModels } from "./v2-models.ts";
 
@@ -77,10 +80,13 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   addInference(app, context);
   addModels(app, context);
   addJobs(app, context);
+  addJobDetails(app, context);
   addDeadLetters(app, context);
+  addOverview(app, context);
   addCluster(app, context);
   addModelUploads(app, context);
   addAliases(app, context);
+  if (context.consoleFolder !== undefined) addConsole(app, context.consoleFolder);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
     listen: (where) => listen(app, where),

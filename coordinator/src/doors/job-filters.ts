@@ -1,14 +1,18 @@
 /** The filters of lists of jobs and of dead letters, from the query, refused by name; and the link to the next page. */
 
-import { errors, type JobClass, type JobState, jobClasses, jobStates, modelNamePattern, SwitchyardError } from "@switchyard/protocol";
+import { errors, type JobClass, type JobState, jobClasses, jobStates, modelNamePattern } from "@switchyard/protocol";
+import { tenantPattern } from "@switchyard/protocol/api-keys";
 import type { FastifyRequest } from "fastify";
+import { allTenants } from "../application/caller.ts";
 import type { JobListFilter } from "../ports/job-store.ts";
 import { badRequest } from "./request-options.ts";
 
 const maxListed = 200;
 const listedByDefault = 50;
 
-export const jobFilters: readonly string[] = ["state", "model", "version", "class", "tag", "created_after", "limit", "cursor"];
+export const jobFilters: readonly string[] = [
+  ...["state", "model", "version", "class", "tag", "host", "tenant", "created_after", "created_before", "limit", "cursor"],
+];
 export const deadLetterFilters: readonly string[] = ["model", "version", "code", "limit", "cursor"];
 
 /** The same request, with the cursor. */
@@ -22,8 +26,6 @@ export function linksOf(request: FastifyRequest, cursor: string | undefined): { 
 /** `names`: those that the list takes. */
 export function filterFrom(query: Record<string, unknown>, names: readonly string[]): JobListFilter {
   for (const name of Object.keys(query)) {
-    if (name === "host" || name === "tenant")
-      throw new SwitchyardError("unsupported", `The filter '${name}' is not supported by this version`);
     if (!names.includes(name)) throw badRequest(name.slice(0, 64), `one of the filters ${names.join(", ")}`, name);
     if (typeof query[name] !== "string") throw badRequest(name, "given once", "several values");
   }
@@ -33,7 +35,10 @@ export function filterFrom(query: Record<string, unknown>, names: readonly strin
     version,
     class: jobClass,
     tag,
+    host,
+    tenant,
     created_after: after,
+    created_before: before,
     code,
     limit,
     cursor,
@@ -47,16 +52,23 @@ export function filterFrom(query: Record<string, unknown>, names: readonly strin
   }
   if (version !== undefined) filter.version = wholeOf("version", version, Number.MAX_SAFE_INTEGER);
   if (tag !== undefined) filter.tag = tag;
-  if (after !== undefined) {
-    const ms = Date.parse(after);
-    if (!/^\d{4}-\d\d-\d\dT/.test(after) || Number.isNaN(ms))
-      throw badRequest("created_after", "an RFC 3339 time such as 2026-01-31T12:00:00Z", after);
-    filter.createdAfterMs = ms;
+  if (host !== undefined) filter.host = host;
+  if (tenant !== undefined) {
+    if (tenant !== allTenants && !tenantPattern.test(tenant)) throw badRequest("tenant", "a tenant's name, or * for all", tenant);
+    filter.tenant = tenant;
   }
+  if (after !== undefined) filter.createdAfterMs = timeOf("created_after", after);
+  if (before !== undefined) filter.createdBeforeMs = timeOf("created_before", before);
   if (code !== undefined) filter.code = wordOf("code", code, Object.keys(errors));
   if (limit !== undefined) filter.limit = wholeOf("limit", limit, maxListed);
   if (cursor !== undefined) filter.cursor = cursor;
   return filter;
+}
+
+function timeOf(name: string, text: string): number {
+  const ms = Date.parse(text);
+  if (/^\d{4}-\d\d-\d\dT/.test(text) && !Number.isNaN(ms)) return ms;
+  throw badRequest(name, "an RFC 3339 time such as 2026-01-31T12:00:00Z", text);
 }
 
 function wordOf(name: string, value: string, words: readonly string[]): string {

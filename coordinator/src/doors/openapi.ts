@@ -5,11 +5,14 @@ import {
   aliasTargetSchema,
   aliasViewSchema,
   batchLineSchema,
+  bulkViewSchema,
+  callerViewSchema,
   deadLetterViewSchema,
   durabilities,
   errors,
   estimatesViewSchema,
   hostViewSchema,
+  inputsViewSchema,
   jobClasses,
   jobViewSchema,
   listSchema,
@@ -17,10 +20,13 @@ import {
   maxJobAttempts,
   maxTimeoutMs,
   modelViewSchema,
+  overviewViewSchema,
   problemSchema,
+  queueViewSchema,
   requeuedViewSchema,
   requirementSchema,
   tenantViewSchema,
+  timelineViewSchema,
 } from "@switchyard/protocol";
 import { z } from "zod";
 import { deadLetterFilters, jobFilters } from "./job-filters.ts";
@@ -43,6 +49,12 @@ const schemas = {
   Estimates: estimatesViewSchema,
   Tenant: tenantViewSchema,
   Tenants: listSchema(tenantViewSchema),
+  Caller: callerViewSchema,
+  Overview: overviewViewSchema,
+  Queues: listSchema(queueViewSchema),
+  Timeline: timelineViewSchema,
+  Inputs: inputsViewSchema,
+  Bulk: bulkViewSchema,
   Problem: problemSchema,
 };
 
@@ -126,6 +138,7 @@ function makeDocument(version: string): unknown {
   const id = parameter("id", "path");
   const listFilters = jobFilters.map((name) => parameter(name, "query"));
   const deadFilters = deadLetterFilters.map((name) => parameter(name, "query"));
+  const dryRun = parameter("dry_run", "query", { type: "boolean" });
   const model = parameter("model", "path");
   const alias = parameter("alias", "path");
   const number = parameter("version", "path");
@@ -190,6 +203,15 @@ function makeDocument(version: string): unknown {
           },
         },
       },
+      "/v1/jobs/{id}/timeline": { get: get("What happened to the job, in order", "Timeline", [id]) },
+      "/v1/jobs/{id}/inputs": { get: get("What the job was given, while it is kept", "Inputs", [id]) },
+      "/v1/jobs:cancel": {
+        post: {
+          summary: "Cancel one page of the jobs that a filter names; a dry run only counts them",
+          parameters: [...listFilters, dryRun],
+          responses: { 200: json("How many", ref("Bulk")), default: problem },
+        },
+      },
       "/v1/jobs/{id}/retry": {
         post: {
           summary: "Submit a job that failed again, as a new job; again and again the same one",
@@ -200,8 +222,8 @@ function makeDocument(version: string): unknown {
       "/v1/dead-letters": { get: get("Dead letters, newest first", "DeadLetters", deadFilters) },
       "/v1/dead-letters:requeue": {
         post: {
-          summary: "Submit one page of dead letters again",
-          parameters: deadFilters,
+          summary: "Submit one page of dead letters again; a dry run only counts them",
+          parameters: [...deadFilters, dryRun],
           responses: { 200: json("What became of each", ref("Requeued")), default: problem },
         },
       },
@@ -224,6 +246,31 @@ function makeDocument(version: string): unknown {
       },
       "/v1/hosts": { get: get("Registered hosts", "Hosts") },
       "/v1/hosts/{id}": { get: get("One host", "Host", [id]) },
+      "/v1/hosts/{id}/drain": {
+        post: {
+          summary: "Let the host finish what it has and take no more jobs; it follows within a second",
+          parameters: [id],
+          responses: { 202: json("The host as it is now", ref("Host")), default: problem },
+        },
+        delete: {
+          summary: "Let the host take jobs again",
+          parameters: [id],
+          responses: { 202: json("The host as it is now; of one that is not registered only its id", ref("Host")), default: problem },
+        },
+      },
+      "/v1/caller": { get: get("Who asks: the tenant and the scopes of the key", "Caller") },
+      "/v1/overview": { get: get("Figures of all coordinators: now, the last minute, the last five minutes", "Overview") },
+      "/v1/overview/events": {
+        get: {
+          summary: "The overview as server-sent events, with what is new of its series",
+          parameters: [parameter("Last-Event-ID", "header")],
+          responses: {
+            200: { description: "One event whenever something changed, data is the overview", content: { "text/event-stream": {} } },
+            default: problem,
+          },
+        },
+      },
+      "/v1/queues": { get: get("Model versions that have jobs, had some in the last minute, or keep dead letters", "Queues") },
       "/v1/models": { get: get("Model versions", "Models") },
       "/v1/models/{model}": { get: get("The versions of one model", "Models", [model]) },
       "/v1/models/{model}/versions/{version}": {

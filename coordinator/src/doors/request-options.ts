@@ -157,3 +157,11 @@ export function acceptedForm(header: string | undefined): "json" | "binary" | "a
   if (best <= 0) return any > 0 ? (json === 0 ? "binary" : "json") : undefined;
   return json >= binary ? "json" : "binary";
 }
+
+/** A query's flag; absent: false. */
+export function flagOf(query: unknown, name: string): boolean {
+  const value = (query as Record<string, unknown>)[name];
+  if (value === undefined || value === "false") return false;
+  if (value === "true") return true;
+  throw badRequest(name, "true or false", value);
+}

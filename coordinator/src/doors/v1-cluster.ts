@@ -2,7 +2,6 @@
 
 import { type EstimatesView, errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { tenantViews } from "../application/access.ts";
 import { type Caller, mayUse } from "../application/caller.ts";
 import type { ModelEstimates } from "../application/job-service.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
@@ -64,11 +63,14 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
   }
   addRoute(app, "/v1/tenants", {
     GET: async (request, reply) => {
-      const items = tenantViews(context.access.tenants(), await context.jobs.waiting());
+      const items = await context.overview.tenants(context.access.tenants());
       return sendJson(request, reply, { items, links: {} });
     },
   });
-  addUnbuilt(app, "/v1/hosts/:id/drain", "Draining a host by request");
+  addRoute(app, "/v1/hosts/:id/drain", {
+    POST: (request, reply) => answerDrain(context, request, reply),
+    DELETE: (request, reply) => answerLift(context, request, reply),
+  });
   for (const [path, what] of [
     ["pipelines", "Pipelines"],
     ["training", "Training"],
@@ -77,6 +79,24 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
     addUnbuilt(app, `/v1/${path}/*`, what!);
   }
   addUnbuilt(app, "/mcp", "MCP");
+}
+
+/** Hosts follow with their next beat, within a second: the view shows them as they are now. */
+async function answerDrain(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const host = hostOf(context, (request.params as { id: string }).id);
+  await context.drains.ask(host.id);
+  context.log.info("drain_asked", { trace_id: request.id, host: host.id, key: callerOf(request).keyId ?? "none" });
+  return sendJson(request, reply.code(202).header("cache-control", "no-store"), host);
+}
+
+/** Also of a host that is not there: it would come back and take no jobs. */
+async function answerLift(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { id } = request.params as { id: string };
+  const wasAsked = await context.drains.lift(id);
+  context.log.info("drain_lifted", { trace_id: request.id, host: id.slice(0, 64), key: callerOf(request).keyId ?? "none" });
+  reply.code(202).header("cache-control", "no-store");
+  if (wasAsked && !context.hosts.list().some((host) => host.id === id)) return sendJson(request, reply, { id });
+  return sendJson(request, reply, hostOf(context, id));
 }
 
 function hostOf(context: DoorContext, id: string): HostView {

@@ -3,11 +3,13 @@
 import { type RequeuedView, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Requeued } from "../application/job-service.ts";
+import type { JobListFilter } from "../ports/job-store.ts";
 import { sendJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { deadLetterFilters, filterFrom, linksOf } from "./job-filters.ts";
 import { toDeadLetterView } from "./job-view.ts";
+import { flagOf } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
 
 export function addDeadLetters(app: FastifyInstance, context: DoorContext): void {
@@ -25,11 +27,26 @@ async function answerList(context: DoorContext, request: FastifyRequest, reply: 
 
 async function answerRequeue(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
-  const filter = filterFrom(queryOf(request), deadLetterFilters);
+  const { dry_run: _, ...query } = queryOf(request);
+  const filter = filterFrom(query, deadLetterFilters);
+  if (flagOf(queryOf(request), "dry_run")) return answerDryRun(context, { request, reply }, filter);
   const { requeued, cursor } = await context.deadLetters.requeue(filter, callerOf(request));
   const items = requeued.map(toItem);
   const refused = items.filter(({ error }) => error !== undefined).length;
   const view: RequeuedView = { requeued: items.length - refused, refused, items, links: linksOf(request, cursor) };
+  return sendJson(request, reply.header("cache-control", "no-store"), view);
+}
+
+/** Those whose inputs are gone would be refused. */
+async function answerDryRun(
+  context: DoorContext,
+  { request, reply }: { request: FastifyRequest; reply: FastifyReply },
+  filter: JobListFilter,
+): Promise<FastifyReply> {
+  const { letters, cursor } = await context.deadLetters.list(filter, callerOf(request));
+  const items = letters.map(({ record }) => ({ id: record.id }));
+  const kept = letters.filter(({ inputsKept }) => inputsKept).length;
+  const view: RequeuedView = { dry_run: true, requeued: kept, refused: items.length - kept, items, links: linksOf(request, cursor) };
   return sendJson(request, reply.header("cache-control", "no-store"), view);
 }
 

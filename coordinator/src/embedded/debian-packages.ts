@@ -23,8 +23,13 @@ export interface DebianPackagesRequest {
   backports?: boolean;
   /** Take the packages from this other release; what they hold may need that release's own libraries and loader. */
   release?: string;
-  /** Programs (by file name) whose libraries must all be found afterwards; default: all that the packages put into bin folders. */
+  /**
+   * Programs whose libraries must all be found afterwards, by file name, or by their path where they lie outside bin folders; default: all that
+   * the packages put into bin folders.
+   */
   programs?: readonly string[];
+  /** Packages of libraries that are not named after what they hold, by soname without its version. */
+  libraries?: Readonly<Record<string, string>>;
   onProgress?: (message: string) => void;
 }
 
@@ -96,7 +101,7 @@ async function build(request: DebianPackagesRequest, folder: string): Promise<vo
       if (round > 5) throw new Error(`libraries are still missing after ${round} rounds: ${missing.join(", ")}`);
       await download(apt, missing, { work, root, downloaded, updateOutput: updated.output });
       const sonames = await missingLibraries(root, request.programs);
-      missing = await packagesFor(apt, sonames, request.packages);
+      missing = [...new Set(await packagesFor(apt, sonames, request))];
       const again = missing.find((name) => downloaded.has(name));
       if (again !== undefined) throw new Error(`${again} was unpacked, but ${sonames.join(", ")} is still not found`);
     }
@@ -215,20 +220,26 @@ async function libraryFolders(root: string): Promise<string[]> {
 async function missingLibraries(root: string, programs: readonly string[] | undefined): Promise<string[]> {
   const libraryPath = (await libraryFolders(root)).map((folder) => path.join(root, folder)).join(":");
   const missing = new Set<string>();
+  const found = (programs ?? []).filter((program) => program.includes("/"));
   for (const bin of binFolders) {
-    for (const program of await readdir(path.join(root, bin)).catch(() => [])) {
-      if (programs !== undefined && !programs.includes(program)) continue;
-      const env = { ...process.env, LD_LIBRARY_PATH: libraryPath };
-      // ldd exits 1 for scripts and static programs, which need nothing.
-      const { stdout } = await execFileAsync("ldd", [path.join(root, bin, program)], { env }).catch(() => ({ stdout: "" }));
-      for (const match of stdout.matchAll(/^\s*(\S+) => not found$/gm)) if (match[1]) missing.add(match[1]);
-    }
+    const names = await readdir(path.join(root, bin)).catch(() => []);
+    found.push(...names.filter((name) => programs?.includes(name) ?? true).map((name) => path.join(bin, name)));
+  }
+  for (const program of found) {
+    const env = { ...process.env, LD_LIBRARY_PATH: libraryPath };
+    // ldd exits 1 for scripts and static programs, which need nothing.
+    const { stdout } = await execFileAsync("ldd", [path.join(root, program)], { env }).catch(() => ({ stdout: "" }));
+    for (const match of stdout.matchAll(/^\s*(\S+) => not found$/gm)) if (match[1]) missing.add(match[1]);
   }
   return [...missing];
 }
 
 /** Debian names a library's package after its soname: libssl.so.3 is in libssl3 or, after the 64-bit time change, libssl3t64. */
-async function packagesFor(apt: PrivateApt, sonames: readonly string[], roots: readonly string[]): Promise<string[]> {
+async function packagesFor(
+  apt: PrivateApt,
+  sonames: readonly string[],
+  { packages: roots, libraries = {} }: Pick<DebianPackagesRequest, "packages" | "libraries">,
+): Promise<string[]> {
   if (sonames.length === 0) return [];
   const query = [
     "depends",
@@ -252,7 +263,8 @@ async function packagesFor(apt: PrivateApt, sonames: readonly string[], roots: r
       .toLowerCase()
       .replaceAll("_", "-")
       .split(/\.so\.?/);
-    const names = [stem + version, `${stem}-${version}`].flatMap((name) => [name, `${name}t64`]);
+    const named = libraries[soname.replace(/\.so.*$/, "")];
+    const names = [...(named === undefined ? [] : [named]), stem + version, `${stem}-${version}`].flatMap((name) => [name, `${name}t64`]);
     const found = names.find((name) => known.has(name));
     if (found === undefined) throw new Error(`no package among the dependencies of ${roots.join(", ")} brings ${soname}`);
     return found;

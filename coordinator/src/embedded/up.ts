@@ -309,6 +309,7 @@ async function open(house: House, started: KeptProcess[]): Promise<void> {
   terminal.wait(undefined);
   const elsewhere = shown(config.http) === "127.0.0.1:8000" ? "" : ` --url http://${shown(config.http)}`;
   terminal.say(`Switchyard is ready at http://${shown(config.http)}`);
+  terminal.say(`Console: http://${shown(config.http)}/`);
   if (config.grpc) terminal.say(`gRPC: ${shown(config.grpc)}`);
   const key = config.apiKeys === undefined ? "" : "SWITCHYARD_API_KEY=<secret> ";
   terminal.say(`Try: ${key}npx switchyard infer digits --image examples/digits/five.png${elsewhere}`);

@@ -13,6 +13,8 @@ export interface HostSnapshot {
   loaded: ChangingFacts["loaded"];
   /** Device milliseconds that runs took so far, by queue. */
   usedMs: Readonly<Record<string, number>>;
+  /** Runs and their items so far, by queue. */
+  batches: NonNullable<ChangingFacts["batches"]>;
   /** Queues whose model it could not load, with the reason. */
   failures: Record<string, string>;
   /** Claims that it knows of, `<tag>=<sequence>`. */

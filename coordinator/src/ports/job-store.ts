@@ -150,14 +150,16 @@ export interface JobNotice {
 }
 
 export interface JobListFilter {
-  /** Only this tenant's jobs. */
+  /** Only this tenant's jobs; from outside also `*`, which stands for all tenants and is for operators. */
   tenant?: string;
   model?: string;
   version?: number;
   state?: JobState;
   class?: JobClass;
   tag?: string;
+  host?: string;
   createdAfterMs?: number;
+  createdBeforeMs?: number;
   /** Only dead letters, by their end instead of their creation. */
   dead?: boolean;
   /** Of the error. */

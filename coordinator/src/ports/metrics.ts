@@ -8,12 +8,6 @@ import type { StoreServerFigures } from "./store-figures.ts";
 
 export type Outcome = Extract<JobState, "succeeded" | "failed" | "cancelled" | "expired">;
 
-/**
- * The trace that the call at hand belongs to, 32 hexadecimal digits, or nothing: what histograms keep of it leads from a slow bucket to one
- * request that was in it.
- */
-export type CurrentTraceId = () => string | undefined;
-
 export interface Finished {
   /** From admission to outcome. */
   e2eSeconds: number;
@@ -56,6 +50,13 @@ export interface Metrics extends ClusterMetrics {
   grpcAnswered(method: string, code: string, seconds: number): void;
 }
 
+/** A version has one queue, and one more for each set of requirements that jobs bring themselves. */
+export interface QueueName {
+  model: string;
+  version: number;
+  tag: string;
+}
+
 export interface QueueGauges {
   waiting: number;
   running: number;
@@ -71,7 +72,7 @@ export interface ClusterMetrics {
   /** Whether this coordinator leads now. One that does not exports no series of the cluster. */
   leading(leads: boolean): void;
   /** The latest figures of one queue; the series of a model are the sums over its queues. */
-  queueFigures(model: string, tag: string, figures: QueueGauges): void;
+  queueFigures(queue: QueueName, figures: QueueGauges): void;
   hostsSeen(byState: ReadonlyMap<HostView["state"], number>): void;
   /** Jobs that wait, by tenant; those without any may be left out. */
   tenantsWaiting(jobs: ReadonlyMap<string, number>): void;

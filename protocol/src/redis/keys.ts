@@ -114,6 +114,12 @@ export const keys = {
   /** hash incarnation → what that host should load, drop and keep, as JSON. Written by the coordinator that plans; lives 10 s after its last round. */
   placement: `${prefix}:placement`,
 
+  /** hash coordinator → what it counted in that slot of two seconds, as JSON. Written by coordinators once the slot is over; lives ten minutes. */
+  figures: (slot: number): string => `${prefix}:figures:${slot}`,
+
+  /** hash host id → since when (Redis ms) it should take no jobs because somebody asked. Written by coordinators; removed when it may again. */
+  drains: `${prefix}:drains`,
+
   /** string, id of the folder in which coordinators keep large values. Written by coordinators, again and again; never expires. */
   blobFolder: `${prefix}:blob-folder`,
 

@@ -43,6 +43,7 @@ export class TicketIntake {
   readonly #workers = new Map<string, Worker>();
   readonly #queues = new Map<string, Queue>();
   #paused = false;
+  #resting = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -61,7 +62,7 @@ export class TicketIntake {
   }
 
   async #subscribe(name: string, cold: boolean, concurrency: number): Promise<void> {
-    if (this.#workers.has(name) || this.#paused) return;
+    if (this.#workers.has(name) || this.#paused || this.#resting) return;
     // three parameters: BullMQ gives its signal only to processors that declare them
     const process = async (job: { id?: string }, _token?: string, _signal?: AbortSignal): Promise<void> => {
       if (job.id) await this.#parts.onTicket(tagOf(job.id), job.id, cold);
@@ -131,6 +132,18 @@ export class TicketIntake {
       this.#queues.set(name, queue);
     }
     for (const jobId of ticketIds) await queue.add("ticket", {}, { ...jobOptions, jobId });
+  }
+
+  /** Ends all subscriptions, and takes no others until `resume`. Tickets that run go on. */
+  rest(): void {
+    this.#resting = true;
+    for (const name of [...this.#workers.keys()]) {
+      this.#close(name).catch((error: Error) => this.#parts.onTrouble(error.message));
+    }
+  }
+
+  resume(): void {
+    this.#resting = false;
   }
 
   /** Takes no further tickets. Those that run go on. */

@@ -44,6 +44,7 @@ export class HeldModels {
   readonly #parts: Parts;
   readonly #loaded = new Map<string, Loaded>();
   readonly #usedMs = new Map<string, number>();
+  readonly #batches = new Map<string, [runs: number, items: number]>();
   readonly #failures = new Map<string, Failure>();
   readonly #loads = new Map<string, PromiseWithResolvers<void>>();
 
@@ -68,6 +69,7 @@ export class HeldModels {
   evicted(tag: string): void {
     this.#loaded.delete(tag);
     this.#usedMs.delete(tag);
+    this.#batches.delete(tag);
   }
 
   /** Its queue has ended: how loads for it went is of no interest any more. */
@@ -75,8 +77,10 @@ export class HeldModels {
     this.#failures.delete(tag);
   }
 
-  ran(tag: string, runMs: number): void {
+  ran(tag: string, { items, runMs }: { items: number; runMs: number }): void {
     this.#usedMs.set(tag, (this.#usedMs.get(tag) ?? 0) + runMs);
+    const [runs, before] = this.#batches.get(tag) ?? [0, 0];
+    this.#batches.set(tag, [runs + 1, before + items]);
   }
 
   #settle(tag: string): void {
@@ -154,6 +158,11 @@ export class HeldModels {
   /** For the heartbeat: what runs of held models took so far. */
   tellUsed(): Record<string, number> {
     return Object.fromEntries([...this.#usedMs].map(([tag, ms]) => [tag, Math.round(ms)]));
+  }
+
+  /** For the heartbeat: runs of held models so far, and their items. */
+  tellBatches(): Record<string, [runs: number, items: number]> {
+    return Object.fromEntries(this.#batches);
   }
 
   /** For the heartbeat: tags that this host will not try now, with the reason. */

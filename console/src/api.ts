@@ -1,0 +1,122 @@
+/**
+ * Calls of the interface: the only file that calls fetch. The key is kept for this tab only, and goes nowhere but into the header. Knows
+ * whether the server answers, so that the page can say so.
+ */
+
+import { signal } from "@preact/signals";
+import type { Problem } from "@switchyard/protocol";
+import { createParser } from "eventsource-parser";
+import { sleep } from "./clock.ts";
+
+const keyName = "switchyard-api-key";
+
+export const apiKey = signal(sessionStorage.getItem(keyName) ?? "");
+/** Whether the last call was answered. */
+export const isAway = signal(false);
+
+export function useKey(key: string): void {
+  if (key === "") sessionStorage.removeItem(keyName);
+  else sessionStorage.setItem(keyName, key);
+  apiKey.value = key;
+}
+
+/** A refusal, in the server's words. */
+export class Refusal extends Error {
+  readonly status: number;
+  readonly code: string;
+
+  constructor(status: number, { code, detail }: Pick<Problem, "code" | "detail">) {
+    super(detail);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+/** No answer. */
+export class Away extends Error {}
+
+export interface Call {
+  method?: "GET" | "POST" | "PUT" | "DELETE";
+  body?: unknown;
+  headers?: Record<string, string>;
+  signal?: AbortSignal;
+}
+
+async function answerTo(path: string, { body, headers, method = "GET", signal: stop }: Call): Promise<Response> {
+  const all: Record<string, string> = { accept: "application/json", ...headers };
+  if (apiKey.value !== "") all.authorization = `Bearer ${apiKey.value}`;
+  const init: RequestInit = { method, headers: all, cache: "no-store", credentials: "omit" };
+  if (stop) init.signal = stop;
+  if (body !== undefined) {
+    all["content-type"] = "application/json";
+    init.body = JSON.stringify(body);
+  }
+  let answer: Response;
+  try {
+    answer = await fetch(path, init);
+  } catch (error) {
+    if (stop?.aborted) throw error;
+    isAway.value = true;
+    throw new Away("The server does not answer");
+  }
+  isAway.value = false;
+  if (answer.ok) return answer;
+  const text = await answer.text().catch(() => "");
+  throw new Refusal(answer.status, problemIn(text, answer));
+}
+
+function problemIn(text: string, { status, statusText }: Response): Pick<Problem, "code" | "detail"> {
+  try {
+    const { code, detail, error } = JSON.parse(text) as Partial<Problem> & { error?: string };
+    return { code: code ?? String(status), detail: detail ?? error ?? statusText };
+  } catch {
+    return { code: String(status), detail: `The server answered ${status} ${statusText}` };
+  }
+}
+
+/** The answer's JSON. Throws Refusal or Away. */
+export async function ask<T>(path: string, call: Call = {}): Promise<T> {
+  const answer = await answerTo(path, call);
+  return (answer.status === 204 ? undefined : await answer.json()) as T;
+}
+
+export interface ServerEvent {
+  event: string;
+  data: string;
+}
+
+const pausesMs = { first: 500, longest: 5_000 };
+
+/**
+ * Server-sent events until the signal aborts, through lost connections: by fetch, as EventSource can send no key. Ends by itself only when the
+ * server refuses (the refusal is thrown) or has nothing more to say.
+ */
+export async function listen(path: string, how: { signal: AbortSignal; onEvent: (event: ServerEvent) => void }): Promise<void> {
+  const { onEvent, signal: stop } = how;
+  let lastId = "";
+  let pauseMs = pausesMs.first;
+  const parser = createParser({
+    onEvent: ({ data, event = "message", id }) => {
+      if (id !== undefined) lastId = id;
+      pauseMs = pausesMs.first;
+      onEvent({ event, data });
+    },
+  });
+  while (!stop.aborted) {
+    try {
+      const headers: Record<string, string> = { accept: "text/event-stream" };
+      if (lastId !== "") headers["last-event-id"] = lastId;
+      const answer = await answerTo(path, { headers, signal: stop });
+      if (answer.status === 204 || answer.body === null) return;
+      parser.reset();
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (let part = await reader.read(); !part.done; part = await reader.read()) parser.feed(part.value);
+    } catch (error) {
+      if (stop.aborted) return;
+      if (error instanceof Refusal && error.status < 500) throw error;
+      if (!(error instanceof Refusal)) isAway.value = true;
+    }
+    await sleep(pauseMs, stop);
+    pauseMs = Math.min(2 * pauseMs, pausesMs.longest);
+  }
+}

@@ -1,0 +1,3 @@
+/** What Vite makes of imports that are no scripts. */
+
+declare module "*.css";

@@ -1,0 +1,208 @@
+/** One job, followed while it lives: what happened to it, what went in and what came out. */
+
+import type { InputsView, JobView, TimelineView } from "@switchyard/protocol";
+import { useEffect, useState } from "preact/hooks";
+import { ask, listen } from "../api.ts";
+import { duration, number, plural, time } from "../format.ts";
+import { hasEnded } from "../job-list.ts";
+import { beat, useResource } from "../live.ts";
+import { go, hashOf } from "../route.ts";
+import { may } from "../session.ts";
+import { type ShownTensor, TensorPreview } from "../tensor-preview.tsx";
+import { Action, Fault, Loaded, State } from "../widgets.tsx";
+import { mayRetry } from "./jobs.tsx";
+
+interface Props {
+  id: string;
+  /** As the list has it: another tenant's job is shown to operators there, and nowhere else. */
+  listed: JobView | undefined;
+  onClose: () => void;
+}
+
+export function JobDetail({ id, listed, onClose }: Props) {
+  const [job, setJob] = useState<JobView | undefined>(undefined);
+  const [error, setError] = useState<Error | undefined>(undefined);
+  useEffect(() => {
+    const stop = new AbortController();
+    listen(`/v1/jobs/${encodeURIComponent(id)}/events`, {
+      signal: stop.signal,
+      onEvent: ({ data }) => {
+        const view = JSON.parse(data) as JobView;
+        setJob(view);
+        setError(undefined);
+        if (hasEnded(view)) stop.abort();
+      },
+    }).catch(setError);
+    return () => stop.abort();
+  }, [id]);
+  const shown = job ?? listed;
+  return (
+    <article class="detail" aria-label={`Job ${id}`}>
+      <header>
+        <h2>{id}</h2>
+        <button type="button" aria-label="Close the job" onClick={onClose}>
+          ✕
+        </button>
+      </header>
+      {shown === undefined && (error ? <Fault error={error} /> : <p class="quiet">…</p>)}
+      {shown && <Facts job={shown} />}
+      {job && <Changes job={job} />}
+      {shown && (job ? <Timeline job={job} /> : error && <p class="quiet">Only this much of another tenant's job is shown.</p>)}
+      {job && <Tensors job={job} />}
+    </article>
+  );
+}
+
+function Facts({ job }: { job: JobView }) {
+  const rows: [string, preact.ComponentChildren][] = [
+    ["state", <State key="state" of={job.state} />],
+    ["model", <a key="model" href={hashOf("models", [job.model])}>{`${job.model}@${job.version}`}</a>],
+    ["class", job.class],
+    ["created", time(job.created_at)],
+    ["deadline", time(job.deadline)],
+    ["attempt", number(job.attempt)],
+  ];
+  if (job.host !== undefined)
+    rows.push([
+      "host",
+      <a key="host" href={hashOf("hosts")}>
+        {job.host}
+      </a>,
+    ]);
+  if (job.durability !== undefined && job.durability !== "fast") rows.push(["durability", job.durability]);
+  if (job.retry_of !== undefined)
+    rows.push([
+      "retry of",
+      <a key="retry" href={hashOf("jobs", [job.retry_of])}>
+        {job.retry_of}
+      </a>,
+    ]);
+  for (const [name, value] of Object.entries(job.tags ?? {})) rows.push([`tag ${name}`, value]);
+  return (
+    <>
+      <dl class="facts">
+        {rows.map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      </dl>
+      {job.error && (
+        <p class="fault">
+          <code>{job.error.code}</code> {job.error.detail}
+        </p>
+      )}
+    </>
+  );
+}
+
+function Changes({ job }: { job: JobView }) {
+  if (!may("submit")) return null;
+  const cancel = async (): Promise<void> => {
+    await ask(`/v1/jobs/${job.id}`, { method: "DELETE" });
+    beat.value += 1;
+  };
+  const retry = async (): Promise<void> => {
+    const again = await ask<JobView>(`/v1/jobs/${job.id}/retry`, { method: "POST" });
+    beat.value += 1;
+    go("jobs", [again.id]);
+  };
+  return (
+    <p class="actions">
+      {!hasEnded(job) && <Action label="Cancel this job" danger run={cancel} />}
+      {mayRetry(job) && <Action label="Retry as a new job" run={retry} />}
+    </p>
+  );
+}
+
+const words: Record<TimelineView["events"][number]["event"], string> = {
+  admitted: "admitted, began to wait",
+  retried_from: "retry of an earlier job",
+  started: "taken by a host",
+  ran: "ran",
+  answered_from_cache: "answered from the cache",
+  succeeded: "committed: succeeded",
+  failed: "failed",
+  cancelled: "cancelled",
+  expired: "its deadline passed",
+};
+
+function Timeline({ job }: { job: JobView }) {
+  // the state is part of the key: each change is another timeline
+  const timeline = useResource<TimelineView>(`/v1/jobs/${job.id}/timeline?state=${job.state}`, { once: true });
+  const longest = Math.max(1, ...(timeline.value?.events.map(({ after_ms }) => after_ms) ?? []));
+  return (
+    <section>
+      <h3>Timeline</h3>
+      <Loaded from={timeline}>
+        {({ events }) => (
+          <ol class="timeline">
+            {events.map((event) => (
+              <li key={`${event.event} ${event.at}`} class={event.event}>
+                <time dateTime={event.at}>{time(event.at)}</time>
+                <span class="after">{event.after_ms > 0 ? `+ ${duration(event.after_ms)}` : ""}</span>
+                <span class="length" style={{ width: `${Math.round((100 * event.after_ms) / longest)}px` }} />
+                <span>
+                  {words[event.event]}
+                  {event.host !== undefined && ` on ${event.host}`}
+                  {event.attempt !== undefined && event.attempt > 1 && `, attempt ${event.attempt}`}
+                  {event.run_ms !== undefined && ` for ${duration(event.run_ms)}`}
+                  {event.batch_items !== undefined && batched(event.batch_items)}
+                  {event.job !== undefined && <a href={hashOf("jobs", [event.job])}> {event.job}</a>}
+                  {event.error && <> – {event.error.detail}</>}
+                </span>
+              </li>
+            ))}
+            {!hasEnded(job) && <li class="now">{job.state === "queued" ? "waiting …" : "running …"}</li>}
+          </ol>
+        )}
+      </Loaded>
+    </section>
+  );
+}
+
+function batched(items: number): string {
+  return items === 1 ? ", alone" : ` in a batch of ${plural(items, "item")}`;
+}
+
+interface Result {
+  outputs: ShownTensor[];
+}
+
+function Tensors({ job }: { job: JobView }) {
+  const [wanted, setWanted] = useState(false);
+  const isOver = hasEnded(job);
+  // inputs go with the end of all jobs but dead letters
+  const inputs = useResource<InputsView>(wanted ? `/v1/jobs/${job.id}/inputs` : undefined, { once: true });
+  const result = useResource<Result>(job.state === "succeeded" ? job.links.result : undefined, { once: true });
+  return (
+    <section>
+      <h3>Inputs</h3>
+      {wanted ? (
+        <Loaded from={inputs}>
+          {(view) =>
+            view.inputs.map((tensor) => <TensorPreview key={tensor.name} tensor={tensor} model={job.model} version={job.version} />)
+          }
+        </Loaded>
+      ) : (
+        <p class="actions">
+          <button type="button" onClick={() => setWanted(true)}>
+            Show the inputs
+          </button>
+          {isOver && <span class="quiet">After the end they are kept for dead letters only.</span>}
+        </p>
+      )}
+      <h3>Outputs</h3>
+      {job.state === "succeeded" ? (
+        <Loaded from={result}>
+          {({ outputs }) =>
+            outputs.map((tensor) => <TensorPreview key={tensor.name} tensor={tensor} model={job.model} version={job.version} />)
+          }
+        </Loaded>
+      ) : (
+        <p class="quiet">{isOver ? "None: it did not succeed." : "Not yet."}</p>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,156 @@
+/** All jobs, by filters that the address holds; one is opened beside the list. */
+
+import type { JobView, ModelView } from "@switchyard/protocol";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { ask } from "../api.ts";
+import { type Bulk, BulkDialog, bulkCancel } from "../bulk.tsx";
+import { number, plural } from "../format.ts";
+import { JobGrid } from "../job-grid.tsx";
+import { hasEnded, JobList } from "../job-list.ts";
+import { beat, useResource } from "../live.ts";
+import { go, refine, route } from "../route.ts";
+import { may } from "../session.ts";
+import { Action, Fault } from "../widgets.tsx";
+import { JobDetail } from "./job.tsx";
+
+const states = ["queued", "running", "succeeded", "failed", "cancelled", "expired"];
+const classes = ["interactive", "standard", "batch"];
+
+export function JobsPage() {
+  const { query, rest } = route.value;
+  const filters = JSON.stringify(query);
+  // the same filters are the same list
+  const list = useMemo(() => new JobList(query), [filters]);
+  const [bulk, setBulk] = useState<Bulk | undefined>(undefined);
+  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
+  useEffect(() => {
+    void list.more();
+    setChosen(new Set());
+    return () => list.close();
+  }, [list]);
+  const [id] = rest;
+  const jobs = list.jobs.value;
+  const selected = jobs.filter((job) => chosen.has(job.id));
+  const onSelected = async (run: (job: JobView) => Promise<unknown>, which: (job: JobView) => boolean): Promise<void> => {
+    for (const job of selected.filter(which)) await run(job);
+    setChosen(new Set());
+    beat.value += 1;
+  };
+  return (
+    <>
+      <h1>Jobs</h1>
+      <Filters />
+      <p class="actions" role="status">
+        <span class="quiet">
+          {plural(jobs.length, "job")}
+          {list.hasMore.value ? " so far" : ""}
+          {selected.length > 0 && `, ${number(selected.length)} selected`}
+        </span>
+        {may("submit") && selected.some((job) => !hasEnded(job)) && (
+          <Action
+            label={`Cancel ${selected.filter((job) => !hasEnded(job)).length} selected`}
+            danger
+            run={() =>
+              onSelected(
+                (job) => ask(`/v1/jobs/${job.id}`, { method: "DELETE" }),
+                (job) => !hasEnded(job),
+              )
+            }
+          />
+        )}
+        {may("submit") && selected.some(mayRetry) && (
+          <Action
+            label={`Retry ${selected.filter(mayRetry).length} selected`}
+            run={() => onSelected((job) => ask(`/v1/jobs/${job.id}/retry`, { method: "POST" }), mayRetry)}
+          />
+        )}
+        {may("submit") && (
+          <button type="button" onClick={() => setBulk(bulkCancel(query))}>
+            Cancel all that match …
+          </button>
+        )}
+      </p>
+      {list.error.value && <Fault error={list.error.value} />}
+      <div class={id === undefined ? "split" : "split open"}>
+        <JobGrid list={list} chosen={chosen} onChoose={setChosen} openId={id} />
+        {id !== undefined && (
+          <JobDetail key={id} id={id} listed={jobs.find((job) => job.id === id)} onClose={() => go("jobs", [], query)} />
+        )}
+      </div>
+      {bulk && <BulkDialog bulk={bulk} onClose={() => setBulk(undefined)} />}
+    </>
+  );
+}
+
+export function mayRetry({ state }: JobView): boolean {
+  return state === "failed" || state === "expired" || state === "cancelled";
+}
+
+function Filters() {
+  const { query } = route.value;
+  const models = useResource<{ items: ModelView[] }>("/v1/models", { once: true });
+  const names = [...new Set(models.value?.items.map(({ model }) => model) ?? [])].sort();
+  const choice = (name: string, options: readonly string[]) => (
+    <label>
+      {name}
+      <select value={query[name] ?? ""} onChange={({ currentTarget }) => refine({ [name]: currentTarget.value })}>
+        <option value="">all</option>
+        {options.map((option) => (
+          <option key={option} value={option}>
+            {option}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+  const text = (name: string, placeholder: string) => (
+    <label>
+      {name}
+      <input
+        type="search"
+        value={query[name] ?? ""}
+        placeholder={placeholder}
+        onChange={({ currentTarget }) => refine({ [name]: currentTarget.value.trim() })}
+      />
+    </label>
+  );
+  const moment = (name: string, label: string) => (
+    <label>
+      {label}
+      <input
+        type="datetime-local"
+        step={1}
+        value={query[name] === undefined ? "" : localTime(query[name])}
+        onChange={({ currentTarget: { value } }) => refine({ [name]: value === "" ? "" : new Date(value).toISOString() })}
+      />
+    </label>
+  );
+  return (
+    <form class="filters" aria-label="Filters" onSubmit={(event) => event.preventDefault()}>
+      {choice("state", states)}
+      {choice("model", names)}
+      {choice("class", classes)}
+      {text("tag", "name or name=value")}
+      {may("operate") && text("host", "host id")}
+      {may("operate") && text("tenant", "own; * for all")}
+      {moment("created_after", "from")}
+      {moment("created_before", "to")}
+      <label>
+        job
+        <input
+          type="search"
+          class="find"
+          placeholder="id"
+          onChange={({ currentTarget: { value } }) => value.trim() !== "" && go("jobs", [value.trim()], query)}
+        />
+      </label>
+    </form>
+  );
+}
+
+/** As the input wants it: this machine's time, without a zone. */
+function localTime(text: string): string {
+  const at = new Date(text);
+  if (Number.isNaN(at.getTime())) return "";
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}

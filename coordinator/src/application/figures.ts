@@ -1,0 +1,144 @@
+/**
+ * What this coordinator counts, slot by slot, and what all of them counted in the last minutes. Counting is a few additions a job; a slot goes
+ * to the store once, when it is over; the store is read only while somebody looks, each slot once. What is lost with a coordinator is
+ * at most what it counted in its last two seconds.
+ */
+
+import type { FigureBoard } from "../ports/figure-board.ts";
+import type { JobNotice } from "../ports/job-store.ts";
+import type { Metrics, QueueGauges } from "../ports/metrics.ts";
+import { addSlot, emptySlot, isEmpty, modelIn, observe, raise, type Slot, tenantIn } from "./figure-slots.ts";
+
+export const slotMs = 2_000;
+/** Slots that a series spans: five minutes. */
+export const mostSlots = 150;
+/** Coordinators have left a slot by then: their clocks are the store's, and they look twice in a slot; one that is busy looks late. */
+const settledMs = 2_500;
+
+export interface VersionNow {
+  model: string;
+  version: number;
+  now: QueueGauges;
+}
+
+interface Parts {
+  board: FigureBoard;
+  /** The store's clock. */
+  nowMs: () => number;
+}
+
+export class Figures {
+  readonly #parts: Parts;
+  /** What was counted here and not left yet. */
+  readonly #counting = new Map<number, Slot>();
+  /** Settled slots of all coordinators. */
+  readonly #settled = new Map<number, Slot>();
+  #reading: Promise<void> | undefined;
+  /** By tag. */
+  readonly #queues = new Map<string, VersionNow>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  #slot(): Slot {
+    const number = Math.floor(this.#parts.nowMs() / slotMs);
+    let slot = this.#counting.get(number);
+    if (!slot) {
+      slot = emptySlot();
+      this.#counting.set(number, slot);
+    }
+    return slot;
+  }
+
+  /** The same metrics, with what figures are made of counted here too. */
+  counting<M extends Metrics>(metrics: M): M {
+    return {
+      ...metrics,
+      admitted: (model, jobClass) => {
+        metrics.admitted(model, jobClass);
+        modelIn(this.#slot(), model).admitted += 1;
+      },
+      rejected: (model, jobClass, reason, tenant) => {
+        metrics.rejected(model, jobClass, reason, tenant);
+        raise(modelIn(this.#slot(), model).refused, reason);
+      },
+      finished: (model, jobClass, outcome, took) => {
+        metrics.finished(model, jobClass, outcome, took);
+        const figures = modelIn(this.#slot(), model);
+        raise(figures.ended, outcome);
+        observe(figures.total, 1_000 * took.e2eSeconds);
+        if (took.queueSeconds !== undefined) observe(figures.queue, 1_000 * took.queueSeconds);
+      },
+      queueFigures: (queue, now) => {
+        metrics.queueFigures(queue, now);
+        const { model, tag, version } = queue;
+        this.#queues.set(tag, { model, version, now });
+      },
+      modelGone: (model) => {
+        metrics.modelGone(model);
+        for (const [key, queue] of this.#queues) if (queue.model === model) this.#queues.delete(key);
+      },
+    };
+  }
+
+  /** A job has ended, and this coordinator is the one that counts it. Its share of the run is its tenant's. */
+  ended({ batchItems, createdMs, items, runMs, startedMs, tenant }: JobNotice): void {
+    const figures = tenantIn(this.#slot(), tenant);
+    figures.jobs += 1;
+    figures.deviceMs += batchItems > 0 ? (runMs * items) / batchItems : 0;
+    if (startedMs > 0) observe(figures.queue, startedMs - createdMs);
+  }
+
+  /** What its queues held when they were swept last, by version. */
+  queues(): readonly VersionNow[] {
+    const byVersion = new Map<string, VersionNow>();
+    for (const { model, now, version } of this.#queues.values()) {
+      const name = `${model}@${version}`;
+      const others = byVersion.get(name)?.now;
+      byVersion.set(name, { model, version, now: others ? together(others, now) : now });
+    }
+    return [...byVersion.values()];
+  }
+
+  /** One round of the loop: leaves slots that are over. One that the store did not take stays for the next round, for as long as it is of use. */
+  async leave(): Promise<void> {
+    const current = Math.floor(this.#parts.nowMs() / slotMs);
+    for (const [number, slot] of this.#counting) {
+      if (number >= current) continue;
+      if (!isEmpty(slot) && number > current - mostSlots) await this.#parts.board.leave(number, JSON.stringify(slot));
+      this.#counting.delete(number);
+    }
+  }
+
+  /** Slots of all coordinators, oldest first, up to the last one that is settled. Reads what was not read before; calls share one read. */
+  async slots(count: number): Promise<{ number: number; slot: Slot }[]> {
+    const last = Math.floor((this.#parts.nowMs() - settledMs) / slotMs) - 1;
+    const numbers = Array.from({ length: count }, (_, at) => last - count + 1 + at);
+    while (numbers.some((number) => !this.#settled.has(number))) {
+      this.#reading ??= this.#read(numbers.filter((number) => !this.#settled.has(number))).finally(() => {
+        this.#reading = undefined;
+      });
+      await this.#reading;
+    }
+    return numbers.map((number) => ({ number, slot: this.#settled.get(number) as Slot }));
+  }
+
+  async #read(numbers: readonly number[]): Promise<void> {
+    const texts = await this.#parts.board.read(numbers);
+    for (const [at, number] of numbers.entries()) {
+      const sum = emptySlot();
+      for (const text of texts[at] ?? []) addSlot(sum, JSON.parse(text) as Slot);
+      this.#settled.set(number, sum);
+    }
+    const oldest = Math.floor(this.#parts.nowMs() / slotMs) - 2 * mostSlots;
+    for (const number of this.#settled.keys()) if (number < oldest) this.#settled.delete(number);
+  }
+}
+
+const together = (one: QueueGauges, other: QueueGauges): QueueGauges => ({
+  waiting: one.waiting + other.waiting,
+  running: one.running + other.running,
+  oldestSeconds: Math.max(one.oldestSeconds, other.oldestSeconds),
+  dead: one.dead + other.dead,
+});

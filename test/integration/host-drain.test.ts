@@ -1,0 +1,84 @@
+/** Draining a host by request, with real processes: it finishes what it has, others take the rest, and the wish outlives its process. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import type { HostView, JobView } from "@switchyard/protocol";
+import { call } from "../support/calls.ts";
+import { type Processes, startProcesses } from "../support/processes.ts";
+import { until } from "../support/until.ts";
+
+let cluster: Processes;
+
+before(async () => {
+  cluster = await startProcesses({ workers: 2 });
+});
+after(() => cluster?.stop());
+
+const image = Array.from({ length: 64 }, (_, at) => at % 17);
+const body = { model: "digits", inputs: [{ name: "image", datatype: "FP32", shape: [1, 64], data: image }], max_attempts: 1 };
+
+async function hosts(): Promise<HostView[]> {
+  return (await call(`${cluster.url}/v1/hosts`)).json().items;
+}
+
+async function isState(id: string, state: HostView["state"]): Promise<boolean> {
+  return (await hosts()).some((host) => host.id === id && host.state === state);
+}
+
+const drain = (id: string, method: "POST" | "DELETE") => call(`${cluster.url}/v1/hosts/${id}/drain`, { method });
+
+async function run(count: number): Promise<JobView[]> {
+  const one = async (): Promise<JobView> =>
+    (await call(`${cluster.url}/v1/jobs`, { body, headers: { prefer: "wait=30" } })).json() as JobView;
+  return Promise.all(Array.from({ length: count }, one));
+}
+
+test("a host that is drained under load costs no job, and takes none until it may again", async () => {
+  const ids = (await hosts()).map(({ id }) => id).sort();
+  const [drained, other] = ids as [string, string];
+  let isDone = false;
+  const underLoad: JobView[] = [];
+  const load = (async () => {
+    while (!isDone) underLoad.push(...(await run(300)));
+  })();
+  await until("both to work", async () => new Set(underLoad.map(({ host }) => host)).size === 2, { show: () => cluster.log() });
+  const answer = await drain(drained, "POST");
+  assert.deepEqual([answer.status, answer.json().id], [202, drained]);
+  await until("the host to say so", () => isState(drained, "draining"));
+  await until("its last batch", async () => (await hosts()).find(({ id }) => id === drained)?.tickets === 0);
+  isDone = true;
+  await load;
+  assert.deepEqual([...new Set(underLoad.map(({ state }) => state))], ["succeeded"], "one attempt is all that they have");
+  const later = await run(64);
+  assert.deepEqual([...new Set(later.map(({ host }) => host))], [other]);
+  const view = (await hosts()).find(({ id }) => id === drained);
+  assert.deepEqual(view?.warm, ["digits@1"], "it keeps its models");
+  assert.ok((view?.batches?.["digits@1"]?.runs ?? 0) > 0 && (view?.batches?.["digits@1"]?.items ?? 0) > 0);
+
+  const process = cluster.workers.find(({ name }) => name === drained);
+  assert.ok(process, `${drained} is none of ${cluster.workers.map(({ name }) => name)}`);
+});
+
+test("when all are drained jobs wait, and the first host that may again runs them", async () => {
+  const ids = (await hosts()).map(({ id }) => id).sort();
+  for (const id of ids) await drain(id, "POST");
+  for (const id of ids) await until(`${id} to drain`, () => isState(id, "draining"));
+  const { id } = (await call(`${cluster.url}/v1/jobs`, { body })).json();
+  assert.equal((await call(`${cluster.url}/v1/jobs/${id}?wait=1`)).json().state, "queued");
+  assert.equal((await drain(ids[0]!, "DELETE")).status, 202);
+  const ended = (await call(`${cluster.url}/v1/jobs/${id}?wait=20`)).json();
+  assert.deepEqual([ended.state, ended.host], ["succeeded", ids[0]], cluster.log());
+});
+
+test("a host that was drained and starts again takes no jobs until the drain is lifted", async () => {
+  const [free, drained] = (await hosts()).map(({ id }) => id).sort() as [string, string];
+  const worker = cluster.workers.find(({ name }) => name === drained)!;
+  await worker.kill();
+  await until("its loss", async () => !(await isState(drained, "draining")));
+  void worker.respawn().catch(() => {}); // it is not ready while it may take no jobs
+  await until("the drained host again", () => isState(drained, "draining"), { withinMs: 30_000, show: () => cluster.log() });
+  assert.deepEqual([...new Set((await run(32)).map(({ host }) => host))], [free]);
+  await drain(drained, "DELETE");
+  await until("the host to take jobs", () => isState(drained, "ready"));
+  await until("a job on it", async () => (await run(16)).some(({ host }) => host === drained), { withinMs: 20_000 });
+});
