@@ -12,8 +12,11 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const groups = ["tidy", "unit", "contract", "simulation", "integration", "chaos", "e2e"];
 /** Run only when they are named. */
 const special = ["gpu"];
-/** Files at once. Integration tests start servers and measure time: more at once would only make them slow and wrong. */
-const concurrency = Math.min(4, Math.max(2, Math.floor(availableParallelism() / 2)));
+/**
+ * Files at once. Integration tests start servers and wait for them, for their time limits and for what comes after a fault: two cores are a third
+ * idle with two files. More at once would only make them slow and wrong.
+ */
+const concurrency = Math.min(4, Math.max(3, Math.floor(availableParallelism() / 2)));
 const longestTestMs = 180_000;
 /** Hundreds of processes start from the same files: what they compile is kept for the next one. */
 const compiled = `${root}/.cache/compiled`;
