@@ -125,7 +125,9 @@ function sentences(open: () => JobRig): void {
         attempt,
         runMs: 3,
         batchItems: 3,
+        items: 1,
         class: record.class,
+        tenant: record.tenant,
         counts: true,
       };
       assert.deepEqual(notice, record.error ? { ...expected, error: record.error } : expected);
