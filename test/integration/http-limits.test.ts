@@ -146,7 +146,7 @@ test("unknown paths are 404, wrong methods 405 with Allow, HEAD and OPTIONS work
   assert.deepEqual([head.status, await head.text()], [200, ""]);
   const options = await fetch(`${door.url}/v1/models`, { method: "OPTIONS" });
   assert.deepEqual([options.status, options.headers.get("allow")], [204, "GET, HEAD, OPTIONS"]);
-  for (const path of ["/v1/pipelines", "/v1/pipelines/a/runs", "/v1/training", "/v1/hosts/a/drain", "/mcp"]) {
+  for (const path of ["/v1/pipelines", "/v1/pipelines/a/runs", "/v1/training", "/mcp"]) {
     const response = await fetch(door.url + path, { method: "POST", body: "{}" });
     assert.deepEqual([response.status, (await response.json()).code], [501, "unsupported"], path);
   }
@@ -207,7 +207,9 @@ test("hosts, models, probes and the description are served", async (t) => {
     for (const method of Object.keys(operations)) {
       const response = await fetch(door.url + path.replace(/\{.*?\}/g, "1"), { method: method.toUpperCase() });
       assert.notEqual(response.status, 405, `${method} ${path}`);
-      assert.doesNotMatch(await response.text(), /There is nothing at|not supported by this version/, `${method} ${path}`);
+      if (response.headers.get("content-type") === "text/event-stream")
+        await response.body?.cancel(); // it does not end by itself
+      else assert.doesNotMatch(await response.text(), /There is nothing at|not supported by this version/, `${method} ${path}`);
     }
   }
   door.jobs.problems = [{ check: "store", detail: "does not answer" }];
