@@ -68,6 +68,10 @@ class CountedCall extends ServerInterceptingCall {
             messages.metadata = metadata;
             go(metadata);
           },
+          onReceiveMessage(message, go) {
+            messages.delivered();
+            go(message);
+          },
           onCancel: () => messages.over(),
         }),
     });
@@ -91,8 +95,8 @@ class CallMessages implements HeldMessages {
   #held: HeldBody | undefined;
   #isCounted = false;
   #stopWaiting: (() => void) | undefined;
-  /** Whole messages that were not taken. */
-  #untaken = 0;
+  /** Messages that the handler was given and has not decoded. Not those that came in one piece with them: grpc-js gives them out by reads. */
+  #undecoded = 0;
   #isPaused = false;
   /** A read that waits until messages are taken, or the handler goes on. */
   #wantsRead = false;
@@ -122,8 +126,12 @@ class CallMessages implements HeldMessages {
     return this.#call as unknown as Collecting;
   }
 
+  delivered(): void {
+    this.#undecoded++;
+  }
+
   read(): void {
-    if (this.#isStream && (this.#isPaused || this.#untaken > 0)) this.#wantsRead = true;
+    if (this.#isStream && (this.#isPaused || this.#undecoded > 0)) this.#wantsRead = true;
     else this.#call.startRead();
   }
 
@@ -133,7 +141,7 @@ class CallMessages implements HeldMessages {
   }
 
   decoded(message: Buffer): void {
-    this.#untaken--;
+    this.#undecoded--;
     this.#hold(-message.length);
     this.#readOn();
   }
@@ -152,7 +160,7 @@ class CallMessages implements HeldMessages {
   }
 
   #readOn(): void {
-    if (!this.#wantsRead || this.#isPaused || this.#untaken > 0) return;
+    if (!this.#wantsRead || this.#isPaused || this.#undecoded > 0) return;
     this.#wantsRead = false;
     this.#call.startRead();
   }
@@ -166,11 +174,7 @@ class CallMessages implements HeldMessages {
 
   /** A message is whole. `heldBytes` were held while it came, from now on only itself is. */
   #came(message: Buffer, heldBytes: number): Buffer {
-    if (this.#method === undefined) this.#hold(-heldBytes);
-    else {
-      this.#untaken++;
-      this.#hold(message.length - heldBytes);
-    }
+    this.#hold(this.#method === undefined ? -heldBytes : message.length - heldBytes);
     return message;
   }
 
