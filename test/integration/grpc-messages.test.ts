@@ -36,6 +36,9 @@ async function hasRoom(door: OpenGrpc): Promise<boolean> {
 async function fill(door: OpenGrpc, plain: PlainGrpc, headers: Record<string, string> = {}): Promise<PlainCall[]> {
   const part = framed(Buffer.alloc(large, 0xff), { promised: mib });
   const calls = await Promise.all(Array.from({ length: 4 }, () => plain.begin(part, headers)));
+  // a call that looks for room while they come would take theirs
+  await until("them to be sent", async () => calls.every(({ stream }) => stream.writableLength === 0));
+  await plain.heard();
   await until("the budget to be full", async () => !(await hasRoom(door)));
   return calls;
 }
