@@ -102,6 +102,8 @@ class CallMessages implements HeldMessages {
   #wantsRead = false;
   #hasBegun = false;
   #isOver = false;
+  /** All was given back with the stream: what becomes of messages later is counted no more. */
+  #isClosed = false;
 
   constructor(ends: CallEnds, call: InnerCall, of: { method: MethodName | undefined; isStream: boolean }) {
     this.#ends = ends;
@@ -180,7 +182,7 @@ class CallMessages implements HeldMessages {
 
   /** `moreBytes` are held from now on; the call is refused when the budget has no room for them. */
   #hold(moreBytes: number): void {
-    if (this.#isOver && moreBytes > 0) return;
+    if (this.#isClosed || (this.#isOver && moreBytes > 0)) return;
     this.#bytes += moreBytes;
     if (this.#bytes < countedFromBytes) {
       if (this.#isCounted) this.#uncount();
@@ -199,7 +201,9 @@ class CallMessages implements HeldMessages {
     // whatever ends the call: what grpc-js holds of it goes with the stream
     this.#inner().stream.once("close", () => {
       this.#isOver = true;
-      if (!this.#hasBegun) this.#uncount();
+      if (this.#hasBegun) return;
+      this.#isClosed = true;
+      this.#uncount();
     });
     return held;
   }
