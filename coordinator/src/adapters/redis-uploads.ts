@@ -50,7 +50,7 @@ export class RedisUploads implements UploadStore {
 
   change(
     of: VersionName,
-    change: (before: UploadedVersion | undefined) => UploadedVersion | undefined,
+    change: (before: UploadedVersion | undefined, nowMs: number) => UploadedVersion | undefined,
   ): Promise<UploadedVersion | undefined> {
     const what = `version ${of.version} of model ${of.model}`;
     return changeEntry<UploadedVersion>(this.#redis, { hash: "uploads", field: fieldOf(of), what }, change);
