@@ -179,6 +179,31 @@ test("a coordinator that could not look for two seconds takes no jobs for upload
   assert.deepEqual(taken(), [true, true]);
 });
 
+test("what a coordinator of the release before has written is seen at once, and it sees what this one writes", async () => {
+  const models = registry();
+  await models.publish([versionOf("mixed", 1), versionOf("mixed", 2)]);
+  await setAlias("mixed", "stable", 1);
+  await models.look();
+  const counted = async (): Promise<number> => Number((await redis.sendAll([["get", keys.lifecycleRevision]]))[0]);
+  const before = await counted();
+  const entry = { target: { version: 2 }, previous: [], updatedMs: 0 };
+  // it knows one counter
+  await redis.sendAll([
+    ["hset", keys.aliases, "mixed/stable", JSON.stringify(entry)],
+    ["incr", keys.lifecycleRevision],
+  ]);
+  await models.look();
+  assert.equal(numberOf(models, "mixed", "stable"), 2);
+  redis.sent.length = 0;
+  await models.look();
+  assert.equal(redis.sent.length, 2, JSON.stringify(redis.sent)); // counters: nothing is read again
+  await setAlias("mixed", "stable", 1);
+  assert.equal(await counted(), before + 2);
+  const uploads = new RedisUploads(redis);
+  await uploads.setConfig("mixed", undefined);
+  assert.equal(await counted(), before + 3);
+});
+
 test("an alias that changes costs no look at the versions, and a version only itself", async () => {
   const models = registry();
   const folder = Array.from({ length: 500 }, (_, at) => versionOf("many", at + 1));
@@ -193,6 +218,7 @@ test("an alias that changes costs no look at the versions, and a version only it
     redis.sent.map(([name, key]) => [name, key]),
     [
       ["hgetall", keys.lifecycleRevisions],
+      ["get", keys.lifecycleRevision],
       ["hgetall", keys.aliases],
     ],
   );

@@ -44,7 +44,7 @@ export class RedisUploads implements UploadStore {
     ]);
     if (first !== upload.digest) return { version: { ...entry, digest: String(first) }, created: false };
     const stands = await this.#redis.run("put-entry", keys.uploads, [fieldOf(upload), "", text]);
-    await this.#redis.sendAll([raise("uploads")]);
+    await this.#redis.sendAll(raise("uploads"));
     return { version: JSON.parse(stands as string) as UploadedVersion, created: stands === text };
   }
 
@@ -82,7 +82,7 @@ export class RedisUploads implements UploadStore {
     const write: RedisCommand =
       config === undefined ? ["hdel", keys.modelConfigs, model] : ["hset", keys.modelConfigs, model, JSON.stringify(config)];
     await this.#redis.sendAll([write]);
-    await this.#redis.sendAll([raise("modelConfigs")]);
+    await this.#redis.sendAll(raise("modelConfigs"));
   }
 }
 
