@@ -246,9 +246,21 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const access = keys ? new KeyedAccess({ keys, hosts: hostToken, clock }) : openAccess;
   if (keys) await hostToken.announce();
 
-  const aliases = new ModelAliases({ store: aliasStore, models, loads, takeOver: lookForUploads, log });
+  const aliases = new ModelAliases({
+    ...{ store: aliasStore, models, uploads: uploadStore, loads, takeOver: lookForUploads, clock, log },
+  });
   const removal = new VersionRemoval({
-    ...{ uploads: uploadStore, aliases: aliasStore, states: stateStore, models, jobs: store, takeOver: lookForUploads, clock, log },
+    ...{
+      uploads: uploadStore,
+      aliases: aliasStore,
+      states: stateStore,
+      models,
+      jobs: store,
+      statistics,
+      takeOver: lookForUploads,
+      clock,
+      log,
+    },
   });
   // for every door that has the repository extension
   const control = new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log });
@@ -298,6 +310,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const loops = new Loops(clock, log);
   loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
   loops.start({ name: "uploads", everyMs: lookForUploadsMs, jitter: 0.2, call: lookForUploads });
+  loops.start({ name: "removals", everyMs: 1_000, jitter: 0.2, call: () => removal.endAbandoned() });
   loops.start({ name: "sweeper", everyMs: 240, jitter: 0.2, call: () => sweeper.round() });
   loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
   loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });

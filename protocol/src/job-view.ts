@@ -115,8 +115,8 @@ export const modelViewSchema = z.object({
   version: z.number().int(),
   digest: z.string(),
   size_bytes: z.number(),
-  /** `ready`: loaded on a host. `available`: loads on first demand. `failed`: cannot be served, see `reason`. `unloaded`: by request. */
-  state: z.enum(["ready", "available", "failed", "unloaded"]),
+  /** `ready`: loaded on a host. `available`: loads on first demand. `failed`: cannot be served, see `reason`. `unloaded`: by request. `leaving`: is being removed. */
+  state: z.enum(["ready", "available", "failed", "unloaded", "leaving"]),
   reason: z.string().optional(),
   /** What no registered host has of what it requires; absent when one has it all. */
   missing: z.array(z.string()).optional(),

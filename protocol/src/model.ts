@@ -86,6 +86,8 @@ export interface UploadedVersion {
   uploadId: string;
   /** By the store's clock. */
   uploadedMs: number;
+  /** Since when somebody removes it, by the store's clock: coordinators take no more jobs for it, hosts still run those that were taken. */
+  leavingMs?: number;
 }
 
 /** What was asked of a model, as it stands in Redis. */

@@ -53,6 +53,9 @@ async function withWaits(t: TestContext, door: OpenGrpc): Promise<{ grpc: string
 async function fill(door: OpenGrpc, plain: PlainGrpc, headers: Record<string, string> = {}): Promise<PlainCall[]> {
   const part = framed(Buffer.alloc(large, 0xff), { promised: mib });
   const calls = await Promise.all(Array.from({ length: 4 }, () => plain.begin(part, headers)));
+  // a call that looks for room while they come would take theirs
+  await until("them to be sent", async () => calls.every(({ stream }) => stream.writableLength === 0));
+  await plain.heard();
   await until("the budget to be full", async () => !(await hasRoom(door)));
   return calls;
 }
@@ -188,6 +191,24 @@ test("a stream has under way what one message may be, and leaves the rest with i
   );
 });
 
+for (const encoding of ["identity", "gzip"]) {
+  test(`messages of a stream that come in one piece are all answered, ${encoding}`, async (t) => {
+    const door = await openDoor(t);
+    const count = 100; // more than a stream has under way
+    const pack = (message: Buffer): Buffer => (encoding === "gzip" ? gzipSync(message) : message);
+    const compressed = encoding === "gzip";
+    const messages = Array.from({ length: count }, (_, at) => framed(pack(encoded(tinyMessage({ id: String(at) }))), { compressed }));
+    const piece = Buffer.concat(messages);
+    assert.ok(piece.length < 16_384, "one DATA frame");
+    const call = await new PlainGrpc(t, door.grpc).begin(piece, { "grpc-encoding": encoding }, "ModelStreamInfer");
+    const answers: Buffer[] = [];
+    call.stream.on("data", (part: Buffer) => void answers.push(part));
+    await until("their answers", async () => messagesIn(Buffer.concat(answers)) === count);
+    call.stream.end();
+    assert.equal((await call.ended).code, "OK");
+  });
+}
+
 test("a stream whose message finds no room ends with the refusal, and its jobs are cancelled", async (t) => {
   const door = await openGrpc(t, { maxBodyBytes });
   const stream = door.client.stream();
@@ -205,6 +226,16 @@ test("a stream whose message finds no room ends with the refusal, and its jobs a
   for (const { stream: other } of calls) other.close(8);
   await until("room", () => hasRoom(door));
 });
+
+/** Whole ones. */
+function messagesIn(bytes: Buffer): number {
+  let count = 0;
+  for (let at = 0; at + 5 <= bytes.length; count++) {
+    at += 5 + bytes.readUInt32BE(at + 1);
+    if (at > bytes.length) return count;
+  }
+  return count;
+}
 
 /** Until a number has stopped changing: what would come has come. */
 async function quiet(read: () => number): Promise<void> {

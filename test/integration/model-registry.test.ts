@@ -12,6 +12,7 @@ import { RedisModels } from "../../coordinator/src/adapters/redis-models.ts";
 import { RedisUploads } from "../../coordinator/src/adapters/redis-uploads.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { HostDirectory } from "../../coordinator/src/ports/host-registry.ts";
+import { knownForMs } from "../../coordinator/src/ports/model-registry.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 
 /** Notes the commands. */
@@ -123,6 +124,86 @@ test("a coordinator that takes over a version and its alias refuses nobody meanw
   assert.equal(numberOf(models, "watched", "stable"), 2);
 });
 
+test("a version that somebody removes takes no jobs, is nobody's newest, and hosts hear nothing of it", async () => {
+  const models = registry();
+  await models.publish([]);
+  const uploads = new RedisUploads(redis);
+  const versions = [1, 2, 3].map((version) => ({ ...versionOf("left", version), ...(version === 3 && { digest: "left-2" }) }));
+  for (const { config: _config, path: _path, tag: _tag, ...facts } of versions) {
+    await uploads.add({ ...facts, files: [{ name: "model.onnx", sha256: "0".repeat(64), sizeBytes: 1 }] });
+  }
+  await models.look();
+  const published = (): Promise<unknown[]> =>
+    redis.sendAll([
+      ["hgetall", keys.models],
+      ["get", keys.modelsRevision],
+    ]);
+  const before = await published();
+  const mark = (version: number, leavingMs?: number): Promise<unknown> =>
+    uploads.change({ model: "left", version }, (found) => ({ ...found!, leavingMs }) as typeof found);
+  const [one, two] = [1, 2].map((version) => models.resolve("left", version).version.tag) as [string, string];
+  assert.deepEqual([numberOf(models, "left"), models.mayTake(one), models.mayTake(two)], [3, true, true]);
+  await mark(3, 5);
+  await models.look();
+  assert.deepEqual([models.resolve("left", 3).state, numberOf(models, "left")], ["leaving", 2]);
+  assert.ok(models.mayTake(two), "version 2 has the same content");
+  assert.equal(models.byTag(two)?.version.version, 2);
+  await mark(2, 6);
+  await models.look();
+  assert.deepEqual([numberOf(models, "left"), models.mayTake(one), models.mayTake(two)], [1, true, false]);
+  assert.deepEqual(
+    models.leaving().map(({ leavingMs, version }) => [version, leavingMs]),
+    [
+      [2, 6],
+      [3, 5],
+    ],
+  );
+  assert.deepEqual(await published(), before);
+  for (const version of [2, 3]) await mark(version);
+  await models.look();
+  assert.deepEqual([numberOf(models, "left"), models.mayTake(two), models.leaving()], [3, true, []]);
+});
+
+test("a coordinator that could not look for two seconds takes no jobs for uploaded versions until it has", async () => {
+  const models = registry();
+  await models.publish([versionOf("lying", 1)]);
+  const { config: _config, path: _path, tag: _tag, ...facts } = versionOf("sent", 1);
+  await new RedisUploads(redis).add({ ...facts, files: [{ name: "model.onnx", sha256: "0".repeat(64), sizeBytes: 1 }] });
+  await models.look();
+  const tags = ["lying", "sent"].map((model) => models.resolve(model).version.tag);
+  const taken = (): boolean[] => tags.map((tag) => models.mayTake(tag));
+  assert.deepEqual(taken(), [true, true]);
+  laterMs += knownForMs + 1;
+  assert.deepEqual(taken(), [true, false]);
+  await models.look();
+  assert.deepEqual(taken(), [true, true]);
+});
+
+test("what a coordinator of the release before has written is seen at once, and it sees what this one writes", async () => {
+  const models = registry();
+  await models.publish([versionOf("mixed", 1), versionOf("mixed", 2)]);
+  await setAlias("mixed", "stable", 1);
+  await models.look();
+  const counted = async (): Promise<number> => Number((await redis.sendAll([["get", keys.lifecycleRevision]]))[0]);
+  const before = await counted();
+  const entry = { target: { version: 2 }, previous: [], updatedMs: 0 };
+  // it knows one counter
+  await redis.sendAll([
+    ["hset", keys.aliases, "mixed/stable", JSON.stringify(entry)],
+    ["incr", keys.lifecycleRevision],
+  ]);
+  await models.look();
+  assert.equal(numberOf(models, "mixed", "stable"), 2);
+  redis.sent.length = 0;
+  await models.look();
+  assert.equal(redis.sent.length, 2, JSON.stringify(redis.sent)); // counters: nothing is read again
+  await setAlias("mixed", "stable", 1);
+  assert.equal(await counted(), before + 2);
+  const uploads = new RedisUploads(redis);
+  await uploads.setConfig("mixed", undefined);
+  assert.equal(await counted(), before + 3);
+});
+
 test("an alias that changes costs no look at the versions, and a version only itself", async () => {
   const models = registry();
   const folder = Array.from({ length: 500 }, (_, at) => versionOf("many", at + 1));
@@ -137,6 +218,7 @@ test("an alias that changes costs no look at the versions, and a version only it
     redis.sent.map(([name, key]) => [name, key]),
     [
       ["hgetall", keys.lifecycleRevisions],
+      ["get", keys.lifecycleRevision],
       ["hgetall", keys.aliases],
     ],
   );

@@ -53,6 +53,19 @@ function infer(model: string, coordinator = 0): Promise<Answer> {
   return call(`${cluster.urls[coordinator]}/v2/models/${model}/infer`, { body: { inputs: [floats("x", [1, 2], [1, 2])] } });
 }
 
+/** Resolves when its last answer is counted; answers where. */
+async function counted(model: string, version = 1): Promise<string> {
+  const { tag } = JSON.parse((await redis.hget(keys.models, `${model}@${version}`))!);
+  const tally = `${keys.base(tag)}tally`;
+  await until("its answer to be counted", async () => (await redis.hexists(tally, "last")) === 1);
+  return tally;
+}
+
+/** As if a minute had passed since its last answer. */
+async function forgetAnswers(model: string, version = 1): Promise<void> {
+  await redis.hdel(await counted(model, version), "last");
+}
+
 function assertInUse(answer: Answer, why: RegExp): void {
   assert.equal(answer.status, 409, `${answer.bytes}`);
   assert.equal(answer.json().code, "version_in_use");
@@ -62,13 +75,17 @@ function assertInUse(answer: Answer, why: RegExp): void {
 test("a removed version is gone from every coordinator, and from the list that hosts read", async () => {
   await upload("grown", [1, 2]);
   assert.deepEqual((await infer("grown")).json().outputs[0].data, [21, 22]);
+  await forgetAnswers("grown", 2);
   assert.equal((await remove("grown/versions/2")).status, 204);
+  const gone = (path: string, coordinator: number): Promise<boolean> =>
+    until("it to be gone", async () => (await send("GET", path, undefined, coordinator)).status === 404);
   for (const coordinator of [0, 1]) {
-    assert.equal((await send("GET", "grown/versions/2", undefined, coordinator)).status, 404);
+    await gone("grown/versions/2", coordinator);
     assert.deepEqual((await infer("grown", coordinator)).json().outputs[0].data, [11, 12]);
   }
+  await forgetAnswers("grown", 1);
   assert.equal((await remove("grown/versions/1", 1)).status, 204);
-  for (const coordinator of [0, 1]) assert.equal((await send("GET", "grown", undefined, coordinator)).status, 404);
+  for (const coordinator of [0, 1]) await gone("grown", coordinator);
   assert.deepEqual(await redis.hkeys(keys.models), []);
   const warm = async (): Promise<string[]> => (await call(`${cluster.url}/v1/hosts`)).json().items[0].warm;
   await until("the host to have let them go", async () => (await warm()).length === 0);
@@ -128,23 +145,61 @@ test("a version with jobs that wait is not removed until they have ended", async
 
 test("an alias that is set while its version is removed either has it or is refused", async () => {
   const outcomes = new Set<string>();
-  for (let version = 1; version <= 4; version++) {
+  for (const [at, waitMs] of [0, 5, 10, 20, 1_000].entries()) {
+    const version = at + 1;
     await upload("raced", [version]);
     const removing = remove(`raced/versions/${version}`);
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
     const set = await send("PUT", `raced/aliases/name-${version}`, { version }, 1);
     const removed = await removing;
     outcomes.add(`${set.status} ${removed.status}`);
-    const isThere = async (coordinator: number): Promise<boolean> =>
-      (await send("GET", `raced/versions/${version}`, undefined, coordinator)).status === 200;
+    const named = await send("GET", `raced/aliases/name-${version}`);
+    const isThere = (coordinator: number): Promise<boolean> =>
+      send("GET", `raced/versions/${version}`, undefined, coordinator).then(({ status }) => status === 200);
     if (set.status === 200) {
       assertInUse(removed, new RegExp(`'name-${version}' names it`));
-      await until("it to be back", async () => (await isThere(0)) && isThere(1));
+      assert.equal(named.status, 200);
+      await until("it to be there", async () => (await isThere(0)) && isThere(1));
     } else {
+      assert.equal(set.json().code, "model_not_ready");
       assert.equal(removed.status, 204);
-      assert.ok(!(await isThere(0)) && !(await isThere(1)));
+      assert.equal(named.status, 404);
+      await until("it to be gone", async () => !(await isThere(0)) && !(await isThere(1)));
     }
   }
-  assert.ok(outcomes.has("200 409"), `nothing was raced: ${[...outcomes]}`);
+  assert.ok(outcomes.has("503 204"), `nothing was raced: ${[...outcomes]}`);
+});
+
+test("a version that answered a job within the last minute is not removed, and is served all the time", async () => {
+  await upload("asked", [1]);
+  assert.equal((await infer("asked")).status, 200);
+  await counted("asked");
+  assertInUse(await remove("asked/versions/1"), /it answered a job within the last 60 s; send no more/);
+  for (const coordinator of [0, 1]) assert.equal((await infer("asked", coordinator)).status, 200);
+});
+
+test("a version whose removal ended in the middle takes no jobs for some seconds, and then stays: its host never lets it go", async () => {
+  await upload("cut", [1]);
+  assert.deepEqual((await infer("cut")).json().outputs[0].data, [11, 12]);
+  const entry = JSON.parse((await redis.hget(keys.uploads, "cut@1"))!);
+  // what a coordinator that was killed leaves
+  await redis.hset(keys.uploads, "cut@1", JSON.stringify({ ...entry, leavingMs: Date.now() }));
+  await redis.hincrby(keys.lifecycleRevisions, "uploads", 1);
+  const refused = await until("a refusal", async () => {
+    const answer = await infer("cut", 1);
+    return answer.status !== 200 && answer;
+  });
+  assert.equal(refused.status, 503, `${refused.bytes}`);
+  assert.ok(Number(refused.headers["retry-after"]) >= 1);
+  assert.equal((await send("PUT", "cut/aliases/stable", { version: 1 }, 1)).status, 503);
+  assert.equal((await send("PUT", "cut/versions/1", adder(10))).status, 503);
+  assert.equal((await remove("cut/versions/1")).json().code, "model_not_ready");
+  const warm = async (): Promise<unknown[]> => (await call(`${cluster.url}/v1/hosts`)).json().items[0].warm;
+  const held = JSON.stringify(await warm());
+  assert.match(held, /cut/);
+  await until("it to stay", async () => (await infer("cut", 1)).status === 200, { withinMs: 30_000 });
+  assert.match(JSON.stringify(await warm()), /cut/);
+  assert.deepEqual(JSON.parse((await redis.hget(keys.uploads, "cut@1"))!), entry);
 });
 
 test("the command line removes a version, and tells why it does not", async () => {

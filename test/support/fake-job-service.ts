@@ -260,6 +260,8 @@ export function fakeModels(
     published: () => statuses.map((status) => status.version),
     tags: () => statuses.map((status) => status.version.tag),
     abandoned: () => [],
+    mayTake: () => true,
+    leaving: () => [],
     queuesOf: async (of) =>
       statuses.filter(({ version }) => of.model === undefined || version.model === of.model).map(({ version }) => version.tag),
     requiring: (version) => statuses.find((status) => status.version === version)!,

@@ -34,6 +34,8 @@ export class LifecycleReader {
   readonly #stores: LifecycleStores;
   /** As they stood before what they count was read. */
   #revisions: ReadonlyMap<string, string> = new Map();
+  /** How much further the counter of the release before is than those: what coordinators of that release have changed. */
+  #byOthers = 0;
   /** By the store's clock. */
   #readAllMs = Number.NEGATIVE_INFINITY;
   #found = noLifecycle;
@@ -45,10 +47,15 @@ export class LifecycleReader {
 
   async read(): Promise<Lifecycle> {
     const { aliases, states, uploads } = this.#stores;
-    const [reply] = await this.#redis.sendAll([["hgetall", keys.lifecycleRevisions]]);
+    const [reply, all] = await this.#redis.sendAll([
+      ["hgetall", keys.lifecycleRevisions],
+      ["get", keys.lifecycleRevision],
+    ]);
     const revisions = fieldsOf(reply!);
+    const byOthers = Number(all ?? 0) - [...revisions.values()].reduce((sum, revision) => sum + Number(revision), 0);
     const nowMs = this.#redis.nowMs();
-    const isDue = Math.abs(nowMs - this.#readAllMs) >= lookAnywayMs;
+    // between two counters that are raised one after the other it may be found too early: then it is found again
+    const isDue = byOthers !== this.#byOthers || Math.abs(nowMs - this.#readAllMs) >= lookAnywayMs;
     const ifRisen = <Found>(hash: LifecycleHash, read: () => Promise<Found>, before: Found): Promise<Found> | Found =>
       isDue || revisions.get(hash) !== this.#revisions.get(hash) ? read() : before;
     const found = this.#found;
@@ -60,6 +67,7 @@ export class LifecycleReader {
     ]);
     this.#found = { uploads: uploadsNow, configs: configsNow, aliases: aliasesNow, states: statesNow };
     this.#revisions = revisions;
+    this.#byOthers = byOthers;
     if (isDue) this.#readAllMs = nowMs;
     return this.#found;
   }

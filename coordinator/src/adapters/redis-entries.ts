@@ -9,8 +9,11 @@ import type { RedisConnection } from "./redis-connection.ts";
 import { fieldsOf } from "./redis-fields.ts";
 
 /** Raised once too often does no harm. */
-export function raise(hash: LifecycleHash): RedisCommand {
-  return ["hincrby", keys.lifecycleRevisions, hash, "1"];
+export function raise(hash: LifecycleHash): RedisCommand[] {
+  return [
+    ["hincrby", keys.lifecycleRevisions, hash, "1"],
+    ["incr", keys.lifecycleRevision],
+  ];
 }
 
 /** All entries of one hash, parsed once each. */
@@ -62,7 +65,7 @@ export async function changeEntry<Entry>(
   const made = change(before === "" ? undefined : (JSON.parse(before) as Entry), redis.nowMs());
   const after = made === undefined ? "" : JSON.stringify(made);
   const stands = await redis.run("put-entry", key, [field, before, after]);
-  await redis.sendAll([raise(hash)]);
+  await redis.sendAll(raise(hash));
   if (stands === after) return made;
   throw new SwitchyardError("changed_meanwhile", `Somebody else changed ${what} meanwhile: look at it, and decide again`);
 }

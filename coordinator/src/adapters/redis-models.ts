@@ -18,7 +18,7 @@ import {
 import { keys, queueTag, tagOf } from "@switchyard/protocol/redis";
 import type { AliasStore, AllAliases } from "../ports/alias-store.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
-import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
+import { knownForMs, type ModelRegistry, type ModelStatus } from "../ports/model-registry.ts";
 import type { ModelStateStore } from "../ports/model-state-store.ts";
 import type { UploadStore } from "../ports/upload-store.ts";
 import { chooseVersion, sharesOf } from "../scheduler/traffic-split.ts";
@@ -49,6 +49,8 @@ export class RedisModels implements ModelRegistry {
   #choosyRevision: string | null = null;
   readonly #standing: PublishedVersions;
   #indexed = false;
+  /** When what was last read of uploads was asked for, by the store's clock. */
+  #lookedMs = Number.NEGATIVE_INFINITY;
   #scanned: readonly ModelVersion[] = [];
   readonly #lifecycle: LifecycleReader;
   /** What versions and states here were made of. */
@@ -82,7 +84,12 @@ export class RedisModels implements ModelRegistry {
    * registry's revision has changed; another revision than the one we know means that somebody else wrote, or that the store lost data.
    */
   publish(scanned: readonly ModelVersion[]): Promise<Changed> {
-    return this.#oneAtATime(async () => this.#publish(scanned, await this.#lifecycle.read()));
+    return this.#oneAtATime(async () => {
+      const askedMs = this.#redis.nowMs();
+      const changed = await this.#publish(scanned, await this.#lifecycle.read());
+      this.#lookedMs = askedMs;
+      return changed;
+    });
   }
 
   /** Takes over what was uploaded or asked for, here or by another coordinator, if anything was. */
@@ -90,10 +97,13 @@ export class RedisModels implements ModelRegistry {
     return this.#oneAtATime(async () => {
       // what lies in the folder is not known yet: without it everything would seem to be gone
       if (!this.#indexed) return unchanged;
+      const askedMs = this.#redis.nowMs();
       const read = await this.#lifecycle.read();
-      if (!this.#isOfVersions(read)) return this.#publish(this.#scanned, read);
-      this.#takeOverAliases(read);
-      return unchanged;
+      let changed = unchanged;
+      if (this.#isOfVersions(read)) this.#takeOverAliases(read);
+      else changed = await this.#publish(this.#scanned, read);
+      this.#lookedMs = askedMs;
+      return changed;
     });
   }
 
@@ -130,7 +140,8 @@ export class RedisModels implements ModelRegistry {
       const { config, labels } = inFolder.get(upload.model) ?? { config: configs.get(upload.model) ?? noConfig, labels: undefined };
       const before = this.#made.get(upload);
       if (before && before.config === config && before.labels === labels) return before;
-      const { uploadedMs: _at, uploadId: _id, ...facts } = upload;
+      // hosts do not hear that it is leaving: it may stay, and they run what was taken
+      const { leavingMs: _leaving, uploadedMs: _at, uploadId: _id, ...facts } = upload;
       const version = { ...facts, tag: queueTag(upload.model, upload.digest), path: "", config, ...(labels && { labels }) };
       this.#made.set(upload, version);
       return version;
@@ -157,7 +168,9 @@ export class RedisModels implements ModelRegistry {
     const before = new Set(this.#byModel.keys());
     this.#byModel = Map.groupBy(versions, (version) => version.model);
     for (const group of this.#byModel.values()) group.sort((a, b) => b.version - a.version);
-    this.#own = new Map(versions.map((version) => [version.tag, version]));
+    // of two with one content the one that stays has the jobs
+    const leavingFirst = [...versions].sort((one, other) => Number(isLeaving(other, read)) - Number(isLeaving(one, read)));
+    this.#own = new Map(leavingFirst.map((version) => [version.tag, version]));
     this.#indexed = true;
     this.#list();
     this.#takeOverAliases(read, { always: true });
@@ -255,7 +268,10 @@ export class RedisModels implements ModelRegistry {
     const batching = holding[0]?.loaded[version.tag];
     if (batching) status.batching = batching;
     const missing = this.#hosts.missing(version.tag);
-    if (version.unloaded) {
+    if (isLeaving(version, this.#taken)) {
+      status.state = "leaving";
+      status.reason = "it is being removed";
+    } else if (version.unloaded) {
       status.state = "unloaded";
       status.reason = holding.length > 0 ? "it is being unloaded: what was admitted ends" : "it was unloaded by request";
     } else if (version.failure !== undefined) {
@@ -356,7 +372,7 @@ export class RedisModels implements ModelRegistry {
     }
     for (const one of versions) {
       const status = this.#status(one);
-      if (status.state !== "failed") return status;
+      if (status.state !== "failed" && status.state !== "leaving") return status;
     }
     return this.#status(versions[0] as ModelVersion);
   }
@@ -364,6 +380,16 @@ export class RedisModels implements ModelRegistry {
   byTag(tag: string): ModelStatus | undefined {
     const version = this.#byTag.get(tag);
     return version && this.#status(version);
+  }
+
+  mayTake(tag: string): boolean {
+    const version = this.#byTag.get(tag);
+    if (version?.files === undefined) return true;
+    return !isLeaving(version, this.#taken) && Math.abs(this.#redis.nowMs() - this.#lookedMs) <= knownForMs;
+  }
+
+  leaving(): UploadedVersion[] {
+    return [...this.#taken.uploads.values()].filter(({ leavingMs }) => leavingMs !== undefined);
   }
 
   /** The model that a job belongs to, by its id. */
@@ -382,6 +408,10 @@ export class RedisModels implements ModelRegistry {
   indexed(): boolean {
     return this.#indexed;
   }
+}
+
+function isLeaving({ model, version }: ModelVersion, { uploads }: Lifecycle): boolean {
+  return uploads.size > 0 && uploads.get(`${model}@${version}`)?.leavingMs !== undefined;
 }
 
 /** A scan answers the same object for a version that did not change. */

@@ -44,13 +44,13 @@ export class RedisUploads implements UploadStore {
     ]);
     if (first !== upload.digest) return { version: { ...entry, digest: String(first) }, created: false };
     const stands = await this.#redis.run("put-entry", keys.uploads, [fieldOf(upload), "", text]);
-    await this.#redis.sendAll([raise("uploads")]);
+    await this.#redis.sendAll(raise("uploads"));
     return { version: JSON.parse(stands as string) as UploadedVersion, created: stands === text };
   }
 
   change(
     of: VersionName,
-    change: (before: UploadedVersion | undefined) => UploadedVersion | undefined,
+    change: (before: UploadedVersion | undefined, nowMs: number) => UploadedVersion | undefined,
   ): Promise<UploadedVersion | undefined> {
     const what = `version ${of.version} of model ${of.model}`;
     return changeEntry<UploadedVersion>(this.#redis, { hash: "uploads", field: fieldOf(of), what }, change);
@@ -82,7 +82,7 @@ export class RedisUploads implements UploadStore {
     const write: RedisCommand =
       config === undefined ? ["hdel", keys.modelConfigs, model] : ["hset", keys.modelConfigs, model, JSON.stringify(config)];
     await this.#redis.sendAll([write]);
-    await this.#redis.sendAll([raise("modelConfigs")]);
+    await this.#redis.sendAll(raise("modelConfigs"));
   }
 }
 

@@ -13,10 +13,14 @@ import {
   type ModelVersion,
   SwitchyardError,
 } from "@switchyard/protocol";
+import type { Clock } from "../clock.ts";
 import type { AliasStore } from "../ports/alias-store.ts";
 import type { Log } from "../ports/log.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { UploadStore } from "../ports/upload-store.ts";
 import type { ModelLoads } from "./model-loads.ts";
+import { untilDone } from "./until-done.ts";
+import { beingRemoved } from "./version-removal.ts";
 
 const mostPrevious = 10;
 const mostAliases = 64;
@@ -24,9 +28,11 @@ const mostAliases = 64;
 export interface ModelAliasesParts {
   store: AliasStore;
   models: ModelRegistry;
+  uploads: Pick<UploadStore, "find">;
   loads: Pick<ModelLoads, "ensure">;
   /** Reads the store again. */
   takeOver: () => Promise<void>;
+  clock: Clock;
   log: Log;
 }
 
@@ -61,8 +67,8 @@ export class ModelAliases {
     const parsed = aliasTargetSchema.safeParse(body);
     if (!parsed.success) throw refused("body", faultsOf(parsed.error, aliasTargetSchema, body), JSON.stringify(body) ?? "nothing");
     this.#checkName(of);
-    await this.#checkTarget(of, parsed.data);
-    return this.#set(of, () => parsed.data);
+    const versions = await this.#checkTarget(of, parsed.data);
+    return this.#set(of, versions, () => parsed.data);
   }
 
   async remove(of: AliasName): Promise<void> {
@@ -91,7 +97,9 @@ export class ModelAliases {
     const [wanted] = await this.#checkTarget(of, target);
     const found = (await this.#parts.store.all()).get(of.model)?.get(of.alias);
     await this.#parts.loads.ensure(wanted!, signal);
-    return this.#set(of, (before) => {
+    // it may have been removed while this waited, and another version with its content been held
+    const versions = await this.#checkTarget(of, target);
+    return this.#set(of, versions, (before) => {
       const isAsFound = JSON.stringify(before) === JSON.stringify(found);
       if (!isAsFound && !(before && isEqual(before.target, target))) throw changed(of);
       return target;
@@ -103,19 +111,30 @@ export class ModelAliases {
     const { previous } = await this.get(of);
     const [target] = previous;
     if (!target) throw refused("alias", "one that stood for something else before", of.alias);
-    const versions = await this.#checkTarget(of, target);
+    const [wanted] = await this.#checkTarget(of, target);
     // the version that is to be left may be what keeps hosts busy: whatever loads of the others is enough
-    await this.#parts.loads.ensure(versions[0]!, signal);
-    return this.#set(of, (before) => {
+    await this.#parts.loads.ensure(wanted!, signal);
+    const versions = await this.#checkTarget(of, target);
+    return this.#set(of, versions, (before) => {
       if (JSON.stringify(before?.previous[0]) !== JSON.stringify(target)) throw changed(of);
       return target;
     });
   }
 
-  /** A roll back takes the step back out of the history, so that a second one goes further back. */
-  async #set(of: AliasName, targetOf: (before: ModelAlias | undefined) => AliasTarget): Promise<ModelAlias> {
+  /**
+   * `versions`: those that the target names. Whoever removes one marks it before looking at aliases, and this looks at the mark after the alias is
+   * written: one of both sees the other, and gives in. A roll back takes the step back out of the history, so that a second one goes further back.
+   */
+  async #set(
+    of: AliasName,
+    versions: readonly ModelVersion[],
+    targetOf: (before: ModelAlias | undefined) => AliasTarget,
+  ): Promise<ModelAlias> {
     const { log, store, takeOver } = this.#parts;
+    await this.#mustStay(versions);
+    let found: ModelAlias | undefined;
     const made = await store.change(of, (before, nowMs) => {
+      found = before;
       const target = targetOf(before);
       if (before === undefined) return { target, previous: [], updatedMs: nowMs };
       if (isEqual(before.target, target)) return before;
@@ -123,9 +142,31 @@ export class ModelAliases {
       const previous = isBack ? before.previous.slice(1) : [before.target, ...before.previous].slice(0, mostPrevious);
       return { target, previous, updatedMs: nowMs };
     });
+    try {
+      await this.#mustStay(versions);
+    } catch (error) {
+      await this.#takeBack(of, made, found);
+      throw error;
+    }
     await takeOver();
     log.info("alias_set", { ...of, target: JSON.stringify(made!.target) });
     return made!;
+  }
+
+  /** As they stand in the store. Throws `version_not_found` for an uploaded one that is gone, `model_not_ready` for one that is being removed. */
+  async #mustStay(versions: readonly ModelVersion[]): Promise<void> {
+    for (const { files, model, version } of versions) {
+      if (files === undefined) continue; // of the repository's folder
+      const found = await this.#parts.uploads.find({ model, version });
+      if (!found) throw new SwitchyardError("version_not_found", `Version ${version} of model ${model} was just removed`);
+      if (found.leavingMs !== undefined) throw beingRemoved(found);
+    }
+  }
+
+  async #takeBack(of: AliasName, made: ModelAlias | undefined, before: ModelAlias | undefined): Promise<void> {
+    const { clock, log, store } = this.#parts;
+    const isDone = await untilDone(clock, () => store.change(of, (now) => (JSON.stringify(now) === JSON.stringify(made) ? before : now)));
+    if (!isDone) log.warn("alias_not_taken_back", { ...of });
   }
 
   #requireModel(model: string): void {
@@ -141,7 +182,7 @@ export class ModelAliases {
     }
   }
 
-  /** The versions that the target names, all of them known here. Those that share traffic take the same inputs. */
+  /** The versions that the target names, its shadow last, all of them known here. Those that share traffic take the same inputs. */
   async #checkTarget({ alias, model }: AliasName, target: AliasTarget): Promise<ModelVersion[]> {
     this.#requireModel(model);
     if (target.alias !== undefined) {
@@ -154,7 +195,8 @@ export class ModelAliases {
     const shadow = target.shadow && this.#version(model, target.shadow.version);
     if (shadow && numbers.includes(shadow.version))
       throw refused("/shadow/version", "a version that takes no requests itself", String(shadow.version));
-    const [first, ...others] = shadow ? [...versions, shadow] : versions;
+    const all = shadow ? [...versions, shadow] : versions;
+    const [first, ...others] = all;
     for (const other of others) {
       if (inputsOf(other) === inputsOf(first!)) continue;
       throw refused(
@@ -163,12 +205,13 @@ export class ModelAliases {
         `${other.version}: ${inputsOf(other)}`,
       );
     }
-    return versions;
+    return all;
   }
 
   #version(model: string, number: number): ModelVersion {
     const { reason, state, version } = this.#parts.models.resolve(model, number);
     if (state === "unloaded") throw new SwitchyardError("model_unloaded", `model ${model} was unloaded by request; load it first`);
+    if (state === "leaving") throw beingRemoved(version);
     if (state !== "failed") return version;
     throw new SwitchyardError("model_failed", `model ${model} version ${number} failed to load: ${reason}`);
   }

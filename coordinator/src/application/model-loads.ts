@@ -6,6 +6,7 @@ import type { Clock } from "../clock.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { PlacementBoard } from "../ports/placement-board.ts";
+import { beingRemoved } from "./version-removal.ts";
 
 /** Longer than a load usually takes, shorter than clients and proxies wait. */
 const longestMs = 60_000;
@@ -50,6 +51,7 @@ export class ModelLoads {
       const status = models.byTag(version.tag);
       if (!status) throw new SwitchyardError("version_not_found", `${name} is no longer in the repository`);
       if (status.state === "ready" && this.#isHeldAsConfigured(status.version)) return;
+      if (status.state === "leaving") throw beingRemoved(version);
       if (status.state === "unloaded") throw new SwitchyardError("model_unloaded", `${name} was unloaded meanwhile`);
       const tookMs = clock.monotonicMs() - startedMs;
       if (status.version.failure !== undefined) throw new SwitchyardError("model_failed", `failed to load ${name}: ${status.reason}`);

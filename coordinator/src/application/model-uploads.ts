@@ -21,6 +21,7 @@ import type { GraphInspector, InspectedGraph } from "../ports/graph-inspector.ts
 import type { Log } from "../ports/log.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { NewUpload, UploadStore, VersionName } from "../ports/upload-store.ts";
+import { beingRemoved } from "./version-removal.ts";
 
 /** What was sent ahead, and what an upload has not finished, is kept for so long. */
 const unfinishedMs = 3_600_000;
@@ -108,6 +109,7 @@ export class ModelUploads {
     if (lost.length > 0) throw missing(lost, "were sent ahead too long ago");
     const { created, version: stands } = await store.add(upload);
     if (stands.digest !== upload.digest) throw exists(upload, stands.digest);
+    if (stands.leavingMs !== undefined) throw beingRemoved(upload);
     await takeOver();
     if (created)
       log.info("version_uploaded", { model: upload.model, version: upload.version, digest: upload.digest, sizeBytes: upload.sizeBytes });
@@ -129,6 +131,7 @@ export class ModelUploads {
   async #standing(of: VersionName): Promise<Standing | undefined> {
     const { models, store } = this.#parts;
     const uploaded = await store.find(of);
+    if (uploaded?.leavingMs !== undefined) throw beingRemoved(of);
     if (uploaded) return { version: uploaded, onnxSha256: uploaded.files[0]?.sha256 };
     const first = await store.firstDigest(of);
     if (first === undefined) return undefined;

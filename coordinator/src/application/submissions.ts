@@ -30,6 +30,7 @@ import { type JobRecords, recordOrGone } from "./job-records.ts";
 import type { Submission } from "./job-service.ts";
 import { newRecord } from "./new-record.ts";
 import { type CachedResponses, isCacheable, type Placement } from "./response-cache.ts";
+import { beingRemoved } from "./version-removal.ts";
 import type { Wait, Waiters } from "./waiters.ts";
 
 /** How long the record of a held call without an idempotency key stays. */
@@ -105,6 +106,7 @@ export class Submissions {
     const wait = signal ? waiters.register(job.id, { signal }) : undefined;
     const sentMs = clock.monotonicMs();
     try {
+      if (!models.mayTake(tagOf(job.id))) throw beingRemoved(job);
       const { record: admitted, outputs } = await this.#admitOrAnswer(job, signal !== undefined);
       // another call with the same key was faster between key and record
       const placed: Placed = admitted
@@ -174,6 +176,7 @@ export class Submissions {
     const { alias, model, retryOf, version } = submission;
     const status = retryOf === undefined ? this.#parts.models.resolve(model, version ?? alias) : this.#servedBy(tagOf(retryOf), submission);
     if (status.state === "unloaded") throw unloaded(submission.model);
+    if (status.state === "leaving") throw beingRemoved(status.version);
     if (status.state === "failed") {
       throw new SwitchyardError(
         "model_failed",

@@ -68,6 +68,10 @@ class CountedCall extends ServerInterceptingCall {
             messages.metadata = metadata;
             go(metadata);
           },
+          onReceiveMessage(message, go) {
+            messages.delivered();
+            go(message);
+          },
           onCancel: () => messages.over(),
         }),
     });
@@ -91,13 +95,15 @@ class CallMessages implements HeldMessages {
   #held: HeldBody | undefined;
   #isCounted = false;
   #stopWaiting: (() => void) | undefined;
-  /** Whole messages that were not taken. */
-  #untaken = 0;
+  /** Messages that the handler was given and has not decoded. Not those that came in one piece with them: grpc-js gives them out by reads. */
+  #undecoded = 0;
   #isPaused = false;
   /** A read that waits until messages are taken, or the handler goes on. */
   #wantsRead = false;
   #hasBegun = false;
   #isOver = false;
+  /** All was given back with the stream: what becomes of messages later is counted no more. */
+  #isClosed = false;
 
   constructor(ends: CallEnds, call: InnerCall, of: { method: MethodName | undefined; isStream: boolean }) {
     this.#ends = ends;
@@ -122,8 +128,12 @@ class CallMessages implements HeldMessages {
     return this.#call as unknown as Collecting;
   }
 
+  delivered(): void {
+    this.#undecoded++;
+  }
+
   read(): void {
-    if (this.#isStream && (this.#isPaused || this.#untaken > 0)) this.#wantsRead = true;
+    if (this.#isStream && (this.#isPaused || this.#undecoded > 0)) this.#wantsRead = true;
     else this.#call.startRead();
   }
 
@@ -133,7 +143,7 @@ class CallMessages implements HeldMessages {
   }
 
   decoded(message: Buffer): void {
-    this.#untaken--;
+    this.#undecoded--;
     this.#hold(-message.length);
     this.#readOn();
   }
@@ -152,7 +162,7 @@ class CallMessages implements HeldMessages {
   }
 
   #readOn(): void {
-    if (!this.#wantsRead || this.#isPaused || this.#untaken > 0) return;
+    if (!this.#wantsRead || this.#isPaused || this.#undecoded > 0) return;
     this.#wantsRead = false;
     this.#call.startRead();
   }
@@ -166,17 +176,13 @@ class CallMessages implements HeldMessages {
 
   /** A message is whole. `heldBytes` were held while it came, from now on only itself is. */
   #came(message: Buffer, heldBytes: number): Buffer {
-    if (this.#method === undefined) this.#hold(-heldBytes);
-    else {
-      this.#untaken++;
-      this.#hold(message.length - heldBytes);
-    }
+    this.#hold(this.#method === undefined ? -heldBytes : message.length - heldBytes);
     return message;
   }
 
   /** `moreBytes` are held from now on; the call is refused when the budget has no room for them. */
   #hold(moreBytes: number): void {
-    if (this.#isOver && moreBytes > 0) return;
+    if (this.#isClosed || (this.#isOver && moreBytes > 0)) return;
     this.#bytes += moreBytes;
     if (this.#bytes < countedFromBytes) {
       if (this.#isCounted) this.#uncount();
@@ -195,7 +201,9 @@ class CallMessages implements HeldMessages {
     // whatever ends the call: what grpc-js holds of it goes with the stream
     this.#inner().stream.once("close", () => {
       this.#isOver = true;
-      if (!this.#hasBegun) this.#uncount();
+      if (this.#hasBegun) return;
+      this.#isClosed = true;
+      this.#uncount();
     });
     return held;
   }

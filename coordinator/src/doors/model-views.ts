@@ -2,6 +2,7 @@
 
 import { type Counted, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
 import { type Caller, mayUse } from "../application/caller.ts";
+import { beingRemoved } from "../application/version-removal.ts";
 import type { VersionStatistics } from "../application/version-statistics.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
@@ -33,7 +34,7 @@ export function canServe(status: ModelStatus, context: DoorContext): boolean {
 
 export function modelMetadata(status: ModelStatus, context: DoorContext, oneVersion: boolean): unknown {
   const { model, version, signature } = status.version;
-  const served = context.models.versions(model).filter((other) => other.state !== "failed");
+  const served = context.models.versions(model).filter(({ state }) => state !== "failed" && state !== "leaving");
   const versions = oneVersion ? [String(version)] : served.map((other) => String(other.version.version)).reverse();
   return {
     name: model,
@@ -80,12 +81,13 @@ export function modelConfiguration(status: ModelStatus): unknown {
   };
 }
 
-/** Throws `model_unloaded` and `model_failed` for a version that is told of nobody. */
+/** Throws `model_unloaded`, `model_failed` and `model_not_ready` for a version that is told of nobody. */
 export function mustBeServed(status: ModelStatus): ModelStatus {
   const { reason, state } = status;
   const { model, version } = status.version;
   if (state === "unloaded")
     throw new SwitchyardError("model_unloaded", `Request for unknown model: '${model}' has no available versions: ${reason}`);
+  if (state === "leaving") throw beingRemoved(status.version);
   if (state === "failed")
     throw new SwitchyardError("model_failed", `'${model}' version ${version} failed to load: ${reason ?? "no reason known"}`);
   return status;
@@ -114,6 +116,7 @@ export function repositoryIndex(context: DoorContext, caller: Caller, onlyReady:
 function indexState({ loading, reason, state, warmOn }: ModelStatus): Pick<IndexEntry, "state" | "reason"> {
   if (state === "failed") return { state: "UNAVAILABLE", reason: reason ?? "failed to load" };
   if (state === "unloaded") return { state: warmOn.length > 0 ? "UNLOADING" : "UNAVAILABLE", reason: reason ?? "unloaded" };
+  if (state === "leaving") return { state: "UNLOADING", reason: reason ?? "it is being removed" };
   return { state: loading ? "LOADING" : "READY", reason: "" };
 }
 

@@ -1,10 +1,17 @@
 /** The models that can be asked for: a consistent in-memory view of what coordinators published and hosts reported. */
 
-import type { AliasTarget, ModelAlias, ModelVersion, Requirement } from "@switchyard/protocol";
+import type { AliasTarget, ModelAlias, ModelVersion, Requirement, UploadedVersion } from "@switchyard/protocol";
+
+/**
+ * For how long a coordinator goes by what it has read of uploaded versions. One that could not read for longer takes no jobs for them, so that
+ * whoever marks a version as leaving knows when nobody takes any.
+ */
+export const knownForMs = 2_000;
 
 export interface ModelStatus {
   version: ModelVersion;
-  state: "ready" | "available" | "failed" | "unloaded";
+  /** `leaving`: somebody removes it. It takes no jobs; hosts run those that were taken before. */
+  state: "ready" | "available" | "failed" | "unloaded" | "leaving";
   /** It was asked for, and a host is to load it. */
   loading?: true;
   /** Why it failed, or why a host does not hold it, when there is something to say. */
@@ -42,6 +49,10 @@ export interface ModelRegistry {
   tags(): string[];
   /** Of queues that were opened for jobs with requirements of their own, those whose version is gone. */
   abandoned(): string[];
+  /** Whether jobs may be taken for this queue: not while its version is leaving, nor while this coordinator would not know. Asked right before. */
+  mayTake(tag: string): boolean;
+  /** Uploaded versions that somebody removes. */
+  leaving(): UploadedVersion[];
   /** Tags of one model or version number, where given; as it stands in the store now. */
   queuesOf(of: { model?: string; version?: number }): Promise<string[]>;
   /** As jobs of this version see it that require more of a host than the model does. Writes nothing. Throws `invalid_request`. */

@@ -11,7 +11,7 @@ export interface VersionName {
   version: number;
 }
 
-export type NewUpload = Omit<UploadedVersion, "uploadId" | "uploadedMs">;
+export type NewUpload = Omit<UploadedVersion, "uploadId" | "uploadedMs" | "leavingMs">;
 
 export interface UploadStore {
   /** By `<model>@<version>`. This and the configurations are the same map as long as nothing of it has changed, and the same object an entry. */
@@ -24,10 +24,10 @@ export interface UploadStore {
    * answered that one. The files are in the blob store before.
    */
   add(upload: NewUpload): Promise<{ version: UploadedVersion; created: boolean }>;
-  /** As AliasStore.change, of one version: to remove it, or to put it back. */
+  /** As AliasStore.change, of one version: to mark it as leaving, to let it stay, or to remove it. */
   change(
     of: VersionName,
-    change: (before: UploadedVersion | undefined) => UploadedVersion | undefined,
+    change: (before: UploadedVersion | undefined, nowMs: number) => UploadedVersion | undefined,
   ): Promise<UploadedVersion | undefined>;
   /** Files that were sent ahead and may still be used, by name. */
   staged(of: VersionName): Promise<Map<string, BlobReference>>;

@@ -108,6 +108,12 @@ export const keys = {
   /** hash of counters by LifecycleHash, each raised after every change of that hash. Written by coordinators; never expires. */
   lifecycleRevisions: `${prefix}:lifecycle-revisions`,
 
+  /**
+   * string counter, raised beside those. The one counter of coordinators of the release before: they read it and raise no other, so that both
+   * releases may share a Redis while one takes the other's place. Written by coordinators; never expires. To go with the next release.
+   */
+  lifecycleRevision: `${prefix}:lifecycle-revision`,
+
   /** string, which coordinator plans placement. Written by coordinators; lives 3 s after it was last renewed. */
   placementLease: `${prefix}:placement-lease`,
 
