@@ -10,7 +10,7 @@ import type { Clock } from "./clock.ts";
 import type { HostMetrics } from "./host-metrics.ts";
 import { TicketIntake } from "./intake/bullmq-tickets.ts";
 import { HeldModels } from "./models/held-models.ts";
-import { KnownModels } from "./models/known-models.ts";
+import { KnownModels, type RegistryChange } from "./models/known-models.ts";
 import { PlacementOrders } from "./models/placement-orders.ts";
 import { Presence } from "./presence/presence.ts";
 import { RunReports } from "./presence/run-reports.ts";
@@ -164,8 +164,10 @@ export class Host {
     const { clock } = this.#parts;
     const { signal } = this.#stop;
     const giveUpMs = clock.monotonicMs() + preload.waitMs;
-    while (!(await this.#known.refresh()) && !this.#known.published() && clock.monotonicMs() < giveUpMs && !signal.aborted) {
+    await this.#known.refresh();
+    while (!this.#known.published() && clock.monotonicMs() < giveUpMs && !signal.aborted) {
       await clock.sleep(100, signal);
+      await this.#known.refresh();
     }
     const versions = this.#known.loadable().filter((version) => this.#fits(version) && version.config.max_replicas === undefined);
     const bytes = versions.reduce((sum, version) => sum + version.sizeBytes, 0);
@@ -176,7 +178,9 @@ export class Host {
   }
 
   async #afterBeat(): Promise<void> {
-    if (await this.#known.refresh()) await this.#followSettings();
+    await this.#known.refresh();
+    const change = this.#known.takeChange();
+    if (change) await this.#followSettings(change);
     await this.#orders.follow();
     this.#letRemovedGo();
     // some came late: their load took long, or had to be tried again
@@ -208,23 +212,25 @@ export class Host {
     });
   }
 
-  /** What models require and prefer may have changed under tickets that this host takes. */
-  async #followSettings(): Promise<void> {
-    if (!this.#known.published()) return; // the store lost it, and will have it again
+  /** What models require and prefer may have changed under tickets that this host takes. It is told once: what may fail comes last. */
+  async #followSettings({ forgotten, removed }: RegistryChange): Promise<void> {
     for (const tag of this.#intake.subscribed()) {
       const version = this.#known.byTag(tag);
       if (!version || !this.#fits(version)) this.#unsubscribe(tag);
-      else if (!this.#stop.signal.aborted) await this.#intake.subscribe(tag, this.#profileFor(tag));
     }
     // whoever has changed them waits for the model as it is to be, and no request should wait for that
     for (const version of this.#held.outdated((tag) => this.#known.byTag(tag))) {
       this.#held.forget(version.tag);
       if (this.#fits(version) && !version.unloaded) this.#runner.load(version);
     }
-    for (const version of this.#known.removed()) this.#leaving.set(version.tag, version);
-    for (const version of this.#known.forgotten()) {
+    for (const version of removed) this.#leaving.set(version.tag, version);
+    for (const version of forgotten) {
       this.#held.forget(version.tag);
       this.#runner.unload(version);
+    }
+    for (const tag of this.#intake.subscribed()) {
+      if (this.#stop.signal.aborted || !this.#known.byTag(tag)) continue;
+      await this.#intake.subscribe(tag, this.#profileFor(tag));
     }
   }
 
