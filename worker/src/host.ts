@@ -11,6 +11,7 @@ import type { HostMetrics } from "./host-metrics.ts";
 import { TicketIntake } from "./intake/bullmq-tickets.ts";
 import { HeldModels } from "./models/held-models.ts";
 import { KnownModels, type RegistryChange } from "./models/known-models.ts";
+import { LeavingModels } from "./models/leaving-models.ts";
 import { PlacementOrders } from "./models/placement-orders.ts";
 import { Presence } from "./presence/presence.ts";
 import { RunReports } from "./presence/run-reports.ts";
@@ -57,8 +58,7 @@ export class Host {
   readonly #intake: TicketIntake;
   readonly #reports: RunReports;
   readonly #orders: PlacementOrders;
-  /** Versions that were removed and are still in memory: they go as soon as nothing runs there and nobody wants them kept. */
-  readonly #leaving = new Map<string, ModelVersion>();
+  readonly #leaving: LeavingModels;
   readonly #coldSince = new Map<string, number>();
   /** Of a repository that is loaded before requests come. */
   readonly #ahead = new Set<string>();
@@ -79,6 +79,7 @@ export class Host {
     this.#reports = new RunReports(redis, facts.incarnation);
     this.#runner = new RunnerHandle(parts.runner, (message) => this.#heard(message));
     this.#held = new HeldModels({ clock, load: (version) => this.#runner.load(version) });
+    this.#leaving = new LeavingModels({ known: this.#known, held: this.#held, unload: (version) => this.#runner.unload(version) });
     this.#desk = new TicketDesk({
       redis,
       clock,
@@ -182,18 +183,11 @@ export class Host {
     const change = this.#known.takeChange();
     if (change) await this.#followSettings(change);
     await this.#orders.follow();
-    this.#letRemovedGo();
+    this.#leaving.letGo();
     // some came late: their load took long, or had to be tried again
     for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);
     this.#retryLoad();
     await this.#tell();
-  }
-
-  #letRemovedGo(): void {
-    for (const [tag, version] of this.#leaving) {
-      if (this.#known.byTag(tag) || !this.#held.holds(tag)) this.#leaving.delete(tag);
-      else this.#runner.unload(version);
-    }
   }
 
   async #tell(): Promise<void> {
@@ -223,11 +217,8 @@ export class Host {
       this.#held.forget(version.tag);
       if (this.#fits(version) && !version.unloaded) this.#runner.load(version);
     }
-    for (const version of removed) this.#leaving.set(version.tag, version);
-    for (const version of forgotten) {
-      this.#held.forget(version.tag);
-      this.#runner.unload(version);
-    }
+    for (const version of forgotten) this.#held.forget(version.tag);
+    this.#leaving.add([...removed, ...forgotten]);
     for (const tag of this.#intake.subscribed()) {
       if (this.#stop.signal.aborted || !this.#known.byTag(tag)) continue;
       await this.#intake.subscribe(tag, this.#profileFor(tag));
@@ -289,6 +280,7 @@ export class Host {
     switch (message.kind) {
       case "loaded":
         this.#held.loaded(message.tag, message);
+        this.#leaving.loaded(message.version);
         this.#reports.loaded(message.tag, { warmUp: message.warmUpMs, loadMs: message.loadMs });
         metrics.modelLoaded(this.#known.byTag(message.tag), message.loadMs);
         return;

@@ -20,8 +20,8 @@ export interface ModelCacheOptions {
   providers: readonly string[];
   bridges?: Readonly<Record<string, string>>;
   bridgeTimeoutMs?: number;
-  /** Also when a held model is asked for under another queue's tag for the first time. */
-  onLoaded?: (model: LoadedModel, tag: string) => void;
+  /** Also when a held model is asked for as the version of another queue for the first time. */
+  onLoaded?: (model: LoadedModel, version: ModelVersion) => void;
   /** Also when there is no room for it now, which is not held against it here. */
   onFailed?: (version: ModelVersion, reason: string) => void;
   /** Called, and awaited, for each of its queues before a model's memory is freed: the time to stop taking its jobs. */
@@ -107,7 +107,7 @@ export class ModelCache {
    */
   ensure(version: ModelVersion): Promise<LoadedModel> {
     const held = this.#held(version);
-    if (held) return Promise.resolve(this.#serveAlso(version.tag, held));
+    if (held) return Promise.resolve(this.#serveAlso(version, held));
     const key = keyOf(version);
     const loading = this.#loading.get(key);
     if (loading) return loading.then(() => this.ensure(version));
@@ -206,10 +206,10 @@ export class ModelCache {
     for (const key of [...this.#entries.keys()]) await this.#inTurn(() => this.#release(key));
   }
 
-  #serveAlso(tag: string, entry: Entry): LoadedModel {
-    if (!entry.tags.has(tag)) {
-      entry.tags.add(tag);
-      this.#options.onLoaded?.(entry.model, tag);
+  #serveAlso(version: ModelVersion, entry: Entry): LoadedModel {
+    if (!entry.tags.has(version.tag)) {
+      entry.tags.add(version.tag);
+      this.#options.onLoaded?.(entry.model, version);
     }
     return entry.model;
   }
@@ -264,7 +264,7 @@ export class ModelCache {
     const grownBytes = residentBytes() - beforeBytes;
     const tookBytes = grownBytes > costBytes + residentNoiseBytes ? grownBytes : costBytes;
     this.#entries.set(key, { model, tags: new Set([version.tag]), costBytes: tookBytes, pins: 0 });
-    onLoaded?.(model, version.tag);
+    onLoaded?.(model, version);
     return model;
   }
 
