@@ -120,6 +120,23 @@ test("a version whose files are whole and that still does not load keeps its fil
   assert.equal(fetches.length, 2);
 });
 
+test("a load that fails for a reason of its own has its files read no second time, and none is fetched again", async (context) => {
+  const { add, fetched, fetches, folder } = await rig(context);
+  const version = add("refused");
+  const reasons: string[] = [];
+  const cache = new ModelCache({
+    ...{ root: folder, clock: systemClock, maxBytes: 1e12, maxModels: 100, threads: 1, providers: ["cpu"], fetched },
+    async load(_version, home) {
+      // whoever reads them now finds them changed
+      await writeFile(path.join(home!, "model.onnx"), "other bytes");
+      throw new SwitchyardError("model_not_ready", "the runtime does not take it");
+    },
+    onFailed: (_version, reason) => reasons.push(reason),
+  });
+  await assert.rejects(cache.ensure(version), /the runtime does not take it/);
+  assert.deepEqual([fetches.length, reasons.length], [2, 1]);
+});
+
 test("a fetch that was killed half-way is no version, and the next one goes on where it stopped", async (context) => {
   const { folder } = await rig(context);
   const { contents, version } = uploaded("killed");

@@ -4,8 +4,7 @@
  * is on the disk, and loses it in one step; what nobody loads goes, oldest use first, when the room that is lent is needed.
  */
 
-import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { randomBytes } from "node:crypto";
 import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { isInnerPath, type ModelFileReference, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
@@ -72,20 +71,6 @@ export class FetchedModels {
       this.#fetching.set(digest, fetching);
     }
     return fetching;
-  }
-
-  /** Whether every file is there and has its bytes: all of them are read. */
-  async isWhole({ digest, files = [] }: ModelVersion): Promise<boolean> {
-    for (const { name, sha256 } of files) {
-      const hash = createHash("sha256");
-      try {
-        for await (const piece of createReadStream(join(this.#parts.folder, digest, name))) hash.update(piece as Uint8Array);
-      } catch {
-        return false;
-      }
-      if (hash.digest("hex") !== sha256) return false;
-    }
-    return true;
   }
 
   /** The content is not what it should be: it is fetched anew. */

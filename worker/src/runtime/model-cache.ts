@@ -7,6 +7,7 @@ import { estimatedModelBytes, type ModelVersion, noRoomFor, SwitchyardError } fr
 import type { Clock } from "../clock.ts";
 import type { FetchedModels } from "./fetched-models.ts";
 import { type LoadedModel, loadModel } from "./loaded-model.ts";
+import { DamagedFiles } from "./model-files.ts";
 import { loadModelBeside } from "./threaded-model.ts";
 
 export interface ModelCacheOptions {
@@ -29,7 +30,7 @@ export interface ModelCacheOptions {
   /** Whether other models wait for their runs now, which a load on this thread would hold up. By default they do not. */
   isBusy?: () => boolean;
   /** Brings the files of uploaded versions here; absent: there are none. */
-  fetched?: Pick<FetchedModels, "folderOf" | "isWhole" | "discard" | "keep">;
+  fetched?: Pick<FetchedModels, "folderOf" | "discard" | "keep">;
   /** How a version becomes a model; reads it from `root`, or from the folder to which it was fetched, by default. */
   load?: (version: ModelVersion, folder?: string) => Promise<LoadedModel>;
   /** Bytes of memory that this process occupies. */
@@ -121,10 +122,10 @@ export class ModelCache {
 
   /** Other loads do not wait for a download. Files that are found damaged are fetched anew, once. */
   async #fetchAndLoad(version: ModelVersion, fetched: NonNullable<ModelCacheOptions["fetched"]>): Promise<LoadedModel> {
-    let isDamaged = false;
-    const discardDamaged = async (): Promise<boolean> => {
-      if (isDamaged || (await fetched.isWhole(version))) return false;
-      isDamaged = true;
+    let isFetchedAnew = false;
+    const fetchAnew = async (): Promise<boolean> => {
+      if (isFetchedAnew) return false;
+      isFetchedAnew = true;
       await fetched.discard(version);
       return true;
     };
@@ -132,7 +133,7 @@ export class ModelCache {
       const folder = await this.#fetch(version, fetched);
       this.#loadingDigests.add(version.digest);
       try {
-        const loaded = await this.#inTurn(() => this.#load(version, folder, discardDamaged));
+        const loaded = await this.#inTurn(() => this.#load(version, folder, fetchAnew));
         if (loaded) return loaded;
       } finally {
         this.#loadingDigests.delete(version.digest);
@@ -230,12 +231,12 @@ export class ModelCache {
   }
 
   #load(version: ModelVersion, folder: undefined): Promise<LoadedModel>;
-  #load(version: ModelVersion, folder: string | Error | undefined, fetchAgain: () => Promise<boolean>): Promise<LoadedModel | undefined>;
-  /** Undefined: it did not load, and `fetchAgain` says that its files are to be fetched anew. */
+  #load(version: ModelVersion, folder: string | Error | undefined, fetchAnew: () => Promise<boolean>): Promise<LoadedModel | undefined>;
+  /** Undefined: its files are damaged, and `fetchAnew` says that it has let them go. */
   async #load(
     version: ModelVersion,
     folder: string | Error | undefined,
-    fetchAgain?: () => Promise<boolean>,
+    fetchAnew?: () => Promise<boolean>,
   ): Promise<LoadedModel | undefined> {
     const { clock, onLoaded, onFailed } = this.#options;
     const key = keyOf(version);
@@ -251,7 +252,7 @@ export class ModelCache {
       if (folder instanceof Error) throw folder;
       model = await (this.#options.load ?? this.#read)(version, folder);
     } catch (error) {
-      if (typeof folder === "string" && (await fetchAgain?.().catch(() => false))) return undefined;
+      if (error instanceof DamagedFiles && (await fetchAnew?.().catch(() => false))) return undefined;
       const reason = error instanceof Error ? error.message : String(error);
       const attempts = (failure?.attempts ?? 0) + 1;
       const backOffMs = Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
