@@ -202,6 +202,51 @@ test("when the room that is lent is needed, versions that are not loaded go, the
   assert.equal((await readdir(folder)).length, 3);
 });
 
+test("what a load has begun to read stays, also when it began while room is being made for another version", async (context) => {
+  const sizeBytes = uploaded("one").version.sizeBytes;
+  const { add, fetched, folder, time } = await rig(context, { maxBytes: 3 * sizeBytes + 1_000 });
+  const [first, second, third, next] = ["one", "two", "few", "new"].map(add) as [ModelVersion, ModelVersion, ModelVersion, ModelVersion];
+  for (const version of [first, second, third]) {
+    time.nowMs += 1_000;
+    await fetched.folderOf(version);
+  }
+  // asked a first time, it says that nothing is loaded; by the second time all loads have begun
+  let asked = 0;
+  fetched.keep(() => new Set(asked++ === 0 ? [] : [first, second, third].map(({ digest }) => digest)));
+  const large = { ...next, files: [...next.files!, { ...next.files![1]!, name: "more.bin" }] };
+  await assert.rejects(fetched.folderOf(large), /are free: the others are loaded or being fetched/);
+  assert.deepEqual((await readdir(folder)).sort(), [second, third].map(({ digest }) => digest).sort());
+});
+
+test("of two loads that read the same files, the end of the first does not take them from the second", async (context) => {
+  const { add, fetched, folder } = await rig(context);
+  const version = add("shared");
+  const reading = new Map(["one", "two"].map((name) => [name, Promise.withResolvers<void>()]));
+  let protectedOnes: () => ReadonlySet<string> = () => new Set();
+  const watched = {
+    folderOf: (of: ModelVersion) => fetched.folderOf(of),
+    discard: (of: ModelVersion) => fetched.discard(of),
+    keep: (loaded: () => ReadonlySet<string>) => {
+      protectedOnes = loaded;
+    },
+  };
+  const cache = new ModelCache({
+    ...{ root: folder, clock: systemClock, maxBytes: 1e12, maxModels: 100, threads: 1, providers: ["cpu"], fetched: watched },
+    async load({ model }) {
+      await reading.get(model)!.promise;
+      throw new SwitchyardError("model_not_ready", "refused");
+    },
+  });
+  const loads = ["one", "two"].map((model) => cache.ensure({ ...version, model, tag: model }));
+  assert.ok(protectedOnes().has(version.digest), "from before its files are looked for");
+  reading.get("one")!.resolve();
+  await assert.rejects(loads[0]!, /refused/);
+  assert.ok(protectedOnes().has(version.digest));
+  reading.get("two")!.resolve();
+  await assert.rejects(loads[1]!, /refused/);
+  assert.ok(!protectedOnes().has(version.digest));
+});
+
 test("a version that is larger than the room that is lent says so, and takes nothing from others", async (context) => {
   const { add, cache, fetched, fetches, folder } = await rig(context, { maxBytes: 400_000 });
   const version = add("fits");

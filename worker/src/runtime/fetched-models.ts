@@ -79,15 +79,12 @@ export class FetchedModels {
   }
 
   async #fetch(digest: string, files: readonly ModelFileReference[]): Promise<string> {
-    const { clock, folder, hostId, source } = this.#parts;
+    const { clock, folder, source } = this.#parts;
     const whole = join(folder, digest);
     try {
       const now = new Date(clock.nowMs());
-      if (await stat(whole).catch(() => undefined)) {
-        await utimes(whole, now, now);
-        return whole;
-      }
-      const partial = join(folder, `${digest}.${hostId}`);
+      if (await isThere(utimes(whole, now, now))) return whole;
+      const partial = this.#partial(digest);
       await this.#makeRoom(digest, { sizeBytes: sum(files.map(({ sizeBytes }) => sizeBytes)), partial });
       for (const file of files) {
         if (!isInnerPath(file.name))
@@ -119,12 +116,12 @@ export class FetchedModels {
     this.#promised.set(digest, sizeBytes);
     const nowMs = clock.nowMs();
     const kept = (await this.#kept()).filter((one) => one.path !== partial).sort((one, other) => one.usedMs - other.usedMs);
-    const loaded = this.#loaded();
-    const own = new Set([...this.#promised.keys()].map((other) => `${join(this.#parts.folder, other)}.${this.#parts.hostId}`));
+    const isOwn = (path: string): boolean => [...this.#promised.keys()].some((other) => path === this.#partial(other));
     let takenBytes = sum([...this.#promised.values()]);
-    for (const one of kept) if (!own.has(one.path)) takenBytes += one.sizeBytes;
+    for (const one of kept) if (!isOwn(one.path)) takenBytes += one.sizeBytes;
     for (const { digest: of, path, sizeBytes: freedBytes, usedMs } of kept) {
-      const isNeeded = of === undefined ? own.has(path) || usedMs + abandonedMs > nowMs : loaded.has(of);
+      // asked each time: a removal takes a while, and a load or a fetch may have begun meanwhile
+      const isNeeded = of === undefined ? isOwn(path) || usedMs + abandonedMs > nowMs : this.#loaded().has(of);
       const isInTheWay = of === undefined || usedMs + unusedMs < nowMs || takenBytes > maxBytes;
       if (isNeeded || !isInTheWay) continue;
       await this.#remove(path);
@@ -135,6 +132,11 @@ export class FetchedModels {
     const room = maxBytes - (takenBytes - sizeBytes);
     const taken = "the others are loaded or being fetched";
     throw notReady(`they have ${sizeBytes} bytes, and ${Math.max(0, room)} of ${maxBytes} are free: ${taken}; raise SWITCHYARD_FETCHED_MB`);
+  }
+
+  /** Where this host fetches it to. */
+  #partial(digest: string): string {
+    return join(this.#parts.folder, `${digest}.${this.#parts.hostId}`);
   }
 
   async #kept(): Promise<Kept[]> {
@@ -159,10 +161,19 @@ export class FetchedModels {
   /** Nobody finds half of it, also when this process dies on the way; what is left then goes with the next fetch. */
   async #remove(path: string): Promise<void> {
     const gone = join(this.#parts.folder, `${goneMark}${randomBytes(8).toString("hex")}`);
-    await rename(path, gone).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT") throw error;
-    });
+    await isThere(rename(path, gone));
     await rm(gone, { recursive: true, force: true });
+  }
+}
+
+/** False when what it is done to does not exist (any more). */
+async function isThere(done: Promise<void>): Promise<boolean> {
+  try {
+    await done;
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
   }
 }
 

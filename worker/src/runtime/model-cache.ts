@@ -70,14 +70,14 @@ export class ModelCache {
   /** Tags of models that are only let go when asked. */
   #kept: ReadonlySet<string> = new Set();
   readonly #loading = new Map<string, Promise<LoadedModel>>();
-  /** Of versions whose fetched files are about to be read. */
-  readonly #loadingDigests = new Set<string>();
+  /** Loads under way of versions whose files are fetched, by digest: from before the files are looked for until they were read. */
+  readonly #readers = new Map<string, number>();
   /** Loads and evictions happen one after another, so that the budget is counted by one at a time. */
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: ModelCacheOptions) {
     this.#options = options;
-    options.fetched?.keep(() => new Set([...this.warm().map(({ version }) => version.digest), ...this.#loadingDigests]));
+    options.fetched?.keep(() => new Set([...this.warm().map(({ version }) => version.digest), ...this.#readers.keys()]));
   }
 
   /** Estimated bytes of all models held. */
@@ -129,15 +129,18 @@ export class ModelCache {
       await fetched.discard(version);
       return true;
     };
-    for (;;) {
-      const folder = await this.#fetch(version, fetched);
-      this.#loadingDigests.add(version.digest);
-      try {
+    const { digest } = version;
+    this.#readers.set(digest, (this.#readers.get(digest) ?? 0) + 1);
+    try {
+      for (;;) {
+        const folder = await this.#fetch(version, fetched);
         const loaded = await this.#inTurn(() => this.#load(version, folder, fetchAnew));
         if (loaded) return loaded;
-      } finally {
-        this.#loadingDigests.delete(version.digest);
       }
+    } finally {
+      const others = this.#readers.get(digest)! - 1;
+      if (others > 0) this.#readers.set(digest, others);
+      else this.#readers.delete(digest);
     }
   }
 
