@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -443,6 +443,23 @@ test("a download that is cut off again and again goes on where it stopped, and o
   assert.ok(!(await readdir(folder)).includes("other"));
   const hasty = { ...systemClock, sleep: async () => {} };
   await assert.rejects(new HttpBlobs("http://127.0.0.1:1", noToken, hasty).download(reference, other), codeOf("store_unavailable"));
+  await rm(folder, { recursive: true });
+});
+
+test("a download that a full disk cuts off is told as that, at once, and as no fault of the coordinator", {
+  skip: fs.existsSync("/dev/full") ? false : "this system has no /dev/full",
+}, async () => {
+  let asked = 0;
+  await using server = await startScriptedServer((_request, response) => {
+    asked++;
+    response.end(content(100_000));
+  });
+  const folder = await mkdtemp(path.join(tmpdir(), "switchyard-download-"));
+  const file = path.join(folder, "file");
+  await symlink("/dev/full", file);
+  const download = new HttpBlobs(server.url, noToken).download({ sha256: digestOf(content(10)), sizeBytes: 100_000 }, file);
+  await assert.rejects(download, (error: NodeJS.ErrnoException) => error.code === "ENOSPC");
+  assert.equal(asked, 1);
   await rm(folder, { recursive: true });
 });
 

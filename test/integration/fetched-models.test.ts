@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { readdirSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, unlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -45,7 +46,14 @@ function uploaded(name: string): { version: ModelVersion; contents: Map<string, 
   return { version: { model: name, version: 1, digest, tag: name, sizeBytes, path: "", signature, config: {}, files }, contents };
 }
 
-async function rig(context: { after(run: () => Promise<void>): void }, { maxBytes = 1e12 } = {}) {
+interface Wishes {
+  maxBytes?: number;
+  freeBytes?: () => Promise<number>;
+  /** What writing a file comes to grief of, if it does. */
+  refuses?: (folder: string) => Error | undefined;
+}
+
+async function rig(context: { after(run: () => Promise<void>): void }, { maxBytes = 1e12, refuses, ...disk }: Wishes = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "switchyard-fetched-"));
   context.after(() => rm(folder, { recursive: true, force: true }));
   const known = new Map<string, Uint8Array>();
@@ -56,10 +64,12 @@ async function rig(context: { after(run: () => Promise<void>): void }, { maxByte
       const bytes = known.get(sha256);
       if (!bytes) throw new SwitchyardError("store_unavailable", "nobody has it");
       fetches.push(name);
+      const refusal = refuses?.(folder);
+      if (refusal) await writeFile(file, bytes.subarray(0, 10)).then(() => Promise.reject(refusal));
       await writeFile(file, bytes);
     },
   };
-  const fetched = new FetchedModels({ folder, hostId: "here", maxBytes, source, clock: { nowMs: () => time.nowMs } });
+  const fetched = new FetchedModels({ folder, hostId: "here", maxBytes, source, clock: { nowMs: () => time.nowMs }, ...disk });
   const failures: string[] = [];
   const cache = new ModelCache({
     ...{ root: folder, clock: systemClock, maxBytes: 1e12, maxModels: 100, threads: 1, providers: ["cpu"], fetched },
@@ -200,6 +210,44 @@ test("when the room that is lent is needed, versions that are not loaded go, the
   await assert.rejects(cache.ensure(oldest), /\d+ of \d+ are free: the others are loaded or being fetched; raise SWITCHYARD_FETCHED_MB/);
   assert.equal(failures.length, 1);
   assert.equal((await readdir(folder)).length, 3);
+});
+
+for (const code of ["ENOSPC", "EDQUOT"]) {
+  test(`a disk that is full before the limit is reached (${code}) gets room from what is not loaded, and no half version stays on it`, async (context) => {
+    let most = 3;
+    const refuses = (folder: string): Error | undefined => {
+      const whole = readdirSync(folder).filter((name) => !name.includes("."));
+      return whole.length < most ? undefined : Object.assign(new Error(`${code}: no room, write`), { code, syscall: "write" });
+    };
+    const { add, cache, fetched, folder, time } = await rig(context, { refuses });
+    const [loaded, old, older, next] = ["one", "two", "few", "new"].map(add) as [ModelVersion, ModelVersion, ModelVersion, ModelVersion];
+    await cache.ensure(loaded);
+    for (const version of [older, old]) {
+      time.nowMs += 1_000;
+      await fetched.folderOf(version);
+    }
+    await fetched.folderOf(next);
+    assert.deepEqual((await readdir(folder)).sort(), [loaded, old, next].map(({ digest }) => digest).sort());
+    most = 1;
+    await assert.rejects(fetched.folderOf(older), /has no room for their \d+ bytes, and what else is there is loaded or being fetched/);
+    assert.deepEqual(await readdir(folder), [loaded.digest]);
+  });
+}
+
+test("room is made before a fetch when the disk has less left than it takes, and a fetch is tried even when that is not enough", async (context) => {
+  let free = 0;
+  const { add, cache, fetched, folder, time } = await rig(context, { freeBytes: async () => free });
+  const [loaded, old, older, next] = ["one", "two", "few", "new"].map(add) as [ModelVersion, ModelVersion, ModelVersion, ModelVersion];
+  free = next.sizeBytes;
+  await cache.ensure(loaded);
+  for (const version of [older, old]) {
+    time.nowMs += 1_000;
+    await fetched.folderOf(version);
+  }
+  assert.equal((await readdir(folder)).length, 3);
+  free = next.sizeBytes - 1;
+  await fetched.folderOf(next);
+  assert.deepEqual((await readdir(folder)).sort(), [loaded, next].map(({ digest }) => digest).sort());
 });
 
 test("what a load has begun to read stays, also when it began while room is being made for another version", async (context) => {

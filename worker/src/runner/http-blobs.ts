@@ -35,7 +35,7 @@ export class HttpBlobs implements Blobs {
 
   /**
    * Puts the bytes into a file, checked, and goes on with what is there of them. Tries again while the coordinator goes on sending; a file with
-   * other bytes is removed. Throws SwitchyardError.
+   * other bytes is removed. Throws SwitchyardError, and what the file system says as it is.
    */
   async download(reference: BlobReference, path: string): Promise<void> {
     const { sha256, sizeBytes } = reference;
@@ -45,7 +45,7 @@ export class HttpBlobs implements Blobs {
         await this.#append(reference, path, at);
       } catch (error) {
         stuck = (await sizeOf(path)) > before ? 0 : stuck + 1;
-        if (stuck === mostStuck || (error instanceof SwitchyardError && error.code === "not_found")) throw error;
+        if (stuck === mostStuck || !(error instanceof SwitchyardError) || error.code === "not_found") throw error;
         await this.#clock.sleep(stuckMs * 2 ** stuck);
       }
       at = await sizeOf(path);
@@ -82,7 +82,9 @@ export class HttpBlobs implements Blobs {
         await file.close();
       }
     } catch (error) {
-      throw error instanceof SwitchyardError ? error : this.#away(error);
+      // no fault of the coordinator: the disk is full, say
+      const isOfFile = "syscall" in (error as Error);
+      throw error instanceof SwitchyardError || isOfFile ? error : this.#away(error);
     } finally {
       heard();
     }
