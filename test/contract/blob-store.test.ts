@@ -236,16 +236,13 @@ for (const [where, found] of Object.entries(places)) {
 
   test(`a stream is kept under its own digest, after it was looked at, or not at all (${where})`, how, async () => {
     const bytes = content(3_000_000);
-    const stream = async function* (): AsyncGenerator<Uint8Array> {
-      for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
-    };
     const refuse = async (): Promise<void> => {
       throw new SwitchyardError("invalid_request", "no");
     };
-    await assert.rejects(owner.receive(stream(), { keepMs, inspect: refuse }), codeOf("invalid_request"));
+    await assert.rejects(owner.receive(streamOf(bytes), { keepMs, inspect: refuse }), codeOf("invalid_request"));
     assert.deepEqual(await files(digestOf(bytes)), []);
     let seen = 0;
-    const kept = await owner.receive(stream(), {
+    const kept = await owner.receive(streamOf(bytes), {
       keepMs,
       inspect: async ({ file, sha256, sizeBytes }) => {
         assert.equal(sha256, digestOf(bytes));
@@ -257,6 +254,38 @@ for (const [where, found] of Object.entries(places)) {
     assert.deepEqual(await owner.get(kept), bytes);
     assert.deepEqual(await readdir(unfinished), []);
   });
+}
+
+async function* streamOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
+}
+
+for (const [how, again] of [
+  ["put", (bytes: Uint8Array) => owner.put(bytes, { keepMs })],
+  ["received", (bytes: Uint8Array) => owner.receive(streamOf(bytes), { keepMs })],
+] as const) {
+  for (const [what, damage] of [
+    ["others of that length", content()],
+    ["fewer", content(1_000)],
+  ] as const) {
+    test(`the same bytes that are ${how} again mend a folder that has ${what}, and are kept as long as those were`, async () => {
+      const bytes = content();
+      const reference = await owner.put(bytes, { keepMs });
+      await owner.keep(reference, { keepMs: 10 * keepMs });
+      const names = await files(reference.sha256);
+      assert.equal(names.length, 2);
+      // two files, both damaged
+      await rm(names[0]!);
+      for (const name of names) await writeFile(name, damage);
+      assert.deepEqual(await again(bytes), reference);
+      const left = await files(reference.sha256);
+      assert.equal(left.length, 1);
+      assert.ok(same(await readFile(left[0]!), bytes));
+      nowMs += 9 * keepMs;
+      await owner.sweep();
+      assert.ok(same(await owner.get(reference), bytes));
+    });
+  }
 }
 
 for (const [moment, isHeld, copies] of [

@@ -12,9 +12,13 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type ModelFileReference, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import { GraphBuilder, readGraph } from "@switchyard/protocol/onnx";
+import { FilesystemBlobs as OwnedFolder } from "../../coordinator/src/adapters/filesystem-blobs.ts";
 import { systemClock } from "../../worker/src/clock.ts";
+import type { RedisWire } from "../../worker/src/redis-connection.ts";
+import { FilesystemBlobs as SharedFolder } from "../../worker/src/runner/filesystem-blobs.ts";
 import { HttpBlobs } from "../../worker/src/runner/http-blobs.ts";
-import { FetchedModels } from "../../worker/src/runtime/fetched-models.ts";
+import { ModelFileSource } from "../../worker/src/runner/model-file-source.ts";
+import { FetchedModels, type FileSource } from "../../worker/src/runtime/fetched-models.ts";
 import { ModelCache } from "../../worker/src/runtime/model-cache.ts";
 import { startScriptedServer } from "../support/scripted-server.ts";
 import { until } from "../support/until.ts";
@@ -51,6 +55,7 @@ interface Wishes {
   freeBytes?: () => Promise<number>;
   /** What writing a file comes to grief of, if it does. */
   refuses?: (folder: string) => Error | undefined;
+  source?: FileSource;
 }
 
 async function rig(context: { after(run: () => Promise<void>): void }, { maxBytes = 1e12, refuses, ...disk }: Wishes = {}) {
@@ -128,6 +133,28 @@ test("a version whose files are whole and that still does not load keeps its fil
   await assert.rejects(cache.ensure(lying), /does not keep its signature/);
   await cache.ensure(version);
   assert.equal(fetches.length, 2);
+});
+
+test("files that are damaged in the coordinators' folder are not taken, and are once the same bytes have been sent again", async (context) => {
+  const root = await mkdtemp(path.join(tmpdir(), "switchyard-blobs-"));
+  context.after(() => rm(root, { recursive: true, force: true }));
+  const blobs = new OwnedFolder({ root, clock: systemClock });
+  const { contents, version } = uploaded("shared");
+  for (const bytes of contents.values()) await blobs.put(bytes, { keepMs: 600_000 });
+  const id = await blobs.id();
+  const redis = { get: async () => id } as unknown as RedisWire;
+  const source = new ModelFileSource({ redis, folder: new SharedFolder({ root, clock: systemClock }), remote: undefined });
+  const { cache, folder } = await rig(context, { source });
+  await cache.ensure(version);
+  await cache.clear();
+  // what the host has is another name of the same file
+  const [, weights] = version.files!;
+  await writeFile(path.join(folder, version.digest, weights!.name), randomBytes(weights!.sizeBytes));
+  const damaged = /part\/weights\.bin is damaged in the coordinators' folder; upload the version again, its weights too/;
+  await assert.rejects(cache.ensure(version), damaged);
+  assert.ok(!(await readdir(folder)).includes(version.digest));
+  await blobs.put(contents.get(weights!.name)!, { keepMs: 1_000 });
+  await until("its back-off to end", () => cache.ensure(version).catch(() => undefined));
 });
 
 test("a load that fails for a reason of its own has its files read no second time, and none is fetched again", async (context) => {

@@ -3,13 +3,11 @@
  * store, and is asked for each time: nobody has to be told when it changes.
  */
 
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { open, rm, stat } from "node:fs/promises";
 import { type BlobReference, SwitchyardError } from "@switchyard/protocol";
 import { type Clock, systemClock } from "../clock.ts";
 import type { Blobs } from "./blobs.ts";
-import { digestOf } from "./filesystem-blobs.ts";
+import { digestOf, digestOfFile } from "./filesystem-blobs.ts";
 
 /** A coordinator that takes longer for one value is given up; the job is tried again. */
 const answerMs = 30_000;
@@ -50,9 +48,7 @@ export class HttpBlobs implements Blobs {
       }
       at = await sizeOf(path);
     }
-    const hash = createHash("sha256");
-    for await (const piece of createReadStream(path)) hash.update(piece as Uint8Array);
-    if (hash.digest("hex") === sha256) return;
+    if ((await digestOfFile(path)) === sha256) return;
     await rm(path, { force: true });
     throw new SwitchyardError("store_unavailable", `the coordinator at ${this.#base} handed over other bytes than those of ${sha256}`);
   }
