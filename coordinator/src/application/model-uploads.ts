@@ -76,7 +76,10 @@ export class ModelUploads {
     if (before && file.sha256 !== undefined && before.onnxSha256 !== undefined) {
       // decided before a byte has come
       if (file.sha256 !== before.onnxSha256) throw exists(of, before.version.digest);
-      if ((await this.#isSame(before, { sha256: file.sha256 })) && (await this.#lost(before.version.files, { areRead: true })).length === 0) {
+      if (
+        (await this.#isSame(before, { sha256: file.sha256 })) &&
+        (await this.#lost(before.version.files, { areRead: true })).length === 0
+      ) {
         return { version: before.version, created: false };
       }
     }

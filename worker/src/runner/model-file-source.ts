@@ -34,6 +34,9 @@ export class ModelFileSource implements FileSource {
     await link(blob, path).catch(() => copyFile(blob, path));
     if ((await digestOfFile(path)) === sha256) return;
     await rm(path, { force: true });
-    throw new SwitchyardError("store_unavailable", `${name} is damaged in the coordinators' folder; upload the version again, its weights too`);
+    throw new SwitchyardError(
+      "store_unavailable",
+      `${name} is damaged in the coordinators' folder; upload the version again, its weights too`,
+    );
   }
 }

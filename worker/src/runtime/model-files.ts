@@ -45,7 +45,9 @@ export async function readModelFiles(version: ModelVersion, root: string): Promi
         sizeBytes += chunk.length;
       }
     } catch (error) {
-      throw new DamagedFiles(`external weights ${basename(name)} of ${version.path} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+      throw new DamagedFiles(
+        `external weights ${basename(name)} of ${version.path} cannot be read (${(error as NodeJS.ErrnoException).code})`,
+      );
     }
   }
   const digest = hash.digest("hex");

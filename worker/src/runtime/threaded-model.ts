@@ -72,7 +72,8 @@ class ModelThread {
     live.add(this);
     this.#thread.on("message", (message: FromSession) => {
       if (message.kind === "loaded") loaded.resolve(message);
-      else if (message.kind === "load_failed") loaded.reject(message.isDamaged ? new DamagedFiles(message.reason) : notReady(message.reason));
+      else if (message.kind === "load_failed")
+        loaded.reject(message.isDamaged ? new DamagedFiles(message.reason) : notReady(message.reason));
       else this.#settle(message);
     });
     // a fault of ours: the host ends and starts anew
