@@ -5,7 +5,7 @@
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { type LogLevel, logLevels, readTracingSettings, type TracingSettings } from "@switchyard/protocol";
+import { blobPlaceForms, type LogLevel, logLevels, readBlobPlace, readTracingSettings, type TracingSettings } from "@switchyard/protocol";
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms, redisFileNames } from "@switchyard/protocol/redis";
 import { z } from "zod";
 import type { BucketPlace } from "./adapters/s3-bucket.ts";
@@ -143,14 +143,7 @@ const origins = text('origins such as https://example.org, separated by commas, 
   return list.every((origin) => origin === "*" || (URL.canParse(origin) && new URL(origin).origin === origin)) ? list : undefined;
 });
 
-/** A bucket as s3://bucket or s3://bucket/prefix, or a path. Undefined: neither. */
-const blobPlace = text("a path, or s3://bucket or s3://bucket/prefix without user or password", (value) => {
-  if (!/^s3:/i.test(value)) return value === "" ? undefined : { path: value };
-  const [, bucket, prefix = ""] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([A-Za-z0-9!_.*'()/-]*))?$/.exec(value) ?? [];
-  const parts = prefix.replace(/\/$/, "").split("/");
-  const isPlain = prefix === "" || parts.every((part) => part !== "" && part !== "." && part !== "..");
-  return bucket === undefined || !isPlain ? undefined : { bucket, prefix: prefix === "" ? "" : parts.join("/") };
-});
+const blobPlace = text(blobPlaceForms, readBlobPlace);
 
 const endpoint = text("http://host:port or https://host, without path, user or password", (value) => {
   const url = URL.parse(value);

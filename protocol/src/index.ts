@@ -1,3 +1,4 @@
+export * from "./blob-place.ts";
 export * from "./blob-reference.ts";
 export * from "./bytes-elements.ts";
 export * from "./capabilities.ts";

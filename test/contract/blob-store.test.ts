@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -236,16 +236,13 @@ for (const [where, found] of Object.entries(places)) {
 
   test(`a stream is kept under its own digest, after it was looked at, or not at all (${where})`, how, async () => {
     const bytes = content(3_000_000);
-    const stream = async function* (): AsyncGenerator<Uint8Array> {
-      for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
-    };
     const refuse = async (): Promise<void> => {
       throw new SwitchyardError("invalid_request", "no");
     };
-    await assert.rejects(owner.receive(stream(), { keepMs, inspect: refuse }), codeOf("invalid_request"));
+    await assert.rejects(owner.receive(streamOf(bytes), { keepMs, inspect: refuse }), codeOf("invalid_request"));
     assert.deepEqual(await files(digestOf(bytes)), []);
     let seen = 0;
-    const kept = await owner.receive(stream(), {
+    const kept = await owner.receive(streamOf(bytes), {
       keepMs,
       inspect: async ({ file, sha256, sizeBytes }) => {
         assert.equal(sha256, digestOf(bytes));
@@ -257,6 +254,38 @@ for (const [where, found] of Object.entries(places)) {
     assert.deepEqual(await owner.get(kept), bytes);
     assert.deepEqual(await readdir(unfinished), []);
   });
+}
+
+async function* streamOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += 100_000) yield bytes.subarray(at, at + 100_000);
+}
+
+for (const [how, again] of [
+  ["put", (bytes: Uint8Array) => owner.put(bytes, { keepMs })],
+  ["received", (bytes: Uint8Array) => owner.receive(streamOf(bytes), { keepMs })],
+] as const) {
+  for (const [what, damage] of [
+    ["others of that length", content()],
+    ["fewer", content(1_000)],
+  ] as const) {
+    test(`the same bytes that are ${how} again mend a folder that has ${what}, and are kept as long as those were`, async () => {
+      const bytes = content();
+      const reference = await owner.put(bytes, { keepMs });
+      await owner.keep(reference, { keepMs: 10 * keepMs });
+      const names = await files(reference.sha256);
+      assert.equal(names.length, 2);
+      // two files, both damaged
+      await rm(names[0]!);
+      for (const name of names) await writeFile(name, damage);
+      assert.deepEqual(await again(bytes), reference);
+      const left = await files(reference.sha256);
+      assert.equal(left.length, 1);
+      assert.ok(same(await readFile(left[0]!), bytes));
+      nowMs += 9 * keepMs;
+      await owner.sweep();
+      assert.ok(same(await owner.get(reference), bytes));
+    });
+  }
 }
 
 for (const [moment, isHeld, copies] of [
@@ -443,6 +472,23 @@ test("a download that is cut off again and again goes on where it stopped, and o
   assert.ok(!(await readdir(folder)).includes("other"));
   const hasty = { ...systemClock, sleep: async () => {} };
   await assert.rejects(new HttpBlobs("http://127.0.0.1:1", noToken, hasty).download(reference, other), codeOf("store_unavailable"));
+  await rm(folder, { recursive: true });
+});
+
+test("a download that a full disk cuts off is told as that, at once, and as no fault of the coordinator", {
+  skip: fs.existsSync("/dev/full") ? false : "this system has no /dev/full",
+}, async () => {
+  let asked = 0;
+  await using server = await startScriptedServer((_request, response) => {
+    asked++;
+    response.end(content(100_000));
+  });
+  const folder = await mkdtemp(path.join(tmpdir(), "switchyard-download-"));
+  const file = path.join(folder, "file");
+  await symlink("/dev/full", file);
+  const download = new HttpBlobs(server.url, noToken).download({ sha256: digestOf(content(10)), sizeBytes: 100_000 }, file);
+  await assert.rejects(download, (error: NodeJS.ErrnoException) => error.code === "ENOSPC");
+  assert.equal(asked, 1);
   await rm(folder, { recursive: true });
 });
 

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { readdirSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, unlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -11,9 +12,13 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type ModelFileReference, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import { GraphBuilder, readGraph } from "@switchyard/protocol/onnx";
+import { FilesystemBlobs as OwnedFolder } from "../../coordinator/src/adapters/filesystem-blobs.ts";
 import { systemClock } from "../../worker/src/clock.ts";
+import type { RedisWire } from "../../worker/src/redis-connection.ts";
+import { FilesystemBlobs as SharedFolder } from "../../worker/src/runner/filesystem-blobs.ts";
 import { HttpBlobs } from "../../worker/src/runner/http-blobs.ts";
-import { FetchedModels } from "../../worker/src/runtime/fetched-models.ts";
+import { ModelFileSource } from "../../worker/src/runner/model-file-source.ts";
+import { FetchedModels, type FileSource } from "../../worker/src/runtime/fetched-models.ts";
 import { ModelCache } from "../../worker/src/runtime/model-cache.ts";
 import { startScriptedServer } from "../support/scripted-server.ts";
 import { until } from "../support/until.ts";
@@ -45,7 +50,15 @@ function uploaded(name: string): { version: ModelVersion; contents: Map<string, 
   return { version: { model: name, version: 1, digest, tag: name, sizeBytes, path: "", signature, config: {}, files }, contents };
 }
 
-async function rig(context: { after(run: () => Promise<void>): void }, { maxBytes = 1e12 } = {}) {
+interface Wishes {
+  maxBytes?: number;
+  freeBytes?: () => Promise<number>;
+  /** What writing a file comes to grief of, if it does. */
+  refuses?: (folder: string) => Error | undefined;
+  source?: FileSource;
+}
+
+async function rig(context: { after(run: () => Promise<void>): void }, { maxBytes = 1e12, refuses, ...disk }: Wishes = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), "switchyard-fetched-"));
   context.after(() => rm(folder, { recursive: true, force: true }));
   const known = new Map<string, Uint8Array>();
@@ -56,10 +69,12 @@ async function rig(context: { after(run: () => Promise<void>): void }, { maxByte
       const bytes = known.get(sha256);
       if (!bytes) throw new SwitchyardError("store_unavailable", "nobody has it");
       fetches.push(name);
+      const refusal = refuses?.(folder);
+      if (refusal) await writeFile(file, bytes.subarray(0, 10)).then(() => Promise.reject(refusal));
       await writeFile(file, bytes);
     },
   };
-  const fetched = new FetchedModels({ folder, hostId: "here", maxBytes, source, clock: { nowMs: () => time.nowMs } });
+  const fetched = new FetchedModels({ folder, hostId: "here", maxBytes, source, clock: { nowMs: () => time.nowMs }, ...disk });
   const failures: string[] = [];
   const cache = new ModelCache({
     ...{ root: folder, clock: systemClock, maxBytes: 1e12, maxModels: 100, threads: 1, providers: ["cpu"], fetched },
@@ -118,6 +133,45 @@ test("a version whose files are whole and that still does not load keeps its fil
   await assert.rejects(cache.ensure(lying), /does not keep its signature/);
   await cache.ensure(version);
   assert.equal(fetches.length, 2);
+});
+
+test("files that are damaged in the coordinators' folder are not taken, and are once the same bytes have been sent again", async (context) => {
+  const root = await mkdtemp(path.join(tmpdir(), "switchyard-blobs-"));
+  context.after(() => rm(root, { recursive: true, force: true }));
+  const blobs = new OwnedFolder({ root, clock: systemClock });
+  const { contents, version } = uploaded("shared");
+  for (const bytes of contents.values()) await blobs.put(bytes, { keepMs: 600_000 });
+  const id = await blobs.id();
+  const redis = { get: async () => id } as unknown as RedisWire;
+  const source = new ModelFileSource({ redis, folder: new SharedFolder({ root, clock: systemClock }), remote: undefined });
+  const { cache, folder } = await rig(context, { source });
+  await cache.ensure(version);
+  await cache.clear();
+  // what the host has is another name of the same file
+  const [, weights] = version.files!;
+  await writeFile(path.join(folder, version.digest, weights!.name), randomBytes(weights!.sizeBytes));
+  const damaged = /part\/weights\.bin is damaged in the coordinators' folder; upload the version again, its weights too/;
+  await assert.rejects(cache.ensure(version), damaged);
+  assert.ok(!(await readdir(folder)).includes(version.digest));
+  await blobs.put(contents.get(weights!.name)!, { keepMs: 1_000 });
+  await until("its back-off to end", () => cache.ensure(version).catch(() => undefined));
+});
+
+test("a load that fails for a reason of its own has its files read no second time, and none is fetched again", async (context) => {
+  const { add, fetched, fetches, folder } = await rig(context);
+  const version = add("refused");
+  const reasons: string[] = [];
+  const cache = new ModelCache({
+    ...{ root: folder, clock: systemClock, maxBytes: 1e12, maxModels: 100, threads: 1, providers: ["cpu"], fetched },
+    async load(_version, home) {
+      // whoever reads them now finds them changed
+      await writeFile(path.join(home!, "model.onnx"), "other bytes");
+      throw new SwitchyardError("model_not_ready", "the runtime does not take it");
+    },
+    onFailed: (_version, reason) => reasons.push(reason),
+  });
+  await assert.rejects(cache.ensure(version), /the runtime does not take it/);
+  assert.deepEqual([fetches.length, reasons.length], [2, 1]);
 });
 
 test("a fetch that was killed half-way is no version, and the next one goes on where it stopped", async (context) => {
@@ -183,6 +237,89 @@ test("when the room that is lent is needed, versions that are not loaded go, the
   await assert.rejects(cache.ensure(oldest), /\d+ of \d+ are free: the others are loaded or being fetched; raise SWITCHYARD_FETCHED_MB/);
   assert.equal(failures.length, 1);
   assert.equal((await readdir(folder)).length, 3);
+});
+
+for (const code of ["ENOSPC", "EDQUOT"]) {
+  test(`a disk that is full before the limit is reached (${code}) gets room from what is not loaded, and no half version stays on it`, async (context) => {
+    let most = 3;
+    const refuses = (folder: string): Error | undefined => {
+      const whole = readdirSync(folder).filter((name) => !name.includes("."));
+      return whole.length < most ? undefined : Object.assign(new Error(`${code}: no room, write`), { code, syscall: "write" });
+    };
+    const { add, cache, fetched, folder, time } = await rig(context, { refuses });
+    const [loaded, old, older, next] = ["one", "two", "few", "new"].map(add) as [ModelVersion, ModelVersion, ModelVersion, ModelVersion];
+    await cache.ensure(loaded);
+    for (const version of [older, old]) {
+      time.nowMs += 1_000;
+      await fetched.folderOf(version);
+    }
+    await fetched.folderOf(next);
+    assert.deepEqual((await readdir(folder)).sort(), [loaded, old, next].map(({ digest }) => digest).sort());
+    most = 1;
+    await assert.rejects(fetched.folderOf(older), /has no room for their \d+ bytes, and what else is there is loaded or being fetched/);
+    assert.deepEqual(await readdir(folder), [loaded.digest]);
+  });
+}
+
+test("room is made before a fetch when the disk has less left than it takes, and a fetch is tried even when that is not enough", async (context) => {
+  let free = 0;
+  const { add, cache, fetched, folder, time } = await rig(context, { freeBytes: async () => free });
+  const [loaded, old, older, next] = ["one", "two", "few", "new"].map(add) as [ModelVersion, ModelVersion, ModelVersion, ModelVersion];
+  free = next.sizeBytes;
+  await cache.ensure(loaded);
+  for (const version of [older, old]) {
+    time.nowMs += 1_000;
+    await fetched.folderOf(version);
+  }
+  assert.equal((await readdir(folder)).length, 3);
+  free = next.sizeBytes - 1;
+  await fetched.folderOf(next);
+  assert.deepEqual((await readdir(folder)).sort(), [loaded, next].map(({ digest }) => digest).sort());
+});
+
+test("what a load has begun to read stays, also when it began while room is being made for another version", async (context) => {
+  const sizeBytes = uploaded("one").version.sizeBytes;
+  const { add, fetched, folder, time } = await rig(context, { maxBytes: 3 * sizeBytes + 1_000 });
+  const [first, second, third, next] = ["one", "two", "few", "new"].map(add) as [ModelVersion, ModelVersion, ModelVersion, ModelVersion];
+  for (const version of [first, second, third]) {
+    time.nowMs += 1_000;
+    await fetched.folderOf(version);
+  }
+  // asked a first time, it says that nothing is loaded; by the second time all loads have begun
+  let asked = 0;
+  fetched.keep(() => new Set(asked++ === 0 ? [] : [first, second, third].map(({ digest }) => digest)));
+  const large = { ...next, files: [...next.files!, { ...next.files![1]!, name: "more.bin" }] };
+  await assert.rejects(fetched.folderOf(large), /are free: the others are loaded or being fetched/);
+  assert.deepEqual((await readdir(folder)).sort(), [second, third].map(({ digest }) => digest).sort());
+});
+
+test("of two loads that read the same files, the end of the first does not take them from the second", async (context) => {
+  const { add, fetched, folder } = await rig(context);
+  const version = add("shared");
+  const reading = new Map(["one", "two"].map((name) => [name, Promise.withResolvers<void>()]));
+  let protectedOnes: () => ReadonlySet<string> = () => new Set();
+  const watched = {
+    folderOf: (of: ModelVersion) => fetched.folderOf(of),
+    discard: (of: ModelVersion) => fetched.discard(of),
+    keep: (loaded: () => ReadonlySet<string>) => {
+      protectedOnes = loaded;
+    },
+  };
+  const cache = new ModelCache({
+    ...{ root: folder, clock: systemClock, maxBytes: 1e12, maxModels: 100, threads: 1, providers: ["cpu"], fetched: watched },
+    async load({ model }) {
+      await reading.get(model)!.promise;
+      throw new SwitchyardError("model_not_ready", "refused");
+    },
+  });
+  const loads = ["one", "two"].map((model) => cache.ensure({ ...version, model, tag: model }));
+  assert.ok(protectedOnes().has(version.digest), "from before its files are looked for");
+  reading.get("one")!.resolve();
+  await assert.rejects(loads[0]!, /refused/);
+  assert.ok(protectedOnes().has(version.digest));
+  reading.get("two")!.resolve();
+  await assert.rejects(loads[1]!, /refused/);
+  assert.ok(!protectedOnes().has(version.digest));
 });
 
 test("a version that is larger than the room that is lent says so, and takes nothing from others", async (context) => {

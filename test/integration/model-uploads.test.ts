@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -163,26 +163,38 @@ test("weights in files come ahead of the graph; what is missing or leads out of 
   assert.equal((await put("split/versions/1", adderWith("weights/w.bin"), said)).status, 409, "whether or not it says its digest");
 });
 
-test("files of a version that were lost are taken again, whether or not the sender says a digest", async () => {
+test("files of a version that were lost or damaged are taken again, whether or not the sender says a digest", async () => {
   const graph = adderWith("w.bin");
   const weights = Buffer.from(new Float32Array([7, 8]).buffer);
   const [ofGraph, ofWeights] = [graph, weights].map((bytes) => createHash("sha256").update(bytes).digest("hex")) as [string, string];
-  const lose = (sha256: string): Promise<void> => rm(path.join(data, "blobs", sha256.slice(0, 2), sha256.slice(2, 4)), { recursive: true });
-  const isThere = async (sha256: string): Promise<boolean> => (await call(`${cluster.url}/v1/blobs/${sha256}`)).status === 200;
+  const home = (sha256: string): string => path.join(data, "blobs", sha256.slice(0, 2), sha256.slice(2, 4));
+  const lose = (sha256: string): Promise<void> => rm(home(sha256), { recursive: true });
+  const damage = async (sha256: string): Promise<void> => {
+    for (const name of await readdir(home(sha256))) {
+      const file = path.join(home(sha256), name);
+      await writeFile(file, randomBytes((await stat(file)).size));
+    }
+  };
+  const isThere = async (sha256: string): Promise<boolean> => {
+    const { bytes, status } = await call(`${cluster.url}/v1/blobs/${sha256}`);
+    return status === 200 && createHash("sha256").update(bytes).digest("hex") === sha256;
+  };
   await put("lost/versions/1/files/w.bin", weights);
   assert.equal((await put("lost/versions/1", graph)).status, 201);
-  for (const headers of [{ "repr-digest": digestHeader(graph) }, {}]) {
-    await lose(ofGraph);
+  const cases = [lose, damage].flatMap((spoil) => [{ "repr-digest": digestHeader(graph) }, {}].map((headers) => ({ spoil, headers })));
+  for (const { headers, spoil } of cases) {
+    await spoil(ofGraph);
     assert.equal((await put("lost/versions/1", graph, { headers })).status, 200);
     assert.ok(await isThere(ofGraph));
-    await lose(ofWeights);
+    await spoil(ofWeights);
     const refused = await put("lost/versions/1", graph, { headers });
     assert.equal(refused.status, 400, `${refused.bytes}`);
-    assert.match(refused.json().detail, /"w\.bin".*no longer/);
+    assert.match(refused.json().detail, /"w\.bin", which are gone or damaged/);
     await put("lost/versions/1/files/w.bin", weights);
     assert.equal((await put("lost/versions/1", graph, { headers })).status, 200);
     assert.ok(await isThere(ofWeights));
   }
+  assert.deepEqual(await answerOf("lost"), [8, 10]);
 });
 
 test("an upload that is cut off leaves nothing behind", async () => {

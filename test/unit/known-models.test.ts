@@ -23,21 +23,81 @@ test("a host loads nothing ahead of requests that failed or was unloaded, but kn
   assert.equal(known.byTag("gone")?.unloaded, true);
 });
 
+function registry(...first: ModelVersion[]) {
+  const store = { rows: first, revision: 1, held: undefined as Promise<void> | undefined };
+  const redis = {
+    get: async () => (store.revision === 0 ? null : String(store.revision)),
+    async hvals() {
+      const rows = store.rows.map((row) => JSON.stringify(row));
+      await store.held;
+      return rows;
+    },
+    hgetall: async () => ({}),
+  };
+  const publish = (...rows: ModelVersion[]): void => {
+    store.rows = rows;
+    store.revision += 1;
+  };
+  return { known: new KnownModels(redis as unknown as RedisClient), publish, store };
+}
+
+const removed = (known: KnownModels): string[] | undefined => known.takeChange()?.removed.map(({ tag }) => tag);
+
 test("uploaded versions that leave the registry are told once, and none of a folder, which may be out of sight", async () => {
-  let rows = [version("folder"), version("uploaded", { files: [] }), version("stays", { files: [] })];
-  let revision = 1;
-  const redis = { get: async () => String(revision), hvals: async () => rows.map((row) => JSON.stringify(row)), hgetall: async () => ({}) };
-  const known = new KnownModels(redis as unknown as RedisClient);
+  const { known, publish } = registry(version("folder"), version("uploaded", { files: [] }), version("stays", { files: [] }));
   await known.refresh();
-  assert.deepEqual(known.removed(), []);
-  rows = [version("stays", { files: [] })];
-  revision++;
+  assert.deepEqual(removed(known), []);
+  publish(version("stays", { files: [] }));
   await known.refresh();
-  assert.deepEqual(
-    known.removed().map(({ tag }) => tag),
-    ["uploaded"],
-  );
-  revision++;
+  assert.deepEqual(removed(known), ["uploaded"]);
+  publish(version("stays", { files: [] }));
   await known.refresh();
-  assert.deepEqual(known.removed(), []);
+  assert.deepEqual(removed(known), []);
+  await known.refresh();
+  assert.equal(known.takeChange(), undefined);
+});
+
+test("a change is told to whoever follows it, also when another saw it first, and what several changes removed is told together", async () => {
+  const [one, two, back] = ["one", "two", "back"].map((name) => version(name, { files: [] })) as [ModelVersion, ModelVersion, ModelVersion];
+  const { known, publish } = registry(one, two, back);
+  await known.refresh();
+  assert.deepEqual(removed(known), []);
+  publish(two);
+  await known.refresh();
+  publish(back);
+  await known.refresh();
+  await known.refresh();
+  assert.deepEqual(removed(known), ["one", "two"]);
+});
+
+test("looks at the registry that overlap lose nothing of what was removed, and none brings back what an earlier one saw", async () => {
+  const { known, publish, store } = registry(version("uploaded", { files: [] }));
+  await known.refresh();
+  assert.deepEqual(removed(known), []);
+  publish();
+  const slow = Promise.withResolvers<void>();
+  store.held = slow.promise;
+  const looks = [known.refresh()];
+  await new Promise(setImmediate);
+  store.held = undefined;
+  publish(version("new"));
+  looks.push(known.refresh(), known.refresh());
+  await new Promise(setImmediate);
+  slow.resolve();
+  await Promise.all(looks);
+  assert.ok(known.byTag("new"));
+  assert.deepEqual(removed(known), ["uploaded"]);
+});
+
+test("a store that lost the registry has removed nothing: hosts keep what they hold until it is there again", async () => {
+  const uploaded = version("uploaded", { files: [] });
+  const { known, publish, store } = registry(uploaded);
+  await known.refresh();
+  known.takeChange();
+  Object.assign(store, { rows: [], revision: 0 });
+  await known.refresh();
+  assert.equal(known.takeChange(), undefined);
+  publish(version("folder"));
+  await known.refresh();
+  assert.deepEqual(removed(known), [], "coordinators publish it again one after the other");
 });

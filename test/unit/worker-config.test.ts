@@ -81,4 +81,16 @@ test("where large values are in a bucket a worker must know a coordinator to ask
   const config = read({ SWITCHYARD_BLOBS: "s3://values", SWITCHYARD_URL: "http://10.0.0.6:8000", SWITCHYARD_DATA: "/data" });
   assert.equal(config.coordinatorUrl, "http://10.0.0.6:8000");
   assert.equal(config.blobsFolder, "/data/blobs");
+  assert.equal(read({ SWITCHYARD_BLOBS: "/elsewhere" }).blobsFolder, "/elsewhere");
+});
+
+test("a bucket that a coordinator would refuse is no folder for a worker, and no secret in it is repeated", () => {
+  for (const text of ["S3://values", "s3:values", "s3:/values", "s3://Values", "s3://values/../b", "s3://key:hunter2@values"]) {
+    assert.throws(
+      () => read({ SWITCHYARD_BLOBS: text, SWITCHYARD_URL: "http://10.0.0.6:8000" }),
+      ({ message }: Error) =>
+        /SWITCHYARD_BLOBS \(--blobs\): expected a path, or s3:\/\/bucket/.test(message) && !message.includes("hunter2"),
+      text,
+    );
+  }
 });

@@ -4,7 +4,15 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type LogLevel, labelPattern, logLevels, readTracingSettings, type TracingSettings } from "@switchyard/protocol";
+import {
+  blobPlaceForms,
+  type LogLevel,
+  labelPattern,
+  logLevels,
+  readBlobPlace,
+  readTracingSettings,
+  type TracingSettings,
+} from "@switchyard/protocol";
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms } from "@switchyard/protocol/redis";
 import { z } from "zod";
 
@@ -67,7 +75,14 @@ const schema = z.object({
   REDIS_KEY: z.string().optional(),
   MODELS: z.string().default("./models"),
   DATA: z.string().default("./.switchyard"),
-  BLOBS: z.string().optional(),
+  BLOBS: z
+    .string()
+    .transform((text, context) => {
+      const place = readBlobPlace(text.trim());
+      if (place === undefined) context.addIssue({ code: "custom", message: `expected ${blobPlaceForms}` });
+      return place;
+    })
+    .optional(),
   URL: z
     .string()
     .refine((text) => /^https?:\/\//.test(text) && URL.canParse(text), "expected http://host:port of a coordinator")
@@ -102,6 +117,7 @@ const schema = z.object({
 const names = Object.keys(schema.shape) as (keyof typeof schema.shape)[];
 /** Never repeated in a message: they may hold a password. */
 const secrets = new Set(["REDIS_URL", "BRIDGE"]);
+const isSecret = (name: string, value: string): boolean => secrets.has(name) || /:\/\/[^/]*@/.test(value);
 const flagOf = (name: string): string => name.toLowerCase().replaceAll("_", "-");
 
 export interface WorkerConfig {
@@ -148,13 +164,14 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
   const told = (name: string, mistake: string): string => `  SWITCHYARD_${name} (--${flagOf(name)}): ${mistake}`;
   const mistakes = (parsed.error?.issues ?? []).map((issue) => {
     const name = String(issue.path[0]);
-    const got = given[name] === undefined ? "" : secrets.has(name) ? ", got something else" : `, got "${given[name]}"`;
+    const value = given[name];
+    const got = value === undefined ? "" : isSecret(name, value) ? ", got something else" : `, got "${value}"`;
     return told(name, `${issue.message}${got}`);
   });
   const isTls = given.REDIS_URL === undefined ? undefined : readRedisAddress(given.REDIS_URL)?.tls;
   const { tls: redisTls, mistakes: unusable } = readRedisTls(given, { isTls, read: (file) => readFileSync(file, "utf8") });
   mistakes.push(...unusable.map(([name, mistake]) => told(name, mistake)));
-  const isBucket = /^s3:\/\//.test(given.BLOBS ?? "");
+  const isBucket = /^s3:/i.test(given.BLOBS ?? "");
   if (isBucket && given.URL === undefined)
     mistakes.push(
       told("URL", "is required where SWITCHYARD_BLOBS is a bucket: http://host:port of a coordinator, which hands out large values"),
@@ -175,7 +192,7 @@ export function readConfig(source: { argv: readonly string[]; env: Record<string
     redisTls,
     modelsFolder: config.MODELS,
     // of a bucket hosts see nothing: coordinators hand out what is there
-    blobsFolder: config.BLOBS === undefined || isBucket ? join(config.DATA, "blobs") : config.BLOBS,
+    blobsFolder: config.BLOBS && "path" in config.BLOBS ? config.BLOBS.path : join(config.DATA, "blobs"),
     fetchedFolder: join(config.DATA, "fetched-models"),
     coordinatorUrl: config.URL,
     metrics: { host: config.METRICS.host, port },

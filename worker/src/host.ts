@@ -10,7 +10,8 @@ import type { Clock } from "./clock.ts";
 import type { HostMetrics } from "./host-metrics.ts";
 import { TicketIntake } from "./intake/bullmq-tickets.ts";
 import { HeldModels } from "./models/held-models.ts";
-import { KnownModels } from "./models/known-models.ts";
+import { KnownModels, type RegistryChange } from "./models/known-models.ts";
+import { LeavingModels } from "./models/leaving-models.ts";
 import { PlacementOrders } from "./models/placement-orders.ts";
 import { Presence } from "./presence/presence.ts";
 import { RunReports } from "./presence/run-reports.ts";
@@ -59,8 +60,7 @@ export class Host {
   readonly #intake: TicketIntake;
   readonly #reports: RunReports;
   readonly #orders: PlacementOrders;
-  /** Versions that were removed and are still in memory: they go as soon as nothing runs there and nobody wants them kept. */
-  readonly #leaving = new Map<string, ModelVersion>();
+  readonly #leaving: LeavingModels;
   readonly #coldSince = new Map<string, number>();
   /** Of a repository that is loaded before requests come. */
   readonly #ahead = new Set<string>();
@@ -83,6 +83,7 @@ export class Host {
     this.#reports = new RunReports(redis, facts.incarnation);
     this.#runner = new RunnerHandle(parts.runner, (message) => this.#heard(message));
     this.#held = new HeldModels({ clock, load: (version) => this.#runner.load(version) });
+    this.#leaving = new LeavingModels({ known: this.#known, held: this.#held, unload: (version) => this.#runner.unload(version) });
     this.#desk = new TicketDesk({
       redis,
       clock,
@@ -210,8 +211,10 @@ export class Host {
     const { clock } = this.#parts;
     const { signal } = this.#stop;
     const giveUpMs = clock.monotonicMs() + preload.waitMs;
-    while (!(await this.#known.refresh()) && !this.#known.published() && clock.monotonicMs() < giveUpMs && !signal.aborted) {
+    await this.#known.refresh();
+    while (!this.#known.published() && clock.monotonicMs() < giveUpMs && !signal.aborted) {
       await clock.sleep(100, signal);
+      await this.#known.refresh();
     }
     const versions = this.#known.loadable().filter((version) => this.#fits(version) && version.config.max_replicas === undefined);
     const bytes = versions.reduce((sum, version) => sum + version.sizeBytes, 0);
@@ -223,20 +226,15 @@ export class Host {
 
   async #afterBeat(): Promise<void> {
     await this.#followDrain();
-    if (await this.#known.refresh()) await this.#followSettings();
+    await this.#known.refresh();
+    const change = this.#known.takeChange();
+    if (change) await this.#followSettings(change);
     await this.#orders.follow();
-    this.#letRemovedGo();
+    this.#leaving.letGo();
     // some came late: their load took long, or had to be tried again
     for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);
     this.#retryLoad();
     await this.#tell();
-  }
-
-  #letRemovedGo(): void {
-    for (const [tag, version] of this.#leaving) {
-      if (this.#known.byTag(tag) || !this.#held.holds(tag)) this.#leaving.delete(tag);
-      else this.#runner.unload(version);
-    }
   }
 
   async #tell(): Promise<void> {
@@ -255,24 +253,23 @@ export class Host {
     });
   }
 
-  /** What models require and prefer may have changed under tickets that this host takes. */
-  async #followSettings(): Promise<void> {
-    if (!this.#known.published()) return; // the store lost it, and will have it again
+  /** What models require and prefer may have changed under tickets that this host takes. It is told once: what may fail comes last. */
+  async #followSettings({ forgotten, removed }: RegistryChange): Promise<void> {
     this.#parts.metrics.keepModels(this.#known.models());
     for (const tag of this.#intake.subscribed()) {
       const version = this.#known.byTag(tag);
       if (!version || !this.#fits(version)) this.#unsubscribe(tag);
-      else if (!this.#stop.signal.aborted) await this.#intake.subscribe(tag, this.#profileFor(tag));
     }
     // whoever has changed them waits for the model as it is to be, and no request should wait for that
     for (const version of this.#held.outdated((tag) => this.#known.byTag(tag))) {
       this.#held.forget(version.tag);
       if (this.#fits(version) && !version.unloaded) this.#runner.load(version);
     }
-    for (const version of this.#known.removed()) this.#leaving.set(version.tag, version);
-    for (const version of this.#known.forgotten()) {
-      this.#held.forget(version.tag);
-      this.#runner.unload(version);
+    for (const version of forgotten) this.#held.forget(version.tag);
+    this.#leaving.add([...removed, ...forgotten]);
+    for (const tag of this.#intake.subscribed()) {
+      if (this.#stop.signal.aborted || !this.#known.byTag(tag)) continue;
+      await this.#intake.subscribe(tag, this.#profileFor(tag));
     }
   }
 
@@ -331,6 +328,7 @@ export class Host {
     switch (message.kind) {
       case "loaded":
         this.#held.loaded(message.tag, message);
+        this.#leaving.loaded(message.version);
         this.#reports.loaded(message.tag, { warmUp: message.warmUpMs, loadMs: message.loadMs });
         metrics.modelLoaded(this.#known.byTag(message.tag), message.loadMs);
         return;

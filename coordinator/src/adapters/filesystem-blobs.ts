@@ -1,12 +1,13 @@
 /**
  * The blob store in a folder. Files are written under a name of their own and renamed when whole. A blob's file name carries the time until
  * which it is kept, and a blob may have several names (hard links): `put` adds one, `sweep` removes those whose time has passed. No name
- * is ever prolonged, so neither has to know of the other, in whatever process it runs.
+ * is ever prolonged, so neither has to know of the other, in whatever process it runs. A file that was damaged loses its names when it is read, or
+ * when its bytes come again, which then live as long as it would have.
  */
 
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
-import { copyFile, link, mkdir, open, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
+import { copyFile, type FileHandle, link, mkdir, open, readFile, rename, rmdir, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
   type BlobFile,
@@ -38,8 +39,8 @@ export class FilesystemBlobs implements BlobStore {
 
   put(bytes: Uint8Array, how: { keepMs: number }): Promise<BlobReference> {
     return this.#translated(async () => {
-      const expiresMs = this.#clock.nowMs() + how.keepMs;
       const reference = { sha256: await digestOf(bytes), sizeBytes: bytes.length };
+      const expiresMs = Math.max(this.#clock.nowMs() + how.keepMs, await this.#discardDamaged(reference));
       if (await this.#prolong(reference, expiresMs)) return reference;
       const unfinished = await this.#unfinished.write(pieces(bytes));
       await this.#finish(unfinished.file, { sha256: reference.sha256, expiresMs });
@@ -53,11 +54,13 @@ export class FilesystemBlobs implements BlobStore {
 
   receive(stream: AsyncIterable<Uint8Array>, how: Parameters<BlobStore["receive"]>[1]): Promise<BlobReference> {
     return this.#translated(async () => {
-      const expiresMs = this.#clock.nowMs() + how.keepMs;
+      const asked = this.#clock.nowMs() + how.keepMs;
       const { file, sha256, sizeBytes } = await this.#unfinished.write(stream);
+      let expiresMs: number;
       try {
         checkReceived({ sha256, announced: how.sha256 });
         await how.inspect?.({ file, sha256, sizeBytes, read: () => createReadStream(file) });
+        expiresMs = Math.max(asked, await this.#discardDamaged({ sha256, sizeBytes }));
       } catch (error) {
         await orGone(unlink(file));
         throw error;
@@ -204,6 +207,29 @@ export class FilesystemBlobs implements BlobStore {
     }
   }
 
+  /**
+   * For one who has the bytes: of what is kept longest under their digest, all that has others goes, or cannot be read. Answers until when it
+   * would have been kept.
+   */
+  async #discardDamaged({ sha256, sizeBytes }: BlobReference): Promise<number> {
+    let livedMs = Number.NEGATIVE_INFINITY;
+    for (let attempt = 1; attempt <= finishAttempts; attempt++) {
+      const found = await this.#find(sha256);
+      if (!found) break;
+      const file = await orGone(open(found.file));
+      if (!file) continue; // swept meanwhile
+      try {
+        const { ino, size } = await file.stat();
+        if (size === sizeBytes && (await digestIn(file).catch(() => undefined)) === sha256) break;
+        livedMs = Math.max(livedMs, found.expiresMs);
+        await this.#discard(sha256, ino);
+      } finally {
+        await file.close();
+      }
+    }
+    return livedMs;
+  }
+
   /** Removes the names of one damaged file, so that the next put of the same bytes writes them anew. */
   async #discard(sha256: string, ino: number): Promise<void> {
     const folder = path.join(this.#root, blobFolder(sha256));
@@ -231,4 +257,10 @@ async function readWhole(file: { read: Awaited<ReturnType<typeof open>>["read"] 
     at += bytesRead;
   }
   return bytes;
+}
+
+async function digestIn(file: FileHandle): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const piece of file.createReadStream({ start: 0, autoClose: false })) hash.update(piece as Uint8Array);
+  return hash.digest("hex");
 }

@@ -77,7 +77,10 @@ export class ModelUploads {
     if (before && file.sha256 !== undefined && before.onnxSha256 !== undefined) {
       // decided before a byte has come
       if (file.sha256 !== before.onnxSha256) throw exists(of, before.version.digest);
-      if ((await this.#isSame(before, { sha256: file.sha256 })) && (await this.#lost(before.version.files)).length === 0) {
+      if (
+        (await this.#isSame(before, { sha256: file.sha256 })) &&
+        (await this.#lost(before.version.files, { areRead: true })).length === 0
+      ) {
         return { version: before.version, created: false };
       }
     }
@@ -91,8 +94,8 @@ export class ModelUploads {
     };
     await blobs.receive(file.stream, { keepMs: unfinishedMs, inspect, ...(file.sha256 !== undefined && { sha256: file.sha256 }) });
     if (before === undefined) return this.#add(upload!);
-    const lost = await this.#lost(before.version.files);
-    if (lost.length > 0) throw missing(lost, "are there no longer");
+    const lost = await this.#lost(before.version.files, { areRead: true });
+    if (lost.length > 0) throw missing(lost, "are gone or damaged");
     return { version: before.version, created: false };
   }
 
@@ -116,15 +119,23 @@ export class ModelUploads {
     return { version: stands, created };
   }
 
-  /** Keeps files of a version, and answers the names of those that are not there. */
-  async #lost(files: readonly ModelFileReference[] = []): Promise<string[]> {
+  /**
+   * Keeps files of a version, and answers the names of those that are not there. `areRead`: nor damaged. Nobody else notices that: hosts read files
+   * that they are linked, and who sends a version again wants it to work.
+   */
+  async #lost(files: readonly ModelFileReference[] = [], how = { areRead: false }): Promise<string[]> {
     const { blobs } = this.#parts;
     const lost: string[] = [];
     for (const file of files) {
-      if (await blobs.keep(file, { keepMs: keptMs })) await blobs.sync(file);
-      else lost.push(file.name);
+      if (!(await blobs.keep(file, { keepMs: keptMs })) || (how.areRead && !(await this.#isWhole(file)))) lost.push(file.name);
+      else await blobs.sync(file);
     }
     return lost;
+  }
+
+  async #isWhole({ sha256 }: ModelFileReference): Promise<boolean> {
+    const found = await this.#parts.blobs.open(sha256);
+    return found !== undefined && (await this.#digestOf(found.stream, [])) === sha256;
   }
 
   /** What has this number now, uploaded or in the folder. */

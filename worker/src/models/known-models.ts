@@ -4,23 +4,45 @@ import { type ChoosyQueue, choosyVersion, type ModelVersion } from "@switchyard/
 import { keys } from "@switchyard/protocol/redis";
 import type { RedisClient } from "../redis-client.ts";
 
+/** What changed in the registry. */
+export interface RegistryChange {
+  /** Queues of jobs with requirements of their own that ended. */
+  forgotten: readonly ModelVersion[];
+  /** Uploaded versions that were taken out. One in a folder may only be out of a coordinator's sight. */
+  removed: readonly ModelVersion[];
+}
+
 export class KnownModels {
   readonly #redis: RedisClient;
   #revision = "";
   #versions: ModelVersion[] = [];
   /** Queues of jobs with requirements of their own are among them. */
   #byTag = new Map<string, ModelVersion>();
-  #forgotten: ModelVersion[] = [];
-  #removed: ModelVersion[] = [];
+  #isChanged = false;
+  /** What left the registry and was not told yet, by tag. */
+  #gone = new Map<string, ModelVersion>();
+  /** The last look of all, and the one that has not begun yet. */
+  #look: Promise<void> = Promise.resolve();
+  #next: Promise<void> | undefined;
 
   constructor(redis: RedisClient) {
     this.#redis = redis;
   }
 
-  /** Reads the registry again if it changed; answers whether it did. */
-  async refresh(): Promise<boolean> {
+  /** Reads the registry again if it changed. One look after the other: whoever asks during one shares the next, as that one may have been too early. */
+  refresh(): Promise<void> {
+    this.#next ??= this.#look = this.#look
+      .catch(() => {})
+      .then(() => {
+        this.#next = undefined;
+        return this.#read();
+      });
+    return this.#next;
+  }
+
+  async #read(): Promise<void> {
     const revision = (await this.#redis.get(keys.modelsRevision)) ?? "";
-    if (revision === this.#revision) return false;
+    if (revision === this.#revision) return;
     const [models, choosy] = await Promise.all([this.#redis.hvals(keys.models), this.#redis.hgetall(keys.choosyQueues)]);
     const before = this.#byTag;
     this.#versions = models.map((row) => JSON.parse(row) as ModelVersion);
@@ -31,21 +53,22 @@ export class KnownModels {
       const version = choosyVersion(queue, tag, byModel.get(queue.model) ?? []);
       if (version) this.#byTag.set(tag, version);
     }
-    const gone = [...before.values()].filter(({ tag }) => !this.#byTag.has(tag));
-    this.#forgotten = gone.filter(({ require }) => require !== undefined);
-    this.#removed = gone.filter(({ files, require }) => require === undefined && files !== undefined);
     this.#revision = revision;
-    return true;
+    this.#isChanged = true;
+    if (!this.published()) return; // the store lost it, and will have it again
+    for (const [tag, version] of before) if (!this.#byTag.has(tag)) this.#gone.set(tag, version);
   }
 
-  /** Queues of jobs with requirements of their own that the last change of the registry ended. */
-  forgotten(): readonly ModelVersion[] {
-    return this.#forgotten;
-  }
-
-  /** Uploaded versions that the last change of the registry took out. One in a folder may only be out of a coordinator's sight. */
-  removed(): readonly ModelVersion[] {
-    return this.#removed;
+  /** What changed since the last call, whoever asked for the looks; undefined when nothing did, or the registry is not there now. */
+  takeChange(): RegistryChange | undefined {
+    if (!this.#isChanged || !this.published()) return undefined;
+    const gone = [...this.#gone.values()].filter(({ tag }) => !this.#byTag.has(tag));
+    this.#isChanged = false;
+    this.#gone = new Map();
+    return {
+      forgotten: gone.filter(({ require }) => require !== undefined),
+      removed: gone.filter(({ files, require }) => require === undefined && files !== undefined),
+    };
   }
 
   /** True once a coordinator has published anything. */

@@ -4,6 +4,7 @@
  */
 
 import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { link, mkdir, open, readdir, readFile, rename, stat, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
@@ -118,6 +119,12 @@ export class FilesystemBlobs implements Blobs {
 /** The thread has nothing else to do: no pieces, no pauses. */
 export function digestOf(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
+}
+
+export async function digestOfFile(file: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const piece of createReadStream(file)) hash.update(piece as Uint8Array);
+  return hash.digest("hex");
 }
 
 async function readWhole(file: string, sizeBytes: number): Promise<Uint8Array | undefined> {

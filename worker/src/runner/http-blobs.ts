@@ -3,13 +3,11 @@
  * store, and is asked for each time: nobody has to be told when it changes.
  */
 
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { open, rm, stat } from "node:fs/promises";
 import { type BlobReference, SwitchyardError } from "@switchyard/protocol";
 import { type Clock, systemClock } from "../clock.ts";
 import type { Blobs } from "./blobs.ts";
-import { digestOf } from "./filesystem-blobs.ts";
+import { digestOf, digestOfFile } from "./filesystem-blobs.ts";
 
 /** A coordinator that takes longer for one value is given up; the job is tried again. */
 const answerMs = 30_000;
@@ -35,7 +33,7 @@ export class HttpBlobs implements Blobs {
 
   /**
    * Puts the bytes into a file, checked, and goes on with what is there of them. Tries again while the coordinator goes on sending; a file with
-   * other bytes is removed. Throws SwitchyardError.
+   * other bytes is removed. Throws SwitchyardError, and what the file system says as it is.
    */
   async download(reference: BlobReference, path: string): Promise<void> {
     const { sha256, sizeBytes } = reference;
@@ -45,14 +43,12 @@ export class HttpBlobs implements Blobs {
         await this.#append(reference, path, at);
       } catch (error) {
         stuck = (await sizeOf(path)) > before ? 0 : stuck + 1;
-        if (stuck === mostStuck || (error instanceof SwitchyardError && error.code === "not_found")) throw error;
+        if (stuck === mostStuck || !(error instanceof SwitchyardError) || error.code === "not_found") throw error;
         await this.#clock.sleep(stuckMs * 2 ** stuck);
       }
       at = await sizeOf(path);
     }
-    const hash = createHash("sha256");
-    for await (const piece of createReadStream(path)) hash.update(piece as Uint8Array);
-    if (hash.digest("hex") === sha256) return;
+    if ((await digestOfFile(path)) === sha256) return;
     await rm(path, { force: true });
     throw new SwitchyardError("store_unavailable", `the coordinator at ${this.#base} handed over other bytes than those of ${sha256}`);
   }
@@ -82,7 +78,9 @@ export class HttpBlobs implements Blobs {
         await file.close();
       }
     } catch (error) {
-      throw error instanceof SwitchyardError ? error : this.#away(error);
+      // no fault of the coordinator: the disk is full, say
+      const isOfFile = "syscall" in (error as Error);
+      throw error instanceof SwitchyardError || isOfFile ? error : this.#away(error);
     } finally {
       heard();
     }

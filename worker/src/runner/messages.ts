@@ -82,6 +82,8 @@ export type FromRunner =
   | {
       kind: "loaded";
       tag: string;
+      /** As it was loaded: the registry may have another one by now, or none. */
+      version: ModelVersion;
       maxItems: number;
       reason: string;
       loadMs: number;

@@ -87,11 +87,13 @@ const models = new ModelCache({
     clock: systemClock,
   }),
   isBusy: () => serves,
-  onLoaded: (model, tag) => {
+  onLoaded: (model, version) => {
+    const { tag } = version;
     const { maxItems, reason } = model.batching;
-    runner.loaded(tag, { warmUp: [...model.warmUpMs], maxItems });
-    const { loadMs, sizeBytes, version } = model;
-    tell({ kind: "loaded", tag, maxItems, reason, loadMs, sizeBytes, config: configMark(version.config), warmUpMs: [...model.warmUpMs] });
+    const warmUpMs = [...model.warmUpMs];
+    runner.loaded(tag, { warmUp: warmUpMs, maxItems });
+    const { loadMs, sizeBytes } = model;
+    tell({ kind: "loaded", tag, version, maxItems, reason, loadMs, sizeBytes, config: configMark(version.config), warmUpMs });
   },
   onFailed: (version, reason) => tell({ kind: "load_failed", tag: version.tag, reason }),
   onEvicted: (tag) => tell({ kind: "evicted", tag }),

@@ -4,16 +4,15 @@
  * is on the disk, and loses it in one step; what nobody loads goes, oldest use first, when the room that is lent is needed.
  */
 
-import { createHash, randomBytes } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readdir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { isInnerPath, type ModelFileReference, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 
 /** Where files come from. */
 export interface FileSource {
-  /** Puts the file there, checked; goes on with what is there of it. Throws SwitchyardError. */
+  /** Puts the file there, checked; goes on with what is there of it. Throws SwitchyardError, and what the disk says as it is. */
   fetch(file: ModelFileReference, path: string): Promise<void>;
 }
 
@@ -21,8 +20,10 @@ interface Parts {
   /** Of this host alone or shared with other workers of the machine. */
   folder: string;
   hostId: string;
-  /** That all fetched files may take. */
+  /** That all fetched files may take, as far as the disk has it. */
   maxBytes: number;
+  /** What the folder's disk has left for this process; asked of the system by default. */
+  freeBytes?: () => Promise<number>;
   source: FileSource;
   clock: Pick<Clock, "nowMs">;
 }
@@ -74,50 +75,26 @@ export class FetchedModels {
     return fetching;
   }
 
-  /** Whether every file is there and has its bytes: all of them are read. */
-  async isWhole({ digest, files = [] }: ModelVersion): Promise<boolean> {
-    for (const { name, sha256 } of files) {
-      const hash = createHash("sha256");
-      try {
-        for await (const piece of createReadStream(join(this.#parts.folder, digest, name))) hash.update(piece as Uint8Array);
-      } catch {
-        return false;
-      }
-      if (hash.digest("hex") !== sha256) return false;
-    }
-    return true;
-  }
-
   /** The content is not what it should be: it is fetched anew. */
   async discard({ digest }: ModelVersion): Promise<void> {
     await this.#remove(join(this.#parts.folder, digest));
   }
 
   async #fetch(digest: string, files: readonly ModelFileReference[]): Promise<string> {
-    const { clock, folder, hostId, source } = this.#parts;
+    const { clock, folder } = this.#parts;
     const whole = join(folder, digest);
     try {
       const now = new Date(clock.nowMs());
-      if (await stat(whole).catch(() => undefined)) {
-        await utimes(whole, now, now);
-        return whole;
+      if (await isThere(utimes(whole, now, now))) return whole;
+      const partial = this.#partial(digest);
+      const sizeBytes = sum(files.map((file) => file.sizeBytes));
+      await this.#makeRoom(digest, { sizeBytes, partial });
+      // others fill the disk too, and the system may grant less than it says is free
+      while (!(await hasRoomFor(() => this.#bring(files, { partial, whole })))) {
+        if (await this.#letOldestGo()) continue;
+        await this.#remove(partial); // whatever else lives on this disk needs the room
+        throw notReady(`${folder} has no room for their ${sizeBytes} bytes, and what else is there is loaded or being fetched`);
       }
-      const partial = join(folder, `${digest}.${hostId}`);
-      await this.#makeRoom(digest, { sizeBytes: sum(files.map(({ sizeBytes }) => sizeBytes)), partial });
-      for (const file of files) {
-        if (!isInnerPath(file.name))
-          throw notReady(`the registry names a file ${JSON.stringify(file.name)}, which lies outside its folder`);
-        const path = join(partial, file.name);
-        await mkdir(dirname(path), { recursive: true });
-        await source.fetch(file, path);
-      }
-      // a name must not outlive the bytes behind it when the machine loses power
-      await syncAll(partial);
-      await rename(partial, whole).catch(async (error: NodeJS.ErrnoException) => {
-        if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
-        await this.#remove(partial); // another worker of this machine was quicker
-      });
-      await syncOne(folder);
       return whole;
     } catch (error) {
       if (error instanceof SwitchyardError) throw notReady(`its files cannot be fetched: ${error.message}`);
@@ -125,7 +102,27 @@ export class FetchedModels {
     }
   }
 
-  /** Lets go what is abandoned or unused, and then, oldest use first, what stands in the way. Throws `model_not_ready` when that is not enough. */
+  /** Goes on with what is there of them. */
+  async #bring(files: readonly ModelFileReference[], { partial, whole }: { partial: string; whole: string }): Promise<void> {
+    for (const file of files) {
+      if (!isInnerPath(file.name)) throw notReady(`the registry names a file ${JSON.stringify(file.name)}, which lies outside its folder`);
+      const path = join(partial, file.name);
+      await mkdir(dirname(path), { recursive: true });
+      await this.#parts.source.fetch(file, path);
+    }
+    // a name must not outlive the bytes behind it when the machine loses power
+    await syncAll(partial);
+    await rename(partial, whole).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error;
+      await this.#remove(partial); // another worker of this machine was quicker
+    });
+    await syncOne(this.#parts.folder);
+  }
+
+  /**
+   * Lets go what is abandoned or unused, and then, oldest use first, what stands in the way of the limit or of what the disk has. Throws
+   * `model_not_ready` when the limit is in the way still. What the disk has does not decide: files that are linked take nothing of it.
+   */
   async #makeRoom(digest: string, { partial, sizeBytes }: { sizeBytes: number; partial: string }): Promise<void> {
     const { clock, maxBytes } = this.#parts;
     if (sizeBytes > maxBytes) {
@@ -133,14 +130,18 @@ export class FetchedModels {
     }
     this.#promised.set(digest, sizeBytes);
     const nowMs = clock.nowMs();
-    const kept = (await this.#kept()).filter((one) => one.path !== partial).sort((one, other) => one.usedMs - other.usedMs);
-    const loaded = this.#loaded();
-    const own = new Set([...this.#promised.keys()].map((other) => `${join(this.#parts.folder, other)}.${this.#parts.hostId}`));
-    let takenBytes = sum([...this.#promised.values()]);
-    for (const one of kept) if (!own.has(one.path)) takenBytes += one.sizeBytes;
+    const found = await this.#kept();
+    const kept = found.filter((one) => one.path !== partial);
+    const isOwn = (path: string): boolean => [...this.#promised.keys()].some((other) => path === this.#partial(other));
+    const promisedBytes = sum([...this.#promised.values()]);
+    const toComeBytes = promisedBytes - sum(found.filter(({ path }) => isOwn(path)).map((one) => one.sizeBytes));
+    let takenBytes = promisedBytes;
+    for (const one of kept) if (!isOwn(one.path)) takenBytes += one.sizeBytes;
     for (const { digest: of, path, sizeBytes: freedBytes, usedMs } of kept) {
-      const isNeeded = of === undefined ? own.has(path) || usedMs + abandonedMs > nowMs : loaded.has(of);
-      const isInTheWay = of === undefined || usedMs + unusedMs < nowMs || takenBytes > maxBytes;
+      const isUnused = of === undefined || usedMs + unusedMs < nowMs;
+      const isInTheWay = isUnused || takenBytes > maxBytes || (await this.#freeBytes()) < toComeBytes;
+      // asked at the last moment: a removal takes a while, and a load or a fetch may have begun meanwhile
+      const isNeeded = of === undefined ? isOwn(path) || usedMs + abandonedMs > nowMs : this.#loaded().has(of);
       if (isNeeded || !isInTheWay) continue;
       await this.#remove(path);
       takenBytes -= freedBytes;
@@ -152,6 +153,28 @@ export class FetchedModels {
     throw notReady(`they have ${sizeBytes} bytes, and ${Math.max(0, room)} of ${maxBytes} are free: ${taken}; raise SWITCHYARD_FETCHED_MB`);
   }
 
+  /** False when nothing is there that may go. */
+  async #letOldestGo(): Promise<boolean> {
+    for (const { digest, path } of await this.#kept()) {
+      if (digest === undefined || this.#loaded().has(digest)) continue;
+      await this.#remove(path);
+      return true;
+    }
+    return false;
+  }
+
+  async #freeBytes(): Promise<number> {
+    if (this.#parts.freeBytes) return this.#parts.freeBytes();
+    const { bavail, bsize } = await statfs(this.#parts.folder);
+    return bavail * bsize;
+  }
+
+  /** Where this host fetches it to. */
+  #partial(digest: string): string {
+    return join(this.#parts.folder, `${digest}.${this.#parts.hostId}`);
+  }
+
+  /** Oldest use first. */
   async #kept(): Promise<Kept[]> {
     const { folder } = this.#parts;
     await mkdir(folder, { recursive: true });
@@ -168,16 +191,37 @@ export class FetchedModels {
         kept.push({ path, sizeBytes, usedMs: Math.max(own.mtimeMs, ...below.map((facts) => facts?.mtimeMs ?? 0)) });
       else kept.push({ path, digest: name, sizeBytes, usedMs: own.mtimeMs });
     }
-    return kept;
+    return kept.sort((one, other) => one.usedMs - other.usedMs);
   }
 
   /** Nobody finds half of it, also when this process dies on the way; what is left then goes with the next fetch. */
   async #remove(path: string): Promise<void> {
     const gone = join(this.#parts.folder, `${goneMark}${randomBytes(8).toString("hex")}`);
-    await rename(path, gone).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOENT") throw error;
-    });
+    await isThere(rename(path, gone));
     await rm(gone, { recursive: true, force: true });
+  }
+}
+
+/** Whether the disk had room for what was done. */
+async function hasRoomFor(act: () => Promise<void>): Promise<boolean> {
+  try {
+    await act();
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOSPC" || code === "EDQUOT") return false;
+    throw error;
+  }
+}
+
+/** False when what it is done to does not exist (any more). */
+async function isThere(done: Promise<void>): Promise<boolean> {
+  try {
+    await done;
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
   }
 }
 

@@ -7,6 +7,7 @@ import { estimatedModelBytes, type ModelVersion, noRoomFor, SwitchyardError } fr
 import type { Clock } from "../clock.ts";
 import type { FetchedModels } from "./fetched-models.ts";
 import { type LoadedModel, loadModel } from "./loaded-model.ts";
+import { DamagedFiles } from "./model-files.ts";
 import { loadModelBeside } from "./threaded-model.ts";
 
 export interface ModelCacheOptions {
@@ -20,8 +21,8 @@ export interface ModelCacheOptions {
   providers: readonly string[];
   bridges?: Readonly<Record<string, string>>;
   bridgeTimeoutMs?: number;
-  /** Also when a held model is asked for under another queue's tag for the first time. */
-  onLoaded?: (model: LoadedModel, tag: string) => void;
+  /** Also when a held model is asked for as the version of another queue for the first time. */
+  onLoaded?: (model: LoadedModel, version: ModelVersion) => void;
   /** Also when there is no room for it now, which is not held against it here. */
   onFailed?: (version: ModelVersion, reason: string) => void;
   /** Called, and awaited, for each of its queues before a model's memory is freed: the time to stop taking its jobs. */
@@ -29,7 +30,7 @@ export interface ModelCacheOptions {
   /** Whether other models wait for their runs now, which a load on this thread would hold up. By default they do not. */
   isBusy?: () => boolean;
   /** Brings the files of uploaded versions here; absent: there are none. */
-  fetched?: Pick<FetchedModels, "folderOf" | "isWhole" | "discard" | "keep">;
+  fetched?: Pick<FetchedModels, "folderOf" | "discard" | "keep">;
   /** How a version becomes a model; reads it from `root`, or from the folder to which it was fetched, by default. */
   load?: (version: ModelVersion, folder?: string) => Promise<LoadedModel>;
   /** Bytes of memory that this process occupies. */
@@ -69,14 +70,14 @@ export class ModelCache {
   /** Tags of models that are only let go when asked. */
   #kept: ReadonlySet<string> = new Set();
   readonly #loading = new Map<string, Promise<LoadedModel>>();
-  /** Of versions whose fetched files are about to be read. */
-  readonly #loadingDigests = new Set<string>();
+  /** Loads under way of versions whose files are fetched, by digest: from before the files are looked for until they were read. */
+  readonly #readers = new Map<string, number>();
   /** Loads and evictions happen one after another, so that the budget is counted by one at a time. */
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: ModelCacheOptions) {
     this.#options = options;
-    options.fetched?.keep(() => new Set([...this.warm().map(({ version }) => version.digest), ...this.#loadingDigests]));
+    options.fetched?.keep(() => new Set([...this.warm().map(({ version }) => version.digest), ...this.#readers.keys()]));
   }
 
   /** Estimated bytes of all models held. */
@@ -107,7 +108,7 @@ export class ModelCache {
    */
   ensure(version: ModelVersion): Promise<LoadedModel> {
     const held = this.#held(version);
-    if (held) return Promise.resolve(this.#serveAlso(version.tag, held));
+    if (held) return Promise.resolve(this.#serveAlso(version, held));
     const key = keyOf(version);
     const loading = this.#loading.get(key);
     if (loading) return loading.then(() => this.ensure(version));
@@ -121,22 +122,25 @@ export class ModelCache {
 
   /** Other loads do not wait for a download. Files that are found damaged are fetched anew, once. */
   async #fetchAndLoad(version: ModelVersion, fetched: NonNullable<ModelCacheOptions["fetched"]>): Promise<LoadedModel> {
-    let isDamaged = false;
-    const discardDamaged = async (): Promise<boolean> => {
-      if (isDamaged || (await fetched.isWhole(version))) return false;
-      isDamaged = true;
+    let isFetchedAnew = false;
+    const fetchAnew = async (): Promise<boolean> => {
+      if (isFetchedAnew) return false;
+      isFetchedAnew = true;
       await fetched.discard(version);
       return true;
     };
-    for (;;) {
-      const folder = await this.#fetch(version, fetched);
-      this.#loadingDigests.add(version.digest);
-      try {
-        const loaded = await this.#inTurn(() => this.#load(version, folder, discardDamaged));
+    const { digest } = version;
+    this.#readers.set(digest, (this.#readers.get(digest) ?? 0) + 1);
+    try {
+      for (;;) {
+        const folder = await this.#fetch(version, fetched);
+        const loaded = await this.#inTurn(() => this.#load(version, folder, fetchAnew));
         if (loaded) return loaded;
-      } finally {
-        this.#loadingDigests.delete(version.digest);
       }
+    } finally {
+      const others = this.#readers.get(digest)! - 1;
+      if (others > 0) this.#readers.set(digest, others);
+      else this.#readers.delete(digest);
     }
   }
 
@@ -206,10 +210,10 @@ export class ModelCache {
     for (const key of [...this.#entries.keys()]) await this.#inTurn(() => this.#release(key));
   }
 
-  #serveAlso(tag: string, entry: Entry): LoadedModel {
-    if (!entry.tags.has(tag)) {
-      entry.tags.add(tag);
-      this.#options.onLoaded?.(entry.model, tag);
+  #serveAlso(version: ModelVersion, entry: Entry): LoadedModel {
+    if (!entry.tags.has(version.tag)) {
+      entry.tags.add(version.tag);
+      this.#options.onLoaded?.(entry.model, version);
     }
     return entry.model;
   }
@@ -230,12 +234,12 @@ export class ModelCache {
   }
 
   #load(version: ModelVersion, folder: undefined): Promise<LoadedModel>;
-  #load(version: ModelVersion, folder: string | Error | undefined, fetchAgain: () => Promise<boolean>): Promise<LoadedModel | undefined>;
-  /** Undefined: it did not load, and `fetchAgain` says that its files are to be fetched anew. */
+  #load(version: ModelVersion, folder: string | Error | undefined, fetchAnew: () => Promise<boolean>): Promise<LoadedModel | undefined>;
+  /** Undefined: its files are damaged, and `fetchAnew` says that it has let them go. */
   async #load(
     version: ModelVersion,
     folder: string | Error | undefined,
-    fetchAgain?: () => Promise<boolean>,
+    fetchAnew?: () => Promise<boolean>,
   ): Promise<LoadedModel | undefined> {
     const { clock, onLoaded, onFailed } = this.#options;
     const key = keyOf(version);
@@ -251,7 +255,7 @@ export class ModelCache {
       if (folder instanceof Error) throw folder;
       model = await (this.#options.load ?? this.#read)(version, folder);
     } catch (error) {
-      if (typeof folder === "string" && (await fetchAgain?.().catch(() => false))) return undefined;
+      if (error instanceof DamagedFiles && (await fetchAnew?.().catch(() => false))) return undefined;
       const reason = error instanceof Error ? error.message : String(error);
       const attempts = (failure?.attempts ?? 0) + 1;
       const backOffMs = Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
@@ -264,7 +268,7 @@ export class ModelCache {
     const grownBytes = residentBytes() - beforeBytes;
     const tookBytes = grownBytes > costBytes + residentNoiseBytes ? grownBytes : costBytes;
     this.#entries.set(key, { model, tags: new Set([version.tag]), costBytes: tookBytes, pins: 0 });
-    onLoaded?.(model, version.tag);
+    onLoaded?.(model, version);
     return model;
   }
 

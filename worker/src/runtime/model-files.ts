@@ -16,14 +16,22 @@ export interface ModelFiles {
   sizeBytes: number;
 }
 
+/** What lies on the disk is not what the registry names. Other than a model that no runtime takes, it is worth being fetched again. */
+export class DamagedFiles extends SwitchyardError {
+  constructor(detail: string) {
+    super("model_not_ready", detail);
+  }
+}
+
 /**
  * Reads the ONNX file below `root` and checks the SHA-256 over it and its external files, in name order. Of a version that was uploaded nothing
- * is parsed before. Throws `model_not_ready` when a file is missing, lies outside the model's folder, or the content is not the version's.
+ * is parsed before. Throws DamagedFiles when a file cannot be read or the content is not the version's, `model_not_ready` when a name leads out
+ * of the model's folder.
  */
 export async function readModelFiles(version: ModelVersion, root: string): Promise<ModelFiles> {
   const path = inside(resolve(root), version.path);
   const bytes = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-    throw notReady(`${version.path} cannot be read (${error.code})`);
+    throw new DamagedFiles(`${version.path} cannot be read (${error.code})`);
   });
   const hash = createHash("sha256").update(bytes);
   let sizeBytes = bytes.length;
@@ -37,12 +45,14 @@ export async function readModelFiles(version: ModelVersion, root: string): Promi
         sizeBytes += chunk.length;
       }
     } catch (error) {
-      throw notReady(`external weights ${basename(name)} of ${version.path} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+      throw new DamagedFiles(
+        `external weights ${basename(name)} of ${version.path} cannot be read (${(error as NodeJS.ErrnoException).code})`,
+      );
     }
   }
   const digest = hash.digest("hex");
   if (digest !== version.digest) {
-    throw notReady(`${version.path} has changed: its SHA-256 is ${digest}, the registry names ${version.digest}`);
+    throw new DamagedFiles(`${version.path} has changed: its SHA-256 is ${digest}, the registry names ${version.digest}`);
   }
   return { path, bytes, hasExternalWeights: externalFiles.length > 0, sizeBytes };
 }

@@ -8,6 +8,7 @@ import { SwitchyardError, type Tensor } from "@switchyard/protocol";
 import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { systemClock } from "../clock.ts";
 import { loadModel } from "./loaded-model.ts";
+import { DamagedFiles } from "./model-files.ts";
 import { RunFailure } from "./session.ts";
 import type { FromSession, ThreadLoad, ToSession } from "./threaded-model.ts";
 
@@ -65,7 +66,7 @@ loading.then(
   },
   (error: unknown) => {
     const reason = error instanceof SwitchyardError ? error.message : String(error);
-    tell({ kind: "load_failed", reason });
+    tell({ kind: "load_failed", reason, isDamaged: error instanceof DamagedFiles });
     port.close();
   },
 );

@@ -6,6 +6,7 @@
 import { Worker } from "node:worker_threads";
 import { type ModelVersion, SwitchyardError, type Tensor, type TensorSignature } from "@switchyard/protocol";
 import type { Batching, LoadedModel, LoadModelOptions } from "./loaded-model.ts";
+import { DamagedFiles } from "./model-files.ts";
 import { RunFailure, type Session } from "./session.ts";
 import { Scratch } from "./stacking.ts";
 
@@ -27,7 +28,7 @@ interface ToldLoaded {
 
 type ToldRun = { kind: "ran"; id: number; outputs: Tensor[] } | { kind: "run_failed"; id: number; detail: string; isTransient: boolean };
 
-export type FromSession = ToldLoaded | { kind: "load_failed"; reason: string } | ToldRun;
+export type FromSession = ToldLoaded | { kind: "load_failed"; reason: string; isDamaged: boolean } | ToldRun;
 
 const live = new Set<ModelThread>();
 
@@ -71,7 +72,8 @@ class ModelThread {
     live.add(this);
     this.#thread.on("message", (message: FromSession) => {
       if (message.kind === "loaded") loaded.resolve(message);
-      else if (message.kind === "load_failed") loaded.reject(new SwitchyardError("model_not_ready", message.reason));
+      else if (message.kind === "load_failed")
+        loaded.reject(message.isDamaged ? new DamagedFiles(message.reason) : notReady(message.reason));
       else this.#settle(message);
     });
     // a fault of ours: the host ends and starts anew
@@ -81,7 +83,7 @@ class ModelThread {
     this.#ended = new Promise((resolve) => {
       this.#thread.once("exit", () => {
         live.delete(this);
-        loaded.reject(new SwitchyardError("model_not_ready", "the model's thread ended before it was loaded"));
+        loaded.reject(notReady("the model's thread ended before it was loaded"));
         for (const { reject } of this.#runs.values())
           reject(new RunFailure("The model was unloaded before the run", { isTransient: true }));
         resolve();
@@ -118,4 +120,8 @@ class ModelThread {
   #send(message: ToSession, transfer: ArrayBuffer[] = []): void {
     this.#thread.postMessage(message, transfer);
   }
+}
+
+function notReady(reason: string): SwitchyardError {
+  return new SwitchyardError("model_not_ready", reason);
 }
