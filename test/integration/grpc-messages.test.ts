@@ -200,7 +200,7 @@ for (const encoding of ["identity", "gzip"]) {
     const messages = Array.from({ length: count }, (_, at) => framed(pack(encoded(tinyMessage({ id: String(at) }))), { compressed }));
     const piece = Buffer.concat(messages);
     assert.ok(piece.length < 16_384, "one DATA frame");
-    const call = await new PlainGrpc(t, door.grpc).begin(piece, { "grpc-encoding": encoding }, "ModelStreamInfer");
+    const call = await new PlainGrpc(door).begin(piece, { "grpc-encoding": encoding }, "ModelStreamInfer");
     const answers: Buffer[] = [];
     call.stream.on("data", (part: Buffer) => void answers.push(part));
     await until("their answers", async () => messagesIn(Buffer.concat(answers)) === count);
