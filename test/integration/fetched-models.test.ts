@@ -1,7 +1,7 @@
 /** Files of uploaded versions on a host's disk: damaged, cut short, half fetched by a process that was killed, and more than the disk may hold. */
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
@@ -276,6 +276,31 @@ test("room is made before a fetch when the disk has less left than it takes, and
   await fetched.folderOf(next);
   assert.deepEqual((await readdir(folder)).sort(), [loaded, next].map(({ digest }) => digest).sort());
 });
+
+for (const [how, disk] of [
+  ["as the system tells it", {}],
+  ["as writing finds it", { freeBytes: async () => 1e12 }],
+] as const) {
+  test(`a small disk holds what fits on it, one version after the other (its room ${how})`, async (context) => {
+    const { add, cache, fetched, folder, time } = await rig(context, disk);
+    try {
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=800k", "tmpfs", folder], { stdio: "ignore" });
+    } catch {
+      return context.skip("mounting a small file system is not allowed here");
+    }
+    try {
+      const [loaded, ...others] = ["one", "two", "few", "new"].map(add) as [ModelVersion, ...ModelVersion[]];
+      await cache.ensure(loaded);
+      for (const version of others) {
+        time.nowMs += 1_000;
+        await fetched.folderOf(version);
+      }
+      assert.deepEqual((await readdir(folder)).sort(), [loaded, others.at(-1)!].map(({ digest }) => digest).sort());
+    } finally {
+      execFileSync("umount", [folder]);
+    }
+  });
+}
 
 test("what a load has begun to read stays, also when it began while room is being made for another version", async (context) => {
   const sizeBytes = uploaded("one").version.sizeBytes;
