@@ -8,6 +8,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { Readable } from "node:stream";
 import { after, test } from "node:test";
 import { type BlobReference, blobFolder, SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
@@ -478,6 +479,25 @@ test("a bucket that says nothing is given up by the coordinator's clock", async 
   const away = bucketAt(silent.url, { clock: hasty });
   await assert.rejects(away.get({ sha256: digestOf(content(10)), sizeBytes: 10 }), codeOf("store_unavailable"));
   await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
+});
+
+test("downloads from a bucket that nobody reads on hold up no other request, however many they are", {
+  skip,
+  timeout: 60_000,
+}, async () => {
+  const { owner } = bucketPlace!;
+  const bytes = content(4_000_000);
+  const reference = await owner.put(bytes, { keepMs });
+  const hasty = { ...clock, after: (_ms: number, run: () => void) => systemClock.after(5_000, run) };
+  const blobs = inBucket(s3 as TestS3).open(hasty);
+  const opened = await Promise.all(Array.from({ length: 120 }, () => blobs.open(reference.sha256)));
+  try {
+    const other = content();
+    assert.ok(same(await blobs.get(await blobs.put(other, { keepMs })), other));
+    assert.equal(opened.filter((found) => found !== undefined).length, 120);
+  } finally {
+    for (const found of opened) (found!.stream as Readable).destroy();
+  }
 });
 
 test("a bucket that is full, refuses or belongs elsewhere is told for what it is", async () => {

@@ -50,7 +50,8 @@ const silentMs = 15_000;
 const answerMs = 10_000;
 const slowestBytesPerMs = 1_000;
 const mostAttempts = 3;
-/** Files are sent in pieces of this size, so that one which fails is sent again alone; 10,000 are allowed. */
+const manySockets = { maxSockets: Number.POSITIVE_INFINITY };
+/** Files are sent in pieces of this size, so that one which fails is sent again alone; larger ones where there would be too many. */
 const partBytes = 16 << 20;
 
 /** What is wrong, in words for whoever configured the bucket. `isAway`: it may pass by itself. */
@@ -77,7 +78,8 @@ export class S3Bucket {
       ...(region !== undefined && { region }),
       forcePathStyle: pathStyle,
       maxAttempts: mostAttempts,
-      requestHandler: { connectionTimeout: connectMs, socketTimeout: silentMs },
+      // sockets are no queue: behind long downloads short requests would run out of time; there are few more than bodies at the doors
+      requestHandler: { connectionTimeout: connectMs, socketTimeout: silentMs, httpAgent: manySockets, httpsAgent: manySockets },
       // checksums that many servers do not know yet; every value is checked against its own digest anyway
       requestChecksumCalculation: "WHEN_REQUIRED",
       responseChecksumValidation: "WHEN_REQUIRED",
