@@ -124,11 +124,14 @@ export class S3Blobs implements BlobStore {
   }
 
   async get(reference: BlobReference): Promise<Uint8Array | undefined> {
-    const { sha256, sizeBytes } = reference;
-    for (const { key, ...writing } of (await this.#look(sha256)).writings) {
-      const bytes = writing.sizeBytes === sizeBytes ? await this.#bucket.read(key, sizeBytes) : undefined;
-      if (bytes && (await digestOf(bytes)) === sha256) return bytes;
-      await this.#bucket.delete(key); // damaged: the next put of the same bytes writes them anew
+    for (const writing of (await this.#look(reference.sha256)).writings) {
+      const bytes = await this.#readRight(reference, writing);
+      if (bytes) return bytes;
+      // what came may have been damaged on the way, and this may be the only copy: it is read once more before it is given up
+      if (!(await this.#isDamaged(reference.sha256, writing))) {
+        const again = await this.#readRight(reference, writing);
+        if (again) return again;
+      } else await this.#bucket.delete(writing.key); // the next put of the same bytes writes them anew
     }
     return undefined;
   }
@@ -137,6 +140,17 @@ export class S3Blobs implements BlobStore {
     for (const { key, sizeBytes } of (await this.#look(sha256)).writings) {
       const stream = skipBytes < sizeBytes ? await this.#bucket.open(key, skipBytes) : Readable.from([]);
       if (stream) return { sizeBytes, stream };
+  async #readRight({ sha256, sizeBytes }: BlobReference, writing: Writing): Promise<Uint8Array | undefined> {
+    const bytes = writing.sizeBytes === sizeBytes ? await this.#bucket.read(writing.key, sizeBytes) : undefined;
+    return bytes && (await digestOf(bytes)) === sha256 ? bytes : undefined;
+  }
+
+  /** Whether all that the listing shows came, and was something else, whatever a reference says of its size. */
+  async #isDamaged(sha256: string, { key, sizeBytes }: Writing): Promise<boolean> {
+    const found = await this.#bucket.digest(key);
+    return found !== undefined && found.sizeBytes === sizeBytes && found.sha256 !== sha256;
+  }
+
     }
     return undefined;
   }

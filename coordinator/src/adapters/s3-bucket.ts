@@ -4,6 +4,7 @@
  * `store_unavailable` for callers, who are told no address; the operator is told what to do.
  */
 
+import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import {
@@ -236,6 +237,21 @@ export class S3Bucket {
 
   /** As #answer; undefined when the server says that there is no such thing. */
   #find<T>(ask: (signal: AbortSignal) => Promise<T>, limitMs?: number): Promise<T | undefined> {
+  /** Of what is there and how much that is, read as a stream; undefined when there is nothing (any more). */
+  async digest(key: string): Promise<{ sha256: string; sizeBytes: number } | undefined> {
+    const stream = await this.open(key);
+    if (stream === undefined) return undefined;
+    return this.#answer(async () => {
+      const hash = createHash("sha256");
+      let sizeBytes = 0;
+      for await (const piece of stream as AsyncIterable<Uint8Array>) {
+        hash.update(piece);
+        sizeBytes += piece.length;
+      }
+      return { sha256: hash.digest("hex"), sizeBytes };
+    });
+  }
+
     return this.#answer(async (signal) => {
       try {
         return await ask(signal);
