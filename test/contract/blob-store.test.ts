@@ -525,6 +525,28 @@ test("a value that comes damaged from a bucket once is read again, and only what
   assert.deepEqual(await files(reference.sha256), []);
 });
 
+test("a large file that a sweep is about to delete is kept on, copied within the bucket piece by piece", {
+  skip,
+  timeout: 60_000,
+}, async () => {
+  const { files } = bucketPlace!;
+  const bytes = new Uint8Array(150 << 20);
+  for (let at = 0; at < bytes.length; at += 1 << 20) bytes[at] = at >> 20;
+  const reference = { sha256: digestOf(bytes), sizeBytes: bytes.length };
+  const asked: string[] = [];
+  await using gate = await startGate((s3 as TestS3).endpoint, async (method, key) => void asked.push(`${method} ${key}`));
+  const blobs = inBucket({ ...(s3 as TestS3), endpoint: gate.url }).open(clock);
+  const folder = path.join((s3 as TestS3).folder, "some/where/blobs", reference.sha256);
+  await mkdir(folder, { recursive: true });
+  await writeFile(path.join(folder, `data.first.${Math.ceil(nowMs / 60_000)}`), bytes);
+  await writeFile(path.join(folder, "leaving.first"), "");
+  assert.equal(await blobs.keep(reference, { keepMs }), true);
+  assert.equal(asked.filter((each) => /^PUT .*partNumber=/.test(each)).length, 3);
+  const [copied] = (await files(reference.sha256)).filter((file) => !file.includes("data.first"));
+  assert.ok(same(await readFile(copied!), bytes));
+  await rm(folder, { recursive: true });
+});
+
 test("a bucket that is full, refuses or belongs elsewhere is told for what it is", async () => {
   let [status, code] = [0, ""];
   await using scripted = await startScriptedServer((_request, response) => {

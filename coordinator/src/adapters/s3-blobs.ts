@@ -98,8 +98,8 @@ export class S3Blobs implements BlobStore {
     return this.#translated(async () => {
       const expiresMs = this.#endOf(how.keepMs);
       if (await this.#prolong(reference, expiresMs)) return true;
-      for (const { key } of rightWritings(await this.#look(reference.sha256), reference)) {
-        if (await this.#bucket.copy(key, newWriting(reference.sha256, expiresMs))) return true;
+      for (const writing of rightWritings(await this.#look(reference.sha256), reference)) {
+        if (await this.#bucket.copy(writing, newWriting(reference.sha256, expiresMs))) return true;
       }
       return false;
     });
