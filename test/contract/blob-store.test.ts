@@ -8,6 +8,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { Readable } from "node:stream";
 import { after, test } from "node:test";
 import { type BlobReference, blobFolder, SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
@@ -288,6 +289,21 @@ for (const [how, again] of [
   }
 }
 
+for (const [where, found] of Object.entries(places)) {
+  test(`a stream that comes for longer than it is kept is kept from its end on (${where})`, { skip: found ? false : skip }, async () => {
+    const { owner } = found!;
+    const bytes = content(1_000);
+    async function* slowly(): AsyncGenerator<Uint8Array> {
+      yield bytes.subarray(0, 500);
+      nowMs += 10 * keepMs;
+      yield bytes.subarray(500);
+    }
+    const reference = await owner.receive(slowly(), { keepMs });
+    await owner.sweep();
+    assert.ok(same(await owner.get(reference), bytes));
+  });
+}
+
 for (const [moment, isHeld, copies] of [
   ["has said that they leave, and has not deleted them", (method: string, key: string) => method === "DELETE" && key.includes("data."), 1],
   ["is about to say that they leave", (method: string, key: string) => method === "PUT" && key.includes("leaving."), 1],
@@ -524,6 +540,90 @@ test("a bucket that says nothing is given up by the coordinator's clock", async 
   const away = bucketAt(silent.url, { clock: hasty });
   await assert.rejects(away.get({ sha256: digestOf(content(10)), sizeBytes: 10 }), codeOf("store_unavailable"));
   await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
+});
+
+test("downloads from a bucket that nobody reads on hold up no other request, however many they are", {
+  skip,
+  timeout: 60_000,
+}, async () => {
+  const { owner } = bucketPlace!;
+  const bytes = content(4_000_000);
+  const reference = await owner.put(bytes, { keepMs });
+  const hasty = { ...clock, after: (_ms: number, run: () => void) => systemClock.after(5_000, run) };
+  const blobs = inBucket(s3 as TestS3).open(hasty);
+  const opened = await Promise.all(Array.from({ length: 120 }, () => blobs.open(reference.sha256)));
+  try {
+    const other = content();
+    assert.ok(same(await blobs.get(await blobs.put(other, { keepMs })), other));
+    assert.equal(opened.filter((found) => found !== undefined).length, 120);
+  } finally {
+    for (const found of opened) (found!.stream as Readable).destroy();
+  }
+});
+
+test("a value that comes damaged from a bucket once is read again, and only what is damaged there is deleted", { skip }, async () => {
+  const { files, owner } = bucketPlace!;
+  const bytes = content();
+  const reference = await owner.put(bytes, { keepMs });
+  const [file] = await files(reference.sha256);
+  let reads = 0;
+  await using gate = await startGate((s3 as TestS3).endpoint, async (method, key) => {
+    if (method === "GET" && key.includes("data.")) await writeFile(file!, reads++ === 0 ? content() : bytes);
+  });
+  assert.ok(
+    same(
+      await inBucket({ ...(s3 as TestS3), endpoint: gate.url })
+        .open(clock)
+        .get(reference),
+      bytes,
+    ),
+  );
+  assert.ok(reads > 1);
+  assert.equal(await owner.get({ ...reference, sizeBytes: 10 }), undefined, "a size that it never had");
+  assert.ok(same(await owner.get(reference), bytes));
+  await writeFile(file!, content());
+  assert.equal(await owner.get(reference), undefined);
+  assert.deepEqual(await files(reference.sha256), []);
+});
+
+test("a file that takes hours to reach a bucket is not taken for abandoned, and is kept from when it was whole", { skip }, async () => {
+  let passedMs = 0;
+  const late = { ...systemClock, nowMs: () => Date.now() + passedMs };
+  const sweeper = bucketPlace!.open(late);
+  await using gate = await startGate((s3 as TestS3).endpoint, async (method, key) => {
+    if (method !== "PUT" || !/partNumber=2\b/.test(key)) return;
+    passedMs += 5 * 3_600_000;
+    await sweeper.sweep();
+  });
+  const bytes = content(17 << 20);
+  const reference = await inBucket({ ...(s3 as TestS3), endpoint: gate.url })
+    .open(late)
+    .receive(Readable.from([bytes]), { keepMs });
+  assert.ok(passedMs > 0);
+  await sweeper.sweep();
+  assert.ok(same(await sweeper.get(reference), bytes));
+});
+
+test("a large file that a sweep is about to delete is kept on, copied within the bucket piece by piece", {
+  skip,
+  timeout: 60_000,
+}, async () => {
+  const { files } = bucketPlace!;
+  const bytes = new Uint8Array(150 << 20);
+  for (let at = 0; at < bytes.length; at += 1 << 20) bytes[at] = at >> 20;
+  const reference = { sha256: digestOf(bytes), sizeBytes: bytes.length };
+  const asked: string[] = [];
+  await using gate = await startGate((s3 as TestS3).endpoint, async (method, key) => void asked.push(`${method} ${key}`));
+  const blobs = inBucket({ ...(s3 as TestS3), endpoint: gate.url }).open(clock);
+  const folder = path.join((s3 as TestS3).folder, "some/where/blobs", reference.sha256);
+  await mkdir(folder, { recursive: true });
+  await writeFile(path.join(folder, `data.first.${Math.ceil(nowMs / 60_000)}`), bytes);
+  await writeFile(path.join(folder, "leaving.first"), "");
+  assert.equal(await blobs.keep(reference, { keepMs }), true);
+  assert.equal(asked.filter((each) => /^PUT .*partNumber=/.test(each)).length, 3);
+  const [copied] = (await files(reference.sha256)).filter((file) => !file.includes("data.first"));
+  assert.ok(same(await readFile(copied!), bytes));
+  await rm(folder, { recursive: true });
 });
 
 test("a bucket that is full, refuses or belongs elsewhere is told for what it is", async () => {

@@ -54,13 +54,14 @@ export class FilesystemBlobs implements BlobStore {
 
   receive(stream: AsyncIterable<Uint8Array>, how: Parameters<BlobStore["receive"]>[1]): Promise<BlobReference> {
     return this.#translated(async () => {
-      const asked = this.#clock.nowMs() + how.keepMs;
       const { file, sha256, sizeBytes } = await this.#unfinished.write(stream);
       let expiresMs: number;
       try {
         checkReceived({ sha256, announced: how.sha256 });
         await how.inspect?.({ file, sha256, sizeBytes, read: () => createReadStream(file) });
-        expiresMs = Math.max(asked, await this.#discardDamaged({ sha256, sizeBytes }));
+        const damagedUntilMs = await this.#discardDamaged({ sha256, sizeBytes });
+        // from now on, not from the first byte on, which may be longer ago than it is kept
+        expiresMs = Math.max(this.#clock.nowMs() + how.keepMs, damagedUntilMs);
       } catch (error) {
         await orGone(unlink(file));
         throw error;

@@ -16,7 +16,7 @@ import { createReadStream } from "node:fs";
 import { unlink } from "node:fs/promises";
 import path from "node:path";
 import { Readable } from "node:stream";
-import type { BlobReference } from "@switchyard/protocol";
+import { type BlobReference, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { Log } from "../ports/log.ts";
@@ -28,6 +28,8 @@ const clockMarginMs = 60_000;
 const minuteMs = 60_000;
 /** What is kept again and again gets no mark each time: ends are rounded up by at most this share of the time. */
 const roundingShare = 1 / 16;
+/** A large file may be on its way for hours, and the server's clock says since when. */
+const abandonedMs = 86_400_000;
 const sweptTogether = 16;
 const blobsFolder = "blobs/";
 const idKey = "store-id";
@@ -98,8 +100,8 @@ export class S3Blobs implements BlobStore {
     return this.#translated(async () => {
       const expiresMs = this.#endOf(how.keepMs);
       if (await this.#prolong(reference, expiresMs)) return true;
-      for (const { key } of rightWritings(await this.#look(reference.sha256), reference)) {
-        if (await this.#bucket.copy(key, newWriting(reference.sha256, expiresMs))) return true;
+      for (const writing of rightWritings(await this.#look(reference.sha256), reference)) {
+        if (await this.#bucket.copy(writing, newWriting(reference.sha256, expiresMs))) return true;
       }
       return false;
     });
@@ -107,16 +109,18 @@ export class S3Blobs implements BlobStore {
 
   receive(stream: AsyncIterable<Uint8Array>, how: Parameters<BlobStore["receive"]>[1]): Promise<BlobReference> {
     return this.#translated(async () => {
-      const expiresMs = this.#endOf(how.keepMs);
       const { file, sha256, sizeBytes } = await this.#unfinished.write(stream);
       const reference = { sha256, sizeBytes };
       try {
         checkReceived({ sha256, announced: how.sha256 });
         await how.inspect?.({ file, ...reference, read: () => createReadStream(file) });
-        if (!(await this.#prolong(reference, expiresMs))) {
-          await this.#bucket.putFile(newWriting(sha256, expiresMs), file, reference);
-        }
-        return reference;
+        // from now on, not from the first byte on, which may be longer ago than it is kept
+        const expiresMs = this.#endOf(how.keepMs);
+        if (await this.#prolong(reference, expiresMs)) return reference;
+        await this.#bucket.putFile(newWriting(sha256, expiresMs), file, reference);
+        // what took long has an end that may have passed
+        if (this.#endOf(how.keepMs) === expiresMs || (await this.keep(reference, how))) return reference;
+        throw new SwitchyardError("store_unavailable", "the bucket for large values lost what it was sent", { retryAfterMs: 1_000 });
       } finally {
         await orGone(unlink(file));
       }
@@ -124,13 +128,27 @@ export class S3Blobs implements BlobStore {
   }
 
   async get(reference: BlobReference): Promise<Uint8Array | undefined> {
-    const { sha256, sizeBytes } = reference;
-    for (const { key, ...writing } of (await this.#look(sha256)).writings) {
-      const bytes = writing.sizeBytes === sizeBytes ? await this.#bucket.read(key, sizeBytes) : undefined;
-      if (bytes && (await digestOf(bytes)) === sha256) return bytes;
-      await this.#bucket.delete(key); // damaged: the next put of the same bytes writes them anew
+    for (const writing of (await this.#look(reference.sha256)).writings) {
+      const bytes = await this.#readRight(reference, writing);
+      if (bytes) return bytes;
+      // what came may have been damaged on the way, and this may be the only copy: it is read once more before it is given up
+      if (!(await this.#isDamaged(reference.sha256, writing))) {
+        const again = await this.#readRight(reference, writing);
+        if (again) return again;
+      } else await this.#bucket.delete(writing.key); // the next put of the same bytes writes them anew
     }
     return undefined;
+  }
+
+  async #readRight({ sha256, sizeBytes }: BlobReference, writing: Writing): Promise<Uint8Array | undefined> {
+    const bytes = writing.sizeBytes === sizeBytes ? await this.#bucket.read(writing.key, sizeBytes) : undefined;
+    return bytes && (await digestOf(bytes)) === sha256 ? bytes : undefined;
+  }
+
+  /** Whether all that the listing shows came, and was something else, whatever a reference says of its size. */
+  async #isDamaged(sha256: string, { key, sizeBytes }: Writing): Promise<boolean> {
+    const found = await this.#bucket.digest(key);
+    return found !== undefined && found.sizeBytes === sizeBytes && found.sha256 !== sha256;
   }
 
   async open(sha256: string, skipBytes = 0): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined> {
@@ -149,7 +167,7 @@ export class S3Blobs implements BlobStore {
   async sweep(): Promise<{ deleted: number }> {
     const nowMs = this.#clock.nowMs();
     let deleted = await this.#unfinished.sweep(nowMs);
-    deleted += await this.#bucket.abandonUploads(blobsFolder, nowMs - unfinishedMs);
+    deleted += await this.#bucket.abandonUploads(blobsFolder, nowMs - abandonedMs);
     let together: Holding[] = [];
     const sweepThem = async (): Promise<void> => {
       for (const count of await Promise.all(together.map((holding) => this.#sweepOne(holding)))) deleted += count;

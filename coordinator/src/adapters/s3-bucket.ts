@@ -4,6 +4,7 @@
  * `store_unavailable` for callers, who are told no address; the operator is told what to do.
  */
 
+import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import {
@@ -19,6 +20,7 @@ import {
   PutObjectCommand,
   S3Client,
   UploadPartCommand,
+  UploadPartCopyCommand,
 } from "@aws-sdk/client-s3";
 import { SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
@@ -50,8 +52,25 @@ const silentMs = 15_000;
 const answerMs = 10_000;
 const slowestBytesPerMs = 1_000;
 const mostAttempts = 3;
-/** Files are sent in pieces of this size, so that one which fails is sent again alone; 10,000 are allowed. */
+const manySockets = { maxSockets: Number.POSITIVE_INFINITY };
+/** Files are sent in pieces of this size, so that one which fails is sent again alone; larger ones where there would be too many. */
 const partBytes = 16 << 20;
+/** Copied likewise: servers refuse to copy more than 5 GiB at once, and may say nothing until a copy is done. */
+const copiedPartBytes = 64 << 20;
+const mostParts = 10_000;
+
+/** Of a file or an object, in bytes. */
+interface Piece {
+  at: number;
+  length: number;
+}
+
+interface Part {
+  Bucket: string;
+  Key: string;
+  UploadId: string | undefined;
+  PartNumber: number;
+}
 
 /** What is wrong, in words for whoever configured the bucket. `isAway`: it may pass by itself. */
 export interface BucketFault {
@@ -77,7 +96,8 @@ export class S3Bucket {
       ...(region !== undefined && { region }),
       forcePathStyle: pathStyle,
       maxAttempts: mostAttempts,
-      requestHandler: { connectionTimeout: connectMs, socketTimeout: silentMs },
+      // sockets are no queue: behind long downloads short requests would run out of time; there are few more than bodies at the doors
+      requestHandler: { connectionTimeout: connectMs, socketTimeout: silentMs, httpAgent: manySockets, httpsAgent: manySockets },
       // checksums that many servers do not know yet; every value is checked against its own digest anyway
       requestChecksumCalculation: "WHEN_REQUIRED",
       responseChecksumValidation: "WHEN_REQUIRED",
@@ -123,29 +143,39 @@ export class S3Bucket {
   async putFile(key: string, file: string, { sha256, sizeBytes }: { sha256: string; sizeBytes: number }): Promise<void> {
     const handle = await open(file);
     try {
-      const read = async (at: number): Promise<Uint8Array> => {
-        const bytes = new Uint8Array(Math.min(partBytes, sizeBytes - at));
-        const { bytesRead } = await handle.read(bytes, 0, bytes.length, at);
-        if (bytesRead !== bytes.length) throw new Error(`${bytesRead} bytes were read where ${bytes.length} are expected`);
+      const read = async ({ at, length }: Piece): Promise<Uint8Array> => {
+        const bytes = new Uint8Array(length);
+        const { bytesRead } = await handle.read(bytes, 0, length, at);
+        if (bytesRead !== length) throw new Error(`${bytesRead} bytes were read where ${length} are expected`);
         return bytes;
       };
-      if (sizeBytes <= partBytes) await this.put(key, await read(0), sha256);
-      else await this.#answer(() => this.#putParts(key, sizeBytes, read));
+      if (sizeBytes <= partBytes) return await this.put(key, await read({ at: 0, length: sizeBytes }), sha256);
+      await this.#answer(() =>
+        this.#inParts({ key, sizeBytes, pieceBytes: partBytes }, async (part, piece) => {
+          const Body = await read(piece);
+          const command = new UploadPartCommand({ ...part, Body });
+          nameDigest(command, await digestOf(Body));
+          return (await this.#client.send(command)).ETag;
+        }),
+      );
     } finally {
       await handle.close();
     }
   }
 
-  async #putParts(key: string, sizeBytes: number, read: (at: number) => Promise<Uint8Array>): Promise<void> {
+  /** `send` sends one piece, and answers its tag. */
+  async #inParts(
+    { key, pieceBytes, sizeBytes }: { key: string; pieceBytes: number; sizeBytes: number },
+    send: (part: Part, piece: Piece) => Promise<string | undefined>,
+  ): Promise<void> {
     const { UploadId } = await this.#client.send(new CreateMultipartUploadCommand(this.#at(key)));
     const upload = { ...this.#at(key), UploadId };
+    const eachBytes = Math.max(pieceBytes, Math.ceil(sizeBytes / mostParts));
     try {
       const Parts: CompletedPart[] = [];
-      for (let at = 0; at < sizeBytes; at += partBytes) {
-        const [PartNumber, Body] = [Parts.length + 1, await read(at)];
-        const command = new UploadPartCommand({ ...upload, PartNumber, Body });
-        nameDigest(command, await digestOf(Body));
-        const { ETag } = await this.#client.send(command);
+      for (let at = 0; at < sizeBytes; at += eachBytes) {
+        const PartNumber = Parts.length + 1;
+        const ETag = await send({ ...upload, PartNumber }, { at, length: Math.min(eachBytes, sizeBytes - at) });
         Parts.push({ ETag, PartNumber });
       }
       await this.#client.send(new CompleteMultipartUploadCommand({ ...upload, MultipartUpload: { Parts } }));
@@ -163,10 +193,25 @@ export class S3Bucket {
   }
 
   /** False when there is nothing to copy. */
-  async copy(from: string, to: string): Promise<boolean> {
-    const CopySource = [this.#place.bucket, ...this.#full(from).split("/")].map(encodeURIComponent).join("/");
-    const command = new CopyObjectCommand({ ...this.#at(to), CopySource });
-    return (await this.#find(() => this.#client.send(command))) !== undefined;
+  async copy(from: { key: string; sizeBytes: number }, to: string): Promise<boolean> {
+    const { sizeBytes } = from;
+    const CopySource = [this.#place.bucket, ...this.#full(from.key).split("/")].map(encodeURIComponent).join("/");
+    return this.#answer(async () => {
+      try {
+        if (sizeBytes <= copiedPartBytes) await this.#client.send(new CopyObjectCommand({ ...this.#at(to), CopySource }));
+        else {
+          await this.#inParts({ key: to, sizeBytes, pieceBytes: copiedPartBytes }, async (part, { at, length }) => {
+            const CopySourceRange = `bytes=${at}-${at + length - 1}`;
+            const { CopyPartResult } = await this.#client.send(new UploadPartCopyCommand({ ...part, CopySource, CopySourceRange }));
+            return CopyPartResult?.ETag;
+          });
+        }
+        return true;
+      } catch (error) {
+        if (codeOf(error) === "NoSuchKey") return false;
+        throw error;
+      }
+    });
   }
 
   /** From this byte on, which must be before the last; undefined when there is nothing (any more). */
@@ -189,6 +234,21 @@ export class S3Bucket {
         at += piece.length;
       }
       return at === sizeBytes ? bytes : undefined;
+    });
+  }
+
+  /** Of what is there and how much that is, read as a stream; undefined when there is nothing (any more). */
+  async digest(key: string): Promise<{ sha256: string; sizeBytes: number } | undefined> {
+    const stream = await this.open(key);
+    if (stream === undefined) return undefined;
+    return this.#answer(async () => {
+      const hash = createHash("sha256");
+      let sizeBytes = 0;
+      for await (const piece of stream as AsyncIterable<Uint8Array>) {
+        hash.update(piece);
+        sizeBytes += piece.length;
+      }
+      return { sha256: hash.digest("hex"), sizeBytes };
     });
   }
 
