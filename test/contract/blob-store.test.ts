@@ -481,6 +481,21 @@ test("a bucket that says nothing is given up by the coordinator's clock", async 
   await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
 });
 
+for (const [where, found] of Object.entries(places)) {
+  test(`a stream that comes for longer than it is kept is kept from its end on (${where})`, { skip: found ? false : skip }, async () => {
+    const { owner } = found!;
+    const bytes = content(1_000);
+    async function* slowly(): AsyncGenerator<Uint8Array> {
+      yield bytes.subarray(0, 500);
+      nowMs += 10 * keepMs;
+      yield bytes.subarray(500);
+    }
+    const reference = await owner.receive(slowly(), { keepMs });
+    await owner.sweep();
+    assert.ok(same(await owner.get(reference), bytes));
+  });
+}
+
 test("downloads from a bucket that nobody reads on hold up no other request, however many they are", {
   skip,
   timeout: 60_000,
@@ -523,6 +538,24 @@ test("a value that comes damaged from a bucket once is read again, and only what
   await writeFile(file!, content());
   assert.equal(await owner.get(reference), undefined);
   assert.deepEqual(await files(reference.sha256), []);
+});
+
+test("a file that takes hours to reach a bucket is not taken for abandoned, and is kept from when it was whole", { skip }, async () => {
+  let passedMs = 0;
+  const late = { ...systemClock, nowMs: () => Date.now() + passedMs };
+  const sweeper = bucketPlace!.open(late);
+  await using gate = await startGate((s3 as TestS3).endpoint, async (method, key) => {
+    if (method !== "PUT" || !/partNumber=2\b/.test(key)) return;
+    passedMs += 5 * 3_600_000;
+    await sweeper.sweep();
+  });
+  const bytes = content(17 << 20);
+  const reference = await inBucket({ ...(s3 as TestS3), endpoint: gate.url })
+    .open(late)
+    .receive(Readable.from([bytes]), { keepMs });
+  assert.ok(passedMs > 0);
+  await sweeper.sweep();
+  assert.ok(same(await sweeper.get(reference), bytes));
 });
 
 test("a large file that a sweep is about to delete is kept on, copied within the bucket piece by piece", {

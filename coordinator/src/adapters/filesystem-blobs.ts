@@ -53,7 +53,6 @@ export class FilesystemBlobs implements BlobStore {
 
   receive(stream: AsyncIterable<Uint8Array>, how: Parameters<BlobStore["receive"]>[1]): Promise<BlobReference> {
     return this.#translated(async () => {
-      const expiresMs = this.#clock.nowMs() + how.keepMs;
       const { file, sha256, sizeBytes } = await this.#unfinished.write(stream);
       try {
         checkReceived({ sha256, announced: how.sha256 });
@@ -62,7 +61,8 @@ export class FilesystemBlobs implements BlobStore {
         await orGone(unlink(file));
         throw error;
       }
-      await this.#finish(file, { sha256, expiresMs });
+      // from now on, not from the first byte on, which may be longer ago than it is kept
+      await this.#finish(file, { sha256, expiresMs: this.#clock.nowMs() + how.keepMs });
       return { sha256, sizeBytes };
     });
   }

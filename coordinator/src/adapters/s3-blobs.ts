@@ -16,7 +16,7 @@ import { createReadStream } from "node:fs";
 import { unlink } from "node:fs/promises";
 import path from "node:path";
 import { Readable } from "node:stream";
-import type { BlobReference } from "@switchyard/protocol";
+import { type BlobReference, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { Log } from "../ports/log.ts";
@@ -28,6 +28,8 @@ const clockMarginMs = 60_000;
 const minuteMs = 60_000;
 /** What is kept again and again gets no mark each time: ends are rounded up by at most this share of the time. */
 const roundingShare = 1 / 16;
+/** A large file may be on its way for hours, and the server's clock says since when. */
+const abandonedMs = 86_400_000;
 const sweptTogether = 16;
 const blobsFolder = "blobs/";
 const idKey = "store-id";
@@ -107,16 +109,18 @@ export class S3Blobs implements BlobStore {
 
   receive(stream: AsyncIterable<Uint8Array>, how: Parameters<BlobStore["receive"]>[1]): Promise<BlobReference> {
     return this.#translated(async () => {
-      const expiresMs = this.#endOf(how.keepMs);
       const { file, sha256, sizeBytes } = await this.#unfinished.write(stream);
       const reference = { sha256, sizeBytes };
       try {
         checkReceived({ sha256, announced: how.sha256 });
         await how.inspect?.({ file, ...reference, read: () => createReadStream(file) });
-        if (!(await this.#prolong(reference, expiresMs))) {
-          await this.#bucket.putFile(newWriting(sha256, expiresMs), file, reference);
-        }
-        return reference;
+        // from now on, not from the first byte on, which may be longer ago than it is kept
+        const expiresMs = this.#endOf(how.keepMs);
+        if (await this.#prolong(reference, expiresMs)) return reference;
+        await this.#bucket.putFile(newWriting(sha256, expiresMs), file, reference);
+        // what took long has an end that may have passed
+        if (this.#endOf(how.keepMs) === expiresMs || (await this.keep(reference, how))) return reference;
+        throw new SwitchyardError("store_unavailable", "the bucket for large values lost what it was sent", { retryAfterMs: 1_000 });
       } finally {
         await orGone(unlink(file));
       }
@@ -136,10 +140,6 @@ export class S3Blobs implements BlobStore {
     return undefined;
   }
 
-  async open(sha256: string, skipBytes = 0): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined> {
-    for (const { key, sizeBytes } of (await this.#look(sha256)).writings) {
-      const stream = skipBytes < sizeBytes ? await this.#bucket.open(key, skipBytes) : Readable.from([]);
-      if (stream) return { sizeBytes, stream };
   async #readRight({ sha256, sizeBytes }: BlobReference, writing: Writing): Promise<Uint8Array | undefined> {
     const bytes = writing.sizeBytes === sizeBytes ? await this.#bucket.read(writing.key, sizeBytes) : undefined;
     return bytes && (await digestOf(bytes)) === sha256 ? bytes : undefined;
@@ -151,6 +151,10 @@ export class S3Blobs implements BlobStore {
     return found !== undefined && found.sizeBytes === sizeBytes && found.sha256 !== sha256;
   }
 
+  async open(sha256: string, skipBytes = 0): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined> {
+    for (const { key, sizeBytes } of (await this.#look(sha256)).writings) {
+      const stream = skipBytes < sizeBytes ? await this.#bucket.open(key, skipBytes) : Readable.from([]);
+      if (stream) return { sizeBytes, stream };
     }
     return undefined;
   }
@@ -163,7 +167,7 @@ export class S3Blobs implements BlobStore {
   async sweep(): Promise<{ deleted: number }> {
     const nowMs = this.#clock.nowMs();
     let deleted = await this.#unfinished.sweep(nowMs);
-    deleted += await this.#bucket.abandonUploads(blobsFolder, nowMs - unfinishedMs);
+    deleted += await this.#bucket.abandonUploads(blobsFolder, nowMs - abandonedMs);
     let together: Holding[] = [];
     const sweepThem = async (): Promise<void> => {
       for (const count of await Promise.all(together.map((holding) => this.#sweepOne(holding)))) deleted += count;
