@@ -218,17 +218,24 @@ export class ModelUploads {
     });
   }
 
-  /** Before blobs are swept: what versions consist of stays. */
+  /** Before blobs are swept: what versions consist of stays. Throws when some could not be kept, after the others were: then nothing may be swept. */
   async keepFiles(): Promise<void> {
     const { blobs, clock, log, store } = this.#parts;
     const nowMs = clock.monotonicMs();
+    const failures: string[] = [];
     for (const { files, model, version } of (await store.uploads()).values()) {
       for (const file of files) {
         if (nowMs - (this.#prolonged.get(file.sha256) ?? Number.NEGATIVE_INFINITY) < prolongEveryMs) continue;
-        if (await blobs.keep(file, { keepMs: keptMs })) this.#prolonged.set(file.sha256, nowMs);
-        else log.warn("version_file_lost", { model, version, file: file.name, sha256: file.sha256 });
+        try {
+          if (await blobs.keep(file, { keepMs: keptMs })) this.#prolonged.set(file.sha256, nowMs);
+          else log.warn("version_file_lost", { model, version, file: file.name, sha256: file.sha256 });
+        } catch (error) {
+          failures.push(`${file.name} of version ${version} of ${model}: ${(error as Error).message}`);
+        }
       }
     }
+    if (failures.length === 0) return;
+    throw new Error(`${failures.length} files of versions could not be kept on, and nothing is swept; the first is ${failures[0]}`);
   }
 }
 
