@@ -540,6 +540,23 @@ test("a value that comes damaged from a bucket once is read again, and only what
   assert.deepEqual(await files(reference.sha256), []);
 });
 
+test("a file that is sent again takes the place of what is damaged in a bucket, and is kept as long as that was", { skip }, async () => {
+  const { files, owner } = bucketPlace!;
+  for (const damage of [content(), content(1_000)]) {
+    const bytes = content();
+    const reference = await owner.put(bytes, { keepMs: 10 * keepMs });
+    for (const file of await files(reference.sha256)) await writeFile(file, damage);
+    assert.deepEqual(await owner.receive(Readable.from([bytes]), { keepMs }), reference);
+    const left = await files(reference.sha256);
+    assert.equal(left.length, 1);
+    nowMs += 9 * keepMs;
+    await owner.sweep();
+    assert.ok(same(await readFile(left[0]!), bytes));
+    await owner.receive(Readable.from([bytes]), { keepMs });
+    assert.deepEqual(await files(reference.sha256), left, "what is whole stays as it is");
+  }
+});
+
 test("a file that takes hours to reach a bucket is not taken for abandoned, and is kept from when it was whole", { skip }, async () => {
   let passedMs = 0;
   const late = { ...systemClock, nowMs: () => Date.now() + passedMs };
