@@ -542,6 +542,21 @@ test("a bucket that says nothing is given up by the coordinator's clock", async 
   await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
 });
 
+for (const [where, found] of Object.entries(places)) {
+  test(`a stream that comes for longer than it is kept is kept from its end on (${where})`, { skip: found ? false : skip }, async () => {
+    const { owner } = found!;
+    const bytes = content(1_000);
+    async function* slowly(): AsyncGenerator<Uint8Array> {
+      yield bytes.subarray(0, 500);
+      nowMs += 10 * keepMs;
+      yield bytes.subarray(500);
+    }
+    const reference = await owner.receive(slowly(), { keepMs });
+    await owner.sweep();
+    assert.ok(same(await owner.get(reference), bytes));
+  });
+}
+
 test("downloads from a bucket that nobody reads on hold up no other request, however many they are", {
   skip,
   timeout: 60_000,
@@ -584,6 +599,23 @@ test("a value that comes damaged from a bucket once is read again, and only what
   await writeFile(file!, content());
   assert.equal(await owner.get(reference), undefined);
   assert.deepEqual(await files(reference.sha256), []);
+});
+
+test("a file that is sent again takes the place of what is damaged in a bucket, and is kept as long as that was", { skip }, async () => {
+  const { files, owner } = bucketPlace!;
+  for (const damage of [content(), content(1_000)]) {
+    const bytes = content();
+    const reference = await owner.put(bytes, { keepMs: 10 * keepMs });
+    for (const file of await files(reference.sha256)) await writeFile(file, damage);
+    assert.deepEqual(await owner.receive(Readable.from([bytes]), { keepMs }), reference);
+    const left = await files(reference.sha256);
+    assert.equal(left.length, 1);
+    nowMs += 9 * keepMs;
+    await owner.sweep();
+    assert.ok(same(await readFile(left[0]!), bytes));
+    await owner.receive(Readable.from([bytes]), { keepMs });
+    assert.deepEqual(await files(reference.sha256), left, "what is whole stays as it is");
+  }
 });
 
 test("a file that takes hours to reach a bucket is not taken for abandoned, and is kept from when it was whole", { skip }, async () => {

@@ -66,7 +66,8 @@ export class FilesystemBlobs implements BlobStore {
         await orGone(unlink(file));
         throw error;
       }
-      await this.#finish(file, { sha256, expiresMs });
+      // from now on, not from the first byte on, which may be longer ago than it is kept
+      await this.#finish(file, { sha256, expiresMs: this.#clock.nowMs() + how.keepMs });
       return { sha256, sizeBytes };
     });
   }

@@ -115,11 +115,13 @@ export class S3Blobs implements BlobStore {
         checkReceived({ sha256, announced: how.sha256 });
         await how.inspect?.({ file, ...reference, read: () => createReadStream(file) });
         // from now on, not from the first byte on, which may be longer ago than it is kept
-        const expiresMs = this.#endOf(how.keepMs);
-        if (await this.#prolong(reference, expiresMs)) return reference;
+        const damaged = await this.#damagedOf(sha256);
+        const expiresMs = Math.max(this.#endOf(how.keepMs), damaged.expiresMs);
+        if (damaged.writings.length === 0 && (await this.#prolong(reference, expiresMs))) return reference;
         await this.#bucket.putFile(newWriting(sha256, expiresMs), file, reference);
+        for (const { key } of damaged.writings) await this.#bucket.delete(key);
         // what took long has an end that may have passed
-        if (this.#endOf(how.keepMs) === expiresMs || (await this.keep(reference, how))) return reference;
+        if (this.#endOf(how.keepMs) <= expiresMs || (await this.keep(reference, how))) return reference;
         throw new SwitchyardError("store_unavailable", "the bucket for large values lost what it was sent", { retryAfterMs: 1_000 });
       } finally {
         await orGone(unlink(file));
@@ -143,6 +145,14 @@ export class S3Blobs implements BlobStore {
   async #readRight({ sha256, sizeBytes }: BlobReference, writing: Writing): Promise<Uint8Array | undefined> {
     const bytes = writing.sizeBytes === sizeBytes ? await this.#bucket.read(writing.key, sizeBytes) : undefined;
     return bytes && (await digestOf(bytes)) === sha256 ? bytes : undefined;
+  }
+
+  /** For one who has the bytes, and sends them again perhaps for that. `expiresMs`: until when they would have been kept. */
+  async #damagedOf(sha256: string): Promise<Pick<Holding, "writings" | "expiresMs">> {
+    const { expiresMs, writings } = await this.#look(sha256);
+    const damaged: Writing[] = [];
+    for (const writing of writings) if (await this.#isDamaged(sha256, writing)) damaged.push(writing);
+    return { writings: damaged, expiresMs: damaged.length > 0 ? expiresMs : 0 };
   }
 
   /** Whether all that the listing shows came, and was something else, whatever a reference says of its size. */
