@@ -66,8 +66,7 @@ export class FilesystemBlobs implements BlobStore {
         await orGone(unlink(file));
         throw error;
       }
-      // from now on, not from the first byte on, which may be longer ago than it is kept
-      await this.#finish(file, { sha256, expiresMs: this.#clock.nowMs() + how.keepMs });
+      await this.#finish(file, { sha256, expiresMs });
       return { sha256, sizeBytes };
     });
   }
