@@ -255,9 +255,9 @@ function sentences(open: () => JobRig): void {
     const rig = open();
     const oldest = await rig.admit({ maxAttempts: 1 });
     await dieWithAll(rig);
-    for (let round = 0; round < 4; round++) {
-      await Promise.all(Array.from({ length: 250 }, () => rig.admit({ maxAttempts: 1 })));
-      assert.equal((await dieWithAll(rig, 250)).length, 250);
+    for (let round = 0; round < 8; round++) {
+      await Promise.all(Array.from({ length: 125 }, () => rig.admit({ maxAttempts: 1 })));
+      assert.equal((await dieWithAll(rig, 125)).length, 125);
     }
     assert.equal((await rig.store.sweep(rig.tag, 1, 1)).figures.dead, 1_000);
     assert.equal(await rig.store.inputs(oldest), undefined);
