@@ -125,12 +125,12 @@ async function install() {
   }
 }
 
-/** The newest change of a file or of all files of a folder. */
+/** The newest change of a file or of a folder and all below it, whose own date tells what was deleted. 0 for what is not there. */
 function changedMs(name) {
   const file = path.join(root, name);
-  const stats = statSync(file);
-  if (!stats.isDirectory()) return stats.mtimeMs;
-  return Math.max(...readdirSync(file).map((below) => changedMs(path.join(name, below))));
+  const stats = statSync(file, { throwIfNoEntry: false });
+  if (!stats?.isDirectory()) return stats?.mtimeMs ?? 0;
+  return Math.max(stats.mtimeMs, ...readdirSync(file).map((below) => changedMs(path.join(name, below))));
 }
 
 /** The build dates what it made to its own start. */
@@ -141,22 +141,31 @@ function isConsoleBuilt() {
   return existsSync(built) && Math.max(...sources.map(changedMs)) <= statSync(built).mtimeMs;
 }
 
-/** Without it everything works but the console. */
+/** Whether somebody may look at the console in what is run: tests in a browser, pictures, a coordinator. */
+function showsConsole([first, script = "", ...rest]) {
+  if (first !== "--run") return first === "up" || first === "coordinator";
+  const named = rest.filter((word) => !word.startsWith("-"));
+  if (path.basename(script) === "test.ts") return named.length === 0 || named.some((word) => word.includes("e2e"));
+  return path.basename(script) === "screenshots.ts";
+}
+
+/** Without it everything works but the console, so that whatever goes wrong here is told and keeps nothing from starting. */
 async function buildConsole() {
-  const release = await lockInstall();
+  let release = () => {};
   try {
+    if (isConsoleBuilt()) return;
+    release = await lockInstall(); // fails where nothing may be written
     if (isConsoleBuilt()) return;
     const child = spawn(pinnedNode, [path.join(root, "console", "build.ts")], { cwd: root, stdio: ["ignore", "ignore", "pipe"] });
     let output = "";
     child.stderr.on("data", (chunk) => (output += chunk));
-    const code = await new Promise((resolve) => {
-      child.once("error", (error) => {
-        output += error.message;
-        resolve(1);
-      });
+    const code = await new Promise((resolve, reject) => {
+      child.once("error", reject);
       child.once("close", resolve);
     });
-    if (code !== 0) process.stderr.write(`${output}\nThe console could not be built; all else works without it.\n`);
+    if (code !== 0) throw new Error(output.trim() || `it ended with code ${code}`);
+  } catch (error) {
+    process.stderr.write(`The console could not be built; all else works without it: ${error.message}\n`);
   } finally {
     release();
   }
@@ -214,7 +223,7 @@ export async function launch(args) {
     process.stderr.write(failure);
     process.exit(1);
   }
-  if (["--run", "up", "coordinator"].includes(args[0]) && !isConsoleBuilt()) await buildConsole();
+  if (showsConsole(args)) await buildConsole();
   if (args[0] === "--run") become(args.slice(1));
   else become([path.join(root, "client-sdk", "src", "cli", "main.ts"), ...args]);
 }

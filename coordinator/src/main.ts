@@ -74,6 +74,9 @@ watchParent(process.env, () => {
   if (!stopping) void stop("the supervisor is gone"); // only a signal asks twice
 });
 
+const hasConsole = existsSync(`${consoleFolder}/index.html`);
+if (!hasConsole) log.warn("console_absent", { folder: consoleFolder, build: "node console/build.ts" });
+
 try {
   const tracing = config.tracing && (await openTracing(config.tracing));
   coordinator = await startCoordinator({
@@ -91,7 +94,7 @@ try {
     mostQueueBytes: config.maxQueueBytes,
     resultTtlMs: config.resultTtlMs,
     corsOrigins: config.corsOrigins,
-    ...(existsSync(`${consoleFolder}/index.html`) && { consoleFolder }),
+    ...(hasConsole && { consoleFolder }),
     ...(config.apiKeys !== undefined && { apiKeysFile: config.apiKeys }),
     expectedHosts: config.expectedHosts,
     version,

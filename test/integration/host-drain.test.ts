@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { HostView, JobView } from "@switchyard/protocol";
+import { Redis } from "ioredis";
 import { call } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { until } from "../support/until.ts";
@@ -68,6 +69,27 @@ test("when all are drained jobs wait, and the first host that may again runs the
   assert.equal((await drain(ids[0]!, "DELETE")).status, 202);
   const ended = (await call(`${cluster.url}/v1/jobs/${id}?wait=20`)).json();
   assert.deepEqual([ended.state, ended.host], ["succeeded", ids[0]], cluster.log());
+});
+
+test("a host whose drain is lifted while the store refuses it the subscription takes jobs once it may", async () => {
+  const [back, other] = (await hosts()).map(({ id }) => id).sort() as [string, string];
+  await drain(back, "POST");
+  await drain(other, "POST");
+  for (const id of [back, other]) await until(`${id} to drain`, () => isState(id, "draining"));
+  const { port, password } = cluster.redis;
+  const store = new Redis({ port, password });
+  const log = () => cluster.workers.find(({ name }) => name === back)!.log();
+  try {
+    await store.call("ACL", "SETUSER", "default", "-info"); // asked by each new subscription
+    await drain(back, "DELETE");
+    await until("the refusal", async () => log().includes("beat_trouble"), { show: log });
+    await store.call("ACL", "SETUSER", "default", "+info");
+    const ended = (await call(`${cluster.url}/v1/jobs`, { body, headers: { prefer: "wait=20" } })).json();
+    assert.deepEqual([ended.state, ended.host], ["succeeded", back], log());
+  } finally {
+    await store.call("ACL", "SETUSER", "default", "+info");
+    store.disconnect();
+  }
 });
 
 test("a host that was drained and starts again takes no jobs until the drain is lifted", async () => {

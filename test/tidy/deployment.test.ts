@@ -1,7 +1,7 @@
 /** Dashboards, rules, runbooks and the compose file, as far as they can be judged without running anything. */
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { parse } from "yaml";
@@ -140,6 +140,19 @@ test("the compose file names files, services and settings that exist", () => {
     }
   }
   assert.ok(checked > 10, `only ${checked} settings and mounts were checked`);
+});
+
+test("the image is made of files that exist, with all workspaces before each npm ci and the console that it built", () => {
+  const text = textOf("deploy/Dockerfile");
+  const copies = [...text.matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, from = ""]) => from.split(" "));
+  assert.ok(copies.length > 10, `only ${copies.length} files were found`);
+  for (const from of copies) assert.ok(existsSync(path.join(root, from)), `there is no ${from}`);
+  const { workspaces } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8")) as { workspaces: string[] };
+  const beforeInstall = text.slice(0, text.indexOf("npm ci"));
+  for (const folder of workspaces) assert.ok(beforeInstall.includes(`COPY ${folder}/package.json ${folder}/\n`), `npm ci misses ${folder}`);
+  const [console = "", image = ""] = text.split(/^FROM packages\b/m).slice(1);
+  assert.match(console, /^ AS console\n.*^RUN node console\/build\.ts$/ms);
+  assert.match(image, /^COPY --from=console \/opt\/switchyard\/console\/dist console\/dist$/m);
 });
 
 test("what compose starts is what Prometheus reads and Grafana shows", () => {

@@ -14,6 +14,7 @@ import { KnownModels, type RegistryChange } from "./models/known-models.ts";
 import { LeavingModels } from "./models/leaving-models.ts";
 import { PlacementOrders } from "./models/placement-orders.ts";
 import { Presence } from "./presence/presence.ts";
+import { RequestedDrain } from "./presence/requested-drain.ts";
 import { RunReports } from "./presence/run-reports.ts";
 import type { RedisClient } from "./redis-client.ts";
 import { runScript } from "./redis-connection.ts";
@@ -61,6 +62,7 @@ export class Host {
   readonly #reports: RunReports;
   readonly #orders: PlacementOrders;
   readonly #leaving: LeavingModels;
+  readonly #requestedDrain: RequestedDrain;
   readonly #coldSince = new Map<string, number>();
   /** Of a repository that is loaded before requests come. */
   readonly #ahead = new Set<string>();
@@ -68,8 +70,6 @@ export class Host {
   #abilities: Abilities | undefined;
   #presence: Presence | undefined;
   #registered = false;
-  /** It was asked to take no jobs; it stays registered, with its models. */
-  #resting = false;
   #beatPlanned = false;
   #tellPlanned = false;
   /** Set once: drained or given up, whichever came first. */
@@ -92,7 +92,7 @@ export class Host {
       held: this.#held,
       runner: this.#runner,
       stop: this.#stop.signal,
-      rests: () => this.#resting,
+      rests: () => this.#requestedDrain.rests(),
       fits: (version) => this.#fits(version),
       offer: (ticketIds) => this.#intake.offerCold(ticketIds),
       subscribe: (tag) => this.#subscribe(tag),
@@ -107,6 +107,25 @@ export class Host {
       onTicket: (tag, ticketId, cold) => this.#desk.onTicket(tag, ticketId, cold),
       onTrouble: (message) => log("ticket_trouble", { message }),
       onLockLost: () => metrics.ticketLockLost(),
+    });
+    this.#requestedDrain = new RequestedDrain({
+      isAsked: async () => (await redis.hexists(keys.drains, facts.id)) === 1,
+      stop: this.#stop.signal,
+      rest: () => {
+        log("drain_asked");
+        this.#intake.rest();
+      },
+      resume: () => {
+        log("drain_lifted");
+        this.#intake.resume();
+      },
+      held: () => this.#desk.held(),
+      release: (ticketId) => this.#desk.release(tagOf(ticketId), ticketId),
+      subscribe: async () => {
+        await this.#subscribeHeld();
+        await this.#intake.subscribeCold(this.#abilities!.facts.profile);
+      },
+      onChange: () => this.#beatSoon(),
     });
     this.#orders = new PlacementOrders({
       redis,
@@ -143,15 +162,15 @@ export class Host {
         usedMs: this.#held.tellUsed(),
         batches: this.#held.tellBatches(),
         failures: this.#held.tellFailures(),
-        draining: this.#stop.signal.aborted || this.#resting,
+        draining: this.#stop.signal.aborted || this.#requestedDrain.rests(),
         tickets: this.#desk.held().length,
       }),
       knownClaims: () => this.#runner.knownClaim(),
       onLost: () => this.#giveUp("the cluster declared this host lost"),
-      onBeat: () => void this.#afterBeat().catch(() => {}),
+      onBeat: () => void this.#afterBeat().catch((error: Error) => this.#troubleAfterBeat(error)),
       onRoundtrip: (ms) => metrics.storeRoundtrip(ms / 1_000),
     });
-    if (await this.#isDrainAsked()) this.#rest();
+    await this.#requestedDrain.begin();
     await this.#subscribeHeld();
     await this.#presence.register();
     this.#registered = true;
@@ -168,34 +187,6 @@ export class Host {
 
   async #subscribeHeld(): Promise<void> {
     for (const tag of this.#held.tags()) await this.#intake.subscribe(tag, this.#profileFor(tag));
-  }
-
-  async #isDrainAsked(): Promise<boolean> {
-    return (await this.#parts.redis.hexists(keys.drains, this.#parts.facts.id)) === 1;
-  }
-
-  /** An operator may have asked for this host to take no jobs, or to take them again. */
-  async #followDrain(): Promise<void> {
-    const isAsked = await this.#isDrainAsked();
-    if (isAsked === this.#resting || this.#stop.signal.aborted) return;
-    if (isAsked) {
-      this.#rest();
-      // what is claimed is finished and committed; the tickets go to others
-      for (const ticketId of this.#desk.held()) await this.#desk.release(tagOf(ticketId), ticketId);
-    } else {
-      this.#resting = false;
-      this.#parts.log("drain_lifted");
-      this.#intake.resume();
-      await this.#subscribeHeld();
-      await this.#intake.subscribeCold(this.#abilities!.facts.profile);
-    }
-    this.#beatSoon();
-  }
-
-  #rest(): void {
-    this.#resting = true;
-    this.#parts.log("drain_asked");
-    this.#intake.rest();
   }
 
   #fits(version: ModelVersion): boolean {
@@ -225,7 +216,7 @@ export class Host {
   }
 
   async #afterBeat(): Promise<void> {
-    await this.#followDrain();
+    await this.#requestedDrain.follow();
     await this.#known.refresh();
     const change = this.#known.takeChange();
     if (change) await this.#followSettings(change);
@@ -235,6 +226,11 @@ export class Host {
     for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);
     this.#retryLoad();
     await this.#tell();
+  }
+
+  /** The next beat goes on with what is left. */
+  #troubleAfterBeat({ message }: Error): void {
+    if (!this.#stop.signal.aborted) this.#parts.log("beat_trouble", { message });
   }
 
   async #tell(): Promise<void> {
@@ -289,7 +285,7 @@ export class Host {
   }
 
   async #subscribe(tag: string): Promise<void> {
-    if (this.#stop.signal.aborted || this.#resting || this.#orders.isDropping(tag)) return;
+    if (this.#stop.signal.aborted || this.#requestedDrain.rests() || this.#orders.isDropping(tag)) return;
     this.#coldSince.delete(tag);
     const isNew = !this.#intake.isSubscribed(tag);
     await this.#intake.subscribe(tag, this.#profileFor(tag));
@@ -386,7 +382,7 @@ export class Host {
   /** Why nobody should count on this host; nothing while it is part of the cluster, with a store that answers and the devices it should have. */
   unready(): string | undefined {
     if (this.#stop.signal.aborted) return "the worker ends";
-    if (this.#resting) return "the worker was asked to take no jobs";
+    if (this.#requestedDrain.rests()) return "the worker was asked to take no jobs";
     if (!this.#registered || !this.#abilities) return "the worker has not registered yet";
     if ((this.#presence?.silentMs() ?? Number.POSITIVE_INFINITY) >= silentMs) return "Redis does not answer";
     return this.#abilities.unreadyReason(this.#known.loadable());

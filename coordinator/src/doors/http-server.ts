@@ -7,8 +7,10 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import { openAccess } from "../application/access.ts";
 import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
+import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
 import { sendError } from "./problem.ts";
 import { addTracing } from "./traced-requests.ts";
@@ -134,6 +136,7 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
     if (context.leaving()) reply.header("connection", "close");
     done();
   });
+  if (context.access === openAccess) refuseForeignPages(app, { origins: corsOrigins, probes });
   if (corsOrigins.length > 0) addCors(app, corsOrigins);
   const { metrics, tracing } = context;
   const count = (request: FastifyRequest, reply: FastifyReply): void =>

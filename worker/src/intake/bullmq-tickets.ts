@@ -62,7 +62,9 @@ export class TicketIntake {
   }
 
   async #subscribe(name: string, cold: boolean, concurrency: number): Promise<void> {
-    if (this.#workers.has(name) || this.#paused || this.#resting) return;
+    if (this.#paused || this.#resting) return;
+    const begun = this.#workers.get(name);
+    if (begun) return void (await begun.waitUntilReady());
     // three parameters: BullMQ gives its signal only to processors that declare them
     const process = async (job: { id?: string }, _token?: string, _signal?: AbortSignal): Promise<void> => {
       if (job.id) await this.#parts.onTicket(tagOf(job.id), job.id, cold);
@@ -96,7 +98,14 @@ export class TicketIntake {
     worker.on("completed", () => {
       waitMs = 100;
     });
-    await worker.waitUntilReady();
+    try {
+      await worker.waitUntilReady();
+    } catch (error) {
+      // it never will be: whoever asks again gets another
+      if (this.#workers.get(name) === worker) this.#workers.delete(name);
+      worker.close(true).catch((closing: Error) => this.#parts.onTrouble(closing.message));
+      throw error;
+    }
     void worker.run().catch((error: Error) => this.#parts.onTrouble(error.message));
   }
 
