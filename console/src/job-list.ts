@@ -13,6 +13,8 @@ export interface Page<T> {
 }
 
 const perPage = 200;
+/** Pages without a match in a row: the server has then looked at two hundred thousand jobs. Further back is searched when somebody asks. */
+const mostEmpty = 20;
 /** Of those in sight, with each beat. */
 const mostLooked = 20;
 const ended = new Set(["succeeded", "failed", "cancelled", "expired"]);
@@ -24,10 +26,14 @@ export class JobList {
   readonly error = signal<Error | undefined>(undefined);
   /** Whether more may follow. */
   readonly hasMore = signal(true);
+  /** Nothing was found for long; `searchOn` looks further back. */
+  readonly isPaused = signal(false);
   readonly #query: string;
   readonly #stop = new AbortController();
   #next: string | undefined;
   #reading = false;
+  #wanted = 0;
+  #empty = 0;
 
   constructor(query: Readonly<Record<string, string>>) {
     this.#query = new URLSearchParams(query).toString();
@@ -38,19 +44,41 @@ export class JobList {
     this.#stop.abort();
   }
 
-  /** Reads one page more; does nothing while one is being read, or when all were. */
-  async more(): Promise<void> {
-    const next = this.#next;
-    if (this.#reading || next === undefined) return;
+  /**
+   * Reads on until there are so many jobs, or all were read, or nothing was found for long: a page may be empty and more follow. What cannot be
+   * read now is after the next `renew`.
+   */
+  async readTo(count: number): Promise<void> {
+    this.#wanted = count;
+    await this.#readOn();
+  }
+
+  async searchOn(): Promise<void> {
+    this.#empty = 0;
+    this.isPaused.value = false;
+    await this.#readOn();
+  }
+
+  async #readOn(): Promise<void> {
+    while (!this.#reading && this.#next !== undefined && this.jobs.value.length < this.#wanted && !this.isPaused.value) {
+      if (!(await this.#readPage(this.#next))) return;
+    }
+  }
+
+  async #readPage(path: string): Promise<boolean> {
     this.#reading = true;
     try {
-      const page = await ask<Page<JobView>>(next, { signal: this.#stop.signal });
+      const page = await ask<Page<JobView>>(path, { signal: this.#stop.signal });
       this.#next = page.links.next;
+      this.#empty = page.items.length > 0 ? 0 : this.#empty + 1;
       this.jobs.value = merged(this.jobs.value, page.items, "end");
       this.hasMore.value = this.#next !== undefined;
+      this.isPaused.value = this.hasMore.value && this.#empty >= mostEmpty;
       this.error.value = undefined;
+      return true;
     } catch (error) {
       if (!this.#stop.signal.aborted) this.error.value = error as Error;
+      return false;
     } finally {
       this.#reading = false;
     }
@@ -76,9 +104,11 @@ export class JobList {
       this.error.value = undefined;
     } catch (error) {
       if (!this.#stop.signal.aborted) this.error.value = error as Error;
+      return;
     } finally {
       this.#reading = false;
     }
+    await this.#readOn();
   }
 }
 
