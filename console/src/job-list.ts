@@ -6,6 +6,7 @@
 import { signal } from "@preact/signals";
 import type { JobView } from "@switchyard/protocol";
 import { ask } from "./api.ts";
+import { nowMs } from "./clock.ts";
 
 export interface Page<T> {
   items: T[];
@@ -15,6 +16,12 @@ export interface Page<T> {
 const perPage = 200;
 /** Pages without a match in a row: the server has then looked at two hundred thousand jobs. Further back is searched when somebody asks. */
 const mostEmpty = 20;
+/**
+ * A look for new jobs is cheap where most match; where few do, the server reads thousands for it. So it takes at most a twentieth of the time.
+ * Only the newest page will do: a job that fails now, or comes to a host, may have been created long ago.
+ */
+const pausePerLook = 20;
+const longestPauseMs = 60_000;
 /** Of those in sight, with each beat. */
 const mostLooked = 20;
 const ended = new Set(["succeeded", "failed", "cancelled", "expired"]);
@@ -28,16 +35,17 @@ export class JobList {
   readonly hasMore = signal(true);
   /** Nothing was found for long; `searchOn` looks further back. */
   readonly isPaused = signal(false);
-  readonly #query: string;
+  readonly #first: string;
   readonly #stop = new AbortController();
   #next: string | undefined;
   #reading = false;
   #wanted = 0;
   #empty = 0;
+  #lookAgainMs = 0;
 
   constructor(query: Readonly<Record<string, string>>) {
-    this.#query = new URLSearchParams(query).toString();
-    this.#next = `/v1/jobs?${this.#query}&limit=${perPage}`;
+    this.#first = `/v1/jobs?${new URLSearchParams({ ...query, limit: String(perPage) })}`;
+    this.#next = this.#first;
   }
 
   close(): void {
@@ -84,21 +92,33 @@ export class JobList {
     }
   }
 
+  async #newest(call: { signal: AbortSignal }): Promise<Page<JobView>> {
+    const startMs = nowMs();
+    try {
+      return await ask<Page<JobView>>(this.#first, call);
+    } finally {
+      const endMs = nowMs();
+      this.#lookAgainMs = endMs + Math.min(longestPauseMs, pausePerLook * (endMs - startMs));
+    }
+  }
+
   /** Looks at what became of jobs in sight, and for new ones where somebody sees the beginning of the list. */
   async renew(inSight: readonly JobView[], { withNew }: { withNew: boolean }): Promise<void> {
     if (this.#reading) return;
     this.#reading = true;
     try {
       const call = { signal: this.#stop.signal };
-      const first = withNew
-        ? await ask<Page<JobView>>(`/v1/jobs?${this.#query}&limit=${perPage}`, call)
-        : { items: [], links: { next: "" } };
+      const isTime = withNew && nowMs() >= this.#lookAgainMs;
+      const first = isTime ? await this.#newest(call) : { items: [], links: { next: "" } };
       const fresh = new Set(first.items.map(({ id }) => id));
+      // more came than a page holds: between them and those known are others
+      const isApart = first.items.length > 0 && first.links.next !== undefined && !this.jobs.value.some(({ id }) => fresh.has(id));
       const open = inSight.filter((job) => !hasEnded(job) && !fresh.has(job.id)).slice(0, mostLooked);
-      const looked = await Promise.all(open.map(({ id }) => ask<JobView>(`/v1/jobs/${id}`, call).catch(() => undefined)));
+      const asked = isApart ? [] : open; // where the list begins anew they are read with it
+      const looked = await Promise.all(asked.map(({ id }) => ask<JobView>(`/v1/jobs/${id}`, call).catch(() => undefined)));
       const isWhole = first.links.next === undefined; // what is not among them has left the list
-      const before = isWhole ? [] : this.jobs.value;
-      if (isWhole) this.#next = undefined;
+      const before = isWhole || isApart ? [] : this.jobs.value;
+      if (isWhole || isApart) this.#next = first.links.next;
       this.jobs.value = merged(before, [...first.items, ...looked.filter((job) => job !== undefined)], "start");
       this.hasMore.value = this.#next !== undefined;
       this.error.value = undefined;

@@ -72,3 +72,44 @@ test("what is wanted while the list looks for new jobs is read after that", asyn
     ["job-2", "job-1"],
   );
 });
+
+test("looks for new jobs take a twentieth of the time: with each beat where they are cheap, seldom where they are not", async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: startMs });
+  let tookMs = 5;
+  const asked = serve(t, () => {
+    t.mock.timers.setTime(Date.now() + tookMs);
+    return { items: [job(1)], links: after(1) };
+  });
+  const list = new JobList({ tag: "rare" });
+  const looks = async (beats: number): Promise<number> => {
+    const before = asked.length;
+    for (let beat = 0; beat < beats; beat++) {
+      await list.renew([], { withNew: true });
+      t.mock.timers.setTime(Date.now() + 2_000);
+    }
+    return asked.length - before;
+  };
+  assert.equal(await looks(5), 5);
+  tookMs = 1_000;
+  assert.ok((await looks(31)) <= 4);
+  tookMs = 0;
+  await looks(11);
+  assert.equal(await looks(3), 3, "it is quick again once the server is");
+});
+
+test("when more jobs came than a page holds, the list begins anew, with none left out", async (t) => {
+  let newest = 1;
+  const page = (first: number): Answer => ({
+    items: [job(first), job(first - 1)].filter(({ id }) => id !== "job-0"),
+    links: first > 2 ? after(first - 2) : {},
+  });
+  serve(t, (url) => page(from(url) || newest));
+  const list = new JobList({ tag: "rare" });
+  await list.readTo(40);
+  newest = 7;
+  await list.renew([], { withNew: true });
+  assert.deepEqual(
+    list.jobs.value.map(({ id }) => id),
+    [7, 6, 5, 4, 3, 2, 1].map((at) => `job-${at}`),
+  );
+});
