@@ -121,6 +121,7 @@ export class JobList {
       if (isWhole || isApart) this.#next = first.links.next;
       this.jobs.value = merged(before, [...first.items, ...looked.filter((job) => job !== undefined)], "start");
       this.hasMore.value = this.#next !== undefined;
+      if (!this.hasMore.value) this.isPaused.value = false;
       this.error.value = undefined;
     } catch (error) {
       if (!this.#stop.signal.aborted) this.error.value = error as Error;
