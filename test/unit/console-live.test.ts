@@ -46,6 +46,7 @@ test("a page that nobody sees holds no stream, and hears again, with what it had
   show(true);
   const streams = serve(t);
   const stop = new AbortController();
+  t.after(() => stop.abort());
   const over = stayCurrent(stop.signal);
   await settle();
   assert.deepEqual([streams.open, overview.value?.at], [1, "1"]);
@@ -64,6 +65,7 @@ test("a page that is opened hidden asks for its stream when it is seen", async (
   show(false);
   const streams = serve(t);
   const stop = new AbortController();
+  t.after(() => stop.abort());
   const over = stayCurrent(stop.signal);
   await settle();
   assert.equal(streams.begun, 0);
@@ -80,6 +82,7 @@ test("a key that is refused in the middle is asked for anew", async (t) => {
   const refusal = { code: "unauthenticated", detail: "The API key has expired" };
   t.mock.method(globalThis, "fetch", async () => Response.json(refusal, { status: 401 }));
   const stop = new AbortController();
+  t.after(() => stop.abort());
   const over = stayCurrent(stop.signal);
   await settle();
   assert.deepEqual([caller.value, keyFault.value], [undefined, refusal.detail]);
