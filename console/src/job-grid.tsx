@@ -33,8 +33,8 @@ export function JobGrid({ list, chosen, onChoose, openId }: Props) {
   );
   const last = rows.at(-1)?.index ?? 0;
   useEffect(() => {
-    if (last >= jobs.length - readAhead) void list.more();
-  }, [last, jobs.length, list]);
+    void list.readTo(last + readAhead);
+  }, [last, list]);
   // with each beat, not with each scroll
   useEffect(() => {
     if (beat.value === 0) return;

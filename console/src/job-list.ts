@@ -6,6 +6,7 @@
 import { signal } from "@preact/signals";
 import type { JobView } from "@switchyard/protocol";
 import { ask } from "./api.ts";
+import { nowMs } from "./clock.ts";
 
 export interface Page<T> {
   items: T[];
@@ -13,6 +14,14 @@ export interface Page<T> {
 }
 
 const perPage = 200;
+/** Pages without a match in a row: the server has then looked at two hundred thousand jobs. Further back is searched when somebody asks. */
+const mostEmpty = 20;
+/**
+ * A look for new jobs is cheap where most match; where few do, the server reads thousands for it. So it takes at most a twentieth of the time.
+ * Only the newest page will do: a job that fails now, or comes to a host, may have been created long ago.
+ */
+const pausePerLook = 20;
+const longestPauseMs = 60_000;
 /** Of those in sight, with each beat. */
 const mostLooked = 20;
 const ended = new Set(["succeeded", "failed", "cancelled", "expired"]);
@@ -24,35 +33,72 @@ export class JobList {
   readonly error = signal<Error | undefined>(undefined);
   /** Whether more may follow. */
   readonly hasMore = signal(true);
-  readonly #query: string;
+  /** Nothing was found for long; `searchOn` looks further back. */
+  readonly isPaused = signal(false);
+  readonly #first: string;
   readonly #stop = new AbortController();
   #next: string | undefined;
   #reading = false;
+  #wanted = 0;
+  #empty = 0;
+  #lookAgainMs = 0;
 
   constructor(query: Readonly<Record<string, string>>) {
-    this.#query = new URLSearchParams(query).toString();
-    this.#next = `/v1/jobs?${this.#query}&limit=${perPage}`;
+    this.#first = `/v1/jobs?${new URLSearchParams({ ...query, limit: String(perPage) })}`;
+    this.#next = this.#first;
   }
 
   close(): void {
     this.#stop.abort();
   }
 
-  /** Reads one page more; does nothing while one is being read, or when all were. */
-  async more(): Promise<void> {
-    const next = this.#next;
-    if (this.#reading || next === undefined) return;
+  /**
+   * Reads on until there are so many jobs, or all were read, or nothing was found for long: a page may be empty and more follow. What cannot be
+   * read now is after the next `renew`.
+   */
+  async readTo(count: number): Promise<void> {
+    this.#wanted = count;
+    await this.#readOn();
+  }
+
+  async searchOn(): Promise<void> {
+    this.#empty = 0;
+    this.isPaused.value = false;
+    await this.#readOn();
+  }
+
+  async #readOn(): Promise<void> {
+    while (!this.#reading && this.#next !== undefined && this.jobs.value.length < this.#wanted && !this.isPaused.value) {
+      if (!(await this.#readPage(this.#next))) return;
+    }
+  }
+
+  async #readPage(path: string): Promise<boolean> {
     this.#reading = true;
     try {
-      const page = await ask<Page<JobView>>(next, { signal: this.#stop.signal });
+      const page = await ask<Page<JobView>>(path, { signal: this.#stop.signal });
       this.#next = page.links.next;
+      this.#empty = page.items.length > 0 ? 0 : this.#empty + 1;
       this.jobs.value = merged(this.jobs.value, page.items, "end");
       this.hasMore.value = this.#next !== undefined;
+      this.isPaused.value = this.hasMore.value && this.#empty >= mostEmpty;
       this.error.value = undefined;
+      return true;
     } catch (error) {
       if (!this.#stop.signal.aborted) this.error.value = error as Error;
+      return false;
     } finally {
       this.#reading = false;
+    }
+  }
+
+  async #newest(call: { signal: AbortSignal }): Promise<Page<JobView>> {
+    const startMs = nowMs();
+    try {
+      return await ask<Page<JobView>>(this.#first, call);
+    } finally {
+      const endMs = nowMs();
+      this.#lookAgainMs = endMs + Math.min(longestPauseMs, pausePerLook * (endMs - startMs));
     }
   }
 
@@ -62,23 +108,28 @@ export class JobList {
     this.#reading = true;
     try {
       const call = { signal: this.#stop.signal };
-      const first = withNew
-        ? await ask<Page<JobView>>(`/v1/jobs?${this.#query}&limit=${perPage}`, call)
-        : { items: [], links: { next: "" } };
+      const isTime = withNew && nowMs() >= this.#lookAgainMs;
+      const first = isTime ? await this.#newest(call) : { items: [], links: { next: "" } };
       const fresh = new Set(first.items.map(({ id }) => id));
+      // more came than a page holds: between them and those known are others
+      const isApart = first.items.length > 0 && first.links.next !== undefined && !this.jobs.value.some(({ id }) => fresh.has(id));
       const open = inSight.filter((job) => !hasEnded(job) && !fresh.has(job.id)).slice(0, mostLooked);
-      const looked = await Promise.all(open.map(({ id }) => ask<JobView>(`/v1/jobs/${id}`, call).catch(() => undefined)));
+      const asked = isApart ? [] : open; // where the list begins anew they are read with it
+      const looked = await Promise.all(asked.map(({ id }) => ask<JobView>(`/v1/jobs/${id}`, call).catch(() => undefined)));
       const isWhole = first.links.next === undefined; // what is not among them has left the list
-      const before = isWhole ? [] : this.jobs.value;
-      if (isWhole) this.#next = undefined;
+      const before = isWhole || isApart ? [] : this.jobs.value;
+      if (isWhole || isApart) this.#next = first.links.next;
       this.jobs.value = merged(before, [...first.items, ...looked.filter((job) => job !== undefined)], "start");
       this.hasMore.value = this.#next !== undefined;
+      if (!this.hasMore.value) this.isPaused.value = false;
       this.error.value = undefined;
     } catch (error) {
       if (!this.#stop.signal.aborted) this.error.value = error as Error;
+      return;
     } finally {
       this.#reading = false;
     }
+    await this.#readOn();
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * What is shown is kept current by one stream of the server: each of its events also tells pages that it is time to look again. A key that
- * may not hear it looks by the clock instead.
+ * may not hear it looks by the clock instead. A page that nobody sees hears nothing: browsers keep few connections to one server.
  */
 
 import { type Signal, signal } from "@preact/signals";
@@ -8,6 +8,7 @@ import type { OverviewView } from "@switchyard/protocol";
 import { useEffect, useState } from "preact/hooks";
 import { apiKey, ask, isAway, listen, Refusal } from "./api.ts";
 import { nowMs, sleep } from "./clock.ts";
+import { look } from "./session.ts";
 
 export const overview = signal<OverviewView | undefined>(undefined);
 /** Rises when pages should look again. */
@@ -35,20 +36,54 @@ function take(next: OverviewView): void {
 export async function stayCurrent(stop: AbortSignal): Promise<void> {
   overview.value = undefined;
   try {
-    await listen("/v1/overview/events", {
-      signal: stop,
-      onEvent: ({ data }) => {
-        take(JSON.parse(data) as OverviewView);
-        tell();
-      },
-    });
+    while (await hear(stop));
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
+    lookAfter(error);
   }
   while (!stop.aborted) {
     tell();
     await sleep(beatMs, stop);
   }
+}
+
+/** Listens once, while somebody sees the page. Answers whether there may be more to hear. Throws Refusal. */
+async function hear(stop: AbortSignal): Promise<boolean> {
+  await visibility(true, stop);
+  if (stop.aborted) return false;
+  const unseen = new AbortController();
+  const heard = new AbortController();
+  void visibility(false, AbortSignal.any([stop, heard.signal])).then(() => unseen.abort());
+  const onEvent = ({ data }: { data: string }): void => {
+    take(JSON.parse(data) as OverviewView);
+    tell();
+  };
+  try {
+    await listen("/v1/overview/events", { signal: unseen.signal, onEvent });
+    return unseen.signal.aborted;
+  } finally {
+    heard.abort();
+  }
+}
+
+/** Resolves once the page is seen, or is not, or the signal aborts. */
+function visibility(isSeen: boolean, stop: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const over = new AbortController();
+    const check = (): void => {
+      if (document.hidden === isSeen && !stop.aborted) return;
+      over.abort();
+      resolve();
+    };
+    document.addEventListener("visibilitychange", check, { signal: over.signal });
+    stop.addEventListener("abort", check, { signal: over.signal });
+    check();
+  });
+}
+
+/** A key that is refused in the middle was revoked or has expired: who asks is asked for anew. */
+function lookAfter(error: Error): void {
+  if (error instanceof Refusal && error.status === 401) void look();
 }
 
 export interface Resource<T> {
@@ -74,7 +109,9 @@ export function useResource<T>(path: string | undefined, how: { once?: boolean }
     ask<T>(path, { signal: stop.signal })
       .then((value) => setState({ path, value, error: undefined }))
       .catch((error: Error) => {
-        if (!stop.signal.aborted) setState((before) => ({ path, value: before.path === path ? before.value : undefined, error }));
+        if (stop.signal.aborted) return;
+        lookAfter(error);
+        setState((before) => ({ path, value: before.path === path ? before.value : undefined, error }));
       });
     return () => stop.abort();
   }, [path, turn, asked, apiKey.value, isAway.value]);

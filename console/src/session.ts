@@ -18,7 +18,8 @@ export function may(...anyOf: Scope[]): boolean {
 
 export const isReadOnly = computed(() => caller.value !== undefined && !may("submit", "operate", "admin"));
 
-async function look(): Promise<void> {
+/** Asks the server who the key is, and whether it is still good. */
+export async function look(): Promise<void> {
   try {
     caller.value = await ask<CallerView>("/v1/caller");
     keyFault.value = undefined;

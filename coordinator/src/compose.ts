@@ -340,7 +340,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await clock.sleep(lastAnswersMs, over.signal);
       turns.stop();
       await loops.stop();
-      await tallies.tell().catch(() => {}); // with the store away they are lost, as after a crash
+      // with the store away they are lost, as after a crash
+      await tallies.tell().catch(() => {});
+      await figures.leave({ all: true }).catch(() => {});
       await tickets.close();
       subscription.close();
       durable.close();

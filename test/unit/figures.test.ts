@@ -147,6 +147,65 @@ test("a slot that the store does not take is left later", async () => {
   assert.deepEqual(left, [startMs / slotMs]);
 });
 
+test("a coordinator that drains leaves also the slot that is not over", async () => {
+  const { clock, each } = cluster(2);
+  const [first, second] = each as [(typeof each)[number], (typeof each)[number]];
+  first.metrics.admitted("one", "standard");
+  await first.figures.leave({ all: true });
+  clock.nowMs += 3 * slotMs;
+  assert.equal((await second.overview.view(localCaller)).view.recent.offered, 1);
+});
+
+test("what was left is not lost when the store's clock steps back into its slot", async () => {
+  const { clock, each, leave } = cluster(1);
+  const { metrics, overview } = each[0] as (typeof each)[number];
+  metrics.admitted("one", "standard");
+  clock.nowMs += slotMs;
+  await leave();
+  clock.nowMs -= slotMs;
+  metrics.admitted("one", "standard");
+  await leave();
+  clock.nowMs += 3 * slotMs;
+  await leave();
+  assert.equal((await overview.view(localCaller)).view.recent.offered, 2);
+});
+
+test("a slot that a coordinator leaves late is counted yet, and a slot that is long over is read no more", async () => {
+  const { clock, each } = cluster(2);
+  const [late, reader] = each as [(typeof each)[number], (typeof each)[number]];
+  late.metrics.admitted("one", "standard");
+  clock.nowMs += 3 * slotMs;
+  assert.equal((await reader.overview.view(localCaller)).view.recent.offered, 0);
+  await late.figures.leave();
+  clock.nowMs += slotMs;
+  assert.equal((await reader.overview.view(localCaller)).view.recent.offered, 1);
+  const asked: number[] = [];
+  const { board } = reader;
+  const { read } = board;
+  board.read = (slots) => {
+    asked.push(slots.length);
+    return read.call(board, slots);
+  };
+  clock.nowMs += slotMs;
+  await reader.overview.view(localCaller);
+  assert.ok(asked.length === 1 && asked[0]! < 30, `${asked} slots were read for one that is new`);
+});
+
+test("a clock that jumps during a read costs a view its figures, and never its end", async () => {
+  const { clock, each } = cluster(1);
+  const { board, overview } = each[0] as (typeof each)[number];
+  const { read } = board;
+  board.read = async (slots) => {
+    assert.ok(board.reads < 10, "it reads without end");
+    clock.nowMs += 3_600_000;
+    return read.call(board, slots);
+  };
+  assert.equal((await overview.view(localCaller)).view.series.length, 150);
+  board.read = read;
+  clock.nowMs = startMs;
+  assert.equal((await overview.view(localCaller)).view.series.length, 150);
+});
+
 test("tenants are shown with their share of the device time: of a batch, what their items are of it", async () => {
   const { clock, each, leave } = cluster(1);
   const { figures, overview } = each[0] as (typeof each)[number];

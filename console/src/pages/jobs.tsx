@@ -24,7 +24,6 @@ export function JobsPage() {
   const [bulk, setBulk] = useState<Bulk | undefined>(undefined);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
   useEffect(() => {
-    void list.more();
     setChosen(new Set());
     return () => list.close();
   }, [list]);
@@ -46,6 +45,11 @@ export function JobsPage() {
           {list.hasMore.value ? " so far" : ""}
           {selected.length > 0 && `, ${number(selected.length)} selected`}
         </span>
+        {list.isPaused.value && (
+          <button type="button" onClick={() => void list.searchOn()}>
+            Search further back
+          </button>
+        )}
         {may("submit") && selected.some((job) => !hasEnded(job)) && (
           <Action
             label={`Cancel ${selected.filter((job) => !hasEnded(job)).length} selected`}

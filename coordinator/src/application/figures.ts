@@ -1,7 +1,7 @@
 /**
  * What this coordinator counts, slot by slot, and what all of them counted in the last minutes. Counting is a few additions a job; a slot goes
- * to the store once, when it is over; the store is read only while somebody looks, each slot once. What is lost with a coordinator is
- * at most what it counted in its last two seconds.
+ * to the store once, when it is over; the store is read only while somebody looks, and a slot no more once nobody can still leave it. What is
+ * lost with a coordinator that dies is at most what it counted in its last two seconds; one that drains leaves all.
  */
 
 import type { FigureBoard } from "../ports/figure-board.ts";
@@ -14,6 +14,8 @@ export const slotMs = 2_000;
 export const mostSlots = 150;
 /** Coordinators have left a slot by then: their clocks are the store's, and they look twice in a slot; one that is busy looks late. */
 const settledMs = 2_500;
+/** Slots after which a slot is read no more: thirty seconds, in which a coordinator that could not reach the store has left its own. */
+const finalAfter = 15;
 
 export interface VersionNow {
   model: string;
@@ -31,8 +33,10 @@ export class Figures {
   readonly #parts: Parts;
   /** What was counted here and not left yet. */
   readonly #counting = new Map<number, Slot>();
+  /** What was left, for as long as it is shown: the store's clock may step back, and what is left anew replaces what was. */
+  readonly #left = new Map<number, Slot>();
   /** Settled slots of all coordinators. */
-  readonly #settled = new Map<number, Slot>();
+  readonly #settled = new Map<number, { slot: Slot; isFinal: boolean }>();
   #reading: Promise<void> | undefined;
   /** By tag. */
   readonly #queues = new Map<string, VersionNow>();
@@ -42,10 +46,11 @@ export class Figures {
   }
 
   #slot(): Slot {
-    const number = Math.floor(this.#parts.nowMs() / slotMs);
+    const number = this.#current();
     let slot = this.#counting.get(number);
     if (!slot) {
-      slot = emptySlot();
+      slot = this.#left.get(number) ?? emptySlot();
+      this.#left.delete(number);
       this.#counting.set(number, slot);
     }
     return slot;
@@ -101,38 +106,58 @@ export class Figures {
     return [...byVersion.values()];
   }
 
-  /** One round of the loop: leaves slots that are over. One that the store did not take stays for the next round, for as long as it is of use. */
-  async leave(): Promise<void> {
-    const current = Math.floor(this.#parts.nowMs() / slotMs);
+  /**
+   * One round of the loop: leaves slots that are over. One that the store did not take stays for the next round, for as long as it is of use.
+   * `all`: the last time, also the slot that is not over.
+   */
+  async leave({ all = false } = {}): Promise<void> {
+    const current = this.#current();
+    const isShown = (number: number): boolean => Math.abs(current - number) < mostSlots;
+    for (const number of this.#left.keys()) if (!isShown(number)) this.#left.delete(number);
     for (const [number, slot] of this.#counting) {
-      if (number >= current) continue;
-      if (!isEmpty(slot) && number > current - mostSlots) await this.#parts.board.leave(number, JSON.stringify(slot));
+      if (number >= current && isShown(number) && !all) continue;
       this.#counting.delete(number);
+      if (isEmpty(slot) || !isShown(number)) continue;
+      this.#left.set(number, slot); // before the store has it: what is counted meanwhile begins with it
+      try {
+        await this.#parts.board.leave(number, JSON.stringify(slot));
+      } catch (error) {
+        this.#left.delete(number);
+        this.#counting.set(number, slot);
+        throw error;
+      }
     }
   }
 
-  /** Slots of all coordinators, oldest first, up to the last one that is settled. Reads what was not read before; calls share one read. */
+  #current(): number {
+    return Math.floor(this.#parts.nowMs() / slotMs);
+  }
+
+  /** Slots of all coordinators, oldest first, up to the last one that is settled. Reads what is not known for good; calls share one read. */
   async slots(count: number): Promise<{ number: number; slot: Slot }[]> {
     const last = Math.floor((this.#parts.nowMs() - settledMs) / slotMs) - 1;
     const numbers = Array.from({ length: count }, (_, at) => last - count + 1 + at);
-    while (numbers.some((number) => !this.#settled.has(number))) {
-      this.#reading ??= this.#read(numbers.filter((number) => !this.#settled.has(number))).finally(() => {
+    while (this.#reading !== undefined) await this.#reading;
+    if (numbers.some((number) => !this.#settled.has(number))) {
+      this.#reading = this.#read(numbers.filter((number) => !this.#settled.get(number)?.isFinal)).finally(() => {
         this.#reading = undefined;
       });
       await this.#reading;
     }
-    return numbers.map((number) => ({ number, slot: this.#settled.get(number) as Slot }));
+    return numbers.map((number) => ({ number, slot: this.#settled.get(number)?.slot ?? emptySlot() }));
   }
 
+  /** Oldest first. */
   async #read(numbers: readonly number[]): Promise<void> {
     const texts = await this.#parts.board.read(numbers);
+    const last = numbers.at(-1)!;
     for (const [at, number] of numbers.entries()) {
       const sum = emptySlot();
       for (const text of texts[at] ?? []) addSlot(sum, JSON.parse(text) as Slot);
-      this.#settled.set(number, sum);
+      this.#settled.set(number, { slot: sum, isFinal: last - number >= finalAfter });
     }
-    const oldest = Math.floor(this.#parts.nowMs() / slotMs) - 2 * mostSlots;
-    for (const number of this.#settled.keys()) if (number < oldest) this.#settled.delete(number);
+    // by what was asked, not by the clock, which may have jumped; what was read ahead of a clock that stepped back was read too early
+    for (const number of this.#settled.keys()) if (number < last - 2 * mostSlots || number > last) this.#settled.delete(number);
   }
 }
 
