@@ -109,6 +109,24 @@ test("timeouts of the classes and budgets of waiting are edges, so that the shar
   }
 });
 
+test("a claim of which nothing ran is no run and no batch", async () => {
+  const metrics = new HostMetrics({ version: "1", host: "one", processMetrics: false });
+  const version = { model: "digits" } as Parameters<HostMetrics["ran"]>[0];
+  const claim = { kind: "ran" as const, tag: "digits", items: 0, startedLate: 0, overheadMs: 1, queueMs: [1, 2], slackMs: [1, 2] };
+  metrics.ran(version, { ...claim, jobs: 0, runMs: 0, outcomes: { late: 2 } });
+  metrics.ran(version, { ...claim, jobs: 1, items: 1, runMs: 4, outcomes: { late: 1, succeeded: 1 } });
+  const text = await metrics.text();
+  for (const line of [
+    'switchyard_run_seconds_count{model="digits"} 1',
+    'switchyard_run_seconds_sum{model="digits"} 0.004',
+    'switchyard_batch_jobs_count{model="digits"} 1',
+    'switchyard_batch_jobs_sum{model="digits"} 1',
+    'switchyard_job_queue_seconds_count{model="digits"} 4',
+    'switchyard_attempts_total{model="digits",outcome="late"} 3',
+  ])
+    assert.ok(text.includes(`${line}\n`), line);
+});
+
 test("what a host counts of a model goes when the model goes", async () => {
   const metrics = new HostMetrics({ version: "1", host: "one", processMetrics: false });
   const version = { model: "digits" } as Parameters<HostMetrics["ran"]>[0];
