@@ -57,6 +57,23 @@ test("queues of one model are summed up, whatever jobs in them require", async (
   assert.match(text, /^switchyard_queue_oldest_seconds\{model="digits"\} 9$/m);
 });
 
+test("a queue whose version is gone counts no more, and its model's other queues do", async () => {
+  const metrics = prometheusMetrics({ version: "1", processMetrics: false });
+  metrics.leading(true);
+  metrics.modelKnown("digits");
+  metrics.queueFigures({ model: "digits", version: 1, tag: "old" }, { waiting: 3, running: 1, oldestSeconds: 90, dead: 1 });
+  metrics.queueFigures({ model: "digits", version: 2, tag: "new" }, { waiting: 2, running: 0, oldestSeconds: 1, dead: 0 });
+  metrics.queueGone("old");
+  const text = await metrics.text();
+  for (const line of [
+    'switchyard_queue_jobs{model="digits",state="queued"} 2',
+    'switchyard_queue_jobs{model="digits",state="running"} 0',
+    'switchyard_queue_oldest_seconds{model="digits"} 1',
+    'switchyard_dead_letters{model="digits"} 0',
+  ])
+    assert.ok(text.includes(`${line}\n`), line);
+});
+
 test("a trace's id becomes the exemplar of the bucket that its request fell into, and only there", async () => {
   let current: string | undefined = traceId;
   const metrics = prometheusMetrics({ version: "1", processMetrics: false, traceId: () => current });
