@@ -60,11 +60,10 @@ export const ruleCases: Readonly<Record<string, Cases>> = {
   SwitchyardDoorBudgetBurnsFast: {
     fires: [
       door("0+80x90", "0+20x90", "80m"),
-      // with probes in the sum 0.3 % of all would be errors
-      {
-        series: { [answered]: "0+80x90", [broken]: "0+20x90", [probed]: "0+2000x90", [lost]: "0+2000x90", [checked]: "0+2000x90" },
-        at: "80m",
-      },
+      // with probes in the sum 0.5 % of all would be errors
+      { series: { [answered]: "0+80x90", [broken]: "0+20x90", [probed]: "0+4000x90" }, at: "80m" },
+      { series: { [answered]: "0+80x90", [broken]: "0+20x90", [lost]: "0+4000x90" }, at: "80m" },
+      { series: { [answered]: "0+80x90", [broken]: "0+20x90", [checked]: "0+4000x90" }, at: "80m" },
       { series: { [called]: "0+80x90", [callBroken]: "0+20x90" }, at: "80m" },
     ],
     silent: [
@@ -92,12 +91,9 @@ export const ruleCases: Readonly<Record<string, Cases>> = {
     },
   },
   SwitchyardMetricsAbsent: {
-    fires: [
-      { ...one(ofCoordinator("up"), "1x20"), labels: coordinators },
-      { ...one(ofCoordinator("switchyard_build_info"), "1x20"), labels: coordinators },
-    ],
+    fires: { ...one(ofCoordinator("up"), "1x20"), labels: coordinators },
     // a cluster without models that nobody has called yet
-    silent: { series: { [ofCoordinator("switchyard_leader")]: "1x20", [ofCoordinator("switchyard_build_info")]: "1x20" }, at: "20m" },
+    silent: one(ofCoordinator("switchyard_leader"), "1x20"),
   },
   SwitchyardNoHosts: { fires: one('switchyard_hosts{state="ready"}', "1x5 0x20"), silent: one('switchyard_hosts{state="lost"}', "0x20") },
   SwitchyardHostsLost: { fires: one("switchyard_hosts_lost_total", "0x15 1x10"), silent: one("switchyard_hosts_lost_total", "1x30") },

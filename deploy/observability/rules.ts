@@ -171,13 +171,14 @@ const causes: readonly Cause[] = [
     for: "1m",
     severity: "page",
     summary: "no coordinator answers",
-    description: "Nothing is admitted and nobody is answered. Alerts on objectives, queues and Redis are silent: they read what coordinators export.",
+    description:
+      "Nothing is admitted and nobody is answered. Alerts on objectives, queues and Redis are silent: they read what coordinators export.",
     page: "processes",
   },
   {
     alert: "SwitchyardMetricsAbsent",
-    // both are there from a coordinator's start on; those of models, doors and jobs come with the first of them
-    expr: 'absent(switchyard_leader{job="switchyard-coordinator"}) or absent(switchyard_build_info{job="switchyard-coordinator"})',
+    // there from a coordinator's start on; those of models, doors and jobs come with the first of them
+    expr: 'absent(switchyard_leader{job="switchyard-coordinator"})',
     for: "10m",
     severity: "ticket",
     summary: "figures that objectives are made of are missing",
