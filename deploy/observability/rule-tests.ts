@@ -13,10 +13,12 @@ interface Situation {
   at: string;
 }
 
+/** With the labels that the alert then has, beside its severity. */
+type Firing = Situation & { labels?: Record<string, string> };
+
 interface Cases {
-  /** With the labels that the alert then has, beside its severity. */
-  fires: Situation & { labels?: Record<string, string> };
-  silent: Situation;
+  fires: Firing | Firing[];
+  silent: Situation | Situation[];
 }
 
 const finished = 'switchyard_jobs_finished_total{model="digits",class="standard",outcome="succeeded"}';
@@ -25,6 +27,14 @@ const inBudget = 'switchyard_job_wait_seconds_bucket{model="digits",class="stand
 const waited = 'switchyard_job_wait_seconds_count{model="digits",class="standard"}';
 const answered = 'switchyard_http_request_seconds_count{route="/v1/jobs",method="POST",status="202"}';
 const broken = 'switchyard_http_request_seconds_count{route="/v1/jobs",method="POST",status="500"}';
+const probed = 'switchyard_http_request_seconds_count{route="/livez",method="GET",status="200"}';
+const lost = 'switchyard_http_request_seconds_count{route="none",method="GET",status="404"}';
+const checked = 'switchyard_grpc_request_seconds_count{method="Check",code="OK"}';
+const probeBroken = 'switchyard_http_request_seconds_count{route="/v2/health/ready",method="GET",status="500"}';
+const called = 'switchyard_grpc_request_seconds_count{method="ModelInfer",code="OK"}';
+const callBroken = 'switchyard_grpc_request_seconds_count{method="ModelInfer",code="INTERNAL"}';
+const coordinators = { job: "switchyard-coordinator" };
+const ofCoordinator = (metric: string): string => `${metric}{job="switchyard-coordinator",instance="c:8002"}`;
 const one = (metric: string, value: string, at = "20m"): Situation => ({ series: { [metric]: value }, at });
 
 /** 20 % go wrong for an hour and a half, at 100 a minute; and at one a minute, which is too few to say anything. */
@@ -47,7 +57,20 @@ export const ruleCases: Readonly<Record<string, Cases>> = {
   SwitchyardDeadlineBudgetBurnsSlowly: { fires: { ...deadline(slow, "29h"), labels: model }, silent: deadline(fine, "29h") },
   SwitchyardWaitBudgetBurnsFast: { fires: { ...wait(fast, "80m"), labels: { class: "standard" } }, silent: wait(rare, "80m") },
   SwitchyardWaitBudgetBurnsSlowly: { fires: { ...wait(slow, "29h"), labels: { class: "standard" } }, silent: wait(fine, "29h") },
-  SwitchyardDoorBudgetBurnsFast: { fires: door("0+80x90", "0+20x90", "80m"), silent: door("0+0x90", "0+1x90", "80m") },
+  SwitchyardDoorBudgetBurnsFast: {
+    fires: [
+      door("0+80x90", "0+20x90", "80m"),
+      // with probes in the sum 0.5 % of all would be errors
+      { series: { [answered]: "0+80x90", [broken]: "0+20x90", [probed]: "0+4000x90" }, at: "80m" },
+      { series: { [answered]: "0+80x90", [broken]: "0+20x90", [lost]: "0+4000x90" }, at: "80m" },
+      { series: { [answered]: "0+80x90", [broken]: "0+20x90", [checked]: "0+4000x90" }, at: "80m" },
+      { series: { [called]: "0+80x90", [callBroken]: "0+20x90" }, at: "80m" },
+    ],
+    silent: [
+      door("0+0x90", "0+1x90", "80m"),
+      { series: { [answered]: "0+100x90", [probed]: "0+100x90", [probeBroken]: "0+100x90" }, at: "80m" },
+    ],
+  },
   SwitchyardDoorBudgetBurnsSlowly: { fires: door("0+500x360", "0+5x360", "29h"), silent: door("0+50000x360", "0+5x360", "29h") },
   SwitchyardProcessDown: {
     fires: {
@@ -56,9 +79,21 @@ export const ruleCases: Readonly<Record<string, Cases>> = {
     },
     silent: one('up{job="something-else",instance="x:1"}', "0x20"),
   },
+  SwitchyardNoCoordinator: {
+    fires: [
+      one(ofCoordinator("up"), "1x5 0x20"),
+      // a container that is stopped has no name any more, and leaves the targets; workers are still there
+      { series: { [ofCoordinator("up")]: "1x5 _x20", 'up{job="switchyard-worker",instance="w:8003"}': "1x25" }, at: "20m" },
+    ],
+    silent: {
+      series: { [ofCoordinator("up")]: "1x5 0x20", 'up{job="switchyard-coordinator",instance="d:8002"}': "1x25" },
+      at: "20m",
+    },
+  },
   SwitchyardMetricsAbsent: {
-    fires: one(finished, "0x20"),
-    silent: { series: { [finished]: "0x20", [missed]: "0x20", [answered]: "0x20" }, at: "20m" },
+    fires: { ...one(ofCoordinator("up"), "1x20"), labels: coordinators },
+    // a cluster without models that nobody has called yet
+    silent: one(ofCoordinator("switchyard_leader"), "1x20"),
   },
   SwitchyardNoHosts: { fires: one('switchyard_hosts{state="ready"}', "1x5 0x20"), silent: one('switchyard_hosts{state="lost"}', "0x20") },
   SwitchyardHostsLost: { fires: one("switchyard_hosts_lost_total", "0x15 1x10"), silent: one("switchyard_hosts_lost_total", "1x30") },
@@ -75,11 +110,25 @@ export const ruleCases: Readonly<Record<string, Cases>> = {
     silent: one('switchyard_runs_late_total{model="digits"}', "3x20"),
   },
   SwitchyardQueueStands: {
-    fires: { ...one('switchyard_queue_oldest_seconds{model="digits"}', "0+60x20"), labels: model },
+    fires: [
+      { ...one('switchyard_queue_oldest_seconds{model="digits"}', "0+60x20"), labels: model },
+      {
+        // claimed again and again, and given back unrun
+        series: {
+          'switchyard_queue_oldest_seconds{model="digits"}': "0+60x20",
+          'switchyard_attempts_total{model="digits",outcome="retry"}': "0+5x20",
+          'switchyard_attempts_total{model="digits",outcome="back"}': "0+5x20",
+          'switchyard_attempts_total{model="digits",outcome="late"}': "0+5x20",
+          'switchyard_run_seconds_count{model="digits"}': "7x20",
+        },
+        at: "20m",
+        labels: model,
+      },
+    ],
     silent: {
       series: {
         'switchyard_queue_oldest_seconds{model="digits"}': "0+60x20",
-        'switchyard_attempts_total{model="digits",outcome="succeeded"}': "0+5x20",
+        'switchyard_run_seconds_count{model="digits"}': "0+5x20",
       },
       at: "20m",
     },
@@ -105,7 +154,10 @@ export const ruleCases: Readonly<Record<string, Cases>> = {
     },
   },
   SwitchyardNoLeader: {
-    fires: { series: { 'switchyard_leader{instance="a"}': "1x5 0x20", 'switchyard_leader{instance="b"}': "0x25" }, at: "20m" },
+    fires: [
+      { series: { 'switchyard_leader{instance="a"}': "1x5 0x20", 'switchyard_leader{instance="b"}': "0x25" }, at: "20m" },
+      one('switchyard_leader{instance="a"}', "1x5 _x20"),
+    ],
     silent: { series: { 'switchyard_leader{instance="a"}': "1x25", 'switchyard_leader{instance="b"}': "0x25" }, at: "20m" },
   },
   SwitchyardTwoLeaders: {
@@ -190,14 +242,15 @@ export function ruleTestsFile(ruleFiles: readonly string[], pace: Pace): object 
   const tests = alertRules.flatMap(({ alert, annotations, labels }) => {
     const cases = ruleCases[alert];
     if (cases === undefined) throw new Error(`${alert} has no cases in rule-tests.ts`);
-    const { fires, silent } = cases;
-    const seen = fires.labels ?? {};
-    const texts = Object.fromEntries(Object.entries(annotations).map(([name, text]) => [name, filled(text, seen)]));
-    const expected = [{ exp_labels: { ...labels, ...seen }, exp_annotations: texts }];
-    return [
-      ...(paceOf(fires) === pace ? [test(alert, fires, expected)] : []),
-      ...(paceOf(silent) === pace ? [test(alert, silent, [])] : []),
-    ];
+    const firing = [cases.fires].flat().map((fires) => {
+      const seen = fires.labels ?? {};
+      const texts = Object.fromEntries(Object.entries(annotations).map(([name, text]) => [name, filled(text, seen)]));
+      return { situation: fires, expected: [{ exp_labels: { ...labels, ...seen }, exp_annotations: texts }] };
+    });
+    const silent = [cases.silent].flat().map((situation) => ({ situation, expected: [] }));
+    return [...firing, ...silent].flatMap(({ expected, situation }) =>
+      paceOf(situation) === pace ? [test(alert, situation, expected)] : [],
+    );
   });
   // alerts read what was recorded in the same moment: with steps this long there is nothing older that still counts
   const order = ruleGroups.map(({ name }) => name);

@@ -46,10 +46,20 @@ interface Objective {
 }
 
 const finished = (window: Window): string => `sum by (model) (increase(switchyard_jobs_finished_total{outcome!="cancelled"}[${window}]))`;
-const errors = (window: Window): string =>
-  `((sum(rate(switchyard_http_request_seconds_count{status="500"}[${window}])) or vector(0)) + (sum(rate(switchyard_grpc_request_seconds_count{code=~"INTERNAL|UNKNOWN"}[${window}])) or vector(0)))`;
-const answers = (of: "rate" | "increase", window: Window): string =>
-  `(sum(${of}(switchyard_http_request_seconds_count[${window}])) + (sum(${of}(switchyard_grpc_request_seconds_count[${window}])) or vector(0)))`;
+
+/** Of users: neither probes, which are many and always answered, nor paths that lead nowhere. */
+const asked = {
+  http: 'route!~"/livez|/readyz|/v2/health/.*|none"',
+  grpc: 'method!~"ServerLive|ServerReady|Check|Watch"',
+};
+/** Either door may stand unused, and has no series then. */
+const calls = (of: "rate" | "increase", window: Window, only: { http: string; grpc: string } = { http: "", grpc: "" }): string => {
+  const terms = (["http", "grpc"] as const).map(
+    (door) => `(sum(${of}(switchyard_${door}_request_seconds_count{${asked[door]}${only[door]}}[${window}])) or vector(0))`,
+  );
+  return `(${terms.join(" + ")})`;
+};
+const errors = (window: Window): string => calls("rate", window, { http: ',status="500"', grpc: ',code=~"INTERNAL|UNKNOWN"' });
 
 export const objectiveRules: readonly Objective[] = [
   {
@@ -83,8 +93,8 @@ export const objectiveRules: readonly Objective[] = [
     what: "calls are answered with an internal error",
     allowed: objectives.doors,
     record: "cluster:switchyard_door_errors:ratio_rate",
-    shares: (window) => [{ expr: `${errors(window)} / (${answers("rate", window)} > 0)` }],
-    events: (window) => answers("increase", window),
+    shares: (window) => [{ expr: `${errors(window)} / (${calls("rate", window)} > 0)` }],
+    events: (window) => calls("increase", window),
     subject: "the doors",
   },
 ];
@@ -155,8 +165,20 @@ const causes: readonly Cause[] = [
     page: "processes",
   },
   {
+    alert: "SwitchyardNoCoordinator",
+    // not what it counts itself: without any nothing is exported, and one that is found by name is no target once it is gone
+    expr: 'absent(up{job="switchyard-coordinator"} == 1)',
+    for: "1m",
+    severity: "page",
+    summary: "no coordinator answers",
+    description:
+      "Nothing is admitted and nobody is answered. Alerts on objectives, queues and Redis are silent: they read what coordinators export.",
+    page: "processes",
+  },
+  {
     alert: "SwitchyardMetricsAbsent",
-    expr: "absent(switchyard_jobs_finished_total) or absent(switchyard_deadline_missed_total) or absent(switchyard_http_request_seconds_count)",
+    // there from a coordinator's start on; those of models, doors and jobs come with the first of them
+    expr: 'absent(switchyard_leader{job="switchyard-coordinator"})',
     for: "10m",
     severity: "ticket",
     summary: "figures that objectives are made of are missing",
@@ -210,7 +232,7 @@ const causes: readonly Cause[] = [
   },
   {
     alert: "SwitchyardQueueStands",
-    expr: "max by (model) (switchyard_queue_oldest_seconds) > 60 unless sum by (model) (increase(switchyard_attempts_total[5m])) > 0",
+    expr: "max by (model) (switchyard_queue_oldest_seconds) > 60 unless sum by (model) (increase(switchyard_run_seconds_count[5m])) > 0",
     for: "2m",
     severity: "page",
     summary: "{{ $labels.model }}: jobs wait, and no host has run any for five minutes",
@@ -237,7 +259,7 @@ const causes: readonly Cause[] = [
   },
   {
     alert: "SwitchyardNoLeader",
-    expr: "sum(switchyard_leader) == 0",
+    expr: "(sum(switchyard_leader) or vector(0)) == 0",
     for: "1m",
     severity: "ticket",
     summary: "no coordinator leads",

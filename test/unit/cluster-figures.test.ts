@@ -23,6 +23,7 @@ function observed() {
       tenantsWaiting: (jobs) => void told.push(`waiting ${JSON.stringify([...jobs])}`),
       storeServers: (servers) => void told.push(`servers ${servers.map(({ server }) => server)}`),
       queueFigures: () => {},
+      queueGone: () => {},
     },
     clock: { monotonicMs: () => nowMs } as never,
     openTags: () => ["one", "two"],

@@ -249,6 +249,11 @@ test("queues are those of models that are there, with what was swept last", asyn
   assert.deepEqual(rows[0]?.waiting, [{ class: "batch", tenant: "red", jobs: 7 }]);
   const reader: Caller = { ...localCaller, scopes: new Set(["read"]) };
   assert.deepEqual((await overview.queues(reader))[0]?.waiting, [{ class: "batch", jobs: 7 }]);
+  metrics.queueGone("choosy");
+  assert.deepEqual(
+    figures.queues().map(({ now }) => [now.waiting, now.dead]),
+    [[4, 0]],
+  );
   metrics.modelGone("one");
   assert.equal((await overview.view(localCaller)).view.now.queued, 0);
 });

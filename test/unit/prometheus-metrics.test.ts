@@ -57,6 +57,23 @@ test("queues of one model are summed up, whatever jobs in them require", async (
   assert.match(text, /^switchyard_queue_oldest_seconds\{model="digits"\} 9$/m);
 });
 
+test("a queue whose version is gone counts no more, and its model's other queues do", async () => {
+  const metrics = prometheusMetrics({ version: "1", processMetrics: false });
+  metrics.leading(true);
+  metrics.modelKnown("digits");
+  metrics.queueFigures({ model: "digits", version: 1, tag: "old" }, { waiting: 3, running: 1, oldestSeconds: 90, dead: 1 });
+  metrics.queueFigures({ model: "digits", version: 2, tag: "new" }, { waiting: 2, running: 0, oldestSeconds: 1, dead: 0 });
+  metrics.queueGone("old");
+  const text = await metrics.text();
+  for (const line of [
+    'switchyard_queue_jobs{model="digits",state="queued"} 2',
+    'switchyard_queue_jobs{model="digits",state="running"} 0',
+    'switchyard_queue_oldest_seconds{model="digits"} 1',
+    'switchyard_dead_letters{model="digits"} 0',
+  ])
+    assert.ok(text.includes(`${line}\n`), line);
+});
+
 test("a trace's id becomes the exemplar of the bucket that its request fell into, and only there", async () => {
   let current: string | undefined = traceId;
   const metrics = prometheusMetrics({ version: "1", processMetrics: false, traceId: () => current });
@@ -107,6 +124,24 @@ test("timeouts of the classes and budgets of waiting are edges, so that the shar
     const { edges = [] } = families.find((family) => family.name === name) ?? {};
     for (const seconds of wanted) assert.ok(edges.includes(seconds), `${name} has no edge at ${seconds} s`);
   }
+});
+
+test("a claim of which nothing ran is no run and no batch", async () => {
+  const metrics = new HostMetrics({ version: "1", host: "one", processMetrics: false });
+  const version = { model: "digits" } as Parameters<HostMetrics["ran"]>[0];
+  const claim = { kind: "ran" as const, tag: "digits", items: 0, startedLate: 0, overheadMs: 1, queueMs: [1, 2], slackMs: [1, 2] };
+  metrics.ran(version, { ...claim, jobs: 0, runMs: 0, outcomes: { late: 2 } });
+  metrics.ran(version, { ...claim, jobs: 1, items: 1, runMs: 4, outcomes: { late: 1, succeeded: 1 } });
+  const text = await metrics.text();
+  for (const line of [
+    'switchyard_run_seconds_count{model="digits"} 1',
+    'switchyard_run_seconds_sum{model="digits"} 0.004',
+    'switchyard_batch_jobs_count{model="digits"} 1',
+    'switchyard_batch_jobs_sum{model="digits"} 1',
+    'switchyard_job_queue_seconds_count{model="digits"} 4',
+    'switchyard_attempts_total{model="digits",outcome="late"} 3',
+  ])
+    assert.ok(text.includes(`${line}\n`), line);
 });
 
 test("what a host counts of a model goes when the model goes", async () => {

@@ -162,6 +162,7 @@ test("jobs of a model that does not load are told so and may run elsewhere", asy
   const [result] = commit?.results ?? [];
   assert.ok(result?.outcome === "retry");
   assert.deepEqual(result.error, { code: "model_not_ready", detail: "the file is damaged", retryable: true });
+  assert.deepEqual(ranJobs(rig), [0], "nothing ran");
 });
 
 test("a ticket whose model does not load is left, unclaimed, to a host that may load it", async () => {
@@ -359,6 +360,7 @@ test("jobs whose inputs cannot be read before the host ends go back with their a
   (await rig.exchange()).answer({ claim: rig.batch(2) });
   const { commit, answer } = await rig.exchange();
   assert.deepEqual(outcomes(commit), ["back", "back"]);
+  assert.deepEqual(ranJobs(rig), [0], "nothing ran");
   assert.deepEqual(rig.slept, [200]);
   answer({ committed: ["requeued", "requeued"] });
   await rig.ended;
@@ -384,6 +386,7 @@ async function runsOf(rig: RunnerRig, count: number, ms: number): Promise<Exchan
   return asked;
 }
 
+const ranJobs = (rig: RunnerRig) => rig.told.filter((one) => one.kind === "ran").map(({ jobs }) => jobs);
 const samples = (rig: RunnerRig) => rig.told.filter((one) => one.kind === "ran").map(({ sample }) => sample);
 
 test("a host that is told to wait for a fuller batch looks again then, even if it never had a batch before", async () => {
@@ -466,7 +469,7 @@ test("what became late while the inputs were read is not run, and is told", asyn
   );
   assert.deepEqual(ran, [2]);
   const told = rig.told.filter((one) => one.kind === "ran").at(-1);
-  assert.deepEqual([told?.outcomes, told?.items, told?.startedLate], [{ succeeded: 2, late: 1 }, 2, 0]);
+  assert.deepEqual([told?.outcomes, told?.items, told?.jobs, told?.startedLate], [{ succeeded: 2, late: 1 }, 2, 2, 0]);
 });
 
 test("a batch that is late as a whole is not run at all, and says nothing of how long runs take", async () => {
@@ -477,6 +480,7 @@ test("a batch that is late as a whole is not run at all, and says nothing of how
   asked.answer({ committed: ["committed"], claim: rig.batch(2, 5_000) });
   assert.deepEqual(outcomes((await rig.exchange()).commit), ["late", "late"]);
   assert.equal(samples(rig).at(-1), undefined);
+  assert.equal(ranJobs(rig).at(-1), 0);
 });
 
 test("a run says how long others will take, except the first after a load", async () => {

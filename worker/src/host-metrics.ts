@@ -140,8 +140,10 @@ export class HostMetrics {
   ran(version: ModelVersion | undefined, message: FromRunner & { kind: "ran" }): void {
     const { traceId } = message;
     const series = this.#of(version);
-    series.run.observe(message.runMs / 1_000, traceId);
-    series.batch.observe(message.jobs);
+    if (message.jobs > 0) {
+      series.run.observe(message.runMs / 1_000, traceId);
+      series.batch.observe(message.jobs);
+    }
     for (const queueMs of message.queueMs) series.queue.observe(queueMs / 1_000, traceId);
     for (const slackMs of message.slackMs) series.slack.observe(Math.max(0, slackMs) / 1_000); // sums of histograms must not fall
     series.late.inc(message.startedLate);

@@ -95,6 +95,9 @@ export function prometheusCluster(registry: MetricsRegistry, tenants: TenantLabe
       else queues.delete(tag);
       showQueues(model);
     },
+    queueGone(tag) {
+      for (const [model, queues] of figures) if (queues.delete(tag)) showQueues(model);
+    },
     hostsSeen(byState) {
       hostsNow = byState;
       showHosts();

@@ -185,9 +185,9 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
     cluster.modelGone(model);
   }
 
-  const { leading, queueFigures, hostsSeen, tenantsWaiting, storeServers } = cluster;
+  const { leading, queueFigures, queueGone, hostsSeen, tenantsWaiting, storeServers } = cluster;
   return {
-    ...{ leading, queueFigures, hostsSeen, tenantsWaiting, storeServers, modelKnown, modelGone },
+    ...{ leading, queueFigures, queueGone, hostsSeen, tenantsWaiting, storeServers, modelKnown, modelGone },
     contentType: registry.contentType,
     families: registry.families,
     text: () => registry.text(),

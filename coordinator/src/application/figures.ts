@@ -80,6 +80,10 @@ export class Figures {
         const { model, tag, version } = queue;
         this.#queues.set(tag, { model, version, now });
       },
+      queueGone: (tag) => {
+        metrics.queueGone(tag);
+        this.#queues.delete(tag);
+      },
       modelGone: (model) => {
         metrics.modelGone(model);
         for (const [key, queue] of this.#queues) if (queue.model === model) this.#queues.delete(key);

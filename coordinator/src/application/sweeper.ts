@@ -37,6 +37,8 @@ export class Sweeper {
   /** Queues that may have open jobs. */
   readonly #open = new Set<string>();
   readonly #remembered = new Set<string>();
+  /** Queues whose figures were told. */
+  readonly #shown = new Set<string>();
   /** Lost incarnations whose claims were taken back in every queue that they could have reached. */
   readonly #buried = new Set<string>();
   readonly #unknown = new Map<string, number>();
@@ -72,6 +74,7 @@ export class Sweeper {
     // one that has just started knows of no model yet, and would forget what all of them took
     if (all && models.indexed()) await this.#forgetGone(known);
     const sweeps = await Promise.allSettled([...this.#open].map((tag) => this.#sweep(tag)));
+    this.#dropGone();
     failures.push(...sweeps.flatMap((sweep) => (sweep.status === "rejected" ? [sweep.reason] : [])));
     if (failures.length > 0) throw failures[0];
   }
@@ -85,6 +88,12 @@ export class Sweeper {
       await store.forgetQueue(tag);
       this.#remembered.delete(tag);
     }
+  }
+
+  /** Nobody tells the figures of a queue again whose version is gone: the last ones would stand for as long as the model does. */
+  #dropGone(): void {
+    const { metrics, models } = this.#parts;
+    for (const tag of this.#shown) if (!models.versionOf(tag) && this.#shown.delete(tag)) metrics.queueGone(tag);
   }
 
   #served(): string[] {
@@ -101,7 +110,11 @@ export class Sweeper {
     await this.#checkClaims(tag, answer);
     const { waiting, running, oldestMs, dead } = answer.figures;
     const figures = { waiting, running, oldestSeconds: oldestMs / 1_000, dead };
-    if (status) metrics.queueFigures({ model: status.version.model, version: status.version.version, tag }, figures);
+    const version = models.versionOf(tag); // it may have gone meanwhile
+    if (version) {
+      metrics.queueFigures({ model: version.model, version: version.version, tag }, figures);
+      this.#shown.add(tag);
+    }
     const spare = hosts.spare(tag).length > 0;
     const spills = spare && oldestMs > spillAfterMs;
     if (answer.tickets.length === 0 && waiting > 0) {

@@ -73,6 +73,8 @@ export interface ClusterMetrics {
   leading(leads: boolean): void;
   /** The latest figures of one queue; the series of a model are the sums over its queues. */
   queueFigures(queue: QueueName, figures: QueueGauges): void;
+  /** The queue's version is gone, or nobody asks any more for what its jobs required. */
+  queueGone(tag: string): void;
   hostsSeen(byState: ReadonlyMap<HostView["state"], number>): void;
   /** Jobs that wait, by tenant; those without any may be left out. */
   tenantsWaiting(jobs: ReadonlyMap<string, number>): void;

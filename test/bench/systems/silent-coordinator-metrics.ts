@@ -27,6 +27,7 @@ export function prometheusMetrics(): PrometheusMetrics {
     grpcAnswered: nothing,
     leading: nothing,
     queueFigures: nothing,
+    queueGone: nothing,
     hostsSeen: nothing,
     tenantsWaiting: nothing,
     storeServers: nothing,

@@ -98,9 +98,11 @@ export type FromRunner =
   | {
       kind: "ran";
       tag: string;
+      /** That the model ran; 0 when nothing did, of jobs that were handed back, late, or without their model. */
       jobs: number;
       items: number;
       runMs: number;
+      /** Of each job that was claimed, run or not. */
       queueMs: number[];
       /** From the claim to each job's deadline; below 0 where that had passed. */
       slackMs: number[];

@@ -11,6 +11,8 @@ export interface ClaimRun {
   results: JobResult[];
   runMs: number;
   items: number;
+  /** Given to the model; 0 when it did not run. */
+  jobs: number;
   /** Of the model; more than one where a batch failed and was halved. */
   runs: number;
   /** Those that succeeded. */
@@ -85,5 +87,6 @@ export async function runClaim(
     }
   }
   const items = ready.reduce((sum, one) => sum + one.job.items, 0);
-  return { results: jobs.map((job) => results.get(job.id) as JobResult), runMs, items, runs, counted, isFirst };
+  const ranJobs = runs > 0 ? ready.length : 0;
+  return { results: jobs.map((job) => results.get(job.id) as JobResult), runMs, items, jobs: ranJobs, runs, counted, isFirst };
 }

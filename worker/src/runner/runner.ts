@@ -56,6 +56,8 @@ interface Run {
   results: JobResult[];
   runMs: number;
   items: number;
+  /** That the model ran; 0 when nothing did. */
+  jobs: number;
   /** Jobs that were over when the run began: there should be none. */
   startedLate: number;
   sample?: RunSample;
@@ -345,7 +347,7 @@ export class Runner {
 
   async #run(tag: string, claim: Batch, model: LoadedModel, deadlinesMs: ReadonlyMap<string, number>): Promise<Run> {
     const frames = await this.#inputs(tag, claim, Math.max(...deadlinesMs.values()));
-    if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0, startedLate: 0, counted: [] };
+    if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0, jobs: 0, startedLate: 0, counted: [] };
     const size = claim.jobs[0]?.size ?? 0;
     // never earlier than the store's clock: the claim ran after it was sent
     const nowMs = claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs;
@@ -355,13 +357,13 @@ export class Runner {
       ({ deadlineMs }) => deadlineMs <= claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs,
     ).length;
     const beganMs = this.#parts.following && this.#storeNowMs();
-    const { results, runMs, items, runs, counted, isFirst } = await runClaim(model, inTime, kept, claim.nowMs);
+    const { results, runMs, items, jobs, runs, counted, isFirst } = await runClaim(model, inTime, kept, claim.nowMs);
     const isSample = !isFirst && runs === 1 && results.every(({ outcome }) => outcome === "succeeded");
     const seen: RunSeen = { runMs, items, bytes: bytesOf(kept, results), size, atMs: claim.nowMs, isSample };
     this.#figures.ran(tag, seen);
     const stored = await this.#parts.largeValues.stored(results, (result, why) => unstored(result, why, claim));
     const all = [...stored, ...late.map(tooLate)];
-    const run: Run = { results: all, runMs, items, startedLate, counted };
+    const run: Run = { results: all, runMs, items, jobs, startedLate, counted };
     if (beganMs !== undefined) run.beganMs = beganMs;
     if (isSample) run.sample = { size, items, runMs, atMs: claim.nowMs };
     return run;
@@ -381,12 +383,12 @@ export class Runner {
   }
 
   #report(tag: string, { queueMs, slackMs, run }: { queueMs: number[]; slackMs: number[]; run: Run }): void {
-    const { results, runMs, items, startedLate, sample } = run;
+    const { results, runMs, items, jobs, startedLate, sample } = run;
     const outcomes: Record<string, number> = {};
     for (const result of results) outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1;
     const overheadMs = this.#figures.overheadMs(tag);
     this.#parts.tell({
-      ...{ kind: "ran", tag, jobs: queueMs.length, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs },
+      ...{ kind: "ran", tag, jobs, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs },
       ...(sample && { sample }),
     });
   }
@@ -423,7 +425,14 @@ export class Runner {
 
 function unready(claim: Batch, why: SwitchyardError): Run {
   const error = { code: "model_not_ready", detail: why.message, retryable: true };
-  return { results: claim.jobs.map((job) => failedResult(job, error, claim.nowMs)), runMs: 0, items: 0, startedLate: 0, counted: [] };
+  return {
+    results: claim.jobs.map((job) => failedResult(job, error, claim.nowMs)),
+    runMs: 0,
+    items: 0,
+    jobs: 0,
+    startedLate: 0,
+    counted: [],
+  };
 }
 
 function tooLate({ id, fence }: ClaimedJob): JobResult {

@@ -1,0 +1,76 @@
+/** What the sweeper tells of queues whose version goes while it looks. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Sweeper } from "../../coordinator/src/application/sweeper.ts";
+
+/** A store that asks before it answers a sweep, and a registry that forgets versions when the test says so. */
+function rig(tags: readonly string[]) {
+  const known = new Set(tags);
+  const told: string[] = [];
+  let waiting = 3;
+  let onSweep = (_tag: string): void => {};
+  const versionOf = (tag: string) => (known.has(tag) ? { model: "digits", version: 1, tag } : undefined);
+  const sweeper = new Sweeper({
+    store: {
+      rememberQueue: async () => {},
+      openQueues: async () => [],
+      knownQueues: async () => [],
+      forgetQueue: async () => {},
+      sweep: async (tag: string) => {
+        onSweep(tag);
+        return { tickets: [], claims: [], figures: { waiting, running: 0, oldestMs: 10, dead: 1 } };
+      },
+    } as never,
+    hosts: { refresh: async () => {}, snapshots: () => [], warm: () => 0, matching: () => 0, spare: () => [] } as never,
+    models: {
+      versionOf,
+      byTag: (tag: string) => (known.has(tag) ? { version: versionOf(tag) } : undefined),
+      tags: () => [...known],
+      abandoned: () => [],
+      indexed: () => true,
+      forgetChoosy: async () => false,
+    } as never,
+    tickets: {} as never,
+    metrics: {
+      queueFigures: ({ tag }: { tag: string }) => void told.push(`figures ${tag}`),
+      queueGone: (tag: string) => void told.push(`gone ${tag}`),
+    } as never,
+    log: {} as never,
+  });
+  return {
+    known,
+    sweeper,
+    told: () => told.splice(0),
+    empty: () => {
+      waiting = 0;
+    },
+    duringSweeps: (act: (tag: string) => void) => {
+      onSweep = act;
+    },
+  };
+}
+
+test("a queue whose version goes while it is swept is told to be gone, once, and its figures are not told again", async () => {
+  const { duringSweeps, known, sweeper, told } = rig(["one", "two"]);
+  sweeper.noteOpen("one");
+  sweeper.noteOpen("two");
+  await sweeper.round();
+  assert.deepEqual(told(), ["figures one", "figures two"]);
+  duringSweeps(() => known.delete("one"));
+  await sweeper.round();
+  assert.deepEqual(told(), ["figures two", "gone one"]);
+  await sweeper.round();
+  assert.deepEqual(told(), ["figures two"], "though its jobs still wait");
+});
+
+test("a queue without open jobs, of which dead letters were told last, is told to be gone too", async () => {
+  const { empty, known, sweeper, told } = rig(["one"]);
+  sweeper.noteOpen("one");
+  empty();
+  await sweeper.round();
+  assert.deepEqual([told(), sweeper.openTags()], [["figures one"], []]);
+  known.delete("one");
+  await sweeper.round();
+  assert.deepEqual(told(), ["gone one"]);
+});
