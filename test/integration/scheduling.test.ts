@@ -198,7 +198,7 @@ test("a store that is nearly full takes no jobs, finishes those that it has, and
 test("a model with max_delay_ms fills its batches, waits no longer than that, and not at all once one is full", async (t) => {
   const delayMs = 1_000;
   /** What a busy machine may add. */
-  const slackMs = 400;
+  const slackMs = 800;
   const items = 4;
   await using models = await emptyRepository();
   await models.add("layers", layersModel(5), { settings: `max_batch_items: ${items}\nmax_delay_ms: ${delayMs}\n` });
