@@ -143,6 +143,25 @@ test("gRPC takes the context from the metadata, for calls and for each message o
   assert.equal(door.attributes["rpc.grpc.status_code"], "OK");
 });
 
+test("the histograms of a host lead to a trace that is recorded, and to no other", async () => {
+  const hidden = newTrace({ sampled: false });
+  const { traceId, traceparent } = newTrace();
+  for (const one of [hidden.traceparent, traceparent]) {
+    const answer = await call(`${cluster.url}/v2/models/layers-2/infer`, { body: { inputs }, headers: { traceparent: one } });
+    assert.equal(answer.status, 200, answer.bytes.toString());
+  }
+  const [host] = (await call(`${cluster.url}/v1/hosts`)).json().items;
+  let page = "";
+  const runs = new RegExp(`^switchyard_run_seconds_bucket\\{.*model="layers-2".*\\} \\d+ # \\{trace_id="${traceId}"\\}`, "m");
+  const seen = async (): Promise<boolean> => {
+    page = (await call(`http://${host.metrics}/metrics`)).bytes.toString();
+    return runs.test(page);
+  };
+  await until("an exemplar", seen, { withinMs: 15_000, show: () => page });
+  assert.match(page, new RegExp(`^switchyard_job_queue_seconds_bucket\\{.*# \\{trace_id="${traceId}"\\}`, "m"));
+  assert.doesNotMatch(page, new RegExp(hidden.traceId));
+});
+
 test("a batch is linked with the attempts at its jobs, in both directions", async () => {
   const { traceId, traceparent } = newTrace();
   const held = call(`${cluster.url}/v2/models/slow/infer`, { body: { inputs: [floats("x", [1], [1])] } }); // meanwhile the others gather

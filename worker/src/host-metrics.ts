@@ -138,11 +138,12 @@ export class HostMetrics {
   }
 
   ran(version: ModelVersion | undefined, message: FromRunner & { kind: "ran" }): void {
-    const { traceId } = message;
+    const { traced } = message;
     const series = this.#of(version);
-    series.run.observe(message.runMs / 1_000, traceId);
+    series.run.observe(message.runMs / 1_000, traced?.traceId);
     series.batch.observe(message.jobs);
-    for (const queueMs of message.queueMs) series.queue.observe(queueMs / 1_000, traceId);
+    for (const [at, queueMs] of message.queueMs.entries())
+      series.queue.observe(queueMs / 1_000, at === traced?.at ? traced.traceId : undefined); // waits are each job's own
     for (const slackMs of message.slackMs) series.slack.observe(Math.max(0, slackMs) / 1_000); // sums of histograms must not fall
     series.late.inc(message.startedLate);
     for (const [outcome, count] of Object.entries(message.outcomes)) series.attempts[outcome as Outcome].inc(count);
