@@ -55,6 +55,11 @@ function one(spans: readonly SeenSpan[], name: string): SeenSpan {
   return found[0]!;
 }
 
+async function coordinatorPage(): Promise<string> {
+  const [, address] = /"listening".*?"metrics":"(http:[^"]+)"/.exec(cluster.coordinators[0]!.log())!;
+  return (await call(`${address}/metrics`)).bytes.toString();
+}
+
 const sent = async (spans: readonly SeenSpan[], name: string): Promise<SeenSpan> =>
   until(`a span ${name}`, async () => spans.find((span) => span.name === name) ?? false, { withinMs: 15_000 });
 
@@ -243,6 +248,28 @@ test("a job that expires while it waits is an error without an attempt", async (
     spans.some(({ name }) => name === "attempt"),
     false,
   );
+});
+
+test("a client that does not wait for the answer leaves a span that says so, and a job that is cancelled", async () => {
+  const { traceId, traceparent } = newTrace();
+  const leaves = new AbortController();
+  const body = JSON.stringify({ inputs: [{ ...inputs[0]!, data: [...row] }] });
+  const headers = { traceparent, "content-type": "application/json" };
+  const [worker] = cluster.workers;
+  worker!.signal("SIGSTOP"); // not for long enough to be given up
+  try {
+    const asked = fetch(`${cluster.url}/v2/models/layers-3/infer`, { method: "POST", body, headers, signal: leaves.signal });
+    const isAdmitted = async (): Promise<boolean> => /^switchyard_jobs_admitted_total\{model="layers-3".*\} 1$/m.test(await coordinatorPage());
+    await until("its admission", isAdmitted);
+    leaves.abort();
+    await assert.rejects(asked);
+  } finally {
+    worker!.signal("SIGCONT");
+  }
+  const spans = await collector.whole(traceId, ["POST /v2/models/:model/infer", "job"]);
+  const door = one(spans, "POST /v2/models/:model/infer");
+  assert.deepEqual([door.attributes["http.response.status_code"], door.attributes["switchyard.client_gone"], door.status], [499, true, 0]);
+  assert.equal(one(spans, "job").parentId, door.spanId);
 });
 
 test("who only looks is not traced unless the caller traces it", async () => {

@@ -6,12 +6,13 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import Fastify, { type FastifyInstance } from "fastify";
 import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { addGuards } from "./guard.ts";
 import { sendError } from "./problem.ts";
-import { addTracing } from "./traced-requests.ts";
+import { onEnd } from "./request-ends.ts";
+import { addTracing, endSpan } from "./traced-requests.ts";
 import { addAliases } from "./v1-aliases.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
@@ -136,12 +137,11 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
   });
   if (corsOrigins.length > 0) addCors(app, corsOrigins);
   const { metrics, tracing } = context;
-  const count = (request: FastifyRequest, reply: FastifyReply): void =>
-    metrics.httpAnswered(request.routeOptions.url ?? "none", request.method, reply.statusCode, reply.elapsedTime / 1000);
-  app.addHook("onResponse", (request, reply, done) => {
-    if (tracing) tracing.during(request.span?.context, () => count(request, reply));
-    else count(request, reply);
-    done();
+  onEnd(app, context.clock, (request, end) => {
+    const count = (): void => metrics.httpAnswered(request.routeOptions.url ?? "none", request.method, end.status, end.seconds);
+    if (tracing) tracing.during(request.span?.context, count);
+    else count();
+    endSpan(request, end);
   });
 }
 
