@@ -272,6 +272,15 @@ test("a client that does not wait for the answer leaves a span that says so, and
   assert.equal(one(spans, "job").parentId, door.spanId);
 });
 
+test("a line about a request names its trace, as its answer does", async () => {
+  const { traceId, traceparent } = newTrace();
+  const answer = await call(`${cluster.url}/v1/hosts/nobody/drain`, { method: "DELETE", headers: { traceparent } });
+  assert.equal(answer.status, 404, answer.bytes.toString());
+  assert.equal(answer.json().trace_id, traceId);
+  const [, logged] = /"drain_lifted","trace_id":"([^"]+)"/.exec(cluster.coordinators[0]!.log()) ?? [];
+  assert.equal(logged, traceId);
+});
+
 test("who only looks is not traced unless the caller traces it", async () => {
   const before = collector.spans.length;
   await call(`${cluster.url}/v1/hosts`);
