@@ -60,6 +60,11 @@ async function coordinatorPage(): Promise<string> {
   return (await call(`${address}/metrics`)).bytes.toString();
 }
 
+async function workerPage(): Promise<string> {
+  const [host] = (await call(`${cluster.url}/v1/hosts`)).json().items;
+  return (await call(`http://${host.metrics}/metrics`)).bytes.toString();
+}
+
 const sent = async (spans: readonly SeenSpan[], name: string): Promise<SeenSpan> =>
   until(`a span ${name}`, async () => spans.find((span) => span.name === name) ?? false, { withinMs: 15_000 });
 
@@ -155,11 +160,10 @@ test("the histograms of a host lead to a trace that is recorded, and to no other
     const answer = await call(`${cluster.url}/v2/models/layers-2/infer`, { body: { inputs }, headers: { traceparent: one } });
     assert.equal(answer.status, 200, answer.bytes.toString());
   }
-  const [host] = (await call(`${cluster.url}/v1/hosts`)).json().items;
   let page = "";
   const runs = new RegExp(`^switchyard_run_seconds_bucket\\{.*model="layers-2".*\\} \\d+ # \\{trace_id="${traceId}"\\}`, "m");
   const seen = async (): Promise<boolean> => {
-    page = (await call(`http://${host.metrics}/metrics`)).bytes.toString();
+    page = await workerPage();
     return runs.test(page);
   };
   await until("an exemplar", seen, { withinMs: 15_000, show: () => page });
@@ -259,7 +263,8 @@ test("a client that does not wait for the answer leaves a span that says so, and
   worker!.signal("SIGSTOP"); // not for long enough to be given up
   try {
     const asked = fetch(`${cluster.url}/v2/models/layers-3/infer`, { method: "POST", body, headers, signal: leaves.signal });
-    const isAdmitted = async (): Promise<boolean> => /^switchyard_jobs_admitted_total\{model="layers-3".*\} 1$/m.test(await coordinatorPage());
+    const isAdmitted = async (): Promise<boolean> =>
+      /^switchyard_jobs_admitted_total\{model="layers-3".*\} 1$/m.test(await coordinatorPage());
     await until("its admission", isAdmitted);
     leaves.abort();
     await assert.rejects(asked);
@@ -279,6 +284,48 @@ test("a line about a request names its trace, as its answer does", async () => {
   assert.equal(answer.json().trace_id, traceId);
   const [, logged] = /"drain_lifted","trace_id":"([^"]+)"/.exec(cluster.coordinators[0]!.log()) ?? [];
   assert.equal(logged, traceId);
+});
+
+test("spans that the collector does not take are counted, and told of once in the log", async () => {
+  const pageOf = { coordinator: coordinatorPage, worker: workerPage };
+  const counted = async (result: string): Promise<number[]> =>
+    Promise.all(
+      Object.values(pageOf).map(async (page) =>
+        Number(new RegExp(`^switchyard_spans_total\\{result="${result}"\\} (\\d+)$`, "m").exec(await page())?.[1]),
+      ),
+    );
+  const lines = (event: string): number[] =>
+    [cluster.coordinators[0]!, cluster.workers[0]!].map((one) => one.log().split(`"event":"${event}"`).length - 1);
+  const infer = async (): Promise<void> => {
+    const { traceId, traceparent } = newTrace();
+    assert.equal(
+      (await call(`${cluster.url}/v2/models/layers-4/infer`, { body: { inputs }, headers: { traceparent } })).status,
+      200,
+      traceId,
+    );
+  };
+  assert.deepEqual(await counted("failed"), [0, 0]);
+  assert.ok((await counted("delivered")).every((spans) => spans > 0));
+  collector.refuse(true);
+  for (let round = 1, failed = [0, 0]; round <= 2; round++) {
+    await infer();
+    const before = failed;
+    failed = await until("posts to fail", async () => {
+      const now = await counted("failed");
+      return now.every((spans, at) => spans > before[at]!) && now;
+    });
+  }
+  assert.deepEqual(
+    [lines("spans_lost"), lines("spans_delivered")],
+    [
+      [1, 1],
+      [0, 0],
+    ],
+  );
+  collector.refuse(false);
+  await infer();
+  await until("posts to succeed", async () => lines("spans_delivered").every((count) => count === 1), { show: () => cluster.log() });
+  assert.deepEqual(await counted("dropped"), [0, 0]);
 });
 
 test("who only looks is not traced unless the caller traces it", async () => {
