@@ -13,6 +13,7 @@ import { type Coordinator, startCoordinator } from "./compose.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
 import { asksForHelp, helpText } from "./config-help.ts";
 import { watchParent } from "./embedded/parent-pipe.ts";
+import type { Metrics } from "./ports/metrics.ts";
 import type { Tracing } from "./ports/tracing.ts";
 
 /** Held calls end by their deadlines; longer ones are told to ask again. */
@@ -54,10 +55,18 @@ async function stop(why: string): Promise<void> {
 }
 
 /** The libraries are loaded only where somebody wants traces. */
-async function openTracing(settings: TracingSettings): Promise<Tracing> {
+async function openTracing(settings: TracingSettings, metrics: Pick<Metrics, "spans">): Promise<Tracing> {
   const { OpentelemetryTracing } = await import("./adapters/opentelemetry-tracing.ts");
   log.info("tracing", { collector: new URL(settings.endpoint).origin });
-  return new OpentelemetryTracing(settings, { version, instance: randomUUID() });
+  return new OpentelemetryTracing(
+    settings,
+    { version, instance: randomUUID() },
+    {
+      count: metrics.spans,
+      failing: (why) => log.warn("spans_lost", { error: why }),
+      delivering: () => log.info("spans_delivered"),
+    },
+  );
 }
 
 process.on("SIGTERM", () => void stop("SIGTERM"));
@@ -78,7 +87,9 @@ const hasConsole = existsSync(`${consoleFolder}/index.html`);
 if (!hasConsole) log.warn("console_absent", { folder: consoleFolder, build: "node console/build.ts" });
 
 try {
-  const tracing = config.tracing && (await openTracing(config.tracing));
+  let tracing: Tracing | undefined;
+  const metrics = prometheusMetrics({ version, ...(config.tracing && { traceId: () => tracing?.currentTraceId() }) });
+  tracing = config.tracing && (await openTracing(config.tracing, metrics));
   coordinator = await startCoordinator({
     redisUrl: { url: config.redisUrl, tls: config.redisTls },
     modelsFolder: config.models,
@@ -100,7 +111,7 @@ try {
     version,
     clock: systemClock,
     log,
-    metrics: prometheusMetrics({ version, ...(tracing && { traceId: tracing.currentTraceId }) }),
+    metrics,
     ...(tracing && { tracing }),
   });
   const { url, metricsUrl, grpcAddress } = coordinator;

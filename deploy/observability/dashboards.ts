@@ -147,6 +147,12 @@ export const overview: Board = {
           unit: "s",
           queries: [{ expr: 'scrape_duration_seconds{job=~"switchyard-.*"}', legend: "{{job}} {{instance}}" }],
         },
+        {
+          title: "Spans",
+          about: "Spans a second by what became of them: all but delivered are gaps in traces. None while tracing is off.",
+          unit: "ops",
+          queries: [{ expr: rate("switchyard_spans_total", "result", ""), legend: "{{result}}" }],
+        },
       ],
     },
   ],

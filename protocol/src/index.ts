@@ -23,6 +23,7 @@ export * from "./scheduling/run-estimates.ts";
 export * from "./scheduling/run-reports.ts";
 export * from "./sequence-parameters.ts";
 export * from "./signature-check.ts";
+export * from "./span-delivery.ts";
 export * from "./tensor-frame.ts";
 export { jsonFromTensor } from "./tensor-json.ts";
 export * from "./tensors.ts";

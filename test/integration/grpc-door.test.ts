@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { type ErrorCode, errors, SwitchyardError } from "@switchyard/protocol";
 import { type Scope, scopes } from "@switchyard/protocol/api-keys";
+import { OpentelemetryTracing } from "../../coordinator/src/adapters/opentelemetry-tracing.ts";
 import { KeyedAccess } from "../../coordinator/src/application/access.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { createGrpcServer } from "../../coordinator/src/doors/grpc-server.ts";
@@ -152,6 +153,25 @@ test("a bug is logged under the call's id and answered without its text", async 
   assert.match(details, /trace id r2/);
   assert.doesNotMatch(details, /inner text/);
   assert.match(String(door.logged[0]?.fields?.error), /the inner text/);
+});
+
+test("a bug in a traced call is logged under its trace, and answered with it", async (t) => {
+  const settings = {
+    endpoint: "http://127.0.0.1:9/v1/traces",
+    headers: {},
+    resource: {},
+    timeoutMs: 100,
+    sampler: { share: 1, followsCaller: true },
+  };
+  const tracing = new OpentelemetryTracing(settings, { version: "1", instance: "one" }, { count() {}, failing() {}, delivering() {} });
+  t.after(() => tracing.close());
+  const door = await openGrpc(t, {}, { tracing });
+  door.jobs.failure = new TypeError("the inner text");
+  const traceId = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const metadata = { "x-request-id": "r3", traceparent: `00-${traceId}-00f067aa0ba902b7-01` };
+  const { code, details, trailers } = await door.client.call("ModelInfer", tinyMessage(), { metadata });
+  assert.deepEqual([code, trailers["x-request-id"], door.logged[0]?.fields?.trace_id], ["INTERNAL", "r3", traceId]);
+  assert.match(details, new RegExp(`trace id ${traceId}`));
 });
 
 test("what is no request is refused in words, and the door goes on", async (t) => {

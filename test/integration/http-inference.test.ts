@@ -439,6 +439,9 @@ test("a client that hangs up cancels its inference", async (t) => {
   call.destroy();
   while (door.jobs.cancelled.length === 0) await new Promise(setImmediate);
   assert.equal(door.jobs.cancelled.length, 1);
+  const text = await door.metricsText();
+  const counted = text.split("\n").filter((line) => line.startsWith("switchyard_http_request_seconds_count"));
+  assert.deepEqual(counted, ['switchyard_http_request_seconds_count{route="/v2/models/:model/infer",method="POST",status="499"} 1']);
 });
 
 test("the same idempotency key answers the same job, with another body it is refused", async (t) => {

@@ -55,6 +55,16 @@ function one(spans: readonly SeenSpan[], name: string): SeenSpan {
   return found[0]!;
 }
 
+async function coordinatorPage(): Promise<string> {
+  const [, address] = /"listening".*?"metrics":"(http:[^"]+)"/.exec(cluster.coordinators[0]!.log())!;
+  return (await call(`${address}/metrics`)).bytes.toString();
+}
+
+async function workerPage(): Promise<string> {
+  const [host] = (await call(`${cluster.url}/v1/hosts`)).json().items;
+  return (await call(`http://${host.metrics}/metrics`)).bytes.toString();
+}
+
 const sent = async (spans: readonly SeenSpan[], name: string): Promise<SeenSpan> =>
   until(`a span ${name}`, async () => spans.find((span) => span.name === name) ?? false, { withinMs: 15_000 });
 
@@ -143,6 +153,24 @@ test("gRPC takes the context from the metadata, for calls and for each message o
   assert.equal(door.attributes["rpc.grpc.status_code"], "OK");
 });
 
+test("the histograms of a host lead to a trace that is recorded, and to no other", async () => {
+  const hidden = newTrace({ sampled: false });
+  const { traceId, traceparent } = newTrace();
+  for (const one of [hidden.traceparent, traceparent]) {
+    const answer = await call(`${cluster.url}/v2/models/layers-2/infer`, { body: { inputs }, headers: { traceparent: one } });
+    assert.equal(answer.status, 200, answer.bytes.toString());
+  }
+  let page = "";
+  const runs = new RegExp(`^switchyard_run_seconds_bucket\\{.*model="layers-2".*\\} \\d+ # \\{trace_id="${traceId}"\\}`, "m");
+  const seen = async (): Promise<boolean> => {
+    page = await workerPage();
+    return runs.test(page);
+  };
+  await until("an exemplar", seen, { withinMs: 15_000, show: () => page });
+  assert.match(page, new RegExp(`^switchyard_job_queue_seconds_bucket\\{.*# \\{trace_id="${traceId}"\\}`, "m"));
+  assert.doesNotMatch(page, new RegExp(hidden.traceId));
+});
+
 test("a batch is linked with the attempts at its jobs, in both directions", async () => {
   const { traceId, traceparent } = newTrace();
   const held = call(`${cluster.url}/v2/models/slow/infer`, { body: { inputs: [floats("x", [1], [1])] } }); // meanwhile the others gather
@@ -224,6 +252,80 @@ test("a job that expires while it waits is an error without an attempt", async (
     spans.some(({ name }) => name === "attempt"),
     false,
   );
+});
+
+test("a client that does not wait for the answer leaves a span that says so, and a job that is cancelled", async () => {
+  const { traceId, traceparent } = newTrace();
+  const leaves = new AbortController();
+  const body = JSON.stringify({ inputs: [{ ...inputs[0]!, data: [...row] }] });
+  const headers = { traceparent, "content-type": "application/json" };
+  const [worker] = cluster.workers;
+  worker!.signal("SIGSTOP"); // not for long enough to be given up
+  try {
+    const asked = fetch(`${cluster.url}/v2/models/layers-3/infer`, { method: "POST", body, headers, signal: leaves.signal });
+    const isAdmitted = async (): Promise<boolean> =>
+      /^switchyard_jobs_admitted_total\{model="layers-3".*\} 1$/m.test(await coordinatorPage());
+    await until("its admission", isAdmitted);
+    leaves.abort();
+    await assert.rejects(asked);
+  } finally {
+    worker!.signal("SIGCONT");
+  }
+  const spans = await collector.whole(traceId, ["POST /v2/models/:model/infer", "job"]);
+  const door = one(spans, "POST /v2/models/:model/infer");
+  assert.deepEqual([door.attributes["http.response.status_code"], door.attributes["switchyard.client_gone"], door.status], [499, true, 0]);
+  assert.equal(one(spans, "job").parentId, door.spanId);
+});
+
+test("a line about a request names its trace, as its answer does", async () => {
+  const { traceId, traceparent } = newTrace();
+  const answer = await call(`${cluster.url}/v1/hosts/nobody/drain`, { method: "DELETE", headers: { traceparent } });
+  assert.equal(answer.status, 404, answer.bytes.toString());
+  assert.equal(answer.json().trace_id, traceId);
+  const [, logged] = /"drain_lifted","trace_id":"([^"]+)"/.exec(cluster.coordinators[0]!.log()) ?? [];
+  assert.equal(logged, traceId);
+});
+
+test("spans that the collector does not take are counted, and told of once in the log", async () => {
+  const pageOf = { coordinator: coordinatorPage, worker: workerPage };
+  const counted = async (result: string): Promise<number[]> =>
+    Promise.all(
+      Object.values(pageOf).map(async (page) =>
+        Number(new RegExp(`^switchyard_spans_total\\{result="${result}"\\} (\\d+)$`, "m").exec(await page())?.[1]),
+      ),
+    );
+  const lines = (event: string): number[] =>
+    [cluster.coordinators[0]!, cluster.workers[0]!].map((one) => one.log().split(`"event":"${event}"`).length - 1);
+  const infer = async (): Promise<void> => {
+    const { traceId, traceparent } = newTrace();
+    assert.equal(
+      (await call(`${cluster.url}/v2/models/layers-4/infer`, { body: { inputs }, headers: { traceparent } })).status,
+      200,
+      traceId,
+    );
+  };
+  assert.deepEqual(await counted("failed"), [0, 0]);
+  assert.ok((await counted("delivered")).every((spans) => spans > 0));
+  collector.refuse(true);
+  for (let round = 1, failed = [0, 0]; round <= 2; round++) {
+    await infer();
+    const before = failed;
+    failed = await until("posts to fail", async () => {
+      const now = await counted("failed");
+      return now.every((spans, at) => spans > before[at]!) && now;
+    });
+  }
+  assert.deepEqual(
+    [lines("spans_lost"), lines("spans_delivered")],
+    [
+      [1, 1],
+      [0, 0],
+    ],
+  );
+  collector.refuse(false);
+  await infer();
+  await until("posts to succeed", async () => lines("spans_delivered").every((count) => count === 1), { show: () => cluster.log() });
+  assert.deepEqual(await counted("dropped"), [0, 0]);
 });
 
 test("who only looks is not traced unless the caller traces it", async () => {

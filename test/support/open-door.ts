@@ -40,7 +40,7 @@ export interface OpenDoor {
 export async function openDoor(
   test: TestContext,
   config: Partial<HttpConfig> = {},
-  more: Partial<Pick<DoorParts, "access" | "blobs" | "consoleFolder" | "drains" | "overview">> = {},
+  more: Partial<Pick<DoorParts, "access" | "blobs" | "consoleFolder" | "drains" | "overview" | "tracing">> = {},
 ): Promise<OpenDoor> {
   const models = fakeModels([
     { model: "tiny", version: 1, signature: { inputs: [image], outputs: [scores] }, labels: { scores: ["zero", "one", "two"] } },

@@ -4,6 +4,7 @@ import type { TestContext } from "node:test";
 import type { Access } from "../../coordinator/src/application/access.ts";
 import type { HttpConfig } from "../../coordinator/src/doors/door-context.ts";
 import { createGrpcServer, type GrpcServer } from "../../coordinator/src/doors/grpc-server.ts";
+import type { Tracing } from "../../coordinator/src/ports/tracing.ts";
 import { GrpcClient } from "./grpc-client.ts";
 import { type OpenDoor, openDoor } from "./open-door.ts";
 
@@ -16,7 +17,11 @@ export interface OpenGrpc extends OpenDoor {
   leaving: (() => void)[];
 }
 
-export async function openGrpc(test: TestContext, config: Partial<HttpConfig> = {}, more: { access?: Access } = {}): Promise<OpenGrpc> {
+export async function openGrpc(
+  test: TestContext,
+  config: Partial<HttpConfig> = {},
+  more: { access?: Access; tracing?: Tracing } = {},
+): Promise<OpenGrpc> {
   const door = await openDoor(test, config, more);
   const grpcServer = createGrpcServer(door.parts);
   const { host, port } = await grpcServer.listen({ host: "127.0.0.1", port: 0 });

@@ -46,6 +46,8 @@ export interface OtlpCollector extends AsyncDisposable {
   spans: SeenSpan[];
   /** Headers of the last post. */
   headers(): IncomingMessage["headers"];
+  /** Answers 400 from now on, or no longer. */
+  refuse(refuses: boolean): void;
   ofTrace(traceId: string): SeenSpan[];
   /** Waits until the trace has spans of all these names, as often as they are named. */
   whole(traceId: string, names: readonly string[]): Promise<SeenSpan[]>;
@@ -54,6 +56,7 @@ export interface OtlpCollector extends AsyncDisposable {
 
 export async function startCollector(): Promise<OtlpCollector> {
   const spans: SeenSpan[] = [];
+  let refuses = false;
   let headers: IncomingMessage["headers"] = {};
   const server = createServer((request, response) => {
     const chunks: Buffer[] = [];
@@ -62,6 +65,7 @@ export async function startCollector(): Promise<OtlpCollector> {
       headers = request.headers;
       const sent = Buffer.concat(chunks);
       const isRight = request.method === "POST" && request.url === "/v1/traces" && headers["content-type"] === "application/x-protobuf";
+      if (refuses) return void response.writeHead(400).end();
       if (isRight) spans.push(...spansIn(headers["content-encoding"] === "gzip" ? gunzipSync(sent) : sent));
       response.writeHead(isRight ? 200 : 415, { "content-type": "application/x-protobuf" }).end();
     });
@@ -77,6 +81,9 @@ export async function startCollector(): Promise<OtlpCollector> {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     spans,
     headers: () => headers,
+    refuse: (now) => {
+      refuses = now;
+    },
     ofTrace,
     whole: (traceId, names) =>
       until(

@@ -148,7 +148,13 @@ test("what a host counts of a model goes when the model goes", async () => {
   const metrics = new HostMetrics({ version: "1", host: "one", processMetrics: false });
   const version = { model: "digits" } as Parameters<HostMetrics["ran"]>[0];
   const batch = { kind: "ran", tag: "digits", jobs: 2, items: 2, runMs: 3, startedLate: 0, overheadMs: 1 } as const;
-  metrics.ran(version, { ...batch, queueMs: [1, 2], slackMs: [-20, 4_000], outcomes: { succeeded: 1, retry: 1 }, traceId });
+  metrics.ran(version, {
+    ...batch,
+    queueMs: [1, 2],
+    slackMs: [-20, 4_000],
+    outcomes: { succeeded: 1, retry: 1 },
+    traced: { at: 1, traceId },
+  });
   metrics.modelFailed(version);
   const text = await metrics.text();
   for (const line of [
@@ -160,6 +166,9 @@ test("what a host counts of a model goes when the model goes", async () => {
   ])
     assert.ok(text.includes(`${line}\n`), line);
   assert.match(text, new RegExp(`^switchyard_run_seconds_bucket\\{le="0.005",model="digits"\\} 1 # \\{trace_id="${traceId}"\\}`, "m"));
+  const waits = text.split("\n").filter((line) => line.startsWith("switchyard_job_queue_seconds_bucket") && line.includes(traceId));
+  assert.equal(waits.length, 1, "a wait leads to another job's trace");
+  assert.match(waits[0]!, /le="0.002"/);
   metrics.keepModels(new Set(["other"]));
   assert.doesNotMatch(await metrics.text(), /digits/);
 });

@@ -3,7 +3,7 @@
  * for linters, which cannot read them.
  */
 
-import type { HostFacts, ModelVersion } from "@switchyard/protocol";
+import { type HostFacts, type ModelVersion, type SpanResult, spanResults } from "@switchyard/protocol";
 import { CounterMetric, type CounterSeries, HistogramMetric, type HistogramSeries, type MetricFamily } from "@switchyard/protocol/metrics";
 import { type Counter, collectDefaultMetrics, Gauge, Registry, type RegistryContentType } from "prom-client";
 import { systemClock } from "./clock.ts";
@@ -50,6 +50,7 @@ export class HostMetrics {
   readonly #loadsFailed: CounterMetric;
   readonly #locks: CounterSeries;
   readonly #troubles: CounterSeries;
+  readonly #spans: CounterMetric;
   readonly #info: Gauge;
   readonly #held: { models: Gauge; modelBytes: Gauge; tickets: Gauge };
   readonly #limit: Gauge;
@@ -77,6 +78,10 @@ export class HostMetrics {
     this.#loadsFailed = this.#counter("switchyard_model_loads_failed_total", "Models that would not load", ["model"]);
     this.#locks = this.#counter("switchyard_ticket_lock_lost_total", "Ticket leases that could not be renewed", []).of();
     this.#troubles = this.#counter("switchyard_presence_lost_total", "Times this process was declared lost", []).of();
+    this.#spans = this.#counter("switchyard_spans_total", "Spans by what became of them: dropped are those that too many waited before", [
+      "result",
+    ]);
+    for (const result of spanResults) this.#spans.of({ result });
     this.#info = this.#gauge("switchyard_host_info", "1, with what the host is as labels", ["host", "device", "providers", "gpu"]);
     this.#limit = this.#gauge("switchyard_host_model_limit_bytes", "Memory that the host lends to models", []);
     this.#held = {
@@ -138,13 +143,14 @@ export class HostMetrics {
   }
 
   ran(version: ModelVersion | undefined, message: FromRunner & { kind: "ran" }): void {
-    const { traceId } = message;
+    const { traced } = message;
     const series = this.#of(version);
     if (message.jobs > 0) {
-      series.run.observe(message.runMs / 1_000, traceId);
+      series.run.observe(message.runMs / 1_000, traced?.traceId);
       series.batch.observe(message.jobs);
     }
-    for (const queueMs of message.queueMs) series.queue.observe(queueMs / 1_000, traceId);
+    for (const [at, queueMs] of message.queueMs.entries())
+      series.queue.observe(queueMs / 1_000, at === traced?.at ? traced.traceId : undefined); // waits are each job's own
     for (const slackMs of message.slackMs) series.slack.observe(Math.max(0, slackMs) / 1_000); // sums of histograms must not fall
     series.late.inc(message.startedLate);
     for (const [outcome, count] of Object.entries(message.outcomes)) series.attempts[outcome as Outcome].inc(count);
@@ -176,6 +182,11 @@ export class HostMetrics {
 
   presenceLost(): void {
     this.#troubles.inc();
+  }
+
+  /** Spans that this process was to deliver to the collector. */
+  spans(result: SpanResult, count: number): void {
+    this.#spans.of({ result }).inc(count);
   }
 
   storeRoundtrip(seconds: number): void {

@@ -29,7 +29,7 @@ const lastSpansMs = 2_000;
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
 
 /** What an operator should read. */
-const warnings = new Set(["drain_timed_out", "lost", "model_failed", "runner_trouble", "start_failed", "ticket_failed"]);
+const warnings = new Set(["drain_timed_out", "lost", "model_failed", "runner_trouble", "spans_lost", "start_failed", "ticket_failed"]);
 
 function configOrExit(): WorkerConfig {
   if (asksForHelp(process.argv.slice(2))) {
@@ -72,14 +72,22 @@ giveBackMemory();
 const incarnation = newIncarnation();
 const lines = pinoLog({ level: config.logLevel, host: config.hostId, clock: systemClock });
 const log: Write = (event, fields) => (warnings.has(event) ? lines.warn : lines.info)(event, fields);
+const metrics = new HostMetrics({ version, host: config.hostId });
 // the libraries are loaded only where somebody wants traces
 const traces =
   config.tracing &&
-  new (await import("./opentelemetry-traces.ts")).OpentelemetryTraces(config.tracing, { version, host: config.hostId, incarnation });
+  new (await import("./opentelemetry-traces.ts")).OpentelemetryTraces(
+    config.tracing,
+    { version, host: config.hostId, incarnation },
+    {
+      count: (result, spans) => metrics.spans(result, spans),
+      failing: (why) => log("spans_lost", { error: why }),
+      delivering: () => log("spans_delivered"),
+    },
+  );
 if (config.tracing) log("tracing", { collector: new URL(config.tracing.endpoint).origin });
 const journal = lines.debug && attemptJournal(lines.debug);
 const following: Following | undefined = journal ? "all" : traces && "traced";
-const metrics = new HostMetrics({ version, host: config.hostId });
 const target: RedisTarget = { url: config.redisUrl, tls: config.redisTls };
 const redis = hostConnection(target, `switchyard-host-${config.hostId}`);
 leaveFrozenServers(redis, target, systemClock);

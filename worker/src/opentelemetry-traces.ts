@@ -19,7 +19,14 @@ import {
 import { OTLPTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
 import { defaultResource, resourceFromAttributes } from "@opentelemetry/resources";
 import { AlwaysOnSampler, BatchSpanProcessor, TracerProvider } from "@opentelemetry/sdk-trace";
-import { type ModelVersion, readTraceWord, type TraceContext, type TracingSettings } from "@switchyard/protocol";
+import {
+  type DeliveryTold,
+  type ModelVersion,
+  readTraceWord,
+  SpanDelivery,
+  type TraceContext,
+  type TracingSettings,
+} from "@switchyard/protocol";
 import type { SettledJob } from "./runner/followed-batch.ts";
 import type { SettlementTold } from "./runner/messages.ts";
 
@@ -41,9 +48,10 @@ export class OpentelemetryTraces {
   readonly #tracer: Tracer;
   readonly #host: string;
 
-  constructor(settings: TracingSettings, about: { version: string; host: string; incarnation: string }) {
+  constructor(settings: TracingSettings, about: { version: string; host: string; incarnation: string }, told: DeliveryTold) {
     const { endpoint, headers, resource, serviceName = "switchyard-worker", timeoutMs } = settings;
     this.#host = about.host;
+    const delivery = new SpanDelivery(told, mostWaiting);
     // compression it reads from the environment itself
     const exporter = new OTLPTraceExporter({ url: endpoint, headers, timeoutMillis: timeoutMs });
     this.#provider = new TracerProvider({
@@ -58,8 +66,9 @@ export class OpentelemetryTraces {
         }),
       ),
       spanProcessors: [
+        delivery,
         new BatchSpanProcessor({
-          exporter,
+          exporter: delivery.exporter(exporter),
           scheduledDelayMillis: deliverEveryMs,
           maxQueueSize: mostWaiting,
           maxExportBatchSize: deliveredAtOnce,

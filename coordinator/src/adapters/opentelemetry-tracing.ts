@@ -28,7 +28,14 @@ import {
   TraceIdRatioBasedSampler,
   TracerProvider,
 } from "@opentelemetry/sdk-trace";
-import type { JobTrace, TraceContext, TraceSampler, TracingSettings } from "@switchyard/protocol";
+import {
+  type DeliveryTold,
+  type JobTrace,
+  SpanDelivery,
+  type TraceContext,
+  type TraceSampler,
+  type TracingSettings,
+} from "@switchyard/protocol";
 import type { EndedJob, OpenSpan, SpanFacts, SpanFailure, Tracing } from "../ports/tracing.ts";
 
 const deliverEveryMs = 1_000;
@@ -75,8 +82,9 @@ export class OpentelemetryTracing implements Tracing {
   readonly #tracer: Tracer;
   #current: TraceContext | undefined;
 
-  constructor(settings: TracingSettings, about: { version: string; instance: string }) {
+  constructor(settings: TracingSettings, about: { version: string; instance: string }, told: DeliveryTold) {
     const { endpoint, headers, resource, sampler, serviceName = "switchyard-coordinator", timeoutMs } = settings;
+    const delivery = new SpanDelivery(told, mostWaiting);
     // compression it reads from the environment itself
     const exporter = new OTLPTraceExporter({ url: endpoint, headers, timeoutMillis: timeoutMs });
     this.#provider = new TracerProvider({
@@ -91,8 +99,9 @@ export class OpentelemetryTracing implements Tracing {
         }),
       ),
       spanProcessors: [
+        delivery,
         new BatchSpanProcessor({
-          exporter,
+          exporter: delivery.exporter(exporter),
           scheduledDelayMillis: deliverEveryMs,
           maxQueueSize: mostWaiting,
           maxExportBatchSize: deliveredAtOnce,

@@ -1,6 +1,6 @@
 /** What one coordinator counts, as series for Prometheus. Edges of the latency histograms are the usual deadlines and the budgets of waiting. */
 
-import { defaultTimeoutMs, type ErrorCode, errors, jobClasses } from "@switchyard/protocol";
+import { defaultTimeoutMs, type ErrorCode, errors, jobClasses, spanResults } from "@switchyard/protocol";
 import type { CounterMetric, CounterSeries, LabelValues, MetricFamily } from "@switchyard/protocol/metrics";
 import type { Metrics, Outcome } from "../ports/metrics.ts";
 import type { CurrentTraceId } from "../ports/trace-ids.ts";
@@ -106,6 +106,10 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
   const offers = registry.counter("switchyard_tickets_offered_total", "Tickets handed to the ticket queue, or refused by it", ["accepted"]);
   const returned = registry.counter("switchyard_jobs_returned_total", "Jobs that came back from a host without an outcome", ["reason"]);
   const lost = registry.counter("switchyard_hosts_lost_total", "Hosts that stopped answering").of();
+  const spans = registry.counter("switchyard_spans_total", "Spans by what became of them: dropped are those that too many waited before", [
+    "result",
+  ]);
+  for (const result of spanResults) spans.of({ result });
   for (const accepted of ["true", "false"]) offers.of({ accepted });
   for (const reason of ["lost_host", "unknown_claim"]) returned.of({ reason });
   const storeUp = registry.gauge("switchyard_store_answering", "1 while the store answers, else 0");
@@ -224,6 +228,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
     shadowed: (model, result) => shadowed.of({ model, result }).inc(),
     storeAnswering: (answering) => storeUp.set(answering ? 1 : 0),
     storeRoundtrip: (seconds) => roundtrip.observe(seconds),
+    spans: (result, count) => spans.of({ result }).inc(count),
     httpAnswered: (route, method, status, seconds) => httpSeries.of(`${method} ${status} ${route}`).observe(seconds, traceId()),
     grpcAnswered: (method, code, seconds) => grpcSeries.of(`${method} ${code}`).observe(seconds, traceId()),
   };

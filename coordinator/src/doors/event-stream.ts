@@ -8,6 +8,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import type { DoorContext } from "./door-context.ts";
 import { isStillAllowed } from "./guard.ts";
 import { httpLine } from "./open-calls.ts";
+import { traceIdOf } from "./traced-requests.ts";
 
 export const keepAliveMs = 15_000;
 const reconnectMs = 2_000;
@@ -53,7 +54,11 @@ export async function answerStream(
   } catch (error) {
     // The stream has begun, so there is no status to say it with: the reader reconnects and is told then.
     if (!(error instanceof SwitchyardError)) {
-      context.log.error("event_stream_failed", { trace_id: request.id, path: request.routeOptions.url ?? "", error: String(error) });
+      context.log.error("event_stream_failed", {
+        trace_id: traceIdOf(request),
+        path: request.routeOptions.url ?? "",
+        error: String(error),
+      });
     }
   } finally {
     call.end();

@@ -86,12 +86,16 @@ export class CallEnds {
     this.#requestIds = requestIds;
   }
 
-  /** The failure as the error table has it; a bug is logged. */
-  failure(thrown: unknown, of: { method: string; metadata: Metadata }): { error: SwitchyardError; requestId: string } {
+  /** The failure as the error table has it; a bug is logged, by its trace where there is one. */
+  failure(
+    thrown: unknown,
+    of: { method: string; metadata: Metadata; span?: OpenSpan | undefined },
+  ): { error: SwitchyardError; requestId: string } {
     const given = textOf(of.metadata, "x-request-id");
     const requestId = this.#requestIds({ headers: given === undefined ? {} : { "x-request-id": given } });
     if (thrown instanceof SwitchyardError) return { error: thrown, requestId };
-    return { error: brokenInside(thrown, { trace_id: requestId, method: "gRPC", route: of.method }, this.context.log), requestId };
+    const about = { trace_id: of.span?.context.traceId ?? requestId, method: "gRPC", route: of.method };
+    return { error: brokenInside(thrown, about, this.context.log), requestId };
   }
 
   /** Counts one call, or one message of a stream, that began at `startMs` of the monotonic clock. */
@@ -144,7 +148,7 @@ export function unary(ends: CallEnds, method: MethodName, handle: UnaryHandler) 
       endCallSpan(span);
       ends.count(method, "OK", startMs);
     } catch (thrown) {
-      const { error, requestId } = ends.failure(thrown, { method, metadata: call.metadata });
+      const { error, requestId } = ends.failure(thrown, { method, metadata: call.metadata, span });
       answer(grpcStatus(error, requestId));
       endCallSpan(span, error);
       ends.count(method, endedBy(call, error, ends.context), startMs);

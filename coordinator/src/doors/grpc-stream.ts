@@ -112,7 +112,7 @@ class InferStream {
       this.#ends.count(method, "OK", startMs);
       return bufferOf(encodeStreamedAnswer({ answer: answer.message }));
     } catch (thrown) {
-      const { error } = this.#ends.failure(thrown, { method, metadata: this.#stream.metadata });
+      const { error } = this.#ends.failure(thrown, { method, metadata: this.#stream.metadata, span });
       endCallSpan(span, error);
       this.#ends.count(method, grpcCodeOf(error), startMs);
       const { modelName = "", modelVersion = "", request } = asked ?? {};

@@ -6,14 +6,15 @@
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { SwitchyardError } from "@switchyard/protocol";
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import Fastify, { type FastifyInstance } from "fastify";
 import { openAccess } from "../application/access.ts";
 import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
 import { sendError } from "./problem.ts";
-import { addTracing } from "./traced-requests.ts";
+import { onEnd } from "./request-ends.ts";
+import { addTracing, endSpan } from "./traced-requests.ts";
 import { addAliases } from "./v1-aliases.ts";
 import { addBlobs } from "./v1-blobs.ts";
 import { addCluster } from "./v1-cluster.ts";
@@ -139,12 +140,11 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
   if (context.access === openAccess) refuseForeignPages(app, { origins: corsOrigins, probes });
   if (corsOrigins.length > 0) addCors(app, corsOrigins);
   const { metrics, tracing } = context;
-  const count = (request: FastifyRequest, reply: FastifyReply): void =>
-    metrics.httpAnswered(request.routeOptions.url ?? "none", request.method, reply.statusCode, reply.elapsedTime / 1000);
-  app.addHook("onResponse", (request, reply, done) => {
-    if (tracing) tracing.during(request.span?.context, () => count(request, reply));
-    else count(request, reply);
-    done();
+  onEnd(app, context.clock, (request, end) => {
+    const count = (): void => metrics.httpAnswered(request.routeOptions.url ?? "none", request.method, end.status, end.seconds);
+    if (tracing) tracing.during(request.span?.context, count);
+    else count();
+    endSpan(request, end);
   });
 }
 

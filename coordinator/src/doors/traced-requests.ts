@@ -6,6 +6,7 @@
 import { readTraceContext, type TraceContext, traceparentOf } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { OpenSpan, Tracing } from "../ports/tracing.ts";
+import type { RequestEnd } from "./request-ends.ts";
 import { headerOf } from "./request-options.ts";
 
 declare module "fastify" {
@@ -29,12 +30,12 @@ export function addTracing(app: FastifyInstance, tracing: Tracing): void {
     }
     done();
   });
-  app.addHook("onResponse", (request, reply, done) => {
-    const status = reply.statusCode;
-    request.span?.add({ "http.response.status_code": status });
-    request.span?.end(status >= 500 ? { detail: `answered ${status}` } : undefined);
-    done();
-  });
+}
+
+export function endSpan({ span }: FastifyRequest, { isGone, status }: RequestEnd): void {
+  if (!span) return;
+  span.add({ "http.response.status_code": status, ...(isGone && { "switchyard.client_gone": true }) });
+  span.end(status >= 500 ? { detail: `answered ${status}` } : undefined);
 }
 
 /** Of HTTP's headers, or those of a gRPC call's metadata that mean the same. */

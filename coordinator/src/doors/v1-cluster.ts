@@ -11,6 +11,7 @@ import { callerOf } from "./guard.ts";
 import { tensorView } from "./model-views.ts";
 import { openApiDocument } from "./openapi.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
+import { traceIdOf } from "./traced-requests.ts";
 import { putVersion, removeVersion } from "./v1-model-uploads.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
 
@@ -85,7 +86,7 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
 async function answerDrain(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const host = hostOf(context, (request.params as { id: string }).id);
   await context.drains.ask(host.id);
-  context.log.info("drain_asked", { trace_id: request.id, host: host.id, key: callerOf(request).keyId ?? "none" });
+  context.log.info("drain_asked", { trace_id: traceIdOf(request), host: host.id, key: callerOf(request).keyId ?? "none" });
   return sendJson(request, reply.code(202).header("cache-control", "no-store"), host);
 }
 
@@ -93,7 +94,7 @@ async function answerDrain(context: DoorContext, request: FastifyRequest, reply:
 async function answerLift(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { id } = request.params as { id: string };
   const wasAsked = await context.drains.lift(id);
-  context.log.info("drain_lifted", { trace_id: request.id, host: id.slice(0, 64), key: callerOf(request).keyId ?? "none" });
+  context.log.info("drain_lifted", { trace_id: traceIdOf(request), host: id.slice(0, 64), key: callerOf(request).keyId ?? "none" });
   reply.code(202).header("cache-control", "no-store");
   if (wasAsked && !context.hosts.list().some((host) => host.id === id)) return sendJson(request, reply, { id });
   return sendJson(request, reply, hostOf(context, id));

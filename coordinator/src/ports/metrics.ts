@@ -3,7 +3,7 @@
  * classes, outcomes, error codes and route patterns, never ids.
  */
 
-import type { ErrorCode, HostView, JobClass, JobState } from "@switchyard/protocol";
+import type { ErrorCode, HostView, JobClass, JobState, SpanResult } from "@switchyard/protocol";
 import type { StoreServerFigures } from "./store-figures.ts";
 
 export type Outcome = Extract<JobState, "succeeded" | "failed" | "cancelled" | "expired">;
@@ -44,6 +44,8 @@ export interface Metrics extends ClusterMetrics {
   hostLost(): void;
   storeAnswering(answering: boolean): void;
   storeRoundtrip(seconds: number): void;
+  /** Spans that this process was to deliver to the collector. */
+  spans(result: SpanResult, count: number): void;
   /** `route` is the pattern, never the path as it came. */
   httpAnswered(route: string, method: string, status: number, seconds: number): void;
   /** `method` is one that the door knows, `code` the word of the status; each message of a stream counts. */

@@ -23,6 +23,7 @@ export function prometheusMetrics(): PrometheusMetrics {
     hostLost: nothing,
     storeAnswering: nothing,
     storeRoundtrip: nothing,
+    spans: nothing,
     httpAnswered: nothing,
     grpcAnswered: nothing,
     leading: nothing,

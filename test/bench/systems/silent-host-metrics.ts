@@ -11,6 +11,7 @@ export class HostMetrics implements Omit<Real, "families"> {
   ticketLockLost(): void {}
   presenceLost(): void {}
   storeRoundtrip(): void {}
+  spans(): void {}
 
   contentType(): string {
     return "text/plain";

@@ -5,6 +5,7 @@
 
 import { type JobError, readTraceWord } from "@switchyard/protocol";
 import type { ClaimedJob, Commit, JobResult } from "./claims.ts";
+import type { TracedJob } from "./messages.ts";
 
 /** Whose jobs are followed: those of traces that are recorded, or all of them. */
 export type Following = "traced" | "all";
@@ -48,6 +49,15 @@ export function followedBatch(following: Following, claim: { jobs: readonly Clai
   });
   const times = { claimedMs: claim.nowMs, beganMs: claim.nowMs, ranMs: claim.nowMs };
   return { jobs: new Map(jobs.map((job) => [job.id, job])), batchJobs: claim.jobs.length, ...times };
+}
+
+/** The first job whose trace is recorded. */
+export function tracedOf(jobs: readonly ClaimedJob[]): TracedJob | undefined {
+  for (const [at, { trace }] of jobs.entries()) {
+    const context = trace === undefined ? undefined : readTraceWord(trace);
+    if (context?.isSampled) return { at, traceId: context.traceId };
+  }
+  return undefined;
 }
 
 /** What became of the followed jobs of a commit; those that must be tried again are not among them. */

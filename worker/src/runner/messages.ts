@@ -50,6 +50,12 @@ export interface SettlementTold extends Omit<Required<FollowedBatch>, "jobs"> {
   jobs: SettledJob[];
 }
 
+/** `at`: the place of the job in its batch. */
+export interface TracedJob {
+  at: number;
+  traceId: string;
+}
+
 /** One run of a model, as estimates are made of. */
 export interface RunSample {
   /** Size class of its jobs. */
@@ -106,8 +112,8 @@ export type FromRunner =
       queueMs: number[];
       /** From the claim to each job's deadline; below 0 where that had passed. */
       slackMs: number[];
-      /** Of one of its jobs that is traced. */
-      traceId?: string;
+      /** One of its jobs whose trace is recorded. */
+      traced?: TracedJob;
       outcomes: Record<string, number>;
       /** Jobs that were over when the run began. */
       startedLate: number;

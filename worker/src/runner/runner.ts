@@ -7,10 +7,10 @@ import { type CountedRun, type Ladder, type ModelVersion, SwitchyardError } from
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import type { ClaimAnswer, ClaimedJob, Claims, ClaimWish, Commit, Exchanged, JobResult } from "./claims.ts";
-import { type FollowedBatch, type Following, followedBatch, settledJobs } from "./followed-batch.ts";
+import { type FollowedBatch, type Following, followedBatch, settledJobs, tracedOf } from "./followed-batch.ts";
 import type { InputFrame, LargeValues } from "./large-values.ts";
 import { splitLate } from "./late-jobs.ts";
-import type { ClaimBoard, FromRunner, RunSample, Unready } from "./messages.ts";
+import type { ClaimBoard, FromRunner, RunSample, TracedJob, Unready } from "./messages.ts";
 import { type OpenCommit, OpenCommits } from "./open-commits.ts";
 import { failedResult, handBack, runClaim } from "./run-claim.ts";
 import { RunFigures, type RunSeen } from "./run-figures.ts";
@@ -65,6 +65,8 @@ interface Run {
   counted: CountedRun[];
   /** When it began, by the store's clock; only where somebody follows its jobs. */
   beganMs?: number;
+  /** Only where a trace of its jobs is recorded. */
+  traced?: TracedJob | undefined;
 }
 
 export class Runner {
@@ -334,6 +336,7 @@ export class Runner {
     const followed = following && followedBatch(following, claim);
     if (followed && following === "all") this.#parts.tell({ kind: "claimed", tag, jobs: [...followed.jobs.values()] });
     const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlinesMs);
+    if (followed) run.traced = tracedOf(claim.jobs);
     this.#wasDeaf = run.runMs >= deafMs;
     this.#rotation.used(tag, run.runMs);
     const queueMs = claim.jobs.map((job) => nowMs - job.createdMs);
@@ -390,6 +393,7 @@ export class Runner {
     this.#parts.tell({
       ...{ kind: "ran", tag, jobs, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs },
       ...(sample && { sample }),
+      ...(run.traced && { traced: run.traced }),
     });
   }
 
