@@ -4,6 +4,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { Refusal } from "./api.ts";
 import type { Resource } from "./live.ts";
+import { refine, route } from "./route.ts";
 
 export function State({ of }: { of: string }) {
   return <span class={`state ${of}`}>{of}</span>;
@@ -40,6 +41,21 @@ export function Fault({ error }: { error: Error }) {
       {error.message}
       {error instanceof Refusal && <code> {error.code}</code>}
     </p>
+  );
+}
+
+/** A filter of the page's address, by text. */
+export function TextFilter({ name, placeholder }: { name: string; placeholder: string }) {
+  return (
+    <label>
+      {name}
+      <input
+        type="search"
+        value={route.value.query[name] ?? ""}
+        placeholder={placeholder}
+        onChange={({ currentTarget }) => refine({ [name]: currentTarget.value.trim() })}
+      />
+    </label>
   );
 }
 

@@ -7,25 +7,14 @@ import { type Bulk, BulkDialog, bulkRequeue } from "../bulk.tsx";
 import { time } from "../format.ts";
 import type { Page } from "../job-list.ts";
 import { beat, useResource } from "../live.ts";
-import { go, hashOf, refine, route } from "../route.ts";
+import { go, hashOf, route } from "../route.ts";
 import { may } from "../session.ts";
-import { Action, Loaded, Table } from "../widgets.tsx";
+import { Action, Loaded, Table, TextFilter } from "../widgets.tsx";
 
 export function DeadLettersPage() {
   const { query } = route.value;
   const letters = useResource<Page<DeadLetterView>>(`/v1/dead-letters?${new URLSearchParams({ ...query, limit: "200" })}`);
   const [bulk, setBulk] = useState<Bulk | undefined>(undefined);
-  const filter = (name: string, placeholder: string) => (
-    <label>
-      {name}
-      <input
-        type="search"
-        value={query[name] ?? ""}
-        placeholder={placeholder}
-        onChange={({ currentTarget }) => refine({ [name]: currentTarget.value.trim() })}
-      />
-    </label>
-  );
   const requeue = async (letter: DeadLetterView): Promise<void> => {
     const again = await ask<JobView>(`/v1/jobs/${letter.id}/retry`, { method: "POST" });
     beat.value += 1;
@@ -39,8 +28,8 @@ export function DeadLettersPage() {
     <>
       <h1>Dead letters</h1>
       <form class="filters" aria-label="Filters" onSubmit={(event) => event.preventDefault()}>
-        {filter("model", "name")}
-        {filter("code", "such as run_failed")}
+        <TextFilter name="model" placeholder="name" />
+        <TextFilter name="code" placeholder="such as run_failed" />
         {may("operate") && (
           <button type="button" onClick={() => setBulk(bulkRequeue(query))}>
             Requeue all that match …

@@ -10,7 +10,7 @@ import { hasEnded, JobList } from "../job-list.ts";
 import { beat, useResource } from "../live.ts";
 import { go, refine, route } from "../route.ts";
 import { may } from "../session.ts";
-import { Action, Fault } from "../widgets.tsx";
+import { Action, Fault, TextFilter } from "../widgets.tsx";
 import { JobDetail } from "./job.tsx";
 
 const states = ["queued", "running", "succeeded", "failed", "cancelled", "expired"];
@@ -107,17 +107,6 @@ function Filters() {
       </select>
     </label>
   );
-  const text = (name: string, placeholder: string) => (
-    <label>
-      {name}
-      <input
-        type="search"
-        value={query[name] ?? ""}
-        placeholder={placeholder}
-        onChange={({ currentTarget }) => refine({ [name]: currentTarget.value.trim() })}
-      />
-    </label>
-  );
   const moment = (name: string, label: string) => (
     <label>
       {label}
@@ -134,9 +123,9 @@ function Filters() {
       {choice("state", states)}
       {choice("model", names)}
       {choice("class", classes)}
-      {text("tag", "name or name=value")}
-      {may("operate") && text("host", "host id")}
-      {may("operate") && text("tenant", "own; * for all")}
+      <TextFilter name="tag" placeholder="name or name=value" />
+      {may("operate") && <TextFilter name="host" placeholder="host id" />}
+      {may("operate") && <TextFilter name="tenant" placeholder="own; * for all" />}
       {moment("created_after", "from")}
       {moment("created_before", "to")}
       <label>
