@@ -542,21 +542,6 @@ test("a bucket that says nothing is given up by the coordinator's clock", async 
   await assert.rejects(away.put(content(10), { keepMs }), codeOf("store_unavailable"));
 });
 
-for (const [where, found] of Object.entries(places)) {
-  test(`a stream that comes for longer than it is kept is kept from its end on (${where})`, { skip: found ? false : skip }, async () => {
-    const { owner } = found!;
-    const bytes = content(1_000);
-    async function* slowly(): AsyncGenerator<Uint8Array> {
-      yield bytes.subarray(0, 500);
-      nowMs += 10 * keepMs;
-      yield bytes.subarray(500);
-    }
-    const reference = await owner.receive(slowly(), { keepMs });
-    await owner.sweep();
-    assert.ok(same(await owner.get(reference), bytes));
-  });
-}
-
 test("downloads from a bucket that nobody reads on hold up no other request, however many they are", {
   skip,
   timeout: 60_000,
