@@ -341,7 +341,7 @@ export class Host {
         this.#unsubscribe(message.tag);
         return;
       case "ran":
-        this.#held.ran(message.tag, message);
+        if (message.jobs > 0) this.#held.ran(message.tag, message);
         metrics.ran(this.#known.byTag(message.tag), message);
         this.#reports.ran(message.tag, message);
         this.#countCold(message.tag);

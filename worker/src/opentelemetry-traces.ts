@@ -33,8 +33,8 @@ import type { SettlementTold } from "./runner/messages.ts";
 const deliverEveryMs = 1_000;
 const mostWaiting = 16_384;
 const deliveredAtOnce = 2_048;
-/** Jobs of the largest claim. */
-const mostLinks = 256;
+/** Jobs of the largest claim (lua/claim.lua). */
+const mostLinks = 128;
 
 interface Attempt {
   job: SettledJob;
