@@ -18,7 +18,8 @@ import { until } from "../support/until.ts";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const manyJobs = 10_000;
-const mostFrameMs = 50;
+/** Of the page's own thread, for a frame, on average; what frames take on the clock (95 of 100 below 50 ms on an idle machine) depends on the others. */
+const mostFrameCpuMs = 25;
 const mostScriptBytes = 200_000;
 const mostPaintMs = 1_000;
 
@@ -204,18 +205,28 @@ test("ten thousand jobs stay fluid while they are scrolled through", { skip }, a
     { withinMs: 90_000, everyMs: 30 },
   );
   assert.ok((await grid.locator(".body .row").count()) < 100, "only rows in sight exist");
-  // another process' burst is not the page's fault: what is slow itself is slow each time
-  let p95 = Number.POSITIVE_INFINITY;
-  for (let round = 0; round < 3 && p95 >= mostFrameMs; round++) {
-    const frames = await framesWhileScrolling(grid);
-    p95 = frames[Math.floor(0.95 * frames.length)] as number;
-    const p50 = frames[Math.floor(frames.length / 2)] as number;
-    t.diagnostic(`frames while scrolling ${manyJobs} jobs: p50 ${p50.toFixed(1)} ms, p95 ${p95.toFixed(1)} ms`);
-  }
-  assert.ok(p95 < mostFrameMs, `p95 of a frame is ${p95} ms`);
+  const cpuMs = await pageCpuMs();
+  const beforeMs = await cpuMs();
+  const frames = await framesWhileScrolling(grid);
+  const frameCpuMs = ((await cpuMs()) - beforeMs) / frames.length;
+  const [p50, p95] = [0.5, 0.95].map((share) => (frames[Math.floor(share * frames.length)] as number).toFixed(1));
+  t.diagnostic(`frames while scrolling ${manyJobs} jobs: p50 ${p50} ms, p95 ${p95} ms; ${frameCpuMs.toFixed(1)} ms of CPU each`);
+  assert.ok(frameCpuMs < mostFrameCpuMs, `a frame takes ${frameCpuMs} ms of CPU`);
   const text = await grid.locator(".body .row").last().textContent();
   assert.match(text ?? "", /digits@1/);
 });
+
+/** What the page's main thread has used, as the kernel counts it. */
+async function pageCpuMs(): Promise<() => Promise<number>> {
+  const session = await page.context().newCDPSession(page);
+  await session.send("Performance.enable", { timeDomain: "threadTicks" });
+  return async () => {
+    const { metrics } = await session.send("Performance.getMetrics");
+    const busy = metrics.find(({ name }) => name === "TaskDuration");
+    assert.ok(busy, "the browser counts its thread's work");
+    return busy.value * 1_000;
+  };
+}
 
 /** How long each took, sorted. */
 function framesWhileScrolling(grid: Locator): Promise<number[]> {

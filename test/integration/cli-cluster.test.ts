@@ -62,10 +62,8 @@ test("top shows once, where no terminal is, what ran during one interval, and pr
   const json = await underLoad(["top", "--json", "--interval", "1500ms", "--model", "digits"]);
   const { hosts, models } = JSON.parse(json.out);
   assert.equal(hosts[0].id, "worker-1");
-  assert.deepEqual(
-    [models.length, models[0].model, models[0].version, models[0].waiting, models[0].failed_per_second],
-    [1, "digits", 1, 0, 0],
-  );
+  assert.deepEqual([models.length, models[0].model, models[0].version, models[0].failed_per_second], [1, "digits", 1, 0]);
+  assert.ok(models[0].waiting <= 1, "one caller, who may be met while it waits");
   assert.ok(models[0].jobs_per_second > 0 && models[0].run_ms > 0, json.out);
 });
 

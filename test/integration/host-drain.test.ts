@@ -73,12 +73,15 @@ test("when all are drained jobs wait, and the first host that may again runs the
 
 test("a host whose drain is lifted while the store refuses it the subscription takes jobs once it may", async () => {
   const [back, other] = (await hosts()).map(({ id }) => id).sort() as [string, string];
+  const log = () => cluster.workers.find(({ name }) => name === back)!.log();
+  const timesAsked = (): number => log().split("drain_asked").length;
+  const before = timesAsked();
   await drain(back, "POST");
   await drain(other, "POST");
   for (const id of [back, other]) await until(`${id} to drain`, () => isState(id, "draining"));
+  await until(`${back} to know of it`, async () => timesAsked() > before, { show: log }); // a drain that is lifted before it looks is none to it
   const { port, password } = cluster.redis;
   const store = new Redis({ port, password });
-  const log = () => cluster.workers.find(({ name }) => name === back)!.log();
   try {
     await store.call("ACL", "SETUSER", "default", "-info"); // asked by each new subscription
     await drain(back, "DELETE");
