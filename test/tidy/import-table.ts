@@ -27,6 +27,9 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     "@grpc/grpc-js": ["src/doors/grpc-"],
     "@grpc/proto-loader": ["src/doors/grpc-definitions.ts"],
     "@grpc/reflection": ["src/doors/grpc-reflection.ts"],
+    "@modelcontextprotocol/client": ["src/adapters/mcp-client.ts"],
+    "@modelcontextprotocol/node": ["src/doors/mcp/"],
+    "@modelcontextprotocol/server": ["src/doors/mcp/"],
     protobufjs: ["src/doors/grpc-reflection.ts"],
     "@opentelemetry/api": ["src/adapters/opentelemetry-tracing.ts"],
     "@opentelemetry/exporter-trace-otlp-proto": ["src/adapters/opentelemetry-tracing.ts"],
@@ -51,6 +54,8 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     "prom-client": ["src/host-metrics.ts"],
   },
   "client-sdk": {
+    "@modelcontextprotocol/client": ["src/cli/mcp-bridge.ts"],
+    "@modelcontextprotocol/server": ["src/cli/mcp-bridge.ts"],
     "@opentelemetry/api": ["src/opentelemetry.ts"],
     "cli-progress": ["src/cli/progress.ts"],
     commander: ["src/cli/"],
