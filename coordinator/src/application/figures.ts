@@ -33,8 +33,8 @@ export class Figures {
   readonly #parts: Parts;
   /** What was counted here and not left yet. */
   readonly #counting = new Map<number, Slot>();
-  /** What was left, for as long as it is shown: the store's clock may step back, and what is left anew replaces what was. */
-  readonly #left = new Map<number, Slot>();
+  /** What was left, as written, for as long as it is shown: the store's clock may step back, and what is left anew replaces what was. */
+  readonly #left = new Map<number, string>();
   /** Settled slots of all coordinators. */
   readonly #settled = new Map<number, { slot: Slot; isFinal: boolean }>();
   #reading: Promise<void> | undefined;
@@ -49,7 +49,8 @@ export class Figures {
     const number = this.#current();
     let slot = this.#counting.get(number);
     if (!slot) {
-      slot = this.#left.get(number) ?? emptySlot();
+      const left = this.#left.get(number);
+      slot = left === undefined ? emptySlot() : (JSON.parse(left) as Slot);
       this.#left.delete(number);
       this.#counting.set(number, slot);
     }
@@ -122,12 +123,13 @@ export class Figures {
       if (number >= current && isShown(number) && !all) continue;
       this.#counting.delete(number);
       if (isEmpty(slot) || !isShown(number)) continue;
-      this.#left.set(number, slot); // before the store has it: what is counted meanwhile begins with it
+      const text = JSON.stringify(slot);
+      this.#left.set(number, text); // before the store has it: what is counted meanwhile begins with it
       try {
-        await this.#parts.board.leave(number, JSON.stringify(slot));
+        await this.#parts.board.leave(number, text);
       } catch (error) {
         this.#left.delete(number);
-        this.#counting.set(number, slot);
+        if (!this.#counting.has(number)) this.#counting.set(number, slot); // else counted on, from what was left
         throw error;
       }
     }
