@@ -34,7 +34,9 @@ async function failOver(context: RecipeContext, how: "killed" | "frozen"): Promi
   else master.signal("SIGSTOP");
   const goneMs = performance.now();
   scene.fault(`the master ${how}`);
-  const isMaster = (): Promise<boolean> => ask(replica.port, async (one) => (await one.role())[0] === "master", { password });
+  // a sentinel ends all connections of the server that it makes the master
+  const isMaster = (): Promise<boolean> =>
+    ask(replica.port, async (one) => (await one.role())[0] === "master", { password }).catch(() => false);
   await until("the replica to be the master", isMaster, { withinMs: 30_000 });
   const promotedMs = performance.now() - goneMs;
   scene.fault(`the replica is the master after ${promotedMs.toFixed(0)} ms`);
