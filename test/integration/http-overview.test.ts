@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import type { BulkView, InputsView, OverviewView, TimelineView } from "@switchyard/protocol";
+import type { BulkView, InputsView, JobLogView, OverviewView, TimelineView } from "@switchyard/protocol";
 import { memoryDrains } from "../support/memory-figures.ts";
 import { openDoor, tinyRequest } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
@@ -68,6 +68,33 @@ test("a job's timeline is there while it waits and after its end; an unknown job
     ["admitted", "cancelled"],
   );
   assert.equal((await fetch(`${door.url}/v1/jobs/none/timeline`)).status, 404);
+});
+
+test("a job's earlier attempts are in its timeline, and in its log, which says who said what", async (t) => {
+  const door = await openDoor(t);
+  const id = await submitted(door.url);
+  const error = { code: "run_failed", detail: "no memory", retryable: true };
+  const [startedMs, endedMs] = [Date.now(), Date.now() + 5];
+  door.jobs.tried(id, [{ fence: 1, attempt: 1, hostId: "host-9", startedMs, endedMs, end: "failed", runMs: 3, batchItems: 2, error }]);
+  const { events } = await read<TimelineView>(`${door.url}/v1/jobs/${id}/timeline`);
+  assert.deepEqual(
+    events.map(({ error: why, event, host }) => [event, host, why?.code]),
+    [
+      ["admitted", undefined, undefined],
+      ["started", "host-9", undefined],
+      ["ran", undefined, undefined],
+      ["attempt_failed", "host-9", "run_failed"],
+    ],
+  );
+  const answer = await fetch(`${door.url}/v1/jobs/${id}/log`);
+  assert.equal(answer.headers.get("cache-control"), "no-store");
+  const { lines } = (await answer.json()) as JobLogView;
+  assert.deepEqual(
+    lines.map(({ event, level, source }) => `${source} ${level} ${event}`),
+    ["coordinator info job_queued", "host info job_running", "host warn attempt_ended"],
+  );
+  assert.deepEqual(lines[2]?.fields, { attempt: 1, end: "retried", run_ms: 3, batch_items: 2, code: "run_failed", detail: "no memory" });
+  assert.equal((await fetch(`${door.url}/v1/jobs/none/log`)).status, 404);
 });
 
 test("a job's inputs come with their values, or without where they are large", async (t) => {

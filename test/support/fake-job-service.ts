@@ -13,11 +13,12 @@ import type {
   Submission,
   TenantWaiting,
 } from "../../coordinator/src/application/job-service.ts";
-import type { JobListFilter, JobPage, JobRecord } from "../../coordinator/src/ports/job-store.ts";
+import type { EndedAttempt, JobListFilter, JobPage, JobRecord } from "../../coordinator/src/ports/job-store.ts";
 import type { ModelRegistry, ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
 
 interface Held {
   record: JobRecord;
+  attempts?: EndedAttempt[];
   inputs?: Tensor[];
   outputs?: Tensor[];
 }
@@ -135,6 +136,10 @@ export class FakeJobService implements JobService {
     return this.#held(id).record;
   }
 
+  async history(id: string): Promise<{ record: JobRecord; attempts: EndedAttempt[] }> {
+    return { record: await this.get(id), attempts: this.#held(id).attempts ?? [] };
+  }
+
   async keep(id: string): Promise<void> {
     this.#held(id).record.held = false;
   }
@@ -191,6 +196,11 @@ export class FakeJobService implements JobService {
 
   unready(): { check: string; detail: string }[] {
     return [...this.problems];
+  }
+
+  /** The job was tried before, and waited again. */
+  tried(id: string, attempts: EndedAttempt[]): void {
+    this.#held(id).attempts = attempts;
   }
 
   /** Moves a queued job to running. */

@@ -1,6 +1,6 @@
 /** One job, followed while it lives: what happened to it, what went in and what came out. */
 
-import type { InputsView, JobView, TimelineView } from "@switchyard/protocol";
+import type { InputsView, JobLogView, JobView, TimelineView } from "@switchyard/protocol";
 import { useEffect, useState } from "preact/hooks";
 import { ask, listen } from "../api.ts";
 import { duration, number, plural, time } from "../format.ts";
@@ -48,6 +48,7 @@ export function JobDetail({ id, listed, onClose }: Props) {
       {shown && <Facts job={shown} />}
       {job && <Changes job={job} />}
       {shown && (job ? <Timeline job={job} /> : error && <p class="quiet">Only this much of another tenant's job is shown.</p>)}
+      {job && <Log job={job} />}
       {job && <Tensors job={job} />}
     </article>
   );
@@ -122,31 +123,40 @@ const words: Record<TimelineView["events"][number]["event"], string> = {
   started: "taken by a host",
   ran: "ran",
   answered_from_cache: "answered from the cache",
+  attempt_failed: "attempt failed, waits to be tried again",
+  handed_back: "given back unrun, waits again",
+  host_lost: "its host died, waits again",
+  claim_lost: "its host never heard of it, waits again",
   succeeded: "committed: succeeded",
   failed: "failed",
   cancelled: "cancelled",
   expired: "its deadline passed",
 };
 
+/** Part of what is asked for: each change of the job is another timeline, and another log. */
+function changeOf({ attempt, started_at, state }: JobView): string {
+  return new URLSearchParams({ state, attempt: String(attempt), started: started_at ?? "" }).toString();
+}
+
 function Timeline({ job }: { job: JobView }) {
-  // the state is part of the key: each change is another timeline
-  const timeline = useResource<TimelineView>(`/v1/jobs/${job.id}/timeline?state=${job.state}`, { once: true });
+  const timeline = useResource<TimelineView>(`/v1/jobs/${job.id}/timeline?${changeOf(job)}`, { once: true });
   const longest = Math.max(1, ...(timeline.value?.events.map(({ after_ms }) => after_ms) ?? []));
   return (
     <section>
       <h3>Timeline</h3>
       <Loaded from={timeline}>
-        {({ events }) => (
+        {({ events, untold_attempts: untold }) => (
           <ol class="timeline">
-            {events.map((event) => (
-              <li key={`${event.event} ${event.at}`} class={event.event}>
+            {untold !== undefined && <li class="now">{plural(untold, "earlier attempt")} of which nothing is kept</li>}
+            {events.map((event, at) => (
+              <li key={at} class={event.event}>
                 <time dateTime={event.at}>{time(event.at)}</time>
                 <span class="after">{event.after_ms > 0 ? `+ ${duration(event.after_ms)}` : ""}</span>
                 <span class="length" style={{ width: `${Math.round((100 * event.after_ms) / longest)}px` }} />
                 <span>
                   {words[event.event]}
-                  {event.host !== undefined && ` on ${event.host}`}
-                  {event.attempt !== undefined && event.attempt > 1 && `, attempt ${event.attempt}`}
+                  {event.event === "started" && event.host !== undefined && ` on ${event.host}`}
+                  {event.event === "started" && event.attempt !== undefined && event.attempt > 1 && `, attempt ${event.attempt}`}
                   {event.run_ms !== undefined && ` for ${duration(event.run_ms)}`}
                   {event.batch_items !== undefined && batched(event.batch_items)}
                   {event.job !== undefined && <a href={hashOf("jobs", [event.job])}> {event.job}</a>}
@@ -160,6 +170,35 @@ function Timeline({ job }: { job: JobView }) {
       </Loaded>
     </section>
   );
+}
+
+function Log({ job }: { job: JobView }) {
+  const [wanted, setWanted] = useState(false);
+  const log = useResource<JobLogView>(wanted ? `/v1/jobs/${job.id}/log?${changeOf(job)}` : undefined, { once: true });
+  return (
+    <details class="log" onToggle={({ currentTarget }) => setWanted(currentTarget.open)}>
+      <summary>Log</summary>
+      <Loaded from={log}>
+        {({ lines }) => (
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+          <section class="scroll" aria-label="Log of the job" tabIndex={0}>
+            {lines.map((line, at) => (
+              <p key={at} class={line.level}>
+                <time dateTime={line.at}>{line.at.slice(11, 23)}</time> {line.level} {line.source}
+                {line.host !== undefined && ` ${line.host}`} <b>{line.event}</b> {textOf(line.fields)}
+              </p>
+            ))}
+          </section>
+        )}
+      </Loaded>
+    </details>
+  );
+}
+
+function textOf(fields: JobLogView["lines"][number]["fields"]): string {
+  return Object.entries(fields)
+    .map(([name, value]) => `${name}=${/[\s"=]/.test(String(value)) ? JSON.stringify(value) : value}`)
+    .join(" ");
 }
 
 function batched(items: number): string {

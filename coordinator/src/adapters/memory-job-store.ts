@@ -9,6 +9,7 @@ import type { Clock } from "../clock.ts";
 import type {
   AdmitQueue,
   Admitted,
+  EndedAttempt,
   JobListFilter,
   JobNotice,
   JobPage,
@@ -152,6 +153,10 @@ export class MemoryJobStore implements JobStore {
     if (job) return structuredClone(job.record);
     const tomb = queue.tombs.get(id);
     return tomb && { state: tomb.state, finishedMs: tomb.finishedMs, tenant: tomb.tenant };
+  }
+
+  async attempts(id: string): Promise<EndedAttempt[]> {
+    return structuredClone(this.queue(tagOf(id)).jobs.get(id)?.attempts ?? []);
   }
 
   async watch(id: string): Promise<JobRecord | TombState | undefined> {

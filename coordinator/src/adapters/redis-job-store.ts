@@ -19,6 +19,7 @@ import type { BlobStore } from "../ports/blob-store.ts";
 import type {
   AdmitQueue,
   Admitted,
+  EndedAttempt,
   JobListFilter,
   JobNotice,
   JobPage,
@@ -31,7 +32,7 @@ import type {
   WaitingFlow,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
-import { fixedWordsOf, flowOf, keepOf, noticesOf, outputsIn, recordOf, splitFlow, standingOf, tombOf } from "./job-rows.ts";
+import { attemptOf, fixedWordsOf, flowOf, keepOf, noticesOf, outputsIn, recordOf, splitFlow, standingOf, tombOf } from "./job-rows.ts";
 import type { RedisConnection, RedisSubscription } from "./redis-connection.ts";
 import { fieldsOf } from "./redis-fields.ts";
 import { listJobs } from "./redis-job-list.ts";
@@ -201,6 +202,11 @@ export class RedisJobStore implements JobStore {
     const [record, tomb] = await this.#redis.bytes([`${base}job:${id}`, `${base}tomb:${id}`]);
     if (record) return recordOf(id, record);
     return tomb ? tombOf(tomb.toString()) : undefined;
+  }
+
+  async attempts(id: string): Promise<EndedAttempt[]> {
+    const [entries] = await this.#redis.sendAll([["lrange", `${keys.base(tagOf(id))}attempts:${id}`, 0, -1]]);
+    return (entries as string[]).map(attemptOf);
   }
 
   async watch(id: string): Promise<JobRecord | TombState | undefined> {

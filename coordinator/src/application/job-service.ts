@@ -1,7 +1,7 @@
 /** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
 
 import type { DurableTier, InferRequest, JobClass, Requirement, SwitchyardError, Tensor, TraceContext } from "@switchyard/protocol";
-import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
+import type { EndedAttempt, JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
 
@@ -101,6 +101,8 @@ export interface JobService {
   infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }>;
   /** The record as it is; job_not_found, or result_expired for a tombstone. */
   get(id: string, caller: Caller): Promise<JobRecord>;
+  /** The record, and of its attempts those that let it wait again. Throws what `get` does. */
+  history(id: string, caller: Caller): Promise<{ record: JobRecord; attempts: EndedAttempt[] }>;
   /**
    * Waits until the record is terminal, or its revision leaves `afterRevision`, or `waitMs` is over, or the signal aborts; answers the
    * record as it then is. A frozen store ends the wait with store_unavailable.

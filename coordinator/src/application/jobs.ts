@@ -7,7 +7,7 @@ import { decodeFrame, defaultAlias, isTerminal, SwitchyardError, type Tensor } f
 import { jobIdPattern } from "@switchyard/protocol/redis";
 import type { DurableStore } from "../ports/durable-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
-import type { JobListFilter, JobPage, JobRecord, JobStore } from "../ports/job-store.ts";
+import type { EndedAttempt, JobListFilter, JobPage, JobRecord, JobStore } from "../ports/job-store.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import { type Caller, listedTenant, mayUse, requireModel, requireScope } from "./caller.ts";
 import { DurableJobs } from "./durable-jobs.ts";
@@ -104,6 +104,12 @@ export class Jobs implements JobService {
   async get(id: string, caller: Caller): Promise<JobRecord> {
     checkId(id);
     return this.#records.get(id, caller);
+  }
+
+  async history(id: string, caller: Caller): Promise<{ record: JobRecord; attempts: EndedAttempt[] }> {
+    const record = await this.get(id, caller);
+    // the record first: an attempt that ends between the two is then told twice over, and told once by its fence
+    return { record, attempts: record.fence === 0 ? [] : await this.#parts.store.attempts(id) };
   }
 
   async wait(id: string, how: { waitMs: number; afterRevision?: number; signal?: AbortSignal }, caller: Caller): Promise<JobRecord> {

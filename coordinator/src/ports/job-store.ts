@@ -58,6 +58,23 @@ export interface JobRecord {
   trace?: JobTrace;
 }
 
+/** An attempt that let its job wait again; of the last one all stands in the record. Times are of the store's clock. */
+export interface EndedAttempt {
+  /** Of its claim: rises with each, by one where nothing is missing. */
+  fence: number;
+  /** Its number among those that count; a claim that ran nothing shares it with the next. */
+  attempt: number;
+  hostId: string;
+  startedMs: number;
+  endedMs: number;
+  /** The run failed and may be tried again; given back unrun; its host died; its host never heard of it. */
+  end: "failed" | "handed_back" | "host_lost" | "claim_lost";
+  /** Of the whole batch; 0 where none ran, or nobody is left to say. */
+  runMs: number;
+  batchItems: number;
+  error?: JobError;
+}
+
 export interface NewJob {
   id: string;
   model: string;
@@ -222,6 +239,8 @@ export interface JobStore {
   forgetQueue(tag: string): Promise<void>;
   /** The record, or a tombstone of one that is gone, or nothing. */
   read(id: string): Promise<JobRecord | TombState | undefined>;
+  /** Attempts that let the job wait again, oldest first; only the last 32 are kept, and as long as the record may be. */
+  attempts(id: string): Promise<EndedAttempt[]>;
   /** Reads the record and registers this coordinator as a waiter in one step. */
   watch(id: string): Promise<JobRecord | TombState | undefined>;
   /** States and revisions of many jobs at once; the fallback when a notice was lost. Missing jobs are absent. */
