@@ -133,6 +133,11 @@ export const jobLogViewSchema = z.object({
 
 export type JobLogView = z.infer<typeof jobLogViewSchema>;
 
+/** How large a job's values are, before anybody asks for them; absent: there are none, or not any more. */
+export const sizesViewSchema = z.object({ id: z.string(), inputs_bytes: whole.optional(), outputs_bytes: whole.optional() });
+
+export type SizesView = z.infer<typeof sizesViewSchema>;
+
 export const inputsViewSchema = z.object({
   id: z.string(),
   inputs: z.array(

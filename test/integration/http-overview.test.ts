@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import type { BulkView, InputsView, JobLogView, OverviewView, TimelineView } from "@switchyard/protocol";
+import type { BulkView, InputsView, JobLogView, OverviewView, SizesView, TimelineView } from "@switchyard/protocol";
 import { memoryDrains } from "../support/memory-figures.ts";
-import { openDoor, tinyRequest } from "../support/open-door.ts";
+import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
 
 const json = { "content-type": "application/json" };
@@ -108,6 +108,38 @@ test("a job's inputs come with their values, or without where they are large", a
   const large = await read<{ id: string }>(`${door.url}/v1/jobs`, { method: "POST", headers: json, body });
   const { inputs } = await read<InputsView>(`${door.url}/v1/jobs/${large.id}/inputs`);
   assert.deepEqual([inputs[0]?.data, inputs[0]?.shape, inputs[0]?.size_bytes], [undefined, [100_000, 4], 1_600_000]);
+});
+
+test("how large a job's values are is answered before anybody asks for them", async (t) => {
+  const door = await openDoor(t);
+  const id = await submitted(door.url);
+  const sizes = () => read<SizesView>(`${door.url}/v1/jobs/${id}/sizes`);
+  const waiting = await sizes();
+  assert.ok(waiting.inputs_bytes! >= 16 && waiting.inputs_bytes! < 500);
+  assert.equal(waiting.outputs_bytes, undefined);
+  door.jobs.end(id, "succeeded", { outputs: tinyScores() });
+  assert.ok((await sizes()).outputs_bytes! >= 12);
+  assert.equal((await fetch(`${door.url}/v1/jobs/none/sizes`)).status, 404);
+});
+
+test("so many streams of the overview are open and no more; one that ends makes room", async (t) => {
+  const { url } = await openDoor(t, { streams: { ofCaller: 2, inAll: 5 } });
+  const open = async () => {
+    const stop = new AbortController();
+    return { stop, answer: await fetch(`${url}/v1/overview/events`, { signal: stop.signal }) };
+  };
+  const [first, second, third] = [await open(), await open(), await open()];
+  assert.deepEqual([first.answer.status, second.answer.status, third.answer.status], [200, 200, 429]);
+  assert.match(third.answer.headers.get("retry-after") ?? "", /^\d+$/);
+  const { code, detail } = (await third.answer.json()) as { code: string; detail: string };
+  assert.deepEqual([code, detail], ["rate_limited", "2 such streams without a key are open, as many as may"]);
+  assert.equal((await fetch(`${url}/v1/overview`)).status, 200, "the page is there all the same");
+  first.stop.abort();
+  const next = await until("room for another", async () => {
+    const again = await open();
+    return again.answer.status === 200 && again;
+  });
+  for (const { stop } of [second, next]) stop.abort();
 });
 
 test("a bulk cancellation is counted first, changes what the filter names, and page by page all of it", async (t) => {

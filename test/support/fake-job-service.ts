@@ -3,7 +3,15 @@
  * queued until the test moves them, or run at once when `run` is given.
  */
 
-import { isTerminal, type JobError, type JobState, type ModelVersion, SwitchyardError, type Tensor } from "@switchyard/protocol";
+import {
+  encodeFrame,
+  isTerminal,
+  type JobError,
+  type JobState,
+  type ModelVersion,
+  SwitchyardError,
+  type Tensor,
+} from "@switchyard/protocol";
 import { newJobId, queueTag } from "@switchyard/protocol/redis";
 import type {
   Cancelled,
@@ -13,7 +21,7 @@ import type {
   Submission,
   TenantWaiting,
 } from "../../coordinator/src/application/job-service.ts";
-import type { EndedAttempt, JobListFilter, JobPage, JobRecord } from "../../coordinator/src/ports/job-store.ts";
+import type { EndedAttempt, JobListFilter, JobPage, JobRecord, ValueSizes } from "../../coordinator/src/ports/job-store.ts";
 import type { ModelRegistry, ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
 
 interface Held {
@@ -173,6 +181,12 @@ export class FakeJobService implements JobService {
     const { inputs } = this.#held(id);
     if (inputs) return inputs;
     throw new SwitchyardError("inputs_expired", "the inputs of this job are gone", { jobId: id });
+  }
+
+  async sizes(id: string): Promise<ValueSizes> {
+    const { inputs, outputs } = this.#held(id);
+    const bytesOf = (tensors: Tensor[]): number => encodeFrame(tensors).length;
+    return { ...(inputs && { inputs: bytesOf(inputs) }), ...(outputs && { outputs: bytesOf(outputs) }) };
   }
 
   async list(filter: JobListFilter): Promise<JobPage> {

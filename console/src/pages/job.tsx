@@ -1,9 +1,9 @@
 /** One job, followed while it lives: what happened to it, what went in and what came out. */
 
-import type { InputsView, JobLogView, JobView, TimelineView } from "@switchyard/protocol";
+import type { InputsView, JobLogView, JobView, SizesView, TimelineView } from "@switchyard/protocol";
 import { useEffect, useState } from "preact/hooks";
 import { ask, listen } from "../api.ts";
-import { duration, number, plural, time } from "../format.ts";
+import { duration, number, plural, size, time } from "../format.ts";
 import { hasEnded } from "../job-list.ts";
 import { beat, useResource } from "../live.ts";
 import { go, hashOf } from "../route.ts";
@@ -209,38 +209,55 @@ interface Result {
   outputs: ShownTensor[];
 }
 
+/** Smaller outputs are shown without asking. */
+const mostUnaskedBytes = 65_536;
+/** Beyond it the server answers names and shapes of inputs, without values. */
+const mostInputBytes = 1_048_576;
+
 function Tensors({ job }: { job: JobView }) {
-  const [wanted, setWanted] = useState(false);
-  const isOver = hasEnded(job);
+  const sizes = useResource<SizesView>(`/v1/jobs/${job.id}/sizes?${changeOf(job)}`, { once: true });
+  return <Loaded from={sizes}>{(known) => <SizedTensors job={job} sizes={known} />}</Loaded>;
+}
+
+function SizedTensors({ job, sizes: { inputs_bytes: inputBytes, outputs_bytes: outputBytes } }: { job: JobView; sizes: SizesView }) {
+  const [wanted, setWanted] = useState({ inputs: false, outputs: false });
+  const showsOutputs = outputBytes !== undefined && (wanted.outputs || outputBytes <= mostUnaskedBytes);
   // inputs go with the end of all jobs but dead letters
-  const inputs = useResource<InputsView>(wanted ? `/v1/jobs/${job.id}/inputs` : undefined, { once: true });
-  const result = useResource<Result>(job.state === "succeeded" ? job.links.result : undefined, { once: true });
+  const inputs = useResource<InputsView>(wanted.inputs ? `/v1/jobs/${job.id}/inputs` : undefined, { once: true });
+  const result = useResource<Result>(showsOutputs ? job.links.result : undefined, { once: true });
+  const shown = (tensor: ShownTensor) => <TensorPreview key={tensor.name} tensor={tensor} model={job.model} version={job.version} />;
   return (
     <section>
       <h3>Inputs</h3>
-      {wanted ? (
-        <Loaded from={inputs}>
-          {(view) =>
-            view.inputs.map((tensor) => <TensorPreview key={tensor.name} tensor={tensor} model={job.model} version={job.version} />)
-          }
-        </Loaded>
+      {wanted.inputs ? (
+        <Loaded from={inputs}>{(view) => view.inputs.map(shown)}</Loaded>
+      ) : inputBytes === undefined ? (
+        <p class="quiet">Gone: after the end they are kept for dead letters only.</p>
       ) : (
         <p class="actions">
-          <button type="button" onClick={() => setWanted(true)}>
+          <button type="button" onClick={() => setWanted({ ...wanted, inputs: true })}>
             Show the inputs
           </button>
-          {isOver && <span class="quiet">After the end they are kept for dead letters only.</span>}
+          <span class="quiet">
+            {size(inputBytes)}
+            {inputBytes > mostInputBytes && "; their shapes only, as they are large"}
+          </span>
         </p>
       )}
       <h3>Outputs</h3>
-      {job.state === "succeeded" ? (
-        <Loaded from={result}>
-          {({ outputs }) =>
-            outputs.map((tensor) => <TensorPreview key={tensor.name} tensor={tensor} model={job.model} version={job.version} />)
-          }
-        </Loaded>
+      {showsOutputs ? (
+        <Loaded from={result}>{({ outputs }) => outputs.map(shown)}</Loaded>
+      ) : outputBytes !== undefined ? (
+        <p class="actions">
+          <button type="button" onClick={() => setWanted({ ...wanted, outputs: true })}>
+            Show the outputs
+          </button>
+          <span class="quiet">{size(outputBytes)}</span>
+        </p>
       ) : (
-        <p class="quiet">{isOver ? "None: it did not succeed." : "Not yet."}</p>
+        <p class="quiet">
+          {!hasEnded(job) ? "Not yet." : job.state === "succeeded" ? "They are no longer kept." : "None: it did not succeed."}
+        </p>
       )}
     </section>
   );

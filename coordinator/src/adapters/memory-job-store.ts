@@ -19,6 +19,7 @@ import type {
   NewJob,
   SweepAnswer,
   TombState,
+  ValueSizes,
   WaitingFlow,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
@@ -206,6 +207,11 @@ export class MemoryJobStore implements JobStore {
   async inputs(id: string): Promise<Uint8Array | undefined> {
     const parts = this.queue(tagOf(id)).jobs.get(id)?.inputs;
     return parts && joinParts(parts);
+  }
+
+  async sizes(id: string, fence: number): Promise<ValueSizes> {
+    const [inputs, outputs] = await Promise.all([this.inputs(id), this.outputs(id, fence)]);
+    return { ...(inputs && { inputs: inputs.length }), ...(outputs && { outputs: outputs.length }) };
   }
 
   async inputsKept(ids: readonly string[]): Promise<Set<string>> {

@@ -29,6 +29,7 @@ import type {
   NewJob,
   SweepAnswer,
   TombState,
+  ValueSizes,
   WaitingFlow,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
@@ -296,6 +297,24 @@ export class RedisJobStore implements JobStore {
     return this.#blobs.get(reference);
   }
 
+  async sizes(id: string, fence: number): Promise<ValueSizes> {
+    const tag = tagOf(id);
+    const apart = [keys.input(tag, id), keys.output(tag, id, fence)];
+    // a reference to a large value is whole in its first bytes, a value that begins like none is as long as it is
+    const replies = await this.#redis.sendAllRaw([
+      ...apart.flatMap((key): RedisCommand[] => [
+        ["strlen", key],
+        ["getrange", key, 0, mostReferenceBytes],
+      ]),
+      ["get", `${keys.base(tag)}job:${id}`],
+    ]);
+    const [inputBytes, inputHead, outputBytes, outputHead, record] = replies as [number, Buffer, number, Buffer, Buffer | null];
+    const inputs = sizeOfStored(inputHead, Number(inputBytes));
+    const inRecord = record ? outputsIn(record) : undefined;
+    const outputs = sizeOfStored(outputHead, Number(outputBytes)) ?? (inRecord && sizeOfStored(inRecord, inRecord.length));
+    return { ...(inputs !== undefined && { inputs }), ...(outputs !== undefined && { outputs }) };
+  }
+
   async inputsKept(ids: readonly string[]): Promise<Set<string>> {
     const replies = ids.length === 0 ? [] : await this.#redis.sendAll(ids.map((id) => ["exists", keys.input(tagOf(id), id)]));
     return new Set(ids.filter((_id, at) => Number(replies[at]) > 0));
@@ -411,6 +430,13 @@ function admittedOf({ id, timeoutMs }: NewJob, line: string, { nowMs, waiting }:
 function isStoreFailure(error: unknown): boolean {
   const code = (error as { code?: string }).code;
   return code === "store_unavailable" || code === "store_full";
+}
+
+/** `head`: its first bytes. Undefined where there is none. */
+function sizeOfStored(head: Buffer, sizeBytes: number): number | undefined {
+  if (sizeBytes === 0) return undefined;
+  const reference = sizeBytes <= mostReferenceBytes ? readBlobReference(head) : undefined;
+  return reference?.sizeBytes ?? sizeBytes;
 }
 
 function digestOf(text: string): string {

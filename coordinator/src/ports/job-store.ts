@@ -139,6 +139,12 @@ export type Admitted = { id: string; waiting: number } & (
   | { answer: "full" }
 );
 
+/** Bytes of a job's framed tensors; absent: there are none, or not any more. */
+export interface ValueSizes {
+  inputs?: number;
+  outputs?: number;
+}
+
 /** One outcome or change that a waiter is told. */
 export interface JobNotice {
   id: string;
@@ -259,6 +265,8 @@ export interface JobStore {
   list(tags: readonly string[], filter: JobListFilter): Promise<JobPage>;
   /** The framed inputs, as they were admitted; undefined when they are gone. Those of a dead letter stay for a day, all others go with the job's end. */
   inputs(id: string): Promise<Uint8Array | undefined>;
+  /** How large inputs, and the outputs of this fence, are. */
+  sizes(id: string, fence: number): Promise<ValueSizes>;
   /** Of which of these jobs there are inputs. */
   inputsKept(ids: readonly string[]): Promise<Set<string>>;
   /** Takes a job off the list of dead letters, and its inputs with it; answers whether it was there. */
