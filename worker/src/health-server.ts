@@ -1,7 +1,11 @@
-/** The host's own small HTTP server: /metrics for Prometheus, /livez, /readyz and /startupz for whoever runs the process. */
+/**
+ * The host's own small HTTP server: /metrics for Prometheus, /livez, /readyz and /startupz for whoever runs the process. Figures are told to no page
+ * that lets a name of its own point to a loopback address.
+ */
 
 import { createServer, type Server, STATUS_CODES } from "node:http";
 import type { AddressInfo } from "node:net";
+import { isLocalName, isLoopback } from "@switchyard/protocol";
 import type { HostMetrics } from "./host-metrics.ts";
 
 interface Parts {
@@ -15,6 +19,11 @@ interface Parts {
 export async function startHealthServer(parts: Parts, address: { host: string; port: number }): Promise<{ server: Server; at: string }> {
   const server = createServer((request, response) => {
     const path = new URL(request.url ?? "/", "http://host").pathname;
+    const { host } = request.headers;
+    if (path === "/metrics" && host !== undefined && isLoopback(address.host) && !isLocalName(host)) {
+      response.writeHead(403, { "content-type": "text/plain" }).end("The Host header names neither a loopback name nor an address\n");
+      return;
+    }
     if (path === "/metrics") {
       parts.metrics.text().then(
         (text) => response.writeHead(200, { "content-type": parts.metrics.contentType() }).end(text),
