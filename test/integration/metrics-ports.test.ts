@@ -4,8 +4,8 @@ import assert from "node:assert/strict";
 import { request } from "node:http";
 import { type TestContext, test } from "node:test";
 import { createMetricsServer } from "../../coordinator/src/doors/metrics-server.ts";
-import { startHealthServer } from "../../worker/src/health-server.ts";
-import type { HostMetrics } from "../../worker/src/host-metrics.ts";
+import { freePort } from "../../coordinator/src/embedded/redis-server.ts";
+import { openHealthServer } from "../../worker/src/health-server.ts";
 
 const figures = "figures 1\n";
 
@@ -16,10 +16,11 @@ const servers: Record<string, (t: TestContext, host: string) => Promise<number>>
     return (await server.listen({ host, port: 0 })).port;
   },
   worker: async (t, host) => {
-    const metrics = { text: async () => figures, contentType: () => "text/plain" } as HostMetrics;
-    const { at, server } = await startHealthServer({ metrics, unready: () => undefined, started: () => true }, { host, port: 0 });
+    const metrics = { text: async () => figures, contentType: () => "text/plain" };
+    const { port, serve, server } = await openHealthServer({ host, port: 0 });
     t.after(() => server.close());
-    return Number(at.split(":").at(-1));
+    serve({ metrics, unready: () => undefined, started: () => true });
+    return port;
   },
 };
 
@@ -53,3 +54,27 @@ for (const [name, start] of Object.entries(servers)) {
     assert.deepEqual(await ask(port, "/metrics", "switchyard.cluster.example"), { status: 200, text: figures });
   });
 }
+
+test("workers of one machine that are started by hand get ports beside each other, and each the same again", async (t) => {
+  const taken: { close: () => unknown }[] = [];
+  t.after(() => taken.forEach((server) => void server.close()));
+  const open = async (port: number) => {
+    const opened = await openHealthServer({ host: "127.0.0.1", port }, { inTurn: 8 });
+    taken.push(opened.server);
+    return opened;
+  };
+  const { port: first, server } = await open(await freePort());
+  const second = await open(first);
+  assert.ok(second.port > first && second.port <= first + 7, `${second.port} beside ${first}`);
+  await new Promise((resolve) => server.close(resolve));
+  assert.equal((await open(first)).port, first);
+});
+
+test("a worker that has not begun lives and is not ready", async (t) => {
+  const { port, server } = await openHealthServer({ host: "127.0.0.1", port: 0 });
+  t.after(() => server.close());
+  const statuses = await Promise.all(
+    ["/livez", "/readyz", "/startupz", "/metrics", "/none"].map(async (path) => (await ask(port, path, "a")).status),
+  );
+  assert.deepEqual(statuses, [200, 503, 503, 503, 404]);
+});
