@@ -21,7 +21,7 @@ export class Turns {
   async take<T>(caller: string, call: () => Promise<T>): Promise<T> {
     const line = this.#lines.get(caller) ?? { last: Promise.resolve(), calls: 0 };
     if (line.calls >= this.#mostInLine) {
-      const detail = `${line.calls} calls of this kind are under way for this API key already, and they are served one after another`;
+      const detail = `${line.calls} calls of this kind by this caller are under way already, and they are served one after another`;
       throw new SwitchyardError("rate_limited", detail, { retryAfterMs: 1_000 });
     }
     this.#lines.set(caller, line);
