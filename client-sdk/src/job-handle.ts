@@ -47,6 +47,11 @@ export class JobHandle {
     return (await this.#ask({ path: this.#path(), signal: options.signal })).text();
   }
 
+  /** What coordinators and hosts say of the job, line by line, as the JSON that the server wrote. */
+  async logText(options: CallOptions = {}): Promise<string> {
+    return (await this.#ask({ path: this.#path("/log"), signal: options.signal })).text();
+  }
+
   /** Waits for the end, whatever it is. Throws TimeoutError when `timeoutMs` is over first. */
   async finished(options: WaitOptions = {}): Promise<JobView> {
     return this.#within(options, (signal) => this.#poll(signal));

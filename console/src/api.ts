@@ -113,7 +113,8 @@ export async function listen(path: string, how: { signal: AbortSignal; onEvent: 
       for (let part = await reader.read(); !part.done; part = await reader.read()) parser.feed(part.value);
     } catch (error) {
       if (stop.aborted) return;
-      if (error instanceof Refusal && error.status < 500) throw error;
+      // too many streams may be fewer soon
+      if (error instanceof Refusal && error.status < 500 && error.status !== 429) throw error;
       if (!(error instanceof Refusal)) isAway.value = true;
     }
     await sleep(pauseMs, stop);

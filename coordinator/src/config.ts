@@ -5,7 +5,15 @@
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { blobPlaceForms, type LogLevel, logLevels, readBlobPlace, readTracingSettings, type TracingSettings } from "@switchyard/protocol";
+import {
+  blobPlaceForms,
+  isLoopback,
+  type LogLevel,
+  logLevels,
+  readBlobPlace,
+  readTracingSettings,
+  type TracingSettings,
+} from "@switchyard/protocol";
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms, redisFileNames } from "@switchyard/protocol/redis";
 import { z } from "zod";
 import type { BucketPlace } from "./adapters/s3-bucket.ts";
@@ -81,10 +89,6 @@ export class ConfigError extends Error {
     this.name = "ConfigError";
     this.mistakes = mistakes;
   }
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 const wholeNumber = (text: string): number => (/^\d{1,15}$/.test(text) ? Number(text) : Number.NaN);

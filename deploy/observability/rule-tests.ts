@@ -48,6 +48,9 @@ const deadline = ({ total, wrong }: typeof fast, at: string): Situation => ({ se
 const wait = ({ total, good }: typeof fast, at: string): Situation => ({ series: { [waited]: total, [inBudget]: good }, at });
 const door = (good: string, wrong: string, at: string): Situation => ({ series: { [answered]: good, [broken]: wrong }, at });
 
+const traced = { job: "switchyard-worker", instance: "w:8003" };
+const spans = (result: string): string => `switchyard_spans_total{job="switchyard-worker",instance="w:8003",result="${result}"}`;
+
 const model = { model: "digits" };
 const server = { server: "10.0.0.1:6379" };
 const ofServer = (metric: string): string => `switchyard_redis_${metric}{server="10.0.0.1:6379"}`;
@@ -159,6 +162,18 @@ export const ruleCases: Readonly<Record<string, Cases>> = {
       one('switchyard_leader{instance="a"}', "1x5 _x20"),
     ],
     silent: { series: { 'switchyard_leader{instance="a"}': "1x25", 'switchyard_leader{instance="b"}': "0x25" }, at: "20m" },
+  },
+  SwitchyardSpansLost: {
+    fires: [
+      { ...one(spans("failed"), "0+10x30", "30m"), labels: traced },
+      { ...one(spans("dropped"), "0x10 0+500x20", "30m"), labels: traced },
+    ],
+    silent: [
+      one(spans("delivered"), "0+1000x30", "30m"),
+      // a collector that was started anew: one post of a few, and then a quiet quarter of an hour
+      one(spans("failed"), "0x5 60x25", "30m"),
+      one(spans("failed"), "0x5 5000x30", "30m"),
+    ],
   },
   SwitchyardTwoLeaders: {
     fires: { series: { 'switchyard_leader{instance="a"}': "1x25", 'switchyard_leader{instance="b"}': "1x25" }, at: "20m" },

@@ -267,6 +267,15 @@ const causes: readonly Cause[] = [
     page: "processes",
   },
   {
+    alert: "SwitchyardSpansLost",
+    expr: 'sum by (job, instance) (increase(switchyard_spans_total{result!="delivered"}[15m])) > 100',
+    for: "5m",
+    severity: "ticket",
+    summary: "{{ $labels.job }} at {{ $labels.instance }} loses spans",
+    description: "The collector does not take them, or more come than it takes: traces have holes. No job waits for them.",
+    page: "processes",
+  },
+  {
     alert: "SwitchyardTwoLeaders",
     expr: "sum(switchyard_leader) > 1",
     for: "1m",

@@ -88,7 +88,12 @@ export const timelineViewSchema = z.object({
   events: z.array(
     z.object({
       at: timestamp,
-      event: z.enum(["admitted", "retried_from", "started", "ran", "answered_from_cache", "succeeded", "failed", "cancelled", "expired"]),
+      /** After `attempt_failed`, `handed_back`, `host_lost` and `claim_lost` (its host never heard of it) the job waits again. */
+      event: z.enum([
+        ...["admitted", "retried_from", "started", "ran", "answered_from_cache"],
+        ...["attempt_failed", "handed_back", "host_lost", "claim_lost"],
+        ...["succeeded", "failed", "cancelled", "expired"],
+      ] as const),
       /** Milliseconds since the event before. */
       after_ms: z.number(),
       attempt: whole.optional(),
@@ -101,9 +106,37 @@ export const timelineViewSchema = z.object({
       error: jobErrorSchema.optional(),
     }),
   ),
+  /** Earlier attempts of which nothing is kept: of each job the last 32 are. */
+  untold_attempts: whole.optional(),
 });
 
 export type TimelineView = z.infer<typeof timelineViewSchema>;
+
+export const jobLogViewSchema = z.object({
+  id: z.string(),
+  /** In order. */
+  lines: z.array(
+    z.object({
+      at: timestamp,
+      level: z.enum(["info", "warn", "error"]),
+      source: z.enum(["coordinator", "host"]),
+      /** Who said it; for operators only. */
+      host: z.string().optional(),
+      /** As the logs of the processes call it. */
+      event: z.string(),
+      fields: z.record(z.string(), z.union([z.string(), z.number()])),
+    }),
+  ),
+  /** Earlier attempts of which nothing is kept. */
+  untold_attempts: whole.optional(),
+});
+
+export type JobLogView = z.infer<typeof jobLogViewSchema>;
+
+/** How large a job's values are, before anybody asks for them; absent: there are none, or not any more. */
+export const sizesViewSchema = z.object({ id: z.string(), inputs_bytes: whole.optional(), outputs_bytes: whole.optional() });
+
+export type SizesView = z.infer<typeof sizesViewSchema>;
 
 export const inputsViewSchema = z.object({
   id: z.string(),

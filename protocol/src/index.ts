@@ -10,6 +10,7 @@ export * from "./infer-response.ts";
 export * from "./job-request.ts";
 export * from "./job-states.ts";
 export * from "./job-view.ts";
+export * from "./local-names.ts";
 export * from "./log-redaction.ts";
 export * from "./model.ts";
 export * from "./model-alias.ts";

@@ -1,7 +1,10 @@
 /**
- * What becomes of the spans of one process: each is counted, and a collector that does not take them is told of once, not at every post. Stands
- * around an exporter of OpenTelemetry's, and beside the processor that batches for it; knows only their form.
+ * How the spans of one process are sent, and what becomes of them: each is counted, and a collector that does not take them is told of once, not at every post. Stands
+ * around an exporter of OpenTelemetry's, and beside the processor that batches for it; knows only their form, so that coordinators and hosts
+ * share all of it but the calls of the libraries, which SDK users must not be made to install.
  */
+
+import type { TracingSettings } from "./tracing-settings.ts";
 
 /** `failed`: the collector did not take them; `dropped`: too many waited for it. */
 export const spanResults = ["delivered", "failed", "dropped"] as const;
@@ -26,6 +29,35 @@ interface SampledSpan {
 
 const isSampled = 1;
 const isSuccess = 0;
+
+const deliverEveryMs = 1_000;
+const mostWaiting = 16_384;
+const deliveredAtOnce = 2_048;
+
+/** What the libraries are to be given, in their words. */
+export interface SpanSending {
+  delivery: SpanDelivery;
+  /** Compression the exporter reads from the environment itself. */
+  exporter: { url: string; headers: Record<string, string>; timeoutMillis: number };
+  batches: { scheduledDelayMillis: number; maxQueueSize: number; maxExportBatchSize: number };
+  /** Of the resource: who sends. */
+  attributes: Record<string, string>;
+}
+
+/** `serviceName`: where the settings have none. */
+export function spanSending(
+  settings: TracingSettings,
+  about: { serviceName: string; version: string; instance: string },
+  told: DeliveryTold,
+): SpanSending {
+  const { endpoint, headers, resource, serviceName = about.serviceName, timeoutMs } = settings;
+  return {
+    delivery: new SpanDelivery(told, mostWaiting),
+    exporter: { url: endpoint, headers, timeoutMillis: timeoutMs },
+    batches: { scheduledDelayMillis: deliverEveryMs, maxQueueSize: mostWaiting, maxExportBatchSize: deliveredAtOnce },
+    attributes: { ...resource, "service.name": serviceName, "service.version": about.version, "service.instance.id": about.instance },
+  };
+}
 
 /** To be added as a processor before the one that batches, with the same limit of what may wait. */
 export class SpanDelivery {

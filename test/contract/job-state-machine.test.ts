@@ -122,6 +122,7 @@ async function look(walk: Walk, { rig }: Place, what: string): Promise<void> {
   for (const [id, job] of audit.jobs) checkJob(walk.seen, id, job, walk.last?.jobs.get(id));
   for (const id of walk.ids) assert.ok(audit.jobs.has(id), `${id} is lost`);
   await checkInputs(audit, rig);
+  await checkAttempts(audit, rig);
   checkQueue(audit);
   walk.last = audit;
 }
@@ -132,6 +133,21 @@ async function checkInputs(audit: QueueAudit, rig: JobRig): Promise<void> {
   const needed = [...audit.jobs].filter(([id, { state }]) => !isTerminal(state) || audit.dead.includes(id)).map(([id]) => id);
   const kept = await rig.store.inputsKept([...audit.jobs.keys()]);
   assert.deepEqual([...kept].sort(), needed.sort(), "inputs of open jobs and dead letters are kept, and no others");
+}
+
+/** Each claim after which a job waited again is noted, once, and the last one stands in the record where the job runs or ended with it. */
+async function checkAttempts(audit: QueueAudit, rig: JobRig): Promise<void> {
+  for (const [id, { fence, state }] of audit.jobs) {
+    if (fence === 0) continue;
+    const fences = (await rig.store.attempts(id)).map((attempt) => attempt.fence);
+    assert.deepEqual(
+      fences,
+      fences.map((_fence, at) => at + 1),
+      `${id}: the attempts that are noted`,
+    );
+    const noted = state === "queued" ? [fence] : state === "running" ? [fence - 1] : [fence - 1, fence];
+    assert.ok(noted.includes(fences.length), `${id} (${state}, fence ${fence}) has ${fences.length} attempts noted`);
+  }
 }
 
 /** A sweep leaves no waiting job without a ticket that can act or will soon be free. */

@@ -485,6 +485,18 @@ function sentences(open: () => JobRig): void {
     for (const tag of ["toString", "__proto__", "hasOwnProperty"]) assert.deepEqual(await idsOf({ tag }), [], tag);
   });
 
+  test("the sizes of inputs and outputs are known while they are there", async () => {
+    const rig = open();
+    const id = await rig.admit({ inputs: [new Uint8Array(1_000), new Uint8Array(500)] });
+    assert.deepEqual(await rig.store.sizes(id, 0), { inputs: 1_500 });
+    const { host, ticket } = await rig.hostWithTicket();
+    const [job] = await host.batch(ticket);
+    await host.commit(ticket, [succeeded(job!, new Uint8Array(2_500))]);
+    assert.deepEqual(await rig.store.sizes(id, 1), { outputs: 2_500 });
+    assert.deepEqual(await rig.store.sizes(id, 2), {});
+    assert.deepEqual(await rig.store.sizes(newJobId(rig.tag), 1), {});
+  });
+
   test("an idempotency key stands for its first job until it is bound anew", async () => {
     const { store, tag } = open();
     const key = { tenant: "t", name: `key-${tag}`, ttlMs: 5_000 };

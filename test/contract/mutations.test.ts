@@ -189,6 +189,38 @@ const mutations: Mutation[] = [
       assert.equal((await rig.store.inputsKept(ids)).size, 9);
     },
   },
+  {
+    rule: "an attempt whose host died is noted",
+    file: "lib-return.lua",
+    text: "        noteAttempt(base, id, record, now, died and 'host_lost' or 'claim_lost', '0', '0', '')\n",
+    instead: "",
+    async scenario(rig) {
+      const id = await rig.admit();
+      const { host, ticket } = await rig.hostWithTicket();
+      await host.batch(ticket);
+      await rig.store.takeBack(rig.tag, host.incarnation, 1, 1);
+      assert.equal((await rig.store.attempts(id)).length, 1);
+    },
+  },
+  {
+    rule: "notes of attempts are bounded",
+    file: "lib-attempts.lua",
+    text: "local mostAttempts, mostErrorBytes = 32",
+    instead: "local mostAttempts, mostErrorBytes = 33",
+    async scenario(rig) {
+      const id = await rig.admit();
+      for (let turn = 0; turn < 34; turn++) {
+        const host = rig.host();
+        const { tickets } = await rig.store.sweep(rig.tag, 1, 1);
+        const ticket = tickets.at(-1) ?? rig.offered.at(-1)!;
+        await host.take(ticket);
+        const [job] = await host.batch(ticket);
+        await host.commit(ticket, [{ ...job!, outcome: "back" }]);
+        await host.release(ticket);
+      }
+      assert.equal((await rig.store.attempts(id)).length, 32);
+    },
+  },
 ];
 
 for (const { rule, file, text, instead, scenario } of mutations) {

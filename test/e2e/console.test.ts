@@ -9,7 +9,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import type { HostView, JobView } from "@switchyard/protocol";
+import type { AliasView, HostView, JobView } from "@switchyard/protocol";
 import { digestOfSecret } from "@switchyard/protocol/api-keys";
 import type { Browser, Locator, Page } from "playwright-core";
 import { startBrowser, type WatchedPage, watchedPage } from "../support/browser.ts";
@@ -115,6 +115,9 @@ test("the job that the drawing made tells its life, and what came out of it", { 
     (await detail.locator(".timeline").textContent()) ?? "",
     /admitted.*taken by a host on .*ran for .*alone.*committed: succeeded/s,
   );
+  await detail.getByText("Log", { exact: true }).click();
+  await detail.locator(".log p").nth(3).waitFor();
+  assert.match((await detail.locator(".log").textContent()) ?? "", /job_queued .*job_running .*attempt_ended .*run_ms=.*job_succeeded /s);
   await detail.locator(".ranked li").first().waitFor();
   assert.equal(await detail.locator(".ranked li span").first().textContent(), "0");
 });
@@ -157,6 +160,53 @@ test("a waiting job is cancelled, and many are after they were counted", { skip 
   await until("the list to show it", async () => (await page.locator(".grid .body .state.cancelled").count()) === 5);
   await ask(`/v1/hosts/${host?.id}/drain`, { method: "DELETE" });
   await until("the host", async () => (await ask<{ items: HostView[] }>("/v1/hosts")).items[0]?.state === "ready");
+});
+
+test("an alias is set, promoted, rolled back and removed, each time as the button says", { skip }, async () => {
+  const aliases = async () => {
+    const { items } = await ask<{ items: AliasView[] }>("/v1/models/digits/aliases");
+    return Object.fromEntries(items.map(({ name, target }) => [name, target]));
+  };
+  await open("#/models/digits");
+  const begin = page.getByRole("button", { name: "Set an alias" });
+  const fill = async (name: string): Promise<Locator> => {
+    await begin.click();
+    const form = page.getByRole("form", { name: "Set an alias" });
+    await form.getByLabel("alias", { exact: true }).fill(name);
+    return form;
+  };
+  let form = await fill("Not A Name");
+  await form.getByRole("button", { name: "Set at once" }).click();
+  await form.getByRole("alert").waitFor();
+  assert.match((await form.getByRole("alert").textContent()) ?? "", /alias: expected a small letter/);
+  await form.getByLabel("alias", { exact: true }).fill("stable");
+  await form.getByRole("button", { name: "Set at once" }).click();
+  await begin.waitFor();
+  assert.deepEqual(await aliases(), { stable: { version: 1 } });
+  form = await fill("default");
+  await form.getByRole("button", { name: "Promote version 1" }).click();
+  await page.getByRole("button", { name: "Change default" }).waitFor();
+  await begin.waitFor();
+  await page.getByRole("button", { name: "Change default" }).click();
+  form = page.getByRole("form", { name: "Change default" });
+  await form.getByLabel("stands for").selectOption("alias");
+  await form.getByLabel("other alias").selectOption("stable");
+  await form.getByRole("button", { name: "Set at once" }).click();
+  await begin.waitFor();
+  assert.deepEqual(await aliases(), { stable: { version: 1 }, default: { alias: "stable" } });
+  await page.getByRole("button", { name: "Roll default back" }).click();
+  await page.getByRole("button", { name: "Roll back to version 1" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.deepEqual(await aliases(), { stable: { version: 1 }, default: { version: 1 } });
+  for (const name of ["default", "stable"]) {
+    await page.getByRole("button", { name: `Remove ${name}` }).click();
+    await page
+      .getByRole("dialog")
+      .getByRole("button", { name: `Remove ${name}` })
+      .click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+  }
+  assert.deepEqual(await aliases(), {});
 });
 
 test("a connection that is lost is said, and what is shown is current again after it", { skip }, async () => {
@@ -290,9 +340,12 @@ test("a key is asked for where there are keys, and what it may not do is not off
   await open("#/models/digits");
   await page.getByRole("heading", { name: "Versions" }).waitFor();
   assert.equal(await page.getByRole("heading", { name: "Try it" }).count(), 0);
+  await page.getByText("None: requests without a version get").waitFor();
+  assert.equal(await page.getByRole("button", { name: "Set an alias" }).count(), 0);
   await page.getByRole("button", { name: "Key", exact: true }).click();
   await give("operator");
   await page.getByRole("heading", { name: "Try it" }).waitFor();
+  await page.getByRole("button", { name: "Set an alias" }).waitFor();
   await open("#/hosts");
   await page.getByRole("button", { name: /^Drain / }).waitFor();
   assert.equal(await page.evaluate(() => localStorage.length + document.cookie.length), 1, "the key is kept for this tab only");

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { decodeInferRequest, encodeInferResponse, type JobView, tensor } from "@switchyard/protocol";
+import { decodeInferRequest, encodeInferResponse, type JobLogView, type JobView, tensor } from "@switchyard/protocol";
 import { PNG } from "pngjs";
 import { jobView, modelView } from "../support/job-views.ts";
 import { answerJson, type ScriptedServer, type SeenRequest, startScriptedServer } from "../support/scripted-server.ts";
@@ -51,6 +51,16 @@ const views: Record<string, JobView> = {
   late: jobView("expired", { id: "late" }),
 };
 
+const failure = { attempt: 1, end: "retried", code: "run_failed", detail: 'no "memory"' };
+const log: JobLogView = {
+  id: "done",
+  lines: [
+    { at: "2026-01-31T00:00:00.000Z", level: "info", source: "coordinator", event: "job_queued", fields: { model: "digits" } },
+    { at: "2026-01-31T00:00:01.000Z", level: "warn", source: "host", host: "gpu-1", event: "attempt_ended", fields: failure },
+  ],
+  untold_attempts: 2,
+};
+
 function answerDigits(response: ServerResponse, binary: boolean): void {
   const probabilities = Float32Array.from(labels, (_, index) => (index === 5 ? 0.992 : index === 3 ? 0.005 : 0.000375));
   const outputs = [tensor("probabilities", probabilities, [1, 10]), tensor("label", BigInt64Array.of(5n))];
@@ -89,6 +99,7 @@ function answer(request: SeenRequest, response: ServerResponse): void {
     answerJson(response, 200, { items: Object.values(views), links: searchParams.has("cursor") ? {} : { next: "/v1/jobs?cursor=2" } });
   else if (views[id] === undefined) notFound(response, "job_not_found");
   else if (rest === "result") answerDigits(response, request.headers.accept === "application/octet-stream");
+  else if (rest === "log") answerJson(response, 200, log);
   else if (rest === "events") {
     response.writeHead(200, { "content-type": "text/event-stream" });
     response.write(`id: 1\nevent: running\ndata: ${JSON.stringify({ ...views[id], state: "running" })}\n\n`);
@@ -257,6 +268,14 @@ test("lists are tables for people and one JSON value a line for programs", async
 
 test("get shows a job, result saves its answer", async () => {
   assert.match((await run(["get", "done"])).out, /ran +2\.0 ms in a batch of 4/);
+  assert.equal(
+    (await run(["get", "done", "--log"])).out,
+    `2 earlier attempts of which nothing is kept
+2026-01-31T00:00:00.000Z info  coordinator job_queued model=digits
+2026-01-31T00:00:01.000Z warn  host gpu-1 attempt_ended attempt=1 end=retried code=run_failed detail="no \\"memory\\""
+`,
+  );
+  assert.deepEqual(JSON.parse((await run(["get", "done", "--log", "--json"])).out), log);
   const file = path.join(folder, "answer.json");
   assert.equal((await run(["result", "done", "-o", file])).code, 0);
   assert.equal(JSON.parse(await readFile(file, "utf8")).model_name, "digits");

@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { HostView, JobView } from "@switchyard/protocol";
 import { Redis } from "ioredis";
+import { freePort } from "../../coordinator/src/embedded/redis-server.ts";
+import { hostIdAt } from "../../worker/src/config.ts";
 import { call } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { until } from "../support/until.ts";
@@ -106,4 +108,22 @@ test("a host that was drained and starts again takes no jobs until the drain is 
   await drain(drained, "DELETE");
   await until("the host to take jobs", () => isState(drained, "ready"));
   await until("a job on it", async () => (await run(16)).some(({ host }) => host === drained), { withinMs: 20_000 });
+});
+
+test("a worker that was started by hand keeps its id and its drain when it is started again, and one beside it has its own", async () => {
+  const port = await freePort();
+  const env = { SWITCHYARD_HOST_ID: "", SWITCHYARD_METRICS: `127.0.0.1:${port - 1}` };
+  const [first, second] = [hostIdAt(port), hostIdAt(port + 1)];
+  const worker = await cluster.addWorker(env, { id: first });
+  const other = await cluster.addWorker(env, { id: second });
+  await drain(first, "POST");
+  await until("the drain", () => isState(first, "draining"));
+  await worker.kill();
+  await until("its loss", async () => !(await isState(first, "draining")));
+  void worker.respawn().catch(() => {});
+  await until("the drained host again", () => isState(first, "draining"), { withinMs: 30_000, show: () => worker.log() });
+  assert.ok(await isState(second, "ready"));
+  await drain(first, "DELETE");
+  await until("the host to take jobs", () => isState(first, "ready"));
+  await Promise.all([worker.stop(), other.stop()]);
 });

@@ -6,9 +6,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
-import type { BulkView, InputsView, OverviewView, TimelineView } from "@switchyard/protocol";
+import type { BulkView, InputsView, JobLogView, OverviewView, SizesView, TimelineView } from "@switchyard/protocol";
 import { memoryDrains } from "../support/memory-figures.ts";
-import { openDoor, tinyRequest } from "../support/open-door.ts";
+import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
 
 const json = { "content-type": "application/json" };
@@ -70,6 +70,33 @@ test("a job's timeline is there while it waits and after its end; an unknown job
   assert.equal((await fetch(`${door.url}/v1/jobs/none/timeline`)).status, 404);
 });
 
+test("a job's earlier attempts are in its timeline, and in its log, which says who said what", async (t) => {
+  const door = await openDoor(t);
+  const id = await submitted(door.url);
+  const error = { code: "run_failed", detail: "no memory", retryable: true };
+  const [startedMs, endedMs] = [Date.now(), Date.now() + 5];
+  door.jobs.tried(id, [{ fence: 1, attempt: 1, hostId: "host-9", startedMs, endedMs, end: "failed", runMs: 3, batchItems: 2, error }]);
+  const { events } = await read<TimelineView>(`${door.url}/v1/jobs/${id}/timeline`);
+  assert.deepEqual(
+    events.map(({ error: why, event, host }) => [event, host, why?.code]),
+    [
+      ["admitted", undefined, undefined],
+      ["started", "host-9", undefined],
+      ["ran", undefined, undefined],
+      ["attempt_failed", "host-9", "run_failed"],
+    ],
+  );
+  const answer = await fetch(`${door.url}/v1/jobs/${id}/log`);
+  assert.equal(answer.headers.get("cache-control"), "no-store");
+  const { lines } = (await answer.json()) as JobLogView;
+  assert.deepEqual(
+    lines.map(({ event, level, source }) => `${source} ${level} ${event}`),
+    ["coordinator info job_queued", "host info job_running", "host warn attempt_ended"],
+  );
+  assert.deepEqual(lines[2]?.fields, { attempt: 1, end: "retried", run_ms: 3, batch_items: 2, code: "run_failed", detail: "no memory" });
+  assert.equal((await fetch(`${door.url}/v1/jobs/none/log`)).status, 404);
+});
+
 test("a job's inputs come with their values, or without where they are large", async (t) => {
   const door = await openDoor(t, { maxBodyBytes: 8_000_000 });
   const id = await submitted(door.url);
@@ -81,6 +108,38 @@ test("a job's inputs come with their values, or without where they are large", a
   const large = await read<{ id: string }>(`${door.url}/v1/jobs`, { method: "POST", headers: json, body });
   const { inputs } = await read<InputsView>(`${door.url}/v1/jobs/${large.id}/inputs`);
   assert.deepEqual([inputs[0]?.data, inputs[0]?.shape, inputs[0]?.size_bytes], [undefined, [100_000, 4], 1_600_000]);
+});
+
+test("how large a job's values are is answered before anybody asks for them", async (t) => {
+  const door = await openDoor(t);
+  const id = await submitted(door.url);
+  const sizes = () => read<SizesView>(`${door.url}/v1/jobs/${id}/sizes`);
+  const waiting = await sizes();
+  assert.ok(waiting.inputs_bytes! >= 16 && waiting.inputs_bytes! < 500);
+  assert.equal(waiting.outputs_bytes, undefined);
+  door.jobs.end(id, "succeeded", { outputs: tinyScores() });
+  assert.ok((await sizes()).outputs_bytes! >= 12);
+  assert.equal((await fetch(`${door.url}/v1/jobs/none/sizes`)).status, 404);
+});
+
+test("so many streams of the overview are open and no more; one that ends makes room", async (t) => {
+  const { url } = await openDoor(t, { streams: { ofCaller: 2, inAll: 5 } });
+  const open = async () => {
+    const stop = new AbortController();
+    return { stop, answer: await fetch(`${url}/v1/overview/events`, { signal: stop.signal }) };
+  };
+  const [first, second, third] = [await open(), await open(), await open()];
+  assert.deepEqual([first.answer.status, second.answer.status, third.answer.status], [200, 200, 429]);
+  assert.match(third.answer.headers.get("retry-after") ?? "", /^\d+$/);
+  const { code, detail } = (await third.answer.json()) as { code: string; detail: string };
+  assert.deepEqual([code, detail], ["rate_limited", "2 such streams without a key are open, as many as may"]);
+  assert.equal((await fetch(`${url}/v1/overview`)).status, 200, "the page is there all the same");
+  first.stop.abort();
+  const next = await until("room for another", async () => {
+    const again = await open();
+    return again.answer.status === 200 && again;
+  });
+  for (const { stop } of [second, next]) stop.abort();
 });
 
 test("a bulk cancellation is counted first, changes what the filter names, and page by page all of it", async (t) => {

@@ -6,6 +6,7 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import type { SizesView } from "@switchyard/protocol";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { Redis } from "ioredis";
 import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
@@ -125,6 +126,9 @@ test("a job whose large input is gone fails and says so, and its neighbours go o
 test("a large result that is gone is told as gone", async () => {
   const id = await submit(4);
   assert.equal((await jobView(cluster.url, id, 30)).state, "succeeded");
+  const { inputs_bytes, outputs_bytes } = (await call(`${cluster.url}/v1/jobs/${id}/sizes`)).json() as SizesView;
+  assert.equal(inputs_bytes, undefined);
+  assert.ok(outputs_bytes! >= 4 * count && outputs_bytes! < 4 * count + 1_000, `${outputs_bytes} bytes, told before any is read`);
   for (const file of await blobsIn(folder)) await rm(file);
   const answer = await call(`${cluster.url}/v1/jobs/${id}/result`);
   assert.equal(answer.status, 410);

@@ -6,6 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
+import type { TimelineView } from "@switchyard/protocol";
 import { Switchyard } from "switchyard";
 import type { DeviceSettings } from "../chaos/device.ts";
 import { answerTo, deviceGraph, deviceModelName, rowOf } from "../chaos/device-model.ts";
@@ -69,6 +70,15 @@ test("a job that hosts die of is given up after three, its neighbours succeed, a
     { withinMs: 60_000, show: () => cluster.log() },
   );
   assert.deepEqual([ended.state, ended.error?.code, ended.attempt], ["failed", "poison", 3]);
+  const { events } = (await call(`${cluster.url}/v1/jobs/${poison}/timeline`)).json() as TimelineView;
+  const deaths = events.filter(({ event }) => event === "host_lost");
+  assert.equal(deaths.length, 2, "of the third death the end tells");
+  const starts = events.filter(({ event }) => event === "started");
+  assert.deepEqual(
+    starts.map(({ attempt }) => attempt),
+    [1, 2, 3],
+  );
+  for (const { host } of [...starts, ...deaths]) assert.match(host ?? "", /^worker-[12]$/);
   const [first, ...later] = companies();
   assert.ok(first! > 1, "its neighbours were in the first run");
   assert.deepEqual(later, [1, 1], "from then on it was run alone");

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { rename } from "node:fs/promises";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import type { JobView } from "@switchyard/protocol";
+import type { JobLogView, JobView, TimelineView } from "@switchyard/protocol";
 import { call, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, layersModel, type Repository, rowsOf } from "../support/timed-models.ts";
@@ -74,6 +74,24 @@ test("when the attempts are used up the job fails with the last reason, after pa
   const tookMs = Date.parse(view.finished_at!) - Date.parse(created_at);
   assert.ok(tookMs >= 0.75 * 50 + 0.75 * 100, `two pauses took ${tookMs} ms`); // 50 and 100 ms, less a quarter
   await file.restore();
+
+  const { events } = (await call(`${cluster.url}/v1/jobs/${id}/timeline`)).json() as TimelineView;
+  const told = events.map(({ attempt, error, event, host }) => [event, attempt, host, error?.code].filter((word) => word !== undefined));
+  assert.deepEqual(told, [
+    ["admitted"],
+    ["started", 1, "worker-1"],
+    ["attempt_failed", 1, "worker-1", "model_not_ready"],
+    ["started", 2, "worker-1"],
+    ["attempt_failed", 2, "worker-1", "model_not_ready"],
+    ["started", 3, "worker-1"],
+    ["failed", "model_not_ready"],
+  ]);
+  const { lines } = (await call(`${cluster.url}/v1/jobs/${id}/log`)).json() as JobLogView;
+  const details = lines.filter(({ fields }) => fields.detail === view.error?.detail);
+  assert.deepEqual(
+    details.map(({ event }) => event),
+    ["attempt_ended", "attempt_ended", "job_failed"],
+  );
 });
 
 test("one attempt is one attempt when the caller asks for that", async () => {

@@ -3,7 +3,15 @@
  * queued until the test moves them, or run at once when `run` is given.
  */
 
-import { isTerminal, type JobError, type JobState, type ModelVersion, SwitchyardError, type Tensor } from "@switchyard/protocol";
+import {
+  encodeFrame,
+  isTerminal,
+  type JobError,
+  type JobState,
+  type ModelVersion,
+  SwitchyardError,
+  type Tensor,
+} from "@switchyard/protocol";
 import { newJobId, queueTag } from "@switchyard/protocol/redis";
 import type {
   Cancelled,
@@ -13,11 +21,12 @@ import type {
   Submission,
   TenantWaiting,
 } from "../../coordinator/src/application/job-service.ts";
-import type { JobListFilter, JobPage, JobRecord } from "../../coordinator/src/ports/job-store.ts";
+import type { EndedAttempt, JobListFilter, JobPage, JobRecord, ValueSizes } from "../../coordinator/src/ports/job-store.ts";
 import type { ModelRegistry, ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
 
 interface Held {
   record: JobRecord;
+  attempts?: EndedAttempt[];
   inputs?: Tensor[];
   outputs?: Tensor[];
 }
@@ -135,6 +144,10 @@ export class FakeJobService implements JobService {
     return this.#held(id).record;
   }
 
+  async history(id: string): Promise<{ record: JobRecord; attempts: EndedAttempt[] }> {
+    return { record: await this.get(id), attempts: this.#held(id).attempts ?? [] };
+  }
+
   async keep(id: string): Promise<void> {
     this.#held(id).record.held = false;
   }
@@ -170,6 +183,12 @@ export class FakeJobService implements JobService {
     throw new SwitchyardError("inputs_expired", "the inputs of this job are gone", { jobId: id });
   }
 
+  async sizes(id: string): Promise<ValueSizes> {
+    const { inputs, outputs } = this.#held(id);
+    const bytesOf = (tensors: Tensor[]): number => encodeFrame(tensors).length;
+    return { ...(inputs && { inputs: bytesOf(inputs) }), ...(outputs && { outputs: bytesOf(outputs) }) };
+  }
+
   async list(filter: JobListFilter): Promise<JobPage> {
     const all = [...this.#jobs.values()].map(({ record }) => record).reverse();
     const from = filter.cursor === undefined ? 0 : Number(filter.cursor);
@@ -191,6 +210,11 @@ export class FakeJobService implements JobService {
 
   unready(): { check: string; detail: string }[] {
     return [...this.problems];
+  }
+
+  /** The job was tried before, and waited again. */
+  tried(id: string, attempts: EndedAttempt[]): void {
+    this.#held(id).attempts = attempts;
   }
 
   /** Moves a queued job to running. */

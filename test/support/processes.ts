@@ -68,7 +68,8 @@ export interface Processes extends AsyncDisposable {
   readonly coordinators: CoordinatorProcess[];
   readonly workers: WorkerProcess[];
   readonly redis: TestRedis;
-  addWorker(env?: Record<string, string>): Promise<WorkerProcess>;
+  /** `id`: the one by which it will register, where `env` leaves it to choose. */
+  addWorker(env?: Record<string, string>, how?: { id?: string }): Promise<WorkerProcess>;
   log(): string;
   stop(): Promise<void>;
 }
@@ -123,8 +124,8 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
     coordinators,
     workers,
     redis,
-    async addWorker(more = {}) {
-      const name = `worker-${workers.length + 1}`;
+    async addWorker(more = {}, how = {}) {
+      const name = how.id ?? `worker-${workers.length + 1}`;
       const worker = new WorkerOne(name, { ...envOf(name), ...more });
       workers.push(worker);
       await worker.respawn();

@@ -117,6 +117,43 @@ test("the store is asked once for each slot, however many look", async () => {
   assert.equal(board.reads, 2);
 });
 
+test("what slots hold is added up once for all who may use the same models, until a slot is new", async () => {
+  const { clock, each, leave } = cluster(1);
+  const { metrics, overview } = each[0] as (typeof each)[number];
+  metrics.admitted("one", "standard");
+  clock.nowMs += 3 * slotMs;
+  await leave();
+  const narrow: Caller = { ...localCaller, models: new Set(["two"]) };
+  const [first, second, other] = await Promise.all([localCaller, { ...localCaller }, narrow].map((caller) => overview.view(caller)));
+  assert.equal(first!.view.series.length, 150);
+  assert.ok(first!.view.series.every((point, at) => point === second!.view.series[at]));
+  assert.equal(first!.view.recent, second!.view.recent);
+  assert.deepEqual([first!.view.recent.offered, other!.view.recent.offered], [1, 0]);
+  clock.nowMs += slotMs;
+  assert.notEqual((await overview.view(localCaller)).view.recent, first!.view.recent);
+});
+
+test("what queues hold now is added up once in half a second for all who look", async () => {
+  const { clock, each } = cluster(1);
+  const { figures, metrics, overview } = each[0] as (typeof each)[number];
+  const { queues } = figures;
+  let asked = 0;
+  figures.queues = () => {
+    asked += 1;
+    return queues.call(figures);
+  };
+  metrics.queueFigures({ model: "one", version: 1, tag: "plain" }, { waiting: 4, running: 2, oldestSeconds: 1.5, dead: 1 });
+  const narrow: Caller = { ...localCaller, models: new Set(["two"]), scopes: new Set(["read"]) };
+  const views = await Promise.all([localCaller, localCaller, narrow].map((caller) => overview.view(caller)));
+  assert.equal(asked, 1);
+  const now = { queued: 4, running: 2, oldest_ms: 1_500, dead_letters: 1 };
+  assert.deepEqual(views[1]!.view.now, { ...now, hosts: { ready: 0, draining: 0, lost: 0 } });
+  assert.deepEqual(views[2]!.view.now, { queued: 0, running: 0, oldest_ms: 0, dead_letters: 0 });
+  metrics.queueFigures({ model: "one", version: 1, tag: "plain" }, { waiting: 5, running: 2, oldestSeconds: 1.5, dead: 1 });
+  clock.nowMs += 500;
+  assert.equal((await overview.view(localCaller)).view.now.queued, 5);
+});
+
 test("what a reader has had of the series it is not told again", async () => {
   const { clock, each } = cluster(1);
   const { overview } = each[0] as (typeof each)[number];

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { localCaller } from "../../coordinator/src/application/caller.ts";
 import { timelineOf } from "../../coordinator/src/application/job-timeline.ts";
-import type { JobRecord } from "../../coordinator/src/ports/job-store.ts";
+import type { EndedAttempt, JobRecord } from "../../coordinator/src/ports/job-store.ts";
 
 const waiting: JobRecord = {
   ...{ id: "job", state: "queued", revision: 1, fence: 0, attempt: 0, maxAttempts: 3, deaths: 0, model: "digits", version: 1 },
@@ -15,11 +15,12 @@ const ended: JobRecord = {
   timings: { queueMs: 30, runMs: 12.5, totalMs: 50, batchItems: 8 },
 };
 
-const told = (record: JobRecord, caller = localCaller) => timelineOf(record, caller).events.map(({ at: _, ...event }) => event);
+const told = (record: JobRecord, caller = localCaller, attempts: EndedAttempt[] = []) =>
+  timelineOf({ record, attempts }, caller).events.map(({ at: _, ...event }) => event);
 
 test("a job that waits was admitted and no more", () => {
   assert.deepEqual(told(waiting), [{ after_ms: 0, event: "admitted" }]);
-  assert.equal(timelineOf(waiting, localCaller).events[0]?.at, "1970-01-01T00:00:01.000Z");
+  assert.equal(timelineOf({ record: waiting, attempts: [] }, localCaller).events[0]?.at, "1970-01-01T00:00:01.000Z");
 });
 
 test("a job that ran tells how long it waited, where and with how many it ran, and when it was committed", () => {
@@ -59,4 +60,46 @@ test("an answer from the cache ran nowhere", () => {
     events.map(({ event }) => event),
     ["admitted", "answered_from_cache", "succeeded"],
   );
+});
+
+const failure = { code: "run_failed", detail: "no memory", retryable: true };
+const earlier: EndedAttempt[] = [
+  { fence: 1, attempt: 1, hostId: "host-a", startedMs: 1_010, endedMs: 1_020, end: "failed", runMs: 4, batchItems: 2, error: failure },
+  { fence: 2, attempt: 2, hostId: "host-b", startedMs: 1_030, endedMs: 1_035, end: "handed_back", runMs: 0, batchItems: 0 },
+  { fence: 3, attempt: 2, hostId: "host-c", startedMs: 1_040, endedMs: 4_040, end: "host_lost", runMs: 0, batchItems: 0 },
+];
+
+test("each attempt is told with its host, its beginning, its end and why it ended", () => {
+  const record = { ...ended, fence: 4, attempt: 3, startedMs: 4_050, finishedMs: 4_070, hostId: "host-d" };
+  assert.deepEqual(told(record, localCaller, earlier), [
+    { after_ms: 0, event: "admitted" },
+    { after_ms: 10, event: "started", attempt: 1, host: "host-a" },
+    { after_ms: 4, event: "ran", run_ms: 4, batch_items: 2 },
+    { after_ms: 6, event: "attempt_failed", attempt: 1, host: "host-a", error: failure },
+    { after_ms: 10, event: "started", attempt: 2, host: "host-b" },
+    { after_ms: 5, event: "handed_back", attempt: 2, host: "host-b" },
+    { after_ms: 5, event: "started", attempt: 2, host: "host-c" },
+    { after_ms: 3_000, event: "host_lost", attempt: 2, host: "host-c" },
+    { after_ms: 10, event: "started", attempt: 3, host: "host-d" },
+    { after_ms: 12.5, event: "ran", run_ms: 12.5, batch_items: 8 },
+    { after_ms: 7.5, event: "succeeded" },
+  ]);
+  assert.equal(timelineOf({ record, attempts: earlier }, localCaller).untold_attempts, undefined);
+  const reader = { ...localCaller, scopes: new Set(["read"] as const) };
+  assert.doesNotMatch(JSON.stringify(told(record, reader, earlier)), /host-/);
+});
+
+test("an attempt after which the job waits again is not told a second time", () => {
+  const { hostId: _, finishedMs: __, timings: ___, ...rest } = ended;
+  const record = { ...rest, state: "queued" as const, fence: 1, attempt: 1, startedMs: 1_010 };
+  const events = told(record, localCaller, earlier.slice(0, 1));
+  assert.deepEqual(
+    events.map(({ event }) => event),
+    ["admitted", "started", "ran", "attempt_failed"],
+  );
+});
+
+test("attempts of which nothing is kept are counted", () => {
+  const record = { ...ended, fence: 9, attempt: 3 };
+  assert.equal(timelineOf({ record, attempts: earlier }, localCaller).untold_attempts, 5);
 });

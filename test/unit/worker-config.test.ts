@@ -1,9 +1,8 @@
 /** What a worker makes of flags and variables, and what it says of mistakes. */
 
 import assert from "node:assert/strict";
-import { hostname } from "node:os";
 import { test } from "node:test";
-import { readConfig } from "../../worker/src/config.ts";
+import { hostIdAt, readConfig } from "../../worker/src/config.ts";
 
 const redis = { SWITCHYARD_REDIS_URL: "redis://127.0.0.1:6379" };
 const read = (env: Record<string, string>, argv: string[] = []) => readConfig({ argv, env: { ...redis, ...env } });
@@ -15,11 +14,12 @@ test("workers that were started together have different ids, also when one id is
   assert.equal(new Set(unnamed).size, 2);
 });
 
-test("a worker that was started alone is named as it is told, or after its process, so that it is nobody else's id", () => {
+test("a worker that was started alone is named as it is told, or after the port that it gets, which no other worker of the machine has", () => {
   assert.equal(read({ SWITCHYARD_HOST_ID: "gpu" }).hostId, "gpu");
-  const { hostId } = read({});
-  assert.ok(hostId.endsWith(`-${process.pid}`), hostId);
-  assert.notEqual(hostId, `${hostname()}-1`);
+  assert.equal(read({}).hostId, undefined);
+  assert.equal(hostIdAt(8003), hostIdAt(8003));
+  assert.notEqual(hostIdAt(8003), hostIdAt(8004));
+  assert.match(hostIdAt(8003), /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "as an id that is given");
 });
 
 test("a password in a refused Redis address is not repeated", () => {

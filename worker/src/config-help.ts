@@ -20,8 +20,8 @@ export const ownSettingWords: Readonly<Record<string, { default: string; meaning
   },
   WORKER_INDEX: { default: "1", meaning: "n of the metrics port; `up` gives each of its workers another, which also ends their ids" },
   HOST_ID: {
-    default: "<host name>-<process id>",
-    meaning: "name in `/v1/hosts`; given an index, `-<index>` follows (also the default's end)",
+    default: "<host name>-<metrics port>",
+    meaning: "name in `/v1/hosts`, under which its drain is kept; given an index, `-<index>` follows (also the default's end)",
   },
   LABELS: { default: "none", meaning: "`name=value` pairs, separated by commas: what models and jobs may require or prefer" },
   BRIDGE: {

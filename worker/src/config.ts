@@ -131,7 +131,8 @@ export interface WorkerConfig {
   /** Asked for large values and uploaded versions by a host that does not see the coordinators' folder. */
   coordinatorUrl: string | undefined;
   metrics: { host: string; port: number };
-  hostId: string;
+  /** Absent: by the machine and the port that its figures get, see `hostIdAt`. */
+  hostId: string | undefined;
   labels: Record<string, string>;
   /** Servers that run models of further frameworks, by framework. */
   bridges: Record<string, string>;
@@ -217,11 +218,22 @@ function mistaken(mistakes: readonly string[]): Error {
   return new Error(`the worker's configuration has mistakes:\n${mistakes.join("\n")}`);
 }
 
-/** No two hosts share a name: workers that were started together differ by their index, one that was started alone by its process. */
-function hostIdOf(named: string | undefined, index: number | undefined): string {
-  const machine = hostname()
+/** Workers that were started together differ by their index, which each keeps when it is started again. */
+function hostIdOf(named: string | undefined, index: number | undefined): string | undefined {
+  if (index === undefined) return named;
+  return `${named ?? machineName()}-${index}`;
+}
+
+/**
+ * The id of a worker that was started alone. No two processes of a machine have one port, and a worker that is started again mostly gets the port that
+ * it had: so no two hosts share a name, and what is kept under it, such as a drain, outlives a restart.
+ */
+export function hostIdAt(port: number): string {
+  return `${machineName()}-${port}`;
+}
+
+function machineName(): string {
+  return hostname()
     .replace(/[^A-Za-z0-9._-]/g, "-")
     .slice(0, 48);
-  if (named !== undefined) return index === undefined ? named : `${named}-${index}`;
-  return `${machine}-${index ?? process.pid}`;
 }

@@ -1,49 +1,96 @@
-/** The host's own small HTTP server: /metrics for Prometheus, /livez, /readyz and /startupz for whoever runs the process. */
+/**
+ * The host's own small HTTP server: /metrics for Prometheus, /livez, /readyz and /startupz for whoever runs the process. Figures are told to no page
+ * that lets a name of its own point to a loopback address. It listens before anything else is there, since the port that it gets may name the host.
+ */
 
 import { createServer, type Server, STATUS_CODES } from "node:http";
 import type { AddressInfo } from "node:net";
+import { isLocalName, isLoopback } from "@switchyard/protocol";
 import type { HostMetrics } from "./host-metrics.ts";
 
 interface Parts {
-  metrics: HostMetrics;
+  metrics: Pick<HostMetrics, "text" | "contentType">;
   /** Why not; nothing when it is. */
   unready: () => string | undefined;
   started: () => boolean;
 }
 
-/** Listens on `port`, or on a free one if that is taken; answers the address in use. */
-export async function startHealthServer(parts: Parts, address: { host: string; port: number }): Promise<{ server: Server; at: string }> {
+export interface HealthServer {
+  server: Server;
+  /** The address in use. */
+  at: string;
+  port: number;
+  /** Until then it lives, and no more. */
+  serve(parts: Parts): void;
+}
+
+/**
+ * Listens on the first of `inTurn` ports, from `port` on, that is not taken, else on any free one. Throws what the system says of the
+ * address.
+ */
+export async function openHealthServer(
+  { host, port }: { host: string; port: number },
+  { inTurn = 1 }: { inTurn?: number } = {},
+): Promise<HealthServer> {
+  let parts: Parts | undefined;
+  const checks: Record<string, () => string | undefined> = {
+    "/livez": () => undefined,
+    "/readyz": () => (parts ? parts.unready() : "the worker has not begun"),
+    "/startupz": () => (parts?.started() ? undefined : "the worker has not registered yet"),
+  };
   const server = createServer((request, response) => {
     const path = new URL(request.url ?? "/", "http://host").pathname;
+    const answer = (status: number, text = STATUS_CODES[status]): void =>
+      void response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${text}\n`);
     if (path === "/metrics") {
-      parts.metrics.text().then(
-        (text) => response.writeHead(200, { "content-type": parts.metrics.contentType() }).end(text),
+      const asked = request.headers.host;
+      if (isLoopback(host) && asked !== undefined && !isLocalName(asked)) {
+        return answer(403, "The Host header names neither a loopback name nor an address");
+      }
+      if (!parts) return answer(503);
+      const { metrics } = parts;
+      metrics.text().then(
+        (text) => response.writeHead(200, { "content-type": metrics.contentType() }).end(text),
         () => response.writeHead(500).end(),
       );
       return;
     }
-    const checks: Record<string, () => string | undefined> = {
-      "/livez": () => undefined,
-      "/readyz": parts.unready,
-      "/startupz": () => (parts.started() ? undefined : "the worker has not registered yet"),
-    };
     const why = checks[path]?.();
-    const status = checks[path] ? (why === undefined ? 200 : 503) : 404;
-    response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${why ?? STATUS_CODES[status]}\n`);
+    answer(checks[path] ? (why === undefined ? 200 : 503) : 404, why);
   });
-  const listen = (port: number): Promise<void> =>
+  const listen = (on: number): Promise<void> =>
     new Promise((resolve, reject) => {
       server.once("error", reject);
-      server.listen(port, address.host, () => {
+      server.listen(on, host, () => {
         server.off("error", reject);
         resolve();
       });
     });
-  await listen(address.port).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "EADDRINUSE") throw error;
-    return listen(0);
-  });
-  const { port } = server.address() as AddressInfo;
+  await listenOnFirst(portsFrom(port, inTurn), listen);
+  const { port: got } = server.address() as AddressInfo;
   server.unref();
-  return { server, at: `${address.host}:${port}` };
+  return {
+    server,
+    at: `${host}:${got}`,
+    port: got,
+    serve: (given) => {
+      parts = given;
+    },
+  };
+}
+
+function portsFrom(first: number, inTurn: number): number[] {
+  if (first === 0) return [0];
+  const near = Array.from({ length: inTurn }, (_, at) => first + at).filter((port) => port <= 65_535);
+  return [...near, 0];
+}
+
+async function listenOnFirst(ports: readonly number[], listen: (port: number) => Promise<void>): Promise<void> {
+  for (const [at, port] of ports.entries()) {
+    try {
+      return await listen(port);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE" || at === ports.length - 1) throw error;
+    }
+  }
 }

@@ -10,9 +10,9 @@ import { attemptJournal } from "./attempt-journal.ts";
 import { modelMemoryMb } from "./capabilities/device.ts";
 import { findGpus } from "./capabilities/nvidia-smi.ts";
 import { systemClock } from "./clock.ts";
-import { readConfig, type WorkerConfig } from "./config.ts";
+import { hostIdAt, readConfig, type WorkerConfig } from "./config.ts";
 import { asksForHelp, helpText } from "./config-help.ts";
-import { startHealthServer } from "./health-server.ts";
+import { type HealthServer, openHealthServer } from "./health-server.ts";
 import { Host } from "./host.ts";
 import { HostMetrics } from "./host-metrics.ts";
 import { pinoLog, type Write } from "./pino-log.ts";
@@ -23,6 +23,8 @@ import type { Following } from "./runner/followed-batch.ts";
 /** Exit code of a process that must be started anew: the cluster gave this incarnation up. */
 const exitLost = 75;
 const redisAnswersMs = 5_000;
+/** For workers that are started by hand on one machine: each keeps the port, and with it the id, that it got first. */
+const portsInTurn = 8;
 /** How long an end waits for a collector. */
 const lastSpansMs = 2_000;
 
@@ -67,18 +69,30 @@ async function whyUnusable(connection: RedisClient): Promise<string | undefined>
   return usable ? undefined : why;
 }
 
+async function healthOrExit({ hostId, metrics: address }: WorkerConfig): Promise<HealthServer> {
+  try {
+    return await openHealthServer(address, { inTurn: hostId === undefined ? portsInTurn : 1 });
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    process.stderr.write(`${address.host}:${address.port} (SWITCHYARD_METRICS or --metrics) cannot be used: ${code ?? message}\n`);
+    process.exit(2);
+  }
+}
+
 const config = configOrExit();
+const health = await healthOrExit(config);
+const hostId = config.hostId ?? hostIdAt(health.port);
 giveBackMemory();
 const incarnation = newIncarnation();
-const lines = pinoLog({ level: config.logLevel, host: config.hostId, clock: systemClock });
+const lines = pinoLog({ level: config.logLevel, host: hostId, clock: systemClock });
 const log: Write = (event, fields) => (warnings.has(event) ? lines.warn : lines.info)(event, fields);
-const metrics = new HostMetrics({ version, host: config.hostId });
+const metrics = new HostMetrics({ version, host: hostId });
 // the libraries are loaded only where somebody wants traces
 const traces =
   config.tracing &&
   new (await import("./opentelemetry-traces.ts")).OpentelemetryTraces(
     config.tracing,
-    { version, host: config.hostId, incarnation },
+    { version, host: hostId, incarnation },
     {
       count: (result, spans) => metrics.spans(result, spans),
       failing: (why) => log("spans_lost", { error: why }),
@@ -89,7 +103,7 @@ if (config.tracing) log("tracing", { collector: new URL(config.tracing.endpoint)
 const journal = lines.debug && attemptJournal(lines.debug);
 const following: Following | undefined = journal ? "all" : traces && "traced";
 const target: RedisTarget = { url: config.redisUrl, tls: config.redisTls };
-const redis = hostConnection(target, `switchyard-host-${config.hostId}`);
+const redis = hostConnection(target, `switchyard-host-${hostId}`);
 leaveFrozenServers(redis, target, systemClock);
 
 /** Started with the process, so that it can be told to end while Redis does not answer yet. */
@@ -148,10 +162,11 @@ if (unusable !== undefined && !stopping) {
   process.exit(1);
 }
 
-const health = await startHealthServer(
-  { metrics, unready: () => (host ? host.unready() : "the worker has not registered yet"), started: () => host?.registered() ?? false },
-  config.metrics,
-);
+health.serve({
+  metrics,
+  unready: () => (host ? host.unready() : "the worker has not registered yet"),
+  started: () => host?.registered() ?? false,
+});
 
 const { gpus, problem } = await finding;
 if (problem !== undefined) log("gpus_unknown", { problem });
@@ -164,7 +179,7 @@ host = new Host({
   metrics,
   log,
   facts: {
-    id: config.hostId,
+    id: hostId,
     incarnation,
     cores: availableParallelism(),
     memoryMb,
@@ -179,7 +194,7 @@ host = new Host({
   runner: {
     redisUrl: target,
     incarnation,
-    hostId: config.hostId,
+    hostId,
     modelsFolder: resolve(config.modelsFolder),
     blobsFolder: resolve(config.blobsFolder),
     coordinatorUrl: config.coordinatorUrl,

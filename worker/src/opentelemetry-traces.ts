@@ -23,16 +23,13 @@ import {
   type DeliveryTold,
   type ModelVersion,
   readTraceWord,
-  SpanDelivery,
+  spanSending,
   type TraceContext,
   type TracingSettings,
 } from "@switchyard/protocol";
 import type { SettledJob } from "./runner/followed-batch.ts";
 import type { SettlementTold } from "./runner/messages.ts";
 
-const deliverEveryMs = 1_000;
-const mostWaiting = 16_384;
-const deliveredAtOnce = 2_048;
 /** Jobs of the largest claim (lua/claim.lua). */
 const mostLinks = 128;
 
@@ -49,31 +46,17 @@ export class OpentelemetryTraces {
   readonly #host: string;
 
   constructor(settings: TracingSettings, about: { version: string; host: string; incarnation: string }, told: DeliveryTold) {
-    const { endpoint, headers, resource, serviceName = "switchyard-worker", timeoutMs } = settings;
     this.#host = about.host;
-    const delivery = new SpanDelivery(told, mostWaiting);
-    // compression it reads from the environment itself
-    const exporter = new OTLPTraceExporter({ url: endpoint, headers, timeoutMillis: timeoutMs });
+    const { attributes, batches, delivery, exporter } = spanSending(
+      settings,
+      { version: about.version, instance: about.incarnation, serviceName: "switchyard-worker" },
+      told,
+    );
     this.#provider = new TracerProvider({
       sampler: new AlwaysOnSampler(),
       spanLimits: { linkCountLimit: mostLinks },
-      resource: defaultResource().merge(
-        resourceFromAttributes({
-          ...resource,
-          "service.name": serviceName,
-          "service.version": about.version,
-          "service.instance.id": about.incarnation,
-        }),
-      ),
-      spanProcessors: [
-        delivery,
-        new BatchSpanProcessor({
-          exporter: delivery.exporter(exporter),
-          scheduledDelayMillis: deliverEveryMs,
-          maxQueueSize: mostWaiting,
-          maxExportBatchSize: deliveredAtOnce,
-        }),
-      ],
+      resource: defaultResource().merge(resourceFromAttributes(attributes)),
+      spanProcessors: [delivery, new BatchSpanProcessor({ ...batches, exporter: delivery.exporter(new OTLPTraceExporter(exporter)) })],
     });
     this.#tracer = this.#provider.getTracer("switchyard", about.version);
   }

@@ -1,9 +1,9 @@
 /** One job, followed while it lives: what happened to it, what went in and what came out. */
 
-import type { InputsView, JobView, TimelineView } from "@switchyard/protocol";
+import type { InputsView, JobLogView, JobView, SizesView, TimelineView } from "@switchyard/protocol";
 import { useEffect, useState } from "preact/hooks";
 import { ask, listen } from "../api.ts";
-import { duration, number, plural, time } from "../format.ts";
+import { duration, number, plural, size, time } from "../format.ts";
 import { hasEnded } from "../job-list.ts";
 import { beat, useResource } from "../live.ts";
 import { go, hashOf } from "../route.ts";
@@ -48,6 +48,7 @@ export function JobDetail({ id, listed, onClose }: Props) {
       {shown && <Facts job={shown} />}
       {job && <Changes job={job} />}
       {shown && (job ? <Timeline job={job} /> : error && <p class="quiet">Only this much of another tenant's job is shown.</p>)}
+      {job && <Log job={job} />}
       {job && <Tensors job={job} />}
     </article>
   );
@@ -122,31 +123,40 @@ const words: Record<TimelineView["events"][number]["event"], string> = {
   started: "taken by a host",
   ran: "ran",
   answered_from_cache: "answered from the cache",
+  attempt_failed: "attempt failed, waits to be tried again",
+  handed_back: "given back unrun, waits again",
+  host_lost: "its host died, waits again",
+  claim_lost: "its host never heard of it, waits again",
   succeeded: "committed: succeeded",
   failed: "failed",
   cancelled: "cancelled",
   expired: "its deadline passed",
 };
 
+/** Part of what is asked for: each change of the job is another timeline, and another log. */
+function changeOf({ attempt, started_at, state }: JobView): string {
+  return new URLSearchParams({ state, attempt: String(attempt), started: started_at ?? "" }).toString();
+}
+
 function Timeline({ job }: { job: JobView }) {
-  // the state is part of the key: each change is another timeline
-  const timeline = useResource<TimelineView>(`/v1/jobs/${job.id}/timeline?state=${job.state}`, { once: true });
+  const timeline = useResource<TimelineView>(`/v1/jobs/${job.id}/timeline?${changeOf(job)}`, { once: true });
   const longest = Math.max(1, ...(timeline.value?.events.map(({ after_ms }) => after_ms) ?? []));
   return (
     <section>
       <h3>Timeline</h3>
       <Loaded from={timeline}>
-        {({ events }) => (
+        {({ events, untold_attempts: untold }) => (
           <ol class="timeline">
-            {events.map((event) => (
-              <li key={`${event.event} ${event.at}`} class={event.event}>
+            {untold !== undefined && <li class="now">{plural(untold, "earlier attempt")} of which nothing is kept</li>}
+            {events.map((event, at) => (
+              <li key={at} class={event.event}>
                 <time dateTime={event.at}>{time(event.at)}</time>
                 <span class="after">{event.after_ms > 0 ? `+ ${duration(event.after_ms)}` : ""}</span>
                 <span class="length" style={{ width: `${Math.round((100 * event.after_ms) / longest)}px` }} />
                 <span>
                   {words[event.event]}
-                  {event.host !== undefined && ` on ${event.host}`}
-                  {event.attempt !== undefined && event.attempt > 1 && `, attempt ${event.attempt}`}
+                  {event.event === "started" && event.host !== undefined && ` on ${event.host}`}
+                  {event.event === "started" && event.attempt !== undefined && event.attempt > 1 && `, attempt ${event.attempt}`}
                   {event.run_ms !== undefined && ` for ${duration(event.run_ms)}`}
                   {event.batch_items !== undefined && batched(event.batch_items)}
                   {event.job !== undefined && <a href={hashOf("jobs", [event.job])}> {event.job}</a>}
@@ -162,6 +172,35 @@ function Timeline({ job }: { job: JobView }) {
   );
 }
 
+function Log({ job }: { job: JobView }) {
+  const [wanted, setWanted] = useState(false);
+  const log = useResource<JobLogView>(wanted ? `/v1/jobs/${job.id}/log?${changeOf(job)}` : undefined, { once: true });
+  return (
+    <details class="log" onToggle={({ currentTarget }) => setWanted(currentTarget.open)}>
+      <summary>Log</summary>
+      <Loaded from={log}>
+        {({ lines }) => (
+          // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard
+          <section class="scroll" aria-label="Log of the job" tabIndex={0}>
+            {lines.map((line, at) => (
+              <p key={at} class={line.level}>
+                <time dateTime={line.at}>{line.at.slice(11, 23)}</time> {line.level} {line.source}
+                {line.host !== undefined && ` ${line.host}`} <b>{line.event}</b> {textOf(line.fields)}
+              </p>
+            ))}
+          </section>
+        )}
+      </Loaded>
+    </details>
+  );
+}
+
+function textOf(fields: JobLogView["lines"][number]["fields"]): string {
+  return Object.entries(fields)
+    .map(([name, value]) => `${name}=${/[\s"=]/.test(String(value)) ? JSON.stringify(value) : value}`)
+    .join(" ");
+}
+
 function batched(items: number): string {
   return items === 1 ? ", alone" : ` in a batch of ${plural(items, "item")}`;
 }
@@ -170,38 +209,55 @@ interface Result {
   outputs: ShownTensor[];
 }
 
+/** Smaller outputs are shown without asking. */
+const mostUnaskedBytes = 65_536;
+/** Beyond it the server answers names and shapes of inputs, without values. */
+const mostInputBytes = 1_048_576;
+
 function Tensors({ job }: { job: JobView }) {
-  const [wanted, setWanted] = useState(false);
-  const isOver = hasEnded(job);
+  const sizes = useResource<SizesView>(`/v1/jobs/${job.id}/sizes?${changeOf(job)}`, { once: true });
+  return <Loaded from={sizes}>{(known) => <SizedTensors job={job} sizes={known} />}</Loaded>;
+}
+
+function SizedTensors({ job, sizes: { inputs_bytes: inputBytes, outputs_bytes: outputBytes } }: { job: JobView; sizes: SizesView }) {
+  const [wanted, setWanted] = useState({ inputs: false, outputs: false });
+  const showsOutputs = outputBytes !== undefined && (wanted.outputs || outputBytes <= mostUnaskedBytes);
   // inputs go with the end of all jobs but dead letters
-  const inputs = useResource<InputsView>(wanted ? `/v1/jobs/${job.id}/inputs` : undefined, { once: true });
-  const result = useResource<Result>(job.state === "succeeded" ? job.links.result : undefined, { once: true });
+  const inputs = useResource<InputsView>(wanted.inputs ? `/v1/jobs/${job.id}/inputs` : undefined, { once: true });
+  const result = useResource<Result>(showsOutputs ? job.links.result : undefined, { once: true });
+  const shown = (tensor: ShownTensor) => <TensorPreview key={tensor.name} tensor={tensor} model={job.model} version={job.version} />;
   return (
     <section>
       <h3>Inputs</h3>
-      {wanted ? (
-        <Loaded from={inputs}>
-          {(view) =>
-            view.inputs.map((tensor) => <TensorPreview key={tensor.name} tensor={tensor} model={job.model} version={job.version} />)
-          }
-        </Loaded>
+      {wanted.inputs ? (
+        <Loaded from={inputs}>{(view) => view.inputs.map(shown)}</Loaded>
+      ) : inputBytes === undefined ? (
+        <p class="quiet">Gone: after the end they are kept for dead letters only.</p>
       ) : (
         <p class="actions">
-          <button type="button" onClick={() => setWanted(true)}>
+          <button type="button" onClick={() => setWanted({ ...wanted, inputs: true })}>
             Show the inputs
           </button>
-          {isOver && <span class="quiet">After the end they are kept for dead letters only.</span>}
+          <span class="quiet">
+            {size(inputBytes)}
+            {inputBytes > mostInputBytes && "; their shapes only, as they are large"}
+          </span>
         </p>
       )}
       <h3>Outputs</h3>
-      {job.state === "succeeded" ? (
-        <Loaded from={result}>
-          {({ outputs }) =>
-            outputs.map((tensor) => <TensorPreview key={tensor.name} tensor={tensor} model={job.model} version={job.version} />)
-          }
-        </Loaded>
+      {showsOutputs ? (
+        <Loaded from={result}>{({ outputs }) => outputs.map(shown)}</Loaded>
+      ) : outputBytes !== undefined ? (
+        <p class="actions">
+          <button type="button" onClick={() => setWanted({ ...wanted, outputs: true })}>
+            Show the outputs
+          </button>
+          <span class="quiet">{size(outputBytes)}</span>
+        </p>
       ) : (
-        <p class="quiet">{isOver ? "None: it did not succeed." : "Not yet."}</p>
+        <p class="quiet">
+          {!hasEnded(job) ? "Not yet." : job.state === "succeeded" ? "They are no longer kept." : "None: it did not succeed."}
+        </p>
       )}
     </section>
   );

@@ -1,7 +1,8 @@
 /** The repository, and of one model its versions, what they take, how long they take, who is sent where; and a place to try it. */
 
-import type { AliasView, EstimatesView, ModelView } from "@switchyard/protocol";
-import { duration, number, percent, plural, size } from "../format.ts";
+import type { EstimatesView, ModelView } from "@switchyard/protocol";
+import { Aliases } from "../aliases.tsx";
+import { duration, number, plural, size } from "../format.ts";
 import { useResource } from "../live.ts";
 import { hashOf, route } from "../route.ts";
 import { may } from "../session.ts";
@@ -52,7 +53,6 @@ interface Statistics {
 function OneModel({ name }: { name: string }) {
   const path = encodeURIComponent(name);
   const versions = useResource<{ items: ModelView[] }>(`/v1/models/${path}`);
-  const aliases = useResource<{ items: AliasView[] }>(`/v1/models/${path}/aliases`);
   const statistics = useResource<Statistics>(may("read", "operate") ? `/v2/models/${path}/stats` : undefined);
   const estimates = useResource<EstimatesView>(`/v1/models/${path}/estimates`);
   return (
@@ -84,21 +84,7 @@ function OneModel({ name }: { name: string }) {
           </>
         )}
       </Loaded>
-      <h2>Aliases</h2>
-      <Loaded from={aliases}>
-        {({ items }) => (
-          <Table
-            label="Aliases"
-            rows={items}
-            rowKey={(alias) => alias.name}
-            columns={[
-              { title: "alias", cell: (alias) => alias.name },
-              { title: "stands for", cell: (alias) => standsFor(alias) },
-            ]}
-            empty="None: requests without a version get the highest one that can be served."
-          />
-        )}
-      </Loaded>
+      <Aliases model={name} versions={versions.value?.items ?? []} />
       {may("read", "operate") && (
         <>
           <h2>Traffic</h2>
@@ -158,15 +144,6 @@ function OneModel({ name }: { name: string }) {
 
 function mean(ns: number, count: number): string {
   return count === 0 ? "–" : duration(ns / count / 1_000_000);
-}
-
-function standsFor({ target }: AliasView): string {
-  const { alias, shadow, split, version } = target;
-  const shares = Object.entries(split ?? {});
-  const sum = shares.reduce((total, [, weight]) => total + weight, 0);
-  const versions = shares.map(([one, weight]) => `version ${one} for ${percent(weight / sum)}`).join(", ");
-  const main = version !== undefined ? `version ${version}` : alias !== undefined ? `alias ${alias}` : versions;
-  return shadow ? `${main}; shadow: version ${shadow.version} for ${percent(shadow.share)}` : main;
 }
 
 function Signature({ of: { inputs, outputs, version } }: { of: ModelView }) {

@@ -10,7 +10,7 @@ import {
   readTraceWord,
   traceWordOf,
 } from "@switchyard/protocol";
-import type { JobNotice, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
+import type { EndedAttempt, JobNotice, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
 
 /** What only views show: fixed at admission, never compared by a script. */
 interface Traits {
@@ -171,6 +171,25 @@ export function outputsIn(bytes: Buffer): Buffer | undefined {
 export function standingOf(text: string): { state: JobState; revision: number } {
   const [state, revision] = text.split(" ", 2);
   return { state: state as JobState, revision: Number(revision) };
+}
+
+/** An entry of lua/lib-attempts.lua. */
+export function attemptOf(text: string): EndedAttempt {
+  const words = text.split(" ", 8);
+  const [fence, attempt, started, ended, host, runMs, batchItems, end] = words as [string, ...string[]];
+  const error = text.slice(words.reduce((sum, word) => sum + word.length + 1, 0));
+  const told: EndedAttempt = {
+    fence: Number(fence),
+    attempt: Number(attempt),
+    hostId: decodeURIComponent(host!),
+    startedMs: Number(started),
+    endedMs: Number(ended),
+    end: end as EndedAttempt["end"],
+    runMs: Number(runMs),
+    batchItems: Number(batchItems),
+  };
+  if (error !== "-") told.error = JSON.parse(error) as JobError;
+  return told;
 }
 
 export function tombOf(text: string): TombState {

@@ -4,7 +4,7 @@
  */
 
 import type { JobClass } from "@switchyard/protocol";
-import type { JobRecord } from "../ports/job-store.ts";
+import type { EndedAttempt, JobRecord } from "../ports/job-store.ts";
 import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
 import { aheadOf, allot, charge, flowWeights, startTag } from "../scheduler/fair-share.ts";
 import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
@@ -27,6 +27,8 @@ export interface MemoryJob {
   inputs: readonly Uint8Array[] | undefined;
   awaited: boolean;
   incarnation: string;
+  /** Those that let it wait again. */
+  attempts: EndedAttempt[];
   /** When the record goes; endless while the job is open. */
   goneMs: number;
 }

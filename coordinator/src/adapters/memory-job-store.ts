@@ -9,6 +9,7 @@ import type { Clock } from "../clock.ts";
 import type {
   AdmitQueue,
   Admitted,
+  EndedAttempt,
   JobListFilter,
   JobNotice,
   JobPage,
@@ -18,6 +19,7 @@ import type {
   NewJob,
   SweepAnswer,
   TombState,
+  ValueSizes,
   WaitingFlow,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
@@ -154,6 +156,10 @@ export class MemoryJobStore implements JobStore {
     return tomb && { state: tomb.state, finishedMs: tomb.finishedMs, tenant: tomb.tenant };
   }
 
+  async attempts(id: string): Promise<EndedAttempt[]> {
+    return structuredClone(this.queue(tagOf(id)).jobs.get(id)?.attempts ?? []);
+  }
+
   async watch(id: string): Promise<JobRecord | TombState | undefined> {
     const job = this.queue(tagOf(id)).jobs.get(id);
     if (job && !isTerminal(job.record.state)) job.awaited = true;
@@ -201,6 +207,11 @@ export class MemoryJobStore implements JobStore {
   async inputs(id: string): Promise<Uint8Array | undefined> {
     const parts = this.queue(tagOf(id)).jobs.get(id)?.inputs;
     return parts && joinParts(parts);
+  }
+
+  async sizes(id: string, fence: number): Promise<ValueSizes> {
+    const [inputs, outputs] = await Promise.all([this.inputs(id), this.outputs(id, fence)]);
+    return { ...(inputs && { inputs: inputs.length }), ...(outputs && { outputs: outputs.length }) };
   }
 
   async inputsKept(ids: readonly string[]): Promise<Set<string>> {

@@ -4,7 +4,7 @@
  */
 
 import { isTerminal, type JobClass, type JobError, type JobState, type Ladder, sizeOf } from "@switchyard/protocol";
-import type { JobRecord, NewJob, TombState } from "../ports/job-store.ts";
+import type { EndedAttempt, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
 import { MemoryFlows, type MemoryJob } from "./memory-flows.ts";
 import { MemoryTickets } from "./memory-tickets.ts";
 
@@ -15,6 +15,8 @@ const outputMarginMs = 5_000;
 const deadMs = 86_400_000;
 const mostDead = 1_000;
 const mostDeadBytes = 64 * 1024 * 1024;
+/** As in lua/lib-attempts.lua. */
+const mostAttempts = 32;
 
 export interface ClaimedJob {
   id: string;
@@ -121,7 +123,7 @@ export class MemoryQueue {
     };
     const { shapeClass, size, items, tenantWeight, inputs } = job;
     const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, size, items, tenantWeight, inputs, awaited: job.wait };
-    const entry: MemoryJob = { record, ...facts, failures: 0, incarnation: "", goneMs: Number.POSITIVE_INFINITY };
+    const entry: MemoryJob = { record, ...facts, failures: 0, incarnation: "", attempts: [], goneMs: Number.POSITIVE_INFINITY };
     if (this.waiting.waitingJobs >= mostWaiting) return { answer: "full" };
     const ahead = job.mostAhead === Number.POSITIVE_INFINITY ? 0 : this.waiting.ahead(entry);
     if (ahead > job.mostAhead) return { answer: "refused", ahead };
@@ -348,7 +350,7 @@ export class MemoryQueue {
       return "committed";
     }
     if (outcome.outcome === "back") {
-      this.#requeue(job);
+      this.#requeue(job, nowMs, { end: "handed_back", runMs, batchItems });
       this.waiting.add(job);
       return "requeued";
     }
@@ -356,7 +358,7 @@ export class MemoryQueue {
     const dueMs = nowMs + (outcome.retryDelayMs ?? 0);
     if (outcome.outcome === "retry" && job.failures < record.maxAttempts && dueMs < record.deadlineMs) {
       const { attempt } = record;
-      this.#requeue(job);
+      this.#requeue(job, nowMs, { end: "failed", runMs, batchItems, ...(outcome.error && { error: outcome.error }) });
       record.attempt = attempt;
       this.later.set(record.id, dueMs);
       return "requeued";
@@ -370,8 +372,10 @@ export class MemoryQueue {
     return "committed";
   }
 
-  #requeue(job: MemoryJob): void {
+  #requeue(job: MemoryJob, nowMs: number, how: Pick<EndedAttempt, "end" | "runMs" | "batchItems" | "error">): void {
     const { record } = job;
+    const { attempt, fence, hostId = "", startedMs = 0 } = record;
+    job.attempts = [...job.attempts, { fence, attempt, hostId, startedMs, endedMs: nowMs, ...how }].slice(-mostAttempts);
     Object.assign(record, { state: "queued", revision: record.revision + 1, attempt: job.failures });
     delete record.hostId;
     job.incarnation = "";
@@ -410,7 +414,7 @@ export class MemoryQueue {
         this.#bury(job, nowMs, { error });
       } else {
         count.returned++;
-        this.#requeue(job);
+        this.#requeue(job, nowMs, { end: died ? "host_lost" : "claim_lost", runMs: 0, batchItems: 0 });
         this.waiting.add(job);
       }
     }

@@ -31,16 +31,12 @@ import {
 import {
   type DeliveryTold,
   type JobTrace,
-  SpanDelivery,
+  spanSending,
   type TraceContext,
   type TraceSampler,
   type TracingSettings,
 } from "@switchyard/protocol";
 import type { EndedJob, OpenSpan, SpanFacts, SpanFailure, Tracing } from "../ports/tracing.ts";
-
-const deliverEveryMs = 1_000;
-const mostWaiting = 16_384;
-const deliveredAtOnce = 2_048;
 
 /** Random ids, and one that is given for the next span. */
 class SpanIds implements IdGenerator {
@@ -83,30 +79,12 @@ export class OpentelemetryTracing implements Tracing {
   #current: TraceContext | undefined;
 
   constructor(settings: TracingSettings, about: { version: string; instance: string }, told: DeliveryTold) {
-    const { endpoint, headers, resource, sampler, serviceName = "switchyard-coordinator", timeoutMs } = settings;
-    const delivery = new SpanDelivery(told, mostWaiting);
-    // compression it reads from the environment itself
-    const exporter = new OTLPTraceExporter({ url: endpoint, headers, timeoutMillis: timeoutMs });
+    const { attributes, batches, delivery, exporter } = spanSending(settings, { ...about, serviceName: "switchyard-coordinator" }, told);
     this.#provider = new TracerProvider({
       idGenerator: this.#ids,
-      sampler: samplerOf(sampler),
-      resource: defaultResource().merge(
-        resourceFromAttributes({
-          ...resource,
-          "service.name": serviceName,
-          "service.version": about.version,
-          "service.instance.id": about.instance,
-        }),
-      ),
-      spanProcessors: [
-        delivery,
-        new BatchSpanProcessor({
-          exporter: delivery.exporter(exporter),
-          scheduledDelayMillis: deliverEveryMs,
-          maxQueueSize: mostWaiting,
-          maxExportBatchSize: deliveredAtOnce,
-        }),
-      ],
+      sampler: samplerOf(settings.sampler),
+      resource: defaultResource().merge(resourceFromAttributes(attributes)),
+      spanProcessors: [delivery, new BatchSpanProcessor({ ...batches, exporter: delivery.exporter(new OTLPTraceExporter(exporter)) })],
     });
     this.#tracer = this.#provider.getTracer("switchyard", about.version);
   }

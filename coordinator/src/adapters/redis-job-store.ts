@@ -19,6 +19,7 @@ import type { BlobStore } from "../ports/blob-store.ts";
 import type {
   AdmitQueue,
   Admitted,
+  EndedAttempt,
   JobListFilter,
   JobNotice,
   JobPage,
@@ -28,10 +29,11 @@ import type {
   NewJob,
   SweepAnswer,
   TombState,
+  ValueSizes,
   WaitingFlow,
 } from "../ports/job-store.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
-import { fixedWordsOf, flowOf, keepOf, noticesOf, outputsIn, recordOf, splitFlow, standingOf, tombOf } from "./job-rows.ts";
+import { attemptOf, fixedWordsOf, flowOf, keepOf, noticesOf, outputsIn, recordOf, splitFlow, standingOf, tombOf } from "./job-rows.ts";
 import type { RedisConnection, RedisSubscription } from "./redis-connection.ts";
 import { fieldsOf } from "./redis-fields.ts";
 import { listJobs } from "./redis-job-list.ts";
@@ -203,6 +205,11 @@ export class RedisJobStore implements JobStore {
     return tomb ? tombOf(tomb.toString()) : undefined;
   }
 
+  async attempts(id: string): Promise<EndedAttempt[]> {
+    const [entries] = await this.#redis.sendAll([["lrange", `${keys.base(tagOf(id))}attempts:${id}`, 0, -1]]);
+    return (entries as string[]).map(attemptOf);
+  }
+
   async watch(id: string): Promise<JobRecord | TombState | undefined> {
     const reply = (await this.#redis.runRaw("watch", keys.base(tagOf(id)), [id, this.#coordinator])) as Buffer[];
     const [kind, text] = reply;
@@ -288,6 +295,24 @@ export class RedisJobStore implements JobStore {
     if (!reference) return stored;
     if (!this.#blobs) throw new SwitchyardError("internal", "the inputs are in a blob store, and this coordinator has none");
     return this.#blobs.get(reference);
+  }
+
+  async sizes(id: string, fence: number): Promise<ValueSizes> {
+    const tag = tagOf(id);
+    const apart = [keys.input(tag, id), keys.output(tag, id, fence)];
+    // a reference to a large value is whole in its first bytes, a value that begins like none is as long as it is
+    const replies = await this.#redis.sendAllRaw([
+      ...apart.flatMap((key): RedisCommand[] => [
+        ["strlen", key],
+        ["getrange", key, 0, mostReferenceBytes],
+      ]),
+      ["get", `${keys.base(tag)}job:${id}`],
+    ]);
+    const [inputBytes, inputHead, outputBytes, outputHead, record] = replies as [number, Buffer, number, Buffer, Buffer | null];
+    const inputs = sizeOfStored(inputHead, Number(inputBytes));
+    const inRecord = record ? outputsIn(record) : undefined;
+    const outputs = sizeOfStored(outputHead, Number(outputBytes)) ?? (inRecord && sizeOfStored(inRecord, inRecord.length));
+    return { ...(inputs !== undefined && { inputs }), ...(outputs !== undefined && { outputs }) };
   }
 
   async inputsKept(ids: readonly string[]): Promise<Set<string>> {
@@ -405,6 +430,13 @@ function admittedOf({ id, timeoutMs }: NewJob, line: string, { nowMs, waiting }:
 function isStoreFailure(error: unknown): boolean {
   const code = (error as { code?: string }).code;
   return code === "store_unavailable" || code === "store_full";
+}
+
+/** `head`: its first bytes. Undefined where there is none. */
+function sizeOfStored(head: Buffer, sizeBytes: number): number | undefined {
+  if (sizeBytes === 0) return undefined;
+  const reference = sizeBytes <= mostReferenceBytes ? readBlobReference(head) : undefined;
+  return reference?.sizeBytes ?? sizeBytes;
 }
 
 function digestOf(text: string): string {

@@ -31,6 +31,13 @@ export function mayUse(caller: Caller, model: string): boolean {
   return caller.models === undefined || caller.models.has(model);
 }
 
+/** Whether whoever asks now may still do all that it might `then`: keys are changed while calls go on. */
+export function mayStill(then: Caller, now: Caller): boolean {
+  if (now.tenant !== then.tenant || ![...then.scopes].every((scope) => now.scopes.has(scope))) return false;
+  const { models } = now;
+  return models === undefined || (then.models !== undefined && [...then.models].every((model) => models.has(model)));
+}
+
 /** Throws `forbidden`, whether or not there is such a model. */
 export function requireModel(caller: Caller, model: string): void {
   if (mayUse(caller, model)) return;

@@ -29,6 +29,11 @@ interface Parts {
   nowMs: () => number;
 }
 
+export interface NumberedSlot {
+  number: number;
+  slot: Slot;
+}
+
 export class Figures {
   readonly #parts: Parts;
   /** What was counted here and not left yet. */
@@ -38,6 +43,8 @@ export class Figures {
   /** Settled slots of all coordinators. */
   readonly #settled = new Map<number, { slot: Slot; isFinal: boolean }>();
   #reading: Promise<void> | undefined;
+  /** Of the last answers, by how many slots were asked for: the same ones, until something was read. */
+  readonly #shown = new Map<number, readonly NumberedSlot[]>();
   /** By tag. */
   readonly #queues = new Map<string, VersionNow>();
 
@@ -139,8 +146,11 @@ export class Figures {
     return Math.floor(this.#parts.nowMs() / slotMs);
   }
 
-  /** Slots of all coordinators, oldest first, up to the last one that is settled. Reads what is not known for good; calls share one read. */
-  async slots(count: number): Promise<{ number: number; slot: Slot }[]> {
+  /**
+   * Slots of all coordinators, oldest first, up to the last one that is settled. Reads what is not known for good; calls share one read, and until
+   * the next one they are given the very same list, by which what was made of it can be kept.
+   */
+  async slots(count: number): Promise<readonly NumberedSlot[]> {
     const last = Math.floor((this.#parts.nowMs() - settledMs) / slotMs) - 1;
     const numbers = Array.from({ length: count }, (_, at) => last - count + 1 + at);
     while (this.#reading !== undefined) await this.#reading;
@@ -150,13 +160,18 @@ export class Figures {
       });
       await this.#reading;
     }
-    return numbers.map((number) => ({ number, slot: this.#settled.get(number)?.slot ?? emptySlot() }));
+    const before = this.#shown.get(count);
+    if (before?.at(-1)?.number === last) return before;
+    const shown = numbers.map((number) => ({ number, slot: this.#settled.get(number)?.slot ?? emptySlot() }));
+    this.#shown.set(count, shown);
+    return shown;
   }
 
   /** Oldest first. */
   async #read(numbers: readonly number[]): Promise<void> {
     const texts = await this.#parts.board.read(numbers);
     const last = numbers.at(-1)!;
+    this.#shown.clear();
     for (const [at, number] of numbers.entries()) {
       const sum = emptySlot();
       for (const text of texts[at] ?? []) addSlot(sum, JSON.parse(text) as Slot);

@@ -1,7 +1,7 @@
 /** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
 
 import type { DurableTier, InferRequest, JobClass, Requirement, SwitchyardError, Tensor, TraceContext } from "@switchyard/protocol";
-import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
+import type { EndedAttempt, JobListFilter, JobPage, JobRecord, ValueSizes } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
 
@@ -101,6 +101,8 @@ export interface JobService {
   infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }>;
   /** The record as it is; job_not_found, or result_expired for a tombstone. */
   get(id: string, caller: Caller): Promise<JobRecord>;
+  /** The record, and of its attempts those that let it wait again. Throws what `get` does. */
+  history(id: string, caller: Caller): Promise<{ record: JobRecord; attempts: EndedAttempt[] }>;
   /**
    * Waits until the record is terminal, or its revision leaves `afterRevision`, or `waitMs` is over, or the signal aborts; answers the
    * record as it then is. A frozen store ends the wait with store_unavailable.
@@ -115,10 +117,15 @@ export interface JobService {
   outputs(record: JobRecord, how?: { maxBytes?: number }): Promise<Tensor[]>;
   /** `moved` is false when it had already ended otherwise. */
   cancel(id: string, caller: Caller): Promise<{ record: JobRecord; moved: boolean }>;
-  /** Of the caller's tenant; of others, or of all with `*`, for operators only, as is the filter by host. Throws `forbidden`. */
+  /**
+   * Of the caller's tenant; of others, or of all with `*`, for operators only, as is the filter by host. One after
+   * another for each caller. Throws `forbidden`, and `rate_limited` when too many wait their turn.
+   */
   list(filter: JobListFilter, caller: Caller): Promise<JobPage>;
   /** Cancels one page of what `list` shows, those jobs that have no outcome yet; a dry run only counts them. */
   cancelListed(filter: JobListFilter, caller: Caller, how: { dryRun: boolean }): Promise<Cancelled>;
+  /** Bytes of inputs and outputs, as far as they are there. Reads neither. Throws what `get` does. */
+  sizes(id: string, caller: Caller): Promise<ValueSizes>;
   /** As they were admitted. Throws job_not_found, result_expired, and inputs_expired when they are gone. */
   inputs(id: string, caller: Caller): Promise<Tensor[]>;
   /** What is known of a model's run times. Throws model_not_found, version_not_found, store_unavailable. */

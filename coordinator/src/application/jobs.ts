@@ -7,7 +7,7 @@ import { decodeFrame, defaultAlias, isTerminal, SwitchyardError, type Tensor } f
 import { jobIdPattern } from "@switchyard/protocol/redis";
 import type { DurableStore } from "../ports/durable-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
-import type { JobListFilter, JobPage, JobRecord, JobStore } from "../ports/job-store.ts";
+import type { EndedAttempt, JobListFilter, JobPage, JobRecord, JobStore, ValueSizes } from "../ports/job-store.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import { type Caller, listedTenant, mayUse, requireModel, requireScope } from "./caller.ts";
 import { DurableJobs } from "./durable-jobs.ts";
@@ -17,10 +17,13 @@ import type { Cancelled, JobService, ModelEstimates, Settled, Submission, Tenant
 import { Readiness, type ReadinessParts } from "./readiness.ts";
 import type { Shadows } from "./shadows.ts";
 import { type Placed, Submissions, type SubmissionsParts } from "./submissions.ts";
+import { Turns } from "./turns.ts";
 
 const neverAborted = new AbortController().signal;
 /** Of a bulk change: it shares the store's connection with jobs that somebody waits for. */
 const cancelledAtOnce = 100;
+/** Of one caller: each looks at up to 10,000 records, one after another. */
+const mostListsInLine = 16;
 
 export interface JobsParts extends Omit<SubmissionsParts, "durable" | "records" | "hosts">, ReadinessParts {
   store: JobStore;
@@ -38,6 +41,7 @@ export class Jobs implements JobService {
   readonly #records: JobRecords;
   readonly #submissions: Submissions;
   readonly #readiness: Readiness;
+  readonly #lists = new Turns(mostListsInLine);
 
   constructor(parts: JobsParts) {
     this.#parts = parts;
@@ -104,6 +108,12 @@ export class Jobs implements JobService {
   async get(id: string, caller: Caller): Promise<JobRecord> {
     checkId(id);
     return this.#records.get(id, caller);
+  }
+
+  async history(id: string, caller: Caller): Promise<{ record: JobRecord; attempts: EndedAttempt[] }> {
+    const record = await this.get(id, caller);
+    // the record first: an attempt that ends between the two is then told twice over, and told once by its fence
+    return { record, attempts: record.fence === 0 ? [] : await this.#parts.store.attempts(id) };
   }
 
   async wait(id: string, how: { waitMs: number; afterRevision?: number; signal?: AbortSignal }, caller: Caller): Promise<JobRecord> {
@@ -177,6 +187,13 @@ export class Jobs implements JobService {
     return answer;
   }
 
+  async sizes(id: string, caller: Caller): Promise<ValueSizes> {
+    const record = await this.get(id, caller);
+    const { inputs, outputs } = await this.#parts.store.sizes(id, record.fence);
+    // what a run left behind that did not end the job is no result
+    return { ...(inputs !== undefined && { inputs }), ...(outputs !== undefined && record.state === "succeeded" && { outputs }) };
+  }
+
   async inputs(id: string, caller: Caller): Promise<Tensor[]> {
     const record = await this.get(id, caller);
     const frame = await this.#parts.store.inputs(id);
@@ -197,7 +214,9 @@ export class Jobs implements JobService {
     const tenant = listedTenant(caller, asked);
     if (filter.host !== undefined) requireScope(caller, ["operate"]); // others are not shown where their jobs ran
     if (tags.length === 0) return { jobs: [] };
-    const page = await store.list(tags, { ...others, ...(tenant !== undefined && { tenant }) });
+    const page = await this.#lists.take(caller.keyId ?? caller.tenant, () =>
+      store.list(tags, { ...others, ...(tenant !== undefined && { tenant }) }),
+    );
     return { ...page, jobs: await this.#durable.listed(page.jobs) };
   }
 

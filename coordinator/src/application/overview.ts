@@ -8,12 +8,21 @@ import type { Tenant } from "./access.ts";
 import { tenantViews } from "./access.ts";
 import { type Caller, mayUse } from "./caller.ts";
 import { addSlot, countsOf, emptySlot, modelIn, quantiles, type Slot, sumOf, tenantIn } from "./figure-slots.ts";
-import { type Figures, mostSlots, slotMs } from "./figures.ts";
+import { type Figures, mostSlots, type NumberedSlot, slotMs, type VersionNow } from "./figures.ts";
 import type { Forecasts } from "./forecasts.ts";
 import type { JobService } from "./job-service.ts";
 
 /** Slots of what views call recent: a minute. */
 const recentSlots = 30;
+/** So long what queues hold now is added up once for all who look. */
+const sameNowMs = 500;
+
+/** Of callers who may use the same models. */
+interface Sums {
+  recent: OverviewView["recent"];
+  series: { number: number; point: OverviewView["series"][number] }[];
+}
+type Models = Caller["models"];
 
 interface Parts {
   figures: Figures;
@@ -26,6 +35,10 @@ interface Parts {
 
 export class Overview {
   readonly #parts: Parts;
+  /** By the slots that they are made of. */
+  readonly #sums = new WeakMap<readonly NumberedSlot[], Map<Models, Sums>>();
+  readonly #merged = new WeakMap<readonly NumberedSlot[], Slot>();
+  #now: { atMs: number; queues: readonly VersionNow[]; byModels: Map<Models, OverviewView["now"]> } | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -35,32 +48,14 @@ export class Overview {
   async view(caller: Caller, afterSlot = 0): Promise<{ view: OverviewView; lastSlot: number }> {
     const { figures, hosts, store } = this.#parts;
     const slots = await figures.slots(mostSlots);
-    const may = (model: string): boolean => mayUse(caller, model);
-    const recent = sumOf(merged(slots.slice(-recentSlots)), may);
-    const queues = figures.queues().filter(({ model }) => may(model));
-    const total = (of: (now: (typeof queues)[number]["now"]) => number): number => queues.reduce((sum, { now }) => sum + of(now), 0);
+    const { recent, series } = this.#sumsOf(slots, caller);
     const view: OverviewView = {
       at: new Date(store.nowMs()).toISOString(),
       window_s: (recentSlots * slotMs) / 1_000,
       slot_s: slotMs / 1_000,
-      now: {
-        queued: total(({ waiting }) => waiting),
-        running: total(({ running }) => running),
-        oldest_ms: Math.round(1_000 * queues.reduce((most, { now }) => Math.max(most, now.oldestSeconds), 0)),
-        dead_letters: total(({ dead }) => dead),
-      },
-      recent: {
-        ...countsOf(recent),
-        refusals: recent.refused as Record<string, number>,
-        total_ms: quantiles(recent.total),
-        queue_ms: quantiles(recent.queue),
-      },
-      series: slots
-        .filter(({ number }) => number > afterSlot)
-        .map(({ number, slot }) => {
-          const sum = sumOf(slot, may);
-          return { at: new Date((number + 1) * slotMs).toISOString(), ...countsOf(sum), total_ms: quantiles(sum.total) };
-        }),
+      now: { ...this.#nowOf(caller) },
+      recent,
+      series: series.filter(({ number }) => number > afterSlot).map(({ point }) => point),
     };
     if (caller.scopes.has("operate")) {
       view.now.hosts = { ready: 0, draining: 0, lost: 0 };
@@ -69,10 +64,65 @@ export class Overview {
     return { view, lastSlot: slots.at(-1)?.number ?? afterSlot };
   }
 
+  #sumsOf(slots: readonly NumberedSlot[], caller: Caller): Sums {
+    const known = this.#sums.get(slots) ?? new Map<Models, Sums>();
+    this.#sums.set(slots, known);
+    let sums = known.get(caller.models);
+    if (!sums) {
+      const may = (model: string): boolean => mayUse(caller, model);
+      const recent = sumOf(merged(slots.slice(-recentSlots)), may);
+      sums = {
+        recent: {
+          ...countsOf(recent),
+          refusals: recent.refused as Record<string, number>,
+          total_ms: quantiles(recent.total),
+          queue_ms: quantiles(recent.queue),
+        },
+        series: slots.map(({ number, slot }) => {
+          const sum = sumOf(slot, may);
+          const at = new Date((number + 1) * slotMs).toISOString();
+          return { number, point: { at, ...countsOf(sum), total_ms: quantiles(sum.total) } };
+        }),
+      };
+      known.set(caller.models, sums);
+    }
+    return sums;
+  }
+
+  #nowOf(caller: Caller): OverviewView["now"] {
+    const { figures, store } = this.#parts;
+    const nowMs = store.nowMs();
+    if (this.#now === undefined || Math.abs(nowMs - this.#now.atMs) >= sameNowMs) {
+      this.#now = { atMs: nowMs, queues: figures.queues(), byModels: new Map() };
+    }
+    const { byModels, queues } = this.#now;
+    let now = byModels.get(caller.models);
+    if (!now) {
+      now = { queued: 0, running: 0, oldest_ms: 0, dead_letters: 0 };
+      for (const { model, now: of } of queues) {
+        if (!mayUse(caller, model)) continue;
+        now.queued += of.waiting;
+        now.running += of.running;
+        now.oldest_ms = Math.max(now.oldest_ms, Math.round(1_000 * of.oldestSeconds));
+        now.dead_letters += of.dead;
+      }
+      byModels.set(caller.models, now);
+    }
+    return now;
+  }
+
+  /** The last minute, of all models. */
+  async #recent(): Promise<Slot> {
+    const slots = await this.#parts.figures.slots(recentSlots);
+    const known = this.#merged.get(slots) ?? merged(slots);
+    this.#merged.set(slots, known);
+    return known;
+  }
+
   /** One row for each version that has jobs now, had some lately, or keeps dead letters. Asks the store only for queues in which jobs wait. */
   async queues(caller: Caller): Promise<QueueView[]> {
     const { figures, forecasts, hosts, models } = this.#parts;
-    const recent = merged(await figures.slots(recentSlots));
+    const recent = await this.#recent();
     const now = new Map(figures.queues().map((queue) => [nameOf(queue), queue.now]));
     const flows = await this.#flows((name) => (now.get(name)?.waiting ?? 0) > 0);
     const rows: QueueView[] = [];
@@ -112,9 +162,7 @@ export class Overview {
 
   /** Throws `store_unavailable`. */
   async tenants(tenants: readonly Tenant[]): Promise<TenantView[]> {
-    const { figures, jobs } = this.#parts;
-    const [waiting, slots] = await Promise.all([jobs.waiting(), figures.slots(recentSlots)]);
-    const recent = merged(slots);
+    const [waiting, recent] = await Promise.all([this.#parts.jobs.waiting(), this.#recent()]);
     const all = Object.values(recent.tenants).reduce((sum, { deviceMs }) => sum + deviceMs, 0);
     return tenantViews(tenants, waiting).map((view) => {
       const { jobs: ended, deviceMs, queue } = tenantIn(Object.hasOwn(recent.tenants, view.tenant) ? recent : emptySlot(), view.tenant);

@@ -19,6 +19,7 @@ import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { Tracing } from "../ports/tracing.ts";
 import { BodyBudget } from "./body-budget.ts";
 import { OpenCalls } from "./open-calls.ts";
+import { StreamBudget, type StreamLimits } from "./stream-budget.ts";
 import type { TurnWait } from "./turn-wait.ts";
 
 /** Bodies of the largest size that may be held at once, being read or waiting to be decoded. */
@@ -39,6 +40,8 @@ export interface HttpConfig {
   corsOrigins: readonly string[];
   /** How long results are kept; told to clients. */
   resultTtlMs: number;
+  /** Streams of the overview that are open at once; absent: the usual. */
+  streams?: StreamLimits;
 }
 
 export interface DoorContext {
@@ -74,12 +77,14 @@ export interface DoorContext {
   draining(): boolean;
   version: string;
   calls: OpenCalls;
+  /** Of the overview. */
+  streams: StreamBudget;
   turns: TurnWait;
   bodies: BodyBudget;
 }
 
 /** What a server is made of; JSON has the limit of all bodies unless a smaller one is given. Servers of one process share the budget of bodies. */
-export type DoorParts = Omit<DoorContext, "calls" | "config"> & {
+export type DoorParts = Omit<DoorContext, "calls" | "config" | "streams"> & {
   config: Omit<HttpConfig, "maxJsonBytes" | "maxModelBytes"> & { maxJsonBytes?: number; maxModelBytes?: number };
 };
 
@@ -91,6 +96,7 @@ export function doorContext(parts: DoorParts, isClosing: () => boolean): DoorCon
     leaving: () => isClosing() || parts.leaving(),
     draining: () => isClosing() || parts.draining(),
     calls: new OpenCalls(),
+    streams: new StreamBudget(parts.config.streams),
   };
 }
 

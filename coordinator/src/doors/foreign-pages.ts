@@ -5,8 +5,7 @@
  */
 
 import type { IncomingHttpHeaders } from "node:http";
-import { isIPv4 } from "node:net";
-import { SwitchyardError } from "@switchyard/protocol";
+import { isLocalName, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance } from "fastify";
 
 interface Asked {
@@ -32,10 +31,8 @@ const advice = "without API keys only pages of this server, and of the origins t
  * by which name they came. Addresses cannot be rebound, nor can names that no public server answers for.
  */
 function foreignName({ host }: IncomingHttpHeaders, hosts: ReadonlySet<string>): string | undefined {
-  if (host === undefined || hosts.has(host.toLowerCase())) return undefined;
-  const name = host.toLowerCase().replace(/:\d*$/, "").replace(/\.$/, "");
-  const isLocal = name.startsWith("[") || isIPv4(name) || !name.includes(".") || name.endsWith(".localhost");
-  return isLocal ? undefined : `The Host header names ${shown(host)}, not a loopback name or an address: ${advice}`;
+  if (host === undefined || hosts.has(host.toLowerCase()) || isLocalName(host)) return undefined;
+  return `The Host header names ${shown(host)}, not a loopback name or an address: ${advice}`;
 }
 
 /** Going to an address, by a link or by hand, is no page's request: what it answers is shown to the user, and GET changes nothing. */

@@ -4,7 +4,7 @@ import { SwitchyardError } from "@switchyard/protocol";
 import type { Scope } from "@switchyard/protocol/api-keys";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Access } from "../application/access.ts";
-import { type Caller, requireModel, requireScope } from "../application/caller.ts";
+import { type Caller, mayStill, requireModel, requireScope } from "../application/caller.ts";
 import type { RouteAccess } from "./route-access.ts";
 
 declare module "fastify" {
@@ -69,9 +69,7 @@ export function callerOf(request: FastifyRequest): Caller {
 /** Whether the credential of a call that goes on for long is still good: keys are revoked and expire meanwhile. */
 export function isStillAllowed(request: FastifyRequest): boolean {
   try {
-    const now = request.server.access.callerOf(request.headers.authorization);
-    const then = callerOf(request);
-    return now.tenant === then.tenant && [...then.scopes].every((scope) => now.scopes.has(scope));
+    return mayStill(callerOf(request), request.server.access.callerOf(request.headers.authorization));
   } catch (error) {
     if (error instanceof SwitchyardError) return false;
     throw error;

@@ -1,5 +1,9 @@
-/** The metrics port: /metrics and the probe that asks nobody. Never on the public address. */
+/**
+ * The metrics port: /metrics and the probe that asks nobody. Never on the public address. It takes no keys: where it listens on a loopback address,
+ * a page of another site that lets its own name point here is told apart by that name, as at the door for everybody.
+ */
 
+import { isLocalName, isLoopback } from "@switchyard/protocol";
 import Fastify from "fastify";
 import { listen } from "./http-server.ts";
 
@@ -11,7 +15,19 @@ export interface MetricsServer {
 /** `exposition` is asked on every scrape. */
 export function createMetricsServer(exposition: { readonly contentType: string; text(): Promise<string> }): MetricsServer {
   const app = Fastify({ logger: false, forceCloseConnections: true });
-  app.get("/metrics", async (_request, reply) => reply.header("content-type", exposition.contentType).send(await exposition.text()));
+  let isHere = false;
+  app.get("/metrics", async ({ headers: { host } }, reply) => {
+    if (isHere && host !== undefined && !isLocalName(host)) return reply.code(403).type("text/plain").send(foreignText);
+    return reply.header("content-type", exposition.contentType).send(await exposition.text());
+  });
   app.get("/livez", (_request, reply) => reply.header("content-type", "application/json").send('{"live":true}'));
-  return { listen: (where) => listen(app, where), close: () => app.close() };
+  return {
+    listen: (where) => {
+      isHere = isLoopback(where.host);
+      return listen(app, where);
+    },
+    close: () => app.close(),
+  };
 }
+
+const foreignText = "The Host header names neither a loopback name nor an address\n";

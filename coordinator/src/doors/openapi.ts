@@ -14,6 +14,7 @@ import {
   hostViewSchema,
   inputsViewSchema,
   jobClasses,
+  jobLogViewSchema,
   jobViewSchema,
   listSchema,
   maxIdChars,
@@ -25,6 +26,7 @@ import {
   queueViewSchema,
   requeuedViewSchema,
   requirementSchema,
+  sizesViewSchema,
   tenantViewSchema,
   timelineViewSchema,
 } from "@switchyard/protocol";
@@ -53,6 +55,8 @@ const schemas = {
   Overview: overviewViewSchema,
   Queues: listSchema(queueViewSchema),
   Timeline: timelineViewSchema,
+  JobLog: jobLogViewSchema,
+  Sizes: sizesViewSchema,
   Inputs: inputsViewSchema,
   Bulk: bulkViewSchema,
   Problem: problemSchema,
@@ -204,6 +208,8 @@ function makeDocument(version: string): unknown {
         },
       },
       "/v1/jobs/{id}/timeline": { get: get("What happened to the job, in order", "Timeline", [id]) },
+      "/v1/jobs/{id}/log": { get: get("What coordinators and hosts say of the job, line by line", "JobLog", [id]) },
+      "/v1/jobs/{id}/sizes": { get: get("How large the job's inputs and outputs are, before they are asked for", "Sizes", [id]) },
       "/v1/jobs/{id}/inputs": { get: get("What the job was given, while it is kept", "Inputs", [id]) },
       "/v1/jobs:cancel": {
         post: {

@@ -47,6 +47,8 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "GET /v1/jobs/:id/result": ["read"],
   "GET /v1/jobs/:id/events": ["read"],
   "GET /v1/jobs/:id/timeline": ["read"],
+  "GET /v1/jobs/:id/log": ["read"],
+  "GET /v1/jobs/:id/sizes": ["read"],
   "GET /v1/jobs/:id/inputs": ["read"],
   "POST /v1/jobs::cancel": ["submit"],
   "POST /v1/jobs/:id/retry": ["submit"],

@@ -1,7 +1,8 @@
-/** More of jobs: /v1/jobs/{id}/timeline and /inputs, and the cancellation of all that a filter names. */
+/** More of jobs: /v1/jobs/{id}/timeline, /log, /sizes and /inputs, and the cancellation of all that a filter names. */
 
-import { type BulkView, type InputsView, jsonFromTensor, SwitchyardError, type Tensor } from "@switchyard/protocol";
+import { type BulkView, type InputsView, jsonFromTensor, type SizesView, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { jobLogOf } from "../application/job-log.ts";
 import { timelineOf } from "../application/job-timeline.ts";
 import { sendJson, sendJsonBytes } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
@@ -15,8 +16,24 @@ const maxInlineBytes = 1_048_576;
 export function addJobDetails(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/v1/jobs/:id/timeline", {
     GET: async (request, reply) => {
-      const record = await context.jobs.get((request.params as { id: string }).id, callerOf(request));
-      return sendJson(request, reply.header("cache-control", "no-store"), timelineOf(record, callerOf(request)));
+      const history = await context.jobs.history((request.params as { id: string }).id, callerOf(request));
+      return sendJson(request, reply.header("cache-control", "no-store"), timelineOf(history, callerOf(request)));
+    },
+  });
+  addRoute(app, "/v1/jobs/:id/log", {
+    GET: async (request, reply) => {
+      const history = await context.jobs.history((request.params as { id: string }).id, callerOf(request));
+      return sendJson(request, reply.header("cache-control", "no-store"), jobLogOf(history, callerOf(request)));
+    },
+  });
+  addRoute(app, "/v1/jobs/:id/sizes", {
+    GET: async (request, reply) => {
+      const { id } = request.params as { id: string };
+      const { inputs, outputs } = await context.jobs.sizes(id, callerOf(request));
+      const view: SizesView = { id };
+      if (inputs !== undefined) view.inputs_bytes = inputs;
+      if (outputs !== undefined) view.outputs_bytes = outputs;
+      return sendJson(request, reply.header("cache-control", "no-store"), view);
     },
   });
   addRoute(app, "/v1/jobs/:id/inputs", {

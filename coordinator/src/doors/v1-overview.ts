@@ -28,8 +28,15 @@ export function addOverview(app: FastifyInstance, context: DoorContext): void {
     GET: async (request, reply) => sendJson(request, fresh(reply), (await overview.view(callerOf(request))).view),
   });
   addRoute(app, "/v1/overview/events", {
-    GET: (request, reply) =>
-      answerStream(context, { request, reply }, (events) => stream(context, { request, events, afterSlot: lastSeen(request) })),
+    GET: async (request, reply) => {
+      const close = context.streams.open(callerOf(request));
+      try {
+        const tell = (events: EventStream) => stream(context, { request, events, afterSlot: lastSeen(request) });
+        return await answerStream(context, { request, reply }, tell);
+      } finally {
+        close();
+      }
+    },
   });
   addRoute(app, "/v1/queues", {
     GET: async (request, reply) => sendJson(request, fresh(reply), { items: await overview.queues(callerOf(request)), links: {} }),

@@ -58,6 +58,23 @@ export interface JobRecord {
   trace?: JobTrace;
 }
 
+/** An attempt that let its job wait again; of the last one all stands in the record. Times are of the store's clock. */
+export interface EndedAttempt {
+  /** Of its claim: rises with each, by one where nothing is missing. */
+  fence: number;
+  /** Its number among those that count; a claim that ran nothing shares it with the next. */
+  attempt: number;
+  hostId: string;
+  startedMs: number;
+  endedMs: number;
+  /** The run failed and may be tried again; given back unrun; its host died; its host never heard of it. */
+  end: "failed" | "handed_back" | "host_lost" | "claim_lost";
+  /** Of the whole batch; 0 where none ran, or nobody is left to say. */
+  runMs: number;
+  batchItems: number;
+  error?: JobError;
+}
+
 export interface NewJob {
   id: string;
   model: string;
@@ -121,6 +138,12 @@ export type Admitted = { id: string; waiting: number } & (
   | { answer: "refused"; ahead: number }
   | { answer: "full" }
 );
+
+/** Bytes of a job's framed tensors; absent: there are none, or not any more. */
+export interface ValueSizes {
+  inputs?: number;
+  outputs?: number;
+}
 
 /** One outcome or change that a waiter is told. */
 export interface JobNotice {
@@ -222,6 +245,8 @@ export interface JobStore {
   forgetQueue(tag: string): Promise<void>;
   /** The record, or a tombstone of one that is gone, or nothing. */
   read(id: string): Promise<JobRecord | TombState | undefined>;
+  /** Attempts that let the job wait again, oldest first; only the last 32 are kept, and as long as the record may be. */
+  attempts(id: string): Promise<EndedAttempt[]>;
   /** Reads the record and registers this coordinator as a waiter in one step. */
   watch(id: string): Promise<JobRecord | TombState | undefined>;
   /** States and revisions of many jobs at once; the fallback when a notice was lost. Missing jobs are absent. */
@@ -240,6 +265,8 @@ export interface JobStore {
   list(tags: readonly string[], filter: JobListFilter): Promise<JobPage>;
   /** The framed inputs, as they were admitted; undefined when they are gone. Those of a dead letter stay for a day, all others go with the job's end. */
   inputs(id: string): Promise<Uint8Array | undefined>;
+  /** How large inputs, and the outputs of this fence, are. */
+  sizes(id: string, fence: number): Promise<ValueSizes>;
   /** Of which of these jobs there are inputs. */
   inputsKept(ids: readonly string[]): Promise<Set<string>>;
   /** Takes a job off the list of dead letters, and its inputs with it; answers whether it was there. */

@@ -7,9 +7,9 @@
 --          (another fence or host owns it), "ended" (already terminal), "no_output" (the store refused the bytes: write them and commit again);
 --          or only "barred".
 -- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline; the inputs of what ends go,
---        but for a kept job whose last "retry" was one too many: it becomes a dead letter.
+--        but for a kept job whose last "retry" was one too many: it becomes a dead letter; an attempt that lets its job wait again is noted.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-attempts.lua
 
 local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
@@ -46,6 +46,7 @@ local function settleFailure(id, record, outcome, err, delayMs)
     finish(base, id, record, 'failed', nowText, err, runMs, batchItems)
     return 'committed'
   end
+  noteAttempt(base, id, record, now, outcome == 'back' and 'handed_back' or 'failed', runMs, batchItems, err)
   record[STATE], record[REVISION], record[INCARNATION], record[HOST] = 'queued', int(record[REVISION] + 1), '-', '-'
   if err ~= '' then setEnding(record, '0', '0', '0', err) end
   if outcome == 'back' then record[ATTEMPT] = record[FAILURES] end

@@ -12,6 +12,7 @@ if not isHeld(record) then return 1 end
 record[KEEP] = 'k' .. ttl
 redis.call('ZADD', base .. 'index', record[CREATED], id)
 redis.call('ZREM', base .. 'recent', id)
+redis.call('PEXPIREAT', base .. 'attempts:' .. id, string.format('%d', record[DEADLINE] + ttl + 60000), 'GT')
 if isOpen(record) then
   storeRecord(base, id, record)
 else

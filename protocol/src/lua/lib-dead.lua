@@ -17,6 +17,7 @@ local function dropDead(base, id)
   if record then
     redis.call('PEXPIRE', base .. 'job:' .. id, keptMs(record), 'LT')
     redis.call('PEXPIRE', base .. 'tomb:' .. id, int(keptMs(record) + dayMs), 'LT')
+    redis.call('PEXPIRE', base .. 'attempts:' .. id, keptMs(record), 'LT')
   end
   return true
 end
@@ -40,6 +41,7 @@ local function bury(base, id, record, now, err, runMs, batchItems)
   local bytes = redis.call('STRLEN', inputs)
   redis.call('PEXPIRE', inputs, deadMs)
   redis.call('PEXPIRE', base .. 'job:' .. id, deadMs, 'GT')
+  redis.call('PEXPIRE', base .. 'attempts:' .. id, deadMs, 'GT')
   redis.call('PEXPIRE', base .. 'tomb:' .. id, deadMs + dayMs, 'GT')
   redis.call('ZADD', base .. 'dead', now, id)
   redis.call('HSET', base .. 'dead-bytes', id, bytes)

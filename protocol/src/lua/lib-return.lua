@@ -1,5 +1,5 @@
 -- Fragment: gives the jobs of an outstanding claim back to the queue. Included by take-back and return-claim.
--- Needs lib-dead. Keeps: a returned job has its old order key; a job that took `poisonHosts` hosts down is not given to another. Deaths are
+-- Needs lib-dead and lib-attempts. Keeps: a returned job has its old order key; a job that took `poisonHosts` hosts down is not given to another. Deaths are
 -- distinct: an incarnation dies once, and claims nothing afterwards.
 
 local poisonHosts = 3
@@ -26,6 +26,7 @@ local function returnJobs(base, claim, now, died)
         failed = failed + 1
         if not bury(base, id, record, now, err, '0', '0') then inputs[#inputs + 1] = base .. 'in:' .. id end
       else
+        noteAttempt(base, id, record, now, died and 'host_lost' or 'claim_lost', '0', '0', '')
         record[STATE], record[REVISION], record[ATTEMPT] = 'queued', int(record[REVISION] + 1), record[FAILURES]
         record[INCARNATION], record[HOST] = '-', '-'
         storeRecord(base, id, record)

@@ -28,6 +28,8 @@ export const keys = {
    * What scripts append to, for one queue:
    * - `job:<id>` string, the record: see lua/lib-record.lua. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention,
    *   that of a dead letter a day at least.
+   * - `attempts:<id>` list of attempts that let the job wait again, 32 at most: see lua/lib-attempts.lua. Written by commit, take-back and return-claim;
+   *   lives as long as the record may.
    * - `tomb:<id>` string `<state> <finishedMs> <flow>`, written with the end of a kept job; lives retention + 24 h.
    * - `order:<class>:<tenant>` sorted set of one flow's waiting ids by order key. Written by every script that lets a job wait or ends
    *   its waiting.
