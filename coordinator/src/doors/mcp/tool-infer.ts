@@ -55,14 +55,14 @@ const checkModel = argumentCheck(schemaOf(modelProperties, []));
 export function modelTool(status: ModelStatus): ToolHandler {
   const { version } = status;
   const title = `Run ${version.model}`;
-  const properties = { inputs: inputsSchema(version), ...terms };
   return {
+    // made when it is listed: calls do without
     get definition(): Tool {
       return {
         name: toolNameOf(version.model),
         title,
         description: `Runs the model ${version.model} once on the cluster and answers its outputs${version.labels ? " and the class of each item" : ""}.`,
-        inputSchema: schemaOf(properties, ["inputs"]),
+        inputSchema: schemaOf({ inputs: inputsSchema(version), ...terms }, ["inputs"]),
         outputSchema: resultSchema(version) as Tool["outputSchema"],
         annotations: { title, ...inferenceHints },
         _meta: signatureMeta(version),
