@@ -3,10 +3,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SwitchyardError } from "@switchyard/protocol";
+import { SwitchyardError, type TraceContext } from "@switchyard/protocol";
 import type { Scope } from "@switchyard/protocol/api-keys";
 import { KeyedAccess } from "../../coordinator/src/application/access.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
+import type { OpenSpan, Tracing } from "../../coordinator/src/ports/tracing.ts";
 import { ask, callTool, connectMcp, eras, send, withTasks } from "../support/mcp-client.ts";
 import { openDoor, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
@@ -454,4 +455,54 @@ test("streams end with the coordinator, and calls that it holds are told to go e
   const { result } = await held;
   assert.deepEqual([result.isError, result._meta["switchyard/error"].code], [true, "draining"]);
   assert.equal(door.jobs.cancelled.length, 1);
+});
+
+test("outputs that are too large for an answer are linked to, and their job is kept", async (t) => {
+  const door = await openDoor(t);
+  const held = callTool(door.url, "infer_tiny", { inputs: { image } });
+  await until("the job", async () => door.jobs.submissions.length === 1);
+  const [job] = (await door.jobs.list({ limit: 1 })).jobs;
+  assert.equal(job!.held, true);
+  door.jobs.end(job!.id, "succeeded", {
+    outputs: [{ name: "scores", datatype: "FP32", shape: [30_000, 3], bytes: new Uint8Array(360_000) }],
+  });
+  const { result } = await held;
+  const uri = `switchyard://jobs/${job!.id}/output`;
+  assert.deepEqual(result.structuredContent, { model: "tiny", version: 2, job_id: job!.id, output_uri: uri });
+  assert.deepEqual([result.content[1].type, result.content[1].uri], ["resource_link", uri]);
+  assert.equal((await door.jobs.get(job!.id)).held, false);
+});
+
+test("a call that goes by an older definition of its tool is told to list the tools again", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = () => tinyScores();
+  const { result: list } = await ask(door.url, { method: "tools/list" });
+  const { _meta } = list.tools.find(({ name }: { name: string }) => name === "infer_tiny");
+  const go = (mark: string) =>
+    callTool(door.url, "infer_tiny", { inputs: { image } }, { params: { _meta: { "switchyard/signature": mark } } });
+  assert.equal((await go(_meta["switchyard/signature"])).result.isError, undefined);
+  const drifted = (await go("of-yesterday")).result;
+  assert.equal(drifted._meta["switchyard/error"].code, "signature_mismatch");
+  assert.match(drifted.content[0].text, /list the tools again/);
+});
+
+test("a call belongs to the trace that its message names, and its job to the call", async (t) => {
+  const begun: { name: string; parent: string | undefined; context: TraceContext }[] = [];
+  const begin = (name: string, _facts: unknown, parent: TraceContext | undefined): OpenSpan => {
+    const traceId = parent?.traceId ?? "f".repeat(32);
+    const context = { traceId, spanId: String(begun.length + 1).padStart(16, "0"), isSampled: true };
+    begun.push({ name, parent: parent?.spanId, context });
+    return { context, add() {}, end() {} };
+  };
+  const tracing = { request: begin, step: begin, during: (_of: unknown, run: () => void) => run() } as unknown as Tracing;
+  const door = await openDoor(t, {}, { tracing });
+  door.jobs.run = () => tinyScores();
+  const traceparent = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+  await callTool(door.url, "infer_tiny", { inputs: { image } }, { params: { _meta: { traceparent } } });
+  const call = begun.find(({ name }) => name === "tools/call infer_tiny")!;
+  assert.deepEqual([call.context.traceId, call.parent], ["a".repeat(32), "b".repeat(16)]);
+  assert.deepEqual(door.jobs.submissions[0]!.trace, call.context);
+  await callTool(door.url, "infer_tiny", { inputs: { image } });
+  const [request, plain] = begun.slice(-2);
+  assert.deepEqual([request!.name, plain!.parent], ["POST /mcp", request!.context.spanId]);
 });
