@@ -12,10 +12,12 @@ import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { DrainBoard } from "../ports/drain-board.ts";
+import type { EventBus } from "../ports/event-bus.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { SharedSecret } from "../ports/shared-secret.ts";
 import type { Tracing } from "../ports/tracing.ts";
 import { BodyBudget } from "./body-budget.ts";
 import { OpenCalls } from "./open-calls.ts";
@@ -62,6 +64,10 @@ export interface DoorContext {
   uploads?: ModelUploads;
   /** Absent: nothing is traced. */
   tracing?: Tracing;
+  /** Absent: what one coordinator publishes, others do not hear. */
+  events?: EventBus;
+  /** Absent: what is signed here is good here only. */
+  secret?: SharedSecret;
   /** Where the built console lies; absent: none is served. */
   consoleFolder?: string;
   config: HttpConfig;

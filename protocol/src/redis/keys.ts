@@ -132,6 +132,9 @@ export const keys = {
   /** string, the credential that hosts show to coordinators for large values. Written once by whichever coordinator finds none; never expires. */
   hostToken: `${prefix}:host-token`,
 
+  /** string, from which coordinators derive what they sign with. Written once by whichever coordinator finds none; never expires. */
+  sharedSecret: `${prefix}:shared-secret`,
+
   /** string `<fingerprint> <job id>`, one idempotency key of a tenant. Written before the record; lives as long as the result. */
   idempotency: (tenant: string, keyDigest: string): string => `${prefix}:{tenant-${tenant}}:key:${keyDigest}`,
 } as const;
@@ -141,4 +144,6 @@ export const channels = {
   notices: (coordinator: string): string => `${prefix}:notices:${coordinator}`,
   /** Queue tags with new work, for one host that lingers. */
   wake: (incarnation: string): string => `${prefix}:wake:${incarnation}`,
+  /** What has changed that clients of any coordinator may be watching, as JSON. */
+  changes: `${prefix}:changes`,
 } as const;
