@@ -285,6 +285,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     removal,
     aliases,
     control,
+    secret: new RedisSharedSecret(redis, clock),
     bodies: bodyBudget(options),
     ...(options.consoleFolder !== undefined && { consoleFolder: options.consoleFolder }),
     config: {
@@ -300,7 +301,6 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     log,
     ...(tracing && { tracing }),
     events,
-    secret: new RedisSharedSecret(redis, clock),
     leaving: () => leaving,
     draining: () => draining,
     version: options.version,

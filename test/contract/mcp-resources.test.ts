@@ -41,7 +41,7 @@ function inBothRevisions(what: string, run: (client: Client, parts: ReturnType<t
   });
   test(`${what}, in the earlier revision`, async (t) => {
     const parts = open(t);
-    await run((await parts.face.legacy(caller)).client, parts);
+    await run(await parts.face.legacy(caller), parts);
   });
 }
 
@@ -141,7 +141,7 @@ test("an answer that JSON cannot say comes as bytes, one that is too large is to
 
   const large = await jobs.submit({ ...submission, version: 2 }, localCaller);
   jobs.end(large.record.id, "succeeded", { outputs: [{ ...scores, shape: [1, 1_500_000], bytes: new Uint8Array(6_000_000) }] });
-  const refused = { code: -32602, message: new RegExp(`fetch /v1/jobs/${large.record.id}/result`) };
+  const refused = { code: -32602, message: new RegExp(`ask /v1/jobs/${large.record.id}/result`) };
   await assert.rejects(client.readResource({ uri: resourceUris.output(large.record.id) }), refused);
 });
 
@@ -168,7 +168,7 @@ test("lists are kept for seconds and by the caller alone, a job until it changes
   assert.deepEqual(hint(await client.readResource({ uri: resourceUris.job(record.id) })), ["private", 0]);
   jobs.end(record.id, "succeeded", { outputs: [scores] });
   assert.deepEqual(hint(await client.readResource({ uri: resourceUris.job(record.id) })), ["private", 60_000]);
-  const { client: earlier } = await face.legacy();
+  const earlier = await face.legacy();
   assert.deepEqual(Object.keys(await earlier.readResource({ uri: resourceUris.job(record.id) })), ["contents"]);
 });
 

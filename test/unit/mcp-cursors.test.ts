@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
 import { test } from "node:test";
 import fc from "fast-check";
 import { type Caller, localCaller } from "../../coordinator/src/application/caller.ts";
 import { Cursors } from "../../coordinator/src/doors/mcp/cursors.ts";
 import type { SharedSecret } from "../../coordinator/src/ports/shared-secret.ts";
 
-const secretOf = (text: string): SharedSecret => ({ key: async (purpose) => createHmac("sha256", text).update(purpose).digest() });
+const secretOf = (text: string): SharedSecret => ({ read: async () => Buffer.from(text) });
 const cursors = new Cursors(secretOf("one"));
 const anna: Caller = { ...localCaller, tenant: "anna", keyId: "key-1" };
 const use = { caller: anna, method: "resources/list" };

@@ -1,46 +1,35 @@
-/**
- * The shared secret: one entry in the store, written by whichever coordinator finds none. Read again every minute in which it is used, and put
- * back when the store has lost it, so that what was signed with it stays good.
- */
+/** The secret in the store, made by whichever coordinator finds none, and read again only now and then: it changes when the store lost it. */
 
-import { createHmac, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
+import { SwitchyardError } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { SharedSecret } from "../ports/shared-secret.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 
-const readAgainMs = 60_000;
+const knownForMs = 10_000;
 
 export class RedisSharedSecret implements SharedSecret {
-  readonly #redis: Pick<RedisConnection, "sendAll">;
+  readonly #redis: RedisConnection;
   readonly #clock: Pick<Clock, "monotonicMs">;
-  #known: { secret: string; readMs: number } | undefined;
+  #known: { secret: Uint8Array; readMs: number } | undefined;
 
-  constructor(redis: Pick<RedisConnection, "sendAll">, clock: Pick<Clock, "monotonicMs">) {
+  constructor(redis: RedisConnection, clock: Pick<Clock, "monotonicMs">) {
     this.#redis = redis;
     this.#clock = clock;
   }
 
-  async key(purpose: string): Promise<Uint8Array> {
-    return createHmac("sha256", await this.#secret())
-      .update(purpose)
-      .digest();
-  }
-
-  async #secret(): Promise<string> {
-    const known = this.#known;
+  async read(): Promise<Uint8Array> {
     const nowMs = this.#clock.monotonicMs();
-    if (known && nowMs - known.readMs < readAgainMs) return known.secret;
-    const mine = known?.secret ?? randomBytes(32).toString("base64url");
-    try {
-      const [stands] = await this.#redis.sendAll([["set", keys.sharedSecret, mine, "NX", "GET"]]);
-      const secret = typeof stands === "string" && stands !== "" ? stands : mine;
-      this.#known = { secret, readMs: nowMs };
-      return secret;
-    } catch (error) {
-      if (!known) throw error;
-      this.#known = { ...known, readMs: nowMs };
-      return known.secret;
-    }
+    if (this.#known && nowMs - this.#known.readMs < knownForMs) return this.#known.secret;
+    const [, told] = await this.#redis.sendAll([
+      ["set", keys.sharedSecret, randomBytes(32).toString("base64url"), "nx"],
+      ["get", keys.sharedSecret],
+    ]);
+    if (typeof told !== "string" || told === "")
+      throw new SwitchyardError("store_unavailable", "the store does not tell its secret; try again");
+    const secret = Buffer.from(told, "base64url");
+    this.#known = { secret, readMs: nowMs };
+    return secret;
   }
 }

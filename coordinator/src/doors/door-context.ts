@@ -62,12 +62,12 @@ export interface DoorContext {
   removal?: VersionRemoval;
   /** Absent: no models are taken. */
   uploads?: ModelUploads;
+  /** With what is signed that clients keep for the cluster. Absent: each server has one of its own. */
+  secret?: SharedSecret;
   /** Absent: nothing is traced. */
   tracing?: Tracing;
   /** Absent: what one coordinator publishes, others do not hear. */
   events?: EventBus;
-  /** Absent: what is signed here is good here only. */
-  secret?: SharedSecret;
   /** Where the built console lies; absent: none is served. */
   consoleFolder?: string;
   config: HttpConfig;

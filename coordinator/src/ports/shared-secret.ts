@@ -1,6 +1,6 @@
-/** What all coordinators of a cluster sign with, so that each accepts what another has signed. */
+/** A secret that all coordinators of a cluster share and nobody else knows, so that what one has signed another believes. */
 
 export interface SharedSecret {
-  /** 32 bytes, the same at every coordinator and another for each purpose. Throws `store_unavailable` while it was never read. */
-  key(purpose: string): Promise<Uint8Array>;
+  /** At least 32 random bytes. Throws `store_unavailable` while it is not known here. */
+  read(): Promise<Uint8Array>;
 }

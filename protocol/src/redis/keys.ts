@@ -132,7 +132,7 @@ export const keys = {
   /** string, the credential that hosts show to coordinators for large values. Written once by whichever coordinator finds none; never expires. */
   hostToken: `${prefix}:host-token`,
 
-  /** string, from which coordinators derive what they sign with. Written once by whichever coordinator finds none; never expires. */
+  /** string, what coordinators sign with what clients keep for them. Written once by whichever coordinator finds none; never expires. */
   sharedSecret: `${prefix}:shared-secret`,
 
   /** string `<fingerprint> <job id>`, one idempotency key of a tenant. Written before the record; lives as long as the result. */

@@ -31,15 +31,18 @@ export interface ListenRequest {
   authInfo?: AuthInfo;
 }
 
-interface Parts {
-  changes: Changes;
-  /** As for all other requests: it says which capabilities there are. */
-  factory: McpServerFactory;
-  log: Log;
+export interface StreamLimits {
   /** Between comments that keep the connection open. */
   keepAliveMs?: number;
   /** What a reader may leave unread. */
   maxBehindBytes?: number;
+}
+
+interface Parts extends StreamLimits {
+  changes: Changes;
+  /** As for all other requests: it says which capabilities there are. */
+  factory: McpServerFactory;
+  log: Log;
 }
 
 export function isListen(body: unknown): boolean {

@@ -22,8 +22,9 @@ const settleMs: Record<ChangeEvent["kind"], number> = {
   resources_list_changed: 1_000,
   resource_updated: 250,
 };
-const mostSubscriptions = 1_024;
-const mostPerCaller = 100;
+/** Streams and sessions together. */
+const mostSubscriptions = 2_048;
+const mostPerCaller = 200;
 /** Of one subscription. */
 export const mostFollowed = 100;
 const mostSettling = 10_000;

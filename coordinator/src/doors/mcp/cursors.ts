@@ -22,8 +22,10 @@ const mostChars = 1_024;
 export class Cursors {
   readonly #secret: SharedSecret;
 
-  constructor(secret: SharedSecret = processSecret()) {
-    this.#secret = secret;
+  /** Without a secret that is shared, cursors are good at this coordinator only. */
+  constructor(secret: SharedSecret | undefined) {
+    const own = randomBytes(32);
+    this.#secret = secret ?? { read: async () => own };
   }
 
   /** `place` in JSON. Throws `store_unavailable`. */
@@ -43,7 +45,9 @@ export class Cursors {
   }
 
   async #sign(text: string, { caller, method, parameters = {} }: CursorUse): Promise<Buffer> {
-    const key = await this.#secret.key("list cursors");
+    const key = createHmac("sha256", await this.#secret.read())
+      .update("mcp list cursors")
+      .digest();
     const bound = JSON.stringify([caller.tenant, caller.keyId ?? null, method, parameters, text]);
     return createHmac("sha256", key).update(bound).digest().subarray(0, 18);
   }
@@ -54,10 +58,4 @@ function badCursor(cursor: string): SwitchyardError {
   return new SwitchyardError("invalid_request", detail, {
     fields: [{ pointer: "cursor", expected: "the nextCursor of an answer to the same request", got: cursor.slice(0, 40) }],
   });
-}
-
-/** Of this process alone. */
-function processSecret(): SharedSecret {
-  const secret = randomBytes(32);
-  return { key: async (purpose) => createHmac("sha256", secret).update(purpose).digest() };
 }

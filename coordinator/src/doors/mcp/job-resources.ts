@@ -13,6 +13,8 @@ export const mostListedJobs = 50;
 const mostJsonBytes = 1_048_576;
 /** A larger one, or one that JSON cannot say, is told as bytes up to this size. */
 const mostBinaryBytes = 4_194_304;
+/** What frames tensors in the store, at most. */
+const frameBytes = 65_536;
 const mostClasses = 5;
 /** Of one answer; a large batch is better classified by whoever asked for it. */
 const mostClassifiedRows = 16;
@@ -35,10 +37,10 @@ export function jobTtlMs({ finishedMs, state, ttlMs }: JobRecord, nowMs: number)
 
 /**
  * The Open Inference Protocol answer in JSON; as bytes where it is large or JSON cannot say it. Throws `job_not_finished`,
- * `job_not_succeeded`, `result_expired`, `payload_too_large`.
+ * `job_not_succeeded`, `payload_too_large`.
  */
 export async function outputContent(context: DoorContext, record: JobRecord, uri: string): Promise<Content> {
-  const outputs = await context.jobs.outputs(record);
+  const outputs = await boundedOutputs(context, record);
   const sizeBytes = outputs.reduce((sum, { bytes }) => sum + bytes.length, 0);
   if (sizeBytes <= mostJsonBytes) {
     const json = resultAs(context, { record, outputs, binary: false })?.parts[0];
@@ -47,16 +49,26 @@ export async function outputContent(context: DoorContext, record: JobRecord, uri
       return { uri, mimeType: "application/json", text };
     }
   }
-  if (sizeBytes > mostBinaryBytes) throw tooLarge(record.id, sizeBytes);
+  if (sizeBytes > mostBinaryBytes) throw tooLarge(record.id);
   const { headerLength, parts } = resultAs(context, { record, outputs, binary: true })!;
   const blob = Buffer.concat(parts).toString("base64");
   // as the header of the same name, without which the tensors are not found
   return { uri, mimeType: "application/octet-stream", blob, _meta: { "inference-header-content-length": headerLength ?? 0 } };
 }
 
-function tooLarge(jobId: string, sizeBytes: number): SwitchyardError {
-  const detail = `the outputs of this job have ${sizeBytes} bytes, and a resource has at most ${mostBinaryBytes}: fetch /v1/jobs/${jobId}/result`;
-  return new SwitchyardError("payload_too_large", detail, { jobId, extra: { size_bytes: sizeBytes, limit_bytes: mostBinaryBytes } });
+/** Those that are much too large are not even read. */
+async function boundedOutputs({ jobs }: DoorContext, record: JobRecord): Promise<Tensor[]> {
+  try {
+    return await jobs.outputs(record, { maxBytes: mostBinaryBytes + frameBytes });
+  } catch (error) {
+    if (error instanceof SwitchyardError && error.code === "result_expired") throw tooLarge(record.id);
+    throw error;
+  }
+}
+
+function tooLarge(jobId: string): SwitchyardError {
+  const detail = `the outputs have more than the ${mostBinaryBytes} bytes that a resource may have, or are gone: ask /v1/jobs/${jobId}/result`;
+  return new SwitchyardError("payload_too_large", detail, { jobId, extra: { limit_bytes: mostBinaryBytes } });
 }
 
 /** The likeliest classes of outputs that have class names: for each item `value:index:label`, the likeliest first. */

@@ -35,8 +35,8 @@ export interface ResourceHandlerParts {
 }
 
 export interface ResourceSession {
-  /** Whether its key is still good. */
-  isAllowed(): boolean;
+  /** Whether its key is still good; absent: whoever keeps the session sees to that. */
+  isAllowed?(): boolean;
   /** Nothing will be told any more: its key is no longer good, or this coordinator ends. */
   end(): void;
   /** Aborts when the session is over. */
@@ -103,7 +103,7 @@ function addSubscriptions(
 ): void {
   const subscription = changes.open({
     caller,
-    isAllowed: () => session.isAllowed(),
+    isAllowed: () => session.isAllowed?.() ?? true,
     lists: allLists,
     // a client that has gone, or does not listen, does without
     tell: (event) => void server.notification(notificationOf(event)).catch(() => {}),
