@@ -37,12 +37,19 @@ export interface OpenDoor {
   raw(request: string | Buffer, until?: RegExp): Promise<string>;
 }
 
-type MoreParts = Partial<
-  Pick<
-    DoorParts,
-    "access" | "blobs" | "clock" | "consoleFolder" | "drains" | "events" | "hosts" | "jobs" | "overview" | "secret" | "tracing"
-  >
->;
+type Replaceable =
+  | "access"
+  | "blobs"
+  | "clock"
+  | "consoleFolder"
+  | "drains"
+  | "events"
+  | "jobs"
+  | "models"
+  | "overview"
+  | "secret"
+  | "tracing";
+type MoreParts = Partial<Pick<DoorParts, Replaceable>>;
 
 /** What a door is made of, over the fake job service. */
 export function fakeDoorParts(config: Partial<HttpConfig> = {}, more: MoreParts = {}) {
