@@ -219,6 +219,20 @@ test("a long list comes in pages that leave nothing out, and their cursors are g
   assert.deepEqual([error.code, error.data.code], [-32602, "invalid_request"]);
 });
 
+test("a list that would be too long ends early and says how many it left out", async (t) => {
+  const input = { name: "x".repeat(5_000), datatype: "FP32" as const, shape: [-1, 4] };
+  const names = Array.from({ length: 250 }, (_, at) => `model-${at}`);
+  const models = fakeModels(names.map((model) => ({ model, version: 1, signature: { inputs: [input], outputs: [] } })));
+  const { parts } = fakeDoorParts({}, { models, jobs: new OwnedJobs(models) });
+  const face = mcpFace(parts);
+  t.after(() => face.close());
+  const { contents } = await (await face.modern()).readResource({ uri: "switchyard://models" });
+  const text = "text" in contents[0]! ? contents[0].text : "";
+  const { items, left_out: leftOut } = JSON.parse(text) as { items: unknown[]; left_out: number };
+  assert.ok(text.length <= 1_048_576 + 100 && items.length > 150);
+  assert.equal(items.length + leftOut, 250);
+});
+
 test("a store that is away is told as a passing failure, a bug without its inner text", async (t) => {
   const { face, jobs } = open(t);
   const client = await face.modern();
@@ -324,6 +338,21 @@ inBothRevisions("completion offers what begins like that, of what the caller may
   await assert.rejects(offered(explain, "id", ""), { code: -32602, message: /argument\/name/ });
   await assert.rejects(offered({ type: "ref/prompt", name: "nothing" }, "x", ""), { code: -32602 });
 });
+
+inBothRevisions(
+  "completion offers a key nothing that it may not use",
+  async (client) => {
+    const offered = async (uri: string, name: string, given?: Record<string, string>) => {
+      const asked = { ref: { type: "ref/resource" as const, uri }, argument: { name, value: "" } };
+      return (await client.complete({ ...asked, ...(given && { context: { arguments: given } }) })).completion.values;
+    };
+    assert.deepEqual(await offered("switchyard://models/{model}", "model"), ["tiny"]);
+    assert.deepEqual(await offered("switchyard://models/{model}/versions/{version}", "version", { model: "pair" }), []);
+    assert.deepEqual(await offered("switchyard://hosts/{id}", "id"), []);
+    assert.deepEqual(await offered("switchyard://jobs/{id}", "id"), []);
+  },
+  { ...anna, scopes: new Set(["submit"]), models: new Set(["tiny"]) },
+);
 
 test("more than a hundred values are cut, with how many there are", async (t) => {
   const { models, parts } = fakeDoorParts();

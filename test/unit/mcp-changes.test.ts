@@ -200,8 +200,17 @@ test("nobody follows a job that is not theirs, nor hears of it while its owner f
   const owner = listen(anna);
   const other = listen(berta);
   await owner.subscription.follow(uri);
+  const { get } = jobs;
+  const answered = Promise.withResolvers<void>();
+  jobs.get = async (id, caller) => {
+    await answered.promise;
+    return get.call(jobs, id, caller);
+  };
   const refused = other.subscription.follow(uri);
-  changes.publish({ kind: "resource_updated", uri }); // while it is not known yet whether berta may
+  changes.publish({ kind: "resource_updated", uri });
+  await clock.advance(300); // while it is not known yet whether berta may
+  assert.deepEqual([owner.take(), other.take()], [[uri], []]);
+  answered.resolve();
   await assert.rejects(refused, { code: "job_not_found" });
   jobs.start(record.id);
   await clock.advance(2_000);
@@ -260,6 +269,9 @@ test("models and hosts are told when what is shown of them changes, not with eve
   await assert.rejects(subscription.follow(resourceUris.model("nothing")), { code: "model_not_found" });
   await assert.rejects(subscription.follow(resourceUris.host("nothing")), { code: "host_not_found" });
   await assert.rejects(subscription.follow("switchyard://nothing"), { code: "not_found" });
+  const reader = listen({ ...anna, scopes: new Set(["read"]), models: new Set(["pair"]) });
+  await assert.rejects(reader.subscription.follow(host), { code: "forbidden" });
+  await assert.rejects(reader.subscription.follow(tiny), { code: "forbidden" });
   hosts[0] = { ...hosts[0]!, heartbeat_age_ms: 900 };
   await clock.advance(2_000);
   assert.deepEqual(take(), []);
@@ -271,13 +283,18 @@ test("models and hosts are told when what is shown of them changes, not with eve
 });
 
 test("a subscription ends with its key, at the next second at latest, and hears nothing more", async (t) => {
-  const { changes, clock, listen } = rig(t);
+  const { clock, jobs, listen } = rig(t);
   let isAllowed = true;
-  const { state, take } = listen(anna, { isAllowed: () => isAllowed });
-  changes.publish({ kind: "tools_list_changed" });
+  const one = listen(anna, { isAllowed: () => isAllowed });
+  const two = listen(anna, { isAllowed: () => isAllowed });
+  const { record } = await jobs.submit(submission, anna);
+  await one.subscription.follow(resourceUris.job(record.id));
   isAllowed = false;
+  jobs.start(record.id);
+  await clock.advance(10);
+  assert.deepEqual([one.take(), one.state.isEnded, two.state.isEnded], [[], true, false]);
   await clock.advance(1_000);
-  assert.deepEqual([take(), state.isEnded], [[], true]);
+  assert.deepEqual([two.take(), two.state.isEnded], [[], true]);
   assert.equal(clock.waiting, 0);
 });
 
