@@ -10,6 +10,7 @@ import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
 import { RedisDrains } from "./adapters/redis-drains.ts";
 import { RedisDurability } from "./adapters/redis-durability.ts";
+import { RedisEvents } from "./adapters/redis-events.ts";
 import { RedisFigures } from "./adapters/redis-figures.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
@@ -271,6 +272,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   let leaving = false;
   let draining = false;
   const turns = new TurnWait(clock);
+  const events = new RedisEvents({ redis, target: redisUrl, me: coordinator, clock, log });
   const doors: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),
@@ -301,6 +303,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     metrics,
     log,
     ...(tracing && { tracing }),
+    events,
     leaving: () => leaving,
     draining: () => draining,
     version: options.version,
@@ -350,6 +353,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await figures.leave({ all: true }).catch(() => {});
       await tickets.close();
       subscription.close();
+      events.close();
       durable.close();
       await redis.close();
       if (tracing) await Promise.race([tracing.close(), clock.sleep(lastSpansMs)]);

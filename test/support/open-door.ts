@@ -37,11 +37,22 @@ export interface OpenDoor {
   raw(request: string | Buffer, until?: RegExp): Promise<string>;
 }
 
-export async function openDoor(
-  test: TestContext,
-  config: Partial<HttpConfig> = {},
-  more: Partial<Pick<DoorParts, "access" | "blobs" | "consoleFolder" | "drains" | "overview" | "tracing">> = {},
-): Promise<OpenDoor> {
+type Replaceable =
+  | "access"
+  | "blobs"
+  | "clock"
+  | "consoleFolder"
+  | "drains"
+  | "events"
+  | "jobs"
+  | "models"
+  | "overview"
+  | "secret"
+  | "tracing";
+type MoreParts = Partial<Pick<DoorParts, Replaceable>>;
+
+/** What a door is made of, over the fake job service. */
+export function fakeDoorParts(config: Partial<HttpConfig> = {}, more: MoreParts = {}) {
   const models = fakeModels([
     { model: "tiny", version: 1, signature: { inputs: [image], outputs: [scores] }, labels: { scores: ["zero", "one", "two"] } },
     { model: "tiny", version: 2, signature: { inputs: [image], outputs: [scores] } },
@@ -66,7 +77,6 @@ export async function openDoor(
     drains: memoryDrains(),
     overview: memoryOverview({ hosts: registry, models }),
     access: openAccess,
-    ...more,
     bodies: bodyBudget({ maxBodyBytes: 1_000_000, ...config }),
     config: { maxBodyBytes: 1_000_000, corsOrigins: [], resultTtlMs: 3_600_000, ...config },
     clock: systemClock,
@@ -76,7 +86,16 @@ export async function openDoor(
     leaving: () => draining,
     draining: () => draining,
     version: "1.2.3",
+    ...more,
   };
+  const drain = (): void => {
+    draining = true;
+  };
+  return { parts, jobs, models, tallies, logged, metrics, turns, drain };
+}
+
+export async function openDoor(test: TestContext, config: Partial<HttpConfig> = {}, more: MoreParts = {}): Promise<OpenDoor> {
+  const { drain, jobs, logged, metrics, models, parts, tallies, turns } = fakeDoorParts(config, more);
   const server = createHttpServer(parts);
   const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
   test.after(async () => {
@@ -93,9 +112,7 @@ export async function openDoor(
     server,
     logged,
     metricsText: () => metrics.text(),
-    drain: () => {
-      draining = true;
-    },
+    drain,
     raw: (request, until) => speak(port, request, until),
   };
 }

@@ -1,14 +1,12 @@
 /** Hosts, models and tenants as /v1 shows them, and the probes. */
 
-import { type EstimatesView, errors, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
+import { errors, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { type Caller, mayUse } from "../application/caller.ts";
-import type { ModelEstimates } from "../application/job-service.ts";
-import type { ModelStatus } from "../ports/model-registry.ts";
+import { mayUse } from "../application/caller.ts";
 import { sendJson } from "./answers.ts";
+import { hostOf, toEstimatesView, toModelView } from "./cluster-views.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
-import { tensorView } from "./model-views.ts";
 import { openApiDocument } from "./openapi.ts";
 import { addRoute, addUnbuilt } from "./routes.ts";
 import { traceIdOf } from "./traced-requests.ts";
@@ -97,53 +95,6 @@ async function answerLift(context: DoorContext, request: FastifyRequest, reply: 
   reply.code(202).header("cache-control", "no-store");
   if (wasAsked && !context.hosts.list().some((host) => host.id === id)) return sendJson(request, reply, { id });
   return sendJson(request, reply, hostOf(context, id));
-}
-
-function hostOf(context: DoorContext, id: string): HostView {
-  const host = context.hosts.list().find((candidate) => candidate.id === id);
-  if (host !== undefined) return host;
-  throw new SwitchyardError("host_not_found", `No host '${id.slice(0, 64)}' is registered`);
-}
-
-/** Hosts are shown to operators only. */
-function toModelView(status: ModelStatus, caller: Caller): ModelView {
-  const { version } = status;
-  const view: ModelView = {
-    model: version.model,
-    version: version.version,
-    digest: version.digest,
-    size_bytes: version.sizeBytes,
-    state: status.state,
-    inputs: version.signature.inputs.map(tensorView),
-    outputs: version.signature.outputs.map(tensorView),
-    config: { ...version.config },
-  };
-  if (caller.scopes.has("operate")) view.warm_on = status.warmOn;
-  if (status.reason !== undefined) view.reason = status.reason;
-  if (status.missing !== undefined) view.missing = [...status.missing];
-  if (status.batching !== undefined) view.batching = { max_items: status.batching.maxItems, reason: status.batching.reason };
-  if (version.labels !== undefined) view.labels = version.labels;
-  return view;
-}
-
-function toEstimatesView({ model, version, networkMs, devices }: ModelEstimates): EstimatesView {
-  const tenths = (ms: number): number => Math.round(10 * ms) / 10;
-  return {
-    model,
-    version,
-    network_ms: tenths(networkMs),
-    devices: devices.map((one) => ({
-      device: one.device,
-      size_class: one.size,
-      source: one.source,
-      samples: one.samples,
-      item_ms: Math.round(1000 * one.itemMs) / 1000,
-      runs: one.ladder.map(([items, ms]) => ({ items, ms: Math.round(1000 * ms) / 1000 })),
-      ...(one.newestMs !== undefined && { newest_sample: new Date(one.newestMs).toISOString() }),
-      ...(one.loadMs !== undefined && { load_ms: tenths(one.loadMs) }),
-      ...(one.overheadMs !== undefined && { overhead_ms: tenths(one.overheadMs) }),
-    })),
-  };
 }
 
 function answerReady(context: DoorContext, request: FastifyRequest, reply: FastifyReply): FastifyReply | Promise<FastifyReply> {

@@ -1,0 +1,252 @@
+/**
+ * Who is to hear of which changes. Owns the subscriptions of both eras of the protocol: each has a caller, and hears of lists, and of resources
+ * that this caller was found to be allowed to read, and of nothing else. Whether lists have changed is looked at here, once a second while
+ * somebody listens; what others publish comes over the event bus. Loads nothing of the protocol's packages.
+ */
+
+import { SwitchyardError } from "@switchyard/protocol";
+import type { Caller } from "../../application/caller.ts";
+import type { ChangeEvent, EventBus } from "../../ports/event-bus.ts";
+import type { DoorContext } from "../door-context.ts";
+import { Lookout } from "./lookout.ts";
+import { WatchedResources } from "./watched-resources.ts";
+
+type ListKind = Exclude<ChangeEvent["kind"], "resource_updated">;
+
+/** A difference of what is listed is told when a second look sees it too: hosts come and go, and models while their files are copied. */
+const lookEveryMs = 1_000;
+/** What is published is told after this time, once, however often it was published meanwhile. */
+const settleMs: Record<ChangeEvent["kind"], number> = {
+  tools_list_changed: 1_000,
+  prompts_list_changed: 1_000,
+  resources_list_changed: 1_000,
+  resource_updated: 250,
+};
+/** Streams and sessions together. */
+const mostSubscriptions = 2_048;
+const mostPerCaller = 200;
+/** Of one subscription. */
+export const mostFollowed = 100;
+const mostSettling = 10_000;
+
+/** One who listens. */
+export interface Subscriber {
+  caller: Caller;
+  /** Whether its key is still good: asked before anything is told, and every second. */
+  isAllowed(): boolean;
+  /** Which lists it wants to hear of. */
+  lists: ReadonlySet<ListKind>;
+  /** Never throws. */
+  tell(event: ChangeEvent): void;
+  /** Its key is no longer good, or this coordinator ends: nothing will follow. */
+  end(): void;
+}
+
+export const allLists: ReadonlySet<ListKind> = new Set(["tools_list_changed", "prompts_list_changed", "resources_list_changed"]);
+
+export interface ChangesParts {
+  context: Pick<DoorContext, "jobs" | "models" | "hosts" | "overview" | "clock" | "log" | "events">;
+  /** Text that differs when a list does, in place of what is taken here. */
+  listed?: Partial<Record<ListKind, () => string>>;
+}
+
+export class Changes {
+  readonly #context: ChangesParts["context"];
+  readonly #events: EventBus | undefined;
+  readonly #listed: Record<ListKind, () => string>;
+  readonly #watched: WatchedResources;
+  readonly #lookout: Lookout;
+  readonly #subscriptions = new Set<Subscription>();
+  /** What subscribers were told last of each list, and whether the last look differed. */
+  readonly #told = new Map<ListKind, { text: string; differs: boolean }>();
+  /** What was published and is told soon, with what stops that. */
+  readonly #settling = new Map<string, () => void>();
+  #leave: (() => void) | undefined;
+  #isClosed = false;
+
+  constructor({ context, listed }: ChangesParts) {
+    this.#context = context;
+    this.#events = context.events;
+    this.#listed = {
+      tools_list_changed: () => toolsText(context),
+      prompts_list_changed: () => "",
+      resources_list_changed: () => resourcesText(context),
+      ...listed,
+    };
+    this.#watched = new WatchedResources(context, (uri) => this.#tell({ kind: "resource_updated", uri }));
+    this.#lookout = new Lookout({ clock: context.clock, log: context.log, everyMs: lookEveryMs, look: async () => this.#look() });
+  }
+
+  /** To the subscribers of every coordinator. */
+  publish(event: ChangeEvent): void {
+    const plain: ChangeEvent = event.kind === "resource_updated" ? { kind: event.kind, uri: event.uri } : { kind: event.kind };
+    if (this.#events)
+      this.#events.publish(plain); // from where it comes back at once, if anybody listens here
+    else this.#settle(plain);
+  }
+
+  /** Throws `rate_limited`. */
+  open(subscriber: Subscriber): Subscription {
+    if (this.#isClosed) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
+    const { keyId, tenant } = subscriber.caller;
+    const own = [...this.#subscriptions].filter(({ caller }) => caller.keyId === keyId && caller.tenant === tenant);
+    if (own.length >= mostPerCaller || this.#subscriptions.size >= mostSubscriptions) {
+      const limit = own.length >= mostPerCaller ? `${mostPerCaller} for one key` : `${mostSubscriptions} in all`;
+      throw new SwitchyardError("rate_limited", `Subscription limit reached: ${limit}`);
+    }
+    const subscription = new Subscription(subscriber, this.#watched, () => this.#left(subscription));
+    this.#subscriptions.add(subscription);
+    this.#begin();
+    return subscription;
+  }
+
+  /** Ends all subscriptions. */
+  close(): void {
+    this.#isClosed = true;
+    for (const subscription of [...this.#subscriptions]) subscription.end();
+    this.#watched.close();
+    this.#rest();
+  }
+
+  #begin(): void {
+    if (this.#told.size > 0) return;
+    for (const kind of allLists) this.#told.set(kind, { text: this.#listed[kind](), differs: false });
+    this.#lookout.start();
+    this.#leave = this.#events?.listen({
+      event: (event) => this.#settle(event),
+      missed: () => {
+        for (const kind of allLists) this.#tell({ kind });
+      },
+    });
+  }
+
+  #left(subscription: Subscription): void {
+    this.#subscriptions.delete(subscription);
+    if (this.#subscriptions.size === 0) this.#rest();
+  }
+
+  /** Nobody listens. */
+  #rest(): void {
+    this.#lookout.stop();
+    this.#told.clear();
+    this.#leave?.();
+    this.#leave = undefined;
+    for (const stop of this.#settling.values()) stop();
+    this.#settling.clear();
+  }
+
+  #settle(event: ChangeEvent): void {
+    const name = event.kind === "resource_updated" ? event.uri : event.kind;
+    if (this.#subscriptions.size === 0 || this.#settling.has(name) || this.#settling.size >= mostSettling) return;
+    const tell = (): void => {
+      this.#settling.delete(name);
+      this.#tell(event);
+    };
+    this.#settling.set(name, this.#context.clock.after(settleMs[event.kind], tell));
+  }
+
+  #tell(event: ChangeEvent): void {
+    for (const subscription of [...this.#subscriptions]) subscription.tell(event);
+  }
+
+  #look(): void {
+    for (const subscription of [...this.#subscriptions]) subscription.check();
+    for (const [kind, told] of this.#told) {
+      const text = this.#listed[kind]();
+      if (text === told.text) told.differs = false;
+      else if (!told.differs) told.differs = true;
+      else {
+        this.#told.set(kind, { text, differs: false });
+        this.#tell({ kind });
+      }
+    }
+  }
+}
+
+/** What one subscriber hears. */
+export class Subscription {
+  readonly #subscriber: Subscriber;
+  readonly #watched: WatchedResources;
+  readonly #onEnd: () => void;
+  /** By resource, what ends its watch; undefined until it is known that the caller may read it. */
+  readonly #followed = new Map<string, (() => void) | undefined>();
+  #isOver = false;
+
+  /** Made by Changes only. */
+  constructor(subscriber: Subscriber, watched: WatchedResources, onEnd: () => void) {
+    this.#subscriber = subscriber;
+    this.#watched = watched;
+    this.#onEnd = onEnd;
+  }
+
+  get caller(): Caller {
+    return this.#subscriber.caller;
+  }
+
+  /** Throws what reading the resource would, and `rate_limited`. Repeated, it does nothing. */
+  async follow(uri: string): Promise<void> {
+    if (this.#isOver || this.#followed.has(uri)) return;
+    if (this.#followed.size >= mostFollowed) {
+      throw new SwitchyardError("rate_limited", `one subscription follows at most ${mostFollowed} resources`);
+    }
+    this.#followed.set(uri, undefined); // it counts from now on
+    try {
+      const stop = await this.#watched.follow(uri, this.#subscriber.caller);
+      const isAwaited = this.#followed.has(uri) && this.#followed.get(uri) === undefined;
+      if (isAwaited) this.#followed.set(uri, stop);
+      else stop(); // it was left meanwhile, and perhaps followed again
+    } catch (error) {
+      this.#followed.delete(uri);
+      throw error;
+    }
+  }
+
+  unfollow(uri: string): void {
+    const stop = this.#followed.get(uri);
+    this.#followed.delete(uri);
+    stop?.();
+  }
+
+  tell(event: ChangeEvent): void {
+    const { lists } = this.#subscriber;
+    const isWanted = event.kind === "resource_updated" ? this.#followed.get(event.uri) !== undefined : lists.has(event.kind);
+    if (isWanted && this.check()) this.#subscriber.tell(event);
+  }
+
+  /** Whether it goes on. */
+  check(): boolean {
+    if (!this.#isOver && !this.#subscriber.isAllowed()) this.end();
+    return !this.#isOver;
+  }
+
+  /** By us: the subscriber is told. */
+  end(): void {
+    if (this.#isOver) return;
+    this.close();
+    this.#subscriber.end();
+  }
+
+  /** By the subscriber. */
+  close(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    for (const uri of [...this.#followed.keys()]) this.unfollow(uri);
+    this.#onEnd();
+  }
+}
+
+/** Tools are made of the versions that are served: whether a host holds one right now changes none. */
+function toolsText({ models }: Pick<DoorContext, "models">): string {
+  const served = models.list().filter(({ state }) => state === "ready" || state === "available");
+  return served
+    .map(({ version }) => `${version.model}@${version.version} ${version.digest}`)
+    .sort()
+    .join("\n");
+}
+
+/** Jobs come and go all the time, and are left out. */
+function resourcesText({ hosts, models }: Pick<DoorContext, "hosts" | "models">): string {
+  const names = new Set([...models.published()].map(({ model }) => `model ${model}`));
+  for (const { id } of hosts.list()) names.add(`host ${id}`);
+  return [...names].sort().join("\n");
+}
