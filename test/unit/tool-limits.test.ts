@@ -78,8 +78,8 @@ test("private, local and metadata addresses are not dialled unless they are list
 });
 
 test("a server's environment has nothing of ours but what programs need", () => {
-  const ours = { PATH: "/bin", HOME: "/root", SWITCHYARD_REDIS_URL: "redis://:secret@x", AWS_SECRET_ACCESS_KEY: "k", SHELL: "() { :; }" };
-  assert.deepEqual(toolEnvironment({ TOKEN: "t" }, ours), { PATH: "/bin", HOME: "/root", TOKEN: "t" });
+  const ours = { PATH: "/bin", HOME: "/srv", SWITCHYARD_REDIS_URL: "redis://:secret@x", AWS_SECRET_ACCESS_KEY: "k", SHELL: "() { :; }" };
+  assert.deepEqual(toolEnvironment({ TOKEN: "t" }, ours), { PATH: "/bin", HOME: "/srv", TOKEN: "t" });
 });
 
 test("names that are offered on fit all hosts, and no two tools become one", () => {

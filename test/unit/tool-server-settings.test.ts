@@ -82,7 +82,7 @@ test("keys of our own are read", () => {
 
 test("variables stand for secrets, and one that is not set is a mistake", () => {
   const mcpServers = {
-    a: { command: `\${RUNNER}`, args: ["--dsn", `\${DSN:-sqlite:///tmp/x}`], env: { TOKEN: `\${env:TOKEN}` } },
+    a: { command: `\${RUNNER}`, args: ["--dsn", `\${DSN:-sqlite:///srv/x}`], env: { TOKEN: `\${env:TOKEN}` } },
     b: { url: `https://\${HOST}/mcp`, headers: { Authorization: `Bearer \${ABSENT}` } },
   };
   const { mistakes, servers } = check(mcpServers, { RUNNER: "node", TOKEN: "s3cret", HOST: "tools.example.org" });
@@ -92,7 +92,7 @@ test("variables stand for secrets, and one that is not set is a mistake", () => 
   const place = right.servers[0]?.place;
   assert.deepEqual(place?.kind === "stdio" && [place.command, place.args, place.env], [
     "node",
-    ["--dsn", "sqlite:///tmp/x"],
+    ["--dsn", "sqlite:///srv/x"],
     { TOKEN: "s3cret" },
   ]);
 });

@@ -50,9 +50,10 @@ export function guardedFetch(options: GuardedFetchOptions): GuardedFetch {
       headers: { ...headers, host: url.host, "accept-encoding": "identity", ...(body && { "content-length": String(body.length) }) },
       agent: isTls ? agents.https : agents.http,
       lookup,
-      timeout: connectMs,
     };
-    const message = await answered(isTls ? httpsRequest(url, how) : httpRequest(url, how), body, init.signal ?? undefined);
+    const request = isTls ? httpsRequest(url, how) : httpRequest(url, how);
+    const connected = isTls ? "secureConnect" : "connect";
+    const message = await answered(request, { body, connected, clock: options.clock, signal: init.signal ?? undefined });
     return toResponse(message, { ...options, pace });
   }
   return {
@@ -66,24 +67,22 @@ export function guardedFetch(options: GuardedFetchOptions): GuardedFetch {
 
 function answered(
   request: ReturnType<typeof httpRequest>,
-  body: Buffer | undefined,
-  signal: AbortSignal | undefined,
+  { body, clock, connected, signal }: { body: Buffer | undefined; clock: Clock; connected: string; signal: AbortSignal | undefined },
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     let isConnected = false;
+    const stopClock = clock.after(connectMs, () => request.destroy(new NotDialled(`no connection within ${connectMs} ms`)));
     const abort = (): void => void request.destroy(new DOMException("The request was aborted", "AbortError"));
     if (signal?.aborted) abort();
     signal?.addEventListener("abort", abort, { once: true });
     request.once("socket", (socket) => {
-      const connected = (): void => {
+      socket.once(connected, () => {
         isConnected = true;
-        request.setTimeout(0); // from here on the caller's own limits hold
-      };
-      if (socket.connecting) socket.once("connect", connected);
-      else connected();
+        stopClock(); // from here on the caller's own limits hold
+      });
     });
-    request.once("timeout", () => request.destroy(new NotDialled(`the server did not take the connection within ${connectMs} ms`)));
     request.once("error", (error: NodeJS.ErrnoException) => {
+      stopClock();
       signal?.removeEventListener("abort", abort);
       reject(
         isConnected || error instanceof NotDialled || error.name === "AbortError" ? error : new NotDialled(error.code ?? error.message),
