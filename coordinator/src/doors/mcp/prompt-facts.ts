@@ -96,8 +96,9 @@ export interface JobCase {
 
 /** All that is known of one job. Throws `job_not_found`, `result_expired`, `store_unavailable`. */
 export async function jobCase(context: DoorContext, caller: Caller, id: string): Promise<JobCase> {
-  const record = await context.jobs.get(id, caller);
-  const about: JobCase = { job: toJobView(record, caller), timeline: timelineOf(record, caller) };
+  const history = await context.jobs.history(id, caller);
+  const { record } = history;
+  const about: JobCase = { job: toJobView(record, caller), timeline: timelineOf(history, caller) };
   const code: ErrorCode | undefined = codeOf(record.error?.code, record.state);
   if (code !== undefined) about.error_means = { title: errors[code].title, retryable: errors[code].retryable };
   const status = context.models.versions(record.model).find(({ version }) => version.version === record.version);
