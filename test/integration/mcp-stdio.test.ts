@@ -209,7 +209,7 @@ test("a subscription outlives its stream, and what may have changed meanwhile is
   assert.deepEqual(
     client.heard.map(({ method, params }) => [
       method,
-      (params?._meta as typeof meta & Record<string, unknown>)["io.modelcontextprotocol/subscriptionId"],
+      (params!._meta as Record<string, unknown>)["io.modelcontextprotocol/subscriptionId"],
     ]),
     ["notifications/subscriptions/acknowledged", "notifications/tools/list_changed", "notifications/resources/updated"].map((method) => [
       method,
