@@ -21,6 +21,7 @@ import { RedisPlacement } from "./adapters/redis-placement.ts";
 import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
 import { RedisServerFigures } from "./adapters/redis-server-figures.ts";
+import { RedisSharedSecret } from "./adapters/redis-shared-secret.ts";
 import { RedisUploads } from "./adapters/redis-uploads.ts";
 import { readYaml } from "./adapters/yaml-document.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
@@ -76,6 +77,8 @@ export interface CoordinatorOptions {
   /** Bounds of each queue: jobs that wait, and the bytes of their inputs. */
   mostQueueJobs: number;
   mostQueueBytes: number;
+  /** Models that have a tool of their own in the Model Context Protocol, as long as there are not more. */
+  mcpModelTools: number;
   corsOrigins: string[];
   /** Where the built console lies; absent: none is served. */
   consoleFolder?: string;
@@ -282,6 +285,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     removal,
     aliases,
     control,
+    secret: new RedisSharedSecret(redis, clock),
     bodies: bodyBudget(options),
     ...(options.consoleFolder !== undefined && { consoleFolder: options.consoleFolder }),
     config: {
@@ -289,6 +293,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       maxJsonBytes: options.maxJsonBytes,
       maxModelBytes: options.maxModelBytes,
       corsOrigins: options.corsOrigins,
+      mostModelTools: options.mcpModelTools,
       resultTtlMs: options.resultTtlMs,
     },
     clock,

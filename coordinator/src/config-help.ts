@@ -30,6 +30,10 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
   MAX_QUEUE_JOBS: { default: "1000000", meaning: "most jobs that may wait for one model version; more are refused" },
   MAX_QUEUE_BYTES: { default: "1GiB", meaning: "most bytes of inputs, of usual jobs, that may wait for one model version" },
   RESULT_TTL: { default: "1h", meaning: "how long results are kept; a day longer it is known that there was a job" },
+  MCP_MODEL_TOOLS: {
+    default: "40",
+    meaning: "in the Model Context Protocol each model has a tool of its own as long as there are no more models than this; 0 for never",
+  },
   CORS_ORIGINS: { default: "none", meaning: "pages of these origins may call from a browser" },
   EXPECTED_HOSTS: { default: "0", meaning: "`/readyz` waits for this many workers; `up` sets it" },
   CACHE: { default: "<clone>/.cache/debian", meaning: "where a fetched Redis is kept" },

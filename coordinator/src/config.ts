@@ -44,6 +44,8 @@ export interface Config {
   maxQueueJobs: number;
   maxQueueBytes: number;
   resultTtlMs: number;
+  /** Models that have a tool of their own in the Model Context Protocol, as long as there are not more. */
+  mcpModelTools: number;
   /** Origins of browsers that may call; "*" for all. */
   corsOrigins: string[];
   /** /readyz waits for this many registered hosts. */
@@ -180,6 +182,7 @@ const settings = z.object({
   MAX_QUEUE_JOBS: atLeastOne(100_000_000).prefault("1000000"),
   MAX_QUEUE_BYTES: size.prefault("1GiB"),
   RESULT_TTL: duration.prefault("1h"),
+  MCP_MODEL_TOOLS: count(1_000).prefault("40"),
   CORS_ORIGINS: origins.optional(),
   EXPECTED_HOSTS: count(100_000).prefault("0"),
   CACHE: nonEmpty.optional(),
@@ -268,6 +271,7 @@ export function readConfig(source: ConfigSource): Config {
     maxQueueJobs: parsed.data.MAX_QUEUE_JOBS,
     maxQueueBytes: parsed.data.MAX_QUEUE_BYTES,
     resultTtlMs: parsed.data.RESULT_TTL,
+    mcpModelTools: parsed.data.MCP_MODEL_TOOLS,
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     expectedHosts: parsed.data.EXPECTED_HOSTS,
     cache: CACHE === undefined ? path.resolve(import.meta.dirname, "../../.cache/debian") : path.resolve(folder, CACHE),

@@ -104,6 +104,7 @@ try {
     mostQueueJobs: config.maxQueueJobs,
     mostQueueBytes: config.maxQueueBytes,
     resultTtlMs: config.resultTtlMs,
+    mcpModelTools: config.mcpModelTools,
     corsOrigins: config.corsOrigins,
     ...(hasConsole && { consoleFolder }),
     ...(config.apiKeys !== undefined && { apiKeysFile: config.apiKeys }),

@@ -35,6 +35,7 @@ async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>>
       mostQueueJobs: 1_000,
       mostQueueBytes: 1e9,
       resultTtlMs: 60_000,
+      mcpModelTools: 40,
       corsOrigins: [],
       expectedHosts: 0,
       version: "1.2.3",

@@ -146,7 +146,7 @@ test("unknown paths are 404, wrong methods 405 with Allow, HEAD and OPTIONS work
   assert.deepEqual([head.status, await head.text()], [200, ""]);
   const options = await fetch(`${door.url}/v1/models`, { method: "OPTIONS" });
   assert.deepEqual([options.status, options.headers.get("allow")], [204, "GET, HEAD, OPTIONS"]);
-  for (const path of ["/v1/pipelines", "/v1/pipelines/a/runs", "/v1/training", "/mcp"]) {
+  for (const path of ["/v1/pipelines", "/v1/pipelines/a/runs", "/v1/training"]) {
     const response = await fetch(door.url + path, { method: "POST", body: "{}" });
     assert.deepEqual([response.status, (await response.json()).code], [501, "unsupported"], path);
   }

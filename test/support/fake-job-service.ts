@@ -3,8 +3,16 @@
  * queued until the test moves them, or run at once when `run` is given.
  */
 
-import { isTerminal, type JobError, type JobState, type ModelVersion, SwitchyardError, type Tensor } from "@switchyard/protocol";
-import { newJobId, queueTag } from "@switchyard/protocol/redis";
+import {
+  type DurableTier,
+  isTerminal,
+  type JobError,
+  type JobState,
+  type ModelVersion,
+  SwitchyardError,
+  type Tensor,
+} from "@switchyard/protocol";
+import { memberJobId, newJobId, queueTag } from "@switchyard/protocol/redis";
 import type {
   Cancelled,
   JobService,
@@ -27,6 +35,9 @@ export class FakeJobService implements JobService {
   run: ((submission: Submission) => Tensor[]) | undefined;
   /** Thrown by the next call of any method that asks for a job. */
   failure: unknown;
+  /** What every job is expected to take, and the best that the store gives. */
+  expected: number | undefined;
+  strongest: DurableTier | undefined;
   problems: { check: string; detail: string }[] = [];
   readonly submissions: Submission[] = [];
   readonly cancelled: string[] = [];
@@ -49,6 +60,9 @@ export class FakeJobService implements JobService {
         throw new SwitchyardError("idempotency_key_reused", "the key belongs to another request");
       return { record: this.#held(earlier.id).record, replayed: true };
     }
+    const { member } = submission;
+    const made = member && this.#jobs.get(memberJobId(member.of, member.index));
+    if (made) return { record: made.record, replayed: true };
     const held = this.#keep(submission, version);
     if (idempotency) this.#keys.set(idempotency.key, { fingerprint: idempotency.fingerprint, id: held.record.id });
     if (this.run) this.end(held.record.id, "succeeded", { outputs: this.run(submission) });
@@ -58,7 +72,7 @@ export class FakeJobService implements JobService {
   #keep(submission: Submission, version: ModelVersion): Held {
     const nowMs = Date.now();
     const record: JobRecord = {
-      id: newJobId(version.tag),
+      id: submission.member ? memberJobId(submission.member.of, submission.member.index) : newJobId(version.tag),
       state: "queued",
       revision: 1,
       fence: 0,
@@ -178,6 +192,19 @@ export class FakeJobService implements JobService {
     );
     const jobs = found.slice(from, from + filter.limit);
     return found.length > from + filter.limit ? { jobs, cursor: String(from + filter.limit) } : { jobs };
+  }
+
+  async states(ids: readonly string[]): Promise<Map<string, JobState>> {
+    this.#fail();
+    return new Map(ids.flatMap((id) => (this.#jobs.has(id) ? [[id, this.#held(id).record.state] as const] : [])));
+  }
+
+  async strongestTier(): Promise<DurableTier | undefined> {
+    return this.strongest;
+  }
+
+  expectedMs(): number | undefined {
+    return this.expected;
   }
 
   async estimates(model: string): Promise<ModelEstimates> {

@@ -39,6 +39,7 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     fastify: ["src/doors/"],
     ioredis: ["src/adapters/redis-client.ts"],
     pino: ["src/adapters/pino-log.ts"],
+    pngjs: ["src/doors/mcp/png-pixels.ts"],
     "prom-client": ["src/adapters/prometheus-registry.ts"],
     yaml: ["src/adapters/yaml-document.ts"],
   },

@@ -7,6 +7,8 @@ import { type DurableTier, isTerminal, SwitchyardError } from "@switchyard/proto
 import type { DurableStore } from "../ports/durable-store.ts";
 import type { JobRecord, TombState } from "../ports/job-store.ts";
 
+const strongestFirst: readonly DurableTier[] = ["replicated", "fsync"];
+
 export class DurableJobs {
   readonly #store: DurableStore | undefined;
 
@@ -17,6 +19,19 @@ export class DurableJobs {
   /** Before anything is written. Throws `durability_unavailable` where the store cannot give the tier. */
   async require(tier: DurableTier): Promise<void> {
     await this.#durable(tier).require(tier);
+  }
+
+  /** The tier that survives most of those that the store gives now; undefined: none but fast. */
+  async strongest(): Promise<DurableTier | undefined> {
+    for (const tier of strongestFirst) {
+      try {
+        await this.require(tier);
+        return tier;
+      } catch (error) {
+        if (!(error instanceof SwitchyardError && error.code === "durability_unavailable")) throw error;
+      }
+    }
+    return undefined;
   }
 
   /** After the record was written or found: the record as it then is. Throws `store_unavailable` with the job's id while it is not settled. */

@@ -207,6 +207,15 @@ export class Forecasts {
     return costMs;
   }
 
+  /** When the last of so many jobs that came now would be done; undefined while nothing is known of their run time. */
+  doneInMs(tag: string, { items, jobs, size }: { size: number; items: number; jobs: number }): number | undefined {
+    const runMs = this.costMs(tag, { size, items });
+    if (runMs === 0) return undefined;
+    const { view } = this.#outlook(tag, size);
+    const ahead = this.#of(tag).open + (jobs - 1) * items;
+    return view.overheadMs + view.loadMs + (this.waitMs(tag, ahead) ?? 0) + runMs;
+  }
+
   /** How many items may be ahead of the job. Throws `deadline_unattainable` where that is not even none. */
   mostAhead(job: NewJob): number {
     const { decisions } = this.#outlook(tagOf(job.id), job.size);

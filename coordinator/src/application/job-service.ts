@@ -1,6 +1,16 @@
 /** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
 
-import type { DurableTier, InferRequest, JobClass, Requirement, SwitchyardError, Tensor, TraceContext } from "@switchyard/protocol";
+import type {
+  DurableTier,
+  InferRequest,
+  JobClass,
+  JobState,
+  ModelVersion,
+  Requirement,
+  SwitchyardError,
+  Tensor,
+  TraceContext,
+} from "@switchyard/protocol";
 import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
@@ -29,6 +39,8 @@ export interface Submission {
   hold: boolean;
   /** The job that failed and is submitted again: the new one goes into the same queue. */
   retryOf?: string;
+  /** It is made together with the job `of`, as the one of that index: in the same queue, and once however often it is submitted. */
+  member?: { of: string; index: number };
   /** It shares a batch with nobody: hosts have died of it before, or may have. */
   alone?: boolean;
   /** The span that it belongs to; only where tracing is on. */
@@ -121,6 +133,15 @@ export interface JobService {
   cancelListed(filter: JobListFilter, caller: Caller, how: { dryRun: boolean }): Promise<Cancelled>;
   /** As they were admitted. Throws job_not_found, result_expired, and inputs_expired when they are gone. */
   inputs(id: string, caller: Caller): Promise<Tensor[]>;
+  /** Where these jobs stand, without what durable jobs must wait for before an outcome is told; those that are gone are absent. */
+  states(ids: readonly string[]): Promise<Map<string, JobState>>;
+  /** What the store keeps best; undefined: nothing beyond fast. Throws `store_unavailable`. */
+  strongestTier(): Promise<DurableTier | undefined>;
+  /**
+   * When the last of so many jobs would be done that came now, from now, by what this coordinator knows; undefined while it knows nothing of
+   * their run times.
+   */
+  expectedMs(version: ModelVersion, work: { request: InferRequest; jobs?: number }): number | undefined;
   /** What is known of a model's run times. Throws model_not_found, version_not_found, store_unavailable. */
   estimates(model: string, version: number | string | undefined): Promise<ModelEstimates>;
   /** Jobs of all tenants that wait for models that are known; for operators. */

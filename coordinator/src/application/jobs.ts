@@ -3,7 +3,19 @@
  * rebuild: waits are repeated from records.
  */
 
-import { decodeFrame, defaultAlias, isTerminal, SwitchyardError, type Tensor } from "@switchyard/protocol";
+import {
+  checkInputs,
+  type DurableTier,
+  decodeFrame,
+  defaultAlias,
+  type InferRequest,
+  isTerminal,
+  type JobState,
+  type ModelVersion,
+  SwitchyardError,
+  sizeClassOf,
+  type Tensor,
+} from "@switchyard/protocol";
 import { jobIdPattern } from "@switchyard/protocol/redis";
 import type { DurableStore } from "../ports/durable-store.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
@@ -199,6 +211,21 @@ export class Jobs implements JobService {
     if (tags.length === 0) return { jobs: [] };
     const page = await store.list(tags, { ...others, ...(tenant !== undefined && { tenant }) });
     return { ...page, jobs: await this.#durable.listed(page.jobs) };
+  }
+
+  async states(ids: readonly string[]): Promise<Map<string, JobState>> {
+    const seen = await this.#parts.store.peek(ids);
+    return new Map([...seen].map(([id, { state }]) => [id, state]));
+  }
+
+  strongestTier(): Promise<DurableTier | undefined> {
+    return this.#durable.strongest();
+  }
+
+  expectedMs(version: ModelVersion, { jobs = 1, request }: { request: InferRequest; jobs?: number }): number | undefined {
+    const checked = checkInputs(request.inputs, version.signature);
+    const size = sizeClassOf(checked, version.signature);
+    return this.#parts.forecasts.doneInMs(version.tag, { size, items: checked.items, jobs });
   }
 
   async estimates(model: string, version: number | string | undefined): Promise<ModelEstimates> {

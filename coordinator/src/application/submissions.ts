@@ -13,7 +13,7 @@ import {
   SwitchyardError,
   sizeClassOf,
 } from "@switchyard/protocol";
-import { newJobId, tagOf } from "@switchyard/protocol/redis";
+import { memberJobId, newJobId, tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { JobRecord, JobStore, KeyEntry, NewJob } from "../ports/job-store.ts";
@@ -173,8 +173,9 @@ export class Submissions {
   }
 
   #servable(submission: Submission): ModelStatus {
-    const { alias, model, retryOf, version } = submission;
-    const status = retryOf === undefined ? this.#parts.models.resolve(model, version ?? alias) : this.#servedBy(tagOf(retryOf), submission);
+    const { alias, member, model, retryOf, version } = submission;
+    const sameAs = retryOf ?? member?.of;
+    const status = sameAs === undefined ? this.#parts.models.resolve(model, version ?? alias) : this.#servedBy(tagOf(sameAs), submission);
     if (status.state === "unloaded") throw unloaded(submission.model);
     if (status.state === "leaving") throw beingRemoved(status.version);
     if (status.state === "failed") {
@@ -215,7 +216,7 @@ export class Submissions {
     const terms = jobTerms(submission, version.config, this.#parts.forecasts.costMs(version.tag, { size, items }));
     const held = submission.hold && !submission.idempotency;
     const job: NewJob = {
-      id: newJobId(version.tag),
+      id: submission.member ? memberJobId(submission.member.of, submission.member.index) : newJobId(version.tag),
       model: version.model,
       version: version.version,
       tenant: caller.tenant,

@@ -16,6 +16,7 @@ import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
+import type { SharedSecret } from "../ports/shared-secret.ts";
 import type { Tracing } from "../ports/tracing.ts";
 import { BodyBudget } from "./body-budget.ts";
 import { OpenCalls } from "./open-calls.ts";
@@ -39,6 +40,8 @@ export interface HttpConfig {
   corsOrigins: readonly string[];
   /** How long results are kept; told to clients. */
   resultTtlMs: number;
+  /** Models that have a tool of their own, in the Model Context Protocol, as long as there are not more. */
+  mostModelTools: number;
 }
 
 export interface DoorContext {
@@ -60,6 +63,8 @@ export interface DoorContext {
   removal?: VersionRemoval;
   /** Absent: no models are taken. */
   uploads?: ModelUploads;
+  /** With what is signed that clients keep for the cluster. Absent: each server has one of its own. */
+  secret?: SharedSecret;
   /** Absent: nothing is traced. */
   tracing?: Tracing;
   /** Where the built console lies; absent: none is served. */
@@ -78,16 +83,25 @@ export interface DoorContext {
   bodies: BodyBudget;
 }
 
+type Optional = "maxJsonBytes" | "maxModelBytes" | "mostModelTools";
+
+export const usualModelTools = 40;
+
 /** What a server is made of; JSON has the limit of all bodies unless a smaller one is given. Servers of one process share the budget of bodies. */
 export type DoorParts = Omit<DoorContext, "calls" | "config"> & {
-  config: Omit<HttpConfig, "maxJsonBytes" | "maxModelBytes"> & { maxJsonBytes?: number; maxModelBytes?: number };
+  config: Omit<HttpConfig, Optional> & Partial<Pick<HttpConfig, Optional>>;
 };
 
 /** What the handlers of one server are given; it drains from its own end on, too. */
 export function doorContext(parts: DoorParts, isClosing: () => boolean): DoorContext {
   return {
     ...parts,
-    config: { maxJsonBytes: parts.config.maxBodyBytes, maxModelBytes: parts.config.maxBodyBytes, ...parts.config },
+    config: {
+      maxJsonBytes: parts.config.maxBodyBytes,
+      maxModelBytes: parts.config.maxBodyBytes,
+      mostModelTools: usualModelTools,
+      ...parts.config,
+    },
     leaving: () => isClosing() || parts.leaving(),
     draining: () => isClosing() || parts.draining(),
     calls: new OpenCalls(),

@@ -12,6 +12,7 @@ import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
+import { addMcp } from "./mcp/serving.ts";
 import { sendError } from "./problem.ts";
 import { onEnd } from "./request-ends.ts";
 import { addTracing, endSpan } from "./traced-requests.ts";
@@ -89,6 +90,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   addCluster(app, context);
   addModelUploads(app, context);
   addAliases(app, context);
+  addMcp(app, context, async () => (await import("./mcp/server.ts")).serverMaker(context));
   if (context.consoleFolder !== undefined) addConsole(app, context.consoleFolder);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
@@ -149,7 +151,7 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
 }
 
 const readableHeaders =
-  "WWW-Authenticate, ETag, Location, Retry-After, Preference-Applied, Idempotent-Replayed, Cache-Status, Inference-Header-Content-Length, X-Request-Id, x-switchyard-error";
+  "WWW-Authenticate, ETag, Location, Retry-After, Preference-Applied, Idempotent-Replayed, Cache-Status, Inference-Header-Content-Length, Mcp-Session-Id, X-Request-Id, x-switchyard-error";
 
 function addCors(app: FastifyInstance, origins: readonly string[]): void {
   app.addHook("onRequest", (request, reply, done) => {

@@ -84,11 +84,14 @@ export const routeAccess: Readonly<Record<string, RouteAccess>> = {
   "GET /v1/blobs/:sha256": "hosts",
   "PUT /v1/blobs/:sha256": "hosts",
 
+  "GET /mcp": modelUsers,
+  "POST /mcp": modelUsers,
+  "DELETE /mcp": modelUsers,
+
   "* /v1/pipelines": ["submit"],
   "* /v1/pipelines/*": ["submit"],
   "* /v1/training": ["submit"],
   "* /v1/training/*": ["submit"],
-  "* /mcp": ["submit"],
 };
 
 /** Throws for a route that nobody thought about. */

@@ -79,7 +79,6 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
     addUnbuilt(app, `/v1/${path}`, what!);
     addUnbuilt(app, `/v1/${path}/*`, what!);
   }
-  addUnbuilt(app, "/mcp", "MCP");
 }
 
 /** Hosts follow with their next beat, within a second: the view shows them as they are now. */

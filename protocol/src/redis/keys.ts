@@ -132,6 +132,9 @@ export const keys = {
   /** string, the credential that hosts show to coordinators for large values. Written once by whichever coordinator finds none; never expires. */
   hostToken: `${prefix}:host-token`,
 
+  /** string, what coordinators sign with what clients keep for them. Written once by whichever coordinator finds none; never expires. */
+  sharedSecret: `${prefix}:shared-secret`,
+
   /** string `<fingerprint> <job id>`, one idempotency key of a tenant. Written before the record; lives as long as the result. */
   idempotency: (tenant: string, keyDigest: string): string => `${prefix}:{tenant-${tenant}}:key:${keyDigest}`,
 } as const;

@@ -58,6 +58,11 @@ export function newJobId(tag: string): string {
   return `${tag}-${base32(pool.subarray(poolAt - 16, poolAt), 26)}`;
 }
 
+/** Of one of several jobs that were made together: who knows the first one's id knows all of them. */
+export function memberJobId(leadId: string, index: number): string {
+  return `${tagOf(leadId)}-${base32(createHash("sha256").update(`${leadId}\0${index}`).digest(), 26)}`;
+}
+
 export const jobIdPattern = /^[a-z2-7]{10}-[a-z2-7]{26}$/;
 
 /** The queue that a job or ticket id belongs to. */

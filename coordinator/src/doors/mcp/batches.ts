@@ -1,0 +1,80 @@
+/**
+ * Several jobs that were made together. There is no record of a batch beside its jobs: the first one's tag says how many they are, and the ids
+ * of the others follow from its own. So a batch is as durable as its jobs, any coordinator finds all of it, and making it again makes it once.
+ */
+
+import { isTerminal, type JobState, SwitchyardError } from "@switchyard/protocol";
+import { memberJobId } from "@switchyard/protocol/redis";
+import type { Caller } from "../../application/caller.ts";
+import type { Submission } from "../../application/job-service.ts";
+import type { JobRecord } from "../../ports/job-store.ts";
+import type { DoorContext } from "../door-context.ts";
+
+export const mostBatchItems = 1_000;
+/** Of the first job: how many jobs there are. */
+const sizeTag = "switchyard.batch";
+/** Of the others: the first one's id. */
+const leadTag = "switchyard.batch-of";
+
+/** How many jobs were made together with this one, itself among them; undefined for a job of its own. */
+export function batchSizeOf({ tags }: Pick<JobRecord, "tags">): number | undefined {
+  const size = Number(tags?.[sizeTag]);
+  return Number.isSafeInteger(size) && size >= 1 && size <= mostBatchItems ? size : undefined;
+}
+
+/** In the order of the items. */
+export function batchIdsOf(lead: JobRecord): string[] {
+  return Array.from({ length: batchSizeOf(lead) ?? 1 }, (_, at) => (at === 0 ? lead.id : memberJobId(lead.id, at)));
+}
+
+/** All of them are admitted when it resolves, with the first one's record; else none goes on. Throws what refused one, naming it. */
+export async function submitBatch(context: DoorContext, caller: Caller, items: readonly Submission[]): Promise<JobRecord> {
+  const [first, ...others] = items as [Submission, ...Submission[]];
+  const { record: lead } = await context.jobs.submit({ ...first, tags: { ...first.tags, [sizeTag]: String(items.length) } }, caller);
+  if (batchSizeOf(lead) !== items.length) {
+    throw new SwitchyardError("idempotency_key_reused", "this key was used for another request; use a new key for a new request");
+  }
+  const made = await Promise.allSettled(
+    others.map(({ idempotency: _idempotency, ...other }, at) =>
+      context.jobs.submit({ ...other, tags: { ...other.tags, [leadTag]: lead.id }, member: { of: lead.id, index: at + 1 } }, caller),
+    ),
+  );
+  const refused = made.findIndex(({ status }) => status === "rejected");
+  if (refused < 0) return lead;
+  await cancelBatch(context, caller, lead);
+  const { reason } = made[refused] as PromiseRejectedResult;
+  if (!(reason instanceof SwitchyardError)) throw reason;
+  const detail = `item ${refused + 1} was refused, and the others were cancelled: ${reason.message}; call again with a new idempotency_key`;
+  throw new SwitchyardError(reason.code, detail, reason.facts);
+}
+
+/** Those that have not ended. */
+export async function cancelBatch(context: DoorContext, caller: Caller, lead: JobRecord): Promise<void> {
+  const states = await context.jobs.states(batchIdsOf(lead));
+  const open = [...states].filter(([, state]) => !isTerminal(state));
+  await Promise.allSettled(open.map(([id]) => context.jobs.cancel(id, caller)));
+}
+
+export interface BatchStanding {
+  total: number;
+  ended: number;
+  byState: Partial<Record<JobState | "gone", number>>;
+}
+
+export async function batchStanding(context: DoorContext, lead: JobRecord): Promise<BatchStanding> {
+  const ids = batchIdsOf(lead);
+  const states = await context.jobs.states(ids);
+  const standing: BatchStanding = { total: ids.length, ended: 0, byState: {} };
+  for (const id of ids) {
+    const state = states.get(id) ?? "gone";
+    standing.byState[state] = (standing.byState[state] ?? 0) + 1;
+    if (state === "gone" || isTerminal(state)) standing.ended += 1;
+  }
+  return standing;
+}
+
+/** As `3 of 64 items done`, or that and what did not go well. */
+export function standingText({ byState, ended, total }: BatchStanding): string {
+  const ill = (["failed", "expired", "cancelled", "gone"] as const).filter((state) => byState[state] !== undefined);
+  return `${ended} of ${total} items done${ill.map((state) => `, ${byState[state]} ${state}`).join("")}`;
+}

@@ -1,0 +1,123 @@
+/** `infer_batch`: one model over many items, each a job of its own, so that hosts share them and one that fails takes no other with it. */
+
+import type { Tool } from "@modelcontextprotocol/server";
+import { checkInputs, isTerminal, SwitchyardError } from "@switchyard/protocol";
+import { requireModel } from "../../application/caller.ts";
+import type { Submission } from "../../application/job-service.ts";
+import type { JobRecord } from "../../ports/job-store.ts";
+import type { VersionName } from "../held-inference.ts";
+import { argumentCheck } from "./argument-check.ts";
+import { batchOutcome, batchSchema } from "./batch-results.ts";
+import { batchIdsOf, cancelBatch, mostBatchItems, submitBatch } from "./batches.ts";
+import { isTask, keyArgument, modelArguments, taskArgument, timeoutArgument } from "./call-terms.ts";
+import { taskTerms, workingTask } from "./job-tasks.ts";
+import { taskResult } from "./task-protocol.ts";
+import { missingInputs, tensorsOf } from "./tensor-arguments.ts";
+import { schemaOf, type ToolAnswer, type ToolCall, type ToolHandler } from "./tool.ts";
+import { chosenModel, inferenceHints, submissionOf } from "./tool-infer.ts";
+
+const properties = {
+  ...modelArguments,
+  items: {
+    type: "array",
+    minItems: 1,
+    maxItems: mostBatchItems,
+    items: { type: "object", description: "one run's inputs, as `inputs` of infer" },
+  },
+  ...timeoutArgument,
+  ...keyArgument,
+  ...taskArgument,
+};
+const check = argumentCheck(schemaOf(properties, ["items"]));
+
+/** How long a call is waited for at a time; then it is looked whether it still is. */
+const lookMs = 60_000;
+
+export const batchTool: ToolHandler = {
+  definition: {
+    name: "infer_batch",
+    title: "Run a model on many items",
+    description: `Runs a model on up to ${mostBatchItems} items and answers the outputs of each. Work without hurry: it waits behind other calls.`,
+    inputSchema: schemaOf(properties, ["model", "items"]),
+    outputSchema: batchSchema as Tool["outputSchema"],
+    annotations: { title: "Run a model on many items", ...inferenceHints },
+  },
+  scopes: ["submit"],
+  async call(call) {
+    check(call.args);
+    const chosen = await chosenModel(call);
+    if ("question" in chosen) return chosen.question;
+    const { caller, context } = call;
+    requireModel(caller, chosen.model);
+    const items = submissionsOf(call, chosen.model);
+    const { request } = items[0]!;
+    const status = context.models.resolve(chosen.model, call.args.version as VersionName);
+    const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }));
+    if (!asTask) return heldBatch(call, items);
+    const terms = await taskTerms(context);
+    const lead = await submitBatch(
+      context,
+      caller,
+      items.map((item) => ({ ...item, ...terms })),
+    );
+    return taskResult(workingTask(context, lead, `0 of ${items.length} items done`));
+  },
+};
+
+/** All of them are read and checked before the first is submitted. Throws what is wrong with one, naming it. */
+function submissionsOf(call: ToolCall, model: string): Submission[] {
+  const version = call.args.version as VersionName;
+  const status = call.context.models.resolve(model, version);
+  const { signature } = status.version;
+  const given = call.args.items as Record<string, unknown>[];
+  const exactItems = (): Record<string, unknown>[] | undefined => call.exactArgs()?.items as Record<string, unknown>[] | undefined;
+  return given.map((values, at) => {
+    const inputs = { values, at: `/items/${at}`, exact: () => exactItems()?.[at] };
+    const [missing] = missingInputs(inputs, status.version);
+    if (missing !== undefined) {
+      throw new SwitchyardError("signature_mismatch", `item ${at} lacks the input ${missing.name}`, {
+        fields: [{ pointer: `/items/${at}/${missing.name}`, expected: missing.datatype, got: "nothing" }],
+      });
+    }
+    const request = { parameters: {}, inputs: tensorsOf(inputs, status.version), binaryDefault: false };
+    try {
+      checkInputs(request.inputs, signature);
+    } catch (error) {
+      if (error instanceof SwitchyardError) throw new SwitchyardError(error.code, `item ${at}: ${error.message}`, error.facts);
+      throw error;
+    }
+    return { ...submissionOf(call, { request, status, version, inputs: at === 0 ? given : [] }), class: "batch" };
+  });
+}
+
+async function heldBatch(call: ToolCall, items: readonly Submission[]): Promise<ToolAnswer> {
+  const { caller, context, line, progress } = call;
+  const keyed = items[0]!.idempotency !== undefined;
+  const lead = await submitBatch(context, caller, items);
+  const open = context.calls.held(line);
+  try {
+    await progress.during(`running ${items.length} items`, allEnded(call, lead, open.signal));
+    if (!open.signal.aborted) return (await batchOutcome(context, caller, lead)).result;
+    if (!keyed) await cancelBatch(context, caller, lead);
+  } finally {
+    open.end();
+  }
+  if (!open.toldToGo()) throw new SwitchyardError("cancelled", "the caller went away before the batch ended", { jobId: lead.id });
+  const what = keyed ? "the batch goes on: call again with the same idempotency_key" : "the batch was cancelled: call again";
+  throw new SwitchyardError("draining", `This coordinator is shutting down; ${what}`, { jobId: lead.id });
+}
+
+/** Until every job has ended, or the signal aborts. */
+async function allEnded({ caller, context, progress }: ToolCall, lead: JobRecord, signal: AbortSignal): Promise<void> {
+  const ids = batchIdsOf(lead);
+  let ended = 0;
+  await Promise.all(
+    ids.map(async (id) => {
+      let record = await context.jobs.wait(id, { waitMs: lookMs, signal }, caller);
+      while (!isTerminal(record.state) && !signal.aborted) record = await context.jobs.wait(id, { waitMs: lookMs, signal }, caller);
+      if (signal.aborted) return;
+      ended += 1;
+      progress.report(ended, { total: ids.length, message: `${ended} of ${ids.length} items done` });
+    }),
+  );
+}
