@@ -63,7 +63,10 @@ const parts: Record<string, Part> = {
       },
     ]),
   ),
-  inspector: { what: "the official inspector, strict, in both eras, against a cluster", run: (peers) => withCluster((url) => inspected(peers, url)) },
+  inspector: {
+    what: "the official inspector, strict, in both eras, against a cluster",
+    run: (peers) => withCluster((url) => inspected(peers, url)),
+  },
   "ai-sdk": {
     what: "@ai-sdk/mcp, which does not use the official library, against a cluster",
     run: (peers) => withCluster(async (url) => [await independentClient(peers, url)]),
@@ -90,7 +93,8 @@ async function main(): Promise<void> {
   for (const name of wanted) {
     const { what, run } = parts[name]!;
     console.log(`\n${name}: ${what} …`);
-    const came = "missing" in peers ? [skippedPart(name, what, peers.missing)] : await run(peers).catch((error: unknown) => [brokenPart(name, error)]);
+    const came =
+      "missing" in peers ? [skippedPart(name, what, peers.missing)] : await run(peers).catch((error: unknown) => [brokenPart(name, error)]);
     for (const outcome of came) {
       console.log(`  ${outcome.what}: ${outcome.passed} passed, ${outcome.failed} failed, ${outcome.skipped} skipped`);
       for (const line of outcome.why) console.log(`    ${line}`);

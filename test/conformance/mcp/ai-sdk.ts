@@ -5,7 +5,10 @@ import { type Outcome, Tally } from "./outcome.ts";
 import type { Peers } from "./peers.ts";
 
 interface ForeignTool {
-  execute(args: unknown, options: { toolCallId: string; messages: unknown[] }): Promise<{ structuredContent?: Record<string, unknown>; isError?: boolean }>;
+  execute(
+    args: unknown,
+    options: { toolCallId: string; messages: unknown[] },
+  ): Promise<{ structuredContent?: Record<string, unknown>; isError?: boolean }>;
 }
 
 interface ForeignClient {
@@ -24,7 +27,9 @@ export async function independentClient(peers: Peers, url: string): Promise<Outc
   const client = await createMCPClient({ transport: { type: "http", url: `${url}/mcp` } });
   try {
     const tools = await client.tools();
-    await tally.check("it lists the model's tool", () => assert.ok(tools.infer_digits !== undefined, `got ${Object.keys(tools).join(", ")}`));
+    await tally.check("it lists the model's tool", () =>
+      assert.ok(tools.infer_digits !== undefined, `got ${Object.keys(tools).join(", ")}`),
+    );
     await tally.check("it calls the model's tool", async () => {
       const { structuredContent, isError } = await tools.infer_digits!.execute({ inputs: { image: [image] } }, options);
       assert.notEqual(isError, true);

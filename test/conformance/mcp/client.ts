@@ -8,7 +8,11 @@ import { systemClock } from "../../../coordinator/src/clock.ts";
 import type { ToolServerSettings } from "../../../coordinator/src/ports/tool-servers.ts";
 import { type Registered, withOAuth } from "./oauth-user.ts";
 
-const { MCP_CONFORMANCE_SCENARIO: scenario = "", MCP_CONFORMANCE_PROTOCOL_VERSION: version = "", MCP_CONFORMANCE_CONTEXT: context = "{}" } = process.env;
+const {
+  MCP_CONFORMANCE_SCENARIO: scenario = "",
+  MCP_CONFORMANCE_PROTOCOL_VERSION: version = "",
+  MCP_CONFORMANCE_CONTEXT: context = "{}",
+} = process.env;
 const url = process.argv.at(-1)!;
 const asked = JSON.parse(context) as Registered & { toolCalls?: { name: string; arguments: Record<string, unknown> }[] };
 const waits = { timeoutMs: 10_000, maxTotalMs: 20_000 };
@@ -41,7 +45,8 @@ const clients = new McpClients({
 const { signal } = new AbortController();
 const connection = await clients.connect(settings, { signal, changed() {}, lost: (why) => console.error("lost:", why) });
 const tools = await connection.tools(signal);
-const calls = asked.toolCalls ?? tools.map(({ name, inputSchema }) => ({ name, arguments: sampleOf(inputSchema) as Record<string, unknown> }));
+const calls =
+  asked.toolCalls ?? tools.map(({ name, inputSchema }) => ({ name, arguments: sampleOf(inputSchema) as Record<string, unknown> }));
 for (const call of calls) {
   const tool = tools.find(({ name }) => name === call.name);
   if (tool === undefined) throw new Error(`there is no tool ${call.name}`);

@@ -6,6 +6,8 @@ import { type Outcome, Tally } from "./outcome.ts";
 import type { Peers } from "./peers.ts";
 import { runNode } from "./suite.ts";
 
+/** Where the inspector would keep what it remembers of servers. */
+const env = { ...process.env, MCP_STORAGE_DIR: tmpdir(), MCP_INSPECTOR_SECRET_STORE: "file" };
 const eras = ["modern", "legacy"] as const;
 
 interface Ask {
@@ -20,6 +22,7 @@ const image = Array.from({ length: 64 }, (_, index) => index % 16);
 const asks: Ask[] = [
   {
     method: "tools/list",
+    args: ["--strict"],
     check({ tools }) {
       const names = (tools as { name: string }[]).map(({ name }) => name);
       for (const name of ["infer_digits", "models_search", "infer", "job_submit", "job_get", "job_wait", "job_cancel"])
@@ -56,8 +59,8 @@ export async function inspected(peers: Peers, url: string): Promise<Outcome[]> {
     const tally = new Tally("inspector", `inspector, ${era}, --strict`);
     for (const { method, args = [], check } of asks) {
       await tally.check([method, ...args].join(" ").slice(0, 60), async () => {
-        const command = ["--cli", `${url}/mcp`, "--protocol-era", era, "--strict", "--method", method, ...args, "--format", "json", "-q"];
-        const { code, output, stdout } = await runNode([program, ...command], tmpdir());
+        const command = ["--cli", `${url}/mcp`, "--protocol-era", era, "--method", method, ...args, "--format", "json", "-q"];
+        const { code, output, stdout } = await runNode([program, ...command], tmpdir(), env);
         assert.equal(code, 0, `exit code ${code}: ${output.trim().slice(-500)}`);
         check(JSON.parse(stdout) as Record<string, unknown>);
       });

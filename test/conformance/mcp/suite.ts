@@ -40,13 +40,21 @@ interface Check {
 /** All that a revision requires of a server. */
 export function serverSide(peers: Peers, url: string, revision: Revision): Promise<Outcome> {
   const args = ["server", "--url", url, "--requirements", revision];
-  return runSuite(peers, args, { part: `server-${revision}`, what: `required of a server by ${revision}`, isScored: scoredBy(peers, revision) });
+  return runSuite(peers, args, {
+    part: `server-${revision}`,
+    what: `required of a server by ${revision}`,
+    isScored: scoredBy(peers, revision),
+  });
 }
 
 /** All that a revision requires of a client, which is this repository's own for upstream servers. */
 export function clientSide(peers: Peers, revision: Revision): Promise<Outcome> {
   const args = ["client", "--command", `${process.execPath} ${client}`, "--requirements", revision];
-  return runSuite(peers, args, { part: `client-${revision}`, what: `required of a client by ${revision}`, isScored: scoredBy(peers, revision) });
+  return runSuite(peers, args, {
+    part: `client-${revision}`,
+    what: `required of a client by ${revision}`,
+    isScored: scoredBy(peers, revision),
+  });
 }
 
 export function serverScenario(peers: Peers, url: string, of: { part: string; scenario: string }): Promise<Outcome> {
@@ -107,7 +115,10 @@ async function checksIn(folder: string): Promise<{ folder: string; checks: Check
   const files = await readdir(folder, { recursive: true }).catch(() => []);
   const found = files.filter((file) => path.basename(file) === "checks.json").sort();
   return Promise.all(
-    found.map(async (file) => ({ folder: path.dirname(file), checks: JSON.parse(await readFile(path.join(folder, file), "utf8")) as Check[] })),
+    found.map(async (file) => ({
+      folder: path.dirname(file),
+      checks: JSON.parse(await readFile(path.join(folder, file), "utf8")) as Check[],
+    })),
   );
 }
 

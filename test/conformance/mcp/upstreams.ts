@@ -69,7 +69,10 @@ function sqliteIn(folder: string): Database {
     async rows(sql) {
       const database = open();
       try {
-        return database.prepare(sql).all().map((row) => Object.values(row).join("|"));
+        return database
+          .prepare(sql)
+          .all()
+          .map((row) => Object.values(row).join("|"));
       } finally {
         database.close();
       }
