@@ -98,10 +98,8 @@ export class Switchyard {
   readonly toolServers: ToolServerList;
 
   constructor(options: ClientOptions = {}) {
-    const urls = addresses(options.url ?? environment("SWITCHYARD_URL") ?? "http://127.0.0.1:8000");
     this.#transport = new Transport({
-      urls,
-      apiKey: options.apiKey ?? environment("SWITCHYARD_API_KEY"),
+      ...serverOf(options),
       fetch: options.fetch ?? ((input, init) => globalThis.fetch(input, init)),
       retry: retryPolicy(options.retry),
       clock: options.clock ?? systemClock,
@@ -349,6 +347,12 @@ async function* linesFrom<Item>(
 
 function deadlineHeader(timeoutMs: number | undefined): Record<string, string> {
   return timeoutMs === undefined ? {} : { "x-request-timeout-ms": String(Math.max(1, Math.ceil(timeoutMs))) };
+}
+
+/** Which coordinators are meant, and with which key. Throws ClientError for an address that is none. */
+export function serverOf({ url, apiKey }: Pick<ClientOptions, "url" | "apiKey">): { urls: string[]; apiKey: string | undefined } {
+  const urls = addresses(url ?? environment("SWITCHYARD_URL") ?? "http://127.0.0.1:8000");
+  return { urls, apiKey: apiKey ?? environment("SWITCHYARD_API_KEY") };
 }
 
 function addresses(given: string | readonly string[]): string[] {

@@ -5,6 +5,7 @@ import { goodputRow } from "./rows/goodput.ts";
 import { grpcRow } from "./rows/grpc.ts";
 import { idleRow } from "./rows/idle.ts";
 import { killedRow } from "./rows/killed.ts";
+import { mcpRow } from "./rows/mcp.ts";
 import { metricsRow } from "./rows/metrics.ts";
 import { millionRow } from "./rows/million.ts";
 import { neighbourRow } from "./rows/neighbour.ts";
@@ -18,6 +19,7 @@ export const rows = {
   latency: latencyRow,
   resnet: resnetRow,
   grpc: grpcRow,
+  mcp: mcpRow,
   goodput: goodputRow,
   refusals: refusalsRow,
   slo: sloRow,

@@ -56,7 +56,6 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
   },
   "client-sdk": {
     "@modelcontextprotocol/client": ["src/cli/mcp-bridge.ts"],
-    "@modelcontextprotocol/server": ["src/cli/mcp-bridge.ts"],
     "@opentelemetry/api": ["src/opentelemetry.ts"],
     "cli-progress": ["src/cli/progress.ts"],
     commander: ["src/cli/"],

@@ -2,7 +2,7 @@
 
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
-import { Switchyard } from "../client.ts";
+import { Switchyard, serverOf } from "../client.ts";
 import { type Clock, systemClock } from "../clock.ts";
 import type { RetryOptions } from "../retry-policy.ts";
 import { type ExitCode, UsageError } from "./exit-codes.ts";
@@ -50,6 +50,12 @@ export class Cli {
   hastyClient(command: Command): Switchyard {
     const { url, apiKey } = command.optsWithGlobals<GlobalOptions>();
     return new Switchyard({ url, apiKey, retry: false, tracing: inheritedTrace(process.env) });
+  }
+
+  /** For what speaks another protocol than the client does. */
+  server(command: Command): { urls: string[]; headers: Record<string, string> } {
+    const { urls, apiKey } = serverOf(command.optsWithGlobals<GlobalOptions>());
+    return { urls, headers: apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` } };
   }
 
   wantsJson(command: Command): boolean {

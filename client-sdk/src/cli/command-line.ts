@@ -13,6 +13,7 @@ import { registerHosts } from "./commands/hosts.ts";
 import { registerInfer } from "./commands/infer.ts";
 import { registerJobs } from "./commands/jobs.ts";
 import { registerKeys } from "./commands/keys.ts";
+import { registerMcp } from "./commands/mcp.ts";
 import { registerModels } from "./commands/models.ts";
 import { registerPlanned } from "./commands/not-built.ts";
 import { registerResult } from "./commands/result.ts";
@@ -60,6 +61,7 @@ const commands = [
   registerTop,
   registerKeys,
   registerBench,
+  registerMcp,
 ];
 
 const overview = `

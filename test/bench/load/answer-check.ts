@@ -8,8 +8,7 @@ const tolerance = 1e-5;
 
 /** Throws when a value is off. */
 export function checkValues(answer: Answer, expected: Float32Array): void {
-  const bytes = Uint8Array.from(firstOutput(answer));
-  const values = new Float32Array(bytes.buffer);
+  const values = firstOutput(answer);
   if (values.length !== expected.length) throw new Error(`${values.length} values instead of ${expected.length}`);
   for (let at = 0; at < values.length; at++) {
     const far = Math.abs(values[at]! - expected[at]!);
@@ -17,7 +16,24 @@ export function checkValues(answer: Answer, expected: Float32Array): void {
   }
 }
 
-function firstOutput({ wire, body, headerLength }: Answer): Uint8Array {
-  if (wire === "grpc") return methodOf(inferenceService, "ModelInfer").responseDeserialize(body).raw_output_contents[0];
-  return decodeInferResponse({ body, headerLength }).outputs[0]!.bytes;
+function firstOutput({ wire, body, headerLength }: Answer): Float32Array {
+  switch (wire) {
+    case "grpc":
+      return floats(methodOf(inferenceService, "ModelInfer").responseDeserialize(body).raw_output_contents[0]);
+    case "http":
+      return floats(decodeInferResponse({ body, headerLength }).outputs[0]!.bytes);
+    case "json":
+      return Float32Array.from(parsed(body).result.outputs[0].data);
+    case "mcp":
+      return Float32Array.from((Object.values(parsed(body).result.structuredContent.outputs)[0] as number[][]).flat());
+  }
+}
+
+function floats(bytes: Uint8Array): Float32Array {
+  return new Float32Array(Uint8Array.from(bytes).buffer);
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: what is not there throws, and that is the check
+function parsed(body: Buffer): any {
+  return JSON.parse(body.toString("utf8"));
 }

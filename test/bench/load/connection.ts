@@ -5,8 +5,8 @@
 
 import { connect, type Socket } from "node:net";
 
-/** How requests travel. */
-export type Wire = "http" | "grpc";
+/** How requests travel: the Open Inference Protocol in binary over HTTP or gRPC, a job in JSON on /v1 that is waited for, a call of a model's tool. */
+export type Wire = "http" | "grpc" | "json" | "mcp";
 
 export interface Answer {
   wire: Wire;

@@ -1,10 +1,18 @@
-/** HTTP/1.1, keep-alive. Understands answers with Content-Length only, which is what all measured systems send. */
+/** HTTP/1.1, keep-alive. Understands answers with Content-Length, and those in chunks. */
 
-import { Connection, openSocket } from "./connection.ts";
+import type { Socket } from "node:net";
+import { Connection, openSocket, type Wire } from "./connection.ts";
 
 export class HttpConnection extends Connection {
-  static async open(host: string, port: number): Promise<HttpConnection> {
-    return new HttpConnection(await openSocket(host, port));
+  readonly #wire: Wire;
+
+  constructor(socket: Socket, wire: Wire) {
+    super(socket);
+    this.#wire = wire;
+  }
+
+  static async open(host: string, port: number, wire: Wire = "http"): Promise<HttpConnection> {
+    return new HttpConnection(await openSocket(host, port), wire);
   }
 
   protected override take(bytes: Buffer): number {
@@ -12,16 +20,34 @@ export class HttpConnection extends Connection {
     if (headEnd === -1) return 0;
     const head = bytes.toString("latin1", 0, headEnd + 2).toLowerCase();
     const length = numberAfter(head, "\r\ncontent-length:");
-    if (length === undefined) {
-      this.fail(new Error(`an answer without Content-Length: ${head}`));
+    const isChunked = /\r\ntransfer-encoding: *chunked/.test(head);
+    if (length === undefined && !isChunked) {
+      this.fail(new Error(`an answer of unknown length: ${head}`));
       return bytes.length;
     }
-    if (bytes.length < headEnd + 4 + length) return 0;
+    const rest = bytes.subarray(headEnd + 4);
+    const body = length === undefined ? wholeChunks(rest) : rest.length < length ? undefined : rest;
+    if (body === undefined) return 0;
     const headerLength = numberAfter(head, "\r\ninference-header-content-length:") ?? 0;
     const status = Number(head.slice(9, 12));
     const errorCode = status === 200 ? undefined : /\r\nx-switchyard-error: *(\S+)/.exec(head)?.[1];
-    this.answer({ wire: "http", status, headerLength, errorCode, body: bytes.subarray(headEnd + 4) });
+    this.answer({ wire: this.#wire, status, headerLength, errorCode, body });
     return bytes.length;
+  }
+}
+
+/** The chunks' content, once the last one is there. */
+function wholeChunks(bytes: Buffer): Buffer | undefined {
+  const parts: Buffer[] = [];
+  for (let at = 0; ; ) {
+    const lineEnd = bytes.indexOf("\r\n", at);
+    if (lineEnd === -1) return undefined;
+    const size = Number.parseInt(bytes.toString("latin1", at, lineEnd), 16);
+    const end = lineEnd + 2 + size;
+    if (bytes.length < end + 2) return undefined;
+    if (size === 0) return Buffer.concat(parts);
+    parts.push(bytes.subarray(lineEnd + 2, end));
+    at = end + 2;
   }
 }
 

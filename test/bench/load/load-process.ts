@@ -1,7 +1,7 @@
 /** Entry of the load, in a process of its own: closed-loop clients, the same for every system, or streams. */
 
 import { checkValues } from "./answer-check.ts";
-import type { Answer, Connection } from "./connection.ts";
+import type { Answer, Connection, Wire } from "./connection.ts";
 import type { FromLoad, LoadFigures, LoadOrder, ToLoad } from "./figures.ts";
 import { GrpcConnection } from "./grpc-connection.ts";
 import { HttpConnection } from "./http-connection.ts";
@@ -10,6 +10,8 @@ import { Streams } from "./streams.ts";
 
 let samples: Sample[] = [];
 let run: Load | Streams | undefined;
+
+const wordOfSuccess: Partial<Record<Wire, string>> = { json: '"state":"succeeded"', mcp: '"structuredContent":' };
 
 function tell(message: FromLoad): void {
   process.send?.(message);
@@ -35,8 +37,8 @@ class Load {
 
   async start(): Promise<void> {
     const { host, port, clients, wire } = this.#order;
-    const kind = wire === "grpc" ? GrpcConnection : HttpConnection;
-    this.#connections = await Promise.all(Array.from({ length: clients }, () => kind.open(host, port)));
+    const open = (): Promise<Connection> => (wire === "grpc" ? GrpcConnection.open(host, port) : HttpConnection.open(host, port, wire));
+    this.#connections = await Promise.all(Array.from({ length: clients }, open));
     this.#loops = this.#connections.map((connection, index) => this.#loop(connection, index));
   }
 
@@ -46,7 +48,7 @@ class Load {
       for (let next = index; !this.#stopping; next += this.#order.clients) {
         const sample = samples[next % samples.length]!;
         const startedMs = performance.now();
-        const answer = await connection.ask(sample.requests[wire]);
+        const answer = await connection.ask(sample.requests[wire]());
         const doneMs = performance.now();
         this.#check(answer, sample);
         this.#lastDoneMs = doneMs;
@@ -58,11 +60,17 @@ class Load {
     }
   }
 
-  /** All answers of a cell have one size, so every answer is checked by status and size, and every so-manieth by its values. */
+  /**
+   * All binary answers of a cell have one size, so every answer is checked by status and size, and every so-manieth by its values. Of those in JSON
+   * every one has the word that stands in no failure.
+   */
   #check(answer: Answer, sample: Sample): void {
-    if (answer.status !== 200) throw new Error(`status ${answer.status}: ${answer.body.toString("utf8").slice(0, 300)}`);
-    this.#bodyBytes ??= answer.body.length;
-    if (answer.body.length !== this.#bodyBytes) throw new Error(`${answer.body.length} bytes instead of ${this.#bodyBytes}`);
+    const { body, wire } = answer;
+    if (answer.status !== 200) throw new Error(`status ${answer.status}: ${body.toString("utf8").slice(0, 300)}`);
+    const word = wordOfSuccess[wire];
+    if (word === undefined) this.#bodyBytes ??= body.length;
+    if (word === undefined ? body.length !== this.#bodyBytes : !body.includes(word))
+      throw new Error(`not the answer that was asked for (${body.length} bytes): ${body.toString("utf8").slice(0, 300)}`);
     if (this.#count++ % this.#order.verifyEvery !== 0) return;
     checkValues(answer, sample.expected);
     this.#verified++;

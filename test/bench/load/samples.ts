@@ -6,12 +6,13 @@ import { inferenceService, methodOf } from "../../support/grpc-client.ts";
 import { openSession } from "../systems/direct-session.ts";
 import type { Wire } from "./connection.ts";
 import { grpcRequest } from "./grpc-connection.ts";
+import { jobRequest, toolRequest } from "./json-requests.ts";
 
 const modelInfer = methodOf(inferenceService, "ModelInfer");
 
 export interface Sample {
-  /** A whole request, ready to be written. */
-  requests: Record<Wire, Buffer>;
+  /** A whole request, ready to be written; made when it is first asked for. */
+  requests: Record<Wire, () => Buffer>;
   expected: Float32Array;
 }
 
@@ -65,11 +66,26 @@ export function samplesOf(cases: readonly Case[], of: { model: SampleModel; time
   const parameters = of.timeoutMs === undefined ? {} : { parameters: { timeout: Math.round(of.timeoutMs * 1000) } };
   return cases.map(({ shape, bytes, expected }) => {
     const inputs = [{ name: "input", datatype: "FP32" as const, shape: [...shape], bytes }];
-    const body = encodeInferRequest({ inputs, binary: true, ...parameters });
-    const http = httpRequest({ ...of, parts: body.parts, headerLength: body.headerLength! });
-    const grpc = grpcRequest({ message: grpcMessage(of, { shape, bytes }), apiKey: of.apiKey });
-    return { requests: { http, grpc }, expected };
+    const binary = (): Buffer => {
+      const body = encodeInferRequest({ inputs, binary: true, ...parameters });
+      return httpRequest({ ...of, parts: body.parts, headerLength: body.headerLength! });
+    };
+    const requests = {
+      http: once(binary),
+      grpc: once(() => grpcRequest({ message: grpcMessage(of, { shape, bytes }), apiKey: of.apiKey })),
+      json: once(() => jobRequest(of, { shape, bytes })),
+      mcp: once(() => toolRequest(of, { shape, bytes })),
+    };
+    return { requests, expected };
   });
+}
+
+function once<Value>(make: () => Value): () => Value {
+  let made: Value | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
 }
 
 function grpcMessage(of: { model: SampleModel; timeoutMs?: number }, input: { shape: readonly number[]; bytes: Uint8Array }): Buffer {

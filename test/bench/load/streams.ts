@@ -93,7 +93,7 @@ export class Streams {
     const deadlineMs = stream.timeoutMs;
     let answer: Answer;
     try {
-      answer = await this.#pool.ask(sample.requests.http);
+      answer = await this.#pool.ask(sample.requests.http());
     } catch (error) {
       tally?.heard({ status: undefined, latencyMs: performance.now() - fromMs, deadlineMs, told: (error as Error).message });
       return;

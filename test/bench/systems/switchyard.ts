@@ -41,12 +41,15 @@ export interface SwitchyardOptions {
   profile?: { process: Profiled; folder: string };
 }
 
+const named: Readonly<Record<Wire, [id: string, title: string]>> = {
+  http: ["s", "Switchyard"],
+  grpc: ["g", "Switchyard over gRPC"],
+  json: ["j", "Switchyard, JSON on /v1"],
+  mcp: ["m", "Switchyard over MCP"],
+};
+
 export function switchyard(options: SwitchyardOptions = {}): System {
-  const [id, title] = options.withoutMetrics
-    ? ["n", "Switchyard without metrics"]
-    : options.wire === "grpc"
-      ? ["g", "Switchyard over gRPC"]
-      : ["s", "Switchyard"];
+  const [id, title] = options.withoutMetrics ? ["n", "Switchyard without metrics"] : named[options.wire ?? "http"];
   return { id, title, start: (model) => startSwitchyard(model, options) };
 }
 

@@ -4,7 +4,6 @@ import type { Command } from "commander";
 import { UsageError } from "../exit-codes.ts";
 
 const planned: Readonly<Record<string, string>> = {
-  mcp: "serve the Model Context Protocol on standard input and output",
   pipelines: "run and list pipelines",
   train: "start and follow training runs",
 };

@@ -1,0 +1,111 @@
+/** `switchyard mcp` as an application starts it, by the official client, with a whole cluster behind it. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { Client } from "@modelcontextprotocol/client";
+import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+import type { JobView } from "@switchyard/protocol";
+import { type Cluster, cliMain, startCluster } from "../support/cluster.ts";
+import { emptyRepository, type Repository, slowModelOf } from "../support/timed-models.ts";
+import { until } from "../support/until.ts";
+
+const eras = { modern: { pin: "2026-07-28" }, legacy: "legacy" } as const;
+const x = [0.5];
+let cluster: Cluster;
+let repository: Repository;
+
+before(async () => {
+  repository = await emptyRepository();
+  await repository.add("slow", await slowModelOf(400));
+  cluster = await startCluster({ models: repository.folder });
+});
+
+after(async () => {
+  await cluster?.stop();
+  await repository?.remove();
+});
+
+interface Application extends AsyncDisposable {
+  client: Client;
+  pid: number;
+  said: () => string;
+  close(): Promise<void>;
+}
+
+async function startApplication(era: keyof typeof eras): Promise<Application> {
+  const transport = new StdioClientTransport({
+    command: process.execPath,
+    args: [cliMain, "mcp", "--url", cluster.url],
+    stderr: "pipe",
+  });
+  let said = "";
+  transport.stderr?.on("data", (chunk: Buffer) => {
+    said += String(chunk);
+  });
+  const client = new Client({ name: "test", version: "1" }, { versionNegotiation: { mode: eras[era] } });
+  await client.connect(transport);
+  const close = (): Promise<void> => client.close();
+  return { client, pid: transport.pid!, said: () => said, close, [Symbol.asyncDispose]: close };
+}
+
+async function jobs(): Promise<JobView[]> {
+  const { items } = (await (await fetch(`${cluster.url}/v1/jobs?model=slow`)).json()) as { items: JobView[] };
+  return items;
+}
+
+for (const era of ["modern", "legacy"] as const) {
+  test(`an application of the ${era} era lists the tools, calls a model and ends`, async () => {
+    const { client, pid, close } = await startApplication(era);
+    const { tools } = await client.listTools();
+    assert.ok(
+      tools.some(({ name }) => name === "infer_slow"),
+      tools.map(({ name }) => name).join(),
+    );
+    const { structuredContent, isError } = await client.callTool({ name: "infer_slow", arguments: { inputs: { x } } });
+    assert.notEqual(isError, true);
+    assert.equal((structuredContent as { model: string }).model, "slow");
+    await close();
+    await until("the program to be gone", async () => !isAlive(pid));
+  });
+
+  test(`a call that an application of the ${era} era cancels leaves the queue`, async () => {
+    await using application = await startApplication(era);
+    const { client } = application;
+    const known = new Set((await jobs()).map(({ id }) => id));
+    const given = new AbortController();
+    const call = (signal?: AbortSignal) => client.callTool({ name: "infer_slow", arguments: { inputs: { x } } }, signal && { signal });
+    const others = Array.from({ length: 4 }, () => call()); // what it waits behind
+    const cancelled = call(given.signal);
+    const added = async (): Promise<JobView[]> => (await jobs()).filter(({ id }) => !known.has(id));
+    await until("all five to be jobs", async () => (await added()).length === 5);
+    given.abort();
+    await assert.rejects(cancelled);
+    const [one] = await until("one to be cancelled", async () => {
+      const found = (await added()).filter(({ state }) => state === "cancelled");
+      return found.length > 0 && found;
+    });
+    assert.equal(one!.attempt, 0);
+    for (const other of others) assert.notEqual((await other).isError, true);
+  });
+}
+
+test("an application goes on when its coordinator was killed and came back, without being started again", async () => {
+  await using application = await startApplication("legacy");
+  const { client, said } = application;
+  await client.listTools();
+  const [pid] = cluster.pidsOf("coordinator");
+  process.kill(pid!, "SIGKILL");
+  await until("another coordinator", async () => !cluster.pidsOf("coordinator").includes(pid!));
+  const { tools } = await client.listTools();
+  assert.ok(tools.length > 0);
+  assert.match(said(), /a new session at/);
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
