@@ -91,7 +91,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   addCluster(app, context);
   addModelUploads(app, context);
   addAliases(app, context);
-  addMcp(app, context, async () => (await import("./mcp/server.ts")).serverMaker(context));
+  addMcp(app, context, async () => (await import("./mcp/server.ts")).served(context));
   addToolServers(app, context);
   if (context.consoleFolder !== undefined) addConsole(app, context.consoleFolder);
   if (context.blobs) addBlobs(app, context, context.blobs);

@@ -82,7 +82,7 @@ app.setErrorHandler((error, request, reply) => sendError(error, request, reply, 
 refuseForeignPages(app, { origins: [], probes: new Set() });
 addGuards(app, openAccess);
 const bus = new InMemoryServerEventBus();
-addMcp(app, context, async () => fixtureMaker(context, bus), { bus });
+addMcp(app, context, async () => ({ make: fixtureMaker(context, bus), bus }));
 await app.listen(loopback);
 cleanup.defer(async () => {
   await app.close();

@@ -4,7 +4,7 @@
  */
 
 import { toNodeHandler } from "@modelcontextprotocol/node";
-import { classifyInboundRequest, createMcpHandler, type ServerEventBus } from "@modelcontextprotocol/server";
+import { classifyInboundRequest, createMcpHandler, type McpServerFactory } from "@modelcontextprotocol/server";
 import { type JsonDocument, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { Caller } from "../../application/caller.ts";
@@ -13,8 +13,9 @@ import { isStillAllowed } from "../guard.ts";
 import { httpLine } from "../open-calls.ts";
 import { headerOf } from "../request-options.ts";
 import { traceOf } from "../traced-requests.ts";
+import { isListen } from "./change-streams.ts";
 import { authInfoOf, factsOf, type RequestFacts } from "./request-facts.ts";
-import type { MakeServer } from "./serving.ts";
+import type { MakeServer, Served } from "./serving.ts";
 import { Sessions } from "./sessions.ts";
 
 /** How often it is asked whether the key of a stream without end is still good. */
@@ -32,25 +33,22 @@ export interface Exchange {
   close(): Promise<void>;
 }
 
-export function openExchange(context: DoorContext, make: MakeServer, bus: ServerEventBus | undefined): Exchange {
+export function openExchange(context: DoorContext, served: Served): Exchange {
   const { log } = context;
   // mostly what clients did wrong, which they are told
   const onerror = (error: Error): void => log.debug?.("mcp_refused", { error: error.message });
   const limit = { maxRequestBodySize: context.config.maxJsonBytes };
   const made: MakeServer = async (asked) => {
     try {
-      return await make(asked);
+      return await served.make(asked);
     } catch (error) {
       log.error("mcp_server_failed", { era: asked.era, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
       throw error;
     }
   };
-  const modern = createMcpHandler(({ authInfo }) => made({ caller: factsOf(authInfo).caller, era: "modern" }), {
-    ...limit,
-    ...(bus && { bus }),
-    legacy: "reject",
-    onerror,
-  });
+  const factory: McpServerFactory = ({ authInfo }) => made({ caller: factsOf(authInfo).caller, era: "modern" });
+  const modern = createMcpHandler(factory, { ...limit, ...(served.bus && { bus: served.bus }), legacy: "reject", onerror });
+  const streams = served.listen?.(factory);
   const sessions = new Sessions(context, made);
 
   async function answer(request: FastifyRequest, reply: FastifyReply, { caller, document, spentMs }: Came): Promise<FastifyReply> {
@@ -63,13 +61,19 @@ export function openExchange(context: DoorContext, make: MakeServer, bus: Server
     if (context.tracing) facts.trace = traceOf(request);
     const given = { authInfo: authInfoOf(facts), ...(document && { parsedBody: body }) };
     const use = isLegacy ? sessions.use(headerOf(request.headers, "mcp-session-id"), caller) : undefined;
-    const isWait = method === "GET" || methodIn(body) === "subscriptions/listen";
+    const isWait = method === "GET" || isListen(body);
     const call = isWait ? context.calls.waiting(httpLine(reply.raw)) : undefined;
     const over = new AbortController();
     let isStream = false;
 
+    async function respond(asked: Request): Promise<Response> {
+      if (use !== undefined) return use.fetch(asked, given);
+      if (streams === undefined || !isListen(body)) return modern.fetch(asked, given);
+      return streams.fetch(asked, { body, caller, isAllowed: () => isStillAllowed(request), authInfo: given.authInfo });
+    }
+
     async function fetch(asked: Request): Promise<Response> {
-      const response = await (use === undefined ? modern.fetch(asked, given) : use.fetch(asked, given));
+      const response = await respond(asked);
       // told when the answer leaves: a call may have been held for long
       if (context.leaving()) response.headers.set("connection", "close");
       isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
@@ -103,7 +107,8 @@ export function openExchange(context: DoorContext, make: MakeServer, bus: Server
   return {
     answer,
     async close() {
-      await Promise.all([modern.close(), sessions.close()]);
+      await Promise.all([modern.close(), sessions.close(), streams?.close()]);
+      served.close?.();
     },
   };
 }
@@ -121,10 +126,6 @@ function standardHeaders({ headers }: FastifyRequest) {
     mcpNameHeader: headerOf(headers, "mcp-name"),
   };
   return Object.fromEntries(Object.entries(names).filter(([, value]) => value !== undefined));
-}
-
-function methodIn(body: unknown): unknown {
-  return typeof body === "object" && body !== null && "method" in body ? body.method : undefined;
 }
 
 /** Keys are revoked and expire while a stream goes on. */

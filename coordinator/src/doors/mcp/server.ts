@@ -1,5 +1,5 @@
 /**
- * What is served at `/mcp`: the cluster's models as tools and its jobs as tasks. One server is made for each request of the modern era and for
+ * What is served at `/mcp`: the cluster's models as tools, its jobs as tasks, and all of it as resources. One server is made for each request of the modern era and for
  * each session of the legacy era; what they share stands outside.
  */
 
@@ -19,23 +19,22 @@ import { instructionsFor } from "./instructions.ts";
 import { jobTasks } from "./job-tasks.ts";
 import { StateCodec } from "./questions.ts";
 import { factsIn } from "./request-facts.ts";
-import type { Asked, MakeServer } from "./serving.ts";
+import { openResources } from "./resource-part.ts";
+import type { MakeServer, Served } from "./serving.ts";
 import { addTaskHandlers, tasksExtension } from "./task-protocol.ts";
 import { addToolHandlers } from "./tools.ts";
-
-/** Adds its capabilities and handlers to a server that nobody is connected to yet. */
-export type ServerPart = (server: Server, context: DoorContext, asked: Asked) => void;
 
 /** How long clients may keep what they were told. Changes are told of besides. */
 const listLivesMs = 10_000;
 const aboutLivesMs = 60_000;
 
-export function serverMaker(context: DoorContext, parts: readonly ServerPart[] = []): MakeServer {
+export function served(context: DoorContext): Served {
   const own = randomBytes(32);
   const codec = new StateCodec(context.secret ?? { read: async () => own });
   const tasks = jobTasks(context);
+  const resources = openResources(context);
   const info = { name: "switchyard", title: "Switchyard", version: context.version };
-  return async (asked) => {
+  const make: MakeServer = async (asked) => {
     const isModern = asked.era === "modern";
     const server = new GuardedServer(info, {
       capabilities: { tools: { listChanged: true }, ...(isModern && { extensions: { [tasksExtension]: {} } }) },
@@ -50,9 +49,10 @@ export function serverMaker(context: DoorContext, parts: readonly ServerPart[] =
     server.log = context.log;
     addToolHandlers(server, context, { ...asked, codec });
     if (isModern) addTaskHandlers(server, tasks);
-    for (const part of parts) part(server, context, asked);
+    resources.add(server, asked);
     return server;
   };
+  return { make, listen: (factory) => resources.streams(factory), close: () => resources.close() };
 }
 
 type Handler = (request: JSONRPCRequest, context: ServerContext) => Promise<Result>;

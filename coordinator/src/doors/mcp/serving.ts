@@ -4,7 +4,7 @@
  * a coordinator that nobody asks so does not hold it.
  */
 
-import type { McpServer, Server, ServerEventBus } from "@modelcontextprotocol/server";
+import type { McpServer, McpServerFactory, Server, ServerEventBus } from "@modelcontextprotocol/server";
 import { errors, type JsonDocument, parseJson, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Caller } from "../../application/caller.ts";
@@ -12,6 +12,7 @@ import type { DoorContext } from "../door-context.ts";
 import { callerOf } from "../guard.ts";
 import { readBody } from "../request-body.ts";
 import { addRoute } from "../routes.ts";
+import type { ChangeStreams } from "./change-streams.ts";
 import type { Exchange } from "./exchange.ts";
 
 export const mcpPath = "/mcp";
@@ -28,9 +29,14 @@ export interface Asked {
 /** Makes what serves one request or session; called for each, so it must be cheap. */
 export type MakeServer = (asked: Asked) => Server | McpServer | Promise<Server | McpServer>;
 
-interface McpOptions {
-  /** Change events, from and to all coordinators. Default: of this process alone. */
+export interface Served {
+  make: MakeServer;
+  /** Serves `subscriptions/listen`. Absent: the library does, and tells every stream what `bus` tells. */
+  listen?: (factory: McpServerFactory) => Pick<ChangeStreams, "fetch" | "close">;
+  /** Absent: events of this process alone. */
   bus?: ServerEventBus;
+  /** Called last, when no server is in use any more. */
+  close?: () => void;
 }
 
 const maxDepth = 100;
@@ -38,11 +44,11 @@ const parseError = -32_700;
 const invalidRequest = -32_600;
 
 /** `load` is called with the first request, and again after it has failed. */
-export function addMcp(app: FastifyInstance, context: DoorContext, load: () => Promise<MakeServer>, options: McpOptions = {}): void {
+export function addMcp(app: FastifyInstance, context: DoorContext, load: () => Promise<Served>): void {
   let opened: Promise<Exchange> | undefined;
   const open = async (): Promise<Exchange> => {
-    const [{ openExchange }, make] = await Promise.all([import("./exchange.ts"), load()]);
-    return openExchange(context, make, options.bus);
+    const [{ openExchange }, served] = await Promise.all([import("./exchange.ts"), load()]);
+    return openExchange(context, served);
   };
   const exchange = (): Promise<Exchange> => {
     opened ??= open().catch((error: unknown) => {
