@@ -42,6 +42,7 @@ type Replaceable =
   | "blobs"
   | "clock"
   | "consoleFolder"
+  | "tools"
   | "drains"
   | "events"
   | "jobs"

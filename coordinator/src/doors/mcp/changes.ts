@@ -45,7 +45,7 @@ export interface Subscriber {
 export const allLists: ReadonlySet<ListKind> = new Set(["tools_list_changed", "prompts_list_changed", "resources_list_changed"]);
 
 export interface ChangesParts {
-  context: Pick<DoorContext, "jobs" | "models" | "hosts" | "overview" | "clock" | "log" | "events">;
+  context: Pick<DoorContext, "jobs" | "models" | "hosts" | "overview" | "tools" | "clock" | "log" | "events">;
   /** Text that differs when a list does, in place of what is taken here. */
   listed?: Partial<Record<ListKind, () => string>>;
 }
@@ -235,13 +235,13 @@ export class Subscription {
   }
 }
 
-/** Tools are made of the versions that are served: whether a host holds one right now changes none. */
-function toolsText({ models }: Pick<DoorContext, "models">): string {
+/** Tools are made of the versions that are served: whether a host holds one right now changes none. And of other servers' that are offered on. */
+function toolsText({ models, tools }: Pick<DoorContext, "models" | "tools">): string {
   const served = models.list().filter(({ state }) => state === "ready" || state === "available");
-  return served
-    .map(({ version }) => `${version.model}@${version.version} ${version.digest}`)
-    .sort()
-    .join("\n");
+  const own = served.map(({ version }) => `${version.model}@${version.version} ${version.digest}`);
+  const exposing = (tools?.servers.all() ?? []).filter(({ settings }) => settings.expose.length > 0);
+  const offered = exposing.flatMap(({ settings, tools: known }) => [...known.values()].map(({ pin }) => `${settings.name} ${pin}`));
+  return [...own, ...offered].sort().join("\n");
 }
 
 /** Jobs come and go all the time, and are left out. */

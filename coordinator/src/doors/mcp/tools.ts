@@ -1,4 +1,7 @@
-/** The tools that a caller has: the fixed ones that its key opens, and one for each model while those are few. Lists them and calls them. */
+/**
+ * The tools that a caller has: the fixed ones that its key opens, one for each model while those are few, and those of other servers that are
+ * offered on. Lists them and calls them.
+ */
 
 import {
   type CallToolRequestParams,
@@ -27,6 +30,7 @@ import { failedResult, failureOf } from "./tool-errors.ts";
 import { inferTool, modelTool } from "./tool-infer.ts";
 import { jobTools } from "./tool-jobs.ts";
 import { modelsSearchTool } from "./tool-models.ts";
+import { upstreamTool, upstreamTools } from "./tool-upstream.ts";
 
 const core: readonly ToolHandler[] = [modelsSearchTool, inferTool, batchTool, ...jobTools];
 const coreByName = new Map(core.map((tool) => [tool.definition.name, tool]));
@@ -35,18 +39,18 @@ export function addToolHandlers(server: Server, context: DoorContext, { caller, 
   server.setRequestHandler("tools/list", async ({ params }) => {
     if (params?.cursor !== undefined)
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, "Unknown cursor: the tools come in one page");
-    const tools = listedTools(context, caller);
+    const tools = await listedTools(context, caller);
     return { tools: era === "modern" ? tools : tools.map(withoutTasks) };
   });
   server.setRequestHandler("tools/call", ({ params }, its) => callTool(context, { params, its, server, codec }));
 }
 
 /** By name. Above so many models, hosts would pay more for the list than it is worth: `infer` runs them all. */
-export function listedTools(context: DoorContext, caller: Caller): Tool[] {
+export async function listedTools(context: DoorContext, caller: Caller): Promise<Tool[]> {
   const mayCall = ({ scopes }: ToolHandler): boolean => scopes.some((scope) => caller.scopes.has(scope));
   const models = servedModels(context.models.list(), caller);
   const own = models.length > context.config.mostModelTools ? [] : models.flatMap((model) => toolOf(context, model) ?? []);
-  const tools = [...core, ...own].filter(mayCall).map(({ definition }) => definition);
+  const tools = [...core, ...own, ...(await upstreamTools(context))].filter(mayCall).map(({ definition }) => definition);
   return tools.sort((one, other) => (one.name < other.name ? -1 : 1));
 }
 
@@ -61,8 +65,8 @@ function toolOf(context: DoorContext, model: string): ToolHandler | undefined {
   return status && modelTool(status);
 }
 
-function toolNamed(context: DoorContext, name: string): ToolHandler {
-  const fixed = coreByName.get(name);
+async function toolNamed(context: DoorContext, name: string): Promise<ToolHandler> {
+  const fixed = coreByName.get(name) ?? (await upstreamTool(context, name));
   if (fixed !== undefined) return fixed;
   const model = modelOf(name, context.models);
   if (model === undefined)
@@ -83,7 +87,7 @@ async function callTool(context: DoorContext, { codec, its, params, server }: Ca
   const { name, arguments: args = {} } = params;
   const span = spanOf(context, { name, its, trace });
   try {
-    const tool = toolNamed(context, name);
+    const tool = await toolNamed(context, name);
     requireScope(caller, tool.scopes);
     if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
     const asksUsers = mayAskUsers(server);

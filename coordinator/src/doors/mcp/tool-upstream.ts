@@ -1,0 +1,57 @@
+/** Tools of other MCP servers that this cluster offers on: their definitions as cleaned, and calls that go the way of all calls of such tools. */
+
+import type { CallToolResult, Tool } from "@modelcontextprotocol/server";
+import { type ExposedTool, exposedTools } from "../../application/exposed-tools.ts";
+import type { DoorContext } from "../door-context.ts";
+import type { ToolHandler } from "./tool.ts";
+
+/** Between a server's name and its tool's: no tool of our own has it. */
+const between = "__";
+
+export async function upstreamTools({ tools }: DoorContext): Promise<ToolHandler[]> {
+  return tools === undefined ? [] : (await exposedTools(tools)).map(handlerOf);
+}
+
+export async function upstreamTool(context: DoorContext, name: string): Promise<ToolHandler | undefined> {
+  if (!name.includes(between)) return undefined;
+  return (await upstreamTools(context)).find(({ definition }) => definition.name === name);
+}
+
+function handlerOf({ annotations, description, inputSchema, name, outputSchema, pin, server, title, tool }: ExposedTool): ToolHandler {
+  return {
+    definition: {
+      name,
+      ...(title !== undefined && { title }),
+      description,
+      inputSchema: inputSchema as Tool["inputSchema"],
+      ...(outputSchema && { outputSchema: outputSchema as Tool["outputSchema"] }),
+      // what a server leaves out is what the protocol has clients assume
+      annotations: {
+        readOnlyHint: annotations?.readOnlyHint ?? false,
+        destructiveHint: annotations?.destructiveHint ?? true,
+        idempotentHint: annotations?.idempotentHint ?? false,
+        openWorldHint: annotations?.openWorldHint ?? true,
+      },
+      _meta: { "switchyard/server": server, "switchyard/pin": pin },
+    },
+    scopes: ["submit"],
+    async call({ args, caller, context, line }) {
+      const left = new AbortController();
+      const stop = line.onGone(() => left.abort());
+      try {
+        const { content, isError, structuredContent } = await context.tools!.calls.callTool(
+          { server, tool, arguments: { ...args }, via: "mcp" },
+          caller,
+          left.signal,
+        );
+        return {
+          content: content as CallToolResult["content"],
+          ...(structuredContent !== undefined && { structuredContent: structuredContent as CallToolResult["structuredContent"] }),
+          ...(isError && { isError }),
+        };
+      } finally {
+        stop();
+      }
+    },
+  };
+}
