@@ -121,7 +121,7 @@ inBothRevisions("an answer is told as JSON with the likeliest classes, once the 
   jobs.end(record.id, "succeeded", { outputs: [scores] });
   const answer = (await read(client, uri)) as Record<string, unknown>;
   assert.deepEqual(answer.outputs, [{ name: "scores", datatype: "FP32", shape: [1, 3], data: [0.125, 0.625, 0.25] }]);
-  assert.deepEqual(answer.classes, { scores: [["0.625:1:one", "0.25:2:two", "0.125:0:zero"]] });
+  assert.deepEqual(answer.classification, { scores: [["0.625:1:one", "0.25:2:two", "0.125:0:zero"]] });
   assert.equal(answer.model_name, "tiny");
 });
 

@@ -9,7 +9,7 @@ import {
   createMcpHandler,
   type McpHttpHandler,
   type McpServerFactory,
-  type ServerEvent,
+  type ServerEventBus,
 } from "@modelcontextprotocol/server";
 import { SwitchyardError } from "@switchyard/protocol";
 import type { Caller } from "../../application/caller.ts";
@@ -45,6 +45,8 @@ interface Parts extends StreamLimits {
   log: Log;
 }
 
+type Listener = Parameters<ServerEventBus["subscribe"]>[0];
+
 export function isListen(body: unknown): boolean {
   return isObject(body) && body.method === method;
 }
@@ -60,36 +62,32 @@ export class ChangeStreams {
   /** Answers with the stream, or with the refusal as JSON-RPC has it. Never throws. */
   async fetch(request: Request, asked: ListenRequest): Promise<Response> {
     const { changes, factory, keepAliveMs, log, maxBehindBytes = mostBehindBytes } = this.#parts;
-    const listeners = new Set<(event: ServerEvent) => void>();
-    let handler: McpHttpHandler | undefined;
+    const listeners = new Set<Listener>();
+    const bus = busFor(changes, listeners);
+    const handler = createMcpHandler(factory, { bus, legacy: "reject", ...(keepAliveMs !== undefined && { keepAliveMs }) });
     let subscription: Subscription | undefined;
+    const end = (): void => {
+      subscription?.close();
+      this.#open.delete(handler);
+    };
     try {
-      const opened = changes.open({
+      subscription = changes.open({
         caller: asked.caller,
         isAllowed: asked.isAllowed,
         lists: allLists, // the handler knows which were asked for
         tell: (event) => tellAll(listeners, event),
-        end: () => void handler?.close(),
+        end: () => void handler.close(),
       });
-      subscription = opened;
-      const body = await allowed(asked.body, opened);
-      const bus = busFor(changes, listeners);
-      const own = createMcpHandler(factory, { bus, legacy: "reject", ...(keepAliveMs !== undefined && { keepAliveMs }) });
-      handler = own;
-      this.#open.add(own);
-      const end = (): void => {
-        opened.close();
-        this.#open.delete(own);
-      };
-      const response = await own.fetch(request, { parsedBody: body, ...(asked.authInfo && { authInfo: asked.authInfo }) });
-      if (response.body === null || !response.headers.get("content-type")?.startsWith("text/event-stream")) {
-        end();
-        return response;
+      this.#open.add(handler);
+      const parsedBody = await allowed(asked.body, subscription);
+      const response = await handler.fetch(request, { parsedBody, ...(asked.authInfo && { authInfo: asked.authInfo }) });
+      if (response.body !== null && response.headers.get("content-type")?.startsWith("text/event-stream")) {
+        return new Response(bounded(response.body, { maxBehindBytes, end }), response);
       }
-      return new Response(bounded(response.body, { maxBehindBytes, end }), { status: response.status, headers: response.headers });
+      end();
+      return response;
     } catch (error) {
-      subscription?.close();
-      if (handler) this.#open.delete(handler);
+      end();
       return refusal(asked.body, error, log);
     }
   }
@@ -100,14 +98,14 @@ export class ChangeStreams {
   }
 }
 
-function tellAll(listeners: ReadonlySet<(event: ServerEvent) => void>, event: ChangeEvent): void {
+function tellAll(listeners: ReadonlySet<Listener>, event: ChangeEvent): void {
   for (const listener of [...listeners]) listener(event);
 }
 
-function busFor(changes: Pick<Changes, "publish">, listeners: Set<(event: ServerEvent) => void>) {
+function busFor(changes: Pick<Changes, "publish">, listeners: Set<Listener>): ServerEventBus {
   return {
-    publish: (event: ServerEvent) => changes.publish(event),
-    subscribe(listener: (event: ServerEvent) => void) {
+    publish: (event) => changes.publish(event),
+    subscribe(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);
     },
@@ -124,10 +122,9 @@ async function allowed(body: unknown, subscription: Subscription): Promise<unkno
     const fields = [{ pointer: "notifications/resourceSubscriptions", expected: `at most ${mostFollowed}`, got: String(wanted.size) }];
     throw new SwitchyardError("invalid_request", `one stream follows at most ${mostFollowed} resources`, { fields });
   }
-  const followed: string[] = [];
-  for (const [uri, isFollowed] of await Promise.all([...wanted].map(async (one) => [one, await mayFollow(subscription, one)] as const))) {
-    if (isFollowed) followed.push(uri);
-  }
+  const uris = [...wanted];
+  const isFollowed = await Promise.all(uris.map((uri) => mayFollow(subscription, uri)));
+  const followed = uris.filter((_uri, at) => isFollowed[at]);
   const notifications = { ...others, ...(followed.length > 0 && { resourceSubscriptions: followed }) };
   return { ...body, params: { ...body.params, notifications } };
 }

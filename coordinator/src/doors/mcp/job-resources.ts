@@ -94,5 +94,5 @@ function rowsOf({ bytes, shape }: Tensor): string[][] {
 
 /** As text, because numbers beyond 2^53 would not survive a parse. */
 function withClasses(json: string, classes: Record<string, string[][]>): string {
-  return Object.keys(classes).length === 0 ? json : `${json.slice(0, -1)},"classes":${JSON.stringify(classes)}}`;
+  return Object.keys(classes).length === 0 ? json : `${json.slice(0, -1)},"classification":${JSON.stringify(classes)}}`;
 }
