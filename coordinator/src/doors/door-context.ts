@@ -85,7 +85,7 @@ export interface DoorContext {
 
 type Optional = "maxJsonBytes" | "maxModelBytes" | "mostModelTools";
 
-export const usualModelTools = 40;
+const usualModelTools = 40;
 
 /** What a server is made of; JSON has the limit of all bodies unless a smaller one is given. Servers of one process share the budget of bodies. */
 export type DoorParts = Omit<DoorContext, "calls" | "config"> & {

@@ -66,11 +66,13 @@ export function openExchange(context: DoorContext, make: MakeServer, bus: Server
     const isWait = method === "GET" || methodIn(body) === "subscriptions/listen";
     const call = isWait ? context.calls.waiting(httpLine(reply.raw)) : undefined;
     const over = new AbortController();
+    let isStream = false;
 
     async function fetch(asked: Request): Promise<Response> {
       const response = await (use === undefined ? modern.fetch(asked, given) : use.fetch(asked, given));
       // told when the answer leaves: a call may have been held for long
       if (context.leaving()) response.headers.set("connection", "close");
+      isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
       if (call === undefined || response.body === null) return response;
       watchKey(context, request, over);
       return new Response(endedBy(response.body, AbortSignal.any([call.signal, over.signal])), response);
@@ -89,7 +91,7 @@ export function openExchange(context: DoorContext, make: MakeServer, bus: Server
       over.abort();
       call?.end();
       use?.end();
-      if (isWait && context.draining()) raw.socket.destroySoon(); // the stream's headers could not say that its connection ends
+      if (isStream && context.draining()) raw.socket.destroySoon(); // the stream's headers could not say that its connection ends
     }
     return reply;
   }
@@ -138,16 +140,14 @@ function watchKey({ clock }: DoorContext, request: FastifyRequest, over: AbortCo
 /** The same stream, which also ends, and leaves its source, when the signal aborts. */
 function endedBy(source: ReadableStream<Uint8Array>, signal: AbortSignal): ReadableStream<Uint8Array> {
   const reader = source.getReader();
-  const aborted = new Promise<undefined>((resolve) => {
-    if (signal.aborted) resolve(undefined);
-    else signal.addEventListener("abort", () => resolve(undefined), { once: true });
-  });
+  const leave = (): void => void reader.cancel().catch(() => {});
+  if (signal.aborted) leave();
+  else signal.addEventListener("abort", leave, { once: true });
   return new ReadableStream({
     async pull(controller) {
-      const next = await Promise.race([reader.read(), aborted]);
-      if (next !== undefined && !next.done) return controller.enqueue(next.value);
-      controller.close();
-      if (next === undefined) await reader.cancel().catch(() => {});
+      const { done, value } = await reader.read();
+      if (done) controller.close();
+      else controller.enqueue(value);
     },
     cancel: (why) => reader.cancel(why),
   });

@@ -38,7 +38,7 @@ function questionOf(input: TensorSignature, version: ModelVersion): Question {
   const about = { title: input.name, description: typeOf(input) };
   if (isSingle(input) && input.datatype === "BYTES") return { ...about, type: "string" };
   if (isSingle(input) && input.datatype === "BOOL") return { ...about, type: "boolean" };
-  if (isSingle(input)) return { ...about, type: "number" };
+  if (isSingle(input)) return { ...about, type: input.datatype.startsWith("FP") ? "number" : "integer" };
   const image = takesImage(version) ? ", or a PNG image as data:image/png;base64,…" : "";
   return { ...about, description: `${about.description} as nested JSON arrays${image}`, type: "string" };
 }

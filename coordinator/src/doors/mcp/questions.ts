@@ -22,7 +22,7 @@ const answersKey = "missing";
 export interface Question {
   title: string;
   description: string;
-  type: "string" | "number" | "boolean";
+  type: "string" | "number" | "integer" | "boolean";
   /** Where there is a choice. */
   enum?: readonly string[];
 }

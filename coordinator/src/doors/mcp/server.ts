@@ -48,7 +48,7 @@ export function serverMaker(context: DoorContext, parts: readonly ServerPart[] =
       requestState: { verify: async (state, its) => (await codec.codec()).verify(state, its) },
     });
     server.log = context.log;
-    addToolHandlers(server, context, { caller: asked.caller, codec });
+    addToolHandlers(server, context, { ...asked, codec });
     if (isModern) addTaskHandlers(server, tasks);
     for (const part of parts) part(server, context, asked);
     return server;

@@ -27,7 +27,7 @@ export interface GivenInputs {
 
 /** Names of the model's inputs that are not there. */
 export function missingInputs({ values }: GivenInputs, version: ModelVersion): TensorSignature[] {
-  return version.signature.inputs.filter(({ name }) => values[name] === undefined);
+  return version.signature.inputs.filter(({ name }) => !Object.hasOwn(values, name) || values[name] === undefined);
 }
 
 /** Throws `invalid_request` and, for what is no input of the model, `signature_mismatch`. Inputs must not be missing. */

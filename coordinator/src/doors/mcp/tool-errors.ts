@@ -7,7 +7,7 @@ import type { CallToolResult } from "@modelcontextprotocol/server";
 import { type ErrorCode, errors, type SwitchyardError } from "@switchyard/protocol";
 import { retryAfterMs } from "../problem.ts";
 
-export const errorMetaKey = "switchyard/error";
+const errorMetaKey = "switchyard/error";
 
 /** What to do next, where the detail does not say it. */
 const advice: Partial<Record<ErrorCode, string>> = {

@@ -1,7 +1,7 @@
 /** `infer` and the tools of single models: one inference, held until its outcome, or handed out as a task where it takes long. */
 
 import type { Tool } from "@modelcontextprotocol/server";
-import type { InferRequest } from "@switchyard/protocol";
+import type { InferRequest, ModelVersion } from "@switchyard/protocol";
 import { requireModel } from "../../application/caller.ts";
 import type { Submission } from "../../application/job-service.ts";
 import { cachedHow } from "../../application/new-record.ts";
@@ -55,14 +55,14 @@ const checkModel = argumentCheck(schemaOf(modelProperties, []));
 export function modelTool(status: ModelStatus): ToolHandler {
   const { version } = status;
   const title = `Run ${version.model}`;
-  const properties = { inputs: inputsSchema(version), ...terms };
   return {
+    // made when it is listed: calls do without
     get definition(): Tool {
       return {
         name: toolNameOf(version.model),
         title,
-        description: `Runs the model ${version.model} once on the cluster and answers its outputs${version.labels ? " and the class of each item" : ""}.`,
-        inputSchema: schemaOf(properties, ["inputs"]),
+        description: `Runs the model ${version.model} once on the cluster and answers its outputs${classesText(version)}.`,
+        inputSchema: schemaOf({ inputs: inputsSchema(version), ...terms }, ["inputs"]),
         outputSchema: resultSchema(version) as Tool["outputSchema"],
         annotations: { title, ...inferenceHints },
         _meta: signatureMeta(version),
@@ -75,6 +75,15 @@ export function modelTool(status: ModelStatus): ToolHandler {
     },
   };
 }
+
+/** Some of the class names say what a model is about. */
+function classesText({ labels = {} }: ModelVersion): string {
+  const [names] = Object.values(labels);
+  if (names === undefined) return "";
+  return ` and the class of each item, one of ${names.length}: ${names.slice(0, mostNamedClasses).join(", ")}${names.length > mostNamedClasses ? ", …" : ""}`;
+}
+
+const mostNamedClasses = 10;
 
 /** The model that the call names, else the one that its user chooses. Throws `invalid_request` where nobody can be asked. */
 export async function chosenModel(call: ToolCall): Promise<{ model: string } | { question: ToolAnswer }> {

@@ -19,6 +19,7 @@ import { modelOf, servedModels, servedVersion } from "./model-tools.ts";
 import { Progress } from "./progress.ts";
 import { Questions, type StateCodec } from "./questions.ts";
 import { factsIn } from "./request-facts.ts";
+import type { Asked } from "./serving.ts";
 import { takesTasks } from "./task-protocol.ts";
 import { signalLine, type ToolAnswer, type ToolHandler } from "./tool.ts";
 import { batchTool } from "./tool-batch.ts";
@@ -30,13 +31,14 @@ import { modelsSearchTool } from "./tool-models.ts";
 const core: readonly ToolHandler[] = [modelsSearchTool, inferTool, batchTool, ...jobTools];
 const coreByName = new Map(core.map((tool) => [tool.definition.name, tool]));
 
-export function addToolHandlers(server: Server, context: DoorContext, asked: { caller: Caller; codec: StateCodec }): void {
+export function addToolHandlers(server: Server, context: DoorContext, { caller, codec, era }: Asked & { codec: StateCodec }): void {
   server.setRequestHandler("tools/list", async ({ params }) => {
     if (params?.cursor !== undefined)
       throw new ProtocolError(ProtocolErrorCode.InvalidParams, "Unknown cursor: the tools come in one page");
-    return { tools: listedTools(context, asked.caller) };
+    const tools = listedTools(context, caller);
+    return { tools: era === "modern" ? tools : tools.map(withoutTasks) };
   });
-  server.setRequestHandler("tools/call", ({ params }, its) => callTool(context, { params, its, server, codec: asked.codec }));
+  server.setRequestHandler("tools/call", ({ params }, its) => callTool(context, { params, its, server, codec }));
 }
 
 /** By name. Above so many models, hosts would pay more for the list than it is worth: `infer` runs them all. */
@@ -46,6 +48,12 @@ export function listedTools(context: DoorContext, caller: Caller): Tool[] {
   const own = models.length > context.config.mostModelTools ? [] : models.flatMap((model) => toolOf(context, model) ?? []);
   const tools = [...core, ...own].filter(mayCall).map(({ definition }) => definition);
   return tools.sort((one, other) => (one.name < other.name ? -1 : 1));
+}
+
+/** The legacy era has none. */
+function withoutTasks(tool: Tool): Tool {
+  const { task: _task, ...properties } = tool.inputSchema.properties ?? {};
+  return { ...tool, inputSchema: { ...tool.inputSchema, properties } };
 }
 
 function toolOf(context: DoorContext, model: string): ToolHandler | undefined {
