@@ -37,6 +37,7 @@ import {
 } from "./job-records.ts";
 import { ModelRepository } from "./model-repository.ts";
 import { type RetryOptions, retryPolicy } from "./retry-policy.ts";
+import { ToolServerList } from "./tool-servers.ts";
 import type { ClientTracing } from "./tracing.ts";
 import { Transport } from "./transport.ts";
 
@@ -94,6 +95,7 @@ export class Switchyard {
   readonly jobs: JobList;
   readonly deadLetters: DeadLetterList;
   readonly repository: ModelRepository;
+  readonly toolServers: ToolServerList;
 
   constructor(options: ClientOptions = {}) {
     this.#transport = new Transport({
@@ -106,6 +108,7 @@ export class Switchyard {
     this.jobs = new JobList(this.#transport);
     this.deadLetters = new DeadLetterList(this.#transport);
     this.repository = new ModelRepository(this.#transport);
+    this.toolServers = new ToolServerList(this.#transport);
   }
 
   /** The address in use. */

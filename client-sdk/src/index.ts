@@ -11,6 +11,12 @@ export type {
   Problem,
   RequestedOutput,
   Tensor,
+  ToolAuditView,
+  ToolCallView,
+  ToolConsentView,
+  ToolServerDetails,
+  ToolServerView,
+  ToolView,
   TypedArray,
 } from "@switchyard/protocol";
 export { floatFromHalf, halfFromFloat } from "@switchyard/protocol";
@@ -37,4 +43,5 @@ export type {
 } from "./job-records.ts";
 export { ModelRepository, type UploadedModel, type UploadOptions } from "./model-repository.ts";
 export type { RetryOptions } from "./retry-policy.ts";
+export { type BoundArgument, type ToolCallOptions, ToolServerList } from "./tool-servers.ts";
 export type { CallSpan, ClientTracing } from "./tracing.ts";

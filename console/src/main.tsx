@@ -12,6 +12,7 @@ import { ModelsPage } from "./pages/models.tsx";
 import { OverviewPage } from "./pages/overview.tsx";
 import { QueuesPage } from "./pages/queues.tsx";
 import { TenantsPage } from "./pages/tenants.tsx";
+import { ToolsPage } from "./pages/tools.tsx";
 import { go, hashOf, route } from "./route.ts";
 import { caller, follow, isReadOnly, keyFault, may } from "./session.ts";
 import "./style.css";
@@ -26,6 +27,7 @@ const pages = [
   { name: "hosts", title: "Hosts", key: "h", scopes: ["operate"], Page: HostsPage },
   { name: "models", title: "Models", key: "m", scopes: ["submit", "read", "operate"], Page: ModelsPage },
   { name: "tenants", title: "Tenants", key: "t", scopes: ["operate", "admin"], Page: TenantsPage },
+  { name: "tools", title: "Tools", key: "u", scopes: ["operate"], Page: ToolsPage },
 ] as const;
 
 function App() {

@@ -22,7 +22,10 @@ import { RedisResponseCache } from "./adapters/redis-response-cache.ts";
 import { RedisRunHistory } from "./adapters/redis-run-history.ts";
 import { RedisServerFigures } from "./adapters/redis-server-figures.ts";
 import { RedisSharedSecret } from "./adapters/redis-shared-secret.ts";
+import { RedisToolAudit } from "./adapters/redis-tool-audit.ts";
+import { RedisToolConsents } from "./adapters/redis-tool-consents.ts";
 import { RedisUploads } from "./adapters/redis-uploads.ts";
+import { ToolServerFile } from "./adapters/tool-server-file.ts";
 import { readYaml } from "./adapters/yaml-document.ts";
 import { KeyedAccess, openAccess } from "./application/access.ts";
 import { CacheTallies } from "./application/cache-tallies.ts";
@@ -44,6 +47,10 @@ import { Placer } from "./application/placer.ts";
 import { CachedResponses } from "./application/response-cache.ts";
 import { Shadows } from "./application/shadows.ts";
 import { Sweeper } from "./application/sweeper.ts";
+import { ToolCalls } from "./application/tool-calls.ts";
+import { ToolConsentDesk } from "./application/tool-consent-desk.ts";
+import { ToolServers } from "./application/tool-servers.ts";
+import type { ToolService } from "./application/tool-service.ts";
 import { VersionRemoval } from "./application/version-removal.ts";
 import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
@@ -58,6 +65,7 @@ import { openBlobs } from "./open-blobs.ts";
 import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
 import type { Outcome } from "./ports/metrics.ts";
+import type { ToolConnector } from "./ports/tool-servers.ts";
 import type { Tracing } from "./ports/tracing.ts";
 
 export interface CoordinatorOptions {
@@ -84,6 +92,8 @@ export interface CoordinatorOptions {
   consoleFolder?: string;
   /** Without one everybody who reaches the address may do everything. */
   apiKeysFile?: string;
+  /** Names the MCP servers whose tools are used; absent: none are. */
+  toolServersFile?: string;
   expectedHosts: number;
   version: string;
   clock: Clock & LoopClock;
@@ -113,6 +123,8 @@ const lookAtClusterMs = 2_000;
 const mostLeavingMs = 2_000;
 /** A change of the key file is taken over by the second look that sees it. */
 const lookAtKeysMs = 500;
+/** As of the key file. */
+const lookAtToolServersMs = 500;
 /** How soon those who watch a server's health hear of a change. */
 const lookAtHealthMs = 250;
 /** As soon as hosts tell theirs. */
@@ -268,6 +280,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   // for every door that has the repository extension
   const control = new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log });
 
+  const toolServers = options.toolServersFile === undefined ? undefined : openToolServers(options, options.toolServersFile);
+  const tools = toolServers && toolService(toolServers.servers, { redis, clock, log });
+
   let leaving = false;
   let draining = false;
   const turns = new TurnWait(clock);
@@ -286,6 +301,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     aliases,
     control,
     secret: new RedisSharedSecret(redis, clock),
+    ...(tools && { tools }),
     bodies: bodyBudget(options),
     ...(options.consoleFolder !== undefined && { consoleFolder: options.consoleFolder }),
     config: {
@@ -322,6 +338,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "cluster-figures", everyMs: lookAtClusterMs, jitter: 0.2, call: () => cluster.round() });
   loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
+  if (toolServers) loops.start({ name: "mcp-servers", everyMs: lookAtToolServersMs, call: () => toolServers.file.look() });
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, call: () => tallies.tell() });
   loops.start({ name: "figures", everyMs: 1_000, call: () => figures.leave() });
@@ -344,10 +361,12 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       grpc?.endHeld();
       await clock.sleep(lastAnswersMs, over.signal);
       turns.stop();
+      const toolServersClosed = toolServers?.servers.close();
       await loops.stop();
       // with the store away they are lost, as after a crash
       await tallies.tell().catch(() => {});
       await figures.leave({ all: true }).catch(() => {});
+      await toolServersClosed;
       await tickets.close();
       subscription.close();
       durable.close();
@@ -355,6 +374,28 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       if (tracing) await Promise.race([tracing.close(), clock.sleep(lastSpansMs)]);
     },
   };
+}
+
+/** The library is loaded with the first server. Throws with every mistake in the file. */
+function openToolServers({ clock, log, version }: CoordinatorOptions, path: string): { servers: ToolServers; file: ToolServerFile } {
+  let connector: Promise<ToolConnector> | undefined;
+  const servers = new ToolServers({
+    connector: () => {
+      connector ??= import("./adapters/mcp-client.ts").then(({ McpClients }) => new McpClients({ clock, log, version }));
+      return connector;
+    },
+    clock,
+    log,
+  });
+  const file = new ToolServerFile({ path, env: process.env, log, onChange: (wanted) => servers.configure(wanted) });
+  file.open();
+  return { servers, file };
+}
+
+function toolService(servers: ToolServers, { redis, ...parts }: { redis: RedisConnection; clock: Clock; log: Log }): ToolService {
+  const audit = new RedisToolAudit(redis);
+  const desk = new ToolConsentDesk({ consents: new RedisToolConsents(redis), audit, log: parts.log });
+  return { servers, desk, audit, calls: new ToolCalls({ servers, desk, clock: parts.clock }) };
 }
 
 const placeOf = ({ host, port }: { host: string; port: number }): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;

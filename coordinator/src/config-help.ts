@@ -24,6 +24,10 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
     default: "unset",
     meaning: "file of API keys, made by `switchyard keys`; without one there is one tenant, on loopback addresses only",
   },
+  MCP_SERVERS: {
+    default: "unset",
+    meaning: "JSON file of MCP servers whose tools may be called, as other hosts have it: `mcpServers`; read again when it changes",
+  },
   MAX_BODY: { default: "64MiB", meaning: "largest body of a request; over gRPC the largest message of a caller" },
   MAX_JSON: { default: "<max-body>", meaning: "largest JSON in a body; parsing holds other calls up by about 20 ms per MiB" },
   MAX_MODEL: { default: "2GiB", meaning: "largest file of a model that is uploaded" },

@@ -35,6 +35,8 @@ export interface Config {
   workers: number;
   /** Absolute path of the key file. */
   apiKeys?: string;
+  /** Absolute path of the file that names MCP servers whose tools are used. */
+  mcpServers?: string;
   maxBodyBytes: number;
   /** Of JSON bodies and of the JSON part of binary ones; at most maxBodyBytes. */
   maxJsonBytes: number;
@@ -69,6 +71,8 @@ export interface ConfigSource {
   folder?: string;
   /** What is wrong with the key file at this path; default: it is not looked at. */
   keyFileMistakes?: (path: string) => readonly string[];
+  /** What is wrong with the file of MCP servers at this path; default: it is not looked at. */
+  toolServerMistakes?: (path: string, env: ConfigSource["env"]) => readonly string[];
   /** Answers a file's text or throws; default: the disk. */
   readFile?: (path: string) => string;
 }
@@ -176,6 +180,7 @@ const settings = z.object({
   S3_PATH_STYLE: yesOrNo.optional(),
   WORKERS: count(256).prefault("1"),
   API_KEYS: nonEmpty.optional(),
+  MCP_SERVERS: nonEmpty.optional(),
   MAX_BODY: size.prefault("64MiB"),
   MAX_JSON: size.optional(),
   MAX_MODEL: size.prefault("2GiB"),
@@ -238,6 +243,11 @@ export function readConfig(source: ConfigSource): Config {
     const found = source.keyFileMistakes?.(path.resolve(folder, keyFile.value.trim())) ?? [];
     mistakes.push(...found.map((mistake) => `${keyFile.from}: ${mistake}`));
   }
+  const serverFile = given.get("MCP_SERVERS");
+  if (serverFile && serverFile.value.trim() !== "") {
+    const found = source.toolServerMistakes?.(path.resolve(folder, serverFile.value.trim()), source.env) ?? [];
+    mistakes.push(...found.map((mistake) => `${serverFile.from}: ${mistake}`));
+  }
   const redisFiles = Object.fromEntries(
     redisFileNames.flatMap((name) => {
       const file = given.get(name)?.value.trim();
@@ -252,7 +262,7 @@ export function readConfig(source: ConfigSource): Config {
   mistakes.push(...tracing.mistakes);
   if (!parsed.success || mistakes.length > 0) throw new ConfigError(mistakes);
 
-  const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, WORKERS, API_KEYS, CACHE } = parsed.data;
+  const { HTTP, GRPC, METRICS, REDIS_URL, MODELS, DATA, WORKERS, API_KEYS, MCP_SERVERS, CACHE } = parsed.data;
   return {
     http: HTTP,
     ...(GRPC === "off" ? {} : { grpc: GRPC }),
@@ -265,6 +275,7 @@ export function readConfig(source: ConfigSource): Config {
     blobs: blobPlaceOf(parsed.data, folder),
     workers: WORKERS,
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
+    ...(MCP_SERVERS === undefined ? {} : { mcpServers: path.resolve(folder, MCP_SERVERS) }),
     maxBodyBytes: parsed.data.MAX_BODY,
     maxJsonBytes: Math.min(parsed.data.MAX_JSON ?? parsed.data.MAX_BODY, parsed.data.MAX_BODY),
     maxModelBytes: parsed.data.MAX_MODEL,

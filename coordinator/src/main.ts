@@ -8,6 +8,7 @@ import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { keyFileMistakes } from "./adapters/key-file.ts";
 import { pinoLog } from "./adapters/pino-log.ts";
 import { prometheusMetrics } from "./adapters/prometheus-metrics.ts";
+import { toolServerMistakes } from "./adapters/tool-server-file.ts";
 import { systemClock } from "./clock.ts";
 import { type Coordinator, startCoordinator } from "./compose.ts";
 import { type Config, ConfigError, readConfig } from "./config.ts";
@@ -29,7 +30,7 @@ function configOrExit(): Config & { redisUrl: string } {
     process.exit(0);
   }
   try {
-    const config = readConfig({ argv: process.argv.slice(2), env: process.env, keyFileMistakes });
+    const config = readConfig({ argv: process.argv.slice(2), env: process.env, keyFileMistakes, toolServerMistakes });
     const { redisUrl } = config;
     if (redisUrl !== undefined) return { ...config, redisUrl };
     process.stderr.write("SWITCHYARD_REDIS_URL (--redis-url): expected redis://host:port; `switchyard up` starts a Redis of its own\n");
@@ -108,6 +109,7 @@ try {
     corsOrigins: config.corsOrigins,
     ...(hasConsole && { consoleFolder }),
     ...(config.apiKeys !== undefined && { apiKeysFile: config.apiKeys }),
+    ...(config.mcpServers !== undefined && { toolServersFile: config.mcpServers }),
     expectedHosts: config.expectedHosts,
     version,
     clock: systemClock,

@@ -30,6 +30,7 @@ export * from "./span-delivery.ts";
 export * from "./tensor-frame.ts";
 export { bytesFromJson, jsonFromTensor } from "./tensor-json.ts";
 export * from "./tensors.ts";
+export * from "./tool-servers.ts";
 export * from "./trace-context.ts";
 export * from "./tracing-settings.ts";
 export * from "./typed-tensors.ts";

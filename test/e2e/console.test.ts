@@ -261,6 +261,7 @@ test("the keyboard goes through pages and the list", { skip }, async () => {
   for (const [key, name] of [
     ["q", "Queues"],
     ["t", "Tenants"],
+    ["u", "Tools"],
     ["o", "Overview"],
   ] as const) {
     await page.keyboard.press("g");

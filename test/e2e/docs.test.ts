@@ -43,7 +43,9 @@ before(async () => {
   await cp(path.join(root, "models"), path.join(clone, "models"), { recursive: true });
   for (const name of ["examples", "node_modules"]) await symlink(path.join(root, name), path.join(clone, name));
   await writeFile(path.join(clone, "package.json"), '{"type": "module", "private": true}');
-  cluster = await startCluster({ models: path.join(clone, "models") });
+  const serverFile = path.join(clone, "mcp-servers.json");
+  await writeFile(serverFile, '{"mcpServers": {}}');
+  cluster = await startCluster({ models: path.join(clone, "models"), env: { SWITCHYARD_MCP_SERVERS: serverFile } });
   await symlink(cluster.dataFolder, path.join(clone, ".switchyard"));
   const keyFile = path.join(clone, "keys.yaml");
   await writeFile(keyFile, "[]");
@@ -107,6 +109,7 @@ for (const { name, least, clusterOf } of [
   { name: "docs/console.md", least: 1, clusterOf: () => cluster },
   { name: "docs/models.md", least: 5, clusterOf: () => cluster },
   { name: "docs/batch.md", least: 3, clusterOf: () => cluster },
+  { name: "docs/mcp-servers.md", least: 4, clusterOf: () => cluster },
   { name: "docs/tracing.md", least: 2, clusterOf: () => cluster },
   { name: "docs/access.md", least: 6, clusterOf: () => guarded },
 ]) {

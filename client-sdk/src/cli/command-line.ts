@@ -20,6 +20,7 @@ import { registerResult } from "./commands/result.ts";
 import { registerRetry } from "./commands/retry.ts";
 import { registerSubmit } from "./commands/submit.ts";
 import { registerTenants } from "./commands/tenants.ts";
+import { registerTools } from "./commands/tools.ts";
 import { registerTop } from "./commands/top.ts";
 import { registerWatch } from "./commands/watch.ts";
 import { delegates, findDelegate, runDelegate } from "./delegates.ts";
@@ -56,6 +57,7 @@ const commands = [
   registerHosts,
   registerModels,
   registerTenants,
+  registerTools,
   registerTop,
   registerKeys,
   registerBench,

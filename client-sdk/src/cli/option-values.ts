@@ -2,6 +2,7 @@
 
 import type { Requirement } from "@switchyard/protocol";
 import { InvalidArgumentError } from "commander";
+import type { BoundArgument } from "../tool-servers.ts";
 
 const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
@@ -40,6 +41,14 @@ export function tag(text: string, before: Record<string, string> | undefined): R
   const at = text.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("Give a tag as key=value.");
   return { ...before, [text.slice(0, at)]: text.slice(at + 1) };
+}
+
+/** `/output=<job>:/outputs/label/0`: a pointer into the arguments, a job's id, a pointer into the job. */
+export function bindings(text: string, before: Record<string, BoundArgument> | undefined): Record<string, BoundArgument> {
+  const [, target, job, pointer] = /^(\/[^=]*)=([^:]+):(\/.*)?$/s.exec(text) ?? [];
+  if (target === undefined || job === undefined)
+    throw new InvalidArgumentError("Give /argument=job:/pointer, such as /output=$id:/outputs/label/0.");
+  return { ...before, [target]: { job, pointer: pointer ?? "" } };
 }
 
 /** `provider=cuda`, `gpu-memory-mb=16000`, `framework=pytorch`, `label:site=north`; those that are repeated add up. */

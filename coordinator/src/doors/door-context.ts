@@ -7,6 +7,7 @@ import type { ModelAliases } from "../application/model-aliases.ts";
 import type { ModelControl } from "../application/model-control.ts";
 import type { ModelUploads } from "../application/model-uploads.ts";
 import type { Overview } from "../application/overview.ts";
+import type { ToolService } from "../application/tool-service.ts";
 import type { VersionRemoval } from "../application/version-removal.ts";
 import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
@@ -65,6 +66,8 @@ export interface DoorContext {
   uploads?: ModelUploads;
   /** With what is signed that clients keep for the cluster. Absent: each server has one of its own. */
   secret?: SharedSecret;
+  /** Absent: no servers of tools are configured. */
+  tools?: ToolService;
   /** Absent: nothing is traced. */
   tracing?: Tracing;
   /** Where the built console lies; absent: none is served. */

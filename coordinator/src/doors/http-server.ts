@@ -24,6 +24,7 @@ import { addJobDetails } from "./v1-job-details.ts";
 import { addJobs } from "./v1-jobs.ts";
 import { addModelUploads } from "./v1-model-uploads.ts";
 import { addOverview } from "./v1-overview.ts";
+import { addToolServers } from "./v1-tool-servers.ts";
 import { addInference } from "./v2-inference.ts";
 import { addModels } from "./v2-models.ts";
 
@@ -91,6 +92,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   addModelUploads(app, context);
   addAliases(app, context);
   addMcp(app, context, async () => (await import("./mcp/server.ts")).serverMaker(context));
+  addToolServers(app, context);
   if (context.consoleFolder !== undefined) addConsole(app, context.consoleFolder);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {

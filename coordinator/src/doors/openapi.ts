@@ -27,6 +27,12 @@ import {
   requirementSchema,
   tenantViewSchema,
   timelineViewSchema,
+  toolAuditViewSchema,
+  toolCallViewSchema,
+  toolConsentViewSchema,
+  toolServerDetailsSchema,
+  toolServerViewSchema,
+  toolViewSchema,
 } from "@switchyard/protocol";
 import { z } from "zod";
 import { deadLetterFilters, jobFilters } from "./job-filters.ts";
@@ -55,6 +61,12 @@ const schemas = {
   Timeline: timelineViewSchema,
   Inputs: inputsViewSchema,
   Bulk: bulkViewSchema,
+  ToolServers: listSchema(toolServerViewSchema),
+  ToolServer: toolServerDetailsSchema,
+  Tool: toolViewSchema,
+  ToolCalled: toolCallViewSchema,
+  ToolConsent: toolConsentViewSchema,
+  ToolAudit: listSchema(toolAuditViewSchema),
   Problem: problemSchema,
 };
 
@@ -100,6 +112,31 @@ const jobRequest = {
   },
 };
 
+const toolCall = {
+  type: "object",
+  additionalProperties: false,
+  properties: {
+    arguments: { type: "object" },
+    bindings: {
+      type: "object",
+      additionalProperties: {
+        type: "object",
+        additionalProperties: false,
+        required: ["job", "pointer"],
+        properties: { job: { type: "string" }, pointer: { type: "string" } },
+      },
+    },
+    timeout_ms: { type: "integer", minimum: 1 },
+  },
+};
+
+const toolDecision = {
+  type: "object",
+  additionalProperties: false,
+  required: ["decision"],
+  properties: { decision: { enum: ["allow", "deny"] }, pin: { type: "string", pattern: "^[0-9a-f]{64}$" } },
+};
+
 function ref(name: string) {
   return { $ref: `#/components/schemas/${name}` };
 }
@@ -142,6 +179,7 @@ function makeDocument(version: string): unknown {
   const model = parameter("model", "path");
   const alias = parameter("alias", "path");
   const number = parameter("version", "path");
+  const tool = [parameter("server", "path"), parameter("tool", "path")];
   const file = { required: true, content: { "application/octet-stream": { schema: { type: "string", format: "binary" } } } };
   return {
     openapi: "3.1.0",
@@ -352,6 +390,37 @@ function makeDocument(version: string): unknown {
       "/v1/models/{model}/estimates": { get: get("What runs of the newest version take", "Estimates", [model]) },
       "/v1/models/{model}/versions/{version}/estimates": {
         get: get("What runs of one model version take", "Estimates", [model, parameter("version", "path")]),
+      },
+      "/v1/mcp/servers": { get: get("MCP servers whose tools this cluster uses, as this coordinator sees them", "ToolServers") },
+      "/v1/mcp/servers/{server}": { get: get("One MCP server with its tools", "ToolServer", [parameter("server", "path")]) },
+      "/v1/mcp/servers/{server}/tools/{tool}": {
+        get: get("One tool, and what would become of a call", "Tool", tool),
+        post: {
+          summary: "Call the tool; also a tool that says that it failed is answered with 200",
+          parameters: tool,
+          requestBody: { required: true, content: { "application/json": { schema: toolCall } } },
+          responses: { 200: json("The tool's answer", ref("ToolCalled")), default: problem },
+        },
+      },
+      "/v1/mcp/servers/{server}/tools/{tool}/consent": {
+        get: get("What was decided about the tool", "ToolConsent", tool),
+        put: {
+          summary: "Consent to the tool as it is defined now, or refuse it",
+          parameters: tool,
+          requestBody: { required: true, content: { "application/json": { schema: toolDecision } } },
+          responses: { 200: json("What holds now", ref("ToolConsent")), default: problem },
+        },
+        delete: {
+          summary: "Forget what was decided: the configuration holds again",
+          parameters: tool,
+          responses: { 204: { description: "Forgotten" }, default: problem },
+        },
+      },
+      "/v1/mcp/audit": {
+        get: get("Tool calls and consents, newest first; about 10,000 are kept", "ToolAudit", [
+          parameter("limit", "query", { type: "integer", minimum: 1, maximum: 200 }),
+          parameter("cursor", "query"),
+        ]),
       },
       "/v1/tenants": { get: get("Tenants, with the ids of their keys and what waits", "Tenants") },
     }),

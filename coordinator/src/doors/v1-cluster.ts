@@ -147,7 +147,7 @@ function toEstimatesView({ model, version, networkMs, devices }: ModelEstimates)
 }
 
 function answerReady(context: DoorContext, request: FastifyRequest, reply: FastifyReply): FastifyReply | Promise<FastifyReply> {
-  const failed = context.jobs.unready();
+  const failed = [...context.jobs.unready(), ...(context.tools?.servers.unready() ?? [])];
   if (context.leaving()) failed.unshift({ check: "draining", detail: errors.draining.title });
   reply.header("cache-control", "no-store");
   const isVerbose = (request.query as Record<string, unknown>).verbose !== undefined;

@@ -14,6 +14,7 @@ import { serverNodeFlags } from "@switchyard/protocol/node-flags";
 import { type RedisTarget, redisFileNames, shownAddress } from "@switchyard/protocol/redis";
 import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
+import { toolServerMistakes } from "../adapters/tool-server-file.ts";
 import { systemClock } from "../clock.ts";
 import { type Address, blobSettings, type Config, ConfigError, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
@@ -40,7 +41,7 @@ const shown = (address: Address): string =>
 
 async function main(): Promise<void> {
   if (asksForHelp(process.argv.slice(2))) return void process.stdout.write(helpText("up"));
-  const config = await withPorts(readConfig({ argv: process.argv.slice(2), env: process.env, keyFileMistakes }));
+  const config = await withPorts(readConfig({ argv: process.argv.slice(2), env: process.env, keyFileMistakes, toolServerMistakes }));
   const lock = takeDataFolder(config.data);
   try {
     await refuseTakenPorts(config);
@@ -199,6 +200,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     ...blobSettings(config.blobs),
     SWITCHYARD_WORKERS: String(config.workers),
     SWITCHYARD_API_KEYS: config.apiKeys,
+    SWITCHYARD_MCP_SERVERS: config.mcpServers,
     SWITCHYARD_MAX_BODY: String(config.maxBodyBytes),
     SWITCHYARD_MAX_JSON: String(config.maxJsonBytes),
     SWITCHYARD_MAX_MODEL: String(config.maxModelBytes),

@@ -126,6 +126,15 @@ export const keys = {
   /** hash host id → since when (Redis ms) it should take no jobs because somebody asked. Written by coordinators; removed when it may again. */
   drains: `${prefix}:drains`,
 
+  /**
+   * hash `<server>/<tool>` → StoredConsent as JSON: what was decided about a tool of another server, and which calls asked for it. Written by
+   * coordinators; an entry goes when somebody forgets the decision.
+   */
+  toolConsents: `${prefix}:tool-consents`,
+
+  /** stream, one entry for each tool call and each consent; about 10,000 are kept. Written by coordinators; never expires. */
+  toolAudit: `${prefix}:tool-audit`,
+
   /** string, id of the folder in which coordinators keep large values. Written by coordinators, again and again; never expires. */
   blobFolder: `${prefix}:blob-folder`,
 

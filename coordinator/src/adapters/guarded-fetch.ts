@@ -1,0 +1,209 @@
+/**
+ * `fetch` towards an address that somebody configured: dials only addresses that may be dialled, checked after the name was resolved and used
+ * as checked; follows no redirects; sends nothing but what it is given; takes no more and no faster than is allowed.
+ */
+
+import { lookup as resolveName } from "node:dns";
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage, type RequestOptions } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+import { isIP, type LookupFunction } from "node:net";
+import type { Clock } from "../clock.ts";
+import { Pace } from "./paced-bytes.ts";
+import { mayDial } from "./public-addresses.ts";
+
+export interface GuardedFetchOptions {
+  /** Addresses and ranges that may be dialled although they are not public. */
+  allowPrivate: readonly string[];
+  /** Largest answer, and largest event of a stream of events. */
+  maxMessageBytes: number;
+  clock: Clock;
+}
+
+export interface GuardedFetch {
+  fetch: typeof fetch;
+  /** Ends every connection. */
+  close(): void;
+}
+
+/** Nothing was sent. */
+export class NotDialled extends Error {
+  override readonly name = "NotDialled";
+}
+
+const connectMs = 10_000;
+
+export function guardedFetch(options: GuardedFetchOptions): GuardedFetch {
+  const lookup = checkedLookup(options.allowPrivate);
+  // a connection of its own for each request: one that the server closes meanwhile leaves nobody wondering whether a call was made
+  const agents = { http: new HttpAgent({ keepAlive: false }), https: new HttpsAgent({ keepAlive: false }) };
+  const pace = new Pace(options.clock.monotonicMs());
+  async function guarded(input: string | URL | Request, init: RequestInit = {}): Promise<Response> {
+    const url = new URL(input instanceof Request ? input.url : input);
+    const isTls = url.protocol === "https:";
+    const host = url.hostname.replace(/^\[|\]$/g, "");
+    if (isIP(host) !== 0 && !mayDial(host, options.allowPrivate)) throw notAllowed(host);
+    const body = bytesOf(init.body);
+    const headers = Object.fromEntries(new Headers(init.headers));
+    const how: RequestOptions = {
+      method: init.method ?? "GET",
+      // compressed answers could be larger than they look
+      headers: { ...headers, host: url.host, "accept-encoding": "identity", ...(body && { "content-length": String(body.length) }) },
+      agent: isTls ? agents.https : agents.http,
+      lookup,
+    };
+    const request = isTls ? httpsRequest(url, how) : httpRequest(url, how);
+    const connected = isTls ? "secureConnect" : "connect";
+    const message = await answered(request, { body, connected, clock: options.clock, signal: init.signal ?? undefined });
+    return toResponse(message, { ...options, pace });
+  }
+  return {
+    fetch: guarded as typeof fetch,
+    close: () => {
+      agents.http.destroy();
+      agents.https.destroy();
+    },
+  };
+}
+
+function answered(
+  request: ReturnType<typeof httpRequest>,
+  { body, clock, connected, signal }: { body: Buffer | undefined; clock: Clock; connected: string; signal: AbortSignal | undefined },
+): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    let isConnected = false;
+    const stopClock = clock.after(connectMs, () => request.destroy(new NotDialled(`no connection within ${connectMs} ms`)));
+    const abort = (): void => void request.destroy(new DOMException("The request was aborted", "AbortError"));
+    if (signal?.aborted) abort();
+    signal?.addEventListener("abort", abort, { once: true });
+    request.once("socket", (socket) => {
+      socket.once(connected, () => {
+        isConnected = true;
+        stopClock(); // from here on the caller's own limits hold
+      });
+    });
+    request.once("error", (error: NodeJS.ErrnoException) => {
+      stopClock();
+      signal?.removeEventListener("abort", abort);
+      reject(
+        isConnected || error instanceof NotDialled || error.name === "AbortError" ? error : new NotDialled(error.code ?? error.message),
+      );
+    });
+    request.once("response", (message) => {
+      // the signal ends the answer, too
+      message.once("close", () => signal?.removeEventListener("abort", abort));
+      resolve(message);
+    });
+    request.end(body);
+  });
+}
+
+function bytesOf(body: RequestInit["body"]): Buffer | undefined {
+  if (body === undefined || body === null) return undefined;
+  if (typeof body === "string") return Buffer.from(body);
+  if (body instanceof URLSearchParams) return Buffer.from(body.toString());
+  if (body instanceof Uint8Array) return Buffer.from(body);
+  throw new TypeError("only texts and bytes are sent");
+}
+
+function toResponse(message: IncomingMessage, how: GuardedFetchOptions & { pace: Pace }): Response {
+  const status = message.statusCode ?? 502;
+  if (status >= 300 && status < 400 && status !== 304) {
+    message.destroy();
+    throw new Error(`it answers with a redirect (${status}), and redirects are not followed`);
+  }
+  const headers = new Headers();
+  for (let index = 0; index + 1 < message.rawHeaders.length; index += 2)
+    headers.append(message.rawHeaders[index]!, message.rawHeaders[index + 1]!);
+  const hasBody = status !== 204 && status !== 205 && status !== 304;
+  if (!hasBody) message.resume();
+  return new Response(hasBody ? boundedBody(message, how) : null, { status, headers });
+}
+
+/** An answer is bounded as a whole, a stream of events by the event; and both in speed. */
+function boundedBody(
+  message: IncomingMessage,
+  { clock, maxMessageBytes, pace }: GuardedFetchOptions & { pace: Pace },
+): ReadableStream<Uint8Array> {
+  const isEvents = /^text\/event-stream\b/i.test(message.headers["content-type"] ?? "");
+  let sinceEnd = 0;
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        message.on("data", (chunk: Buffer) => {
+          const { ends, tail } = isEvents ? eventEnds(chunk) : { ends: 0, tail: chunk.length };
+          sinceEnd = ends > 0 ? tail : sinceEnd + chunk.length;
+          if (sinceEnd > maxMessageBytes) {
+            message.destroy();
+            controller.error(new Error(`it sent a message of more than ${maxMessageBytes} bytes`));
+            return;
+          }
+          controller.enqueue(chunk);
+          const waitMs = pace.take({ bytes: chunk.length, messages: ends }, clock.monotonicMs());
+          message.pause();
+          if (waitMs > 0) clock.after(waitMs, () => resumeIfWanted(controller));
+          else resumeIfWanted(controller);
+        });
+        message.once("end", () => closeQuietly(controller));
+        message.once("error", (error) => errorQuietly(controller, error));
+        message.once("aborted", () => errorQuietly(controller, new Error("the connection ended before the whole answer had come")));
+        message.pause();
+      },
+      pull: () => void message.resume(),
+      cancel: () => void message.destroy(),
+    },
+    { highWaterMark: 64 },
+  );
+
+  function resumeIfWanted(controller: ReadableStreamDefaultController<Uint8Array>): void {
+    if ((controller.desiredSize ?? 0) > 0) message.resume();
+  }
+}
+
+/** How many events end in a piece, about, and how many bytes come after the last end. */
+function eventEnds(chunk: Buffer): { ends: number; tail: number } {
+  let ends = 0;
+  let last = 0;
+  for (let at = chunk.indexOf(0x0a); at !== -1; at = chunk.indexOf(0x0a, at + 1)) {
+    const next = chunk[at + 1];
+    if (next === 0x0a || next === 0x0d) {
+      ends++;
+      last = at + 2;
+    }
+  }
+  return { ends, tail: chunk.length - last };
+}
+
+function closeQuietly(controller: ReadableStreamDefaultController<Uint8Array>): void {
+  try {
+    controller.close();
+  } catch {
+    // whoever read it has gone
+  }
+}
+
+function errorQuietly(controller: ReadableStreamDefaultController<Uint8Array>, error: Error): void {
+  try {
+    controller.error(error);
+  } catch {
+    // whoever read it has gone
+  }
+}
+
+function notAllowed(address: string): NotDialled {
+  return new NotDialled(`${address} is not a public address, and allowPrivate does not list it`);
+}
+
+/** Every address of the name must be allowed: one of several would be chosen by chance. */
+function checkedLookup(allowed: readonly string[]): LookupFunction {
+  return (hostname, options, callback) => {
+    resolveName(hostname, { ...options, all: true }, (error, addresses) => {
+      if (error) return callback(error, "", 0);
+      const bad = addresses.find(({ address }) => !mayDial(address, allowed));
+      if (bad) return callback(notAllowed(bad.address), "", 0);
+      const [first] = addresses;
+      if (options.all) return callback(null, addresses);
+      if (first) return callback(null, first.address, first.family);
+      callback(new NotDialled(`${hostname} has no address`), "", 0);
+    });
+  };
+}

@@ -1,0 +1,386 @@
+/**
+ * Connections to MCP servers by the official SDK: one client for each, over pipes of a process or over HTTP, in both eras of the protocol. The
+ * only file that knows the SDK's client, loaded when the first server is configured. Nothing of the SDK's errors leaves it.
+ */
+
+import {
+  Client,
+  type ClientOptions,
+  deserializeMessage,
+  ProtocolError,
+  SdkError,
+  SdkErrorCode,
+  SdkHttpError,
+  SSEClientTransport,
+  StreamableHTTPClientTransport,
+  type Transport,
+} from "@modelcontextprotocol/client";
+import { AjvJsonSchemaValidator } from "@modelcontextprotocol/client/validators/ajv";
+import type { ProtocolEra } from "@switchyard/protocol";
+import type { Clock } from "../clock.ts";
+import type { Log } from "../ports/log.ts";
+import {
+  type ToolConnection,
+  type ToolConnector,
+  type ToolDefinition,
+  ToolFailure,
+  type ToolResult,
+  type ToolServerPlace,
+  type ToolServerSettings,
+} from "../ports/tool-servers.ts";
+import { type GuardedFetch, guardedFetch, NotDialled } from "./guarded-fetch.ts";
+import { isShallow, type SchemaCompiler, ToolDefinitions } from "./tool-definitions.ts";
+import { ToolProcess } from "./tool-process.ts";
+
+/** The revision of the modern era that is spoken. */
+const modernRevision = "2026-07-28";
+/** To start, be asked for its era, and agree. */
+const connectMs = 60_000;
+/** A server that knows no `server/discover` says so, or is silent. */
+const probeMs = 10_000;
+/** A server may have been replaced by one that speaks the newer protocol. */
+const legacyVerdictMs = 3_600_000;
+const answersMs = 5_000;
+const listMs = 30_000;
+const mostPages = 20;
+/** Of sessions over HTTP, when they are closed. */
+const farewellMs = 2_000;
+const shortestReconnectMs = 1_000;
+
+type ConnectHow = Parameters<ToolConnector["connect"]>[1];
+
+export class McpClients implements ToolConnector {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #version: string;
+  /** Servers that are known to speak the older protocol, by name and place, and until when that is believed. */
+  readonly #legacy = new Map<string, number>();
+
+  constructor(parts: { clock: Clock; log: Log; version: string }) {
+    this.#clock = parts.clock;
+    this.#log = parts.log;
+    this.#version = parts.version;
+  }
+
+  async connect(settings: ToolServerSettings, how: ConnectHow): Promise<ToolConnection> {
+    const key = JSON.stringify([settings.name, settings.place.kind === "stdio" ? settings.place.command : settings.place.url]);
+    const knownUntilMs = this.#legacy.get(key) ?? 0;
+    const era = settings.era === "auto" && this.#clock.monotonicMs() < knownUntilMs ? "legacy" : settings.era;
+    try {
+      const connection = await this.#open(settings, how, era);
+      if (settings.era === "auto" && era === "auto" && connection.era === "legacy") this.#rememberLegacy(key);
+      return connection;
+    } catch (error) {
+      // servers of older SDKs end when the first request is another than theirs: such a one is started again
+      const diedOfProbe = era === "auto" && settings.place.kind === "stdio" && isCode(error, SdkErrorCode.EraNegotiationFailed);
+      if (!diedOfProbe || how.signal.aborted) throw toFailure(error, how.signal);
+      try {
+        const connection = await this.#open(settings, how, "legacy");
+        this.#rememberLegacy(key);
+        return connection;
+      } catch (again) {
+        throw toFailure(again, how.signal);
+      }
+    }
+  }
+
+  #rememberLegacy(key: string): void {
+    this.#legacy.set(key, this.#clock.monotonicMs() + legacyVerdictMs);
+  }
+
+  async #open(settings: ToolServerSettings, how: ConnectHow, era: ToolServerSettings["era"]): Promise<ToolConnection> {
+    const line = this.#lineTo(settings);
+    const client = new Client({ name: "switchyard", version: this.#version }, clientOptions(settings, era, how.changed));
+    offer(client, settings);
+    let oddities = 0;
+    client.onerror = (error) => {
+      // such as a note about a call that has just ended; a server decides how many there are
+      if (oddities++ === 0) this.#log.info("mcp_server_odd", { server: settings.name, error: error.message.slice(0, 300) });
+    };
+    try {
+      await client.connect(line.transport, { timeout: connectMs, signal: how.signal });
+    } catch (error) {
+      await line.end();
+      throw line.why() === undefined || error instanceof NotDialled ? error : withWhy(error, line.why()!);
+    }
+    const definitions = new ToolDefinitions(compile, (tool, why) =>
+      this.#log.warn("mcp_tool_left_out", { server: settings.name, tool, why }),
+    );
+    return new McpConnection({ client, line, definitions, how });
+  }
+
+  #lineTo(settings: ToolServerSettings): Line {
+    const { name, place } = settings;
+    if (place.kind === "stdio") {
+      const said = (text: string): void => this.#log.info("mcp_server_said", { server: name, text });
+      return processLine(place, { maxLineBytes: settings.maxMessageBytes, said, clock: this.#clock });
+    }
+    return httpLine(place, { maxMessageBytes: settings.maxMessageBytes, clock: this.#clock });
+  }
+}
+
+/** What carries messages, and what is known of its end. */
+interface Line {
+  transport: Transport;
+  /** Why it ended, in words. */
+  why(): string | undefined;
+  /** Ends all of it; resolves when nothing is left. */
+  end(): Promise<void>;
+}
+
+type StdioPlace = Extract<ToolServerPlace, { kind: "stdio" }>;
+type HttpPlace = Exclude<ToolServerPlace, StdioPlace>;
+
+function processLine(place: StdioPlace, how: { maxLineBytes: number; said: (text: string) => void; clock: Clock }): Line {
+  let why: string | undefined;
+  const server = new ToolProcess(
+    {
+      command: place.command,
+      args: place.args,
+      env: place.env,
+      maxLineBytes: how.maxLineBytes,
+      ...(place.cwd !== undefined && { cwd: place.cwd }),
+    },
+    {
+      line: (text) => transport.take(text),
+      said: how.said,
+      ended(reason) {
+        why = reason;
+        transport.onclose?.();
+      },
+    },
+    how.clock,
+  );
+  const transport = new ProcessTransport(server);
+  return { transport, why: () => why, end: () => server.close() };
+}
+
+/** The SDK's interface over a process. Having these two members, it is recognised as one that is not HTTP. */
+class ProcessTransport implements Transport {
+  readonly stderr = null;
+  readonly #server: ToolProcess;
+  onclose?: (() => void) | undefined;
+  onerror?: ((error: Error) => void) | undefined;
+  onmessage?: Transport["onmessage"];
+
+  constructor(server: ToolProcess) {
+    this.#server = server;
+  }
+
+  get pid(): number | undefined {
+    return this.#server.pid;
+  }
+
+  take(line: string): void {
+    if (!line.startsWith("{")) return; // what programs print where they should not
+    try {
+      this.onmessage?.(deserializeMessage(line));
+    } catch (error) {
+      this.onerror?.(error as Error);
+    }
+  }
+
+  start(): Promise<void> {
+    return this.#server.start();
+  }
+
+  send(message: Parameters<Transport["send"]>[0]): Promise<void> {
+    return this.#server.write(`${JSON.stringify(message)}\n`);
+  }
+
+  close(): Promise<void> {
+    return this.#server.close();
+  }
+}
+
+function httpLine(place: HttpPlace, how: { maxMessageBytes: number; clock: Clock }): Line {
+  const guarded: GuardedFetch = guardedFetch({ allowPrivate: place.allowPrivate, ...how });
+  const url = new URL(place.url);
+  const options = { fetch: guarded.fetch, requestInit: { headers: { ...place.headers } } };
+  const transport =
+    place.kind === "sse"
+      ? new SSEClientTransport(url, options)
+      : new StreamableHTTPClientTransport(url, {
+          ...options,
+          // a server says how soon it is asked again, and it may say at once
+          reconnectionScheduler: (reconnect, delayMs) => how.clock.after(Math.max(delayMs, shortestReconnectMs), reconnect),
+        });
+  return {
+    transport,
+    why: () => undefined,
+    async end() {
+      if (transport instanceof StreamableHTTPClientTransport) {
+        await Promise.race([transport.terminateSession().catch(() => {}), how.clock.sleep(farewellMs)]);
+      }
+      await transport.close().catch(() => {});
+      guarded.close();
+    },
+  };
+}
+
+function clientOptions(settings: ToolServerSettings, era: ToolServerSettings["era"], changed: () => void): ClientOptions {
+  const isAnswered = settings.roots.length > 0 || settings.elicitation !== "off";
+  const mode = { auto: "auto", legacy: "legacy", modern: { pin: modernRevision } } as const;
+  return {
+    // what is not offered here is refused by the SDK, or fails the call
+    capabilities: {
+      ...(settings.roots.length > 0 && { roots: {} }),
+      ...(settings.elicitation === "decline" && { elicitation: {} }),
+    },
+    versionNegotiation: { mode: mode[era], probe: { timeoutMs: probeMs } },
+    inputRequired: { autoFulfill: isAnswered, maxRounds: 3 },
+    listChanged: { tools: { autoRefresh: false, debounceMs: 300, onChanged: changed } },
+    listMaxPages: mostPages,
+  };
+}
+
+/** Answers what servers may ask of this client, by the configuration. */
+function offer(client: Client, { elicitation, roots }: ToolServerSettings): void {
+  if (roots.length > 0) client.setRequestHandler("roots/list", async () => ({ roots: roots.map((root) => ({ ...root })) }));
+  if (elicitation === "decline") client.setRequestHandler("elicitation/create", async () => ({ action: "decline" as const }));
+}
+
+/** A validator of its own for each schema: schemas of different tools may claim one `$id`. */
+const compile: SchemaCompiler = (schema) => {
+  const check = new AjvJsonSchemaValidator().getValidator(schema);
+  return (value) => {
+    const { errorMessage, valid } = check(value);
+    return valid ? undefined : (errorMessage ?? "data is not valid");
+  };
+};
+
+class McpConnection implements ToolConnection {
+  readonly #client: Client;
+  readonly #line: Line;
+  readonly #definitions: ToolDefinitions;
+  #closing: Promise<void> | undefined;
+  readonly #lost: (why: string) => void;
+  readonly era: ProtocolEra;
+  readonly protocolVersion: string | undefined;
+  readonly server: { name: string; version: string } | undefined;
+
+  constructor(parts: { client: Client; line: Line; definitions: ToolDefinitions; how: ConnectHow }) {
+    const { client, line } = parts;
+    this.#client = client;
+    this.#line = line;
+    this.#definitions = parts.definitions;
+    this.era = client.getProtocolEra() ?? "legacy";
+    this.protocolVersion = client.getNegotiatedProtocolVersion();
+    const server = client.getServerVersion();
+    this.server = server && { name: server.name, version: server.version };
+    let isLost = false;
+    this.#lost = (why) => {
+      if (isLost || this.#closing !== undefined) return;
+      isLost = true;
+      parts.how.lost(why);
+    };
+    client.onclose = () => this.#lost(line.why() ?? "the connection ended");
+    // it may have ended while the era was agreed on
+    if (line.why() !== undefined) this.#lost(line.why()!);
+  }
+
+  async tools(signal: AbortSignal): Promise<ToolDefinition[]> {
+    if (this.#client.getServerCapabilities()?.tools === undefined) return [];
+    try {
+      const { tools } = await this.#client.listTools(undefined, {
+        cacheMode: "bypass",
+        signal,
+        timeout: listMs,
+        maxTotalTimeout: listMs,
+      });
+      return this.#definitions.of(tools);
+    } catch (error) {
+      throw this.#failure(error, signal);
+    }
+  }
+
+  async call(
+    tool: ToolDefinition,
+    args: Record<string, unknown>,
+    how: { signal: AbortSignal; timeoutMs: number; maxTotalMs: number },
+  ): Promise<ToolResult> {
+    try {
+      const result = await this.#client.callTool(
+        { name: tool.name, arguments: args },
+        {
+          signal: how.signal,
+          timeout: Math.min(how.timeoutMs, how.maxTotalMs),
+          maxTotalTimeout: how.maxTotalMs,
+          resetTimeoutOnProgress: true,
+          onprogress: () => {}, // without it progress is not asked for, and resets nothing
+          // given, so that the SDK neither keeps a list of its own nor repeats the call after a change of it
+          toolDefinition: { name: tool.name, inputSchema: { ...tool.inputSchema, type: "object" } },
+        },
+      );
+      if (!isShallow(result)) throw new ToolFailure("invalid", "the answer is nested too deeply");
+      return {
+        content: result.content as ToolResult["content"],
+        ...(result.structuredContent !== undefined && { structuredContent: result.structuredContent }),
+        isError: result.isError === true,
+      };
+    } catch (error) {
+      throw this.#failure(error, how.signal);
+    }
+  }
+
+  async answers(): Promise<boolean> {
+    try {
+      if (this.era === "modern") await this.#client.discover({ timeout: answersMs });
+      else await this.#client.ping({ timeout: answersMs });
+      return true;
+    } catch (error) {
+      return error instanceof ProtocolError; // also no is an answer
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#line.end();
+    return this.#closing;
+  }
+
+  /** Tells also that the connection is of no use any more, where the error says so. */
+  #failure(error: unknown, signal: AbortSignal): ToolFailure {
+    const failure = toFailure(error, signal, this.#line.why());
+    if (failure.kind === "unsent" || failure.kind === "lost") this.#lost(failure.message);
+    return failure;
+  }
+}
+
+const isCode = (error: unknown, ...codes: SdkErrorCode[]): boolean => error instanceof SdkError && codes.includes(error.code);
+
+function withWhy(error: unknown, why: string): unknown {
+  return error instanceof SdkError && error.code === SdkErrorCode.EraNegotiationFailed ? error : new ToolFailure("unsent", why);
+}
+
+function toFailure(error: unknown, signal: AbortSignal, lineWhy?: string): ToolFailure {
+  if (error instanceof ToolFailure) return error;
+  if (signal.aborted) return new ToolFailure("aborted", "the call was given up");
+  const { message } = error as Error;
+  const cause = causeOf(error);
+  if (cause instanceof NotDialled) return new ToolFailure("unsent", cause.message);
+  if (error instanceof ProtocolError) return new ToolFailure("refused", `it answers ${error.code}: ${message}`);
+  if (error instanceof SdkHttpError) return httpFailure(error);
+  if (isCode(error, SdkErrorCode.RequestTimeout)) return new ToolFailure("timed_out", "it did not answer in time");
+  if (isCode(error, SdkErrorCode.NotConnected, SdkErrorCode.EraNegotiationFailed) || message === "Not connected") {
+    return new ToolFailure("unsent", lineWhy ?? message);
+  }
+  if (isCode(error, SdkErrorCode.ConnectionClosed, SdkErrorCode.SendFailed))
+    return new ToolFailure("lost", lineWhy ?? "the connection ended");
+  if (error instanceof SdkError) return new ToolFailure("invalid", message);
+  return new ToolFailure("lost", lineWhy ?? message);
+}
+
+/** Errors of sockets come as the cause of others. */
+function causeOf(error: unknown): unknown {
+  let cause = error;
+  for (let depth = 0; depth < 5 && cause instanceof Error && cause.cause !== undefined; depth++) cause = cause.cause;
+  return cause;
+}
+
+function httpFailure(error: SdkHttpError): ToolFailure {
+  const { status = 0 } = error;
+  if (status === 401 || status === 403) return new ToolFailure("refused", `it does not accept the configured credentials (HTTP ${status})`);
+  // the session is over, or nobody serves it: nothing was called
+  if (status === 404 || status === 503 || status === 429) return new ToolFailure("unsent", `it answers HTTP ${status}`);
+  return status >= 500 ? new ToolFailure("lost", `it answers HTTP ${status}`) : new ToolFailure("refused", `it answers HTTP ${status}`);
+}

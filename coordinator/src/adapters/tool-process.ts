@@ -1,0 +1,253 @@
+/**
+ * A server of tools as a process of its own: in a group of its own, which ends as a whole, with an environment that has nothing of ours, and
+ * with what it says bounded in size and speed. Should this process be killed, a watch of a few hundred kilobytes ends the group.
+ */
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { isAbsolute } from "node:path";
+import type { Clock } from "../clock.ts";
+import { Pace, type PaceLimits } from "./paced-bytes.ts";
+
+export interface ToolProcessSettings {
+  command: string;
+  args: readonly string[];
+  /** Beyond the short list that every server gets. */
+  env: Readonly<Record<string, string>>;
+  cwd?: string;
+  /** Longest line that it may write. */
+  maxLineBytes: number;
+}
+
+export interface ToolProcessEvents {
+  /** One line of its standard output. */
+  line(text: string): void;
+  /** A piece of what it wrote to standard error, at most so many a second. */
+  said(text: string): void;
+  /** Once, when it has ended or was given up: why. */
+  ended(why: string): void;
+}
+
+/** What a program needs to run at all, and that is no secret. */
+const safeVariables = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "TERM"];
+
+export function toolEnvironment(
+  own: Readonly<Record<string, string>>,
+  ours: Readonly<Record<string, string | undefined>>,
+): Record<string, string> {
+  const env: Record<string, string> = {};
+  for (const name of safeVariables) {
+    const value = ours[name];
+    if (value !== undefined && !value.startsWith("()")) env[name] = value;
+  }
+  return { ...env, ...own };
+}
+
+/** After the end of its input, and again after SIGTERM. */
+const graceMs = 2_000;
+/** Unwritten requests that a server which does not read may pile up here. */
+const mostUnwrittenBytes = 16 << 20;
+const mostSaidChars = 2_000;
+/** Standard error is for people. */
+const saidPace: PaceLimits = { burstBytes: 1 << 20, bytesPerSecond: 65_536, burstMessages: 50, messagesPerSecond: 5 };
+/** What a process has written is read for so long after its end. */
+const lastWordsMs = 500;
+/** A server that has been slowed down for so long is not coming to an end. */
+const longestFloodMs = 30_000;
+
+/** Ends the group when its input closes, which it does with the process that holds the other end. */
+const watchScript = 'read -r _; kill -TERM -- "-$1"; sleep 2; kill -KILL -- "-$1"';
+
+export class ToolProcess {
+  readonly #events: ToolProcessEvents;
+  readonly #clock: Clock;
+  readonly #settings: ToolProcessSettings;
+  readonly #pace: Pace;
+  readonly #saidPace: Pace;
+  #child: ChildProcess | undefined;
+  #watch: ChildProcess | undefined;
+  #exited: Promise<void> = Promise.resolve();
+  #hasEnded = false;
+  /** Of the line that has not come whole yet. */
+  #pieces: Buffer[] = [];
+  #pieceBytes = 0;
+  #floodSinceMs: number | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(settings: ToolProcessSettings, events: ToolProcessEvents, clock: Clock) {
+    this.#settings = settings;
+    this.#events = events;
+    this.#clock = clock;
+    this.#pace = new Pace(clock.monotonicMs());
+    this.#saidPace = new Pace(clock.monotonicMs(), saidPace);
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** Rejects when the program cannot be started. */
+  start(): Promise<void> {
+    const { args, command, cwd, env } = this.#settings;
+    const child = spawn(command, [...args], {
+      env: toolEnvironment(env, process.env),
+      stdio: ["pipe", "pipe", "pipe"],
+      detached: true, // a group of its own
+      ...(cwd !== undefined && { cwd }),
+    });
+    this.#child = child;
+    this.#exited = new Promise((resolve) => {
+      child.once("exit", (code, signal) => {
+        this.#killGroup("SIGKILL"); // what it has started does not outlive it
+        const end = (): void => this.#end(signal === null ? `it ended with code ${code}` : `it was ended by ${signal}`);
+        child.once("close", end); // its last words are read before
+        this.#clock.after(lastWordsMs, end);
+        resolve();
+      });
+      child.once("error", () => resolve());
+    });
+    child.stdin?.on("error", () => {}); // the end of the process says it
+    child.stdout?.on("error", () => {});
+    child.stderr?.on("error", () => {});
+    child.stdout?.on("data", (chunk: Buffer) => this.#onOutput(chunk));
+    child.stderr?.on("data", (chunk: Buffer) => this.#onSaid(chunk));
+    return new Promise((resolve, reject) => {
+      child.once("spawn", () => {
+        this.#startWatch(child.pid!);
+        resolve();
+      });
+      child.once("error", (error: NodeJS.ErrnoException) => {
+        const isAbsent = error.code === "ENOENT";
+        const hint = isAbsent ? ` (${isAbsolute(command) ? "no such file" : "not on the PATH"}, or its folder does not exist)` : "";
+        const why = `the program cannot be started: ${error.code ?? error.message}${hint}`;
+        this.#end(why);
+        reject(new Error(why));
+      });
+    });
+  }
+
+  /** Resolves when it is written, or at once while the pipe is full: what is outstanding is bounded. */
+  write(line: string): Promise<void> {
+    const stdin = this.#child?.stdin;
+    if (this.#hasEnded || !stdin?.writable) return Promise.reject(new Error("the process has ended"));
+    if (stdin.writableLength + line.length > mostUnwrittenBytes) {
+      this.#giveUp("it does not read what is sent to it");
+      return Promise.reject(new Error("the process does not read"));
+    }
+    stdin.write(line);
+    return Promise.resolve();
+  }
+
+  /** End of input, then SIGTERM, then SIGKILL, to the whole group; resolves when the process is gone. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const child = this.#child;
+    if (child === undefined) return;
+    child.stdin?.end();
+    for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+      if (await this.#isGoneWithin(graceMs)) break;
+      this.#killGroup(signal);
+    }
+    await this.#exited;
+    this.#end("it was ended");
+  }
+
+  async #isGoneWithin(ms: number): Promise<boolean> {
+    const late = new AbortController();
+    const gone = this.#exited.then(() => true);
+    const isGone = await Promise.race([gone, this.#clock.sleep(ms, late.signal).then(() => false)]);
+    late.abort();
+    return isGone;
+  }
+
+  #killGroup(signal: NodeJS.Signals): void {
+    const pid = this.#child?.pid;
+    if (pid === undefined) return;
+    try {
+      process.kill(-pid, signal);
+    } catch {
+      // nobody is left
+    }
+  }
+
+  /** Its writes wait in its pipe when it writes faster than is read. */
+  #onOutput(chunk: Buffer): void {
+    if (this.#hasEnded) return;
+    let from = 0;
+    let messages = 0;
+    for (let end = chunk.indexOf(0x0a); end !== -1; end = chunk.indexOf(0x0a, from)) {
+      messages++;
+      this.#onLine(chunk.subarray(from, end));
+      from = end + 1;
+      if (this.#hasEnded) return;
+    }
+    if (from < chunk.length) this.#keep(chunk.subarray(from));
+    if (this.#hasEnded) return;
+    const nowMs = this.#clock.monotonicMs();
+    const waitMs = this.#pace.take({ bytes: chunk.length, messages }, nowMs);
+    if (waitMs === 0) {
+      this.#floodSinceMs = undefined;
+      return;
+    }
+    this.#floodSinceMs ??= nowMs;
+    if (nowMs - this.#floodSinceMs > longestFloodMs) this.#giveUp("it floods its output");
+    if (this.#hasEnded) return;
+    const { stdout } = this.#child!;
+    stdout?.pause();
+    this.#clock.after(waitMs, () => stdout?.resume());
+  }
+
+  #keep(piece: Buffer): void {
+    const { maxLineBytes } = this.#settings;
+    this.#pieceBytes += piece.length;
+    if (this.#pieceBytes > maxLineBytes) this.#giveUp(`it sent a message of more than ${maxLineBytes} bytes`);
+    else this.#pieces.push(piece);
+  }
+
+  #onLine(last: Buffer): void {
+    this.#keep(last);
+    if (this.#hasEnded) return;
+    const line = this.#pieces.length === 1 ? last : Buffer.concat(this.#pieces, this.#pieceBytes);
+    this.#pieces = [];
+    this.#pieceBytes = 0;
+    if (line.length > 0) this.#events.line(line.toString("utf8"));
+  }
+
+  /** Pieces, not lines: whatever it writes. */
+  #onSaid(chunk: Buffer): void {
+    const text = chunk.toString("utf8", 0, mostSaidChars).trim();
+    if (text !== "") this.#events.said(text);
+    const waitMs = this.#saidPace.take({ bytes: chunk.length, messages: 1 }, this.#clock.monotonicMs());
+    if (waitMs === 0) return;
+    const stderr = this.#child?.stderr;
+    stderr?.pause();
+    this.#clock.after(waitMs, () => stderr?.resume());
+  }
+
+  #giveUp(why: string): void {
+    if (this.#hasEnded) return;
+    this.#killGroup("SIGKILL");
+    this.#end(why);
+  }
+
+  #end(why: string): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#pieces = [];
+    this.#child?.stdout?.destroy();
+    this.#child?.stderr?.destroy();
+    void this.#exited.then(() => this.#watch?.kill("SIGKILL"));
+    this.#events.ended(why);
+  }
+
+  #startWatch(pid: number): void {
+    const watch = spawn("/bin/sh", ["-c", watchScript, "sh", String(pid)], { stdio: ["pipe", "ignore", "ignore"], detached: true });
+    watch.on("error", () => {}); // without a shell there is none
+    watch.stdin?.on("error", () => {});
+    watch.unref();
+    this.#watch = watch;
+  }
+}

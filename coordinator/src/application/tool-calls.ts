@@ -1,0 +1,226 @@
+/**
+ * Calls of tools of other servers: checked on the way in and on the way out, admitted by consent, bounded in number and time, audited. A call
+ * goes out once; only one that its server calls harmless to repeat, and believed in that, is repeated, and only after a lost connection.
+ */
+
+import { type FieldError, SwitchyardError } from "@switchyard/protocol";
+import type { Clock } from "../clock.ts";
+import { ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
+import type { Caller } from "./caller.ts";
+import { stepsOf, valueAt } from "./tool-binding.ts";
+import { idOf, type ToolConsentDesk } from "./tool-consent-desk.ts";
+import { cleanText } from "./tool-names.ts";
+import { hintsOf, sha256Of } from "./tool-policy.ts";
+import type { KnownTool, ToolServer } from "./tool-server.ts";
+import type { ToolServers } from "./tool-servers.ts";
+
+export interface ToolCall {
+  server: string;
+  tool: string;
+  arguments: Record<string, unknown>;
+  /** What asks, for the trail: `http`, a pipeline's name. */
+  via: string;
+  /** Less than the server's own limit on a call, its waiting included. */
+  timeoutMs?: number;
+}
+
+export interface CalledTool extends ToolResult {
+  ms: number;
+}
+
+export interface ToolCallsParts {
+  servers: ToolServers;
+  desk: ToolConsentDesk;
+  clock: Clock;
+}
+
+/** A definition may change while a call waits for its turn. */
+const mostLooks = 3;
+const mostFailureChars = 500;
+
+export class ToolCalls {
+  readonly #parts: ToolCallsParts;
+
+  constructor(parts: ToolCallsParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Calls one tool once. Resolves also when the tool says that it failed (`isError`). Throws `not_found`, `forbidden`, `consent_required`,
+   * `invalid_request` by argument, `queue_full`, `tool_unavailable` (nothing was called), `tool_failed` and `expired` (it may have run: see
+   * `may_have_run`), `cancelled` when `signal` aborts, `store_unavailable`.
+   */
+  async callTool(call: ToolCall, caller: Caller, signal: AbortSignal): Promise<CalledTool> {
+    const { clock, desk, servers } = this.#parts;
+    const server = servers.get(call.server);
+    const startedMs = clock.monotonicMs();
+    const limitMs = Math.min(call.timeoutMs ?? Number.POSITIVE_INFINITY, server.settings.maxTotalMs);
+    const limit = new AbortController();
+    const stopClock = clock.after(limitMs, () => limit.abort());
+    const running: RunningCall = { call, caller, server, signal: AbortSignal.any([signal, limit.signal]), endsMs: startedMs + limitMs };
+    let outcome = "internal";
+    try {
+      const result = await this.#inTurn(running);
+      outcome = result.isError ? "tool_error" : "ok";
+      return { ...result, ms: Math.round(clock.monotonicMs() - startedMs) };
+    } catch (error) {
+      const failure = error instanceof ToolFailure ? toError(error, running, { isLate: limit.signal.aborted, limitMs }) : error;
+      if (failure instanceof SwitchyardError) outcome = failure.code;
+      throw failure;
+    } finally {
+      stopClock();
+      const { tool } = running;
+      // what does not exist was not called
+      if (tool) {
+        await desk.note({
+          event: "call",
+          server: call.server,
+          tool: call.tool,
+          tenant: caller.tenant,
+          by: idOf(caller),
+          via: call.via,
+          outcome,
+          argumentsSha256: sha256Of(call.arguments),
+          pin: tool.pin,
+          ms: Math.round(clock.monotonicMs() - startedMs),
+        });
+      }
+    }
+  }
+
+  async #inTurn(running: RunningCall): Promise<ToolResult> {
+    const { call, caller, server, signal } = running;
+    running.tool = await knownTool(running);
+    // refusals come before any waiting
+    await this.#admit(running, caller);
+    const giveBack = await server.slots.take(signal, `the MCP server ${call.server}`);
+    if (giveBack === undefined) throw new ToolFailure("aborted", "its turn did not come");
+    try {
+      for (let looks = 1; ; looks++) {
+        await server.connected(signal);
+        const now = await knownTool(running);
+        if (now.pin === running.tool.pin) break;
+        if (looks >= mostLooks) throw new ToolFailure("unsent", "its definition changes all the time");
+        running.tool = now;
+        await this.#admit(running, caller);
+      }
+      return await this.#send(running);
+    } finally {
+      giveBack();
+    }
+  }
+
+  async #admit(running: RunningCall, caller: Caller): Promise<void> {
+    const { call, server } = running;
+    const tool = running.tool!;
+    await this.#parts.desk.admit(server, tool, { caller, check: () => checkArguments(tool, call.arguments) });
+  }
+
+  async #send(running: RunningCall): Promise<ToolResult> {
+    const { server } = running;
+    const tool = running.tool!;
+    const isRepeatable = hintsOf(tool.definition).idempotent && server.settings.trust !== "none";
+    for (let isRepeat = false; ; isRepeat = true) {
+      const connection = await server.connected(running.signal);
+      try {
+        const { timeoutMs } = server.settings;
+        const maxTotalMs = Math.max(1, running.endsMs - this.#parts.clock.monotonicMs());
+        const result = await connection.call(tool.definition, running.call.arguments, { signal: running.signal, timeoutMs, maxTotalMs });
+        checkResult(tool, result);
+        return result;
+      } catch (error) {
+        const kind = error instanceof ToolFailure ? error.kind : undefined;
+        if (kind === "timed_out") server.suspect();
+        if (kind === "aborted" && running.endsMs <= this.#parts.clock.monotonicMs()) server.suspect();
+        const mayRepeat = kind === "unsent" || (kind === "lost" && isRepeatable);
+        if (!mayRepeat || isRepeat || running.signal.aborted) throw error;
+      }
+    }
+  }
+}
+
+interface RunningCall {
+  call: ToolCall;
+  caller: Caller;
+  server: ToolServer;
+  /** Of the caller, and of the time that the call may take. */
+  signal: AbortSignal;
+  endsMs: number;
+  /** As soon as it is known. */
+  tool?: KnownTool;
+}
+
+/** Of a server that was never reached nothing is known: that one is waited for. Throws `not_found`. */
+async function knownTool({ call, server, signal }: RunningCall): Promise<KnownTool> {
+  const known = server.tools.get(call.tool);
+  if (known) return known;
+  await server.connected(signal);
+  return requireTool(server, call.tool);
+}
+
+/** As last listed. Throws `not_found`. */
+export function requireTool(server: ToolServer, name: string): KnownTool {
+  const known = server.tools.get(name);
+  if (known) return known;
+  const names = [...server.tools.keys()];
+  const listed = names.length === 0 ? "it lists none" : `it lists ${names.slice(0, 20).join(", ")}${names.length > 20 ? ", …" : ""}`;
+  throw new SwitchyardError("not_found", `The MCP server ${server.settings.name} has no tool '${name.slice(0, 128)}': ${listed}`);
+}
+
+function checkArguments({ definition }: KnownTool, args: Record<string, unknown>): void {
+  const problems = definition.checkArguments(args);
+  const [first] = problems;
+  if (first === undefined) return;
+  const fields = problems.map(({ expected, pointer }): FieldError => {
+    const got = shown(valueAt(args, stepsOf(pointer) ?? []));
+    return { pointer: `/arguments${pointer}`, expected, got };
+  });
+  throw new SwitchyardError(
+    "invalid_request",
+    `The tool '${definition.name}' does not take these arguments: /arguments${first.pointer} ${first.expected}`,
+    {
+      fields,
+    },
+  );
+}
+
+function shown(value: unknown): string {
+  const text = value === undefined ? "nothing" : JSON.stringify(value);
+  return text.length > 64 ? `${text.slice(0, 63).toWellFormed()}…` : text;
+}
+
+function checkResult({ definition }: KnownTool, result: ToolResult): void {
+  if (result.isError || definition.outputSchema === undefined) return;
+  if (result.structuredContent === undefined) {
+    throw new ToolFailure("invalid", "it ran, and its answer lacks the structured content that its output schema promises");
+  }
+  const [problem] = definition.checkOutput(result.structuredContent);
+  if (problem)
+    throw new ToolFailure(
+      "invalid",
+      `it ran, and its answer is not what its output schema promises: ${problem.pointer} ${problem.expected}`,
+    );
+}
+
+function toError(failure: ToolFailure, running: RunningCall, { isLate, limitMs }: { isLate: boolean; limitMs: number }): SwitchyardError {
+  const { call, server } = running;
+  const what = `The tool '${call.tool.slice(0, 128)}' of the MCP server ${call.server}`;
+  const said = cleanText(failure.message, mostFailureChars) ?? "";
+  const extra = { server: call.server, tool: call.tool };
+  const mayHaveRun = { extra: { ...extra, may_have_run: true } };
+  switch (failure.kind) {
+    case "unsent":
+      return new SwitchyardError("tool_unavailable", `${what} was not called: ${said}`, { retryAfterMs: server.retryAfterMs, extra });
+    case "aborted":
+      if (!isLate) return new SwitchyardError("cancelled", `${what}: the call was cancelled; it may have run`, mayHaveRun);
+      return new SwitchyardError("expired", `${what} did not answer within ${limitMs} ms; it may have run`, mayHaveRun);
+    case "timed_out":
+      return new SwitchyardError("expired", `${what} gave no sign of life in time; it may have run`, mayHaveRun);
+    case "lost":
+      return new SwitchyardError("tool_failed", `${what} was lost before it answered, and may have run: ${said}`, mayHaveRun);
+    case "refused":
+      return new SwitchyardError("tool_failed", `${what} was refused by its server: ${said}`, { extra });
+    case "invalid":
+      return new SwitchyardError("tool_failed", `${what}: ${said}`, mayHaveRun);
+  }
+}
