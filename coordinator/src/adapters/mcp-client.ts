@@ -7,6 +7,7 @@ import {
   Client,
   type ClientOptions,
   deserializeMessage,
+  type FetchLike,
   ProtocolError,
   SdkError,
   SdkErrorCode,
@@ -28,6 +29,7 @@ import {
   type ToolServerPlace,
   type ToolServerSettings,
 } from "../ports/tool-servers.ts";
+import { elicitationAnswer } from "./elicitation-answer.ts";
 import { type GuardedFetch, guardedFetch, NotDialled } from "./guarded-fetch.ts";
 import { isShallow, type SchemaCompiler, ToolDefinitions } from "./tool-definitions.ts";
 import { ToolProcess } from "./tool-process.ts";
@@ -49,6 +51,9 @@ const shortestReconnectMs = 1_000;
 
 type ConnectHow = Parameters<ToolConnector["connect"]>[1];
 
+/** Stands between connections over HTTP and the network, as what gets and adds an access token does. */
+type Authorized = (fetch: FetchLike) => FetchLike;
+
 export class McpClients implements ToolConnector {
   readonly #clock: Clock;
   readonly #log: Log;
@@ -56,7 +61,10 @@ export class McpClients implements ToolConnector {
   /** Servers that are known to speak the older protocol, by name and place, and until when that is believed. */
   readonly #legacy = new Map<string, number>();
 
-  constructor(parts: { clock: Clock; log: Log; version: string }) {
+  readonly #authorized: Authorized | undefined;
+
+  constructor(parts: { clock: Clock; log: Log; version: string; authorized?: Authorized }) {
+    this.#authorized = parts.authorized;
     this.#clock = parts.clock;
     this.#log = parts.log;
     this.#version = parts.version;
@@ -115,7 +123,11 @@ export class McpClients implements ToolConnector {
       const said = (text: string): void => this.#log.info("mcp_server_said", { server: name, text });
       return processLine(place, { maxLineBytes: settings.maxMessageBytes, said, clock: this.#clock });
     }
-    return httpLine(place, { maxMessageBytes: settings.maxMessageBytes, clock: this.#clock });
+    return httpLine(place, {
+      maxMessageBytes: settings.maxMessageBytes,
+      clock: this.#clock,
+      ...(this.#authorized && { authorized: this.#authorized }),
+    });
   }
 }
 
@@ -193,10 +205,11 @@ class ProcessTransport implements Transport {
   }
 }
 
-function httpLine(place: HttpPlace, how: { maxMessageBytes: number; clock: Clock }): Line {
-  const guarded: GuardedFetch = guardedFetch({ allowPrivate: place.allowPrivate, ...how });
+function httpLine(place: HttpPlace, how: { maxMessageBytes: number; clock: Clock; authorized?: Authorized }): Line {
+  const { authorized = (fetch) => fetch, ...limits } = how;
+  const guarded: GuardedFetch = guardedFetch({ allowPrivate: place.allowPrivate, ...limits });
   const url = new URL(place.url);
-  const options = { fetch: guarded.fetch, requestInit: { headers: { ...place.headers } } };
+  const options = { fetch: authorized(guarded.fetch), requestInit: { headers: { ...place.headers } } };
   const transport =
     place.kind === "sse"
       ? new SSEClientTransport(url, options)
@@ -225,7 +238,7 @@ function clientOptions(settings: ToolServerSettings, era: ToolServerSettings["er
     // what is not offered here is refused by the SDK, or fails the call
     capabilities: {
       ...(settings.roots.length > 0 && { roots: {} }),
-      ...(settings.elicitation === "decline" && { elicitation: {} }),
+      ...(settings.elicitation !== "off" && { elicitation: {} }),
     },
     versionNegotiation: { mode: mode[era], probe: { timeoutMs: probeMs } },
     inputRequired: { autoFulfill: isAnswered, maxRounds: 3 },
@@ -237,7 +250,11 @@ function clientOptions(settings: ToolServerSettings, era: ToolServerSettings["er
 /** Answers what servers may ask of this client, by the configuration. */
 function offer(client: Client, { elicitation, roots }: ToolServerSettings): void {
   if (roots.length > 0) client.setRequestHandler("roots/list", async () => ({ roots: roots.map((root) => ({ ...root })) }));
-  if (elicitation === "decline") client.setRequestHandler("elicitation/create", async () => ({ action: "decline" as const }));
+  if (elicitation !== "off") {
+    client.setRequestHandler("elicitation/create", async ({ params }) =>
+      elicitationAnswer(elicitation, "requestedSchema" in params ? params.requestedSchema : undefined),
+    );
+  }
 }
 
 /** A validator of its own for each schema: schemas of different tools may claim one `$id`. */

@@ -60,7 +60,7 @@ const serverSchema = z.object({
     .array(z.object({ uri: z.string().startsWith("file://"), name: z.string().optional() }))
     .max(100)
     .optional(),
-  elicitation: z.enum(["off", "decline"]).optional(),
+  elicitation: z.enum(["off", "decline", "defaults"]).optional(),
 });
 
 type Entry = z.infer<typeof serverSchema>;

@@ -44,8 +44,11 @@ export interface ToolServerSettings {
   expose: readonly string[];
   /** Told to servers that ask for roots; empty: the capability is not offered. */
   roots: readonly { uri: string; name?: string }[];
-  /** `decline`: requests for input are answered, with no. `off`: the capability is not offered. */
-  elicitation: "off" | "decline";
+  /**
+   * `decline`: requests for input are answered, with no. `defaults`: with what the form itself proposes, and with no where that is not enough.
+   * `off`: the capability is not offered.
+   */
+  elicitation: "off" | "decline" | "defaults";
 }
 
 /** What a schema finds wrong. */
