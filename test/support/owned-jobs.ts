@@ -19,6 +19,11 @@ export class OwnedJobs extends FakeJobService {
     return this.#own(await super.get(id), caller);
   }
 
+  override async history(id: string, caller?: Caller): ReturnType<FakeJobService["history"]> {
+    await this.get(id, caller);
+    return super.history(id);
+  }
+
   override async wait(id: string, how: Parameters<FakeJobService["wait"]>[1], caller?: Caller): Promise<JobRecord> {
     await this.get(id, caller);
     return super.wait(id, how);
