@@ -116,6 +116,12 @@ for (const era of eras) {
         ["second", [1, 4]],
       ],
     );
+    const bare = await client.callTool({ name: "infer", arguments: {} });
+    assert.equal((bare.structuredContent as { model: string }).model, "pair", "what was answered first is known when more is asked");
+    assert.deepEqual(asked.slice(1), [
+      "Which model is to run?: model",
+      "Model pair needs image (FP32 [-1,4]), second (FP32 [-1,4]): image,second",
+    ]);
     const declining = await connectMcp(t, door.url, { era, onQuestion: () => "decline" });
     const declined = await declining.callTool({ name: "infer_tiny", arguments: {} });
     assert.equal(declined.isError, true);
