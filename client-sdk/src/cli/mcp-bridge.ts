@@ -57,6 +57,8 @@ const invalidRequest = -32600;
 const parseError = -32700;
 const internalError = -32603;
 const headerMismatch = -32020;
+/** As servers of the era before mostly answer for a session that they do not know, with 404. */
+const sessionNotFound = -32001;
 
 /** Serves until the input ends or the signal aborts. Throws nothing: what goes wrong is an answer or a note. */
 export async function bridge(options: BridgeOptions): Promise<void> {
@@ -180,26 +182,26 @@ const neverSent: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * An answer is one whatever the status: the protocol's errors come with 400, 404 and others, and the client is to see them as they are. Within a
- * session 404 has one meaning, that there is none any more.
+ * An answer is one whatever the status: the protocol's errors come with 400, 404 and others, and the client is to see them as they are. But not
+ * that its session is gone: it knows of none.
  */
 async function fetchAnswers(url: string | URL, init?: RequestInit): Promise<Response> {
   const response = await fetch(url, init);
-  const isSessionGone = response.status === 404 && new Headers(init?.headers).has("mcp-session-id");
-  if (response.ok || isSessionGone || !(response.headers.get("content-type") ?? "").startsWith("application/json")) return response;
+  if (response.ok || !(response.headers.get("content-type") ?? "").startsWith("application/json")) return response;
   const text = await response.text();
   const { status, statusText, headers } = response;
-  if (!isErrorAnswer(text)) return new Response(text, { status, statusText, headers });
+  const code = codeOfAnswer(text);
+  if (code === undefined || code === sessionNotFound) return new Response(text, { status, statusText, headers });
   return new Response(text, { status: 200, headers: { "content-type": "application/json" } });
 }
 
-/** One that says which request it answers. */
-function isErrorAnswer(text: string): boolean {
+/** Of an error that says which request it answers. */
+function codeOfAnswer(text: string): number | undefined {
   try {
     const message = parseJSONRPCMessage(JSON.parse(text));
-    return "error" in message && (message.id ?? undefined) !== undefined;
+    return "error" in message && (message.id ?? undefined) !== undefined ? message.error.code : undefined;
   } catch {
-    return false;
+    return undefined;
   }
 }
 
