@@ -1,6 +1,15 @@
 /** What doors may ask of jobs. HTTP, gRPC and MCP doors call these and nothing else; every failure is a SwitchyardError. */
 
-import type { DurableTier, InferRequest, JobClass, Requirement, SwitchyardError, Tensor, TraceContext } from "@switchyard/protocol";
+import type {
+  DurableTier,
+  FramedTensor,
+  InferRequest,
+  JobClass,
+  Requirement,
+  SwitchyardError,
+  Tensor,
+  TraceContext,
+} from "@switchyard/protocol";
 import type { EndedAttempt, JobListFilter, JobPage, JobRecord, ValueSizes } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
@@ -42,6 +51,11 @@ export type Requeued = { id: string } & ({ retriedAs: string } | { refused: Swit
 export interface DeadLetter {
   record: JobRecord;
   inputsKept: boolean;
+}
+
+export interface JobInput extends FramedTensor {
+  /** Absent where it is large. */
+  tensor?: Tensor;
 }
 
 export interface DeadLetterService {
@@ -126,8 +140,11 @@ export interface JobService {
   cancelListed(filter: JobListFilter, caller: Caller, how: { dryRun: boolean }): Promise<Cancelled>;
   /** Bytes of inputs and outputs, as far as they are there. Reads neither. Throws what `get` does. */
   sizes(id: string, caller: Caller): Promise<ValueSizes>;
-  /** As they were admitted. Throws job_not_found, result_expired, and inputs_expired when they are gone. */
-  inputs(id: string, caller: Caller): Promise<Tensor[]>;
+  /**
+   * As they were admitted; of those that together exceed `maxBytes` everything but the bytes, which are not read. Throws job_not_found,
+   * result_expired, and inputs_expired when they are gone.
+   */
+  inputs(id: string, caller: Caller, how: { maxBytes: number }): Promise<JobInput[]>;
   /** What is known of a model's run times. Throws model_not_found, version_not_found, store_unavailable. */
   estimates(model: string, version: number | string | undefined): Promise<ModelEstimates>;
   /** Jobs of all tenants that wait for models that are known; for operators. */
