@@ -93,6 +93,19 @@ export function decodeFrame(frame: Uint8Array): Tensor[] {
   return tensors;
 }
 
+/** A tensor without its bytes. */
+export interface FramedTensor {
+  name: string;
+  datatype: string;
+  shape: number[];
+  sizeBytes: number;
+}
+
+/** What is in a frame, from its beginning alone. Throws `internal` when that does not hold the whole header. */
+export function framedTensors(beginning: Uint8Array): FramedTensor[] {
+  return readHeader(beginning).entries.map(([name, datatype, shape, sizeBytes]) => ({ name, datatype, shape, sizeBytes }));
+}
+
 /** What `encodeFrame` was given as `extra`; undefined when nothing. */
 export function frameExtra(frame: Uint8Array): unknown {
   return readHeader(frame).extra;

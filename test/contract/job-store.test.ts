@@ -489,12 +489,18 @@ function sentences(open: () => JobRig): void {
     const rig = open();
     const id = await rig.admit({ inputs: [new Uint8Array(1_000), new Uint8Array(500)] });
     assert.deepEqual(await rig.store.sizes(id, 0), { inputs: 1_500 });
+    const beginnings = await Promise.all([600, 1_500, 9_000].map((bytes) => rig.store.inputsBeginning(id, bytes)));
+    assert.deepEqual(
+      beginnings.map((bytes) => bytes?.length),
+      [600, 1_500, 1_500],
+    );
     const { host, ticket } = await rig.hostWithTicket();
     const [job] = await host.batch(ticket);
     await host.commit(ticket, [succeeded(job!, new Uint8Array(2_500))]);
     assert.deepEqual(await rig.store.sizes(id, 1), { outputs: 2_500 });
     assert.deepEqual(await rig.store.sizes(id, 2), {});
     assert.deepEqual(await rig.store.sizes(newJobId(rig.tag), 1), {});
+    assert.equal(await rig.store.inputsBeginning(id, 600), undefined, "they went with the end");
   });
 
   test("an idempotency key stands for its first job until it is bound anew", async () => {

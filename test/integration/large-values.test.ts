@@ -6,7 +6,7 @@ import { request } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import type { SizesView } from "@switchyard/protocol";
+import type { InputsView, SizesView } from "@switchyard/protocol";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { Redis } from "ioredis";
 import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
@@ -94,10 +94,14 @@ test("a 12 MiB input and output come through, and Redis holds less than a kiloby
   let answering: Promise<Answer> | undefined;
   const [input] = await whileFrozen(async () => {
     answering = infer(1);
-    return until("the input to be stored", async () => {
+    const stored = await until("the input to be stored", async () => {
       const sizes = await memoryOf("sy:*:in:*");
       return sizes.length === 1 && sizes;
     });
+    const [key] = await redis.keys("sy:*:in:*");
+    const { inputs } = (await call(`${cluster.url}/v1/jobs/${key!.split(":in:")[1]}/inputs`)).json() as InputsView;
+    assert.deepEqual(inputs, [{ name: "x", datatype: "FP32", shape, size_bytes: 4 * count }], "told without reading the value");
+    return stored;
   });
   assertRight(await answering!, 1);
   assert.ok(input! < smallReply, `${input} bytes for the input`);

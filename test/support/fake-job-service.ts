@@ -16,6 +16,7 @@ import {
 import { memberJobId, newJobId, queueTag } from "@switchyard/protocol/redis";
 import type {
   Cancelled,
+  JobInput,
   JobService,
   ModelEstimates,
   Settled,
@@ -184,10 +185,14 @@ export class FakeJobService implements JobService {
     return { matched: open.length, cancelled: dryRun ? 0 : open.length, ...(cursor !== undefined && { cursor }) };
   }
 
-  async inputs(id: string): Promise<Tensor[]> {
+  async inputs(id: string, _caller: unknown, { maxBytes }: { maxBytes: number }): Promise<JobInput[]> {
     const { inputs } = this.#held(id);
-    if (inputs) return inputs;
-    throw new SwitchyardError("inputs_expired", "the inputs of this job are gone", { jobId: id });
+    if (!inputs) throw new SwitchyardError("inputs_expired", "the inputs of this job are gone", { jobId: id });
+    const isSmall = encodeFrame(inputs).length <= maxBytes;
+    return inputs.map((tensor) => {
+      const { bytes, datatype, name, shape } = tensor;
+      return { name, datatype, shape, sizeBytes: bytes.length, ...(isSmall && { tensor }) };
+    });
   }
 
   async sizes(id: string): Promise<ValueSizes> {

@@ -5,6 +5,7 @@ import {
   decodeFrame,
   elementBytes,
   encodeFrame,
+  framedTensors,
   frameExtra,
   frameHeader,
   SwitchyardError,
@@ -83,4 +84,13 @@ test("a damaged frame is an internal error and nothing else", () => {
       }
     }),
   );
+});
+
+test("the beginning of a frame tells what is in it, as long as it holds the header", () => {
+  const bytes = new Uint8Array(4_000);
+  const frame = encodeFrame([{ name: "x", datatype: "FP32", shape: [10, 100], bytes }]);
+  assert.deepEqual(framedTensors(frame.subarray(0, 200)), [{ name: "x", datatype: "FP32", shape: [10, 100], sizeBytes: 4_000 }]);
+  assert.throws(() => framedTensors(encodeFrame([{ name: "y", datatype: "FP32", shape: [10, 100], bytes }]).subarray(0, 20)), {
+    code: "internal",
+  });
 });

@@ -209,6 +209,10 @@ export class MemoryJobStore implements JobStore {
     return parts && joinParts(parts);
   }
 
+  async inputsBeginning(id: string, bytes: number): Promise<Uint8Array | undefined> {
+    return (await this.inputs(id))?.subarray(0, bytes);
+  }
+
   async sizes(id: string, fence: number): Promise<ValueSizes> {
     const [inputs, outputs] = await Promise.all([this.inputs(id), this.outputs(id, fence)]);
     return { ...(inputs && { inputs: inputs.length }), ...(outputs && { outputs: outputs.length }) };

@@ -297,6 +297,21 @@ export class RedisJobStore implements JobStore {
     return this.#blobs.get(reference);
   }
 
+  async inputsBeginning(id: string, bytes: number): Promise<Uint8Array | undefined> {
+    const [reply] = await this.#redis.sendAllRaw([["getrange", keys.input(tagOf(id), id), 0, bytes - 1]]);
+    const stored = reply as Buffer;
+    const reference = stored.length <= mostReferenceBytes ? readBlobReference(stored) : undefined;
+    if (!reference) return stored.length === 0 ? undefined : stored;
+    const found = await this.#blobs?.open(reference.sha256);
+    if (!found) return undefined;
+    const parts: Uint8Array[] = [];
+    for await (const part of found.stream) {
+      parts.push(part);
+      if (sizeOf(parts) >= bytes) break;
+    }
+    return joinParts(parts).subarray(0, bytes);
+  }
+
   async sizes(id: string, fence: number): Promise<ValueSizes> {
     const tag = tagOf(id);
     const apart = [keys.input(tag, id), keys.output(tag, id, fence)];

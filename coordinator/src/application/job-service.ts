@@ -2,6 +2,7 @@
 
 import type {
   DurableTier,
+  FramedTensor,
   InferRequest,
   JobClass,
   JobState,
@@ -54,6 +55,11 @@ export type Requeued = { id: string } & ({ retriedAs: string } | { refused: Swit
 export interface DeadLetter {
   record: JobRecord;
   inputsKept: boolean;
+}
+
+export interface JobInput extends FramedTensor {
+  /** Absent where it is large. */
+  tensor?: Tensor;
 }
 
 export interface DeadLetterService {
@@ -138,8 +144,11 @@ export interface JobService {
   cancelListed(filter: JobListFilter, caller: Caller, how: { dryRun: boolean }): Promise<Cancelled>;
   /** Bytes of inputs and outputs, as far as they are there. Reads neither. Throws what `get` does. */
   sizes(id: string, caller: Caller): Promise<ValueSizes>;
-  /** As they were admitted. Throws job_not_found, result_expired, and inputs_expired when they are gone. */
-  inputs(id: string, caller: Caller): Promise<Tensor[]>;
+  /**
+   * As they were admitted; of those that together exceed `maxBytes` everything but the bytes, which are not read. Throws job_not_found,
+   * result_expired, and inputs_expired when they are gone.
+   */
+  inputs(id: string, caller: Caller, how: { maxBytes: number }): Promise<JobInput[]>;
   /** Where these jobs stand, without what durable jobs must wait for before an outcome is told; those that are gone are absent. */
   states(ids: readonly string[]): Promise<Map<string, JobState>>;
   /** What the store keeps best; undefined: nothing beyond fast. Throws `store_unavailable`. */

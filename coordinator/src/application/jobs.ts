@@ -8,6 +8,7 @@ import {
   type DurableTier,
   decodeFrame,
   defaultAlias,
+  framedTensors,
   type InferRequest,
   isTerminal,
   type JobState,
@@ -25,7 +26,7 @@ import { type Caller, listedTenant, mayUse, requireModel, requireScope } from ".
 import { DurableJobs } from "./durable-jobs.ts";
 import { outcomeError, withNotice } from "./job-outcomes.ts";
 import { JobRecords, jobNotFound } from "./job-records.ts";
-import type { Cancelled, JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
+import type { Cancelled, JobInput, JobService, ModelEstimates, Settled, Submission, TenantWaiting } from "./job-service.ts";
 import { Readiness, type ReadinessParts } from "./readiness.ts";
 import type { Shadows } from "./shadows.ts";
 import { type Placed, Submissions, type SubmissionsParts } from "./submissions.ts";
@@ -34,6 +35,8 @@ import { Turns } from "./turns.ts";
 const neverAborted = new AbortController().signal;
 /** Of a bulk change: it shares the store's connection with jobs that somebody waits for. */
 const cancelledAtOnce = 100;
+/** More than the header of a frame takes whose tensors have names of usual length. */
+const headerBytes = 262_144;
 /** Of one caller: each looks at up to 10,000 records, one after another. */
 const mostListsInLine = 16;
 
@@ -206,10 +209,21 @@ export class Jobs implements JobService {
     return { ...(inputs !== undefined && { inputs }), ...(outputs !== undefined && record.state === "succeeded" && { outputs }) };
   }
 
-  async inputs(id: string, caller: Caller): Promise<Tensor[]> {
+  async inputs(id: string, caller: Caller, { maxBytes }: { maxBytes: number }): Promise<JobInput[]> {
+    const { store } = this.#parts;
     const record = await this.get(id, caller);
-    const frame = await this.#parts.store.inputs(id);
-    if (frame) return decodeFrame(frame);
+    const { inputs: sizeBytes = 0 } = await store.sizes(id, record.fence);
+    if (sizeBytes > maxBytes) {
+      const beginning = await store.inputsBeginning(id, headerBytes);
+      if (beginning) return framedTensors(beginning);
+    }
+    const frame = await store.inputs(id);
+    if (frame) {
+      return decodeFrame(frame).map((tensor) => {
+        const { bytes, datatype, name, shape } = tensor;
+        return { name, datatype, shape, sizeBytes: bytes.length, tensor };
+      });
+    }
     const detail = `the inputs of this job are gone; it is ${record.state}, and only dead letters keep theirs after the end, for a day`;
     throw new SwitchyardError("inputs_expired", detail, { jobId: id, extra: { state: record.state } });
   }

@@ -3,6 +3,7 @@
 import { type BulkView, type InputsView, jsonFromTensor, type SizesView, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { jobLogOf } from "../application/job-log.ts";
+import type { JobInput } from "../application/job-service.ts";
 import { timelineOf } from "../application/job-timeline.ts";
 import { sendJson, sendJsonBytes } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
@@ -39,7 +40,7 @@ export function addJobDetails(app: FastifyInstance, context: DoorContext): void 
   addRoute(app, "/v1/jobs/:id/inputs", {
     GET: async (request, reply) => {
       const { id } = request.params as { id: string };
-      const inputs = await context.jobs.inputs(id, callerOf(request));
+      const inputs = await context.jobs.inputs(id, callerOf(request), { maxBytes: maxInlineBytes });
       return sendJsonBytes(request, reply.header("cache-control", "no-store"), inputsView(id, inputs));
     },
   });
@@ -56,12 +57,10 @@ async function answerCancelAll(context: DoorContext, request: FastifyRequest, re
 }
 
 /** Tensors as text of their own making: numbers beyond 2^53 would not survive a parse. */
-function inputsView(id: string, inputs: readonly Tensor[]): Buffer {
-  const isSmall = inputs.reduce((sum, { bytes }) => sum + bytes.length, 0) <= maxInlineBytes;
-  const items = inputs.map((tensor) => {
-    const { bytes, datatype, name, shape } = tensor;
-    const facts: InputsView["inputs"][number] = { name, datatype, shape: [...shape], size_bytes: bytes.length };
-    const data = isSmall ? dataText(tensor) : undefined;
+function inputsView(id: string, inputs: readonly JobInput[]): Buffer {
+  const items = inputs.map(({ datatype, name, shape, sizeBytes, tensor }) => {
+    const facts: InputsView["inputs"][number] = { name, datatype, shape: [...shape], size_bytes: sizeBytes };
+    const data = tensor && dataText(tensor);
     const text = JSON.stringify(facts);
     return data === undefined ? text : `${text.slice(0, -1)},"data":${data}}`;
   });

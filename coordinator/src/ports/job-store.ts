@@ -265,6 +265,8 @@ export interface JobStore {
   list(tags: readonly string[], filter: JobListFilter): Promise<JobPage>;
   /** The framed inputs, as they were admitted; undefined when they are gone. Those of a dead letter stay for a day, all others go with the job's end. */
   inputs(id: string): Promise<Uint8Array | undefined>;
+  /** The first so many bytes of the framed inputs, or all of them where they are fewer; reads no more than it must. */
+  inputsBeginning(id: string, bytes: number): Promise<Uint8Array | undefined>;
   /** How large inputs, and the outputs of this fence, are. */
   sizes(id: string, fence: number): Promise<ValueSizes>;
   /** Of which of these jobs there are inputs. */
