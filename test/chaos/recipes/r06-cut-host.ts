@@ -5,7 +5,7 @@ import { until } from "../../support/until.ts";
 import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const cutMs = { smoke: 8_000, nightly: 30_000, soak: 30_000 } as const;
+const cutMs = { smoke: 8_000, nightly: 18_000, soak: 30_000 } as const;
 
 export const cutHost: Recipe = {
   id: "R6",

@@ -5,7 +5,7 @@ import { until } from "../../support/until.ts";
 import { longestRefusalMs, type Recipe, toldToComeBack, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const kills = { smoke: 1, nightly: 10, soak: 60 } as const;
+const kills = { smoke: 1, nightly: 7, soak: 60 } as const;
 const awayMs = 5_000;
 /** In which hosts catch up with what gathered: else deadlines pass for want of time, not for the fault. */
 const backMs = { smoke: 1_500, nightly: 4_000, soak: 4_000 } as const;

@@ -7,7 +7,7 @@ import { longestRefusalMs, type Recipe, toldToComeBack, unsuccessful } from "../
 import { Scene } from "../scene.ts";
 
 const hosts = 2;
-const rounds = { smoke: 1, nightly: 3, soak: 30 } as const;
+const rounds = { smoke: 1, nightly: 2, soak: 30 } as const;
 /** The longest that a host listens to a silent connection. */
 const socketTimeoutMs = 15_000;
 

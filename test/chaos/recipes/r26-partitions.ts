@@ -10,7 +10,7 @@ const ways = [
   { there: false, back: true },
   { there: true, back: true },
 ] as const;
-const lengthsMs = { smoke: [5_000], nightly: [5_000, 8_000], soak: [5_000, 20_000, 60_000] } as const;
+const lengthsMs = { smoke: [5_000], nightly: [4_000, 7_000], soak: [5_000, 20_000, 60_000] } as const;
 
 export const partitions: Recipe = {
   id: "R26",
