@@ -52,7 +52,8 @@ export const batchTool: ToolHandler = {
     const items = submissionsOf(call, chosen.model);
     const { request } = items[0]!;
     const status = context.models.resolve(chosen.model, call.args.version as VersionName);
-    const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }));
+    // a batch of which nothing is known may take long
+    const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }) ?? Number.POSITIVE_INFINITY);
     if (!asTask) return heldBatch(call, items);
     const terms = await taskTerms(context);
     const lead = await submitBatch(
