@@ -97,7 +97,7 @@ test("a load with much in it is read only from those who may send files", async 
 test("a route that the table does not name cannot be made, and none is made past the table", () => {
   assert.throws(() => accessOf("GET", "/v1/secrets"), /GET \/v1\/secrets: no word in route-access\.ts/);
   const folder = new URL("../../coordinator/src/doors/", import.meta.url);
-  const files = readdirSync(folder);
+  const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts"));
   assert.ok(files.length > 15);
   const past = files.filter((file) =>
     /\bapp\s*\.(route|get|post|put|patch|delete|all)\(/.test(readFileSync(new URL(file, folder), "utf8")),
