@@ -226,7 +226,13 @@ test("a Redis that dies is told within seconds, and once it is back every list i
     ),
   );
   heard.length = 0;
-  await one.jobs.cancel(record.id, anna);
+  // each coordinator has a connection of its own, which comes back in its own time
+  await until("the other coordinator's store answers", async () =>
+    one.jobs.cancel(record.id, anna).then(
+      () => true,
+      () => false,
+    ),
+  );
   await until("the job's end is told", async () => heard.includes(uri));
   await untilHeard();
   one.face.changes.publish({ kind: "prompts_list_changed" });
@@ -256,7 +262,13 @@ test("a Redis that is frozen hangs nothing, and what follows is heard when it go
       () => false,
     ),
   );
-  await one.jobs.cancel(record.id, anna);
+  // each coordinator has a connection of its own, which comes back in its own time
+  await until("the other coordinator's store answers", async () =>
+    one.jobs.cancel(record.id, anna).then(
+      () => true,
+      () => false,
+    ),
+  );
   await until("the job's end is told", async () => heard.includes(uri), { withinMs: 20_000 });
   await client.close();
 });
