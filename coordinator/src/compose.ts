@@ -287,7 +287,10 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   let leaving = false;
   let draining = false;
   const turns = new TurnWait(clock);
-  const events = new RedisEvents({ redis, target: redisUrl, me: coordinator, clock, log });
+  const events = new RedisEvents({
+    ...{ redis, me: coordinator, clock, log },
+    subscription: () => new RedisSubscription(redisUrl, "switchyard-coordinator-changes", clock),
+  });
   const doors: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),

@@ -7,7 +7,7 @@ import { frameParts, joinParts, type Tensor } from "@switchyard/protocol";
 import { channels, keys } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
-import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
+import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapters/redis-connection.ts";
 import { RedisEvents } from "../../coordinator/src/adapters/redis-events.ts";
 import { RedisSharedSecret } from "../../coordinator/src/adapters/redis-shared-secret.ts";
 import { type Caller, localCaller } from "../../coordinator/src/application/caller.ts";
@@ -17,7 +17,7 @@ import { Loops } from "../../coordinator/src/application/loop.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
-import type { LogFields } from "../../coordinator/src/ports/log.ts";
+import type { Log, LogFields } from "../../coordinator/src/ports/log.ts";
 import { fakeModels } from "../support/fake-job-service.ts";
 import { TestHost } from "../support/job-rig.ts";
 import { type McpFace, mcpFace } from "../support/mcp-resources.ts";
@@ -82,7 +82,7 @@ async function startCoordinator(name: string): Promise<Coordinator> {
   await store.onNotice((notice) => waiters.onNotice(notice));
   const loops = new Loops(systemClock, log);
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
-  const events = new RedisEvents({ redis: connection, target: redis.url, me: name, clock: systemClock, log });
+  const events = eventsOn(redis.url, { redis: connection, me: name, log });
   const { parts } = fakeDoorParts({}, { models, jobs, events, secret: new RedisSharedSecret(connection, systemClock) });
   const face = mcpFace(parts);
   return {
@@ -95,6 +95,14 @@ async function startCoordinator(name: string): Promise<Coordinator> {
       await connection.close();
     },
   };
+}
+
+function eventsOn(url: string, parts: { redis: RedisConnection; me: string; log: Pick<Log, "warn"> }): RedisEvents {
+  return new RedisEvents({
+    ...parts,
+    clock: systemClock,
+    subscription: () => new RedisSubscription(url, `${parts.me}-changes`, systemClock),
+  });
 }
 
 /** What a client is told, as it comes. */
@@ -218,7 +226,13 @@ test("a Redis that dies is told within seconds, and once it is back every list i
     ),
   );
   heard.length = 0;
-  await one.jobs.cancel(record.id, anna);
+  // each coordinator has a connection of its own, which comes back in its own time
+  await until("the other coordinator's store answers", async () =>
+    one.jobs.cancel(record.id, anna).then(
+      () => true,
+      () => false,
+    ),
+  );
   await until("the job's end is told", async () => heard.includes(uri));
   await untilHeard();
   one.face.changes.publish({ kind: "prompts_list_changed" });
@@ -248,7 +262,13 @@ test("a Redis that is frozen hangs nothing, and what follows is heard when it go
       () => false,
     ),
   );
-  await one.jobs.cancel(record.id, anna);
+  // each coordinator has a connection of its own, which comes back in its own time
+  await until("the other coordinator's store answers", async () =>
+    one.jobs.cancel(record.id, anna).then(
+      () => true,
+      () => false,
+    ),
+  );
   await until("the job's end is told", async () => heard.includes(uri), { withinMs: 20_000 });
   await client.close();
 });
@@ -263,7 +283,7 @@ test("a user of Redis who may not hear the channel is told so in the log, and ev
   await connection.open();
   const logged: { event: string; fields: LogFields | undefined }[] = [];
   const warn = (event: string, fields?: LogFields): void => void logged.push({ event, fields });
-  const events = new RedisEvents({ redis: connection, target: url.href, me: "quiet", clock: systemClock, log: { warn } });
+  const events = eventsOn(url.href, { redis: connection, me: "quiet", log: { warn } });
   const heard: string[] = [];
   events.listen({ event: ({ kind }) => void heard.push(kind), missed: () => void heard.push("missed") });
   await until("it is logged", async () => logged.length > 0);

@@ -3,19 +3,20 @@
  * published while the store is away reaches this coordinator's listeners only; the others are told that they may have missed something.
  */
 
-import { channels, type RedisTarget } from "@switchyard/protocol/redis";
+import { channels } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { ChangeEvent, EventBus, EventListener } from "../ports/event-bus.ts";
 import type { Log } from "../ports/log.ts";
-import { type RedisConnection, RedisSubscription } from "./redis-connection.ts";
+import type { RedisConnection, RedisSubscription } from "./redis-connection.ts";
 
 interface Parts {
   /** By which events are published. */
   redis: Pick<RedisConnection, "sendAll">;
-  target: RedisTarget;
+  /** Makes the connection that hears them. */
+  subscription: () => Pick<RedisSubscription, "keep" | "close">;
   /** This process, as no other is called. */
   me: string;
-  clock: Clock;
+  clock: Pick<Clock, "monotonicMs">;
   log: Pick<Log, "warn">;
 }
 
@@ -26,7 +27,7 @@ const kinds: readonly string[] = ["tools_list_changed", "prompts_list_changed", 
 export class RedisEvents implements EventBus {
   readonly #parts: Parts;
   readonly #listeners = new Set<EventListener>();
-  #subscription: RedisSubscription | undefined;
+  #subscription: ReturnType<Parts["subscription"]> | undefined;
   #isClosed = false;
 
   constructor(parts: Parts) {
@@ -49,12 +50,11 @@ export class RedisEvents implements EventBus {
 
   #open(): void {
     if (this.#subscription || this.#isClosed) return;
-    const { clock, log, me, target } = this.#parts;
-    const subscription = new RedisSubscription(target, "switchyard-coordinator-changes", clock);
-    this.#subscription = subscription;
+    const { clock, log, me } = this.#parts;
+    this.#subscription = this.#parts.subscription();
     const openedMs = clock.monotonicMs();
     let hasHeard = false;
-    subscription.keep(channels.changes, {
+    this.#subscription.keep(channels.changes, {
       message: (message) => {
         const event = eventIn(message, me);
         if (event) this.#tell((listener) => listener.event(event));
