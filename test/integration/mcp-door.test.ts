@@ -116,6 +116,12 @@ for (const era of eras) {
         ["second", [1, 4]],
       ],
     );
+    const bare = await client.callTool({ name: "infer", arguments: {} });
+    assert.equal((bare.structuredContent as { model: string }).model, "pair", "what was answered first is known when more is asked");
+    assert.deepEqual(asked.slice(1), [
+      "Which model is to run?: model",
+      "Model pair needs image (FP32 [-1,4]), second (FP32 [-1,4]): image,second",
+    ]);
     const declining = await connectMcp(t, door.url, { era, onQuestion: () => "decline" });
     const declined = await declining.callTool({ name: "infer_tiny", arguments: {} });
     assert.equal(declined.isError, true);
@@ -345,7 +351,7 @@ test("keys, scopes and tenants are those of every door", async (t) => {
   door.jobs.run = () => tinyScores();
   const none = await send(door.url, { method: "tools/list" });
   assert.deepEqual([none.status, none.headers.get("www-authenticate")], [401, 'Bearer realm="switchyard"']);
-  assert.equal((await ask(door.url, { method: "tools/list", key: "admin" }).catch(() => ({ status: 403 }))).status, 403);
+  assert.equal((await send(door.url, { method: "tools/list", key: "admin" })).status, 403);
   const { result } = await ask(door.url, { method: "tools/list", key: "reader" });
   assert.deepEqual(
     result.tools.map(({ name }: { name: string }) => name),
@@ -381,7 +387,9 @@ test("answers carry what every answer carries, and are counted", async (t) => {
     ["x-request-id", "cache-control", "x-content-type-options"].map((name) => response.headers.get(name)),
     ["mine", "no-store", "nosniff"],
   );
-  await until("the count", async () => /http_request_duration_seconds_count\{[^}]*route="\/mcp"/.test(await door.metricsText()));
+  await until("the count", async () =>
+    /switchyard_http_request_seconds_count\{route="\/mcp",method="POST",status="200"\} 1/.test(await door.metricsText()),
+  );
 });
 
 test("what is no JSON, and what is too large, is answered as JSON-RPC", async (t) => {

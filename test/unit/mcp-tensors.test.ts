@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { type ModelVersion, SwitchyardError, type TensorSignature, toStrings, toTypedArray } from "@switchyard/protocol";
 import { PNG } from "pngjs";
 import { modelOf, refuseDrift, signatureMeta, signatureMetaKey, toolNameOf } from "../../coordinator/src/doors/mcp/model-tools.ts";
-import { missingInputs, tensorsOf } from "../../coordinator/src/doors/mcp/tensor-arguments.ts";
+import { missingInputs, requestOf, tensorsOf } from "../../coordinator/src/doors/mcp/tensor-arguments.ts";
 import { answerOf } from "../../coordinator/src/doors/mcp/tensor-results.ts";
 import { inputsSchema, resultSchema } from "../../coordinator/src/doors/mcp/tensor-schemas.ts";
 import { fakeModels } from "../support/fake-job-service.ts";
@@ -85,6 +85,11 @@ test("what is wrong is named with what to send instead", () => {
   assert.match(refusal(() => read(numbers, { data: "AAAA", mimeType: "image/png" })).message, /not say how it takes an image|not a PNG/);
   const unknown = refusal(() => tensorsOf({ values: { x: [[1, 2]], y: 1 }, at: "/inputs" }, version([numbers])));
   assert.deepEqual([unknown.code, unknown.facts.fields?.[0]?.pointer], ["signature_mismatch", "/inputs/y"]);
+});
+
+test("a shape that is not the model's is told where it stands in the arguments", () => {
+  const error = refusal(() => requestOf({ values: { x: [[1, 2, 3]] }, at: "/items/4" }, version([numbers])));
+  assert.deepEqual([error.code, error.facts.fields?.[0]?.pointer], ["signature_mismatch", "/items/4/x/shape"]);
 });
 
 test("a picture that would unpack to too much is refused by its head", () => {

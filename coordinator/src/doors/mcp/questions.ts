@@ -27,10 +27,14 @@ export interface Question {
   enum?: readonly string[];
 }
 
+type Answers = Readonly<Record<string, unknown>>;
+
 interface Asked {
   /** The tool, and what its questions depend on: answers to other questions are none. */
   about: string;
   names: string[];
+  /** What was answered in the rounds before, by what it was about. */
+  earlier: Readonly<Record<string, Answers>>;
 }
 
 export class StateCodec {
@@ -65,14 +69,19 @@ export class Questions {
   }
 
   /** What the user answered to the questions about this; undefined when they were not asked. Throws `cancelled` when the user would not answer. */
-  answers(about: string): Readonly<Record<string, unknown>> | undefined {
+  answers(about: string): Answers | undefined {
+    return this.#answered()[about];
+  }
+
+  #answered(): Readonly<Record<string, Answers>> {
     const asked = this.#context.mcpReq.requestState<Asked>();
-    if (typeof asked !== "object" || asked.about !== about) return undefined;
+    if (typeof asked !== "object") return {};
+    const { about, earlier, names } = asked;
     const view = inputResponse(this.#context.mcpReq.inputResponses, answersKey);
-    if (view.kind !== "elicit") return undefined;
-    if (view.action !== "accept")
-      throw new SwitchyardError("cancelled", `The user was asked for ${asked.names.join(", ")} and would not answer`);
-    return Object.fromEntries(Object.entries(view.content ?? {}).filter(([name]) => asked.names.includes(name)));
+    if (view.kind !== "elicit") return earlier;
+    if (view.action !== "accept") throw new SwitchyardError("cancelled", `The user was asked for ${names.join(", ")} and would not answer`);
+    const answers = Object.entries(view.content ?? {}).filter(([name]) => names.includes(name));
+    return { ...earlier, [about]: Object.fromEntries(answers) };
   }
 
   /** Undefined where the client cannot ask its user. */
@@ -87,7 +96,7 @@ export class Questions {
           requestedSchema: { type: "object", properties: structuredClone(questions) as never, required: names },
         }),
       },
-      requestState: await codec.mint({ about, names }, this.#context),
+      requestState: await codec.mint({ about, names, earlier: this.#answered() }, this.#context),
     });
   }
 }

@@ -2,10 +2,12 @@
 
 import {
   bytesFromJson,
+  checkInputs,
   checkTensorBytes,
   elementCount,
   encodeBytesElements,
   halfFromFloat,
+  type InferRequest,
   imageTensor,
   type ModelVersion,
   SwitchyardError,
@@ -28,6 +30,22 @@ export interface GivenInputs {
 /** Names of the model's inputs that are not there. */
 export function missingInputs({ values }: GivenInputs, version: ModelVersion): TensorSignature[] {
   return version.signature.inputs.filter(({ name }) => !Object.hasOwn(values, name) || values[name] === undefined);
+}
+
+/** What the model is asked. Throws `invalid_request` and `signature_mismatch`, whose pointers are those of the arguments. Inputs must not be missing. */
+export function requestOf(given: GivenInputs, version: ModelVersion): InferRequest {
+  const inputs = tensorsOf(given, version);
+  try {
+    checkInputs(inputs, version.signature);
+  } catch (error) {
+    if (!(error instanceof SwitchyardError)) throw error;
+    const fields = error.facts.fields?.map(({ pointer, ...field }) => ({
+      ...field,
+      pointer: pointer.replace(/^\/inputs\/(\d+)/, (_, at) => `${given.at}/${inputs[Number(at)]?.name}`),
+    }));
+    throw new SwitchyardError(error.code, error.message, { ...error.facts, ...(fields && { fields }) });
+  }
+  return { parameters: {}, inputs, binaryDefault: false };
 }
 
 /** Throws `invalid_request` and, for what is no input of the model, `signature_mismatch`. Inputs must not be missing. */

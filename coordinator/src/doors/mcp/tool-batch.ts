@@ -1,7 +1,7 @@
 /** `infer_batch`: one model over many items, each a job of its own, so that hosts share them and one that fails takes no other with it. */
 
 import type { Tool } from "@modelcontextprotocol/server";
-import { checkInputs, isTerminal, SwitchyardError } from "@switchyard/protocol";
+import { isTerminal, SwitchyardError } from "@switchyard/protocol";
 import { requireModel } from "../../application/caller.ts";
 import type { Submission } from "../../application/job-service.ts";
 import type { JobRecord } from "../../ports/job-store.ts";
@@ -12,7 +12,7 @@ import { batchIdsOf, cancelBatch, mostBatchItems, submitBatch } from "./batches.
 import { isTask, keyArgument, modelArguments, taskArgument, timeoutArgument } from "./call-terms.ts";
 import { taskTerms, workingTask } from "./job-tasks.ts";
 import { taskResult } from "./task-protocol.ts";
-import { missingInputs, tensorsOf } from "./tensor-arguments.ts";
+import { missingInputs, requestOf } from "./tensor-arguments.ts";
 import { schemaOf, type ToolAnswer, type ToolCall, type ToolHandler } from "./tool.ts";
 import { chosenModel, inferenceHints, submissionOf } from "./tool-infer.ts";
 
@@ -52,7 +52,8 @@ export const batchTool: ToolHandler = {
     const items = submissionsOf(call, chosen.model);
     const { request } = items[0]!;
     const status = context.models.resolve(chosen.model, call.args.version as VersionName);
-    const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }));
+    // a batch of which nothing is known may take long
+    const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }) ?? Number.POSITIVE_INFINITY);
     if (!asTask) return heldBatch(call, items);
     const terms = await taskTerms(context);
     const lead = await submitBatch(
@@ -68,7 +69,6 @@ export const batchTool: ToolHandler = {
 function submissionsOf(call: ToolCall, model: string): Submission[] {
   const version = call.args.version as VersionName;
   const status = call.context.models.resolve(model, version);
-  const { signature } = status.version;
   const given = call.args.items as Record<string, unknown>[];
   const exactItems = (): Record<string, unknown>[] | undefined => call.exactArgs()?.items as Record<string, unknown>[] | undefined;
   return given.map((values, at) => {
@@ -79,15 +79,18 @@ function submissionsOf(call: ToolCall, model: string): Submission[] {
         fields: [{ pointer: `/items/${at}/${missing.name}`, expected: missing.datatype, got: "nothing" }],
       });
     }
-    const request = { parameters: {}, inputs: tensorsOf(inputs, status.version), binaryDefault: false };
-    try {
-      checkInputs(request.inputs, signature);
-    } catch (error) {
-      if (error instanceof SwitchyardError) throw new SwitchyardError(error.code, `item ${at}: ${error.message}`, error.facts);
-      throw error;
-    }
+    const request = ofItem(at, () => requestOf(inputs, status.version));
     return { ...submissionOf(call, { request, status, version, inputs: at === 0 ? given : [] }), class: "batch" };
   });
+}
+
+function ofItem<Read>(at: number, read: () => Read): Read {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof SwitchyardError) throw new SwitchyardError(error.code, `item ${at}: ${error.message}`, error.facts);
+    throw error;
+  }
 }
 
 async function heldBatch(call: ToolCall, items: readonly Submission[]): Promise<ToolAnswer> {

@@ -13,7 +13,7 @@ import { isTask, keyArgument, keyOf, modelArguments, taskArgument, timeoutArgume
 import { createdTask } from "./job-tasks.ts";
 import { completeInputs } from "./missing-inputs.ts";
 import { refuseDrift, servedModels, signatureMeta, toolNameOf } from "./model-tools.ts";
-import { tensorsOf } from "./tensor-arguments.ts";
+import { requestOf } from "./tensor-arguments.ts";
 import { answerOf, linkTo, resultOf } from "./tensor-results.ts";
 import { inputsSchema, resultSchema } from "./tensor-schemas.ts";
 import { schemaOf, type ToolAnswer, type ToolCall, type ToolHandler } from "./tool.ts";
@@ -110,7 +110,7 @@ async function infer(call: ToolCall, model: string, version: VersionName): Promi
   const exact = (): Record<string, unknown> | undefined => call.exactArgs()?.inputs as Record<string, unknown> | undefined;
   const complete = await completeInputs(call, { values, at: "/inputs", exact }, status.version);
   if ("question" in complete) return complete.question;
-  const request: InferRequest = { parameters: {}, inputs: tensorsOf(complete.inputs, status.version), binaryDefault: false };
+  const request = requestOf(complete.inputs, status.version);
   const submission = submissionOf(call, { request, status, version, inputs: complete.inputs.values });
   if (isTask(call, () => context.jobs.expectedMs(status.version, { request }))) return createdTask(call, submission);
   return heldResult(call, submission, status);

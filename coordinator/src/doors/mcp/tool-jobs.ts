@@ -12,7 +12,7 @@ import { argumentCheck } from "./argument-check.ts";
 import { keyArgument, modelArguments, timeoutArgument } from "./call-terms.ts";
 import { jobAnswer } from "./job-results.ts";
 import { completeInputs } from "./missing-inputs.ts";
-import { tensorsOf } from "./tensor-arguments.ts";
+import { requestOf } from "./tensor-arguments.ts";
 import { resultOf } from "./tensor-results.ts";
 import { resultSchema } from "./tensor-schemas.ts";
 import { schemaOf, type ToolCall, type ToolHandler } from "./tool.ts";
@@ -99,7 +99,7 @@ const submitTool: ToolHandler = {
     const exact = (): Record<string, unknown> | undefined => call.exactArgs()?.inputs as Record<string, unknown> | undefined;
     const complete = await completeInputs(call, { values, at: "/inputs", exact }, status.version);
     if ("question" in complete) return complete.question;
-    const request = { parameters: {}, inputs: tensorsOf(complete.inputs, status.version), binaryDefault: false };
+    const request = requestOf(complete.inputs, status.version);
     const submission = submissionOf(call, { request, status, version, inputs: complete.inputs.values });
     const jobClass = jobClasses.find((one) => one === call.args.class);
     if (jobClass !== undefined) submission.class = jobClass;
