@@ -546,9 +546,9 @@ class Bridge {
       this.#isAway = true;
       this.#options.note(`${error.message} (trying again)`);
     }
-    if (this.#options.urls.length === 1 || (leg !== undefined && leg.url !== this.#url)) return;
-    this.#current++;
+    if (this.#options.urls.length === 1) return;
     if (isSessions) session!.isLost = true;
+    if (leg === undefined || leg.url === this.#url) this.#current++; // unless another request has moved on already
   }
 
   #reached(): void {
