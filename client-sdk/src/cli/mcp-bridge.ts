@@ -49,7 +49,8 @@ const mostLineBytes = 96 * 1024 * 1024;
 const lastAnswersMs = 5_000;
 /** A session that cannot be ended within this time ends by itself, later. */
 const farewellMs = 2_000;
-const usualPatienceMs = 5_000;
+/** A coordinator that died is back after some seconds. */
+const usualPatienceMs = 10_000;
 const pauses: RetryPolicy = { minDelayMs: 100, maxDelayMs: 5_000, giveUpAfterMs: 0 };
 const mostToolPages = 100;
 
@@ -545,9 +546,9 @@ class Bridge {
       this.#isAway = true;
       this.#options.note(`${error.message} (trying again)`);
     }
-    if (this.#options.urls.length === 1 || (leg !== undefined && leg.url !== this.#url)) return;
-    this.#current++;
+    if (this.#options.urls.length === 1) return;
     if (isSessions) session!.isLost = true;
+    if (leg === undefined || leg.url === this.#url) this.#current++; // unless another request has moved on already
   }
 
   #reached(): void {

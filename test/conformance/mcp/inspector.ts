@@ -62,7 +62,8 @@ export async function inspected(peers: Peers, url: string): Promise<Outcome[]> {
         const command = ["--cli", `${url}/mcp`, "--protocol-era", era, "--method", method, ...args, "--format", "json", "-q"];
         const { code, output, stdout } = await runNode([program, ...command], tmpdir(), env);
         assert.equal(code, 0, `exit code ${code}: ${output.trim().slice(-500)}`);
-        check(JSON.parse(stdout) as Record<string, unknown>);
+        const { result } = JSON.parse(stdout) as { result: Record<string, unknown> };
+        check(result);
       });
     }
     outcomes.push(tally.outcome);
