@@ -39,6 +39,17 @@ interface Mutation {
   scenario: (rig: JobRig) => Promise<void>;
 }
 
+/** A new host takes the one job that waits and gives it back unrun. */
+async function handBack(rig: JobRig): Promise<void> {
+  const host = rig.host();
+  const { tickets } = await rig.store.sweep(rig.tag, 1, 1);
+  const ticket = tickets.at(-1) ?? rig.offered.at(-1)!;
+  await host.take(ticket);
+  const [job] = await host.batch(ticket);
+  await host.commit(ticket, [{ ...job!, outcome: "back" }]);
+  for (const issued of await host.release(ticket)) rig.offers.offer(rig.tag, issued);
+}
+
 const mutations: Mutation[] = [
   {
     rule: "only the fence that runs may end a job",
@@ -190,15 +201,13 @@ const mutations: Mutation[] = [
     },
   },
   {
-    rule: "an attempt whose host died is noted",
-    file: "lib-return.lua",
-    text: "        noteAttempt(base, id, record, now, died and 'host_lost' or 'claim_lost', '0', '0', '')\n",
+    rule: "an attempt that lets its job wait again is noted",
+    file: "commit.lua",
+    text: "  noteAttempt(base, id, record, now, outcome == 'back' and 'handed_back' or 'failed', runMs, batchItems, err)\n",
     instead: "",
     async scenario(rig) {
       const id = await rig.admit();
-      const { host, ticket } = await rig.hostWithTicket();
-      await host.batch(ticket);
-      await rig.store.takeBack(rig.tag, host.incarnation, 1, 1);
+      await handBack(rig);
       assert.equal((await rig.store.attempts(id)).length, 1);
     },
   },
@@ -209,15 +218,7 @@ const mutations: Mutation[] = [
     instead: "local mostAttempts, mostErrorBytes = 33",
     async scenario(rig) {
       const id = await rig.admit();
-      for (let turn = 0; turn < 34; turn++) {
-        const host = rig.host();
-        const { tickets } = await rig.store.sweep(rig.tag, 1, 1);
-        const ticket = tickets.at(-1) ?? rig.offered.at(-1)!;
-        await host.take(ticket);
-        const [job] = await host.batch(ticket);
-        await host.commit(ticket, [{ ...job!, outcome: "back" }]);
-        await host.release(ticket);
-      }
+      for (let turn = 0; turn < 34; turn++) await handBack(rig);
       assert.equal((await rig.store.attempts(id)).length, 32);
     },
   },

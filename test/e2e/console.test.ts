@@ -189,8 +189,8 @@ test("an alias is set, promoted, rolled back and removed, each time as the butto
   await begin.waitFor();
   await page.getByRole("button", { name: "Change default" }).click();
   form = page.getByRole("form", { name: "Change default" });
-  await form.getByLabel("stands for").selectOption("alias");
-  await form.getByLabel("other alias").selectOption("stable");
+  await form.getByLabel(/^stands for/).selectOption("alias");
+  await form.getByLabel(/^other alias/).selectOption("stable");
   await form.getByRole("button", { name: "Set at once" }).click();
   await begin.waitFor();
   assert.deepEqual(await aliases(), { stable: { version: 1 }, default: { alias: "stable" } });
