@@ -104,6 +104,7 @@ for (const { name, least, clusterOf } of [
   { name: "README.md", least: 2, clusterOf: () => cluster },
   { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
   { name: "docs/grpc.md", least: 2, clusterOf: () => cluster },
+  { name: "docs/mcp.md", least: 1, clusterOf: () => cluster },
   { name: "docs/oip-http.md", least: 3, clusterOf: () => cluster },
   { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
   { name: "docs/console.md", least: 1, clusterOf: () => cluster },

@@ -387,7 +387,7 @@ test("answers carry what every answer carries, and are counted", async (t) => {
     ["x-request-id", "cache-control", "x-content-type-options"].map((name) => response.headers.get(name)),
     ["mine", "no-store", "nosniff"],
   );
-  await until("the count", async () => /http_request_duration_seconds_count\{[^}]*route="\/mcp"/.test(await door.metricsText()));
+  await until("the count", async () => /switchyard_http_request_seconds_count\{route="\/mcp",method="POST",status="200"\} 1/.test(await door.metricsText()));
 });
 
 test("what is no JSON, and what is too large, is answered as JSON-RPC", async (t) => {
