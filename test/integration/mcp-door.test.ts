@@ -351,7 +351,7 @@ test("keys, scopes and tenants are those of every door", async (t) => {
   door.jobs.run = () => tinyScores();
   const none = await send(door.url, { method: "tools/list" });
   assert.deepEqual([none.status, none.headers.get("www-authenticate")], [401, 'Bearer realm="switchyard"']);
-  assert.equal((await ask(door.url, { method: "tools/list", key: "admin" }).catch(() => ({ status: 403 }))).status, 403);
+  assert.equal((await ask(door.url, { method: "tools/list", key: "admin" })).status, 403);
   const { result } = await ask(door.url, { method: "tools/list", key: "reader" });
   assert.deepEqual(
     result.tools.map(({ name }: { name: string }) => name),
@@ -361,6 +361,44 @@ test("keys, scopes and tenants are those of every door", async (t) => {
   assert.equal(refused.result._meta["switchyard/error"].code, "forbidden");
   const allowed = await callTool(door.url, "infer_tiny", { inputs: { image } }, { key: "all" });
   assert.equal(allowed.result.isError, undefined);
+});
+
+test("a key does with tasks what it may do with jobs, and one that may only submit polls what it was handed", async (t) => {
+  const keys = keyed(
+    { id: "sender", scopes: ["submit"] },
+    { id: "other", scopes: ["submit"] },
+    { id: "reader", scopes: ["read"] },
+    { id: "operator", scopes: ["operate"] },
+  );
+  const door = await openDoor(t, {}, keys);
+  const about = (method: string, taskId: string, key: string) =>
+    ask(door.url, { method, params: { taskId, ...(method === "tasks/update" && { inputResponses: {} }) }, key, capabilities: withTasks });
+  const told = async (method: string, taskId: string, key: string) => {
+    const { error, result } = await about(method, taskId, key);
+    return error === undefined ? (result.status ?? "done") : error.data.code;
+  };
+  const start = async (name: string, args: Record<string, unknown>) =>
+    (await callTool(door.url, name, { ...args, task: true }, { key: "sender", capabilities: withTasks })).result.taskId as string;
+  const task = await start("infer_tiny", { inputs: { image } });
+  assert.deepEqual(
+    [await told("tasks/get", task, "sender"), await told("tasks/get", task, "reader")],
+    ["working", "working"],
+    "its own key and readers",
+  );
+  assert.deepEqual([await told("tasks/get", task, "other"), await told("tasks/get", task, "operator")], ["forbidden", "forbidden"]);
+  for (const method of ["tasks/cancel", "tasks/update"]) {
+    for (const key of ["reader", "operator"]) assert.equal(await told(method, task, key), "forbidden", `${method} ${key}`);
+  }
+  assert.deepEqual(door.jobs.cancelled, []);
+  assert.equal(await told("tasks/update", task, "sender"), "done");
+  const { result } = await callTool(door.url, "job_submit", { model: "tiny", inputs: { image } }, { key: "sender" });
+  assert.equal(await told("tasks/get", result.structuredContent.job_id, "sender"), "forbidden", "a job that is no task of its");
+  const batch = await start("infer_batch", { model: "tiny", items: [{ image }, { image }] });
+  for (const { id } of (await door.jobs.list({ limit: 2 })).jobs) door.jobs.end(id, "succeeded", { outputs: tinyScores() });
+  const { result: done } = await about("tasks/get", batch, "sender");
+  assert.deepEqual([done.status, done.result.structuredContent.succeeded], ["completed", 2]);
+  assert.equal(await told("tasks/cancel", task, "sender"), "done");
+  assert.deepEqual(door.jobs.cancelled, [task]);
 });
 
 test("pages of other origins are refused, with keys too, and origins that are named are let in", async (t) => {
@@ -387,7 +425,9 @@ test("answers carry what every answer carries, and are counted", async (t) => {
     ["x-request-id", "cache-control", "x-content-type-options"].map((name) => response.headers.get(name)),
     ["mine", "no-store", "nosniff"],
   );
-  await until("the count", async () => /switchyard_http_request_seconds_count\{route="\/mcp",method="POST",status="200"\} 1/.test(await door.metricsText()));
+  await until("the count", async () =>
+    /switchyard_http_request_seconds_count\{route="\/mcp",method="POST",status="200"\} 1/.test(await door.metricsText()),
+  );
 });
 
 test("what is no JSON, and what is too large, is answered as JSON-RPC", async (t) => {

@@ -54,7 +54,7 @@ export const batchTool: ToolHandler = {
     const status = context.models.resolve(chosen.model, call.args.version as VersionName);
     const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }));
     if (!asTask) return heldBatch(call, items);
-    const terms = await taskTerms(context);
+    const terms = await taskTerms(call);
     const lead = await submitBatch(
       context,
       caller,
