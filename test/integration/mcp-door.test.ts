@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SwitchyardError, type TraceContext } from "@switchyard/protocol";
 import type { Scope } from "@switchyard/protocol/api-keys";
+import { PNG } from "pngjs";
 import { KeyedAccess } from "../../coordinator/src/application/access.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { OpenSpan, Tracing } from "../../coordinator/src/ports/tracing.ts";
@@ -340,6 +341,33 @@ test("an item of a batch that cannot be is named, and then nothing is submitted"
   const lacking = await callTool(door.url, "infer_batch", { model: "tiny", items: [{ image }, {}] });
   assert.match(lacking.result.content[0].text, /item 1 lacks the input image/);
   assert.equal(door.jobs.submissions.length, 0);
+});
+
+test("a batch of images is read some at a time, and others are served in between", async (t) => {
+  const door = await openDoor(t);
+  Object.assign(door.models.resolve("tiny", 2).version, { config: { image: { size: [2, 2] } } });
+  door.jobs.run = () => tinyScores();
+  const picture = { data: PNG.sync.write(new PNG({ width: 512, height: 512 })).toString("base64"), mimeType: "image/png" };
+  const gaps: number[] = [];
+  let lastMs = performance.now();
+  const beat = setInterval(() => {
+    gaps.push(performance.now() - lastMs);
+    lastMs = performance.now();
+  }, 1);
+  t.after(() => clearInterval(beat));
+  const items = Array.from({ length: 40 }, () => ({ image: picture }));
+  const startMs = performance.now();
+  const { result } = await callTool(door.url, "infer_batch", { model: "tiny", items });
+  const tookMs = performance.now() - startMs;
+  assert.equal(result.structuredContent.succeeded, 40);
+  assert.ok(Math.max(...gaps) < tookMs / 4, `others waited ${Math.max(...gaps)} ms of ${tookMs} ms`);
+});
+
+test("a batch that no host may run is refused before its items are read", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.closed = new SwitchyardError("no_capable_host", "no host has a GPU");
+  const { result } = await callTool(door.url, "infer_batch", { model: "tiny", items: [{ image: "nonsense" }] });
+  assert.equal(result._meta["switchyard/error"].code, "no_capable_host");
 });
 
 test("keys, scopes and tenants are those of every door", async (t) => {

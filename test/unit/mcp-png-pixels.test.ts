@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { crc32, deflateSync } from "node:zlib";
-import { readPng } from "../../coordinator/src/doors/mcp/png-pixels.ts";
+import { PixelBudget, readPng } from "../../coordinator/src/doors/mcp/png-pixels.ts";
 
 function chunk(type: string, data: Buffer): Buffer {
   const named = Buffer.concat([Buffer.from(type, "latin1"), data]);
@@ -59,4 +59,15 @@ test("an image whose head is none is refused", () => {
   assert.throws(() => readPng(png(chunk("tEXt", Buffer.alloc(20)), head(1, 1), rows(Buffer.of(0, 7))), "/x"), refusal(/pixels|head/));
   assert.throws(() => readPng(png(head(0, 1), rows(Buffer.of(0))), "/x"), refusal(/it is 0 × 1/));
   assert.throws(() => readPng(png(head(2, 1), rows(Buffer.of(0, 255, 10))).subarray(0, 40), "/x"), refusal(/damaged/));
+});
+
+test("the images of one call are counted together, before they are unpacked", () => {
+  const budget = new PixelBudget(10);
+  const two = png(head(2, 2), rows(Buffer.of(0, 1, 2, 0, 3, 4)));
+  for (let at = 0; at < 2; at++) assert.equal(readPng(two, "/x", budget).width, 2);
+  const cut = two.subarray(0, 50);
+  assert.throws(
+    () => readPng(cut, "/items/2/image", budget),
+    refusal(/\/items\/2\/image must be within 10 pixels, of all images of a call/),
+  );
 });

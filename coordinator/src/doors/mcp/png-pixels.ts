@@ -10,13 +10,32 @@ import { PNG } from "pngjs";
 
 /** 2,048 × 2,048: models look at far less. */
 const mostPixels = 4_194_304;
+/** Of all images of one call. */
+const mostPixelsOfCall = 16 * mostPixels;
 /** Four channels of two bytes. */
 const mostBytesOfPixel = 8;
 const headBytes = 13;
 const interlaceAt = 12;
 
+/** What may be unpacked for one call. */
+export class PixelBudget {
+  readonly #most: number;
+  #spent = 0;
+
+  constructor(most: number = mostPixelsOfCall) {
+    this.#most = most;
+  }
+
+  /** Throws `invalid_request` for what would be too much. */
+  spend(pixels: number, at: string): void {
+    this.#spent += pixels;
+    if (this.#spent <= this.#most) return;
+    throw refused(at, `within ${this.#most} pixels, of all images of a call; make them smaller, or use several calls`, `over that`);
+  }
+}
+
 /** @param at the JSON pointer that errors name. Throws `invalid_request`. */
-export function readPng(bytes: Uint8Array, at: string): Pixels {
+export function readPng(bytes: Uint8Array, at: string, budget?: PixelBudget): Pixels {
   const other = notPng(bytes);
   if (other !== undefined) throw refused(at, "a PNG image", other);
   const size = pngSize(bytes);
@@ -24,6 +43,7 @@ export function readPng(bytes: Uint8Array, at: string): Pixels {
   if (size.width * size.height > mostPixels) {
     throw refused(at, `an image of at most ${mostPixels} pixels; make it smaller first`, `one of ${size.width} × ${size.height}`);
   }
+  budget?.spend(size.width * size.height, at);
   const file = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   try {
     checkChunks(file, size);
