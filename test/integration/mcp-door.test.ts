@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SwitchyardError, type TraceContext } from "@switchyard/protocol";
 import type { Scope } from "@switchyard/protocol/api-keys";
+import { PNG } from "pngjs";
 import { KeyedAccess } from "../../coordinator/src/application/access.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { OpenSpan, Tracing } from "../../coordinator/src/ports/tracing.ts";
@@ -342,6 +343,33 @@ test("an item of a batch that cannot be is named, and then nothing is submitted"
   assert.equal(door.jobs.submissions.length, 0);
 });
 
+test("a batch of images is read some at a time, and others are served in between", async (t) => {
+  const door = await openDoor(t);
+  Object.assign(door.models.resolve("tiny", 2).version, { config: { image: { size: [2, 2] } } });
+  door.jobs.run = () => tinyScores();
+  const picture = { data: PNG.sync.write(new PNG({ width: 512, height: 512 })).toString("base64"), mimeType: "image/png" };
+  const gaps: number[] = [];
+  let lastMs = performance.now();
+  const beat = setInterval(() => {
+    gaps.push(performance.now() - lastMs);
+    lastMs = performance.now();
+  }, 1);
+  t.after(() => clearInterval(beat));
+  const items = Array.from({ length: 40 }, () => ({ image: picture }));
+  const startMs = performance.now();
+  const { result } = await callTool(door.url, "infer_batch", { model: "tiny", items });
+  const tookMs = performance.now() - startMs;
+  assert.equal(result.structuredContent.succeeded, 40);
+  assert.ok(Math.max(...gaps) < tookMs / 4, `others waited ${Math.max(...gaps)} ms of ${tookMs} ms`);
+});
+
+test("a batch that no host may run is refused before its items are read", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.closed = new SwitchyardError("no_capable_host", "no host has a GPU");
+  const { result } = await callTool(door.url, "infer_batch", { model: "tiny", items: [{ image: "nonsense" }] });
+  assert.equal(result._meta["switchyard/error"].code, "no_capable_host");
+});
+
 test("keys, scopes and tenants are those of every door", async (t) => {
   const door = await openDoor(
     t,
@@ -361,6 +389,44 @@ test("keys, scopes and tenants are those of every door", async (t) => {
   assert.equal(refused.result._meta["switchyard/error"].code, "forbidden");
   const allowed = await callTool(door.url, "infer_tiny", { inputs: { image } }, { key: "all" });
   assert.equal(allowed.result.isError, undefined);
+});
+
+test("a key does with tasks what it may do with jobs, and one that may only submit polls what it was handed", async (t) => {
+  const keys = keyed(
+    { id: "sender", scopes: ["submit"] },
+    { id: "other", scopes: ["submit"] },
+    { id: "reader", scopes: ["read"] },
+    { id: "operator", scopes: ["operate"] },
+  );
+  const door = await openDoor(t, {}, keys);
+  const about = (method: string, taskId: string, key: string) =>
+    ask(door.url, { method, params: { taskId, ...(method === "tasks/update" && { inputResponses: {} }) }, key, capabilities: withTasks });
+  const told = async (method: string, taskId: string, key: string) => {
+    const { error, result } = await about(method, taskId, key);
+    return error === undefined ? (result.status ?? "done") : error.data.code;
+  };
+  const start = async (name: string, args: Record<string, unknown>) =>
+    (await callTool(door.url, name, { ...args, task: true }, { key: "sender", capabilities: withTasks })).result.taskId as string;
+  const task = await start("infer_tiny", { inputs: { image } });
+  assert.deepEqual(
+    [await told("tasks/get", task, "sender"), await told("tasks/get", task, "reader")],
+    ["working", "working"],
+    "its own key and readers",
+  );
+  assert.deepEqual([await told("tasks/get", task, "other"), await told("tasks/get", task, "operator")], ["forbidden", "forbidden"]);
+  for (const method of ["tasks/cancel", "tasks/update"]) {
+    for (const key of ["reader", "operator"]) assert.equal(await told(method, task, key), "forbidden", `${method} ${key}`);
+  }
+  assert.deepEqual(door.jobs.cancelled, []);
+  assert.equal(await told("tasks/update", task, "sender"), "done");
+  const { result } = await callTool(door.url, "job_submit", { model: "tiny", inputs: { image } }, { key: "sender" });
+  assert.equal(await told("tasks/get", result.structuredContent.job_id, "sender"), "forbidden", "a job that is no task of its");
+  const batch = await start("infer_batch", { model: "tiny", items: [{ image }, { image }] });
+  for (const { id } of (await door.jobs.list({ limit: 2 })).jobs) door.jobs.end(id, "succeeded", { outputs: tinyScores() });
+  const { result: done } = await about("tasks/get", batch, "sender");
+  assert.deepEqual([done.status, done.result.structuredContent.succeeded], ["completed", 2]);
+  assert.equal(await told("tasks/cancel", task, "sender"), "done");
+  assert.deepEqual(door.jobs.cancelled, [task]);
 });
 
 test("pages of other origins are refused, with keys too, and origins that are named are let in", async (t) => {

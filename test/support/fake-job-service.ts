@@ -41,6 +41,8 @@ export class FakeJobService implements JobService {
   /** What every job is expected to take, and the best that the store gives. */
   expected: number | undefined;
   strongest: DurableTier | undefined;
+  /** Why no job is taken, whatever its inputs are. */
+  closed: unknown;
   problems: { check: string; detail: string }[] = [];
   readonly submissions: Submission[] = [];
   readonly cancelled: string[] = [];
@@ -99,6 +101,10 @@ export class FakeJobService implements JobService {
     const held = { record, inputs: submission.request.inputs };
     this.#jobs.set(record.id, held);
     return held;
+  }
+
+  requireOpen(): void {
+    if (this.closed !== undefined) throw this.closed;
   }
 
   async infer(submission: Submission, _caller: unknown, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {

@@ -112,6 +112,8 @@ export interface ModelEstimates {
 export interface JobService {
   /** Validates, admits, answers at once. */
   submit(submission: Submission, caller: Caller): Promise<Settled>;
+  /** Throws what refuses any job of this version now, whatever its inputs are: so they need not be read. A repeat under a key may be answered all the same. */
+  requireOpen(of: Pick<Submission, "model" | "version" | "alias">, caller: Caller): void;
   /**
    * Submits and holds until the outcome. Resolves with outputs when succeeded; throws the job's own error otherwise (`expired`, `cancelled`,
    * `run_failed`, …). When `signal` aborts, a job without an idempotency key is cancelled.

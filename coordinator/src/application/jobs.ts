@@ -72,6 +72,10 @@ export class Jobs implements JobService {
     return { record: await this.#records.acknowledged(record), replayed };
   }
 
+  requireOpen(of: Pick<Submission, "model" | "version" | "alias">, caller: Caller): void {
+    this.#submissions.requireOpen(of, caller);
+  }
+
   async infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
     const placed = await this.#submissions.place(submission, caller, signal);
     if (!placed.replayed) this.#shadow(submission, caller);

@@ -72,6 +72,9 @@ export interface Placed {
   outputs?: Uint8Array;
 }
 
+/** What says which version is to run a job. */
+type Servable = Pick<Submission, "model" | "version" | "alias" | "class" | "member" | "retryOf">;
+
 export class Submissions {
   readonly #parts: SubmissionsParts;
 
@@ -92,10 +95,7 @@ export class Submissions {
     let status = this.#servableOrCounted(submission, caller);
     if (submission.require) status = models.requiring(status.version, submission.require);
     if (submission.durability) await durable.require(submission.durability);
-    if (status.missing && !submission.waitForHost) {
-      metrics.rejected(submission.model, submission.class ?? status.version.config.class ?? "standard", "no_capable_host", caller.tenant);
-      throw noCapableHost(status);
-    }
+    this.#requireHost(status, submission, caller);
     let job = this.#newJob(submission, caller, status.version);
     if (submission.require || submission.retryOf) await models.openChoosy(status.version);
     if (submission.idempotency) {
@@ -122,6 +122,19 @@ export class Submissions {
       metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
       throw error; // a key stays bound to its job id: a repeat makes that very job
     }
+  }
+
+  /** Throws what refuses a job before its inputs matter, and counts it. */
+  requireOpen(submission: Pick<Submission, "model" | "version" | "alias">, caller: Caller): void {
+    requireModel(caller, submission.model);
+    this.#requireHost(this.#servableOrCounted(submission, caller), submission, caller);
+  }
+
+  #requireHost(status: ModelStatus, submission: Pick<Submission, "model" | "class" | "waitForHost">, caller: Caller): void {
+    if (!status.missing || submission.waitForHost) return;
+    const jobClass = submission.class ?? status.version.config.class ?? "standard";
+    this.#parts.metrics.rejected(submission.model, jobClass, "no_capable_host", caller.tenant);
+    throw noCapableHost(status);
   }
 
   /** The job that a key is bound to, if it was made. */
@@ -162,7 +175,7 @@ export class Submissions {
   }
 
   /** What the store's state refuses is counted as what admission refuses; a wrong name is the caller's mistake. */
-  #servableOrCounted(submission: Submission, { tenant }: Caller): ModelStatus {
+  #servableOrCounted(submission: Servable, { tenant }: Caller): ModelStatus {
     try {
       return this.#servable(submission);
     } catch (error) {
@@ -172,7 +185,7 @@ export class Submissions {
     }
   }
 
-  #servable(submission: Submission): ModelStatus {
+  #servable(submission: Servable): ModelStatus {
     const { alias, member, model, retryOf, version } = submission;
     const sameAs = retryOf ?? member?.of;
     const status = sameAs === undefined ? this.#parts.models.resolve(model, version ?? alias) : this.#servedBy(tagOf(sameAs), submission);
@@ -194,7 +207,7 @@ export class Submissions {
   }
 
   /** The queue says more than model and version: what a job requires beyond its model is part of it. */
-  #servedBy(tag: string, { model, version }: Submission): ModelStatus {
+  #servedBy(tag: string, { model, version }: Servable): ModelStatus {
     const status = this.#parts.models.byTag(tag);
     if (status) return status;
     throw new SwitchyardError("version_not_found", `model ${model} version ${version} is no longer in the repository`);

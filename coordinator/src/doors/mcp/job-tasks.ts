@@ -5,7 +5,7 @@
 
 import { ProtocolError, ProtocolErrorCode, type Result } from "@modelcontextprotocol/server";
 import { isTerminal, SwitchyardError } from "@switchyard/protocol";
-import type { Caller } from "../../application/caller.ts";
+import { type Caller, requireScope } from "../../application/caller.ts";
 import type { Submission } from "../../application/job-service.ts";
 import type { JobRecord } from "../../ports/job-store.ts";
 import type { DoorContext } from "../door-context.ts";
@@ -20,16 +20,19 @@ const shortestPollMs = 500;
 const longestPollMs = 10_000;
 const usualPollMs = 1_000;
 
+/** Of a task's job: the id of the key that it was handed to. */
+const handedTag = "switchyard.task-of";
+
 /** What a task's jobs are submitted with: a handle is given out only when they are as safe as the store can make them. */
-export async function taskTerms({ jobs }: DoorContext): Promise<Pick<Submission, "durability">> {
-  const tier = await jobs.strongestTier();
-  return tier === undefined ? {} : { durability: tier };
+export async function taskTerms({ caller: { keyId }, context }: ToolCall): Promise<Pick<Submission, "durability" | "tags">> {
+  const tier = await context.jobs.strongestTier();
+  return { ...(tier !== undefined && { durability: tier }), ...(keyId !== undefined && { tags: { [handedTag]: keyId } }) };
 }
 
 /** Submits the job and answers the call with its task. */
 export async function createdTask(call: ToolCall, submission: Submission): Promise<Result> {
   const { caller, context } = call;
-  const { record } = await context.jobs.submit({ ...submission, ...(await taskTerms(context)) }, caller);
+  const { record } = await context.jobs.submit({ ...submission, ...(await taskTerms(call)) }, caller);
   return taskResult(workingTask(context, record, `${record.model} is ${record.state}`));
 }
 
@@ -54,14 +57,22 @@ export function jobTasks(context: DoorContext): Tasks {
     get: (taskId, server) =>
       ofTask(async () => {
         const { caller } = factsIn(server);
+        requireScope(caller, ["read", "submit"]);
         const record = await jobs.get(taskId, caller);
+        requireSight(caller, record);
         return batchSizeOf(record) === undefined ? jobTask(context, record) : batchTask(record, caller);
       }),
     // none of these tasks asks anything of its client: what is missing is asked before there is a task
-    update: (taskId, _responses, server) => ofTask(async () => void (await jobs.get(taskId, factsIn(server).caller))),
+    update: (taskId, _responses, server) =>
+      ofTask(async () => {
+        const { caller } = factsIn(server);
+        requireScope(caller, ["submit"]);
+        await jobs.get(taskId, caller);
+      }),
     cancel: (taskId, server) =>
       ofTask(async () => {
         const { caller } = factsIn(server);
+        requireScope(caller, ["submit"]);
         const record = await jobs.get(taskId, caller);
         if (batchSizeOf(record) === undefined) await jobs.cancel(taskId, caller);
         else await cancelBatch(context, caller, record);
@@ -107,7 +118,13 @@ function ended({ config }: DoorContext, record: JobRecord, finishedMs: number) {
   };
 }
 
-const unknown = new Set(["job_not_found", "result_expired", "forbidden"]);
+/** Jobs are for keys that may read; a key that may only submit has the outcome of its calls, and so of the tasks that it was given for them. */
+function requireSight(caller: Caller, { tags }: JobRecord): void {
+  const isHanded = caller.keyId !== undefined && tags?.[handedTag] === caller.keyId;
+  requireScope(caller, isHanded ? ["read", "submit"] : ["read"]);
+}
+
+const unknown = new Set(["job_not_found", "result_expired"]);
 
 /** Another's task, one that is gone and one that never was are the same to the caller. */
 async function ofTask<Found>(look: () => Promise<Found>): Promise<Found> {

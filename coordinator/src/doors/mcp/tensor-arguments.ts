@@ -15,7 +15,7 @@ import {
   type TensorSignature,
 } from "@switchyard/protocol";
 import { badRequest } from "../request-options.ts";
-import { readPng } from "./png-pixels.ts";
+import { type PixelBudget, readPng } from "./png-pixels.ts";
 import { takesImage, typeOf } from "./tensor-schemas.ts";
 
 export interface GivenInputs {
@@ -25,6 +25,8 @@ export interface GivenInputs {
   at: string;
   /** The same values with whole numbers beyond 2^53 as strings of digits, where they came as JSON. */
   exact?: () => Readonly<Record<string, unknown>> | undefined;
+  /** That of the call, where it brings many. Absent: each image has its own bound only. */
+  pixels?: PixelBudget;
 }
 
 /** Names of the model's inputs that are not there. */
@@ -69,8 +71,9 @@ function tensorOf(given: GivenInputs, input: TensorSignature, version: ModelVers
     return nestedTensor(input, { value, at, exact: () => given.exact?.()?.[input.name] ?? value });
   }
   const file = value as Record<string, unknown>;
-  if (typeof file.data === "string") return imageInput(version, { bytes: base64(file.data, `${at}/data`), type: file.mimeType, at });
-  if (typeof file.uri === "string") return fromUri(file.uri, input, { at, version });
+  if (typeof file.data === "string")
+    return imageInput(version, { bytes: base64(file.data, `${at}/data`), type: file.mimeType, at, pixels: given.pixels });
+  if (typeof file.uri === "string") return fromUri(file.uri, input, { at, version, pixels: given.pixels });
   if (typeof file.base64 === "string") {
     const tensor = {
       name: input.name,
@@ -116,7 +119,13 @@ function lengthsOf(value: unknown): number[] {
   return lengths;
 }
 
-function fromUri(uri: string, input: TensorSignature, { at, version }: { at: string; version: ModelVersion }): Tensor {
+interface UriFor {
+  at: string;
+  version: ModelVersion;
+  pixels: PixelBudget | undefined;
+}
+
+function fromUri(uri: string, input: TensorSignature, { at, pixels, version }: UriFor): Tensor {
   const [, type = "", isBase64, data = ""] = /^data:([^;,]*)(?:;charset=[^;,]*)?(;base64)?,(.*)$/s.exec(uri) ?? [];
   if (!uri.startsWith("data:") || data === "") {
     throw badRequest(
@@ -127,7 +136,7 @@ function fromUri(uri: string, input: TensorSignature, { at, version }: { at: str
   }
   const bytes = isBase64 ? base64(data, `${at}/uri`) : Buffer.from(decoded(data, `${at}/uri`));
   if (input.datatype === "BYTES") return textInput(input, bytes, at);
-  return imageInput(version, { bytes, type, at });
+  return imageInput(version, { bytes, type, at, pixels });
 }
 
 function textInput(input: TensorSignature, bytes: Buffer, at: string): Tensor {
@@ -138,10 +147,16 @@ function textInput(input: TensorSignature, bytes: Buffer, at: string): Tensor {
   return { name: input.name, datatype: "BYTES", shape, bytes: encodeBytesElements([text]) };
 }
 
-function imageInput(version: ModelVersion, file: { bytes: Uint8Array; type: unknown; at: string }): Tensor {
-  const { at, bytes, type } = file;
+interface ImageFile {
+  bytes: Uint8Array;
+  type: unknown;
+  at: string;
+  pixels: PixelBudget | undefined;
+}
+
+function imageInput(version: ModelVersion, { at, bytes, pixels, type }: ImageFile): Tensor {
   if (type !== "image/png") throw badRequest(`${at}/mimeType`, "image/png: convert other images first", type);
-  const made = imageTensor(readPng(bytes, at), { model: version.model, inputs: version.signature.inputs, config: version.config });
+  const made = imageTensor(readPng(bytes, at, pixels), { model: version.model, inputs: version.signature.inputs, config: version.config });
   const { byteOffset, byteLength, buffer } = made.data;
   return { name: made.name, datatype: "FP32", shape: made.shape, bytes: new Uint8Array(buffer, byteOffset, byteLength) };
 }

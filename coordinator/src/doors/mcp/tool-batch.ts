@@ -5,12 +5,14 @@ import { isTerminal, SwitchyardError } from "@switchyard/protocol";
 import { requireModel } from "../../application/caller.ts";
 import type { Submission } from "../../application/job-service.ts";
 import type { JobRecord } from "../../ports/job-store.ts";
+import type { ModelStatus } from "../../ports/model-registry.ts";
 import type { VersionName } from "../held-inference.ts";
 import { argumentCheck } from "./argument-check.ts";
 import { batchOutcome, batchSchema } from "./batch-results.ts";
 import { batchIdsOf, cancelBatch, mostBatchItems, submitBatch } from "./batches.ts";
 import { isTask, keyArgument, modelArguments, taskArgument, timeoutArgument } from "./call-terms.ts";
 import { taskTerms, workingTask } from "./job-tasks.ts";
+import { PixelBudget } from "./png-pixels.ts";
 import { taskResult } from "./task-protocol.ts";
 import { missingInputs, requestOf } from "./tensor-arguments.ts";
 import { schemaOf, type ToolAnswer, type ToolCall, type ToolHandler } from "./tool.ts";
@@ -30,6 +32,8 @@ const properties = {
 };
 const check = argumentCheck(schemaOf(properties, ["items"]));
 
+/** Items are read for so long before others are served. */
+const atOnceMs = 10;
 /** How long a call is waited for at a time; then it is looked whether it still is. */
 const lookMs = 60_000;
 
@@ -49,13 +53,16 @@ export const batchTool: ToolHandler = {
     if ("question" in chosen) return chosen.question;
     const { caller, context } = call;
     requireModel(caller, chosen.model);
-    const items = submissionsOf(call, chosen.model);
-    const { request } = items[0]!;
     const status = context.models.resolve(chosen.model, call.args.version as VersionName);
+    const { model, version } = status.version;
+    // a repeat may be answered although no other job is taken
+    if (call.args.idempotency_key === undefined) context.jobs.requireOpen({ model, version }, caller);
+    const items = await submissionsOf(call, status);
+    const { request } = items[0]!;
     // a batch of which nothing is known may take long
     const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }) ?? Number.POSITIVE_INFINITY);
     if (!asTask) return heldBatch(call, items);
-    const terms = await taskTerms(context);
+    const terms = await taskTerms(call);
     const lead = await submitBatch(
       context,
       caller,
@@ -65,14 +72,25 @@ export const batchTool: ToolHandler = {
   },
 };
 
-/** All of them are read and checked before the first is submitted. Throws what is wrong with one, naming it. */
-function submissionsOf(call: ToolCall, model: string): Submission[] {
+/**
+ * All of them are read and checked before the first is submitted, some at a time: others are served in between. Throws what is wrong with one,
+ * naming it, and what has made the rest needless.
+ */
+async function submissionsOf(call: ToolCall, status: ModelStatus): Promise<Submission[]> {
   const version = call.args.version as VersionName;
-  const status = call.context.models.resolve(model, version);
+  const { clock } = call.context;
+  const pixels = new PixelBudget();
   const given = call.args.items as Record<string, unknown>[];
   const exactItems = (): Record<string, unknown>[] | undefined => call.exactArgs()?.items as Record<string, unknown>[] | undefined;
-  return given.map((values, at) => {
-    const inputs = { values, at: `/items/${at}`, exact: () => exactItems()?.[at] };
+  const read: Submission[] = [];
+  let sinceMs = clock.monotonicMs();
+  for (const [at, values] of given.entries()) {
+    if (clock.monotonicMs() - sinceMs > atOnceMs) {
+      await clock.sleep(0);
+      refuseNeedless(call);
+      sinceMs = clock.monotonicMs();
+    }
+    const inputs = { values, at: `/items/${at}`, exact: () => exactItems()?.[at], pixels };
     const [missing] = missingInputs(inputs, status.version);
     if (missing !== undefined) {
       throw new SwitchyardError("signature_mismatch", `item ${at} lacks the input ${missing.name}`, {
@@ -80,8 +98,14 @@ function submissionsOf(call: ToolCall, model: string): Submission[] {
       });
     }
     const request = ofItem(at, () => requestOf(inputs, status.version));
-    return { ...submissionOf(call, { request, status, version, inputs: at === 0 ? given : [] }), class: "batch" };
-  });
+    read.push({ ...submissionOf(call, { request, status, version, inputs: at === 0 ? given : [] }), class: "batch" });
+  }
+  return read;
+}
+
+function refuseNeedless({ context, line }: ToolCall): void {
+  if (line.isGone()) throw new SwitchyardError("cancelled", "the caller went away before the batch was submitted");
+  if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
 }
 
 function ofItem<Read>(at: number, read: () => Read): Read {
