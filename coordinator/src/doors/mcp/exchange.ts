@@ -18,6 +18,8 @@ import { authInfoOf, factsOf, type RequestFacts } from "./request-facts.ts";
 import type { MakeServer, Served } from "./serving.ts";
 import { Sessions } from "./sessions.ts";
 
+/** As streams have them that have nothing to say. */
+const comment = new TextEncoder().encode(": open\n\n");
 /** How often it is asked whether the key of a stream without end is still good. */
 const lookAtKeyMs = 15_000;
 
@@ -62,8 +64,11 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
     const given = { authInfo: authInfoOf(facts), ...(document && { parsedBody: body }) };
     const use = isLegacy ? sessions.use(headerOf(request.headers, "mcp-session-id"), caller) : undefined;
     const isWait = method === "GET" || isListen(body);
-    const call = isWait ? context.calls.waiting(httpLine(reply.raw)) : undefined;
+    const line = httpLine(reply.raw);
+    const call = isWait ? context.calls.waiting(line) : undefined;
     const over = new AbortController();
+    const stopListening = line.onGone(() => over.abort());
+    if (line.isGone()) over.abort();
     let isStream = false;
 
     async function respond(asked: Request): Promise<Response> {
@@ -77,9 +82,13 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
       // told when the answer leaves: a call may have been held for long
       if (context.leaving()) response.headers.set("connection", "close");
       isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
-      if (call === undefined || response.body === null) return response;
-      watchKey(context, request, over);
-      return new Response(endedBy(response.body, AbortSignal.any([call.signal, over.signal])), response);
+      if (response.body === null) return response;
+      if (call !== undefined) {
+        watchKey(context, request, over);
+        return new Response(endedBy(response.body, AbortSignal.any([call.signal, over.signal])), response);
+      }
+      // a session takes up a stream again only when it knows that its reader has gone
+      return use !== undefined && isStream ? new Response(endedBy(response.body, over.signal), response) : response;
     }
 
     reply.hijack();
@@ -92,6 +101,7 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
         reply.raw,
       );
     } finally {
+      stopListening();
       over.abort();
       call?.end();
       use?.end();
@@ -138,13 +148,15 @@ function watchKey({ clock }: DoorContext, request: FastifyRequest, over: AbortCo
   over.signal.addEventListener("abort", () => cancel(), { once: true });
 }
 
-/** The same stream, which also ends, and leaves its source, when the signal aborts. */
+/** The same stream of events, which also ends, and leaves its source, when the signal aborts. */
 function endedBy(source: ReadableStream<Uint8Array>, signal: AbortSignal): ReadableStream<Uint8Array> {
   const reader = source.getReader();
   const leave = (): void => void reader.cancel().catch(() => {});
   if (signal.aborted) leave();
   else signal.addEventListener("abort", leave, { once: true });
   return new ReadableStream({
+    // headers leave with what follows them first, and a reader is to know at once that its stream is open
+    start: (controller) => controller.enqueue(comment),
     async pull(controller) {
       const { done, value } = await reader.read();
       if (done) controller.close();
