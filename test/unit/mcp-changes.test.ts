@@ -245,6 +245,31 @@ test("one watch serves all who follow a resource, until the last leaves", async 
   assert.deepEqual(two.take(), []);
 });
 
+test("one resource has one watch however its address is spelt, and is told as each spelt it", async (t) => {
+  const { clock, jobs, listen } = rig(t);
+  const { record } = await jobs.submit(submission, anna);
+  const uri = resourceUris.job(record.id);
+  const other = uri.replace("jobs", "%6Aobs");
+  let waits = 0;
+  const { wait } = jobs;
+  jobs.wait = (id, how, caller) => {
+    waits++;
+    return wait.call(jobs, id, how, caller);
+  };
+  const both = listen(anna);
+  const one = listen(anna);
+  for (const spelling of [uri, other]) await both.subscription.follow(spelling);
+  await one.subscription.follow(other);
+  assert.equal(waits, 1);
+  jobs.start(record.id);
+  await clock.advance(300);
+  assert.deepEqual([both.take().sort(), one.take()], [[other, uri].sort(), [other]]);
+  both.subscription.unfollow(uri);
+  jobs.end(record.id, "succeeded");
+  await clock.advance(300);
+  assert.deepEqual([both.take(), one.take()], [[other], [other]]);
+});
+
 test("metrics and queues are told once a second at most, and only when a figure differs", async (t) => {
   const { clock, figures, listen } = rig(t);
   const { subscription, take } = listen();

@@ -14,12 +14,11 @@ import { httpLine } from "../open-calls.ts";
 import { headerOf } from "../request-options.ts";
 import { traceOf } from "../traced-requests.ts";
 import { isListen } from "./change-streams.ts";
+import { bounded } from "./stream-bounds.ts";
 import { authInfoOf, factsOf, type RequestFacts } from "./request-facts.ts";
 import type { MakeServer, Served } from "./serving.ts";
 import { Sessions } from "./sessions.ts";
 
-/** As streams have them that have nothing to say. */
-const comment = new TextEncoder().encode(": open\n\n");
 /** How often it is asked whether the key of a stream without end is still good. */
 const lookAtKeyMs = 15_000;
 
@@ -82,13 +81,15 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
       // told when the answer leaves: a call may have been held for long
       if (context.leaving()) response.headers.set("connection", "close");
       isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
-      if (response.body === null) return response;
-      if (call !== undefined) {
-        watchKey(context, request, over);
-        return new Response(endedBy(response.body, AbortSignal.any([call.signal, over.signal])), response);
-      }
-      // a session takes up a stream again only when it knows that its reader has gone
-      return use !== undefined && isStream ? new Response(endedBy(response.body, over.signal), response) : response;
+      if (response.body === null || !isStream || (call === undefined && use === undefined)) return response;
+      if (call !== undefined) watchKey(context, request, over);
+      const bounds = {
+        // a session takes up a stream again only when it knows that its reader has gone
+        signal: call ? AbortSignal.any([call.signal, over.signal]) : over.signal,
+        opening: true,
+        behind: () => void reply.raw.destroy(),
+      };
+      return new Response(bounded(response.body, bounds), response);
     }
 
     reply.hijack();
@@ -146,22 +147,4 @@ function watchKey({ clock }: DoorContext, request: FastifyRequest, over: AbortCo
   };
   let cancel = clock.after(lookAtKeyMs, look);
   over.signal.addEventListener("abort", () => cancel(), { once: true });
-}
-
-/** The same stream of events, which also ends, and leaves its source, when the signal aborts. */
-function endedBy(source: ReadableStream<Uint8Array>, signal: AbortSignal): ReadableStream<Uint8Array> {
-  const reader = source.getReader();
-  const leave = (): void => void reader.cancel().catch(() => {});
-  if (signal.aborted) leave();
-  else signal.addEventListener("abort", leave, { once: true });
-  return new ReadableStream({
-    // headers leave with what follows them first, and a reader is to know at once that its stream is open
-    start: (controller) => controller.enqueue(comment),
-    async pull(controller) {
-      const { done, value } = await reader.read();
-      if (done) controller.close();
-      else controller.enqueue(value);
-    },
-    cancel: (why) => reader.cancel(why),
-  });
 }
