@@ -285,6 +285,36 @@ test("a call whose answer was lost is not made again, but a question is", async 
   assert.equal(askedFor(server, "tools/call").length, 1);
 });
 
+test("a call that somebody on the way answered for its coordinator is not made again, but one that the coordinator refused is", async () => {
+  let refusals = 0;
+  await using server = await startCoordinator(({ message }, response) => {
+    refusals++;
+    const { name } = message.params ?? {};
+    if (typeof name === "number") response.writeHead(name, { "content-type": "text/html" }).end("<h1>the server is away</h1>");
+    else if (refusals > 1) json(response, { id: message.id!, result: { by: name } });
+    else if (name === "problem") {
+      const problem = { type: "urn:switchyard:problem:draining", title: "x", status: 503, code: "draining", detail: "it is shutting down" };
+      response.writeHead(503, { "content-type": "application/problem+json" }).end(JSON.stringify(problem));
+    } else if (name === "error") json(response, { id: null, error: { code: -32000, message: "away", data: { code: "draining" } } }, {}, 503);
+    else response.writeHead(502).end();
+  });
+  await using client = openBridge(server.url);
+  for (const status of [502, 503, 504]) {
+    client.send(modern(status, "tools/call", { name: status }));
+    const { error } = await client.answer(status);
+    assert.match(error!.message, /may have been carried out/);
+  }
+  assert.equal(server.seen.length, 3);
+  for (const name of ["problem", "error"]) {
+    refusals = 0;
+    client.send(modern(name, "tools/call", { name }));
+    assert.deepEqual((await client.answer(name)).result, { by: name });
+  }
+  refusals = 0;
+  client.send(modern("list", "tools/list"));
+  assert.deepEqual((await client.answer("list")).result, {});
+});
+
 test("a session that the coordinator knows no longer is begun anew, with what was set in it", async () => {
   let session = 1;
   await using server = await startCoordinator(

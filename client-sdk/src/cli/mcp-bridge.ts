@@ -20,6 +20,7 @@ import {
   StreamableHTTPClientTransport,
   SUBSCRIPTION_ID_META_KEY,
 } from "@modelcontextprotocol/client";
+import { isErrorCode } from "@switchyard/protocol";
 import { ConnectionError, errorFromAnswer } from "../client-errors.ts";
 import type { Clock } from "../clock.ts";
 import { type RetryPolicy, retryDelayMs } from "../retry-policy.ts";
@@ -163,7 +164,7 @@ class Leg {
     if (error instanceof SdkHttpError) {
       if (error.status === 404 && this.hasSession) return new Unanswered("no session", `${this.url} knows this session no longer`);
       const answer = errorFromAnswer(error.status, new Headers(), bodyOf(error));
-      return new Unanswered(error.status === 502 || error.status === 503 ? "not sent" : "refused", explain(answer));
+      return new Unanswered(kindOf(error), explain(answer));
     }
     const [code, message] = causeOf(error);
     const away = new ConnectionError(this.url, code ?? message);
@@ -202,6 +203,25 @@ function codeOfAnswer(text: string): number | undefined {
     return "error" in message && (message.id ?? undefined) !== undefined ? message.error.code : undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** A coordinator that says why it cannot be asked has done nothing; of what somebody between here and there answers, nobody knows. */
+function kindOf(error: SdkHttpError): Unanswered["kind"] {
+  if (!isAway(error.status)) return "refused";
+  return error.status === 503 && isOurs(String(error.data.text ?? "")) ? "not sent" : "lost";
+}
+
+const isAway = (status: number): boolean => status === 502 || status === 503 || status === 504;
+
+/** Whether the body is a problem, or an error of JSON-RPC, with a code of the error table. */
+function isOurs(text: string): boolean {
+  try {
+    const body = JSON.parse(text) as { code?: unknown; error?: { data?: { code?: unknown } } };
+    const code = body.code ?? body.error?.data?.code;
+    return typeof code === "string" && isErrorCode(code);
+  } catch {
+    return false;
   }
 }
 
