@@ -315,6 +315,38 @@ test("a call that somebody on the way answered for its coordinator is not made a
   assert.deepEqual((await client.answer("list")).result, {});
 });
 
+test("a call whose only coordinator goes away for good is answered with an error, and one that it takes up again in time with its result", async () => {
+  let resumed = 0;
+  await using server = await startCoordinator(({ message, method, headers }, response) => {
+    const lastEventId = headers["last-event-id"];
+    if (method === "GET" && lastEventId === "short") {
+      resumed++;
+      if (resumed === 1) response.writeHead(503).end();
+      else {
+        const say = openStream(response);
+        setTimeout(() => say({ id: "short", result: { content: [] } }), 1_000);
+      }
+    } else if (method !== "POST") response.writeHead(405).end();
+    else {
+      openStream(response);
+      response.write(`id: ${message.params?.name}\ndata: \n\n`);
+      if (message.params?.name === "short") setTimeout(() => response.destroy(), 50);
+    }
+  });
+  await using client = openBridge(server.url, { patienceMs: 600 });
+  for (const message of [initialize(1), initialized]) client.send(message);
+  client.send({ id: "short", method: "tools/call", params: { name: "short" } });
+  assert.deepEqual((await client.answer("short")).result, { content: [] });
+  assert.equal(resumed, 2);
+  for (const method of ["tools/call", "tools/list"]) client.send({ id: method, method, params: { name: method } });
+  await until("both", async () => askedFor(server, "tools/list").length > 0 && askedFor(server, "tools/call").length > 1);
+  await server.stop();
+  const { error } = await client.answer("tools/call");
+  assert.match(error!.message, /broke before the answer came.*may have been carried out/);
+  assert.ok((await client.answer("tools/list")).error);
+  assert.equal(askedFor(server, "tools/call").length, 2);
+});
+
 test("a session that the coordinator knows no longer is begun anew, with what was set in it", async () => {
   let session = 1;
   await using server = await startCoordinator(

@@ -83,18 +83,29 @@ interface LegEvents {
   failed: (error: Unanswered) => void;
 }
 
+interface Waiting {
+  resolve: (answer: JSONRPCResponse) => void;
+  reject: (error: Error) => void;
+  /** Of the last event of its stream, from where the transport takes up one that broke. */
+  lastEventId?: string;
+  /** Of a stream that could not be taken up so far: keeps it from being given up. */
+  keep?: () => void;
+}
+
 /** The way to one coordinator: alone for itself, or within a session once `initialize` was asked on it. */
 class Leg {
   readonly url: string;
   readonly #transport: StreamableHTTPClientTransport;
-  readonly #waiting = new Map<RequestId, { resolve: (answer: JSONRPCResponse) => void; reject: (error: Error) => void }>();
+  readonly #options: Pick<BridgeOptions, "headers" | "clock" | "patienceMs">;
+  readonly #waiting = new Map<RequestId, Waiting>();
 
-  constructor(url: string, options: Pick<BridgeOptions, "headers">, events: LegEvents) {
+  constructor(url: string, options: Pick<BridgeOptions, "headers" | "clock" | "patienceMs">, events: LegEvents) {
     this.url = url;
+    this.#options = options;
     const endpoint = new URL(url.endsWith("/mcp") ? url : `${url}/mcp`);
     this.#transport = new StreamableHTTPClientTransport(endpoint, {
       requestInit: { headers: { ...options.headers } },
-      fetch: fetchAnswers,
+      fetch: (at, init) => this.#fetch(at, init),
       reconnectionOptions: {
         initialReconnectionDelay: 200,
         reconnectionDelayGrowFactor: 2,
@@ -124,18 +135,55 @@ class Leg {
     const { promise, resolve, reject } = Promise.withResolvers<JSONRPCResponse>();
     const abort = (): void => reject(options.signal.reason);
     options.signal.throwIfAborted();
-    this.#waiting.set(request.id, { resolve, reject });
+    const waiting: Waiting = { resolve, reject };
+    this.#waiting.set(request.id, waiting);
+    const onresumptiontoken = (token: string): void => {
+      waiting.lastEventId = token;
+    };
     options.signal.addEventListener("abort", abort, { once: true });
     const onRequestStreamEnd = (): void => reject(new Unanswered("lost", `the connection to ${this.url} ended before the answer came`));
     this.#transport
-      .send(request, { requestSignal: options.signal, onRequestStreamEnd, ...(options.headers && { headers: options.headers }) })
+      .send(request, {
+        requestSignal: options.signal,
+        onRequestStreamEnd,
+        onresumptiontoken,
+        ...(options.headers && { headers: options.headers }),
+      })
       .catch((error: unknown) => reject(this.#reasonOf(error)));
     try {
       return await promise;
     } finally {
       options.signal.removeEventListener("abort", abort);
+      waiting.keep?.();
       this.#waiting.delete(request.id);
     }
+  }
+
+  /** Nobody else would end the wait for a stream that broke and that nobody is there to go on with: the transport tries for ever. */
+  async #fetch(url: string | URL, init?: RequestInit): Promise<Response> {
+    const lastEventId = new Headers(init?.headers).get("last-event-id");
+    const waiting = lastEventId === null ? undefined : [...this.#waiting.values()].find((one) => one.lastEventId === lastEventId);
+    try {
+      const response = await fetchAnswers(url, init);
+      if (isAway(response.status)) this.#doubt(waiting);
+      else waiting?.keep?.();
+      return response;
+    } catch (error) {
+      this.#doubt(waiting);
+      throw error;
+    }
+  }
+
+  #doubt(waiting: Waiting | undefined): void {
+    if (waiting === undefined || waiting.keep !== undefined) return;
+    const { clock, patienceMs = usualPatienceMs } = this.#options;
+    const giveUp = (): void =>
+      waiting.reject(new Unanswered("lost", `the connection to ${this.url} broke before the answer came, and nobody answers there any more`));
+    const stop = clock.after(patienceMs, giveUp);
+    waiting.keep = () => {
+      stop();
+      delete waiting.keep;
+    };
   }
 
   /** What has no answer. Throws Unanswered. */
