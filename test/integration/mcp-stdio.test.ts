@@ -295,7 +295,8 @@ test("a call that somebody on the way answered for its coordinator is not made a
     else if (name === "problem") {
       const problem = { type: "urn:switchyard:problem:draining", title: "x", status: 503, code: "draining", detail: "it is shutting down" };
       response.writeHead(503, { "content-type": "application/problem+json" }).end(JSON.stringify(problem));
-    } else if (name === "error") json(response, { id: null, error: { code: -32000, message: "away", data: { code: "draining" } } }, {}, 503);
+    } else if (name === "error")
+      json(response, { id: null, error: { code: -32000, message: "away", data: { code: "draining" } } }, {}, 503);
     else response.writeHead(502).end();
   });
   await using client = openBridge(server.url);

@@ -178,7 +178,9 @@ class Leg {
     if (waiting === undefined || waiting.keep !== undefined) return;
     const { clock, patienceMs = usualPatienceMs } = this.#options;
     const giveUp = (): void =>
-      waiting.reject(new Unanswered("lost", `the connection to ${this.url} broke before the answer came, and nobody answers there any more`));
+      waiting.reject(
+        new Unanswered("lost", `the connection to ${this.url} broke before the answer came, and nobody answers there any more`),
+      );
     const stop = clock.after(patienceMs, giveUp);
     waiting.keep = () => {
       stop();

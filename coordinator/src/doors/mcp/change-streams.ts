@@ -16,8 +16,8 @@ import type { Caller } from "../../application/caller.ts";
 import type { ChangeEvent } from "../../ports/event-bus.ts";
 import type { Log } from "../../ports/log.ts";
 import { allLists, type Changes, mostFollowed, type Subscription } from "./changes.ts";
-import { bounded } from "./stream-bounds.ts";
 import { asProtocolError } from "./protocol-errors.ts";
+import { bounded } from "./stream-bounds.ts";
 
 const method = "subscriptions/listen";
 

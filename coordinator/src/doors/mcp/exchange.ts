@@ -14,10 +14,10 @@ import { httpLine } from "../open-calls.ts";
 import { headerOf } from "../request-options.ts";
 import { traceOf } from "../traced-requests.ts";
 import { isListen } from "./change-streams.ts";
-import { bounded } from "./stream-bounds.ts";
 import { authInfoOf, factsOf, type RequestFacts } from "./request-facts.ts";
 import type { MakeServer, Served } from "./serving.ts";
 import { Sessions } from "./sessions.ts";
+import { bounded } from "./stream-bounds.ts";
 
 /** How often it is asked whether the key of a stream without end is still good. */
 const lookAtKeyMs = 15_000;
