@@ -73,7 +73,7 @@ function rig(t: TestContext) {
     statuses.push(status!);
     return () => void statuses.splice(statuses.indexOf(status!), 1);
   };
-  return { addModel, changes, clock, events, figures, hosts, jobs, listen, logged, statuses };
+  return { addModel, changes, clock, events, figures, hosts, jobs, listen, logged, models, statuses };
 }
 
 test("a list is told to have changed when the difference lasts, once", async (t) => {
@@ -107,7 +107,24 @@ test("what comes and goes within a second is not told, nor is a host that is bus
   hosts.push({ ...host!, id: "host-2" });
   await clock.advance(2_000);
   assert.deepEqual(take(), ["resources_list_changed"]);
-  statuses[0] = { ...statuses[0]!, state: "unloaded" };
+  statuses[0] = { ...statuses[0]!, state: "unloaded" }; // an older version, of which no tool is made
+  await clock.advance(2_000);
+  assert.deepEqual(take(), []);
+  statuses[1] = { ...statuses[1]!, state: "unloaded" };
+  await clock.advance(2_000);
+  assert.deepEqual(take(), ["tools_list_changed"]);
+});
+
+test("tools are told to have changed when their model's alias moves to another version, and not by the chance of a split", async (t) => {
+  const { clock, listen, models, statuses } = rig(t);
+  const { take } = listen();
+  const [first, second] = statuses;
+  let looks = 0;
+  models.resolve = () => (++looks % 3 === 0 ? first! : second!); // a canary
+  await clock.advance(5_000);
+  assert.deepEqual(take(), []);
+  const { usual } = models;
+  models.usual = (model) => (model === "tiny" ? first! : usual.call(models, model));
   await clock.advance(2_000);
   assert.deepEqual(take(), ["tools_list_changed"]);
 });

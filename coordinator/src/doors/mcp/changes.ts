@@ -5,10 +5,11 @@
  */
 
 import { SwitchyardError } from "@switchyard/protocol";
-import type { Caller } from "../../application/caller.ts";
+import { type Caller, localCaller } from "../../application/caller.ts";
 import type { ChangeEvent, EventBus } from "../../ports/event-bus.ts";
 import type { DoorContext } from "../door-context.ts";
 import { Lookout } from "./lookout.ts";
+import { servedModels, servedVersion } from "./model-tools.ts";
 import { ourSpelling } from "./resource-uris.ts";
 import { WatchedResources } from "./watched-resources.ts";
 
@@ -252,9 +253,9 @@ export class Subscription {
   }
 }
 
-/** Tools are made of the versions that are served: whether a host holds one right now changes none. And of other servers' that are offered on. */
+/** Tools are made of the version that serves each model: whether a host holds it right now changes none. And of other servers' that are offered on. */
 function toolsText({ models, tools }: Pick<DoorContext, "models" | "tools">): string {
-  const served = models.list().filter(({ state }) => state === "ready" || state === "available");
+  const served = servedModels(models.list(), localCaller).flatMap((model) => servedVersion(models, model) ?? []);
   const own = served.map(({ version }) => `${version.model}@${version.version} ${version.digest}`);
   const exposing = (tools?.servers.all() ?? []).filter(({ settings }) => settings.expose.length > 0);
   const offered = exposing.flatMap(({ settings, tools: known }) => [...known.values()].map(({ pin }) => `${settings.name} ${pin}`));
