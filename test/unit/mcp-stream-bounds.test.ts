@@ -38,6 +38,7 @@ test("what is read in time comes whole, after a comment where that is asked for"
   }
   source.close();
   assert.equal(await read, `: open\n\n${"a".repeat(5_000)}`);
+  await turn();
   assert.deepEqual(told, ["end"]);
 });
 
@@ -48,6 +49,7 @@ test("a signal ends the stream in order, and what fails at its source fails here
   await turn();
   over.abort();
   assert.equal(await ended.text(), "aaa");
+  await turn();
   assert.deepEqual(ended.told, ["left", "end"]);
   const broken = open({});
   broken.source.error(new Error("it broke"));

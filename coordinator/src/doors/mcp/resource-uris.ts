@@ -71,9 +71,8 @@ export function placeIn(uri: string): ResourcePlace | undefined {
 /** Its address as we spell it; what is no address of ours stays as it is. */
 export function ourSpelling(uri: string): string {
   const place = placeIn(uri);
-  switch (place?.kind) {
-    case undefined:
-      return uri;
+  if (place === undefined) return uri;
+  switch (place.kind) {
     case "model":
       return resourceUris.model(place.model);
     case "version":
