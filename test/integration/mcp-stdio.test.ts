@@ -285,6 +285,69 @@ test("a call whose answer was lost is not made again, but a question is", async 
   assert.equal(askedFor(server, "tools/call").length, 1);
 });
 
+test("a call that somebody on the way answered for its coordinator is not made again, but one that the coordinator refused is", async () => {
+  let refusals = 0;
+  await using server = await startCoordinator(({ message }, response) => {
+    refusals++;
+    const { name } = message.params ?? {};
+    if (typeof name === "number") response.writeHead(name, { "content-type": "text/html" }).end("<h1>the server is away</h1>");
+    else if (refusals > 1) json(response, { id: message.id!, result: { by: name } });
+    else if (name === "problem") {
+      const problem = { type: "urn:switchyard:problem:draining", title: "x", status: 503, code: "draining", detail: "it is shutting down" };
+      response.writeHead(503, { "content-type": "application/problem+json" }).end(JSON.stringify(problem));
+    } else if (name === "error")
+      json(response, { id: null, error: { code: -32000, message: "away", data: { code: "draining" } } }, {}, 503);
+    else response.writeHead(502).end();
+  });
+  await using client = openBridge(server.url);
+  for (const status of [502, 503, 504]) {
+    client.send(modern(status, "tools/call", { name: status }));
+    const { error } = await client.answer(status);
+    assert.match(error!.message, /may have been carried out/);
+  }
+  assert.equal(server.seen.length, 3);
+  for (const name of ["problem", "error"]) {
+    refusals = 0;
+    client.send(modern(name, "tools/call", { name }));
+    assert.deepEqual((await client.answer(name)).result, { by: name });
+  }
+  refusals = 0;
+  client.send(modern("list", "tools/list"));
+  assert.deepEqual((await client.answer("list")).result, {});
+});
+
+test("a call whose only coordinator goes away for good is answered with an error, and one that it takes up again in time with its result", async () => {
+  let resumed = 0;
+  await using server = await startCoordinator(({ message, method, headers }, response) => {
+    const lastEventId = headers["last-event-id"];
+    if (method === "GET" && lastEventId === "short") {
+      resumed++;
+      if (resumed === 1) response.writeHead(503).end();
+      else {
+        const say = openStream(response);
+        setTimeout(() => say({ id: "short", result: { content: [] } }), 1_000);
+      }
+    } else if (method !== "POST") response.writeHead(405).end();
+    else {
+      openStream(response);
+      response.write(`id: ${message.params?.name}\ndata: \n\n`);
+      if (message.params?.name === "short") setTimeout(() => response.destroy(), 50);
+    }
+  });
+  await using client = openBridge(server.url, { patienceMs: 600 });
+  for (const message of [initialize(1), initialized]) client.send(message);
+  client.send({ id: "short", method: "tools/call", params: { name: "short" } });
+  assert.deepEqual((await client.answer("short")).result, { content: [] });
+  assert.equal(resumed, 2);
+  for (const method of ["tools/call", "tools/list"]) client.send({ id: method, method, params: { name: method } });
+  await until("both", async () => askedFor(server, "tools/list").length > 0 && askedFor(server, "tools/call").length > 1);
+  await server.stop();
+  const { error } = await client.answer("tools/call");
+  assert.match(error!.message, /broke before the answer came.*may have been carried out/);
+  assert.ok((await client.answer("tools/list")).error);
+  assert.equal(askedFor(server, "tools/call").length, 2);
+});
+
 test("a session that the coordinator knows no longer is begun anew, with what was set in it", async () => {
   let session = 1;
   await using server = await startCoordinator(

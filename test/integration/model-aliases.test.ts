@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { adder, notRunnable, zeroRequest } from "../support/adder-models.ts";
 import { type Answer, call, jobView } from "../support/calls.ts";
+import { ask } from "../support/mcp-client.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -110,6 +111,16 @@ test("what an alias cannot stand for is refused with the reason", async () => {
   assert.deepEqual([job.status, job.json().errors[0].pointer], [400, "/version"]);
   assert.equal((await call(`${cluster.url}/v1/jobs`, { body: { model: "one", version: "nope", ...zeroRequest } })).status, 404);
   assert.equal((await call(`${aliasAt("one", "nope")}/rollback`, { method: "POST" })).status, 404);
+});
+
+test("a model's tool is that of the version with the largest share, whichever version a call gets", async () => {
+  await set("split", "default", { split: { 1: 40, 2: 60 } });
+  const seen = new Set<unknown>();
+  for (let times = 0; times < 12; times++) {
+    const { result } = await ask(cluster.urls[0]!, { method: "tools/list" });
+    seen.add(result.tools.find(({ name }: { name: string }) => name === "infer_split")._meta["switchyard/version"]);
+  }
+  assert.deepEqual([...seen], [2]);
 });
 
 test("a split sends each version its share of the requests", async () => {

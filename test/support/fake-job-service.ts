@@ -297,16 +297,18 @@ export function fakeModels(
       ...(about.failure !== undefined && { state: "failed", reason: about.failure }),
     };
   });
+  const resolve: ModelRegistry["resolve"] = (model, version) => {
+    const known = statuses.filter((status) => status.version.model === model);
+    if (known.length === 0) throw new SwitchyardError("model_not_found", `no model '${model.slice(0, 64)}'`);
+    const found = version === undefined ? known.at(-1) : known.find((status) => status.version.version === version);
+    if (found === undefined) throw new SwitchyardError("version_not_found", `'${model}' has no version ${version}`);
+    return found;
+  };
   return {
     list: () => statuses,
     versions: (model) => statuses.filter((status) => status.version.model === model).reverse(),
-    resolve(model, version) {
-      const known = statuses.filter((status) => status.version.model === model);
-      if (known.length === 0) throw new SwitchyardError("model_not_found", `no model '${model.slice(0, 64)}'`);
-      const found = version === undefined ? known.at(-1) : known.find((status) => status.version.version === version);
-      if (found === undefined) throw new SwitchyardError("version_not_found", `'${model}' has no version ${version}`);
-      return found;
-    },
+    resolve,
+    usual: (model) => resolve(model),
     aliases: () => undefined,
     promised: () => [],
     shadowOf: () => undefined,

@@ -73,7 +73,7 @@ function rig(t: TestContext) {
     statuses.push(status!);
     return () => void statuses.splice(statuses.indexOf(status!), 1);
   };
-  return { addModel, changes, clock, events, figures, hosts, jobs, listen, logged, statuses };
+  return { addModel, changes, clock, events, figures, hosts, jobs, listen, logged, models, statuses };
 }
 
 test("a list is told to have changed when the difference lasts, once", async (t) => {
@@ -107,7 +107,24 @@ test("what comes and goes within a second is not told, nor is a host that is bus
   hosts.push({ ...host!, id: "host-2" });
   await clock.advance(2_000);
   assert.deepEqual(take(), ["resources_list_changed"]);
-  statuses[0] = { ...statuses[0]!, state: "unloaded" };
+  statuses[0] = { ...statuses[0]!, state: "unloaded" }; // an older version, of which no tool is made
+  await clock.advance(2_000);
+  assert.deepEqual(take(), []);
+  statuses[1] = { ...statuses[1]!, state: "unloaded" };
+  await clock.advance(2_000);
+  assert.deepEqual(take(), ["tools_list_changed"]);
+});
+
+test("tools are told to have changed when their model's alias moves to another version, and not by the chance of a split", async (t) => {
+  const { clock, listen, models, statuses } = rig(t);
+  const { take } = listen();
+  const [first, second] = statuses;
+  let looks = 0;
+  models.resolve = () => (++looks % 3 === 0 ? first! : second!); // a canary
+  await clock.advance(5_000);
+  assert.deepEqual(take(), []);
+  const { usual } = models;
+  models.usual = (model) => (model === "tiny" ? first! : usual.call(models, model));
   await clock.advance(2_000);
   assert.deepEqual(take(), ["tools_list_changed"]);
 });
@@ -243,6 +260,31 @@ test("one watch serves all who follow a resource, until the last leaves", async 
   jobs.end(record.id, "succeeded");
   await clock.advance(300);
   assert.deepEqual(two.take(), []);
+});
+
+test("one resource has one watch however its address is spelt, and is told as each spelt it", async (t) => {
+  const { clock, jobs, listen } = rig(t);
+  const { record } = await jobs.submit(submission, anna);
+  const uri = resourceUris.job(record.id);
+  const other = uri.replace("jobs", "%6Aobs");
+  let waits = 0;
+  const { wait } = jobs;
+  jobs.wait = (id, how, caller) => {
+    waits++;
+    return wait.call(jobs, id, how, caller);
+  };
+  const both = listen(anna);
+  const one = listen(anna);
+  for (const spelling of [uri, other]) await both.subscription.follow(spelling);
+  await one.subscription.follow(other);
+  assert.equal(waits, 1);
+  jobs.start(record.id);
+  await clock.advance(300);
+  assert.deepEqual([both.take().sort(), one.take()], [[other, uri].sort(), [other]]);
+  both.subscription.unfollow(uri);
+  jobs.end(record.id, "succeeded");
+  await clock.advance(300);
+  assert.deepEqual([both.take(), one.take()], [[other], [other]]);
 });
 
 test("metrics and queues are told once a second at most, and only when a figure differs", async (t) => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { localCaller } from "../../coordinator/src/application/caller.ts";
-import { mayReadKind, placeIn, requireKind, resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
+import { mayReadKind, ourSpelling, placeIn, requireKind, resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
 
 test("every address leads to what it was made for, whatever the names", () => {
   for (const kind of ["models", "hosts", "queues", "metrics"] as const) assert.deepEqual(placeIn(resourceUris[kind]), { kind });
@@ -16,6 +16,24 @@ test("every address leads to what it was made for, whatever the names", () => {
       assert.deepEqual(placeIn(resourceUris.output(text)), { kind: "output", id: text });
     }),
   );
+});
+
+test("an address has one spelling of ours, however it came", () => {
+  const name = fc.string({ minLength: 1, unit: "grapheme" });
+  const escaped = (text: string) => [...Buffer.from(text)].map((byte) => `%${byte.toString(16).padStart(2, "0")}`).join("");
+  fc.assert(
+    fc.property(name, fc.integer({ min: 1, max: 1e9 }), (text, version) => {
+      const own = [resourceUris.model(text), resourceUris.version(text, version), resourceUris.host(text), resourceUris.job(text)];
+      for (const uri of [...own, resourceUris.output(text)]) {
+        const parts = uri.slice("switchyard://".length).split("/");
+        const other = `switchyard://${parts.map((part) => escaped(decodeURIComponent(part))).join("/")}`;
+        assert.equal(ourSpelling(other), uri);
+        assert.equal(ourSpelling(uri), uri);
+      }
+    }),
+  );
+  assert.equal(ourSpelling("switchyard://%71ueues"), resourceUris.queues);
+  assert.equal(ourSpelling("switchyard://nothing"), "switchyard://nothing");
 });
 
 test("what is no address of ours is none", () => {

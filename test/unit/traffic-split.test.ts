@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { aliasTargetSchema } from "@switchyard/protocol";
-import { chooseVersion, sharesOf } from "../../coordinator/src/scheduler/traffic-split.ts";
+import { chooseVersion, mainVersion, sharesOf } from "../../coordinator/src/scheduler/traffic-split.ts";
 
 const all = (): boolean => true;
 
@@ -77,4 +77,11 @@ test("an alias stands for exactly one thing", () => {
     { version: 1, other: true },
   ];
   for (const target of wrong) assert.ok(!aliasTargetSchema.safeParse(target).success, JSON.stringify(target));
+});
+
+test("the main version of a split is that with the largest share, of equal ones the highest", () => {
+  assert.equal(mainVersion(sharesOf({ split: { 1: 90, 2: 30 } }, all)), 1);
+  assert.equal(mainVersion(sharesOf({ split: { 1: 50, 3: 50, 2: 10 } }, all)), 3);
+  assert.equal(mainVersion(sharesOf({ version: 7 }, all)), 7);
+  assert.equal(mainVersion(new Map()), undefined);
 });

@@ -20,6 +20,7 @@ import {
   StreamableHTTPClientTransport,
   SUBSCRIPTION_ID_META_KEY,
 } from "@modelcontextprotocol/client";
+import { isErrorCode } from "@switchyard/protocol";
 import { ConnectionError, errorFromAnswer } from "../client-errors.ts";
 import type { Clock } from "../clock.ts";
 import { type RetryPolicy, retryDelayMs } from "../retry-policy.ts";
@@ -83,18 +84,29 @@ interface LegEvents {
   failed: (error: Unanswered) => void;
 }
 
+interface Waiting {
+  resolve: (answer: JSONRPCResponse) => void;
+  reject: (error: Error) => void;
+  /** Of the last event of its stream, from where the transport takes up one that broke. */
+  lastEventId?: string;
+  /** Of a stream that could not be taken up so far: keeps it from being given up. */
+  keep?: () => void;
+}
+
 /** The way to one coordinator: alone for itself, or within a session once `initialize` was asked on it. */
 class Leg {
   readonly url: string;
   readonly #transport: StreamableHTTPClientTransport;
-  readonly #waiting = new Map<RequestId, { resolve: (answer: JSONRPCResponse) => void; reject: (error: Error) => void }>();
+  readonly #options: Pick<BridgeOptions, "headers" | "clock" | "patienceMs">;
+  readonly #waiting = new Map<RequestId, Waiting>();
 
-  constructor(url: string, options: Pick<BridgeOptions, "headers">, events: LegEvents) {
+  constructor(url: string, options: Pick<BridgeOptions, "headers" | "clock" | "patienceMs">, events: LegEvents) {
     this.url = url;
+    this.#options = options;
     const endpoint = new URL(url.endsWith("/mcp") ? url : `${url}/mcp`);
     this.#transport = new StreamableHTTPClientTransport(endpoint, {
       requestInit: { headers: { ...options.headers } },
-      fetch: fetchAnswers,
+      fetch: (at, init) => this.#fetch(at, init),
       reconnectionOptions: {
         initialReconnectionDelay: 200,
         reconnectionDelayGrowFactor: 2,
@@ -124,18 +136,57 @@ class Leg {
     const { promise, resolve, reject } = Promise.withResolvers<JSONRPCResponse>();
     const abort = (): void => reject(options.signal.reason);
     options.signal.throwIfAborted();
-    this.#waiting.set(request.id, { resolve, reject });
+    const waiting: Waiting = { resolve, reject };
+    this.#waiting.set(request.id, waiting);
+    const onresumptiontoken = (token: string): void => {
+      waiting.lastEventId = token;
+    };
     options.signal.addEventListener("abort", abort, { once: true });
     const onRequestStreamEnd = (): void => reject(new Unanswered("lost", `the connection to ${this.url} ended before the answer came`));
     this.#transport
-      .send(request, { requestSignal: options.signal, onRequestStreamEnd, ...(options.headers && { headers: options.headers }) })
+      .send(request, {
+        requestSignal: options.signal,
+        onRequestStreamEnd,
+        onresumptiontoken,
+        ...(options.headers && { headers: options.headers }),
+      })
       .catch((error: unknown) => reject(this.#reasonOf(error)));
     try {
       return await promise;
     } finally {
       options.signal.removeEventListener("abort", abort);
+      waiting.keep?.();
       this.#waiting.delete(request.id);
     }
+  }
+
+  /** Nobody else would end the wait for a stream that broke and that nobody is there to go on with: the transport tries for ever. */
+  async #fetch(url: string | URL, init?: RequestInit): Promise<Response> {
+    const lastEventId = new Headers(init?.headers).get("last-event-id");
+    const waiting = lastEventId === null ? undefined : [...this.#waiting.values()].find((one) => one.lastEventId === lastEventId);
+    try {
+      const response = await fetchAnswers(url, init);
+      if (isAway(response.status)) this.#doubt(waiting);
+      else waiting?.keep?.();
+      return response;
+    } catch (error) {
+      this.#doubt(waiting);
+      throw error;
+    }
+  }
+
+  #doubt(waiting: Waiting | undefined): void {
+    if (waiting === undefined || waiting.keep !== undefined) return;
+    const { clock, patienceMs = usualPatienceMs } = this.#options;
+    const giveUp = (): void =>
+      waiting.reject(
+        new Unanswered("lost", `the connection to ${this.url} broke before the answer came, and nobody answers there any more`),
+      );
+    const stop = clock.after(patienceMs, giveUp);
+    waiting.keep = () => {
+      stop();
+      delete waiting.keep;
+    };
   }
 
   /** What has no answer. Throws Unanswered. */
@@ -164,7 +215,7 @@ class Leg {
     if (error instanceof SdkHttpError) {
       if (error.status === 404 && this.hasSession) return new Unanswered("no session", `${this.url} knows this session no longer`);
       const answer = errorFromAnswer(error.status, new Headers(), bodyOf(error));
-      return new Unanswered(error.status === 502 || error.status === 503 ? "not sent" : "refused", explain(answer));
+      return new Unanswered(kindOf(error), explain(answer));
     }
     const [code, message] = causeOf(error);
     const away = new ConnectionError(this.url, code ?? message);
@@ -203,6 +254,25 @@ function codeOfAnswer(text: string): number | undefined {
     return "error" in message && (message.id ?? undefined) !== undefined ? message.error.code : undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** A coordinator that says why it cannot be asked has done nothing; of what somebody between here and there answers, nobody knows. */
+function kindOf(error: SdkHttpError): Unanswered["kind"] {
+  if (!isAway(error.status)) return "refused";
+  return error.status === 503 && isOurs(String(error.data.text ?? "")) ? "not sent" : "lost";
+}
+
+const isAway = (status: number): boolean => status === 502 || status === 503 || status === 504;
+
+/** Whether the body is a problem, or an error of JSON-RPC, with a code of the error table. */
+function isOurs(text: string): boolean {
+  try {
+    const body = JSON.parse(text) as { code?: unknown; error?: { data?: { code?: unknown } } };
+    const code = body.code ?? body.error?.data?.code;
+    return typeof code === "string" && isErrorCode(code);
+  } catch {
+    return false;
   }
 }
 

@@ -21,7 +21,7 @@ import type { HostDirectory } from "../ports/host-registry.ts";
 import { knownForMs, type ModelRegistry, type ModelStatus } from "../ports/model-registry.ts";
 import type { ModelStateStore } from "../ports/model-state-store.ts";
 import type { UploadStore } from "../ports/upload-store.ts";
-import { chooseVersion, sharesOf } from "../scheduler/traffic-split.ts";
+import { chooseVersion, mainVersion, sharesOf } from "../scheduler/traffic-split.ts";
 import { aliasesInEffect } from "./aliases-in-effect.ts";
 import { ChoosyQueues, choosyCandidate } from "./choosy-queues.ts";
 import { chooseHosts } from "./host-choice.ts";
@@ -341,6 +341,11 @@ export class RedisModels implements ModelRegistry {
     if (typeof named !== "string") return this.#resolved(model, named);
     this.#resolved(model, undefined); // of a model that is not there its aliases say nothing
     throw new SwitchyardError("version_not_found", `Request for unknown model: '${model}' has no version or alias '${named.slice(0, 64)}'`);
+  }
+
+  usual(model: string): ModelStatus {
+    const target = this.#targetOf(model, defaultAlias);
+    return this.#resolved(model, target && mainVersion(this.#sharesOf(model, target)));
   }
 
   #sharesOf(model: string, target: AliasTarget): Map<number, number> {

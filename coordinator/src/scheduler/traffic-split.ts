@@ -16,6 +16,12 @@ export function sharesOf(target: AliasTarget, canServe: (version: number) => boo
   return new Map(used.map(([version, weight]) => [version, weight / sum]));
 }
 
+/** The version with the largest share, of equal ones the highest. */
+export function mainVersion(shares: ReadonlyMap<number, number>): number | undefined {
+  const [main] = [...shares].sort(([version, share], [other, its]) => its - share || other - version);
+  return main?.[0];
+}
+
 /** `chance`: a number in [0, 1). */
 export function chooseVersion(shares: ReadonlyMap<number, number>, chance: number): number | undefined {
   let rest = chance;

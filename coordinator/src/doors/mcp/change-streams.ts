@@ -17,9 +17,9 @@ import type { ChangeEvent } from "../../ports/event-bus.ts";
 import type { Log } from "../../ports/log.ts";
 import { allLists, type Changes, mostFollowed, type Subscription } from "./changes.ts";
 import { asProtocolError } from "./protocol-errors.ts";
+import { bounded } from "./stream-bounds.ts";
 
 const method = "subscriptions/listen";
-const mostBehindBytes = 1_048_576;
 
 export interface ListenRequest {
   /** Of the JSON-RPC request, as it came. */
@@ -61,7 +61,7 @@ export class ChangeStreams {
 
   /** Answers with the stream, or with the refusal as JSON-RPC has it. Never throws. */
   async fetch(request: Request, asked: ListenRequest): Promise<Response> {
-    const { changes, factory, keepAliveMs, log, maxBehindBytes = mostBehindBytes } = this.#parts;
+    const { changes, factory, keepAliveMs, log, maxBehindBytes } = this.#parts;
     const listeners = new Set<Listener>();
     const bus = busFor(changes, listeners);
     const handler = createMcpHandler(factory, { bus, legacy: "reject", ...(keepAliveMs !== undefined && { keepAliveMs }) });
@@ -144,36 +144,6 @@ function refusal(body: unknown, thrown: unknown, log: Log): Response {
   const { code, data, message } = asProtocolError(thrown, { method, log });
   const id = isObject(body) && (typeof body.id === "string" || typeof body.id === "number") ? body.id : null;
   return Response.json({ jsonrpc: "2.0", id, error: { code, message, data } });
-}
-
-/** Passes the stream on, and drops it when its reader is too far behind. `end` is called once it is over, whichever way. */
-function bounded(
-  source: ReadableStream<Uint8Array>,
-  { end, maxBehindBytes }: { maxBehindBytes: number; end: () => void },
-): ReadableStream<Uint8Array> {
-  const reader = source.getReader();
-  const pass = async (controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> => {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return controller.close();
-      controller.enqueue(value);
-      if ((controller.desiredSize ?? 0) >= 0) continue;
-      controller.error(new Error("the reader is too far behind"));
-      await reader.cancel();
-      return;
-    }
-  };
-  return new ReadableStream<Uint8Array>(
-    {
-      start(controller) {
-        pass(controller)
-          .catch(() => {}) // its reader has gone
-          .finally(end);
-      },
-      cancel: () => reader.cancel(),
-    },
-    new ByteLengthQueuingStrategy({ highWaterMark: maxBehindBytes }),
-  );
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -5,10 +5,12 @@
  */
 
 import { SwitchyardError } from "@switchyard/protocol";
-import type { Caller } from "../../application/caller.ts";
+import { type Caller, localCaller } from "../../application/caller.ts";
 import type { ChangeEvent, EventBus } from "../../ports/event-bus.ts";
 import type { DoorContext } from "../door-context.ts";
 import { Lookout } from "./lookout.ts";
+import { servedModels, servedVersion } from "./model-tools.ts";
+import { ourSpelling } from "./resource-uris.ts";
 import { WatchedResources } from "./watched-resources.ts";
 
 type ListKind = Exclude<ChangeEvent["kind"], "resource_updated">;
@@ -168,8 +170,10 @@ export class Subscription {
   readonly #subscriber: Subscriber;
   readonly #watched: WatchedResources;
   readonly #onEnd: () => void;
-  /** By resource, what ends its watch; undefined until it is known that the caller may read it. */
+  /** By address as the subscriber spells it, what ends its watch; undefined until it is known that the caller may read it. */
   readonly #followed = new Map<string, (() => void) | undefined>();
+  /** By address as we spell it, those by which the subscriber knows what it follows. */
+  readonly #spellings = new Map<string, Set<string>>();
   #isOver = false;
 
   /** Made by Changes only. */
@@ -191,14 +195,25 @@ export class Subscription {
     }
     this.#followed.set(uri, undefined); // it counts from now on
     try {
-      const stop = await this.#watched.follow(uri, this.#subscriber.caller);
+      const ours = ourSpelling(uri);
+      const stop = await this.#watched.follow(ours, this.#subscriber.caller);
       const isAwaited = this.#followed.has(uri) && this.#followed.get(uri) === undefined;
-      if (isAwaited) this.#followed.set(uri, stop);
+      if (isAwaited) this.#followed.set(uri, this.#spelt(uri, { ours, stop }));
       else stop(); // it was left meanwhile, and perhaps followed again
     } catch (error) {
       this.#followed.delete(uri);
       throw error;
     }
+  }
+
+  #spelt(uri: string, { ours, stop }: { ours: string; stop: () => void }): () => void {
+    const spellings = this.#spellings.get(ours) ?? new Set();
+    this.#spellings.set(ours, spellings.add(uri));
+    return () => {
+      spellings.delete(uri);
+      if (spellings.size === 0) this.#spellings.delete(ours);
+      stop();
+    };
   }
 
   unfollow(uri: string): void {
@@ -208,9 +223,12 @@ export class Subscription {
   }
 
   tell(event: ChangeEvent): void {
-    const { lists } = this.#subscriber;
-    const isWanted = event.kind === "resource_updated" ? this.#followed.get(event.uri) !== undefined : lists.has(event.kind);
-    if (isWanted && this.check()) this.#subscriber.tell(event);
+    for (const wanted of this.#wanted(event)) if (this.check()) this.#subscriber.tell(wanted);
+  }
+
+  #wanted(event: ChangeEvent): ChangeEvent[] {
+    if (event.kind !== "resource_updated") return this.#subscriber.lists.has(event.kind) ? [event] : [];
+    return [...(this.#spellings.get(event.uri) ?? [])].map((uri) => ({ kind: event.kind, uri }));
   }
 
   /** Whether it goes on. */
@@ -235,9 +253,9 @@ export class Subscription {
   }
 }
 
-/** Tools are made of the versions that are served: whether a host holds one right now changes none. And of other servers' that are offered on. */
+/** Tools are made of the version that serves each model: whether a host holds it right now changes none. And of other servers' that are offered on. */
 function toolsText({ models, tools }: Pick<DoorContext, "models" | "tools">): string {
-  const served = models.list().filter(({ state }) => state === "ready" || state === "available");
+  const served = servedModels(models.list(), localCaller).flatMap((model) => servedVersion(models, model) ?? []);
   const own = served.map(({ version }) => `${version.model}@${version.version} ${version.digest}`);
   const exposing = (tools?.servers.all() ?? []).filter(({ settings }) => settings.expose.length > 0);
   const offered = exposing.flatMap(({ settings, tools: known }) => [...known.values()].map(({ pin }) => `${settings.name} ${pin}`));

@@ -17,6 +17,7 @@ import { isListen } from "./change-streams.ts";
 import { authInfoOf, factsOf, type RequestFacts } from "./request-facts.ts";
 import type { MakeServer, Served } from "./serving.ts";
 import { Sessions } from "./sessions.ts";
+import { bounded } from "./stream-bounds.ts";
 
 /** How often it is asked whether the key of a stream without end is still good. */
 const lookAtKeyMs = 15_000;
@@ -62,8 +63,11 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
     const given = { authInfo: authInfoOf(facts), ...(document && { parsedBody: body }) };
     const use = isLegacy ? sessions.use(headerOf(request.headers, "mcp-session-id"), caller) : undefined;
     const isWait = method === "GET" || isListen(body);
-    const call = isWait ? context.calls.waiting(httpLine(reply.raw)) : undefined;
+    const line = httpLine(reply.raw);
+    const call = isWait ? context.calls.waiting(line) : undefined;
     const over = new AbortController();
+    const stopListening = line.onGone(() => over.abort());
+    if (line.isGone()) over.abort();
     let isStream = false;
 
     async function respond(asked: Request): Promise<Response> {
@@ -77,9 +81,15 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
       // told when the answer leaves: a call may have been held for long
       if (context.leaving()) response.headers.set("connection", "close");
       isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
-      if (call === undefined || response.body === null) return response;
-      watchKey(context, request, over);
-      return new Response(endedBy(response.body, AbortSignal.any([call.signal, over.signal])), response);
+      if (response.body === null || !isStream || (call === undefined && use === undefined)) return response;
+      if (call !== undefined) watchKey(context, request, over);
+      const bounds = {
+        // a session takes up a stream again only when it knows that its reader has gone
+        signal: call ? AbortSignal.any([call.signal, over.signal]) : over.signal,
+        opening: true,
+        behind: () => void reply.raw.destroy(),
+      };
+      return new Response(bounded(response.body, bounds), response);
     }
 
     reply.hijack();
@@ -92,6 +102,7 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
         reply.raw,
       );
     } finally {
+      stopListening();
       over.abort();
       call?.end();
       use?.end();
@@ -136,20 +147,4 @@ function watchKey({ clock }: DoorContext, request: FastifyRequest, over: AbortCo
   };
   let cancel = clock.after(lookAtKeyMs, look);
   over.signal.addEventListener("abort", () => cancel(), { once: true });
-}
-
-/** The same stream, which also ends, and leaves its source, when the signal aborts. */
-function endedBy(source: ReadableStream<Uint8Array>, signal: AbortSignal): ReadableStream<Uint8Array> {
-  const reader = source.getReader();
-  const leave = (): void => void reader.cancel().catch(() => {});
-  if (signal.aborted) leave();
-  else signal.addEventListener("abort", leave, { once: true });
-  return new ReadableStream({
-    async pull(controller) {
-      const { done, value } = await reader.read();
-      if (done) controller.close();
-      else controller.enqueue(value);
-    },
-    cancel: (why) => reader.cancel(why),
-  });
 }

@@ -39,10 +39,10 @@ export function servedModels(listed: readonly ModelStatus[], caller: Caller): st
   return [...new Set(served.map(({ version }) => version.model))].sort();
 }
 
-/** The version that serves a model's calls; undefined while none does. */
+/** The version that serves a model's calls, or most of them: what a tool says must not change from one look to the next. Undefined while none does. */
 export function servedVersion(models: ModelRegistry, model: string): ModelStatus | undefined {
   try {
-    const status = models.resolve(model);
+    const status = models.usual(model);
     return status.state === "ready" || status.state === "available" ? status : undefined;
   } catch (error) {
     if (error instanceof SwitchyardError) return undefined;

@@ -17,6 +17,7 @@ import type { ModelStatus } from "../../ports/model-registry.ts";
 import { toEstimatesView, toModelView } from "../cluster-views.ts";
 import type { DoorContext } from "../door-context.ts";
 import { toJobView } from "../job-view.ts";
+import { servedVersion } from "./model-tools.ts";
 import { metricsView } from "./resource-views.ts";
 
 const mostChoices = 30;
@@ -37,7 +38,7 @@ export interface Choice extends Pick<ModelView, "model" | "version" | "state" | 
 /** Those that fit the words of the task first, then those that are loaded. Throws `store_unavailable`. */
 export async function choices(context: DoorContext, caller: Caller, task: string): Promise<{ models: Choice[]; left_out: number }> {
   const names = new Set([...context.models.published()].map(({ model }) => model).filter((model) => mayUse(caller, model)));
-  const served = [...names].map((model) => servedVersion(context, model)).filter((status) => status !== undefined);
+  const served = [...names].map((model) => servedVersion(context.models, model)).filter((status) => status !== undefined);
   const words = task.toLowerCase().match(/[\p{L}\p{N}]{3,}/gu) ?? [];
   const rank = new Map(served.map((status) => [status, fit(status, words) + (status.state === "ready" ? 0.5 : 0)]));
   served.sort((one, other) => rank.get(other)! - rank.get(one)! || (one.version.model < other.version.model ? -1 : 1));
@@ -46,17 +47,6 @@ export async function choices(context: DoorContext, caller: Caller, task: string
     shown.map(async (status, at) => choiceOf(status, caller, at < mostMeasured ? await estimates(context, status) : undefined)),
   );
   return { models, left_out: served.length - shown.length };
-}
-
-/** The version that a request without one gets; nothing where none is served. */
-function servedVersion({ models }: DoorContext, model: string): ModelStatus | undefined {
-  const isServed = ({ state }: ModelStatus): boolean => state === "ready" || state === "available";
-  try {
-    const status = models.resolve(model);
-    return isServed(status) ? status : undefined;
-  } catch {
-    return undefined; // it left meanwhile
-  }
 }
 
 /** How many of the words the model's name, its tensors or its classes have. */

@@ -68,6 +68,24 @@ export function placeIn(uri: string): ResourcePlace | undefined {
   return first === "jobs" ? { kind: "job", id } : undefined;
 }
 
+/** Its address as we spell it; what is no address of ours stays as it is. */
+export function ourSpelling(uri: string): string {
+  const place = placeIn(uri);
+  if (place === undefined) return uri;
+  switch (place.kind) {
+    case "model":
+      return resourceUris.model(place.model);
+    case "version":
+      return resourceUris.version(place.model, place.version);
+    case "host":
+    case "job":
+    case "output":
+      return resourceUris[place.kind](place.id);
+    default:
+      return resourceUris[place.kind];
+  }
+}
+
 /** Empty for what is not encoded well, which is the name of nothing. */
 function decoded(part: string): string {
   try {

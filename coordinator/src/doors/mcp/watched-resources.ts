@@ -50,7 +50,7 @@ export class WatchedResources {
   }
 
   /**
-   * Until the returned function is called. Throws as reading it would, except that a job's output need not be there yet, and `rate_limited`
+   * Until the returned function is called. `uri` is spelt as we spell it, or one resource would have several watches. Throws as reading it would, except that a job's output need not be there yet, and `rate_limited`
    * when too many jobs are followed here.
    */
   async follow(uri: string, caller: Caller): Promise<() => void> {

@@ -1,0 +1,109 @@
+/** Sessions of the protocol's earlier revisions, as a client without a library has them: streams that break, readers that are slow, limits. */
+
+import assert from "node:assert/strict";
+import { connect } from "node:net";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
+import { type OpenDoor, openDoor, tinyScores } from "../support/open-door.ts";
+import { until } from "../support/until.ts";
+
+const image = [[1, 2, 3, 4]];
+const legacyHeaders = { accept: "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25" };
+
+function post(door: OpenDoor, message: object, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<Response> {
+  return fetch(`${door.url}/mcp`, {
+    method: "POST",
+    headers: { ...legacyHeaders, "content-type": "application/json", ...headers },
+    body: JSON.stringify({ jsonrpc: "2.0", ...message }),
+    ...(signal && { signal }),
+  });
+}
+
+function initialize(door: OpenDoor, headers: Record<string, string> = {}): Promise<Response> {
+  const params = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "test", version: "1" } };
+  return post(door, { id: "initialize", method: "initialize", params }, headers);
+}
+
+/** The header that names the new session. */
+async function openSession(door: OpenDoor, headers: Record<string, string> = {}): Promise<Record<string, string>> {
+  const response = await initialize(door, headers);
+  await response.text();
+  assert.equal(response.status, 200);
+  return { ...headers, "mcp-session-id": response.headers.get("mcp-session-id")! };
+}
+
+test("a call whose stream broke is taken up where it was, while it goes on", async (t) => {
+  const door = await openDoor(t);
+  const session = await openSession(door);
+  const leave = new AbortController();
+  const params = { name: "infer_tiny", arguments: { inputs: { image } } };
+  const broken = await post(door, { id: 1, method: "tools/call", params }, session, leave.signal);
+  const reader = broken.body!.pipeThrough(new TextDecoderStream()).getReader();
+  let begun = "";
+  while (!/^id: \S+\n/m.test(begun)) begun += (await reader.read()).value;
+  const [, lastEventId] = /^id: (\S+)$/m.exec(begun)!;
+  await until("the job", async () => door.jobs.submissions.length === 1);
+  leave.abort();
+  const startedMs = performance.now();
+  const resume = () => fetch(`${door.url}/mcp`, { headers: { ...legacyHeaders, ...session, "last-event-id": lastEventId! } });
+  const statuses: number[] = [];
+  const resumed = await until(
+    "the stream",
+    async () => {
+      const response = await resume();
+      statuses.push(response.status);
+      return response.status === 200 && response;
+    },
+    { withinMs: 3_000, show: () => String(statuses) },
+  );
+  assert.ok(performance.now() - startedMs < 3_000, "its headers come before anything else");
+  assert.deepEqual(door.jobs.cancelled, [], "in this era only a cancellation cancels");
+  const [job] = (await door.jobs.list({ limit: 1 })).jobs;
+  door.jobs.end(job!.id, "succeeded", { outputs: tinyScores() });
+  const text = await resumed.text();
+  assert.match(text, /"id":1/);
+  assert.match(text, /0\.125/);
+});
+
+test("what a reader leaves unread is bounded, and a reader that is too slow is dropped", async (t) => {
+  const door = await openDoor(t);
+  const { record } = await door.jobs.submit({ model: "tiny", request: { inputs: [], parameters: {}, binaryDefault: false }, hold: false });
+  const values = 60_000;
+  const outputs = [{ name: "scores", datatype: "FP32" as const, shape: [values / 3, 3], bytes: new Uint8Array(values * 4).fill(0x3e) }];
+  door.jobs.end(record.id, "succeeded", { outputs });
+  let answered = 0;
+  const { outputs: outputsOf } = door.jobs;
+  door.jobs.outputs = (of) => {
+    answered++;
+    return outputsOf.call(door.jobs, of);
+  };
+  const session = await openSession(door);
+  const many = 100; // some 40 MB
+  const params = { uri: resourceUris.output(record.id) };
+  const body = JSON.stringify(Array.from({ length: many }, (_, id) => ({ jsonrpc: "2.0", id, method: "resources/read", params })));
+  const headers = Object.entries({
+    ...legacyHeaders,
+    ...session,
+    "mcp-protocol-version": "2025-03-26",
+    "content-type": "application/json",
+  });
+  const socket = connect(door.port, "127.0.0.1");
+  t.after(() => socket.destroy());
+  const lines = [...headers.map((header) => header.join(": ")), "host: 127.0.0.1", `content-length: ${body.length}`];
+  socket.write(`POST /mcp HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n${body}`);
+  socket.pause();
+  await until("all answers", async () => answered >= many, { withinMs: 20_000 });
+  await sleep(500); // the last of them is being made
+  let chars = 0;
+  socket.on("data", (chunk: Buffer) => {
+    chars += chunk.length;
+  });
+  socket.on("error", () => {}); // that it is dropped
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  socket.resume();
+  await Promise.race([closed, until("all", async () => chars > many * values * 5, { withinMs: 20_000 })]);
+  assert.ok(chars < many * values * 3, `${chars} bytes came`);
+  const next = await post(door, { id: "next", method: "ping" }, session);
+  assert.match(await next.text(), /"result":\{\}/, "its session goes on");
+});
