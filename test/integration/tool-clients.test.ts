@@ -1,7 +1,7 @@
 /** The host of MCP servers against real ones, as processes and over HTTP: both eras, checks, limits, and servers that misbehave. */
 
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -10,7 +10,7 @@ import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { type ErrorCode, SwitchyardError } from "@switchyard/protocol";
 import { exposedTools } from "../../coordinator/src/application/exposed-tools.ts";
-import { fixture, toolRig, toolServerProgram } from "../support/tool-rig.ts";
+import { fixture, httpServer, toolRig, toolServerProgram } from "../support/tool-rig.ts";
 import { until } from "../support/until.ts";
 
 const failsWith =
@@ -30,16 +30,6 @@ const isAlive = (pid: number): boolean => {
     return false;
   }
 };
-
-/** The fixture over HTTP; answers its address. */
-async function httpServer(t: TestContext, env: Record<string, string> = {}): Promise<string> {
-  const child = spawn(process.execPath, [toolServerProgram, "--http"], {
-    env: { ...process.env, ...env },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  t.after(() => child.kill("SIGKILL"));
-  return new Promise((resolve) => child.stdout.once("data", (line: Buffer) => resolve(String(line).trim())));
-}
 
 test("tools of servers of both eras are listed and called, over pipes and over HTTP", async (t) => {
   const rig = await toolRig(t);

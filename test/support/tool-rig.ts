@@ -1,5 +1,6 @@
 /** The host of MCP servers in this process, over the fixture server as real processes: consents and trail in memory, no Redis, no door. */
 
+import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -24,6 +25,16 @@ export function fixture(about: { env?: Record<string, string> } & Record<string,
   const { env = {}, ...more } = about;
   const variables = Object.fromEntries(Object.entries(env).map(([name, value]) => [`FIXTURE_${name.toUpperCase()}`, value]));
   return { command: process.execPath, args: [toolServerProgram], env: variables, protocolEra: "modern", trust: "full", ...more };
+}
+
+/** The fixture over HTTP; answers its address. */
+export async function httpServer(t: TestContext, env: Record<string, string> = {}): Promise<string> {
+  const child = spawn(process.execPath, [toolServerProgram, "--http"], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  return new Promise((resolve) => child.stdout.once("data", (line: Buffer) => resolve(String(line).trim())));
 }
 
 export function memoryConsents(): ToolConsents & { entries: Map<string, StoredConsent> } {

@@ -10,7 +10,7 @@ import { spawn } from "node:child_process";
 import { appendFileSync, existsSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { toNodeHandler } from "@modelcontextprotocol/node";
-import { createMcpHandler, Server, type ServerContext, type Tool } from "@modelcontextprotocol/server";
+import { createMcpHandler, ProtocolError, Server, type ServerContext, type Tool } from "@modelcontextprotocol/server";
 import { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio";
 
 const { env } = process;
@@ -47,6 +47,7 @@ function tools(): Tool[] {
     { name: "change", inputSchema: object({ description: text }, ["description"]), annotations: harmless },
     { name: "pattern", inputSchema: object({ text: { ...text, pattern: "^(a+)+$" } }, ["text"]), annotations: reading },
     { name: "environment", inputSchema: object(), annotations: reading },
+    { name: "refuse", inputSchema: object({ code: { type: "integer" } }, ["code"]), annotations: harmless },
     { name: "pid", inputSchema: object(), annotations: reading },
   ];
 }
@@ -95,6 +96,8 @@ async function call(server: Server, name: string, args: Record<string, unknown>,
       description = String(args.description);
       await server.sendToolListChanged();
       return said("changed");
+    case "refuse":
+      throw new ProtocolError(Number(args.code), "not today");
     case "pid":
       return said(String(process.pid));
     case "environment":

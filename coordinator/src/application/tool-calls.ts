@@ -133,9 +133,12 @@ export class ToolCalls {
         return result;
       } catch (error) {
         const kind = error instanceof ToolFailure ? error.kind : undefined;
+        const hasRun = !(error instanceof ToolFailure && error.hasNotRun) || lost !== undefined;
+        const wasSent = running.isSent;
+        if (!hasRun) delete running.isSent;
         if (kind === "timed_out") server.suspect();
         if (kind === "aborted" && running.endsMs <= this.#parts.clock.monotonicMs()) server.suspect();
-        const mayRepeat = (kind === "unsent" && running.isSent) || (kind === "lost" && isRepeatable);
+        const mayRepeat = (kind === "unsent" && wasSent) || (kind === "lost" && isRepeatable);
         // that the second try was not made says nothing about the first
         if (kind === "unsent" && lost !== undefined) throw lost;
         if (!mayRepeat || isRepeat || running.signal.aborted) throw error;
@@ -228,7 +231,7 @@ function toError(failure: ToolFailure, running: RunningCall, { isLate, limitMs }
     case "lost":
       return new SwitchyardError("tool_failed", `${what} was lost before it answered, and may have run: ${said}`, mayHaveRun);
     case "refused":
-      return new SwitchyardError("tool_failed", `${what} was refused by its server: ${said}`, { extra });
+      return new SwitchyardError("tool_failed", `${what} was refused by its server (${ran}): ${said}`, mayHaveRun);
     case "invalid":
       return new SwitchyardError("tool_failed", `${what}: ${said}`, mayHaveRun);
   }

@@ -1,0 +1,103 @@
+/** What becomes of calls of tools when something fails between us and the server, or while they wait. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import path from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import type { ReadableStream } from "node:stream/web";
+import { type TestContext, test } from "node:test";
+import { SwitchyardError } from "@switchyard/protocol";
+import { fixture, httpServer, toolRig } from "../support/tool-rig.ts";
+
+/** What stands before a server: passes requests on, and answers calls of a tool as it is told after the server has had them. */
+async function front(t: TestContext, upstream: string, answers: Record<string, { status: number; body?: string }>) {
+  const calls: string[] = [];
+  const http = createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk as Buffer);
+    const text = Buffer.concat(chunks).toString();
+    const { method, params } = (text === "" ? {} : JSON.parse(text)) as { method?: string; params?: { name?: string } };
+    const tool = method === "tools/call" ? (params?.name ?? "") : undefined;
+    if (tool !== undefined) calls.push(tool);
+    const { connection: _c, host: _h, "content-length": _l, ...headers } = request.headers as Record<string, string>;
+    const init = { method: request.method!, headers, ...(text !== "" && { body: text }) };
+    const leaving = new AbortController();
+    response.once("close", () => leaving.abort());
+    const answer = await fetch(`${upstream}/mcp`, { ...init, signal: leaving.signal }).catch(() => undefined);
+    if (answer === undefined) return void response.destroy();
+    const instead = tool === undefined ? undefined : answers[tool];
+    if (instead) {
+      await answer.text();
+      return void response.writeHead(instead.status).end(instead.body);
+    }
+    response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "text/plain" });
+    if (answer.body === null) return void response.end();
+    await pipeline(Readable.fromWeb(answer.body as ReadableStream), response).catch(() => response.destroy());
+  });
+  await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  return { calls, url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp` };
+}
+
+const near = { allowPrivate: ["127.0.0.1"], trust: "full", protocolEra: "modern" };
+
+async function failureOf(called: Promise<unknown>): Promise<SwitchyardError> {
+  const error = await called.then(
+    (value) => assert.fail(`it answers ${JSON.stringify(value)}`),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof SwitchyardError, String(error));
+  return error;
+}
+
+test("a call that somebody on the way refuses after passing it on is sent once, and is said to have run perhaps", async (t) => {
+  const rig = await toolRig(t);
+  const rows = path.join(rig.folder, "rows");
+  for (const status of [429, 500, 502, 503, 400]) {
+    const { calls, url } = await front(t, await httpServer(t, { FIXTURE_ROWS: rows }), { add_row: { status } });
+    rig.configure({ h: { ...near, url } });
+    await rig.ready("h");
+    const failure = await failureOf(rig.call("h", "add_row", { job: String(status), output: 1 }));
+    assert.equal(failure.code, "tool_failed", `${status}: ${failure.message}`);
+    assert.equal(failure.facts.extra?.may_have_run, true, String(status));
+    assert.deepEqual(calls, ["add_row"]);
+  }
+  const written = readFileSync(rows, "utf8").trim().split("\n");
+  assert.equal(written.length, 5, "each row is written once");
+});
+
+test("an error of the protocol leaves open whether the tool ran, unless it says that there is no such tool or argument", async (t) => {
+  const rig = await toolRig(t);
+  rig.configure({ m: fixture(), l: fixture({ protocolEra: "legacy", env: { era: "legacy" } }) });
+  await rig.ready("m", "l");
+  for (const server of ["m", "l"]) {
+    for (const [code, mayHaveRun] of [
+      [-32_603, true],
+      [-32_000, true],
+      [-32_602, false],
+      [-32_601, false],
+    ] as const) {
+      const failure = await failureOf(rig.call(server, "refuse", { code }));
+      assert.equal(failure.code, "tool_failed");
+      assert.equal(failure.facts.extra?.may_have_run, mayHaveRun, `${server} ${code}: ${failure.message}`);
+    }
+  }
+});
+
+test("an error of the protocol that comes with a status of HTTP is read, too", async (t) => {
+  const rig = await toolRig(t);
+  const body = JSON.stringify({ jsonrpc: "2.0", id: null, error: { code: -32_601, message: "no such method" } });
+  const { url } = await front(t, await httpServer(t), { echo: { status: 404, body }, wipe: { status: 404, body: "not here" } });
+  rig.configure({ h: { ...near, url } });
+  await rig.ready("h");
+  const known = await failureOf(rig.call("h", "echo", { text: "x" }));
+  assert.deepEqual([known.code, known.facts.extra?.may_have_run], ["tool_failed", false]);
+  const unknown = await failureOf(rig.call("h", "wipe"));
+  assert.deepEqual([unknown.code, unknown.facts.extra?.may_have_run], ["tool_failed", true]);
+});
