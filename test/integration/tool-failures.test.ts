@@ -11,6 +11,7 @@ import type { ReadableStream } from "node:stream/web";
 import { type TestContext, test } from "node:test";
 import { SwitchyardError } from "@switchyard/protocol";
 import { fixture, httpServer, toolRig } from "../support/tool-rig.ts";
+import { until } from "../support/until.ts";
 
 /** What stands before a server: passes requests on, and answers calls of a tool as it is told after the server has had them. */
 async function front(t: TestContext, upstream: string, answers: Record<string, { status: number; body?: string }>) {
@@ -100,4 +101,25 @@ test("an error of the protocol that comes with a status of HTTP is read, too", a
   assert.deepEqual([known.code, known.facts.extra?.may_have_run], ["tool_failed", false]);
   const unknown = await failureOf(rig.call("h", "wipe"));
   assert.deepEqual([unknown.code, unknown.facts.extra?.may_have_run], ["tool_failed", true]);
+});
+
+const operator = { tenant: "t", weight: 1, scopes: new Set(["operate"] as const), keyId: "ops" };
+
+test("a consent that is taken back stops the calls that still wait for their turn", async (t) => {
+  const rig = await toolRig(t);
+  const rows = path.join(rig.folder, "rows");
+  rig.configure({ a: fixture({ maxConcurrency: 1, env: { rows } }) });
+  await rig.ready("a");
+  const server = rig.servers.get("a");
+  await rig.call("a", "add_row", { job: "before", output: 1 });
+  const first = rig.call("a", "slow", { ms: 600 });
+  const waiting = Promise.all([1, 2].map((job) => failureOf(rig.call("a", "add_row", { job: String(job), output: 1 }))));
+  await until("them to wait", async () => server.slots.waiting === 2);
+  await rig.desk.decide(server, server.tools.get("add_row")!, { decision: "deny", pin: undefined, caller: operator });
+  assert.equal(rig.text(await first), "done");
+  assert.deepEqual(
+    (await waiting).map(({ code }) => code),
+    ["forbidden", "forbidden"],
+  );
+  assert.equal(readFileSync(rows, "utf8").trim().split("\n").length, 1);
 });

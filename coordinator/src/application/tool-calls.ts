@@ -1,11 +1,11 @@
 /**
- * Calls of tools of other servers: checked on the way in and on the way out, admitted by consent, bounded in number and time, audited. A call
- * goes out once; only one that its server calls harmless to repeat, and believed in that, is repeated, and only after a lost connection.
+ * Calls of tools of other servers: admitted by consent as they come and again as they go out, checked on both ways, bounded in number and time,
+ * audited. A call goes out once; only one that its server calls harmless to repeat, and believed in that, is repeated, and only after a lost connection.
  */
 
 import { type FieldError, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
-import { ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
+import { type ToolConnection, ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
 import type { Caller } from "./caller.ts";
 import { stepsOf, valueAt } from "./tool-binding.ts";
 import { idOf, type ToolConsentDesk } from "./tool-consent-desk.ts";
@@ -89,62 +89,79 @@ export class ToolCalls {
   }
 
   async #inTurn(running: RunningCall): Promise<ToolResult> {
-    const { call, caller, server, signal } = running;
+    const { call, server, signal } = running;
     running.tool = await knownTool(running);
     // refusals come before any waiting
-    await this.#admit(running, caller);
+    await this.#admit(running);
     const giveBack = await server.slots.take(signal, `the MCP server ${call.server}`);
     if (giveBack === undefined) throw new ToolFailure("aborted", "its turn did not come");
     try {
-      for (let looks = 1; ; looks++) {
-        await server.connected(signal);
-        const now = await knownTool(running);
-        if (now.pin === running.tool.pin) break;
-        if (looks >= mostLooks) throw new ToolFailure("unsent", "its definition changes all the time");
-        running.tool = now;
-        await this.#admit(running, caller);
-      }
       return await this.#send(running);
     } finally {
       giveBack();
     }
   }
 
-  async #admit(running: RunningCall, caller: Caller): Promise<void> {
-    const { call, server } = running;
+  async #admit(running: RunningCall): Promise<void> {
+    const { call, caller, server } = running;
     const tool = running.tool!;
-    await this.#parts.desk.admit(server, tool, { caller, check: () => checkArguments(tool, call.arguments) });
+    const check = (): void => {
+      if (running.checkedPin !== tool.pin) checkArguments(tool, call.arguments);
+      running.checkedPin = tool.pin;
+    };
+    await this.#parts.desk.admit(server, tool, { caller, check });
+  }
+
+  /**
+   * The connection by which the tool may be called now: judged again, because calls wait, and what was allowed before may not be any more. What is
+   * asked meanwhile, connection or definition, stays what was judged.
+   */
+  async #admitted(running: RunningCall): Promise<ToolConnection> {
+    const { call, server, signal } = running;
+    for (let looks = 1; looks <= mostLooks; looks++) {
+      const connection = await server.connected(signal);
+      const tool = await knownTool(running);
+      running.tool = tool;
+      await this.#admit(running);
+      const isSame = server.tools.get(call.tool)?.pin === tool.pin && (await server.connected(signal)) === connection;
+      if (isSame) return connection;
+    }
+    throw new ToolFailure("unsent", "its definition or its connection changes all the time");
   }
 
   async #send(running: RunningCall): Promise<ToolResult> {
-    const { server } = running;
-    const tool = running.tool!;
-    const isRepeatable = hintsOf(tool.definition).idempotent && server.settings.trust !== "none";
     let lost: unknown;
     for (let isRepeat = false; ; isRepeat = true) {
       try {
-        const connection = await server.connected(running.signal);
-        const { timeoutMs } = server.settings;
-        // our own clock ends the call; the client's is there in case
-        const maxTotalMs = Math.max(0, running.endsMs - this.#parts.clock.monotonicMs()) + 1_000;
-        running.isSent = true;
-        const result = await connection.call(tool.definition, running.call.arguments, { signal: running.signal, timeoutMs, maxTotalMs });
-        checkResult(tool, result);
-        return result;
+        return await this.#sendOnce(running);
       } catch (error) {
-        const kind = error instanceof ToolFailure ? error.kind : undefined;
-        const hasRun = !(error instanceof ToolFailure && error.hasNotRun) || lost !== undefined;
-        const wasSent = running.isSent;
-        if (!hasRun) delete running.isSent;
-        if (kind === "timed_out") server.suspect();
-        if (kind === "aborted" && running.endsMs <= this.#parts.clock.monotonicMs()) server.suspect();
-        const mayRepeat = (kind === "unsent" && wasSent) || (kind === "lost" && isRepeatable);
+        const { kind, hasNotRun = false } = error instanceof ToolFailure ? error : {};
         // that the second try was not made says nothing about the first
-        if (kind === "unsent" && lost !== undefined) throw lost;
+        if (lost !== undefined && !running.signal.aborted && (!running.isRepeated || kind === "unsent")) throw lost;
+        const wasSent = running.sentPin !== undefined;
+        if (hasNotRun && lost === undefined) delete running.sentPin;
+        if (kind === "timed_out") running.server.suspect();
+        if (kind === "aborted" && running.endsMs <= this.#parts.clock.monotonicMs()) running.server.suspect();
+        const mayRepeat = (kind === "unsent" && wasSent) || (kind === "lost" && isRepeatable(running));
         if (!mayRepeat || isRepeat || running.signal.aborted) throw error;
         if (kind === "lost") lost = error;
       }
     }
+  }
+
+  async #sendOnce(running: RunningCall): Promise<ToolResult> {
+    const { call, endsMs, server, signal } = running;
+    const connection = await this.#admitted(running);
+    if (signal.aborted) throw new ToolFailure("aborted", "the call was given up");
+    const tool = running.tool!;
+    const { timeoutMs } = server.settings;
+    // our own clock ends the call; the client's is there in case
+    const maxTotalMs = Math.max(0, endsMs - this.#parts.clock.monotonicMs()) + 1_000;
+    if (running.sentPin !== undefined) running.isRepeated = true;
+    running.sentPin = tool.pin;
+    const result = await connection.call(tool.definition, call.arguments, { signal, timeoutMs, maxTotalMs });
+    checkResult(tool, result);
+    return result;
   }
 }
 
@@ -155,10 +172,18 @@ interface RunningCall {
   /** Of the caller, and of the time that the call may take. */
   signal: AbortSignal;
   endsMs: number;
-  /** From here on it may have run. */
-  isSent?: true;
+  /** The definition by which it was called: from here on it may have run. */
+  sentPin?: string;
+  isRepeated?: true;
+  /** The definition that the arguments fit. */
+  checkedPin?: string;
   /** As soon as it is known. */
   tool?: KnownTool;
+}
+
+/** The definition that was sent decides. */
+function isRepeatable({ server, tool }: RunningCall): boolean {
+  return tool !== undefined && hintsOf(tool.definition).idempotent && server.settings.trust !== "none";
 }
 
 /** Of a server that was never reached nothing is known: that one is waited for. Throws `not_found`. */
@@ -218,8 +243,8 @@ function toError(failure: ToolFailure, running: RunningCall, { isLate, limitMs }
   const what = `The tool '${call.tool.slice(0, 128)}' of the MCP server ${call.server}`;
   const said = cleanText(failure.message, mostFailureChars) ?? "";
   const extra = { server: call.server, tool: call.tool };
-  const mayHaveRun = { extra: { ...extra, may_have_run: running.isSent === true } };
-  const ran = running.isSent ? "it may have run" : "it was not called";
+  const mayHaveRun = { extra: { ...extra, may_have_run: running.sentPin !== undefined } };
+  const ran = running.sentPin !== undefined ? "it may have run" : "it was not called";
   switch (failure.kind) {
     case "unsent":
       return new SwitchyardError("tool_unavailable", `${what} was not called: ${said}`, { retryAfterMs: server.retryAfterMs, extra });
