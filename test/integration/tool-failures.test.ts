@@ -123,3 +123,14 @@ test("a consent that is taken back stops the calls that still wait for their tur
   );
   assert.equal(readFileSync(rows, "utf8").trim().split("\n").length, 1);
 });
+
+test("a call is repeated by the definition that it was made by, and by no other", async (t) => {
+  const rig = await toolRig(t);
+  const mark = path.join(rig.folder, "mark");
+  rig.configure({ a: fixture({ env: { mark, turns: "yes" } }) });
+  await rig.ready("a");
+  const before = rig.servers.get("a").tools.get("crash_once")!.pin;
+  const failure = await failureOf(rig.call("a", "crash_once"));
+  assert.deepEqual([failure.code, failure.facts.extra?.may_have_run], ["tool_failed", true], failure.message);
+  assert.notEqual(rig.servers.get("a").tools.get("crash_once")!.pin, before);
+});

@@ -157,7 +157,10 @@ export class ToolCalls {
     const { timeoutMs } = server.settings;
     // our own clock ends the call; the client's is there in case
     const maxTotalMs = Math.max(0, endsMs - this.#parts.clock.monotonicMs()) + 1_000;
-    if (running.sentPin !== undefined) running.isRepeated = true;
+    if (running.sentPin !== undefined) {
+      if (running.sentPin !== tool.pin) throw new ToolFailure("unsent", "its definition is another than the one that was called");
+      running.isRepeated = true;
+    }
     running.sentPin = tool.pin;
     const result = await connection.call(tool.definition, call.arguments, { signal, timeoutMs, maxTotalMs });
     checkResult(tool, result);
