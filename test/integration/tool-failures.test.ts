@@ -103,6 +103,61 @@ test("an error of the protocol that comes with a status of HTTP is read, too", a
   assert.deepEqual([unknown.code, unknown.facts.extra?.may_have_run], ["tool_failed", true]);
 });
 
+test("a request over HTTP that fails costs its own call, and not those of others on that server", async (t) => {
+  const rig = await toolRig(t);
+  const { url } = await front(t, await httpServer(t), { echo: { status: 503 }, add_row: { status: 500 }, wipe: { status: 429 } });
+  rig.configure({ h: { ...near, url } });
+  await rig.ready("h");
+  const server = rig.servers.get("h");
+  const other = rig.call("h", "slow", { ms: 1_500 });
+  await until("it to run", async () => server.slots.running === 1);
+  for (let round = 0; round < 3; round++) {
+    await failureOf(rig.call("h", "echo", { text: "x" }));
+    await failureOf(rig.call("h", "add_row", { job: "x", output: 1 }));
+    await failureOf(rig.call("h", "wipe"));
+  }
+  assert.equal(rig.text(await other), "done");
+  assert.deepEqual([server.view().losses, rig.state("h")], [0, "ready"]);
+});
+
+/** The protocol of 2025 over HTTP, with a session that it can forget. */
+async function sessionServer(t: TestContext) {
+  const seen = { sessions: 0, called: 0, known: "" };
+  const answers: Record<string, () => unknown> = {
+    initialize: () => ({ protocolVersion: "2025-06-18", capabilities: { tools: {} }, serverInfo: { name: "sessions", version: "1" } }),
+    "tools/list": () => ({ tools: [{ name: "count", inputSchema: { type: "object" } }] }),
+    "tools/call": () => ({ content: [{ type: "text", text: String(++seen.called) }] }),
+  };
+  const http = createServer(async (request, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk as Buffer);
+    if (request.method !== "POST") return void response.writeHead(405).end();
+    const { id, method } = JSON.parse(Buffer.concat(chunks).toString()) as { id?: number; method: string };
+    if (method === "initialize") seen.known = `session-${++seen.sessions}`;
+    else if (request.headers["mcp-session-id"] !== seen.known) return void response.writeHead(404).end();
+    if (id === undefined) return void response.writeHead(202).end();
+    response.writeHead(200, { "content-type": "application/json", "mcp-session-id": seen.known });
+    response.end(JSON.stringify({ jsonrpc: "2.0", id, result: answers[method]?.() ?? {} }));
+  });
+  await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  return { seen, url: `http://127.0.0.1:${(http.address() as AddressInfo).port}/mcp` };
+}
+
+test("a call by a session that its server has forgotten is made once, by a new one", async (t) => {
+  const rig = await toolRig(t);
+  const { seen, url } = await sessionServer(t);
+  rig.configure({ s: { ...near, url, protocolEra: "legacy" } });
+  await rig.ready("s");
+  assert.equal(rig.text(await rig.call("s", "count")), "1");
+  seen.known = "another";
+  assert.equal(rig.text(await rig.call("s", "count")), "2");
+  assert.deepEqual([seen.sessions, rig.servers.get("s").view().losses], [2, 1]);
+});
+
 const operator = { tenant: "t", weight: 1, scopes: new Set(["operate"] as const), keyId: "ops" };
 
 test("a consent that is taken back stops the calls that still wait for their turn", async (t) => {
@@ -112,7 +167,8 @@ test("a consent that is taken back stops the calls that still wait for their tur
   await rig.ready("a");
   const server = rig.servers.get("a");
   await rig.call("a", "add_row", { job: "before", output: 1 });
-  const first = rig.call("a", "slow", { ms: 600 });
+  const first = rig.call("a", "slow", { ms: 1_000 });
+  await until("it to run", async () => server.slots.running === 1);
   const waiting = Promise.all([1, 2].map((job) => failureOf(rig.call("a", "add_row", { job: String(job), output: 1 }))));
   await until("them to wait", async () => server.slots.waiting === 2);
   await rig.desk.decide(server, server.tools.get("add_row")!, { decision: "deny", pin: undefined, caller: operator });

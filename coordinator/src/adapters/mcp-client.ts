@@ -139,6 +139,8 @@ export class McpClients implements ToolConnector {
 /** What carries messages, and what is known of its end. */
 interface Line {
   transport: Transport;
+  /** Whether all requests go one way, so that what one of them loses all have lost. Over HTTP each has a connection of its own. */
+  isShared: boolean;
   /** Why it ended, in words. */
   why(): string | undefined;
   /** Whether the server has given it a session, which a server may forget. */
@@ -171,7 +173,7 @@ function processLine(place: StdioPlace, how: { maxLineBytes: number; said: (text
     how.clock,
   );
   const transport = new ProcessTransport(server);
-  return { transport, why: () => why, hasSession: () => false, end: () => server.close() };
+  return { transport, isShared: true, why: () => why, hasSession: () => false, end: () => server.close() };
 }
 
 /** The SDK's interface over a process. Having these two members, it is recognised as one that is not HTTP. */
@@ -227,6 +229,7 @@ function httpLine(place: HttpPlace, how: { maxMessageBytes: number; clock: Clock
         });
   return {
     transport,
+    isShared: false,
     why: () => undefined,
     hasSession: () => transport instanceof SSEClientTransport || transport.sessionId !== undefined,
     async end() {
@@ -366,7 +369,7 @@ class McpConnection implements ToolConnection {
   /** Tells also that the connection is of no use any more, where the error says so. */
   #failure(error: unknown, signal: AbortSignal): ToolFailure {
     const failure = toFailure(error, signal, this.#line);
-    if (failure.kind === "unsent" || failure.kind === "lost") this.#lost(failure.message);
+    if (failure.kind === "unsent" || (failure.kind === "lost" && this.#line.isShared)) this.#lost(failure.message);
     return failure;
   }
 }

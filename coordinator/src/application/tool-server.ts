@@ -25,6 +25,10 @@ export interface KnownTool {
 
 /** How often tools are listed again although nothing said that they have changed: such words get lost. */
 const relistMs = 60_000;
+/** After a list that failed. */
+const listAgainMs = 5_000;
+/** One list that fails costs nobody's call. */
+const mostFailedLists = 3;
 /** Between two lists, however often the server says that they have changed. */
 const leastRelistMs = 1_000;
 /** For a server that is being connected again, a call waits at most so long. */
@@ -209,6 +213,7 @@ export class ToolServer {
       this.#wake.abort();
     };
     let isChanged = false;
+    let failedLists = 0;
     const changed = (): void => {
       isChanged = true;
       this.#wake.abort();
@@ -228,7 +233,7 @@ export class ToolServer {
         log.info("mcp_server_ready", { server: this.#settings.name, era: connection.era, tools: this.#tools.size });
       }
       while (why === undefined && !this.#isStopped) {
-        await this.#sleepUntilLook(gone.signal);
+        await this.#sleepUntilLook(gone.signal, failedLists === 0 ? relistMs : listAgainMs);
         if (why !== undefined || this.#isStopped) break;
         if (this.#isSuspected) {
           this.#isSuspected = false;
@@ -237,7 +242,13 @@ export class ToolServer {
         }
         if (why !== undefined) break;
         isChanged = false;
-        this.#takeOver(await connection.tools(this.#stop.signal));
+        try {
+          this.#takeOver(await connection.tools(this.#stop.signal));
+          failedLists = 0;
+        } catch (error) {
+          if (!(error instanceof ToolFailure) || ++failedLists >= mostFailedLists) throw error;
+          log.warn("mcp_list_failed", { server: this.#settings.name, error: error.message.slice(0, mostErrorChars) });
+        }
       }
     } catch (error) {
       why ??= error instanceof ToolFailure ? error.message : `something broke here: ${(error as Error).message}`;
@@ -250,10 +261,10 @@ export class ToolServer {
   }
 
   /** A server that says all the time that something has changed is asked once a second. */
-  async #sleepUntilLook(gone: AbortSignal): Promise<void> {
+  async #sleepUntilLook(gone: AbortSignal, usualMs: number): Promise<void> {
     const { clock } = this.#parts;
     const startedMs = clock.monotonicMs();
-    await clock.sleep(relistMs * (0.8 + 0.4 * clock.jitter()), this.#wake.signal);
+    await clock.sleep(usualMs * (0.8 + 0.4 * clock.jitter()), this.#wake.signal);
     this.#wake = new AbortController();
     if (this.#isStopped) return;
     const leftMs = leastRelistMs - (clock.monotonicMs() - startedMs);
