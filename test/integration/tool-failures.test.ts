@@ -190,3 +190,30 @@ test("a call is repeated by the definition that it was made by, and by no other"
   assert.deepEqual([failure.code, failure.facts.extra?.may_have_run], ["tool_failed", true], failure.message);
   assert.notEqual(rig.servers.get("a").tools.get("crash_once")!.pin, before);
 });
+
+test("how long a caller waits is no reason to end a server that is at work", async (t) => {
+  const rig = await toolRig(t);
+  rig.configure({ a: fixture({ timeoutMs: 20_000 }) });
+  await rig.ready("a");
+  const working = rig.call("a", "block", { ms: 7_000 });
+  await until("it to run", async () => rig.servers.get("a").slots.running === 1);
+  const hasty = Array.from({ length: 3 }, () => failureOf(rig.call("a", "echo", { text: "x" }, { timeoutMs: 50 })));
+  assert.deepEqual(
+    (await Promise.all(hasty)).map(({ code }) => code),
+    ["expired", "expired", "expired"],
+  );
+  assert.equal(rig.text(await working), "done");
+  assert.equal(rig.servers.get("a").view().losses, 0);
+});
+
+test("a server is not ended for one silent call while it may be at work on another", async (t) => {
+  const rig = await toolRig(t);
+  rig.configure({ a: fixture({ timeoutMs: 8_000 }) });
+  await rig.ready("a");
+  const hanging = failureOf(rig.call("a", "hang"));
+  await new Promise((resolve) => setTimeout(resolve, 7_500));
+  const working = rig.call("a", "block", { ms: 7_000 });
+  assert.equal((await hanging).code, "expired");
+  assert.equal(rig.text(await working), "done");
+  assert.equal(rig.servers.get("a").view().losses, 0);
+});

@@ -37,6 +37,7 @@ function tools(): Tool[] {
     { name: "wipe", inputSchema: object() },
     { name: "hang", inputSchema: object(), annotations: reading },
     { name: "slow", inputSchema: object({ ms: { type: "integer" } }, ["ms"]), annotations: reading },
+    { name: "block", inputSchema: object({ ms: { type: "integer" } }, ["ms"]), annotations: reading },
     { name: "fail", inputSchema: object(), annotations: reading },
     { name: "crash", inputSchema: object(), annotations: harmless },
     { name: "crash_once", ...afterCrash(), inputSchema: object(), annotations: { ...harmless, idempotentHint: true } },
@@ -68,6 +69,9 @@ async function call(server: Server, name: string, args: Record<string, unknown>,
       return new Promise<never>(() => {});
     case "slow":
       return slowly(Number(args.ms), context);
+    case "block":
+      for (const endMs = performance.now() + Number(args.ms); performance.now() < endMs; );
+      return said("done");
     case "fail":
       return said("the table is locked", true);
     case "crash":

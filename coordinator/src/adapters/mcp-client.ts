@@ -105,6 +105,10 @@ export class McpClients implements ToolConnector {
     const line = this.#lineTo(settings);
     const client = new Client({ name: "switchyard", version: this.#version }, clientOptions(settings, era, how.changed));
     offer(client, settings);
+    // the client calls this one before it looks itself
+    line.transport.onmessage = (message: object) => {
+      if (isSignOfLife(message)) how.heard();
+    };
     let oddities = 0;
     client.onerror = (error) => {
       // such as a note about a call that has just ended; a server decides how many there are
@@ -373,6 +377,10 @@ class McpConnection implements ToolConnection {
     return failure;
   }
 }
+
+/** Log messages and words of changes come from servers, too, that do nothing else any more. */
+const isSignOfLife = (message: object): boolean =>
+  "result" in message || "error" in message || ("method" in message && message.method === "notifications/progress");
 
 const isCode = (error: unknown, ...codes: SdkErrorCode[]): boolean => error instanceof SdkError && codes.includes(error.code);
 

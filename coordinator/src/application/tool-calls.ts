@@ -140,8 +140,6 @@ export class ToolCalls {
         if (lost !== undefined && !running.signal.aborted && (!running.isRepeated || kind === "unsent")) throw lost;
         const wasSent = running.sentPin !== undefined;
         if (hasNotRun && lost === undefined) delete running.sentPin;
-        if (kind === "timed_out") running.server.suspect();
-        if (kind === "aborted" && running.endsMs <= this.#parts.clock.monotonicMs()) running.server.suspect();
         const mayRepeat = (kind === "unsent" && wasSent) || (kind === "lost" && isRepeatable(running));
         if (!mayRepeat || isRepeat || running.signal.aborted) throw error;
         if (kind === "lost") lost = error;
@@ -162,9 +160,18 @@ export class ToolCalls {
       running.isRepeated = true;
     }
     running.sentPin = tool.pin;
-    const result = await connection.call(tool.definition, call.arguments, { signal, timeoutMs, maxTotalMs });
-    checkResult(tool, result);
-    return result;
+    const sent = server.began();
+    try {
+      const result = await connection.call(tool.definition, call.arguments, { signal, timeoutMs, maxTotalMs });
+      checkResult(tool, result);
+      return result;
+    } catch (error) {
+      // by the server's own limit: how long a caller waits says nothing about the server
+      if (error instanceof ToolFailure && error.kind === "timed_out") server.suspect(sent);
+      throw error;
+    } finally {
+      server.ended(sent);
+    }
   }
 }
 

@@ -133,11 +133,11 @@ export interface ToolConnection {
 
 export interface ToolConnector {
   /**
-   * Starts or dials the server and agrees on a revision. `changed` is called when it says that its tools have changed, `lost` once when the
-   * connection ends other than by `close`. Throws ToolFailure; then nothing of the server is left.
+   * Starts or dials the server and agrees on a revision. `changed` is called when it says that its tools have changed, `heard` when it answers
+   * anything or tells of progress, `lost` once when the connection ends other than by `close`. Throws ToolFailure; then nothing of the server is left.
    */
   connect(
     settings: ToolServerSettings,
-    how: { signal: AbortSignal; changed: () => void; lost: (why: string) => void },
+    how: { signal: AbortSignal; changed: () => void; heard: () => void; lost: (why: string) => void },
   ): Promise<ToolConnection>;
 }
