@@ -73,6 +73,7 @@ export class McpClients implements ToolConnector {
     this.#clock = parts.clock;
     this.#log = parts.log;
     this.#version = parts.version;
+    compile({}); // the first one takes far longer than others, and no tool is to pay for it
   }
 
   async connect(settings: ToolServerSettings, how: ConnectHow): Promise<ToolConnection> {
@@ -120,9 +121,11 @@ export class McpClients implements ToolConnector {
       await line.end();
       throw line.why() === undefined || error instanceof NotDialled ? error : withWhy(error, line.why()!);
     }
-    const definitions = new ToolDefinitions(compile, (tool, why) =>
-      this.#log.warn("mcp_tool_left_out", { server: settings.name, tool, why }),
-    );
+    const definitions = new ToolDefinitions({
+      compile,
+      clock: this.#clock,
+      onLeftOut: (tool, why) => this.#log.warn("mcp_tool_left_out", { server: settings.name, tool, why }),
+    });
     return new McpConnection({ client, line, definitions, how });
   }
 
