@@ -18,6 +18,11 @@ export interface ToolCall {
   server: string;
   tool: string;
   arguments: Record<string, unknown>;
+  /**
+   * The arguments with what is taken from elsewhere. Called once, when the tool may be called and the call has its turn: what nobody may have is not
+   * read, and what waits holds none of it.
+   */
+  complete?: () => Promise<Record<string, unknown>>;
   /** What asks, for the trail: `http`, a pipeline's name. */
   via: string;
   /** Less than the server's own limit on a call, its waiting included. */
@@ -47,7 +52,7 @@ export class ToolCalls {
 
   /**
    * Calls one tool once. Resolves also when the tool says that it failed (`isError`). Throws `not_found`, `forbidden`, `consent_required`,
-   * `invalid_request` by argument, `queue_full`, `tool_unavailable` (nothing was called), `tool_failed` and `expired` (it may have run: see
+   * `invalid_request` by argument, `queue_full`, what `complete` throws, `tool_unavailable` (nothing was called), `tool_failed` and `expired` (it may have run: see
    * `may_have_run`), `cancelled` when `signal` aborts, `store_unavailable`.
    */
   async callTool(call: ToolCall, caller: Caller, signal: AbortSignal): Promise<CalledTool> {
@@ -57,7 +62,14 @@ export class ToolCalls {
     const limitMs = Math.min(call.timeoutMs ?? Number.POSITIVE_INFINITY, server.settings.maxTotalMs);
     const limit = new AbortController();
     const stopClock = clock.after(limitMs, () => limit.abort());
-    const running: RunningCall = { call, caller, server, signal: AbortSignal.any([signal, limit.signal]), endsMs: startedMs + limitMs };
+    const running: RunningCall = {
+      call,
+      caller,
+      server,
+      signal: AbortSignal.any([signal, limit.signal]),
+      endsMs: startedMs + limitMs,
+      args: call.complete ? undefined : call.arguments,
+    };
     let outcome = "internal";
     try {
       const result = await this.#inTurn(running);
@@ -80,7 +92,7 @@ export class ToolCalls {
           by: idOf(caller),
           via: call.via,
           outcome,
-          argumentsSha256: sha256Of(call.arguments),
+          argumentsSha256: sha256Of(running.args ?? call.arguments),
           pin: tool.pin,
           ms: Math.round(clock.monotonicMs() - startedMs),
         });
@@ -96,6 +108,7 @@ export class ToolCalls {
     const giveBack = await server.slots.take(signal, `the MCP server ${call.server}`);
     if (giveBack === undefined) throw new ToolFailure("aborted", "its turn did not come");
     try {
+      if (call.complete) running.args = await call.complete();
       return await this.#send(running);
     } finally {
       giveBack();
@@ -103,10 +116,11 @@ export class ToolCalls {
   }
 
   async #admit(running: RunningCall): Promise<void> {
-    const { call, caller, server } = running;
+    const { caller, server } = running;
     const tool = running.tool!;
     const check = (): void => {
-      if (running.checkedPin !== tool.pin) checkArguments(tool, call.arguments);
+      if (running.args === undefined || running.checkedPin === tool.pin) return;
+      checkArguments(tool, running.args);
       running.checkedPin = tool.pin;
     };
     await this.#parts.desk.admit(server, tool, { caller, check });
@@ -148,7 +162,7 @@ export class ToolCalls {
   }
 
   async #sendOnce(running: RunningCall): Promise<ToolResult> {
-    const { call, endsMs, server, signal } = running;
+    const { endsMs, server, signal } = running;
     const connection = await this.#admitted(running);
     if (signal.aborted) throw new ToolFailure("aborted", "the call was given up");
     const tool = running.tool!;
@@ -162,7 +176,7 @@ export class ToolCalls {
     running.sentPin = tool.pin;
     const sent = server.began();
     try {
-      const result = await connection.call(tool.definition, call.arguments, { signal, timeoutMs, maxTotalMs });
+      const result = await connection.call(tool.definition, running.args ?? {}, { signal, timeoutMs, maxTotalMs });
       checkResult(tool, result);
       return result;
     } catch (error) {
@@ -182,6 +196,8 @@ interface RunningCall {
   /** Of the caller, and of the time that the call may take. */
   signal: AbortSignal;
   endsMs: number;
+  /** Complete; undefined while something is still to be taken from elsewhere. */
+  args: Record<string, unknown> | undefined;
   /** The definition by which it was called: from here on it may have run. */
   sentPin?: string;
   isRepeated?: true;
