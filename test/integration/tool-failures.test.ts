@@ -10,6 +10,7 @@ import { pipeline } from "node:stream/promises";
 import type { ReadableStream } from "node:stream/web";
 import { type TestContext, test } from "node:test";
 import { SwitchyardError } from "@switchyard/protocol";
+import { localCaller } from "../../coordinator/src/application/caller.ts";
 import { fixture, httpServer, toolRig } from "../support/tool-rig.ts";
 import { until } from "../support/until.ts";
 
@@ -216,4 +217,51 @@ test("a server is not ended for one silent call while it may be at work on anoth
   assert.equal((await hanging).code, "expired");
   assert.equal(rig.text(await working), "done");
   assert.equal(rig.servers.get("a").view().losses, 0);
+});
+
+test("calls that wait hold so many bytes and are so many, also for a server that is not reached yet, and what ends is free again", async (t) => {
+  const rig = await toolRig(t, { calls: 4, serverBytes: 100_000, allBytes: 150_000 });
+  rig.configure({ mute: fixture({ env: { start: "hang" } }), other: fixture({ maxConcurrency: 1 }), b: fixture() });
+  await rig.ready("other", "b");
+  const text = "x".repeat(40_000);
+  const leaving = new AbortController();
+  const waiting = Array.from({ length: 2 }, () => failureOf(rig.call("mute", "echo", { text }, { signal: leaving.signal })));
+  assert.equal((await failureOf(rig.call("mute", "echo", { text }))).code, "queue_full", "by bytes");
+  waiting.push(...Array.from({ length: 2 }, () => failureOf(rig.call("mute", "echo", { text: "x" }, { signal: leaving.signal }))));
+  assert.equal((await failureOf(rig.call("mute", "echo", { text: "x" }))).code, "queue_full", "by number");
+  const slow = rig.call("other", "slow", { ms: 1_000 }, { signal: leaving.signal });
+  await until("it to run", async () => rig.servers.get("other").slots.running === 1);
+  const queued = failureOf(rig.call("other", "echo", { text }, { signal: leaving.signal }));
+  const refused = await failureOf(rig.call("b", "echo", { text }));
+  assert.match(refused.message, /Calls of MCP servers .* at most 150000 bytes/);
+  assert.equal((await rig.call("b", "echo", { text: "x" })).isError, false, "small ones pass");
+  leaving.abort();
+  await failureOf(slow);
+  assert.deepEqual(
+    (await Promise.all([...waiting, queued])).map(({ code }) => code),
+    ["cancelled", "cancelled", "cancelled", "cancelled", "cancelled"],
+  );
+  for (let round = 0; round < 6; round++) assert.equal((await rig.call("b", "echo", { text })).isError, false);
+});
+
+test("what is bound is read when the call has its turn", async (t) => {
+  const rig = await toolRig(t);
+  rig.configure({ a: fixture({ maxConcurrency: 1 }), asked: fixture({ trust: "none" }) });
+  await rig.ready("a", "asked");
+  let reads = 0;
+  const complete = async (): Promise<Record<string, unknown>> => {
+    reads++;
+    return { text: "bound" };
+  };
+  const call = (server: string, tool = "echo") =>
+    rig.calls.callTool({ server, tool, arguments: {}, complete, via: "test" }, localCaller, new AbortController().signal);
+  assert.equal((await failureOf(call("asked"))).code, "consent_required");
+  const slow = rig.call("a", "slow", { ms: 500 });
+  await until("it to run", async () => rig.servers.get("a").slots.running === 1);
+  const bound = call("a");
+  await until("it to wait", async () => rig.servers.get("a").slots.waiting === 1);
+  assert.equal(reads, 0);
+  await slow;
+  assert.deepEqual((await bound).structuredContent, { text: "bound" });
+  assert.equal((await failureOf(call("a", "add_row"))).code, "invalid_request", "and it is checked");
 });

@@ -6,8 +6,9 @@
 import { type FieldError, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import { type ToolConnection, ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
+import { CallBudget, type CallLimits, type HeldCall } from "./call-budget.ts";
 import type { Caller } from "./caller.ts";
-import { stepsOf, valueAt } from "./tool-binding.ts";
+import { sizeOf, stepsOf, valueAt } from "./tool-binding.ts";
 import { idOf, type ToolConsentDesk } from "./tool-consent-desk.ts";
 import { cleanText } from "./tool-names.ts";
 import { hintsOf, sha256Of } from "./tool-policy.ts";
@@ -37,6 +38,7 @@ export interface ToolCallsParts {
   servers: ToolServers;
   desk: ToolConsentDesk;
   clock: Clock;
+  limits?: CallLimits;
 }
 
 /** A definition may change while a call waits for its turn. */
@@ -45,9 +47,11 @@ const mostFailureChars = 500;
 
 export class ToolCalls {
   readonly #parts: ToolCallsParts;
+  readonly #budget: CallBudget;
 
   constructor(parts: ToolCallsParts) {
     this.#parts = parts;
+    this.#budget = new CallBudget(parts.limits);
   }
 
   /**
@@ -58,6 +62,7 @@ export class ToolCalls {
   async callTool(call: ToolCall, caller: Caller, signal: AbortSignal): Promise<CalledTool> {
     const { clock, desk, servers } = this.#parts;
     const server = servers.get(call.server);
+    const held = this.#budget.enter(call.server);
     const startedMs = clock.monotonicMs();
     const limitMs = Math.min(call.timeoutMs ?? Number.POSITIVE_INFINITY, server.settings.maxTotalMs);
     const limit = new AbortController();
@@ -69,9 +74,11 @@ export class ToolCalls {
       signal: AbortSignal.any([signal, limit.signal]),
       endsMs: startedMs + limitMs,
       args: call.complete ? undefined : call.arguments,
+      held,
     };
     let outcome = "internal";
     try {
+      held.add(sizeOf(call.arguments));
       const result = await this.#inTurn(running);
       outcome = result.isError ? "tool_error" : "ok";
       return { ...result, ms: Math.round(clock.monotonicMs() - startedMs) };
@@ -81,6 +88,7 @@ export class ToolCalls {
       throw failure;
     } finally {
       stopClock();
+      held.leave();
       const { tool } = running;
       // what does not exist was not called
       if (tool) {
@@ -108,7 +116,10 @@ export class ToolCalls {
     const giveBack = await server.slots.take(signal, `the MCP server ${call.server}`);
     if (giveBack === undefined) throw new ToolFailure("aborted", "its turn did not come");
     try {
-      if (call.complete) running.args = await call.complete();
+      if (call.complete) {
+        running.args = await call.complete();
+        running.held.add(sizeOf(running.args));
+      }
       return await this.#send(running);
     } finally {
       giveBack();
@@ -196,6 +207,7 @@ interface RunningCall {
   /** Of the caller, and of the time that the call may take. */
   signal: AbortSignal;
   endsMs: number;
+  held: HeldCall;
   /** Complete; undefined while something is still to be taken from elsewhere. */
   args: Record<string, unknown> | undefined;
   /** The definition by which it was called: from here on it may have run. */
