@@ -233,6 +233,8 @@ test("results of jobs are bound to arguments, and each job is one row", async ()
     jobs.map(({ id }) => id),
   );
   assert.ok(written.every(({ output }) => Number.isInteger(output)));
+  const unread = await ask<Problem>("/v1/mcp/servers/log/tools/slow", { as: "worker", body: { bindings: bindings("no-such-job") } });
+  assert.deepEqual([unread.status, unread.value.code], [403, "consent_required"], "no job is read for a tool that may not be called");
   const hidden = await ask<Problem>("/v1/mcp/servers/log/tools/add_row", { as: "submitter", body: { bindings: bindings(jobs[0]!.id) } });
   assert.equal(hidden.status, 403, "a key that may not read jobs reads none by a tool");
   const wrong = await ask<Problem>("/v1/mcp/servers/log/tools/add_row", {

@@ -1,5 +1,6 @@
 /** The host of MCP servers in this process, over the fixture server as real processes: consents and trail in memory, no Redis, no door. */
 
+import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -7,6 +8,7 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { McpClients } from "../../coordinator/src/adapters/mcp-client.ts";
 import { checkToolServers } from "../../coordinator/src/adapters/tool-server-settings.ts";
+import type { CallLimits } from "../../coordinator/src/application/call-budget.ts";
 import { type Caller, localCaller } from "../../coordinator/src/application/caller.ts";
 import { type CalledTool, ToolCalls } from "../../coordinator/src/application/tool-calls.ts";
 import { ToolConsentDesk } from "../../coordinator/src/application/tool-consent-desk.ts";
@@ -24,6 +26,16 @@ export function fixture(about: { env?: Record<string, string> } & Record<string,
   const { env = {}, ...more } = about;
   const variables = Object.fromEntries(Object.entries(env).map(([name, value]) => [`FIXTURE_${name.toUpperCase()}`, value]));
   return { command: process.execPath, args: [toolServerProgram], env: variables, protocolEra: "modern", trust: "full", ...more };
+}
+
+/** The fixture over HTTP; answers its address. */
+export async function httpServer(t: TestContext, env: Record<string, string> = {}): Promise<string> {
+  const child = spawn(process.execPath, [toolServerProgram, "--http"], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  return new Promise((resolve) => child.stdout.once("data", (line: Buffer) => resolve(String(line).trim())));
 }
 
 export function memoryConsents(): ToolConsents & { entries: Map<string, StoredConsent> } {
@@ -69,7 +81,7 @@ export interface ToolRig {
   ready(...servers: string[]): Promise<void>;
 }
 
-export async function toolRig(test: TestContext): Promise<ToolRig> {
+export async function toolRig(test: TestContext, limits?: CallLimits): Promise<ToolRig> {
   const folder = await mkdtemp(path.join(tmpdir(), "switchyard-tools-"));
   const logged: ToolRig["logged"] = [];
   const log = (event: string, fields?: LogFields): void => void logged.push({ event, fields });
@@ -80,7 +92,7 @@ export async function toolRig(test: TestContext): Promise<ToolRig> {
   const servers = new ToolServers({ connector: async () => connector, clock: systemClock, log: logs });
   const audit = { append: async (act: AuditedAct) => void acts.push(act), read: async () => [] };
   const desk = new ToolConsentDesk({ consents, audit, log: logs });
-  const calls = new ToolCalls({ servers, desk, clock: systemClock });
+  const calls = new ToolCalls({ servers, desk, clock: systemClock, ...(limits && { limits }) });
   test.after(async () => {
     await servers.close();
     await rm(folder, { recursive: true, force: true });

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SwitchyardError, type Tensor } from "@switchyard/protocol";
-import { asNested } from "../../coordinator/src/application/bound-arguments.ts";
-import { bindArguments, type Source } from "../../coordinator/src/application/tool-binding.ts";
+import { asNested, boundArguments } from "../../coordinator/src/application/bound-arguments.ts";
+import { localCaller } from "../../coordinator/src/application/caller.ts";
+import { bindArguments, mostBoundBytes, type Source, sizeOf } from "../../coordinator/src/application/tool-binding.ts";
 
 const job = { id: "j1", outputs: { label: [3], "a/b": { "~": "tilde" }, text: ["'); DROP TABLE results; --"] } };
 const documents = new Map<string, unknown>([["j1", job]]);
@@ -93,4 +94,55 @@ test("outputs of a job are nested by their shape, and long whole numbers are tex
   assert.equal(tensor("INT32", [], new Int32Array([7])), 7);
   assert.deepEqual(tensor("INT64", [2], new BigInt64Array([5n, 9_007_199_254_740_993n])), [5, "9007199254740993"]);
   assert.deepEqual(tensor("FP32", [0, 3], new Float32Array()), []);
+});
+
+test("what is bound is bounded as a whole, and counted before it is copied", () => {
+  const document = { text: "x".repeat(1 << 20), list: Array.from({ length: 100_000 }, () => [1.5, "a", { b: null }]) };
+  const large = new Map<string, unknown>([["j1", document]]);
+  const bindings = (count: number, pointer: string) =>
+    new Map(Array.from({ length: count }, (_, index) => [`/a${index}`, { document: "j1", pointer }] as const));
+  assert.equal(Object.keys(bindArguments({}, bindings(3, "/text"), large)).length, 3);
+  const startedMs = performance.now();
+  for (const [count, pointer] of [
+    [64, "/text"],
+    [64, ""],
+    [64, "/list"],
+  ] as const) {
+    assert.throws(
+      () => bindArguments({}, bindings(count, pointer), large),
+      (error: unknown) =>
+        error instanceof SwitchyardError && error.code === "payload_too_large" && /\/bindings\/~1a\d+ goes/.test(error.message),
+    );
+  }
+  assert.ok(performance.now() - startedMs < 2_000);
+});
+
+test("the size of a value is that of its JSON, about, and is not counted further than is asked", () => {
+  for (const value of [{ a: [1, 2.5, "text", null, true], b: { c: {} } }, "x".repeat(1_000), 7, [[], [[]]]]) {
+    const sizeBytes = JSON.stringify(value).length;
+    assert.ok(sizeOf(value) >= sizeBytes && sizeOf(value) <= 2 * sizeBytes + 3, JSON.stringify([value, sizeOf(value)]).slice(0, 100));
+  }
+  const many = Array.from({ length: 1_000_000 }, () => 1);
+  assert.ok(sizeOf(many, 100) < 200);
+  assert.ok(sizeOf(many) <= mostBoundBytes);
+});
+
+test("the outputs of all jobs of a call together are bounded", async () => {
+  const asked: number[] = [];
+  const tensor: Tensor = { name: "out", datatype: "UINT8", shape: [1 << 20], bytes: new Uint8Array(1 << 20) };
+  const jobs = {
+    get: async (id: string) => ({ id, state: "succeeded", createdMs: 0 }),
+    async outputs(_record: unknown, { maxBytes }: { maxBytes?: number } = {}) {
+      asked.push(maxBytes!);
+      return [tensor];
+    },
+  } as unknown as Parameters<typeof boundArguments>[0];
+  const bindings = new Map(
+    Array.from({ length: 6 }, (_, index) => [`/a${index}`, { document: `j${index}`, pointer: "/outputs/out/0" }] as const),
+  );
+  await assert.rejects(
+    boundArguments(jobs, { arguments: {}, bindings }, localCaller),
+    (error: unknown) => error instanceof SwitchyardError && error.code === "payload_too_large",
+  );
+  assert.deepEqual(asked, [1 << 20, 1 << 20, 1 << 20, 1 << 20, 0]);
 });

@@ -4,11 +4,12 @@ import { SwitchyardError } from "@switchyard/protocol";
 import { Pace } from "../../coordinator/src/adapters/paced-bytes.ts";
 import { mayDial } from "../../coordinator/src/adapters/public-addresses.ts";
 import { withinMs } from "../../coordinator/src/adapters/time-bound.ts";
-import { isShallow, type ListedTool, ToolDefinitions } from "../../coordinator/src/adapters/tool-definitions.ts";
+import { isShallow, type ListedTool, type SchemaCompiler, ToolDefinitions } from "../../coordinator/src/adapters/tool-definitions.ts";
 import { toolEnvironment } from "../../coordinator/src/adapters/tool-process.ts";
 import { CallSlots } from "../../coordinator/src/application/call-slots.ts";
 import { cleanText, exposedDescription, exposedName } from "../../coordinator/src/application/tool-names.ts";
 import { mostLosses, nextAttempt } from "../../coordinator/src/application/tool-restarts.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
 import { ToolFailure } from "../../coordinator/src/ports/tool-servers.ts";
 
 test("a server that is lost again and again is tried more and more seldom, and then left alone for minutes", () => {
@@ -116,10 +117,8 @@ const listed = (name: string, more: Partial<ListedTool> = {}): ListedTool => ({ 
 
 test("what cannot be used of a list is left out and told once, and the rest is used", () => {
   const left: string[] = [];
-  const definitions = new ToolDefinitions(
-    () => () => undefined,
-    (tool, why) => left.push(`${tool.slice(0, 10)}: ${why}`),
-  );
+  const onLeftOut = (tool: string, why: string): void => void left.push(`${tool.slice(0, 10)}: ${why}`);
+  const definitions = new ToolDefinitions({ compile: () => () => undefined, clock: systemClock, onLeftOut });
   let deep: Record<string, unknown> = {};
   for (let depth = 0; depth < 100; depth++) deep = { properties: deep };
   const tools = [
@@ -145,10 +144,7 @@ test("what cannot be used of a list is left out and told once, and the rest is u
 });
 
 test("a list that has not changed is the same objects, and one tool that has is another", () => {
-  const definitions = new ToolDefinitions(
-    () => () => undefined,
-    () => {},
-  );
+  const definitions = new ToolDefinitions({ compile: () => () => undefined, clock: systemClock, onLeftOut() {} });
   const [a, b] = definitions.of([listed("a"), listed("b")]);
   const [again, changed] = definitions.of([listed("a"), listed("b", { description: "new" })]);
   assert.equal(again, a);
@@ -156,7 +152,7 @@ test("a list that has not changed is the same objects, and one tool that has is 
 });
 
 test("what a schema finds wrong is told by place, and a schema that cannot be used is told as such", () => {
-  const of = (compile: () => (value: unknown) => string | undefined) => new ToolDefinitions(compile, () => {}).of([listed("a")])[0]!;
+  const of = (compile: SchemaCompiler) => new ToolDefinitions({ compile, clock: systemClock, onLeftOut() {} }).of([listed("a")])[0]!;
   const text = "data/job must be string, data must have required property 'output', data/n must be >= 1, and more";
   assert.deepEqual(of(() => () => text).checkArguments({}), [
     { pointer: "/job", expected: "must be string" },
@@ -170,6 +166,60 @@ test("what a schema finds wrong is told by place, and a schema that cannot be us
     () => broken.checkArguments({}),
     (error: unknown) => error instanceof ToolFailure && error.kind === "invalid",
   );
+});
+
+test("a schema that cannot be used is compiled once, and one that takes too long seldom, for good or until it changes", () => {
+  const clock = { nowMs: 0, monotonicMs: () => clock.nowMs };
+  let compiled = 0;
+  const endless = (): never => {
+    for (compiled++; ; );
+  };
+  const broken = (): never => {
+    compiled++;
+    throw new Error("no schema with key or ref");
+  };
+  for (const [compile, again] of [
+    [endless, 1],
+    [broken, 0],
+  ] as const) {
+    compiled = 0;
+    const definitions = new ToolDefinitions({ compile, clock, onLeftOut() {} });
+    const [definition] = definitions.of([listed("a")]);
+    const startedMs = performance.now();
+    const fails = (): void => assert.throws(() => definition!.checkArguments({}), /schema cannot be used/);
+    for (let call = 0; call < 1_000; call++) fails();
+    assert.equal(compiled, 1);
+    assert.ok(performance.now() - startedMs < 2_000, "a thousand calls cost one compilation");
+    clock.nowMs += 5_000;
+    fails();
+    assert.equal(compiled, 1 + again);
+    clock.nowMs += 5_000;
+    fails();
+    assert.equal(compiled, 1 + again, "the second time it rests longer");
+    const [changed] = definitions.of([listed("a", { description: "new" })]);
+    assert.throws(() => changed!.checkArguments({}), /schema cannot be used/);
+    assert.equal(compiled, 2 + again);
+  }
+});
+
+test("a value that a pattern takes for ever to look at is looked at once in a while, and an output schema is known to be usable before the call", () => {
+  const clock = { nowMs: 0, monotonicMs: () => clock.nowMs };
+  let looks = 0;
+  const compile: SchemaCompiler = (schema) => {
+    if (schema.$ref) throw new Error("no schema with key or ref");
+    return (value) => {
+      if (value !== "evil") return undefined;
+      for (looks++; ; );
+    };
+  };
+  const definitions = new ToolDefinitions({ compile, clock, onLeftOut() {} });
+  const [a, b] = definitions.of([listed("a"), listed("b", { outputSchema: { $ref: "#/nowhere" } })]);
+  for (let call = 0; call < 100; call++) assert.throws(() => a!.checkArguments("evil"), /takes too long/);
+  assert.equal(looks, 1);
+  assert.throws(() => a!.checkArguments("good"), /takes too long/);
+  clock.nowMs += 5_000;
+  assert.deepEqual(a!.checkArguments("good"), []);
+  assert.throws(() => b!.checkArguments({}), /output schema cannot be used/);
 });
 
 test("nesting is measured without recursion", () => {

@@ -208,16 +208,91 @@ test("a server that is suspected is asked, and replaced only if it does not answ
   const server = new ToolServer(settings(), { ...parts, onTools() {} });
   server.start();
   await advance(0);
-  server.suspect();
-  await advance(10);
-  assert.deepEqual([seen.asked, server.view().state, seen.lists], [1, "ready", 1]);
+  await advance(60_000);
+  const lists = seen.lists;
+  const suspect = (): void => {
+    const sent = server.began();
+    server.suspect(sent);
+    server.ended(sent);
+  };
+  suspect();
+  await advance(100);
+  assert.deepEqual([seen.asked, server.view().state, seen.lists], [1, "ready", lists]);
   script.answers = false;
-  server.suspect();
-  await advance(10);
+  suspect();
+  await advance(100);
   assert.equal(server.view().state, "degraded");
   assert.equal(seen.closes, 1);
   await advance(1_000);
   assert.equal(server.view().state, "ready");
+  await server.close();
+});
+
+test("a server that has said something since a call went out is not suspected for it", async () => {
+  const { advance, parts, script, seen } = scripted();
+  const server = new ToolServer(settings({ timeoutMs: 5_000 }), { ...parts, onTools() {} });
+  server.start();
+  await advance(10);
+  const sent = server.began();
+  await advance(3_000);
+  script.how!.heard();
+  await advance(2_000);
+  server.suspect(sent);
+  await advance(1_000);
+  assert.equal(seen.asked, 0);
+  await server.close();
+});
+
+test("a silent server is asked when the calls that are within their time have had it, and not later than that", async () => {
+  const { advance, parts, script, seen } = scripted();
+  script.answers = false;
+  const server = new ToolServer(settings({ timeoutMs: 5_000 }), { ...parts, onTools() {} });
+  server.start();
+  await advance(10);
+  const silent = server.began();
+  await advance(3_000);
+  const working = server.began();
+  await advance(2_000);
+  server.suspect(silent);
+  server.ended(silent);
+  await advance(2_000);
+  assert.deepEqual([seen.asked, server.view().state], [0, "ready"], "it may be at work on the other");
+  script.how!.heard();
+  server.ended(working);
+  await advance(1_000);
+  assert.deepEqual([seen.asked, server.view().state], [0, "ready"], "it was");
+  const again = server.began();
+  server.began();
+  await advance(5_000);
+  server.suspect(again);
+  await advance(4_000);
+  assert.equal(seen.asked, 0);
+  await advance(1_100);
+  assert.deepEqual([seen.asked, seen.closes], [1, 1], "a call that never ends is no excuse");
+  await server.close();
+});
+
+test("one list that fails ends nothing, and several in a row do", async () => {
+  const { advance, connection, parts, script, seen } = scripted();
+  const { tools } = connection;
+  const server = new ToolServer(settings(), { ...parts, onTools() {} });
+  server.start();
+  await advance(0);
+  connection.tools = async () => {
+    seen.lists++;
+    throw new ToolFailure("lost", "it answers HTTP 503");
+  };
+  script.how!.changed();
+  await advance(1_000);
+  assert.deepEqual([seen.lists, server.view().state], [2, "ready"]);
+  connection.tools = tools;
+  await advance(6_000);
+  assert.deepEqual([seen.lists, server.view().state], [3, "ready"]);
+  connection.tools = async () => {
+    throw new ToolFailure("lost", "it answers HTTP 503");
+  };
+  await advance(90_000);
+  assert.ok(server.view().losses > 0);
   await server.close();
 });
 

@@ -48,6 +48,11 @@ const mostPages = 20;
 /** Of sessions over HTTP, when they are closed. */
 const farewellMs = 2_000;
 const shortestReconnectMs = 1_000;
+/**
+ * Errors that are answered before a tool is looked for, or instead of it: text that is no JSON, no request, no such method, no such tool or arguments
+ * that it does not take, headers that contradict the body, capabilities or a revision that do not fit.
+ */
+const notRunCodes: ReadonlySet<number> = new Set([-32_700, -32_600, -32_601, -32_602, -32_020, -32_021, -32_022]);
 
 type ConnectHow = Parameters<ToolConnector["connect"]>[1];
 
@@ -68,6 +73,7 @@ export class McpClients implements ToolConnector {
     this.#clock = parts.clock;
     this.#log = parts.log;
     this.#version = parts.version;
+    compile({}); // the first one takes far longer than others, and no tool is to pay for it
   }
 
   async connect(settings: ToolServerSettings, how: ConnectHow): Promise<ToolConnection> {
@@ -101,6 +107,10 @@ export class McpClients implements ToolConnector {
     const line = this.#lineTo(settings);
     const client = new Client({ name: "switchyard", version: this.#version }, clientOptions(settings, era, how.changed));
     offer(client, settings);
+    // the client calls this one before it looks itself
+    line.transport.onmessage = (message: object) => {
+      if (isSignOfLife(message)) how.heard();
+    };
     let oddities = 0;
     client.onerror = (error) => {
       // such as a note about a call that has just ended; a server decides how many there are
@@ -113,9 +123,11 @@ export class McpClients implements ToolConnector {
       await line.end();
       throw why === undefined ? error : new ToolFailure("unsent", why, { cause: error });
     }
-    const definitions = new ToolDefinitions(compile, (tool, why) =>
-      this.#log.warn("mcp_tool_left_out", { server: settings.name, tool, why }),
-    );
+    const definitions = new ToolDefinitions({
+      compile,
+      clock: this.#clock,
+      onLeftOut: (tool, why) => this.#log.warn("mcp_tool_left_out", { server: settings.name, tool, why }),
+    });
     return new McpConnection({ client, line, definitions, how });
   }
 
@@ -136,8 +148,12 @@ export class McpClients implements ToolConnector {
 /** What carries messages, and what is known of its end. */
 interface Line {
   transport: Transport;
+  /** Whether all requests go one way, so that what one of them loses all have lost. Over HTTP each has a connection of its own. */
+  isShared: boolean;
   /** Why it ended, in words. */
   why(): string | undefined;
+  /** Whether the server has given it a session, which a server may forget. */
+  hasSession(): boolean;
   /** Ends all of it; resolves when nothing is left. */
   end(): Promise<void>;
 }
@@ -166,7 +182,7 @@ function processLine(place: StdioPlace, how: { maxLineBytes: number; said: (text
     how.clock,
   );
   const transport = new ProcessTransport(server);
-  return { transport, why: () => why, end: () => server.close() };
+  return { transport, isShared: true, why: () => why, hasSession: () => false, end: () => server.close() };
 }
 
 /** The SDK's interface over a process. Having these two members, it is recognised as one that is not HTTP. */
@@ -221,7 +237,9 @@ function httpLine(place: HttpPlace, how: { maxMessageBytes: number; clock: Clock
         });
   return {
     transport,
+    isShared: false,
     why: () => undefined,
+    hasSession: () => transport instanceof SSEClientTransport || transport.sessionId !== undefined,
     async end() {
       if (transport instanceof StreamableHTTPClientTransport) {
         await Promise.race([transport.terminateSession().catch(() => {}), how.clock.sleep(farewellMs)]);
@@ -358,30 +376,37 @@ class McpConnection implements ToolConnection {
 
   /** Tells also that the connection is of no use any more, where the error says so. */
   #failure(error: unknown, signal: AbortSignal): ToolFailure {
-    const failure = toFailure(error, signal, this.#line.why());
-    if (failure.kind === "unsent" || failure.kind === "lost") this.#lost(failure.message);
+    const failure = toFailure(error, signal, this.#line);
+    if (failure.kind === "unsent" || (failure.kind === "lost" && this.#line.isShared)) this.#lost(failure.message);
     return failure;
   }
 }
 
+/** Log messages and words of changes come from servers, too, that do nothing else any more. */
+const isSignOfLife = (message: object): boolean =>
+  "result" in message || "error" in message || ("method" in message && message.method === "notifications/progress");
+
 const isCode = (error: unknown, ...codes: SdkErrorCode[]): boolean => error instanceof SdkError && codes.includes(error.code);
 
-function toFailure(error: unknown, signal: AbortSignal, lineWhy?: string): ToolFailure {
+function toFailure(error: unknown, signal: AbortSignal, line?: Line): ToolFailure {
   if (error instanceof ToolFailure) return error;
   if (signal.aborted) return new ToolFailure("aborted", "the call was given up");
   const { message } = error as Error;
   const cause = causeOf(error);
   if (cause instanceof NotDialled) return new ToolFailure("unsent", cause.message);
-  if (error instanceof ProtocolError) return new ToolFailure("refused", `it answers ${error.code}: ${message}`);
-  if (error instanceof SdkHttpError) return httpFailure(error);
+  if (error instanceof ProtocolError) {
+    return new ToolFailure("refused", `it answers ${error.code}: ${message}`, { hasNotRun: notRunCodes.has(error.code) });
+  }
+  const answer = httpAnswerIn(error);
+  if (answer) return httpFailure(answer, line);
   if (isCode(error, SdkErrorCode.RequestTimeout)) return new ToolFailure("timed_out", "it did not answer in time");
   if (isCode(error, SdkErrorCode.NotConnected, SdkErrorCode.EraNegotiationFailed) || message === "Not connected") {
-    return new ToolFailure("unsent", lineWhy ?? message);
+    return new ToolFailure("unsent", line?.why() ?? message);
   }
   if (isCode(error, SdkErrorCode.ConnectionClosed, SdkErrorCode.SendFailed))
-    return new ToolFailure("lost", lineWhy ?? "the connection ended");
+    return new ToolFailure("lost", line?.why() ?? "the connection ended");
   if (error instanceof SdkError) return new ToolFailure("invalid", message);
-  return new ToolFailure("lost", lineWhy ?? message);
+  return new ToolFailure("lost", line?.why() ?? message);
 }
 
 /** Errors of sockets come as the cause of others. */
@@ -391,10 +416,39 @@ function causeOf(error: unknown): unknown {
   return cause;
 }
 
-function httpFailure(error: SdkHttpError): ToolFailure {
-  const { status = 0 } = error;
-  if (status === 401 || status === 403) return new ToolFailure("refused", `it does not accept the configured credentials (HTTP ${status})`);
-  // the session is over, or nobody serves it: nothing was called
-  if (status === 404 || status === 503 || status === 429) return new ToolFailure("unsent", `it answers HTTP ${status}`);
-  return status >= 500 ? new ToolFailure("lost", `it answers HTTP ${status}`) : new ToolFailure("refused", `it answers HTTP ${status}`);
+interface HttpAnswer {
+  status: number;
+  text: string;
+}
+
+/** What a request was answered with that was not taken. The transport of 2024 has it in words only. */
+function httpAnswerIn(error: unknown): HttpAnswer | undefined {
+  if (error instanceof SdkHttpError) return { status: error.status ?? 0, text: String(error.data.text ?? "") };
+  const [, status, text = ""] = /^Error POSTing to endpoint \(HTTP (\d{3})\): (.*)$/s.exec((error as Error).message) ?? [];
+  return status === undefined ? undefined : { status: Number(status), text };
+}
+
+/**
+ * What stands between may answer 429 and 503 for a server that has the request already. Only a session that is gone says for sure that nothing was
+ * called: whoever knows sessions is the server.
+ */
+function httpFailure({ status, text }: HttpAnswer, line: Line | undefined): ToolFailure {
+  const said = `it answers HTTP ${status}`;
+  if (status === 401 || status === 403) {
+    return new ToolFailure("refused", `it does not accept the configured credentials (HTTP ${status})`, { hasNotRun: true });
+  }
+  if (isSessionGone(status, line)) return new ToolFailure("unsent", said);
+  if (status >= 500) return new ToolFailure("lost", said);
+  return new ToolFailure("refused", said, { hasNotRun: notRunCodes.has(protocolCodeIn(text) ?? 0) });
+}
+
+const isSessionGone = (status: number, line: Line | undefined): boolean => status === 404 && line?.hasSession() === true;
+
+function protocolCodeIn(text: string): number | undefined {
+  try {
+    const { error } = JSON.parse(text) as { error?: { code?: unknown } };
+    return typeof error?.code === "number" ? error.code : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -1,5 +1,6 @@
 /** From what a server lists to definitions that can be used: bounded in number, size and depth; schemas compiled when they are first needed. */
 
+import type { Clock } from "../clock.ts";
 import { type SchemaProblem, type ToolAnnotations, type ToolDefinition, ToolFailure } from "../ports/tool-servers.ts";
 import { withinMs } from "./time-bound.ts";
 
@@ -16,26 +17,35 @@ export interface ListedTool {
 /** Compiles a JSON Schema; the check answers what is wrong as one text, in which the value is called `data`. Throws for a schema that cannot be used. */
 export type SchemaCompiler = (schema: Record<string, unknown>) => (value: unknown) => string | undefined;
 
+interface CheckHow {
+  compile: SchemaCompiler;
+  clock: Pick<Clock, "monotonicMs">;
+}
+
 const mostTools = 500;
 const mostNameChars = 128;
 const mostDefinitionChars = 65_536;
 const mostListChars = 4 << 20;
 /** Of definitions and of answers. */
 export const mostDepth = 64;
-const compileMs = 1_000;
-const checkMs = 200;
+/** Both hold up everybody. An honest schema takes a tenth of it, where the machine is not busy. */
+const compileMs = 250;
+const checkMs = 50;
+/** A schema that took too long is not tried again for a while: longer each time, so that it costs the event loop a few per cent at first, and then nothing. */
+const shortestRestMs = 5_000;
+const longestRestMs = 3_600_000;
 const mostProblems = 10;
 
 /** Definitions by the text that they were made of, so that a list that has not changed is the same objects, compiled once. */
 export class ToolDefinitions {
-  readonly #compile: SchemaCompiler;
+  readonly #how: CheckHow;
   readonly #onLeftOut: (tool: string, why: string) => void;
   #known = new Map<string, { text: string; definition: ToolDefinition }>();
   #toldOf = new Set<string>();
 
-  constructor(compile: SchemaCompiler, onLeftOut: (tool: string, why: string) => void) {
-    this.#compile = compile;
-    this.#onLeftOut = onLeftOut;
+  constructor(how: CheckHow & { onLeftOut: (tool: string, why: string) => void }) {
+    this.#how = how;
+    this.#onLeftOut = how.onLeftOut;
   }
 
   of(listed: readonly ListedTool[]): ToolDefinition[] {
@@ -58,7 +68,7 @@ export class ToolDefinitions {
       else if (this.#known.has(tool.name)) this.#leaveOut(name, "it is listed twice");
       else {
         const known = before.get(tool.name);
-        this.#known.set(tool.name, known?.text === text ? known : { text, definition: makeDefinition(tool, this.#compile) });
+        this.#known.set(tool.name, known?.text === text ? known : { text, definition: makeDefinition(tool, this.#how) });
       }
     }
     return [...this.#known.values()].map(({ definition }) => definition);
@@ -101,12 +111,12 @@ export function isShallow(value: unknown, most = mostDepth): boolean {
 
 const isSchema = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
 
-function makeDefinition(tool: ListedTool, compile: SchemaCompiler): ToolDefinition {
+function makeDefinition(tool: ListedTool, how: CheckHow): ToolDefinition {
   const { description, inputSchema, name, title } = tool;
   const outputSchema = isSchema(tool.outputSchema) ? tool.outputSchema : undefined;
   const checks = {
-    input: checker(compile, inputSchema as Record<string, unknown>, "input"),
-    output: outputSchema && checker(compile, outputSchema, "output"),
+    input: new SchemaCheck(how, inputSchema as Record<string, unknown>, "input"),
+    output: outputSchema && new SchemaCheck(how, outputSchema, "output"),
   };
   return {
     name,
@@ -115,8 +125,12 @@ function makeDefinition(tool: ListedTool, compile: SchemaCompiler): ToolDefiniti
     inputSchema: inputSchema as Record<string, unknown>,
     ...(outputSchema && { outputSchema }),
     ...(tool.annotations && { annotations: hintsIn(tool.annotations) }),
-    checkArguments: (value) => checks.input(value),
-    checkOutput: (value) => checks.output?.(value) ?? [],
+    checkArguments(value) {
+      const problems = checks.input.problemsOf(value);
+      if (problems.length === 0) checks.output?.prepare(); // or the tool would run for an answer that nobody can check
+      return problems;
+    },
+    checkOutput: (value) => checks.output?.problemsOf(value) ?? [],
   };
 }
 
@@ -125,20 +139,56 @@ function hintsIn({ destructiveHint, idempotentHint, openWorldHint, readOnlyHint,
   return Object.fromEntries(Object.entries(all).filter(([, hint]) => hint !== undefined));
 }
 
-function checker(compile: SchemaCompiler, schema: Record<string, unknown>, which: "input" | "output"): (value: unknown) => SchemaProblem[] {
-  let compiled: ((value: unknown) => string | undefined) | undefined;
-  return (value) => {
+/** What a stranger's schema says of values. One that cannot be used is not compiled again, and one that takes too long seldom. */
+class SchemaCheck {
+  readonly #how: CheckHow;
+  readonly #schema: Record<string, unknown>;
+  readonly #which: "input" | "output";
+  #compiled: ((value: unknown) => string | undefined) | undefined;
+  /** Why it cannot be used, and until when that is believed. */
+  #broken: { why: string; untilMs: number } | undefined;
+  #restMs = shortestRestMs;
+
+  constructor(how: CheckHow, schema: Record<string, unknown>, which: "input" | "output") {
+    this.#how = how;
+    this.#schema = schema;
+    this.#which = which;
+  }
+
+  problemsOf(value: unknown): SchemaProblem[] {
+    const check = this.prepare();
+    const text = this.#within(checkMs, () => check(value));
+    this.#restMs = shortestRestMs;
+    return text === undefined ? [] : problemsIn(text);
+  }
+
+  /** Throws a ToolFailure where the schema cannot be used. */
+  prepare(): (value: unknown) => string | undefined {
+    if (this.#broken && this.#how.clock.monotonicMs() < this.#broken.untilMs) throw this.#failure(this.#broken.why);
+    this.#compiled ??= this.#within(compileMs, () => {
+      const check = this.#how.compile(this.#schema);
+      check({}); // what is generated is parsed when it is first called
+      return check;
+    });
+    return this.#compiled;
+  }
+
+  #within<T>(ms: number, run: () => T): T {
     try {
-      compiled ??= withinMs(compileMs, () => compile(schema));
-      const check = compiled;
-      const text = withinMs(checkMs, () => check(value));
-      return text === undefined ? [] : problemsIn(text);
+      return withinMs(ms, run);
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      const why = code === "ERR_SCRIPT_EXECUTION_TIMEOUT" ? "checking it takes too long" : message.slice(0, 200);
-      throw new ToolFailure("invalid", `the tool's ${which} schema cannot be used: ${why}`);
+      const isLate = code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
+      const why = isLate ? "checking it takes too long" : message.slice(0, 200);
+      this.#broken = { why, untilMs: isLate ? this.#how.clock.monotonicMs() + this.#restMs : Number.POSITIVE_INFINITY };
+      if (isLate) this.#restMs = Math.min(longestRestMs, 2 * this.#restMs);
+      throw this.#failure(why);
     }
-  };
+  }
+
+  #failure(why: string): ToolFailure {
+    return new ToolFailure("invalid", `the tool's ${this.#which} schema cannot be used: ${why}`);
+  }
 }
 
 /** "data/job must be string, data must have required property 'output'" → one problem each. */

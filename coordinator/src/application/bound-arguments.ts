@@ -7,12 +7,14 @@ import { type Bindings, bindArguments } from "./tool-binding.ts";
 
 /** Of all outputs of one job together. */
 const mostOutputBytes = 1 << 20;
+/** Of those of all jobs of a call together, before anything is picked from them. */
+const mostReadBytes = 4 << 20;
 
 type Jobs = Pick<JobService, "get" | "outputs">;
 
 /**
  * The arguments with what is bound to jobs in its place. Reads each job once, and its outputs only where they are asked for. Throws what reading
- * jobs throws, and `invalid_request` for bindings that lead nowhere.
+ * jobs throws, and `invalid_request` for bindings that lead nowhere and `payload_too_large` for what is larger than a call may carry.
  */
 export async function boundArguments(
   jobs: Jobs,
@@ -21,14 +23,33 @@ export async function boundArguments(
 ): Promise<Record<string, unknown>> {
   const pointers = Map.groupBy(bound.bindings.values(), ({ document }) => document);
   const documents = new Map<string, unknown>();
+  let leftBytes = mostReadBytes;
   for (const [job, sources] of pointers) {
     const wantsOutputs = sources.some(({ pointer }) => pointer === "" || pointer === "/outputs" || pointer.startsWith("/outputs/"));
-    documents.set(job, await jobDocument(jobs, { id: job, wantsOutputs }, caller));
+    const { document, sizeBytes } = await jobDocument(
+      jobs,
+      { id: job, wantsOutputs, mostBytes: Math.min(mostOutputBytes, leftBytes) },
+      caller,
+    );
+    documents.set(job, document);
+    leftBytes -= sizeBytes;
   }
   return bindArguments(bound.arguments, bound.bindings, documents);
 }
 
-async function jobDocument(jobs: Jobs, asked: { id: string; wantsOutputs: boolean }, caller: Caller): Promise<Record<string, unknown>> {
+interface AskedJob {
+  id: string;
+  wantsOutputs: boolean;
+  mostBytes: number;
+}
+
+interface JobDocument {
+  document: Record<string, unknown>;
+  /** Of the outputs, as tensors. */
+  sizeBytes: number;
+}
+
+async function jobDocument(jobs: Jobs, asked: AskedJob, caller: Caller): Promise<JobDocument> {
   const record = await jobs.get(asked.id, caller);
   const document: Record<string, unknown> = {
     id: record.id,
@@ -41,19 +62,17 @@ async function jobDocument(jobs: Jobs, asked: { id: string; wantsOutputs: boolea
   };
   if (record.finishedMs) document.finished_at = new Date(record.finishedMs).toISOString();
   if (record.error) document.error = record.error;
-  if (!asked.wantsOutputs) return document;
-  const outputs = await jobs.outputs(record, { maxBytes: mostOutputBytes });
+  if (!asked.wantsOutputs) return { document, sizeBytes: 0 };
+  const outputs = await jobs.outputs(record, { maxBytes: asked.mostBytes });
   const sizeBytes = outputs.reduce((sum, { bytes }) => sum + bytes.length, 0);
-  if (sizeBytes > mostOutputBytes) {
+  if (sizeBytes > asked.mostBytes) {
     throw new SwitchyardError(
       "payload_too_large",
-      `The outputs of job ${record.id} are too large to be bound: at most ${mostOutputBytes} bytes, got ${sizeBytes}`,
-      {
-        jobId: record.id,
-      },
+      `The outputs of job ${record.id} are too large to be bound: at most ${mostOutputBytes} bytes of a job and ${mostReadBytes} of all jobs of a call, got ${sizeBytes}`,
+      { jobId: record.id },
     );
   }
-  return { ...document, outputs: Object.fromEntries(outputs.map((tensor) => [tensor.name, asNested(tensor)])) };
+  return { document: { ...document, outputs: Object.fromEntries(outputs.map((tensor) => [tensor.name, asNested(tensor)])) }, sizeBytes };
 }
 
 /** Nested by the tensor's shape; one without axes is its value. Whole numbers that a double would round are text. */

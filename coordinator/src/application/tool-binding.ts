@@ -17,12 +17,14 @@ export interface Source {
 export type Bindings = ReadonlyMap<string, Source>;
 
 export const mostBindings = 64;
+/** Of all bound values of one call together, as JSON. The same value bound twice counts twice. */
+export const mostBoundBytes = 4 << 20;
 /** Deeper places than any schema of a tool asks for. */
 const mostSteps = 16;
 
 /**
  * The arguments with every bound value in its place; neither they nor the documents are changed. Throws `invalid_request` that names each binding
- * that leads nowhere. `at` is the pointer of the bindings in the request.
+ * that leads nowhere, and `payload_too_large`. `at` is the pointer of the bindings in the request.
  */
 export function bindArguments(
   args: Readonly<Record<string, unknown>>,
@@ -33,6 +35,7 @@ export function bindArguments(
   if (bindings.size === 0) return { ...args };
   const bound = structuredClone(args) as Record<string, unknown>;
   const fields: FieldError[] = [];
+  let leftBytes = mostBoundBytes;
   for (const [target, { document, pointer }] of bindings) {
     const field = `${at}/${escaped(target)}`;
     const from = stepsOf(pointer);
@@ -54,12 +57,39 @@ export function bindArguments(
       fields.push({ pointer: `${field}/pointer`, expected: `a place in ${document}`, got: JSON.stringify(pointer.slice(0, 64)) });
       continue;
     }
+    // before anything is copied
+    leftBytes -= sizeOf(found, leftBytes);
+    if (leftBytes < 0) {
+      throw new SwitchyardError(
+        "payload_too_large",
+        `What is bound is too large: at most ${mostBoundBytes} bytes together, ${field} goes beyond`,
+      );
+    }
     const refused = put(bound, to, structuredClone(found));
     if (refused !== undefined) fields.push({ pointer: field, expected: refused, got: JSON.stringify(target.slice(0, 64)) });
   }
   if (fields.length === 0) return bound;
   const [first] = fields as [FieldError];
   throw new SwitchyardError("invalid_request", `${first.pointer} must be ${first.expected}, got ${first.got}`, { fields });
+}
+
+/** Bytes of a JSON value as text, about: one of a character, whatever it needs. Stops counting beyond `most`. */
+export function sizeOf(value: unknown, most = Number.POSITIVE_INFINITY): number {
+  if (typeof value === "string") return value.length + 3;
+  if (typeof value !== "object" || value === null) return String(value).length + 1;
+  let sizeBytes = 3;
+  if (Array.isArray(value)) {
+    for (const item of value) {
+      sizeBytes += sizeOf(item, most - sizeBytes);
+      if (sizeBytes > most) break;
+    }
+    return sizeBytes;
+  }
+  for (const [name, member] of Object.entries(value)) {
+    sizeBytes += name.length + 3 + sizeOf(member, most - sizeBytes);
+    if (sizeBytes > most) break;
+  }
+  return sizeBytes;
 }
 
 /** The parts of a JSON pointer, or undefined when it is none. */

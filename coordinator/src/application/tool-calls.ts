@@ -1,13 +1,14 @@
 /**
- * Calls of tools of other servers: checked on the way in and on the way out, admitted by consent, bounded in number and time, audited. A call
- * goes out once; only one that its server calls harmless to repeat, and believed in that, is repeated, and only after a lost connection.
+ * Calls of tools of other servers: admitted by consent as they come and again as they go out, checked on both ways, bounded in number and time,
+ * audited. A call goes out once; only one that its server calls harmless to repeat, and believed in that, is repeated, and only after a lost connection.
  */
 
 import { type FieldError, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
-import { ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
+import { type ToolConnection, ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
+import { CallBudget, type CallLimits, type HeldCall } from "./call-budget.ts";
 import type { Caller } from "./caller.ts";
-import { stepsOf, valueAt } from "./tool-binding.ts";
+import { sizeOf, stepsOf, valueAt } from "./tool-binding.ts";
 import { idOf, type ToolConsentDesk } from "./tool-consent-desk.ts";
 import { cleanText } from "./tool-names.ts";
 import { hintsOf, sha256Of } from "./tool-policy.ts";
@@ -18,6 +19,11 @@ export interface ToolCall {
   server: string;
   tool: string;
   arguments: Record<string, unknown>;
+  /**
+   * The arguments with what is taken from elsewhere. Called once, when the tool may be called and the call has its turn: what nobody may have is not
+   * read, and what waits holds none of it.
+   */
+  complete?: () => Promise<Record<string, unknown>>;
   /** What asks, for the trail: `http`, a pipeline's name. */
   via: string;
   /** Less than the server's own limit on a call, its waiting included. */
@@ -32,6 +38,7 @@ export interface ToolCallsParts {
   servers: ToolServers;
   desk: ToolConsentDesk;
   clock: Clock;
+  limits?: CallLimits;
 }
 
 /** A definition may change while a call waits for its turn. */
@@ -40,26 +47,38 @@ const mostFailureChars = 500;
 
 export class ToolCalls {
   readonly #parts: ToolCallsParts;
+  readonly #budget: CallBudget;
 
   constructor(parts: ToolCallsParts) {
     this.#parts = parts;
+    this.#budget = new CallBudget(parts.limits);
   }
 
   /**
    * Calls one tool once. Resolves also when the tool says that it failed (`isError`). Throws `not_found`, `forbidden`, `consent_required`,
-   * `invalid_request` by argument, `queue_full`, `tool_unavailable` (nothing was called), `tool_failed` and `expired` (it may have run: see
+   * `invalid_request` by argument, `queue_full`, what `complete` throws, `tool_unavailable` (nothing was called), `tool_failed` and `expired` (it may have run: see
    * `may_have_run`), `cancelled` when `signal` aborts, `store_unavailable`.
    */
   async callTool(call: ToolCall, caller: Caller, signal: AbortSignal): Promise<CalledTool> {
     const { clock, desk, servers } = this.#parts;
     const server = servers.get(call.server);
+    const held = this.#budget.enter(call.server);
     const startedMs = clock.monotonicMs();
     const limitMs = Math.min(call.timeoutMs ?? Number.POSITIVE_INFINITY, server.settings.maxTotalMs);
     const limit = new AbortController();
     const stopClock = clock.after(limitMs, () => limit.abort());
-    const running: RunningCall = { call, caller, server, signal: AbortSignal.any([signal, limit.signal]), endsMs: startedMs + limitMs };
+    const running: RunningCall = {
+      call,
+      caller,
+      server,
+      signal: AbortSignal.any([signal, limit.signal]),
+      endsMs: startedMs + limitMs,
+      args: call.complete ? undefined : call.arguments,
+      held,
+    };
     let outcome = "internal";
     try {
+      held.add(sizeOf(call.arguments));
       const result = await this.#inTurn(running);
       outcome = result.isError ? "tool_error" : "ok";
       return { ...result, ms: Math.round(clock.monotonicMs() - startedMs) };
@@ -69,6 +88,7 @@ export class ToolCalls {
       throw failure;
     } finally {
       stopClock();
+      held.leave();
       const { tool } = running;
       // what does not exist was not called
       if (tool) {
@@ -80,7 +100,7 @@ export class ToolCalls {
           by: idOf(caller),
           via: call.via,
           outcome,
-          argumentsSha256: sha256Of(call.arguments),
+          argumentsSha256: sha256Of(running.args ?? call.arguments),
           pin: tool.pin,
           ms: Math.round(clock.monotonicMs() - startedMs),
         });
@@ -89,20 +109,16 @@ export class ToolCalls {
   }
 
   async #inTurn(running: RunningCall): Promise<ToolResult> {
-    const { call, caller, server, signal } = running;
+    const { call, server, signal } = running;
     running.tool = await knownTool(running);
     // refusals come before any waiting
-    await this.#admit(running, caller);
+    await this.#admit(running);
     const giveBack = await server.slots.take(signal, `the MCP server ${call.server}`);
     if (giveBack === undefined) throw new ToolFailure("aborted", "its turn did not come");
     try {
-      for (let looks = 1; ; looks++) {
-        await server.connected(signal);
-        const now = await knownTool(running);
-        if (now.pin === running.tool.pin) break;
-        if (looks >= mostLooks) throw new ToolFailure("unsent", "its definition changes all the time");
-        running.tool = now;
-        await this.#admit(running, caller);
+      if (call.complete) {
+        running.args = await call.complete();
+        running.held.add(sizeOf(running.args));
       }
       return await this.#send(running);
     } finally {
@@ -110,37 +126,76 @@ export class ToolCalls {
     }
   }
 
-  async #admit(running: RunningCall, caller: Caller): Promise<void> {
-    const { call, server } = running;
+  async #admit(running: RunningCall): Promise<void> {
+    const { caller, server } = running;
     const tool = running.tool!;
-    await this.#parts.desk.admit(server, tool, { caller, check: () => checkArguments(tool, call.arguments) });
+    const check = (): void => {
+      if (running.args === undefined || running.checkedPin === tool.pin) return;
+      checkArguments(tool, running.args);
+      running.checkedPin = tool.pin;
+    };
+    await this.#parts.desk.admit(server, tool, { caller, check });
+  }
+
+  /**
+   * The connection by which the tool may be called now: judged again, because calls wait, and what was allowed before may not be any more. What is
+   * asked meanwhile, connection or definition, stays what was judged.
+   */
+  async #admitted(running: RunningCall): Promise<ToolConnection> {
+    const { call, server, signal } = running;
+    for (let looks = 1; looks <= mostLooks; looks++) {
+      const connection = await server.connected(signal);
+      const tool = await knownTool(running);
+      running.tool = tool;
+      await this.#admit(running);
+      const isSame = server.tools.get(call.tool)?.pin === tool.pin && (await server.connected(signal)) === connection;
+      if (isSame) return connection;
+    }
+    throw new ToolFailure("unsent", "its definition or its connection changes all the time");
   }
 
   async #send(running: RunningCall): Promise<ToolResult> {
-    const { server } = running;
-    const tool = running.tool!;
-    const isRepeatable = hintsOf(tool.definition).idempotent && server.settings.trust !== "none";
     let lost: unknown;
     for (let isRepeat = false; ; isRepeat = true) {
       try {
-        const connection = await server.connected(running.signal);
-        const { timeoutMs } = server.settings;
-        // our own clock ends the call; the client's is there in case
-        const maxTotalMs = Math.max(0, running.endsMs - this.#parts.clock.monotonicMs()) + 1_000;
-        running.isSent = true;
-        const result = await connection.call(tool.definition, running.call.arguments, { signal: running.signal, timeoutMs, maxTotalMs });
-        checkResult(tool, result);
-        return result;
+        return await this.#sendOnce(running);
       } catch (error) {
-        const kind = error instanceof ToolFailure ? error.kind : undefined;
-        if (kind === "timed_out") server.suspect();
-        if (kind === "aborted" && running.endsMs <= this.#parts.clock.monotonicMs()) server.suspect();
-        const mayRepeat = (kind === "unsent" && running.isSent) || (kind === "lost" && isRepeatable);
+        const { kind, hasNotRun = false } = error instanceof ToolFailure ? error : {};
         // that the second try was not made says nothing about the first
-        if (kind === "unsent" && lost !== undefined) throw lost;
+        if (lost !== undefined && !running.signal.aborted && (!running.isRepeated || kind === "unsent")) throw lost;
+        const wasSent = running.sentPin !== undefined;
+        if (hasNotRun && lost === undefined) delete running.sentPin;
+        const mayRepeat = (kind === "unsent" && wasSent) || (kind === "lost" && isRepeatable(running));
         if (!mayRepeat || isRepeat || running.signal.aborted) throw error;
         if (kind === "lost") lost = error;
       }
+    }
+  }
+
+  async #sendOnce(running: RunningCall): Promise<ToolResult> {
+    const { endsMs, server, signal } = running;
+    const connection = await this.#admitted(running);
+    if (signal.aborted) throw new ToolFailure("aborted", "the call was given up");
+    const tool = running.tool!;
+    const { timeoutMs } = server.settings;
+    // our own clock ends the call; the client's is there in case
+    const maxTotalMs = Math.max(0, endsMs - this.#parts.clock.monotonicMs()) + 1_000;
+    if (running.sentPin !== undefined) {
+      if (running.sentPin !== tool.pin) throw new ToolFailure("unsent", "its definition is another than the one that was called");
+      running.isRepeated = true;
+    }
+    running.sentPin = tool.pin;
+    const sent = server.began();
+    try {
+      const result = await connection.call(tool.definition, running.args ?? {}, { signal, timeoutMs, maxTotalMs });
+      checkResult(tool, result);
+      return result;
+    } catch (error) {
+      // by the server's own limit: how long a caller waits says nothing about the server
+      if (error instanceof ToolFailure && error.kind === "timed_out") server.suspect(sent);
+      throw error;
+    } finally {
+      server.ended(sent);
     }
   }
 }
@@ -152,10 +207,21 @@ interface RunningCall {
   /** Of the caller, and of the time that the call may take. */
   signal: AbortSignal;
   endsMs: number;
-  /** From here on it may have run. */
-  isSent?: true;
+  held: HeldCall;
+  /** Complete; undefined while something is still to be taken from elsewhere. */
+  args: Record<string, unknown> | undefined;
+  /** The definition by which it was called: from here on it may have run. */
+  sentPin?: string;
+  isRepeated?: true;
+  /** The definition that the arguments fit. */
+  checkedPin?: string;
   /** As soon as it is known. */
   tool?: KnownTool;
+}
+
+/** The definition that was sent decides. */
+function isRepeatable({ server, tool }: RunningCall): boolean {
+  return tool !== undefined && hintsOf(tool.definition).idempotent && server.settings.trust !== "none";
 }
 
 /** Of a server that was never reached nothing is known: that one is waited for. Throws `not_found`. */
@@ -215,8 +281,8 @@ function toError(failure: ToolFailure, running: RunningCall, { isLate, limitMs }
   const what = `The tool '${call.tool.slice(0, 128)}' of the MCP server ${call.server}`;
   const said = cleanText(failure.message, mostFailureChars) ?? "";
   const extra = { server: call.server, tool: call.tool };
-  const mayHaveRun = { extra: { ...extra, may_have_run: running.isSent === true } };
-  const ran = running.isSent ? "it may have run" : "it was not called";
+  const mayHaveRun = { extra: { ...extra, may_have_run: running.sentPin !== undefined } };
+  const ran = running.sentPin !== undefined ? "it may have run" : "it was not called";
   switch (failure.kind) {
     case "unsent":
       return new SwitchyardError("tool_unavailable", `${what} was not called: ${said}`, { retryAfterMs: server.retryAfterMs, extra });
@@ -228,7 +294,7 @@ function toError(failure: ToolFailure, running: RunningCall, { isLate, limitMs }
     case "lost":
       return new SwitchyardError("tool_failed", `${what} was lost before it answered, and may have run: ${said}`, mayHaveRun);
     case "refused":
-      return new SwitchyardError("tool_failed", `${what} was refused by its server: ${said}`, { extra });
+      return new SwitchyardError("tool_failed", `${what} was refused by its server (${ran}): ${said}`, mayHaveRun);
     case "invalid":
       return new SwitchyardError("tool_failed", `${what}: ${said}`, mayHaveRun);
   }

@@ -43,15 +43,15 @@ export class ToolConsentDesk {
   }
 
   /**
-   * Resolves when the tool may be called by this definition. Throws `forbidden`, or `consent_required` after noting that somebody asked; and
-   * what `check` throws, which is called before anybody is asked about a call that cannot be made. The first use of a tool that the configuration
+   * Resolves when the tool may be called by this definition. Throws `forbidden`, or `consent_required` after noting that somebody asked; then
+   * what `check` throws: a schema that nobody has consented to is not run. The first use of a tool that the configuration
    * allows pins its definition, for all coordinators.
    */
   async admit(server: ToolServer, tool: KnownTool, { caller, check }: { caller: Caller; check: () => void }): Promise<void> {
     for (let tries = 1; ; tries++) {
       const { verdict } = await this.judge(server, tool);
       if (verdict.decision === "deny") throw refusal(server, tool, verdict);
-      check();
+      if (verdict.decision === "allow") check();
       try {
         if (verdict.decision === "ask") return await this.#ask(server, tool, { caller, reason: verdict.reason });
         if (verdict.pinsNow) await this.#put(server, tool, "allow", configured);

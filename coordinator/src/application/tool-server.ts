@@ -25,6 +25,12 @@ export interface KnownTool {
 
 /** How often tools are listed again although nothing said that they have changed: such words get lost. */
 const relistMs = 60_000;
+/** After a list that failed. */
+const listAgainMs = 5_000;
+/** One list that fails costs nobody's call. */
+const mostFailedLists = 3;
+/** While a server is suspected, calls are looked at so often. */
+const suspicionMs = 100;
 /** Between two lists, however often the server says that they have changed. */
 const leastRelistMs = 1_000;
 /** For a server that is being connected again, a call waits at most so long. */
@@ -33,6 +39,11 @@ const mostWaiting = 1_000;
 /** Calls that are under way when a server leaves the configuration have this long. */
 const partingMs = 5_000;
 const mostErrorChars = 500;
+
+/** A call that is under way. */
+export interface SentCall {
+  readonly sentMs: number;
+}
 
 export interface ToolServerParts {
   connector: () => Promise<ToolConnector>;
@@ -60,7 +71,10 @@ export class ToolServer {
   #loop: Promise<void> = Promise.resolve();
   /** Ends the sleep between two looks at the server. */
   #wake = new AbortController();
-  #isSuspected = false;
+  /** Since when it is asked whether the server still lives. */
+  #suspectedMs: number | undefined;
+  #heardMs = 0;
+  readonly #underWay = new Set<SentCall>();
   readonly #watchers = new Set<() => void>();
 
   constructor(settings: ToolServerSettings, parts: ToolServerParts) {
@@ -125,9 +139,21 @@ export class ToolServer {
     await this.#loop;
   }
 
-  /** A call had no answer: is it the server? */
-  suspect(): void {
-    this.#isSuspected = true;
+  /** A call goes out. */
+  began(): SentCall {
+    const sent = { sentMs: this.#parts.clock.monotonicMs() };
+    this.#underWay.add(sent);
+    return sent;
+  }
+
+  ended(sent: SentCall): void {
+    this.#underWay.delete(sent);
+  }
+
+  /** Nothing was heard of this call for as long as the server may be silent: is it the server? What it has said to others since is an answer. */
+  suspect({ sentMs }: SentCall): void {
+    if (this.#suspectedMs !== undefined || this.#heardMs > sentMs) return;
+    this.#suspectedMs = this.#parts.clock.monotonicMs();
     this.#wake.abort();
   }
 
@@ -202,6 +228,9 @@ export class ToolServer {
     const { clock, connector, log } = this.#parts;
     let why: string | undefined;
     const gone = new AbortController();
+    const heard = (): void => {
+      this.#heardMs = clock.monotonicMs();
+    };
     const lost = (reason: string): void => {
       why ??= reason;
       this.#connection = undefined; // whoever asks from now on waits for the next
@@ -209,6 +238,7 @@ export class ToolServer {
       this.#wake.abort();
     };
     let isChanged = false;
+    let failedLists = 0;
     const changed = (): void => {
       isChanged = true;
       this.#wake.abort();
@@ -217,27 +247,39 @@ export class ToolServer {
     let readyMs: number | undefined;
     this.#become("connecting");
     try {
-      connection = await (await connector()).connect(this.#settings, { signal: this.#stop.signal, changed, lost });
+      connection = await (await connector()).connect(this.#settings, { signal: this.#stop.signal, changed, heard, lost });
       this.#takeOver(await connection.tools(this.#stop.signal));
       readyMs = clock.monotonicMs();
       if (why === undefined && !this.#isStopped) {
         this.#connection = connection;
         this.#wasReady = true;
-        this.#isSuspected = false;
+        this.#suspectedMs = undefined;
+        this.#heardMs = readyMs;
         this.#become("ready");
         log.info("mcp_server_ready", { server: this.#settings.name, era: connection.era, tools: this.#tools.size });
       }
       while (why === undefined && !this.#isStopped) {
-        await this.#sleepUntilLook(gone.signal);
+        await this.#sleepUntilLook(gone.signal, failedLists === 0 ? relistMs : listAgainMs);
         if (why !== undefined || this.#isStopped) break;
-        if (this.#isSuspected) {
-          this.#isSuspected = false;
-          if (!(await connection.answers())) why ??= "it answers nothing any more";
+        if (this.#suspectedMs !== undefined) {
+          const isAlive = await this.#answers(connection, this.#suspectedMs, gone.signal);
+          this.#suspectedMs = undefined;
+          if (!isAlive) why ??= "it answers nothing any more";
           else if (!isChanged) continue;
         }
         if (why !== undefined) break;
         isChanged = false;
-        this.#takeOver(await connection.tools(this.#stop.signal));
+        const listed = { sentMs: clock.monotonicMs() };
+        try {
+          this.#takeOver(await connection.tools(this.#stop.signal));
+          failedLists = 0;
+        } catch (error) {
+          if (!(error instanceof ToolFailure)) throw error;
+          // one that works on a long call lists nothing meanwhile
+          if (error.kind === "timed_out") this.suspect(listed);
+          else if (++failedLists >= mostFailedLists) throw error;
+          log.warn("mcp_list_failed", { server: this.#settings.name, error: error.message.slice(0, mostErrorChars) });
+        }
       }
     } catch (error) {
       why ??= error instanceof ToolFailure ? error.message : `something broke here: ${(error as Error).message}`;
@@ -249,15 +291,29 @@ export class ToolServer {
     return { why: why ?? "it was closed", aliveMs: readyMs === undefined ? 0 : clock.monotonicMs() - readyMs };
   }
 
+  /**
+   * Many servers do one thing at a time, and answer nothing meanwhile: those that were called before the suspicion have their time first. Then, after
+   * a silence of at least the server's own limit, it is asked.
+   */
+  async #answers(connection: ToolConnection, suspectedMs: number, gone: AbortSignal): Promise<boolean> {
+    const { clock } = this.#parts;
+    const over = AbortSignal.any([this.#stop.signal, gone]);
+    const isHeard = (): boolean => this.#heardMs > suspectedMs;
+    const lateMs = suspectedMs + this.#settings.timeoutMs;
+    const isWorking = (): boolean => clock.monotonicMs() < lateMs && [...this.#underWay].some(({ sentMs }) => sentMs <= suspectedMs);
+    while (!isHeard() && !over.aborted && isWorking()) await clock.sleep(suspicionMs, over);
+    return isHeard() || over.aborted || (await connection.answers());
+  }
+
   /** A server that says all the time that something has changed is asked once a second. */
-  async #sleepUntilLook(gone: AbortSignal): Promise<void> {
+  async #sleepUntilLook(gone: AbortSignal, usualMs: number): Promise<void> {
     const { clock } = this.#parts;
     const startedMs = clock.monotonicMs();
-    await clock.sleep(relistMs * (0.8 + 0.4 * clock.jitter()), this.#wake.signal);
+    await clock.sleep(usualMs * (0.8 + 0.4 * clock.jitter()), this.#wake.signal);
     this.#wake = new AbortController();
     if (this.#isStopped) return;
     const leftMs = leastRelistMs - (clock.monotonicMs() - startedMs);
-    if (leftMs > 0 && !this.#isSuspected) await clock.sleep(leftMs, AbortSignal.any([this.#stop.signal, gone]));
+    if (leftMs > 0 && this.#suspectedMs === undefined) await clock.sleep(leftMs, AbortSignal.any([this.#stop.signal, gone]));
   }
 
   #takeOver(definitions: readonly ToolDefinition[]): void {

@@ -77,9 +77,15 @@ async function answerCall(context: DoorContext, request: FastifyRequest, reply: 
   if (asked.bindings.size > 0) requireScope(caller, ["read"]); // what a tool is given, its caller may see
   const call = context.calls.held(httpLine(reply.raw));
   try {
-    const args = asked.bindings.size > 0 ? await boundArguments(context.jobs, asked, caller) : asked.arguments;
     const called = await calls.callTool(
-      { server, tool, arguments: args, via: "http", ...(asked.timeoutMs !== undefined && { timeoutMs: asked.timeoutMs }) },
+      {
+        server,
+        tool,
+        arguments: asked.arguments,
+        via: "http",
+        ...(asked.bindings.size > 0 && { complete: () => boundArguments(context.jobs, asked, caller) }),
+        ...(asked.timeoutMs !== undefined && { timeoutMs: asked.timeoutMs }),
+      },
       caller,
       call.signal,
     );

@@ -90,11 +90,11 @@ export interface ToolResult {
 }
 
 /**
- * - `unsent`: the server cannot be reached; nothing was called.
+ * - `unsent`: the server cannot be reached, or knows the session no more; nothing was called.
  * - `lost`: the connection ended before the answer; the tool may have run.
  * - `timed_out`: no answer, or no sign of life, in time; the tool may have run.
  * - `aborted`: the caller's signal.
- * - `refused`: the server answered with an error of the protocol.
+ * - `refused`: the server answered with an error of the protocol; the tool may have run, unless `hasNotRun`.
  * - `invalid`: the server did what it must not: a message too large, an answer that is none, a request that is not offered.
  */
 export type ToolFailureKind = "unsent" | "lost" | "timed_out" | "aborted" | "refused" | "invalid";
@@ -102,10 +102,17 @@ export type ToolFailureKind = "unsent" | "lost" | "timed_out" | "aborted" | "ref
 export class ToolFailure extends Error {
   override readonly name = "ToolFailure";
   readonly kind: ToolFailureKind;
+  /** The failure itself says that nothing was called. */
+  readonly hasNotRun: boolean;
 
-  constructor(kind: ToolFailureKind, detail: string, options?: ErrorOptions) {
-    super(detail, options);
+  constructor(
+    kind: ToolFailureKind,
+    detail: string,
+    { cause, hasNotRun = kind === "unsent" }: ErrorOptions & { hasNotRun?: boolean } = {},
+  ) {
+    super(detail, { cause });
     this.kind = kind;
+    this.hasNotRun = hasNotRun;
   }
 }
 
@@ -130,11 +137,11 @@ export interface ToolConnection {
 
 export interface ToolConnector {
   /**
-   * Starts or dials the server and agrees on a revision. `changed` is called when it says that its tools have changed, `lost` once when the
-   * connection ends other than by `close`. Throws ToolFailure; then nothing of the server is left.
+   * Starts or dials the server and agrees on a revision. `changed` is called when it says that its tools have changed, `heard` when it answers
+   * anything or tells of progress, `lost` once when the connection ends other than by `close`. Throws ToolFailure; then nothing of the server is left.
    */
   connect(
     settings: ToolServerSettings,
-    how: { signal: AbortSignal; changed: () => void; lost: (why: string) => void },
+    how: { signal: AbortSignal; changed: () => void; heard: () => void; lost: (why: string) => void },
   ): Promise<ToolConnection>;
 }

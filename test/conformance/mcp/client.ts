@@ -43,7 +43,7 @@ const clients = new McpClients({
   ...(scenario.startsWith("auth/") && { authorized: withOAuth(url, asked) }),
 });
 const { signal } = new AbortController();
-const connection = await clients.connect(settings, { signal, changed() {}, lost: (why) => console.error("lost:", why) });
+const connection = await clients.connect(settings, { signal, heard() {}, changed() {}, lost: (why) => console.error("lost:", why) });
 const tools = await connection.tools(signal);
 const calls =
   asked.toolCalls ?? tools.map(({ name, inputSchema }) => ({ name, arguments: sampleOf(inputSchema) as Record<string, unknown> }));
