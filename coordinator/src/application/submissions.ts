@@ -103,7 +103,7 @@ export class Submissions {
       if ("record" in settled) return settled;
       job = settled.job;
     }
-    const wait = signal ? waiters.register(job.id, { signal }) : undefined;
+    const wait = signal ? waiters.register(job.id, { signal, isAhead: true }) : undefined;
     const sentMs = clock.monotonicMs();
     try {
       if (!models.mayTake(tagOf(job.id))) throw beingRemoved(job);

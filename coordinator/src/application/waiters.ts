@@ -20,6 +20,8 @@ interface Waiter {
   afterRevision: number | undefined;
   deadlineMs: number;
   lookedMs: number;
+  /** Its admission was not answered: large inputs may be on their way, and there is no record yet. */
+  isAhead: boolean;
   settle: (wake: Wake) => void;
   fail: (error: unknown) => void;
 }
@@ -45,9 +47,9 @@ export class Waiters {
 
   /**
    * Registers a wait. `woken` resolves on the job's end, on a revision other than `afterRevision`, when the signal aborts or on `leave()`;
-   * it rejects while the store is away.
+   * it rejects while the store is away. `isAhead`: of a job that is about to be admitted; until its deadline is set an absent record is no end.
    */
-  register(id: string, how: { afterRevision?: number; deadlineMs?: number; signal?: AbortSignal }): Wait {
+  register(id: string, how: { afterRevision?: number; deadlineMs?: number; signal?: AbortSignal; isAhead?: boolean }): Wait {
     const { promise, resolve, reject } = Promise.withResolvers<Wake>();
     promise.catch(() => {}); // a wait that was left is not an unhandled rejection
     const waiter: Waiter = {
@@ -55,6 +57,7 @@ export class Waiters {
       afterRevision: how.afterRevision,
       deadlineMs: how.deadlineMs ?? Number.POSITIVE_INFINITY,
       lookedMs: this.#clock.monotonicMs(),
+      isAhead: how.isAhead ?? false,
       settle: (wake) => {
         this.#remove(waiter);
         how.signal?.removeEventListener("abort", leave);
@@ -79,7 +82,10 @@ export class Waiters {
 
   /** The deadline becomes known with the admission's answer. */
   setDeadline(id: string, deadlineMs: number): void {
-    for (const waiter of this.#byJob.get(id) ?? []) waiter.deadlineMs = deadlineMs;
+    for (const waiter of this.#byJob.get(id) ?? []) {
+      waiter.deadlineMs = deadlineMs;
+      waiter.isAhead = false;
+    }
   }
 
   #remove(waiter: Waiter): void {
@@ -126,9 +132,11 @@ export class Waiters {
   }
 
   async #look(ids: string[]): Promise<void> {
+    const ahead = new Set(ids.filter((id) => [...(this.#byJob.get(id) ?? [])].some(({ isAhead }) => isAhead)));
     const seen = await this.#store.peek(ids);
     for (const id of ids) {
       const now = seen.get(id);
+      if (!now && ahead.has(id)) continue; // it may have been admitted since it was looked at
       for (const waiter of this.#byJob.get(id) ?? []) {
         if (!now || isTerminal(now.state)) waiter.settle({ kind: "ended" });
         else if (waiter.afterRevision !== undefined && now.revision !== waiter.afterRevision) waiter.settle({ kind: "changed" });
