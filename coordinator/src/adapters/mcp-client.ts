@@ -86,7 +86,8 @@ export class McpClients implements ToolConnector {
       return connection;
     } catch (error) {
       // servers of older SDKs end when the first request is another than theirs: such a one is started again
-      const diedOfProbe = era === "auto" && settings.place.kind === "stdio" && isCode(error, SdkErrorCode.EraNegotiationFailed);
+      const isEra = isCode((error as Error).cause ?? error, SdkErrorCode.EraNegotiationFailed);
+      const diedOfProbe = era === "auto" && settings.place.kind === "stdio" && isEra;
       if (!diedOfProbe || how.signal.aborted) throw toFailure(error, how.signal);
       try {
         const connection = await this.#open(settings, how, "legacy");
@@ -118,8 +119,9 @@ export class McpClients implements ToolConnector {
     try {
       await client.connect(line.transport, { timeout: connectMs, signal: how.signal });
     } catch (error) {
+      const why = line.why();
       await line.end();
-      throw line.why() === undefined || error instanceof NotDialled ? error : withWhy(error, line.why()!);
+      throw why === undefined ? error : new ToolFailure("unsent", why, { cause: error });
     }
     const definitions = new ToolDefinitions({
       compile,
@@ -200,7 +202,6 @@ class ProcessTransport implements Transport {
   }
 
   take(line: string): void {
-    if (!line.startsWith("{")) return; // what programs print where they should not
     try {
       this.onmessage?.(deserializeMessage(line));
     } catch (error) {
@@ -386,10 +387,6 @@ const isSignOfLife = (message: object): boolean =>
   "result" in message || "error" in message || ("method" in message && message.method === "notifications/progress");
 
 const isCode = (error: unknown, ...codes: SdkErrorCode[]): boolean => error instanceof SdkError && codes.includes(error.code);
-
-function withWhy(error: unknown, why: string): unknown {
-  return error instanceof SdkError && error.code === SdkErrorCode.EraNegotiationFailed ? error : new ToolFailure("unsent", why);
-}
 
 function toFailure(error: unknown, signal: AbortSignal, line?: Line): ToolFailure {
   if (error instanceof ToolFailure) return error;

@@ -105,8 +105,12 @@ export class ToolFailure extends Error {
   /** The failure itself says that nothing was called. */
   readonly hasNotRun: boolean;
 
-  constructor(kind: ToolFailureKind, detail: string, { hasNotRun = kind === "unsent" }: { hasNotRun?: boolean } = {}) {
-    super(detail);
+  constructor(
+    kind: ToolFailureKind,
+    detail: string,
+    { hasNotRun = kind === "unsent", ...options }: ErrorOptions & { hasNotRun?: boolean } = {},
+  ) {
+    super(detail, options);
     this.kind = kind;
     this.hasNotRun = hasNotRun;
   }
