@@ -130,8 +130,11 @@ test("a schema with a pattern that runs for hours holds nobody up, however often
   }
   const tookMs = performance.now() - startedMs;
   delays.disable();
-  t.diagnostic(`20 rounds in ${tookMs.toFixed(0)} ms, the event loop held up ${(delays.max / 1e6).toFixed(0)} ms at most`);
-  assert.ok(delays.max / 1e6 < 180, `the event loop was held up for ${delays.max / 1e6} ms`);
+  const [p90, most] = [delays.percentile(90) / 1e6, delays.max / 1e6];
+  t.diagnostic(
+    `20 rounds in ${tookMs.toFixed(0)} ms; the event loop was late by ${p90.toFixed(0)} ms (p90), ${most.toFixed(0)} ms at most`,
+  );
+  assert.ok(p90 < 100, `the event loop was late by ${p90} ms`);
 });
 
 test("a call that is not answered ends by time, progress keeps one alive, and the total ends that", async (t) => {

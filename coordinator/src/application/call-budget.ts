@@ -12,7 +12,7 @@ export interface CallLimits {
   allBytes: number;
 }
 
-export const callLimits: CallLimits = { calls: 1_000, serverBytes: 32 << 20, allBytes: 128 << 20 };
+const callLimits: CallLimits = { calls: 1_000, serverBytes: 32 << 20, allBytes: 128 << 20 };
 
 export interface HeldCall {
   /** Throws `queue_full` when there is no room for them. */

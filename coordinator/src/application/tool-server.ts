@@ -41,7 +41,7 @@ const partingMs = 5_000;
 const mostErrorChars = 500;
 
 /** A call that is under way. */
-export interface SentCall {
+interface SentCall {
   readonly sentMs: number;
 }
 

@@ -108,9 +108,9 @@ export class ToolFailure extends Error {
   constructor(
     kind: ToolFailureKind,
     detail: string,
-    { cause, hasNotRun = kind === "unsent" }: ErrorOptions & { hasNotRun?: boolean } = {},
+    { hasNotRun = kind === "unsent", ...options }: ErrorOptions & { hasNotRun?: boolean } = {},
   ) {
-    super(detail, { cause });
+    super(detail, options);
     this.kind = kind;
     this.hasNotRun = hasNotRun;
   }
