@@ -47,7 +47,7 @@ export const toolConsentViewSchema = z.object({
       decision: z.enum(["allow", "deny"]),
       /** SHA-256 of the definition that was decided on. */
       pin: z.string(),
-      /** The key's id; `configuration` for a first use, `local` without a key file. */
+      /** The key's id; `(configuration)` for a first use, `local` without a key file. */
       by: z.string(),
       at: timestamp,
     })

@@ -1,10 +1,11 @@
 /** The host of MCP servers against real ones, as processes and over HTTP: both eras, checks, limits, and servers that misbehave. */
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { type ErrorCode, SwitchyardError } from "@switchyard/protocol";
 import { exposedTools } from "../../coordinator/src/application/exposed-tools.ts";
 import { fixture, toolRig, toolServerProgram } from "../support/tool-rig.ts";
@@ -72,6 +73,20 @@ test("tools of servers of both eras are listed and called, over pipes and over H
     assert.deepEqual(called.structuredContent, { text: `hello ${name}` });
     assert.equal(called.isError, false);
   }
+});
+
+test("a coordinator without servers loads nothing of the protocol's client", () => {
+  const script = `
+    import { registerHooks } from "node:module";
+    const loaded = [];
+    registerHooks({ load: (url, context, next) => { loaded.push(url); return next(url, context); } });
+    await import("./coordinator/src/compose.ts");
+    const before = loaded.filter((url) => url.includes("modelcontextprotocol/client")).length;
+    await import("./coordinator/src/adapters/mcp-client.ts");
+    console.log(JSON.stringify([loaded.length > 100, before, loaded.some((url) => url.includes("modelcontextprotocol/client"))]));`;
+  const cwd = fileURLToPath(new URL("../..", import.meta.url));
+  const { stdout } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { cwd, encoding: "utf8" });
+  assert.deepEqual(JSON.parse(stdout), [true, 0, true]);
 });
 
 test("a server's process has nothing of ours in its environment, and what the configuration gives it", async (t) => {
@@ -220,7 +235,7 @@ test("a server that answers nothing any more is noticed and started again", asyn
 for (const what of ["notes", "garbage", "one_line", "stderr"] as const) {
   test(`a server that floods (${what}) slows nobody down`, async (t) => {
     const rig = await toolRig(t);
-    rig.configure({ a: fixture({ env: what === "garbage" ? {} : {} }), b: fixture() });
+    rig.configure({ a: fixture(), b: fixture() });
     await rig.ready("a", "b");
     const before = process.memoryUsage.rss();
     await rig.call("a", "flood", { with: what }).catch(() => {});
@@ -433,7 +448,6 @@ test("a server is needed for readiness only until it was reached once", async (t
   await rig.ready("other");
   assert.match(rig.servers.unready()[0]?.detail ?? "", /required MCP server slow is connecting/);
   assert.ok(!existsSync(gate));
-  const { writeFileSync } = await import("node:fs");
   writeFileSync(gate, "");
   await rig.ready("slow");
   assert.deepEqual(rig.servers.unready(), []);

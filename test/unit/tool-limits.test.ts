@@ -89,6 +89,8 @@ test("names that are offered on fit all hosts, and no two tools become one", () 
   assert.match(long, /^server__t+_[0-9a-f]{8}$/);
   assert.notEqual(long, exposedName("server", `${"t".repeat(99)}u`));
   assert.notEqual(exposedName("a", "b.c"), exposedName("a", "b_c"));
+  assert.notEqual(exposedName("a", "b__c"), exposedName("a__b", "c"));
+  assert.notEqual(exposedName("a_", "b"), exposedName("a", "_b"));
   assert.match(exposedName("a", "b.c"), /^[A-Za-z0-9_-]{1,64}$/);
 });
 

@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { canonicalJson, decide, hintsOf, originOf, type PolicyView, pinOf } from "../../coordinator/src/application/tool-policy.ts";
+import {
+  canonicalJson,
+  configured,
+  decide,
+  hintsOf,
+  originOf,
+  type PolicyView,
+  pinOf,
+} from "../../coordinator/src/application/tool-policy.ts";
 import type { StoredConsent } from "../../coordinator/src/ports/tool-consents.ts";
 import type { ToolAnnotations, ToolTrust } from "../../coordinator/src/ports/tool-servers.ts";
 
@@ -65,7 +73,7 @@ test("a consent holds for the definition and the server that it was given for", 
 
 test("what the configuration allows is pinned at its first use, and asked for when it changes", () => {
   assert.equal(decide(view({ trust: "full" })).pinsNow, true);
-  const pinned = { by: "configuration" };
+  const pinned = { by: configured };
   assert.deepEqual(decide(view({ trust: "full", consent: pinned })), { decision: "allow", reason: "the server is trusted in full" });
   assert.equal(decide(view({ trust: "full", consent: pinned, pin: "p2" })).decision, "ask");
   assert.equal(

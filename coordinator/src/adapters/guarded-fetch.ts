@@ -137,7 +137,7 @@ function boundedBody(
             controller.error(new Error(`it sent a message of more than ${maxMessageBytes} bytes`));
             return;
           }
-          controller.enqueue(chunk);
+          if (!enqueueQuietly(controller, chunk)) return;
           const waitMs = pace.take({ bytes: chunk.length, messages: ends }, clock.monotonicMs());
           message.pause();
           if (waitMs > 0) clock.after(waitMs, () => resumeIfWanted(controller));
@@ -171,6 +171,15 @@ function eventEnds(chunk: Buffer): { ends: number; tail: number } {
     }
   }
   return { ends, tail: chunk.length - last };
+}
+
+function enqueueQuietly(controller: ReadableStreamDefaultController<Uint8Array>, chunk: Buffer): boolean {
+  try {
+    controller.enqueue(chunk);
+    return true;
+  } catch {
+    return false; // whoever read it has gone
+  }
 }
 
 function closeQuietly(controller: ReadableStreamDefaultController<Uint8Array>): void {

@@ -19,6 +19,7 @@ export type SchemaCompiler = (schema: Record<string, unknown>) => (value: unknow
 const mostTools = 500;
 const mostNameChars = 128;
 const mostDefinitionChars = 65_536;
+const mostListChars = 4 << 20;
 /** Of definitions and of answers. */
 export const mostDepth = 64;
 const compileMs = 1_000;
@@ -40,6 +41,7 @@ export class ToolDefinitions {
   of(listed: readonly ListedTool[]): ToolDefinition[] {
     const before = this.#known;
     this.#known = new Map();
+    let listChars = 0;
     for (const tool of listed) {
       const name = String(tool.name).slice(0, mostNameChars);
       if (this.#known.size >= mostTools) {
@@ -47,6 +49,11 @@ export class ToolDefinitions {
         break;
       }
       const text = textOf(tool);
+      listChars += typeof text === "string" ? text.length : 0;
+      if (listChars > mostListChars) {
+        this.#leaveOut(name, `the server's list has more than ${mostListChars} characters`);
+        break;
+      }
       if (typeof text !== "string") this.#leaveOut(name, text.why);
       else if (this.#known.has(tool.name)) this.#leaveOut(name, "it is listed twice");
       else {

@@ -120,11 +120,14 @@ export class ToolCalls {
     const { server } = running;
     const tool = running.tool!;
     const isRepeatable = hintsOf(tool.definition).idempotent && server.settings.trust !== "none";
+    let lost: unknown;
     for (let isRepeat = false; ; isRepeat = true) {
-      const connection = await server.connected(running.signal);
       try {
+        const connection = await server.connected(running.signal);
         const { timeoutMs } = server.settings;
-        const maxTotalMs = Math.max(1, running.endsMs - this.#parts.clock.monotonicMs());
+        // our own clock ends the call; the client's is there in case
+        const maxTotalMs = Math.max(0, running.endsMs - this.#parts.clock.monotonicMs()) + 1_000;
+        running.isSent = true;
         const result = await connection.call(tool.definition, running.call.arguments, { signal: running.signal, timeoutMs, maxTotalMs });
         checkResult(tool, result);
         return result;
@@ -132,8 +135,11 @@ export class ToolCalls {
         const kind = error instanceof ToolFailure ? error.kind : undefined;
         if (kind === "timed_out") server.suspect();
         if (kind === "aborted" && running.endsMs <= this.#parts.clock.monotonicMs()) server.suspect();
-        const mayRepeat = kind === "unsent" || (kind === "lost" && isRepeatable);
+        const mayRepeat = (kind === "unsent" && running.isSent) || (kind === "lost" && isRepeatable);
+        // that the second try was not made says nothing about the first
+        if (kind === "unsent" && lost !== undefined) throw lost;
         if (!mayRepeat || isRepeat || running.signal.aborted) throw error;
+        if (kind === "lost") lost = error;
       }
     }
   }
@@ -146,6 +152,8 @@ interface RunningCall {
   /** Of the caller, and of the time that the call may take. */
   signal: AbortSignal;
   endsMs: number;
+  /** From here on it may have run. */
+  isSent?: true;
   /** As soon as it is known. */
   tool?: KnownTool;
 }
@@ -207,13 +215,14 @@ function toError(failure: ToolFailure, running: RunningCall, { isLate, limitMs }
   const what = `The tool '${call.tool.slice(0, 128)}' of the MCP server ${call.server}`;
   const said = cleanText(failure.message, mostFailureChars) ?? "";
   const extra = { server: call.server, tool: call.tool };
-  const mayHaveRun = { extra: { ...extra, may_have_run: true } };
+  const mayHaveRun = { extra: { ...extra, may_have_run: running.isSent === true } };
+  const ran = running.isSent ? "it may have run" : "it was not called";
   switch (failure.kind) {
     case "unsent":
       return new SwitchyardError("tool_unavailable", `${what} was not called: ${said}`, { retryAfterMs: server.retryAfterMs, extra });
     case "aborted":
-      if (!isLate) return new SwitchyardError("cancelled", `${what}: the call was cancelled; it may have run`, mayHaveRun);
-      return new SwitchyardError("expired", `${what} did not answer within ${limitMs} ms; it may have run`, mayHaveRun);
+      if (!isLate) return new SwitchyardError("cancelled", `${what}: the call was cancelled; ${ran}`, mayHaveRun);
+      return new SwitchyardError("expired", `${what} did not answer within ${limitMs} ms; ${ran}`, mayHaveRun);
     case "timed_out":
       return new SwitchyardError("expired", `${what} gave no sign of life in time; it may have run`, mayHaveRun);
     case "lost":

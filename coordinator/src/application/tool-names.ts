@@ -7,11 +7,12 @@ const mostNameChars = 64;
 const hashChars = 8;
 const mostDescriptionChars = 1_024;
 
-/** `<server>__<tool>`; what is too long, or has characters that some hosts refuse, ends with a hash, so that no two become one. */
+/** `<server>__<tool>`; what is too long, can be read in two ways or has characters that some hosts refuse ends with a hash, so that no two become one. */
 export function exposedName(server: string, tool: string): string {
   const plain = `${server}__${tool}`;
   const clean = plain.replace(/[^A-Za-z0-9_-]/g, "_");
-  if (clean === plain && plain.length <= mostNameChars) return plain;
+  const isOneWay = /^[^_]+(_[^_]+)*__[^_]+(_[^_]+)*$/.test(plain);
+  if (clean === plain && isOneWay && plain.length <= mostNameChars) return plain;
   const hash = createHash("sha256").update(`${server}/${tool}`).digest("hex").slice(0, hashChars);
   return `${clean.slice(0, mostNameChars - hashChars - 1)}_${hash}`;
 }

@@ -89,8 +89,8 @@ export function decide(view: PolicyView): Verdict {
   return standing;
 }
 
-/** In the place of a key's id: nobody decided, the configuration did. */
-export const configured = "configuration";
+/** In the place of a key's id, and none could be written so: nobody decided, the configuration did. */
+export const configured = "(configuration)";
 
 function byConfiguration({ allowTools, trust }: PolicySettings, tool: Pick<ToolDefinition, "name" | "annotations">): Verdict {
   if (isNamed(allowTools, tool.name)) return { decision: "allow", reason: "allowed by allowTools in the configuration" };

@@ -65,7 +65,8 @@ export class ToolServers {
       .filter(({ settings, wasReady }) => settings.required && !settings.disabled && !wasReady)
       .map((server) => ({
         check: "mcp_servers",
-        detail: `the required MCP server ${server.settings.name} is ${server.view().state}: ${server.view().lastError?.detail ?? "not reached yet"}`,
+        // whoever asks for readiness is nobody in particular: what went wrong is for operators
+        detail: `the required MCP server ${server.settings.name} is ${server.view().state} and was not reached yet`,
       }));
   }
 

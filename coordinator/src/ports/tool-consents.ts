@@ -7,7 +7,7 @@ export interface StoredConsent {
     pin: string;
     /** SHA-256 of where the server comes from: another program under the same name has nobody's consent. */
     origin: string;
-    /** A key's id, `local`, or `configuration` for a first use. */
+    /** A key's id, `local`, or `(configuration)` for a first use. */
     by: string;
     /** By the store's clock. */
     atMs: number;
