@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -360,6 +362,46 @@ test("an upstream over HTTP is dialled only where it may be, gets its own creden
     });
     assert.match(rig.servers.get(name).view().lastError?.detail ?? "", why, name);
   }
+});
+
+/** The transport of 2024: events come by one GET, messages go by POST to the place that the first event names. */
+async function oldServer(t: TestContext): Promise<string> {
+  let events: ServerResponse | undefined;
+  const answers: Record<string, unknown> = {
+    initialize: { protocolVersion: "2024-11-05", capabilities: { tools: {} }, serverInfo: { name: "old", version: "0.1" } },
+    "tools/list": { tools: [{ name: "greet", inputSchema: { type: "object" } }] },
+    "tools/call": { content: [{ type: "text", text: "good day" }] },
+  };
+  const http = createServer((request, response) => {
+    if (request.method === "GET") {
+      events = response.writeHead(200, { "content-type": "text/event-stream" });
+      response.write("event: endpoint\ndata: /messages\n\n");
+      return;
+    }
+    let body = "";
+    request.on("data", (chunk) => {
+      body += chunk;
+    });
+    request.on("end", () => {
+      response.writeHead(202).end("accepted");
+      const { id, method } = JSON.parse(body) as { id?: number; method: string };
+      if (id !== undefined)
+        events?.write(`event: message\ndata: ${JSON.stringify({ jsonrpc: "2.0", id, result: answers[method] ?? {} })}\n\n`);
+    });
+  });
+  await new Promise<void>((resolve) => http.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    http.closeAllConnections();
+    http.close();
+  });
+  return `http://127.0.0.1:${(http.address() as AddressInfo).port}/sse`;
+}
+
+test("a server of the oldest transport is called, too", async (t) => {
+  const rig = await toolRig(t);
+  rig.configure({ old: { type: "sse", url: await oldServer(t), allowPrivate: true, trust: "full", protocolEra: "legacy" } });
+  await rig.ready("old");
+  assert.equal(rig.text(await rig.call("old", "greet")), "good day");
 });
 
 test("a new configuration touches only what it changes, and a server that leaves ends with all that it has started", async (t) => {
