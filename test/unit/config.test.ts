@@ -113,6 +113,19 @@ test("what is wrong with the key file is told together with all other mistakes",
   assert.deepEqual(asked, [path.join(folder, "keys.yaml")]);
 });
 
+test("what is wrong with the file of MCP servers is told with it, and where it lies is resolved", () => {
+  const toolServerMistakes = (file: string, env: Readonly<Record<string, string | undefined>>) => [`${file} with ${env.TOKEN}`];
+  const source = { argv: ["--mcp-servers", "servers.json"], env: { TOKEN: "t" }, folder };
+  assert.throws(
+    () => readConfig({ ...source, toolServerMistakes }),
+    (error: ConfigError) => {
+      assert.deepEqual(error.mistakes, [`--mcp-servers: ${path.join(folder, "servers.json")} with t`]);
+      return true;
+    },
+  );
+  assert.equal(readConfig(source).mcpServers, path.join(folder, "servers.json"));
+});
+
 test("two doors cannot share an address", () => {
   assert.match(mistakesOf(["--metrics", "127.0.0.1:8000"]).join(), /^--metrics: expected an address of its own.*HTTP/);
 });
