@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
 import { readToolServerFile, ToolServerFile, toolServerMistakes } from "../../coordinator/src/adapters/tool-server-file.ts";
+import { toolServerFindings } from "../../coordinator/src/embedded/tool-server-check.ts";
 
 const folder = await mkdtemp(path.join(tmpdir(), "switchyard-servers-"));
 after(() => rm(folder, { recursive: true, force: true }));
@@ -64,6 +65,17 @@ test("a change is taken over when it has settled, and a broken one changes nothi
   const news = events.filter((event) => event !== "mcp_servers_odd");
   assert.deepEqual(news, ["mcp_servers_read", "mcp_servers_kept", "mcp_servers_kept", "mcp_servers_read"]);
   assert.equal(events.length - news.length, 3, "a key that means nothing here, in each file that was taken over");
+});
+
+test("the doctor says what is wrong with the file, and what means nothing", async () => {
+  const file = path.join(folder, "examined.json");
+  await writeFile(file, listing("a"));
+  assert.deepEqual(toolServerFindings(undefined), []);
+  assert.equal(toolServerFindings(file)[0]?.state, "warning");
+  await writeFile(file, '{"mcpServers": {"a": {"command": "x"}}}');
+  assert.deepEqual(toolServerFindings(file), [{ subject: "mcp servers", state: "ok", found: `1 in ${file}` }]);
+  await writeFile(file, "{");
+  assert.equal(toolServerFindings(file)[0]?.state, "missing");
 });
 
 test("a file that cannot be used keeps the coordinator from starting", async () => {

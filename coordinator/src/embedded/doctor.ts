@@ -21,6 +21,7 @@ import { keyFileFindings } from "./key-file-check.ts";
 import { holderOf } from "./process-lock.ts";
 import { cachedRedis, redisOnPath } from "./redis-server.ts";
 import { storeFindings } from "./store-check.ts";
+import { toolServerFindings } from "./tool-server-check.ts";
 
 const clock = systemClock;
 const execFileAsync = promisify(execFile);
@@ -152,6 +153,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     await checkPort("metrics", config.metrics, up),
     await checkModels(config),
     ...keyFileFindings(config.apiKeys, clock.nowMs()),
+    ...toolServerFindings(config.mcpServers),
   ];
 }
 
