@@ -31,6 +31,7 @@ export class NotDialled extends Error {
 }
 
 const connectMs = 10_000;
+const eventsATurn = 50;
 
 export function guardedFetch(options: GuardedFetchOptions): GuardedFetch {
   const lookup = checkedLookup(options.allowPrivate);
@@ -120,82 +121,49 @@ function toResponse(message: IncomingMessage, how: GuardedFetchOptions & { pace:
 }
 
 /** An answer is bounded as a whole, a stream of events by the event; and both in speed. */
-function boundedBody(
+function boundedBody(message: IncomingMessage, how: GuardedFetchOptions & { pace: Pace }): ReadableStream<Uint8Array> {
+  const pieces = boundedPieces(message, how);
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const { done, value } = await pieces.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    cancel: () => void message.destroy(),
+  });
+}
+
+async function* boundedPieces(
   message: IncomingMessage,
   { clock, maxMessageBytes, pace }: GuardedFetchOptions & { pace: Pace },
-): ReadableStream<Uint8Array> {
+): AsyncGenerator<Uint8Array, void, undefined> {
   const isEvents = /^text\/event-stream\b/i.test(message.headers["content-type"] ?? "");
   let sinceEnd = 0;
-  return new ReadableStream<Uint8Array>(
-    {
-      start(controller) {
-        message.on("data", (chunk: Buffer) => {
-          const { ends, tail } = isEvents ? eventEnds(chunk) : { ends: 0, tail: chunk.length };
-          sinceEnd = ends > 0 ? tail : sinceEnd + chunk.length;
-          if (sinceEnd > maxMessageBytes) {
-            message.destroy();
-            controller.error(new Error(`it sent a message of more than ${maxMessageBytes} bytes`));
-            return;
-          }
-          if (!enqueueQuietly(controller, chunk)) return;
-          const waitMs = pace.take({ bytes: chunk.length, messages: ends }, clock.monotonicMs());
-          message.pause();
-          if (waitMs > 0) clock.after(waitMs, () => resumeIfWanted(controller));
-          else resumeIfWanted(controller);
-        });
-        message.once("end", () => closeQuietly(controller));
-        message.once("error", (error) => errorQuietly(controller, error));
-        message.once("aborted", () => errorQuietly(controller, new Error("the connection ended before the whole answer had come")));
-        message.pause();
-      },
-      pull: () => void message.resume(),
-      cancel: () => void message.destroy(),
-    },
-    { highWaterMark: 64 },
-  );
-
-  function resumeIfWanted(controller: ReadableStreamDefaultController<Uint8Array>): void {
-    if ((controller.desiredSize ?? 0) > 0) message.resume();
-  }
-}
-
-/** How many events end in a piece, about, and how many bytes come after the last end. */
-function eventEnds(chunk: Buffer): { ends: number; tail: number } {
-  let ends = 0;
-  let last = 0;
-  for (let at = chunk.indexOf(0x0a); at !== -1; at = chunk.indexOf(0x0a, at + 1)) {
-    const next = chunk[at + 1];
-    if (next === 0x0a || next === 0x0d) {
-      ends++;
-      last = at + 2;
+  for await (const chunk of message as AsyncIterable<Buffer>) {
+    for (let rest = chunk; rest.length > 0; ) {
+      const { bytes, ends, tail } = isEvents ? eventsIn(rest) : { bytes: rest.length, ends: 0, tail: rest.length };
+      sinceEnd = ends > 0 ? tail : sinceEnd + bytes;
+      if (sinceEnd > maxMessageBytes) throw new Error(`it sent a message of more than ${maxMessageBytes} bytes`);
+      yield rest.subarray(0, bytes);
+      rest = rest.subarray(bytes);
+      const waitMs = pace.take({ bytes, messages: ends }, clock.monotonicMs());
+      // whoever reads goes on at once: without a turn for the others a chunk of thousands of events is read through
+      if (waitMs > 0 || rest.length > 0) await clock.sleep(waitMs);
     }
   }
-  return { ends, tail: chunk.length - last };
 }
 
-function enqueueQuietly(controller: ReadableStreamDefaultController<Uint8Array>, chunk: Buffer): boolean {
-  try {
-    controller.enqueue(chunk);
-    return true;
-  } catch {
-    return false; // whoever read it has gone
+/** The first events of a piece, about: how many bytes they take, how many end there, and how many bytes come after the last end. */
+function eventsIn(piece: Buffer): { bytes: number; ends: number; tail: number } {
+  let ends = 0;
+  let last = 0;
+  for (let at = piece.indexOf(0x0a); at !== -1; at = piece.indexOf(0x0a, at + 1)) {
+    const next = piece[at + 1];
+    if (next !== 0x0a && next !== 0x0d) continue;
+    last = at + 2;
+    if (++ends === eventsATurn) return { bytes: last, ends, tail: 0 };
   }
-}
-
-function closeQuietly(controller: ReadableStreamDefaultController<Uint8Array>): void {
-  try {
-    controller.close();
-  } catch {
-    // whoever read it has gone
-  }
-}
-
-function errorQuietly(controller: ReadableStreamDefaultController<Uint8Array>, error: Error): void {
-  try {
-    controller.error(error);
-  } catch {
-    // whoever read it has gone
-  }
+  return { bytes: piece.length, ends, tail: piece.length - last };
 }
 
 function notAllowed(address: string): NotDialled {

@@ -172,7 +172,6 @@ class ProcessTransport implements Transport {
   }
 
   take(line: string): void {
-    if (!line.startsWith("{")) return; // what programs print where they should not
     try {
       this.onmessage?.(deserializeMessage(line));
     } catch (error) {

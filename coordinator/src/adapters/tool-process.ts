@@ -19,7 +19,7 @@ export interface ToolProcessSettings {
 }
 
 export interface ToolProcessEvents {
-  /** One line of its standard output. */
+  /** One message, a line of its standard output. */
   line(text: string): void;
   /** A piece of what it wrote to standard error, at most so many a second. */
   said(text: string): void;
@@ -51,6 +51,8 @@ const mostSaidChars = 2_000;
 const saidPace: PaceLimits = { burstBytes: 1 << 20, bytesPerSecond: 65_536, burstMessages: 50, messagesPerSecond: 5 };
 /** What a process has written is read for so long after its end. */
 const lastWordsMs = 500;
+const messagesATurn = 50;
+const nothing = Buffer.alloc(0);
 /** A server that has been slowed down for so long is not coming to an end. */
 const longestFloodMs = 30_000;
 
@@ -70,6 +72,10 @@ export class ToolProcess {
   /** Of the line that has not come whole yet. */
   #pieces: Buffer[] = [];
   #pieceBytes = 0;
+  /** What has come and was not looked at. */
+  #unread: Buffer = nothing;
+  /** For how long nothing more should be read. */
+  #owedMs = 0;
   #floodSinceMs: number | undefined;
   #closing: Promise<void> | undefined;
 
@@ -173,31 +179,47 @@ export class ToolProcess {
     }
   }
 
-  /** Its writes wait in its pipe when it writes faster than is read. */
+  /** Its writes wait in its pipe while what came is not read through. */
   #onOutput(chunk: Buffer): void {
     if (this.#hasEnded) return;
-    let from = 0;
-    let messages = 0;
-    for (let end = chunk.indexOf(0x0a); end !== -1; end = chunk.indexOf(0x0a, from)) {
+    this.#unread = this.#unread.length === 0 ? chunk : Buffer.concat([this.#unread, chunk]);
+    this.#owedMs = this.#pace.take({ bytes: chunk.length, messages: 0 }, this.#clock.monotonicMs());
+    this.#readOn();
+  }
+
+  /** A chunk may hold thousands of messages: only so many are read in one turn of the event loop. */
+  #readOn(): void {
+    for (let messages = 0; !this.#hasEnded; ) {
+      const end = this.#unread.indexOf(0x0a);
+      if (end === -1) break;
+      const line = this.#unread.subarray(0, end);
+      this.#unread = this.#unread.subarray(end + 1);
+      if (!this.#onLine(line)) continue;
       messages++;
-      this.#onLine(chunk.subarray(from, end));
-      from = end + 1;
-      if (this.#hasEnded) return;
-    }
-    if (from < chunk.length) this.#keep(chunk.subarray(from));
-    if (this.#hasEnded) return;
-    const nowMs = this.#clock.monotonicMs();
-    const waitMs = this.#pace.take({ bytes: chunk.length, messages }, nowMs);
-    if (waitMs === 0) {
-      this.#floodSinceMs = undefined;
+      this.#owedMs = this.#pace.take({ bytes: 0, messages: 1 }, this.#clock.monotonicMs());
+      if (this.#owedMs === 0 && messages < messagesATurn) continue;
+      this.#pauseThen(() => this.#readOn());
       return;
     }
-    this.#floodSinceMs ??= nowMs;
-    if (nowMs - this.#floodSinceMs > longestFloodMs) this.#giveUp("it floods its output");
     if (this.#hasEnded) return;
-    const { stdout } = this.#child!;
-    stdout?.pause();
-    this.#clock.after(waitMs, () => stdout?.resume());
+    if (this.#unread.length > 0) this.#keep(this.#unread);
+    this.#unread = nothing;
+    if (this.#owedMs > 0) this.#pauseThen(() => this.#child?.stdout?.resume());
+    else {
+      this.#floodSinceMs = undefined;
+      this.#child?.stdout?.resume();
+    }
+  }
+
+  #pauseThen(goOn: () => void): void {
+    this.#child?.stdout?.pause();
+    const nowMs = this.#clock.monotonicMs();
+    const waitMs = this.#owedMs;
+    this.#owedMs = 0;
+    if (waitMs === 0) this.#floodSinceMs = undefined;
+    else this.#floodSinceMs ??= nowMs;
+    if (this.#floodSinceMs !== undefined && nowMs - this.#floodSinceMs > longestFloodMs) this.#giveUp("it floods its output");
+    else this.#clock.after(waitMs, goOn);
   }
 
   #keep(piece: Buffer): void {
@@ -207,13 +229,16 @@ export class ToolProcess {
     else this.#pieces.push(piece);
   }
 
-  #onLine(last: Buffer): void {
+  /** Whether it was a message, by its beginning: what programs print where they should not is passed over. */
+  #onLine(last: Buffer): boolean {
     this.#keep(last);
-    if (this.#hasEnded) return;
+    if (this.#hasEnded) return false;
     const line = this.#pieces.length === 1 ? last : Buffer.concat(this.#pieces, this.#pieceBytes);
     this.#pieces = [];
     this.#pieceBytes = 0;
-    if (line.length > 0) this.#events.line(line.toString("utf8"));
+    if (line[0] !== 0x7b) return false;
+    this.#events.line(line.toString("utf8"));
+    return true;
   }
 
   /** Pieces, not lines: whatever it writes. */
@@ -237,6 +262,7 @@ export class ToolProcess {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     this.#pieces = [];
+    this.#unread = nothing;
     this.#child?.stdout?.destroy();
     this.#child?.stderr?.destroy();
     void this.#exited.then(() => this.#watch?.kill("SIGKILL"));
