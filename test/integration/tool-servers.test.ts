@@ -158,7 +158,7 @@ test("a tool that asks is refused until somebody consents, at any coordinator, a
   const denied = await call<Problem>("log", "add_row", { job: "a", output: 1 }, { as: "submitter", at: 1 });
   assert.deepEqual([denied.status, denied.value.code], [403, "forbidden"]);
   assert.equal((await ask(consentOf("add_row"), { method: "DELETE" })).status, 204);
-  const page = await ask<{ items: ToolAuditView[]; links: { next?: string } }>("/v1/mcp/audit?limit=3");
+  const page = await ask<{ items: ToolAuditView[]; links: { next?: string } }>("/v1/mcp/audit?limit=4");
   const rest = await ask<{ items: ToolAuditView[] }>(page.value.links.next!);
   const trail = [...page.value.items, ...rest.value.items].filter(({ server }) => server === "log");
   assert.deepEqual(

@@ -72,7 +72,8 @@ export class McpClients implements ToolConnector {
       return connection;
     } catch (error) {
       // servers of older SDKs end when the first request is another than theirs: such a one is started again
-      const diedOfProbe = era === "auto" && settings.place.kind === "stdio" && isCode(error, SdkErrorCode.EraNegotiationFailed);
+      const isEra = isCode((error as Error).cause ?? error, SdkErrorCode.EraNegotiationFailed);
+      const diedOfProbe = era === "auto" && settings.place.kind === "stdio" && isEra;
       if (!diedOfProbe || how.signal.aborted) throw toFailure(error, how.signal);
       try {
         const connection = await this.#open(settings, how, "legacy");
@@ -100,8 +101,9 @@ export class McpClients implements ToolConnector {
     try {
       await client.connect(line.transport, { timeout: connectMs, signal: how.signal });
     } catch (error) {
+      const why = line.why();
       await line.end();
-      throw line.why() === undefined || error instanceof NotDialled ? error : withWhy(error, line.why()!);
+      throw why === undefined ? error : new ToolFailure("unsent", why, { cause: error });
     }
     const definitions = new ToolDefinitions(compile, (tool, why) =>
       this.#log.warn("mcp_tool_left_out", { server: settings.name, tool, why }),
@@ -346,10 +348,6 @@ class McpConnection implements ToolConnection {
 }
 
 const isCode = (error: unknown, ...codes: SdkErrorCode[]): boolean => error instanceof SdkError && codes.includes(error.code);
-
-function withWhy(error: unknown, why: string): unknown {
-  return error instanceof SdkError && error.code === SdkErrorCode.EraNegotiationFailed ? error : new ToolFailure("unsent", why);
-}
 
 function toFailure(error: unknown, signal: AbortSignal, lineWhy?: string): ToolFailure {
   if (error instanceof ToolFailure) return error;

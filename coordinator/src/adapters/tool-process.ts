@@ -57,7 +57,7 @@ const nothing = Buffer.alloc(0);
 const longestFloodMs = 30_000;
 
 /** Ends the group when its input closes, which it does with the process that holds the other end. */
-const watchScript = 'read -r _; kill -TERM -- "-$1"; sleep 2; kill -KILL -- "-$1"';
+const watchScript = 'read -r _; kill -s TERM -- "-$1"; sleep 2; kill -s KILL -- "-$1"';
 
 export class ToolProcess {
   readonly #events: ToolProcessEvents;

@@ -100,8 +100,8 @@ export class ToolFailure extends Error {
   override readonly name = "ToolFailure";
   readonly kind: ToolFailureKind;
 
-  constructor(kind: ToolFailureKind, detail: string) {
-    super(detail);
+  constructor(kind: ToolFailureKind, detail: string, options?: ErrorOptions) {
+    super(detail, options);
     this.kind = kind;
   }
 }
