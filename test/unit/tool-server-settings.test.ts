@@ -122,6 +122,23 @@ test("all mistakes are told at once, each with its place, and none with a secret
   ]);
 });
 
+test("what variables stand for is in no mistake, wherever they stand", () => {
+  const written = `--token=\${TOKEN}`;
+  const entries = {
+    a: { command: { run: written }, args: written, cwd: [written], roots: [{ uri: `\${TOKEN}` }, written] },
+    b: [{ env: { TOKEN: "s3cret" } }],
+  };
+  const { mistakes } = check(entries, { TOKEN: "s3cret" });
+  assert.deepEqual(mistakes, [
+    "mcpServers.a.command: expected text, got a mapping",
+    `mcpServers.a.args: expected a list, got "--token=\${TOKEN}"`,
+    "mcpServers.a.cwd: expected text, got a list",
+    `mcpServers.a.roots[0].uri: expected an address that begins with file://, got "\${TOKEN}"`,
+    `mcpServers.a.roots[1]: expected a mapping, got "--token=\${TOKEN}"`,
+    "mcpServers.b: expected a mapping, got a list",
+  ]);
+});
+
 test("what is right alone and wrong together is refused", () => {
   const { mistakes } = check({
     "no spaces": { command: "a" },

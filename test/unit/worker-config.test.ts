@@ -1,8 +1,11 @@
 /** What a worker makes of flags and variables, and what it says of mistakes. */
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { hostIdAt, readConfig } from "../../worker/src/config.ts";
+import { hostIdAt, machineName, readConfig } from "../../worker/src/config.ts";
 
 const redis = { SWITCHYARD_REDIS_URL: "redis://127.0.0.1:6379" };
 const read = (env: Record<string, string>, argv: string[] = []) => readConfig({ argv, env: { ...redis, ...env } });
@@ -20,6 +23,28 @@ test("a worker that was started alone is named as it is told, or after the port 
   assert.equal(hostIdAt(8003), hostIdAt(8003));
   assert.notEqual(hostIdAt(8003), hostIdAt(8004));
   assert.match(hostIdAt(8003), /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "as an id that is given");
+});
+
+test("machines of one name have different ids, and what differs is not the system's own id", async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "switchyard-machine-"));
+  t.after(() => rm(folder, { recursive: true }));
+  const ids = ["0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"];
+  const files = await Promise.all(
+    ids.map(async (id, index) => {
+      const file = join(folder, `machine-id-${index}`);
+      await writeFile(file, `${id}\n`);
+      return file;
+    }),
+  );
+  const [one, other] = files.map((file) => machineName("localhost", file));
+  assert.match(one!, /^localhost-[0-9a-f]{8}$/);
+  assert.notEqual(one, other);
+  assert.equal(machineName("localhost", files[0]), one, "a restart keeps it");
+  assert.ok(!ids[0]!.includes(one!.slice(-8)));
+  assert.equal(machineName("localhost", join(folder, "none")), "localhost", "where the system has no id");
+  await writeFile(files[0]!, "uninitialized\n");
+  assert.equal(machineName("localhost", files[0]), "localhost");
+  assert.match(`${machineName(`-${"x".repeat(80)}`, files[1])}-65535`, /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "as an id that is given");
 });
 
 test("a password in a refused Redis address is not repeated", () => {

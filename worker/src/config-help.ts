@@ -20,7 +20,7 @@ export const ownSettingWords: Readonly<Record<string, { default: string; meaning
   },
   WORKER_INDEX: { default: "1", meaning: "n of the metrics port; `up` gives each of its workers another, which also ends their ids" },
   HOST_ID: {
-    default: "<host name>-<metrics port>",
+    default: "<host name>-<machine>-<metrics port>",
     meaning: "name in `/v1/hosts`, under which its drain is kept; given an index, `-<index>` follows (also the default's end)",
   },
   LABELS: { default: "none", meaning: "`name=value` pairs, separated by commas: what models and jobs may require or prefer" },

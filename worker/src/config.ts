@@ -1,5 +1,6 @@
 /** The host's configuration: flags (`--redis-url`) win over variables (SWITCHYARD_REDIS_URL). All mistakes are told at once. */
 
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -226,14 +227,27 @@ function hostIdOf(named: string | undefined, index: number | undefined): string 
 
 /**
  * The id of a worker that was started alone. No two processes of a machine have one port, and a worker that is started again mostly gets the port that
- * it had: so no two hosts share a name, and what is kept under it, such as a drain, outlives a restart.
+ * it had: so what is kept under its id, such as a drain, outlives a restart.
  */
 export function hostIdAt(port: number): string {
   return `${machineName()}-${port}`;
 }
 
-function machineName(): string {
-  return hostname()
-    .replace(/[^A-Za-z0-9._-]/g, "-")
-    .slice(0, 48);
+/** Machines of one name, such as `localhost`, differ by what the system calls them: where it does, no two hosts share an id. */
+export function machineName(name = hostname(), idFile = "/etc/machine-id"): string {
+  const readable = name.replace(/[^A-Za-z0-9._-]/g, "-").replace(/^[^A-Za-z0-9]+/, "");
+  const id = machineIdIn(idFile);
+  // the id itself is not to be told, as keys may be made of it
+  const differs = id === undefined ? "" : `-${createHash("sha256").update(`switchyard ${id}`).digest("hex").slice(0, 8)}`;
+  return `${readable.slice(0, 40) || "host"}${differs}`;
+}
+
+/** Undefined where there is none, or none yet. */
+function machineIdIn(file: string): string | undefined {
+  try {
+    const id = readFileSync(file, "utf8").trim();
+    return /^[0-9a-f]{32}$/.test(id) ? id : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -32,7 +32,7 @@ import {
 import { elicitationAnswer } from "./elicitation-answer.ts";
 import { type GuardedFetch, guardedFetch, NotDialled } from "./guarded-fetch.ts";
 import { isShallow, type SchemaCompiler, ToolDefinitions } from "./tool-definitions.ts";
-import { ToolProcess } from "./tool-process.ts";
+import { ToolProcess, type ToolProcessEvents } from "./tool-process.ts";
 
 /** The revision of the modern era that is spoken. */
 const modernRevision = "2026-07-28";
@@ -135,7 +135,8 @@ export class McpClients implements ToolConnector {
     const { name, place } = settings;
     if (place.kind === "stdio") {
       const said = (text: string): void => this.#log.info("mcp_server_said", { server: name, text });
-      return processLine(place, { maxLineBytes: settings.maxMessageBytes, said, clock: this.#clock });
+      const remains = (why: string): void => this.#log.error("mcp_server_remains", { server: name, why });
+      return processLine(place, { maxLineBytes: settings.maxMessageBytes, said, remains, clock: this.#clock });
     }
     return httpLine(place, {
       maxMessageBytes: settings.maxMessageBytes,
@@ -161,7 +162,12 @@ interface Line {
 type StdioPlace = Extract<ToolServerPlace, { kind: "stdio" }>;
 type HttpPlace = Exclude<ToolServerPlace, StdioPlace>;
 
-function processLine(place: StdioPlace, how: { maxLineBytes: number; said: (text: string) => void; clock: Clock }): Line {
+interface ProcessHow extends Pick<ToolProcessEvents, "said" | "remains"> {
+  maxLineBytes: number;
+  clock: Clock;
+}
+
+function processLine(place: StdioPlace, how: ProcessHow): Line {
   let why: string | undefined;
   const server = new ToolProcess(
     {
@@ -174,6 +180,7 @@ function processLine(place: StdioPlace, how: { maxLineBytes: number; said: (text
     {
       line: (text) => transport.take(text),
       said: how.said,
+      remains: how.remains,
       ended(reason) {
         why = reason;
         transport.onclose?.();

@@ -25,6 +25,8 @@ export interface ToolProcessEvents {
   said(text: string): void;
   /** Once, when it has ended or was given up: why. */
   ended(why: string): void;
+  /** It was told to end, in every way that there is, and has not: why. It is left to itself. */
+  remains(why: string): void;
 }
 
 /** What a program needs to run at all, and that is no secret. */
@@ -57,6 +59,7 @@ const nothing = Buffer.alloc(0);
 const longestFloodMs = 30_000;
 
 /** Ends the group when its input closes, which it does with the process that holds the other end. */
+const watchEnvironment = { PATH: "/usr/bin:/bin" };
 const watchScript = 'read -r _; kill -s TERM -- "-$1"; sleep 2; kill -s KILL -- "-$1"';
 
 export class ToolProcess {
@@ -78,6 +81,8 @@ export class ToolProcess {
   #owedMs = 0;
   #floodSinceMs: number | undefined;
   #closing: Promise<void> | undefined;
+  /** Why it could not be sent a signal. */
+  #unkilled: string | undefined;
 
   constructor(settings: ToolProcessSettings, events: ToolProcessEvents, clock: Clock) {
     this.#settings = settings;
@@ -143,7 +148,7 @@ export class ToolProcess {
     return Promise.resolve();
   }
 
-  /** End of input, then SIGTERM, then SIGKILL, to the whole group; resolves when the process is gone. */
+  /** End of input, then SIGTERM, then SIGKILL, to the whole group; resolves when the process is gone, or does not go. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -157,7 +162,9 @@ export class ToolProcess {
       if (await this.#isGoneWithin(graceMs)) break;
       this.#killGroup(signal);
     }
-    await this.#exited;
+    // one that runs as somebody else, or that the kernel holds, does not hold us
+    if (!(await this.#isGoneWithin(graceMs)))
+      this.#events.remains(`process group ${child.pid} does not end (${this.#unkilled ?? "SIGKILL was sent"})`);
     this.#end("it was ended");
   }
 
@@ -174,8 +181,9 @@ export class ToolProcess {
     if (pid === undefined) return;
     try {
       process.kill(-pid, signal);
-    } catch {
-      // nobody is left
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== "ESRCH") this.#unkilled = code; // that one says that nobody is left
     }
   }
 
@@ -270,7 +278,11 @@ export class ToolProcess {
   }
 
   #startWatch(pid: number): void {
-    const watch = spawn("/bin/sh", ["-c", watchScript, "sh", String(pid)], { stdio: ["pipe", "ignore", "ignore"], detached: true });
+    const watch = spawn("/bin/sh", ["-c", watchScript, "sh", String(pid)], {
+      env: watchEnvironment,
+      stdio: ["pipe", "ignore", "ignore"],
+      detached: true,
+    });
     watch.on("error", () => {}); // without a shell there is none
     watch.stdin?.on("error", () => {});
     watch.unref();

@@ -57,7 +57,9 @@ const serverSchema = z.object({
   expose: z.union([z.boolean(), patterns], { error: "true, false or a list of tools" }).optional(),
   allowPrivate: z.union([z.boolean(), z.array(range).max(100)], { error: "true, false or a list of addresses and ranges" }).optional(),
   roots: z
-    .array(z.object({ uri: z.string().startsWith("file://"), name: z.string().optional() }))
+    .array(
+      z.object({ uri: z.string().startsWith("file://", { message: "an address that begins with file://" }), name: z.string().optional() }),
+    )
     .max(100)
     .optional(),
   elicitation: z.enum(["off", "decline", "defaults"]).optional(),
@@ -81,11 +83,10 @@ export function checkToolServers(
   const whole = expandAll(document, env, mistakes);
   const parsed = schema.safeParse(whole);
   if (!parsed.success) {
-    // what came may be a secret
-    const isSecret = (at: readonly PropertyKey[]): boolean => at.some((step) => step === "env" || step === "headers" || step === "url");
-    const inWords = (value: unknown, at: readonly PropertyKey[]): string =>
-      isSecret(at) && value !== undefined ? (typeof value === "string" ? "other text" : "something else") : valueInWords(value);
-    for (const fault of schemaFaults(schema, parsed.error.issues, whole, inWords)) mistakes.push(`${pathText(fault.path)}: ${fault.text}`);
+    // as it was written: what variables stand for may be a secret anywhere
+    for (const fault of schemaFaults(schema, parsed.error.issues, document, cameInWords)) {
+      mistakes.push(`${pathText(fault.path)}: ${fault.text}`);
+    }
     return { servers: [], mistakes, warnings };
   }
   const entries = Object.entries(parsed.data.mcpServers);
@@ -106,6 +107,15 @@ export function checkToolServers(
     if (found.length === 0) servers.push(settingsOf(name, entry, folder));
   }
   return { servers: mistakes.length > 0 ? [] : servers, mistakes, warnings };
+}
+
+/** What came, without what may be a secret: that stands in some members, and so in what holds members. */
+function cameInWords(value: unknown, at: readonly PropertyKey[]): string {
+  if (value === undefined) return valueInWords(value);
+  if (at.some((step) => step === "env" || step === "headers" || step === "url"))
+    return typeof value === "string" ? "other text" : "something else";
+  const holds = typeof value === "object" && value !== null && Object.keys(value).length > 0;
+  return holds ? (Array.isArray(value) ? "a list" : "a mapping") : valueInWords(value);
 }
 
 function placeMistakes(entry: Entry): string[] {

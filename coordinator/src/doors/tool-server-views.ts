@@ -35,9 +35,7 @@ export function toServerView(server: ToolServer): ToolServerView {
 
 /** Arguments, paths and queries are where people put tokens. */
 function endpointOf(place: ToolServerPlace): string {
-  if (place.kind === "stdio") return place.command;
-  const { origin, pathname } = new URL(place.url);
-  return `${origin}${pathname}`;
+  return place.kind === "stdio" ? place.command : new URL(place.url).origin;
 }
 
 export function toToolView(tool: JudgedTool): ToolView {
