@@ -42,6 +42,8 @@ export interface Submission {
   retryOf?: string;
   /** It is made together with the job `of`, as the one of that index: in the same queue, and once however often it is submitted. */
   member?: { of: string; index: number };
+  /** How much longer than usual its record and result stay after its end, at most its timeout: others that were made with it may end so much later. */
+  keptMs?: number;
   /** It shares a batch with nobody: hosts have died of it before, or may have. */
   alone?: boolean;
   /** The span that it belongs to; only where tracing is on. */

@@ -3,7 +3,7 @@
  * of the others follow from its own. So a batch is as durable as its jobs, any coordinator finds all of it, and making it again makes it once.
  */
 
-import { isTerminal, type JobState, SwitchyardError } from "@switchyard/protocol";
+import { isTerminal, type JobState, maxTimeoutMs, SwitchyardError } from "@switchyard/protocol";
 import { memberJobId } from "@switchyard/protocol/redis";
 import type { Caller } from "../../application/caller.ts";
 import type { Submission } from "../../application/job-service.ts";
@@ -11,6 +11,8 @@ import type { JobRecord } from "../../ports/job-store.ts";
 import type { DoorContext } from "../door-context.ts";
 
 export const mostBatchItems = 1_000;
+/** So many times as long as expected a batch may take before results of its first jobs go. */
+const lateness = 4;
 /** Of the first job: how many jobs there are. */
 const sizeTag = "switchyard.batch";
 /** Of the others: the first one's id. */
@@ -27,16 +29,30 @@ export function batchIdsOf(lead: JobRecord): string[] {
   return Array.from({ length: batchSizeOf(lead) ?? 1 }, (_, at) => (at === 0 ? lead.id : memberJobId(lead.id, at)));
 }
 
-/** All of them are admitted when it resolves, with the first one's record; else none goes on. Throws what refused one, naming it. */
-export async function submitBatch(context: DoorContext, caller: Caller, items: readonly Submission[]): Promise<JobRecord> {
+export interface NewBatch {
+  items: readonly Submission[];
+  /** Until the last of them will have ended, by what is known; undefined: nothing is. */
+  expectedMs: number | undefined;
+}
+
+/**
+ * All of them are admitted when it resolves, with the first one's record; else none goes on. Throws what refused one, naming it. The first one's record
+ * stays until all must have ended, because it stands for all. The others' results stay as long as usual beyond the time that all are expected to take.
+ */
+export async function submitBatch(context: DoorContext, caller: Caller, { expectedMs, items }: NewBatch): Promise<JobRecord> {
   const [first, ...others] = items as [Submission, ...Submission[]];
-  const { record: lead } = await context.jobs.submit({ ...first, tags: { ...first.tags, [sizeTag]: String(items.length) } }, caller);
+  const keptMs = expectedMs === undefined ? maxTimeoutMs : expectedMs * lateness;
+  const tags = { ...first.tags, [sizeTag]: String(items.length) };
+  const { record: lead } = await context.jobs.submit({ ...first, tags, keptMs: maxTimeoutMs }, caller);
   if (batchSizeOf(lead) !== items.length) {
     throw new SwitchyardError("idempotency_key_reused", "this key was used for another request; use a new key for a new request");
   }
   const made = await Promise.allSettled(
     others.map(({ idempotency: _idempotency, ...other }, at) =>
-      context.jobs.submit({ ...other, tags: { ...other.tags, [leadTag]: lead.id }, member: { of: lead.id, index: at + 1 } }, caller),
+      context.jobs.submit(
+        { ...other, tags: { ...other.tags, [leadTag]: lead.id }, keptMs, member: { of: lead.id, index: at + 1 } },
+        caller,
+      ),
     ),
   );
   const refused = made.findIndex(({ status }) => status === "rejected");

@@ -9,7 +9,7 @@ import type { ModelStatus } from "../../ports/model-registry.ts";
 import type { VersionName } from "../held-inference.ts";
 import { argumentCheck } from "./argument-check.ts";
 import { batchOutcome, batchSchema } from "./batch-results.ts";
-import { batchIdsOf, cancelBatch, mostBatchItems, submitBatch } from "./batches.ts";
+import { batchIdsOf, cancelBatch, mostBatchItems, type NewBatch, submitBatch } from "./batches.ts";
 import { isTask, keyArgument, modelArguments, taskArgument, timeoutArgument } from "./call-terms.ts";
 import { taskTerms, workingTask } from "./job-tasks.ts";
 import { PixelBudget } from "./png-pixels.ts";
@@ -59,14 +59,10 @@ export const batchTool: ToolHandler = {
     if (call.args.idempotency_key === undefined) context.jobs.requireOpen({ model, version }, caller);
     const items = await submissionsOf(call, status);
     const { request } = items[0]!;
-    const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }));
-    if (!asTask) return heldBatch(call, items);
+    const expectedMs = context.jobs.expectedMs(status.version, { request, jobs: items.length });
+    if (!isTask(call, () => expectedMs)) return heldBatch(call, { items, expectedMs });
     const terms = await taskTerms(call);
-    const lead = await submitBatch(
-      context,
-      caller,
-      items.map((item) => ({ ...item, ...terms })),
-    );
+    const lead = await submitBatch(context, caller, { items: items.map((item) => ({ ...item, ...terms })), expectedMs });
     return taskResult(workingTask(context, lead, `0 of ${items.length} items done`));
   },
 };
@@ -116,10 +112,11 @@ function ofItem<Read>(at: number, read: () => Read): Read {
   }
 }
 
-async function heldBatch(call: ToolCall, items: readonly Submission[]): Promise<ToolAnswer> {
+async function heldBatch(call: ToolCall, batch: NewBatch): Promise<ToolAnswer> {
   const { caller, context, line, progress } = call;
+  const { items } = batch;
   const keyed = items[0]!.idempotency !== undefined;
-  const lead = await submitBatch(context, caller, items);
+  const lead = await submitBatch(context, caller, batch);
   const open = context.calls.held(line);
   try {
     await progress.during(`running ${items.length} items`, allEnded(call, lead, open.signal));
