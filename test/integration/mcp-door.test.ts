@@ -370,6 +370,33 @@ test("a batch that no host may run is refused before its items are read", async 
   assert.equal(result._meta["switchyard/error"].code, "no_capable_host");
 });
 
+test("a held batch whose store goes away names its first job, and is cancelled once the store is back", async (t) => {
+  const door = await openDoor(t);
+  const away = () => new SwitchyardError("store_unavailable", "the store does not answer");
+  const { jobs } = door;
+  const { wait, states } = jobs;
+  const signals: (AbortSignal | undefined)[] = [];
+  jobs.wait = async (id, how) => {
+    signals.push(how.signal);
+    if (signals.length === 2) throw away();
+    return wait.call(jobs, id, how);
+  };
+  let outages = 2;
+  jobs.states = async (ids) => {
+    if (outages-- > 0) throw away();
+    return states.call(jobs, ids);
+  };
+  const { result } = await callTool(door.url, "infer_batch", { model: "tiny", items: [{ image }, { image }, { image }] });
+  const ids = (await jobs.list({ limit: 10 })).jobs.map(({ id }) => id).reverse();
+  const { code, job_id: named } = result._meta["switchyard/error"];
+  assert.deepEqual([code, named], ["store_unavailable", ids[0]]);
+  assert.ok(
+    signals.every((signal) => signal?.aborted),
+    "the other waits go on",
+  );
+  await until("the cancellation", async () => jobs.cancelled.length === 3);
+});
+
 test("keys, scopes and tenants are those of every door", async (t) => {
   const door = await openDoor(
     t,

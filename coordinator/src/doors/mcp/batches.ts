@@ -7,6 +7,7 @@ import { isTerminal, type JobState, maxTimeoutMs, SwitchyardError } from "@switc
 import { memberJobId } from "@switchyard/protocol/redis";
 import type { Caller } from "../../application/caller.ts";
 import type { Submission } from "../../application/job-service.ts";
+import { untilDone } from "../../application/until-done.ts";
 import type { JobRecord } from "../../ports/job-store.ts";
 import type { DoorContext } from "../door-context.ts";
 
@@ -57,18 +58,31 @@ export async function submitBatch(context: DoorContext, caller: Caller, { expect
   );
   const refused = made.findIndex(({ status }) => status === "rejected");
   if (refused < 0) return lead;
-  await cancelBatch(context, caller, lead);
+  await cancelBatch(context, caller, lead).catch(() => void abandonBatch(context, caller, lead));
   const { reason } = made[refused] as PromiseRejectedResult;
   if (!(reason instanceof SwitchyardError)) throw reason;
-  const detail = `item ${refused + 1} was refused, and the others were cancelled: ${reason.message}; call again with a new idempotency_key`;
+  const detail = `item ${refused + 1} was refused, and the others are cancelled: ${reason.message}; call again with a new idempotency_key`;
   throw new SwitchyardError(reason.code, detail, reason.facts);
 }
 
-/** Those that have not ended. */
+/** Those that have not ended. Throws where it may not have been all of them. */
 export async function cancelBatch(context: DoorContext, caller: Caller, lead: JobRecord): Promise<void> {
   const states = await context.jobs.states(batchIdsOf(lead));
   const open = [...states].filter(([, state]) => !isTerminal(state));
-  await Promise.allSettled(open.map(([id]) => context.jobs.cancel(id, caller)));
+  const done = await Promise.allSettled(open.map(([id]) => context.jobs.cancel(id, caller)));
+  for (const one of done) if (one.status === "rejected" && !isGone(one.reason)) throw one.reason;
+}
+
+function isGone(error: unknown): boolean {
+  return error instanceof SwitchyardError && (error.code === "job_not_found" || error.code === "result_expired");
+}
+
+/** Cancels what nobody will ask for, as soon as the store lets it be, as long as this coordinator lives and the jobs do. Never rejects. */
+export async function abandonBatch(context: DoorContext, caller: Caller, lead: JobRecord): Promise<void> {
+  const { clock } = context;
+  while (!(await untilDone(clock, () => cancelBatch(context, caller, lead)))) {
+    if (context.draining() || clock.nowMs() > lead.deadlineMs) return;
+  }
 }
 
 export interface BatchStanding {

@@ -9,7 +9,7 @@ import type { ModelStatus } from "../../ports/model-registry.ts";
 import type { VersionName } from "../held-inference.ts";
 import { argumentCheck } from "./argument-check.ts";
 import { batchOutcome, batchSchema } from "./batch-results.ts";
-import { batchIdsOf, cancelBatch, mostBatchItems, type NewBatch, submitBatch } from "./batches.ts";
+import { abandonBatch, batchIdsOf, cancelBatch, mostBatchItems, type NewBatch, submitBatch } from "./batches.ts";
 import { isTask, keyArgument, modelArguments, taskArgument, timeoutArgument } from "./call-terms.ts";
 import { taskTerms, workingTask } from "./job-tasks.ts";
 import { PixelBudget } from "./png-pixels.ts";
@@ -118,16 +118,27 @@ async function heldBatch(call: ToolCall, batch: NewBatch): Promise<ToolAnswer> {
   const keyed = items[0]!.idempotency !== undefined;
   const lead = await submitBatch(context, caller, batch);
   const open = context.calls.held(line);
+  const over = new AbortController();
   try {
-    await progress.during(`running ${items.length} items`, allEnded(call, lead, open.signal));
+    await progress.during(`running ${items.length} items`, allEnded(call, lead, AbortSignal.any([open.signal, over.signal])));
     if (!open.signal.aborted) return (await batchOutcome(context, caller, lead)).result;
     if (!keyed) await cancelBatch(context, caller, lead);
+  } catch (error) {
+    if (!keyed) void abandonBatch(context, caller, lead);
+    throw error instanceof SwitchyardError ? lost(error, lead, keyed) : error;
   } finally {
+    over.abort(); // the other waits, where one failed
     open.end();
   }
   if (!open.toldToGo()) throw new SwitchyardError("cancelled", "the caller went away before the batch ended", { jobId: lead.id });
   const what = keyed ? "the batch goes on: call again with the same idempotency_key" : "the batch was cancelled: call again";
   throw new SwitchyardError("draining", `This coordinator is shutting down; ${what}`, { jobId: lead.id });
+}
+
+/** What a caller hears whose batch this coordinator cannot wait for any more. */
+function lost({ code, facts, message }: SwitchyardError, lead: JobRecord, keyed: boolean): SwitchyardError {
+  const what = keyed ? "the batch goes on: call again with the same idempotency_key" : "the batch is cancelled";
+  return new SwitchyardError(code, `${message}; ${what}`, { ...facts, jobId: lead.id });
 }
 
 /** Until every job has ended, or the signal aborts. */
