@@ -69,7 +69,7 @@ test("the jobs of a batch are kept beyond the last moment at which any of them m
   const args = { model: "digits", items, timeout_ms: timeoutMs, task: true };
   const { result: task } = await callTool(cluster.url, "infer_batch", args, { capabilities: withTasks });
   const about = { method: "tasks/get", params: { taskId: task.taskId }, capabilities: withTasks };
-  await until("its end", async () => (await ask(cluster.url, about)).result.status === "completed");
+  await until("its end", async () => (await ask(cluster.url, about)).result.status === "completed", { withinMs: 60_000 });
   const [leadMs] = (await lifetimes(`*job:${task.taskId}`)).values();
   assert.ok(leadMs! > timeoutMs - 5_000 && leadMs! <= timeoutMs + keptMs, `the first job lives ${leadMs} ms`);
 });

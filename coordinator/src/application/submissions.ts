@@ -239,7 +239,7 @@ export class Submissions {
       ...terms,
       shapeClass: `${submission.alone ? "=" : ""}${shapeClass}${wanted ? `>${wanted.join(",")}` : ""}`,
       items,
-      ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs + Math.min(submission.keptMs ?? 0, terms.timeoutMs),
+      ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs + Math.ceil(Math.min(submission.keptMs ?? 0, terms.timeoutMs)),
       held,
       callerWaits: submission.hold,
       wait: true,
