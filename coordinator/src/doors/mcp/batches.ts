@@ -6,7 +6,7 @@
 import { isTerminal, type JobState, maxTimeoutMs, SwitchyardError } from "@switchyard/protocol";
 import { memberJobId } from "@switchyard/protocol/redis";
 import type { Caller } from "../../application/caller.ts";
-import type { Submission } from "../../application/job-service.ts";
+import type { Settled, Submission } from "../../application/job-service.ts";
 import { untilDone } from "../../application/until-done.ts";
 import type { JobRecord } from "../../ports/job-store.ts";
 import type { DoorContext } from "../door-context.ts";
@@ -40,14 +40,15 @@ export interface NewBatch {
  * All of them are admitted when it resolves, with the first one's record; else none goes on. Throws what refused one, naming it. The first one's record
  * stays until all must have ended, because it stands for all. The others' results stay as long as usual beyond the time that all are expected to take.
  */
-export async function submitBatch(context: DoorContext, caller: Caller, { expectedMs, items }: NewBatch): Promise<JobRecord> {
+export async function submitBatch(context: DoorContext, caller: Caller, { expectedMs, items }: NewBatch): Promise<Settled> {
   const [first, ...others] = items as [Submission, ...Submission[]];
   const keptMs = expectedMs === undefined ? maxTimeoutMs : expectedMs * lateness;
   const tags = { ...first.tags, [sizeTag]: String(items.length) };
-  const { record: lead } = await context.jobs.submit({ ...first, tags, keptMs: maxTimeoutMs }, caller);
+  const { record: lead, replayed } = await context.jobs.submit({ ...first, tags, keptMs: maxTimeoutMs }, caller);
   if (batchSizeOf(lead) !== items.length) {
     throw new SwitchyardError("idempotency_key_reused", "this key was used for another request; use a new key for a new request");
   }
+  if (replayed) await refuseRemains(context, lead);
   const made = await Promise.allSettled(
     others.map(({ idempotency: _idempotency, ...other }, at) =>
       context.jobs.submit(
@@ -57,12 +58,21 @@ export async function submitBatch(context: DoorContext, caller: Caller, { expect
     ),
   );
   const refused = made.findIndex(({ status }) => status === "rejected");
-  if (refused < 0) return lead;
+  if (refused < 0) return { record: lead, replayed };
   await cancelBatch(context, caller, lead).catch(() => void abandonBatch(context, caller, lead));
   const { reason } = made[refused] as PromiseRejectedResult;
   if (!(reason instanceof SwitchyardError)) throw reason;
   const detail = `item ${refused + 1} was refused, and the others are cancelled: ${reason.message}; call again with a new idempotency_key`;
   throw new SwitchyardError(reason.code, detail, reason.facts);
+}
+
+/** Of a batch that was refused or cancelled while it was submitted, some jobs were never made: they would now run for nobody's use. */
+async function refuseRemains(context: DoorContext, lead: JobRecord): Promise<void> {
+  const { byState } = await batchStanding(context, lead);
+  if (!byState.gone || !byState.cancelled) return;
+  const detail =
+    "the batch of this idempotency_key was refused or cancelled, and parts of it are gone; call again with a new idempotency_key";
+  throw new SwitchyardError("cancelled", detail, { jobId: lead.id });
 }
 
 /** Those that have not ended. Throws where it may not have been all of them. */

@@ -46,7 +46,9 @@ export function keyOf(call: ToolCall, of: { model: string; version: unknown; inp
   const key = call.args.idempotency_key as string | undefined;
   if (key === undefined) return undefined;
   if (Buffer.byteLength(key) > 255) throw new SwitchyardError("invalid_request", "idempotency_key must be a string of 1 to 255 bytes");
-  const told = JSON.stringify([of.model, of.version ?? null, of.inputs, timeoutOf(call) ?? null]);
+  const { class: jobClass } = call.args; // of those calls that have it
+  const terms = [timeoutOf(call) ?? null, ...(jobClass === undefined ? [] : [jobClass])];
+  const told = JSON.stringify([of.model, of.version ?? null, of.inputs, ...terms]);
   return { key, fingerprint: createHash("sha256").update(`mcp ${call.name}\n`).update(told).digest("hex") };
 }
 

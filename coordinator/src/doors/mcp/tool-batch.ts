@@ -9,7 +9,16 @@ import type { ModelStatus } from "../../ports/model-registry.ts";
 import type { VersionName } from "../held-inference.ts";
 import { argumentCheck } from "./argument-check.ts";
 import { batchOutcome, batchSchema } from "./batch-results.ts";
-import { abandonBatch, batchIdsOf, cancelBatch, mostBatchItems, type NewBatch, submitBatch } from "./batches.ts";
+import {
+  abandonBatch,
+  batchIdsOf,
+  batchStanding,
+  cancelBatch,
+  mostBatchItems,
+  type NewBatch,
+  standingText,
+  submitBatch,
+} from "./batches.ts";
 import { isTask, keyArgument, modelArguments, taskArgument, timeoutArgument } from "./call-terms.ts";
 import { taskTerms, workingTask } from "./job-tasks.ts";
 import { PixelBudget } from "./png-pixels.ts";
@@ -62,8 +71,13 @@ export const batchTool: ToolHandler = {
     const expectedMs = context.jobs.expectedMs(status.version, { request, jobs: items.length });
     if (!isTask(call, () => expectedMs)) return heldBatch(call, { items, expectedMs });
     const terms = await taskTerms(call);
-    const lead = await submitBatch(context, caller, { items: items.map((item) => ({ ...item, ...terms })), expectedMs });
-    return taskResult(workingTask(context, lead, `0 of ${items.length} items done`));
+    const batch = { items: items.map((item) => ({ ...item, ...terms })), expectedMs };
+    const { record: lead, replayed } = await submitBatch(context, caller, batch);
+    // an earlier call's that is not as safe as a task has to be
+    if (lead.durability !== terms.durability) return heldBatch(call, batch);
+    const standing = replayed ? await batchStanding(context, lead) : undefined;
+    if (standing && standing.ended === standing.total) return (await batchOutcome(context, caller, lead)).result;
+    return taskResult(workingTask(context, lead, standing ? standingText(standing) : `0 of ${items.length} items done`));
   },
 };
 
@@ -116,7 +130,7 @@ async function heldBatch(call: ToolCall, batch: NewBatch): Promise<ToolAnswer> {
   const { caller, context, line, progress } = call;
   const { items } = batch;
   const keyed = items[0]!.idempotency !== undefined;
-  const lead = await submitBatch(context, caller, batch);
+  const { record: lead } = await submitBatch(context, caller, batch);
   const open = context.calls.held(line);
   const over = new AbortController();
   try {

@@ -112,8 +112,9 @@ async function infer(call: ToolCall, model: string, version: VersionName): Promi
   if ("question" in complete) return complete.question;
   const request = requestOf(complete.inputs, status.version);
   const submission = submissionOf(call, { request, status, version, inputs: complete.inputs.values });
-  if (isTask(call, () => context.jobs.expectedMs(status.version, { request }))) return createdTask(call, submission);
-  return heldResult(call, submission, status);
+  const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request }));
+  const task = asTask ? await createdTask(call, submission) : undefined;
+  return task ?? heldResult(call, submission, status);
 }
 
 /** What the call submits, up to how it waits. */
