@@ -472,3 +472,18 @@ test("a queue is known by the jobs of its tag alone", () => {
   rig.forecasts.idle("unknown");
   assert.equal(rig.forecasts.mostWaiting(otherTag), 1_000_000);
 });
+
+test("when work would be done counts its own jobs, those before it and a load, and is unknown without a history", async () => {
+  const rig = await Rig.known();
+  const doneInMs = (jobs = 1): number | undefined => rig.forecasts.doneInMs(tag, { size: 0, items: 1, jobs });
+  const besideMs = 2 + rig.forecasts.networkMs();
+  assert.equal(doneInMs(), runTakesMs + besideMs);
+  assert.equal(doneInMs(10), 10 * runTakesMs + besideMs);
+  rig.admit();
+  rig.admit();
+  assert.equal(doneInMs(), 3 * runTakesMs + besideMs);
+  assert.equal(rig.forecasts.doneInMs(otherTag, { size: 0, items: 1, jobs: 1 }), undefined);
+  const cold = await Rig.known({ loadMs: 4_000 });
+  cold.isWarm = false;
+  assert.equal(cold.forecasts.doneInMs(tag, { size: 0, items: 1, jobs: 1 }), 4_000 + runTakesMs + besideMs);
+});

@@ -24,6 +24,8 @@ const mostOfOneKey = 64;
 /** As the library answers it. */
 const sessionNotFound = -32_001;
 const serverError = -32_000;
+/** As the Language Server Protocol has it; this one has no word for it. */
+const requestCancelled = -32_800;
 
 interface Session {
   transport: WebStandardStreamableHTTPServerTransport;
@@ -95,6 +97,7 @@ export class Sessions {
     });
     const session: Session = { transport, server, caller, open: 0, cancelIdle: () => {} };
     await server.connect(transport);
+    answerCancelled(transport);
     const response = await transport.handleRequest(asked, given);
     if (id === undefined) await server.close();
     return response;
@@ -129,6 +132,22 @@ export class Sessions {
   async close(): Promise<void> {
     await Promise.all([...this.#sessions.keys()].map((id) => this.#end(id)));
   }
+}
+
+/**
+ * The library answers nothing to a request that was cancelled, and so leaves the stream open on which the answer was to come, for as long as the
+ * client does. This ends it: clients pass over an answer that they do not wait for.
+ */
+function answerCancelled(transport: WebStandardStreamableHTTPServerTransport): void {
+  const { onmessage } = transport;
+  transport.onmessage = (message, extra) => {
+    onmessage?.(message, extra);
+    if (!("method" in message) || message.method !== "notifications/cancelled") return;
+    const { requestId: id } = (message.params ?? {}) as { requestId?: string | number };
+    if (id === undefined) return;
+    // one that has been answered, or never was, has no stream
+    void transport.send({ jsonrpc: "2.0", id, error: { code: requestCancelled, message: "The request was cancelled" } }).catch(() => {});
+  };
 }
 
 function unknownSession(): Response {

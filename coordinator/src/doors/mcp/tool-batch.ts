@@ -69,7 +69,8 @@ export const batchTool: ToolHandler = {
     const items = await submissionsOf(call, status);
     const { request } = items[0]!;
     const expectedMs = context.jobs.expectedMs(status.version, { request, jobs: items.length });
-    if (!isTask(call, () => expectedMs)) return heldBatch(call, { items, expectedMs });
+    // a batch of which nothing is known may take long
+    if (!isTask(call, () => expectedMs ?? Number.POSITIVE_INFINITY)) return heldBatch(call, { items, expectedMs });
     const terms = await taskTerms(call);
     const batch = { items: items.map((item) => ({ ...item, ...terms })), expectedMs };
     const { record: lead, replayed } = await submitBatch(context, caller, batch);
