@@ -200,3 +200,20 @@ test("a batch of a model that failed is refused before its items are read", asyn
   const { result } = await callTool(served.url, "infer_batch", { model: "tiny", items: [{ image: "nonsense" }] });
   assert.equal(result._meta["switchyard/error"].code, "model_failed");
 });
+
+test("a call over the Model Context Protocol is answered from its key although its model failed or was removed meanwhile", async (t) => {
+  const served = await serve(t);
+  const args = { model: "tiny", inputs: { image: [[1, 2, 3, 4]] }, idempotency_key: "k" };
+  const first = callTool(served.url, "infer", args);
+  await served.run(succeeded);
+  const { outputs } = (await first).result.structuredContent;
+  for (const change of [served.failModel, served.removeModel]) {
+    change();
+    const { result } = await callTool(served.url, "infer", args);
+    assert.deepEqual([result.structuredContent?.outputs, result._meta["switchyard/replayed"]], [outputs, true], JSON.stringify(result));
+  }
+  const other = await callTool(served.url, "infer", { ...args, inputs: { image: [[9, 9, 9, 9]] } });
+  assert.equal(other.result._meta["switchyard/error"].code, "idempotency_key_reused");
+  const unknown = await callTool(served.url, "infer", { ...args, idempotency_key: "new" });
+  assert.equal(unknown.result._meta["switchyard/error"].code, "model_not_found");
+});

@@ -114,6 +114,8 @@ export interface ModelEstimates {
 export interface JobService {
   /** Validates, admits, answers at once. */
   submit(submission: Submission, caller: Caller): Promise<Settled>;
+  /** The job of an earlier request with the same key; undefined where there is none. Throws `idempotency_key_reused`, and `result_expired` for one that is gone. */
+  earlier(idempotency: NonNullable<Submission["idempotency"]>, caller: Caller): Promise<JobRecord | undefined>;
   /** Throws what refuses any job of this version now, whatever its inputs are: so they need not be read. A repeat under a key may be answered all the same. */
   requireOpen(of: Pick<Submission, "model" | "version" | "alias">, caller: Caller): void;
   /**

@@ -41,8 +41,15 @@ export function timeoutOf({ args }: ToolCall): number | undefined {
   return args.timeout_ms as number | undefined;
 }
 
+/** What of a request its key stands for, beside its terms. */
+export interface KeyedRequest {
+  model: string;
+  version: unknown;
+  inputs: unknown;
+}
+
 /** The idempotency key with what makes two calls the same; `inputs` are those that were asked for, too. */
-export function keyOf(call: ToolCall, of: { model: string; version: unknown; inputs: unknown }): Submission["idempotency"] {
+export function keyOf(call: ToolCall, of: KeyedRequest): Submission["idempotency"] {
   const key = call.args.idempotency_key as string | undefined;
   if (key === undefined) return undefined;
   if (Buffer.byteLength(key) > 255) throw new SwitchyardError("invalid_request", "idempotency_key must be a string of 1 to 255 bytes");
