@@ -239,6 +239,51 @@ test("a keyed call that is repeated answers with the same job", async (t) => {
   assert.equal(other.result._meta["switchyard/error"].code, "idempotency_key_reused");
 });
 
+test("a key is for one class, and a repeat that asks for a task gets one only of a job that is as safe as tasks are", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.strongest = "fsync";
+  const submit = { model: "tiny", inputs: { image }, idempotency_key: "class" };
+  await callTool(door.url, "job_submit", { ...submit, class: "batch" });
+  const other = await callTool(door.url, "job_submit", { ...submit, class: "interactive" });
+  assert.equal(other.result._meta["switchyard/error"].code, "idempotency_key_reused");
+
+  const call = (task: boolean) =>
+    callTool(door.url, "infer_tiny", { inputs: { image }, idempotency_key: "task", task }, { capabilities: withTasks });
+  const held = call(false);
+  await until("its job", async () => door.jobs.submissions.length === 2);
+  const again = call(true);
+  const [job] = (await door.jobs.list({ limit: 1 })).jobs;
+  const early = await Promise.race([again.then(({ result }) => result.resultType), sleep(200)]);
+  assert.equal(early, undefined, "it is waited for");
+  door.jobs.end(job!.id, "succeeded", { outputs: tinyScores() });
+  assert.deepEqual((await again).result.structuredContent.outputs, (await held).result.structuredContent.outputs);
+  const late = await call(true);
+  assert.deepEqual([late.result.resultType, late.result.isError], ["complete", undefined], "what has ended is no task that works");
+});
+
+test("a batch that was refused stays so under its key: what was refused of it is not run later", async (t) => {
+  const door = await openDoor(t);
+  const { jobs } = door;
+  const { submit } = jobs;
+  let isFull = true;
+  jobs.submit = async (submission) => {
+    if (isFull && submission.member?.index === 2) throw new SwitchyardError("queue_full", "many jobs wait");
+    return submit.call(jobs, submission);
+  };
+  const call = (task: boolean) => {
+    const args = { model: "tiny", items: [{ image }, { image }, { image }], idempotency_key: "k", task };
+    return callTool(door.url, "infer_batch", args, { capabilities: withTasks });
+  };
+  assert.equal((await call(true)).result._meta["switchyard/error"].code, "queue_full");
+  isFull = false;
+  for (const task of [true, false]) {
+    const { result } = await call(task);
+    assert.equal(result._meta["switchyard/error"]?.code, "cancelled", JSON.stringify(result));
+    assert.match(result.content[0].text, /a new idempotency_key/);
+  }
+  assert.equal(jobs.submissions.length, 2);
+});
+
 test("what takes long is a task for a client that takes tasks, and a held call for others", async (t) => {
   const door = await openDoor(t);
   door.jobs.expected = 5_000;
@@ -368,6 +413,33 @@ test("a batch that no host may run is refused before its items are read", async 
   door.jobs.closed = new SwitchyardError("no_capable_host", "no host has a GPU");
   const { result } = await callTool(door.url, "infer_batch", { model: "tiny", items: [{ image: "nonsense" }] });
   assert.equal(result._meta["switchyard/error"].code, "no_capable_host");
+});
+
+test("a held batch whose store goes away names its first job, and is cancelled once the store is back", async (t) => {
+  const door = await openDoor(t);
+  const away = () => new SwitchyardError("store_unavailable", "the store does not answer");
+  const { jobs } = door;
+  const { wait, states } = jobs;
+  const signals: (AbortSignal | undefined)[] = [];
+  jobs.wait = async (id, how) => {
+    signals.push(how.signal);
+    if (signals.length === 2) throw away();
+    return wait.call(jobs, id, how);
+  };
+  let outages = 2;
+  jobs.states = async (ids) => {
+    if (outages-- > 0) throw away();
+    return states.call(jobs, ids);
+  };
+  const { result } = await callTool(door.url, "infer_batch", { model: "tiny", items: [{ image }, { image }, { image }] });
+  const ids = (await jobs.list({ limit: 10 })).jobs.map(({ id }) => id).reverse();
+  const { code, job_id: named } = result._meta["switchyard/error"];
+  assert.deepEqual([code, named], ["store_unavailable", ids[0]]);
+  assert.ok(
+    signals.every((signal) => signal?.aborted),
+    "the other waits go on",
+  );
+  await until("the cancellation", async () => jobs.cancelled.length === 3);
 });
 
 test("keys, scopes and tenants are those of every door", async (t) => {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { frameParts, joinParts, type ModelConfig } from "@switchyard/protocol";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { openAccess } from "../../coordinator/src/application/access.ts";
@@ -17,7 +18,8 @@ import { TurnWait } from "../../coordinator/src/doors/turn-wait.ts";
 import type { ModelRegistry } from "../../coordinator/src/ports/model-registry.ts";
 import { call } from "../support/calls.ts";
 import { fakeModels } from "../support/fake-job-service.ts";
-import { type HostOutcome, TestHost } from "../support/job-rig.ts";
+import { type HostJob, type HostOutcome, TestHost } from "../support/job-rig.ts";
+import { ask, callTool, withTasks } from "../support/mcp-client.ts";
 import { memoryDrains, memoryOverview } from "../support/memory-figures.ts";
 import { memoryRig } from "../support/memory-rig.ts";
 import { floats, tinyRequest, tinyScores } from "../support/open-door.ts";
@@ -32,7 +34,7 @@ interface Served {
 }
 
 /** A door over real jobs in the memory store, with one model. */
-async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> {
+async function serve(t: TestContext, config: ModelConfig = {}, resultTtlMs = 60_000): Promise<Served> {
   const { offers, side, store } = memoryRig();
   const signature = {
     inputs: [{ name: "image", datatype: "FP32" as const, shape: [-1, 4] }],
@@ -60,7 +62,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
     hosts: { matching: () => 1, devices: () => [], isWarm: () => true },
     ...{ models: registry, store, clock: systemClock, mostQueueJobs: 1_000, mostQueueBytes: 1e9 },
   });
-  const jobs = new Jobs({ ...shared, store, forecasts, waiters, resultTtlMs: 60_000, onAdmitted() {}, expectedHosts: 0 });
+  const jobs = new Jobs({ ...shared, store, forecasts, waiters, resultTtlMs, onAdmitted() {}, expectedHosts: 0 });
   const server = createHttpServer({
     ...shared,
     jobs,
@@ -70,7 +72,7 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
     overview: memoryOverview({ hosts, models: registry }),
     access: openAccess,
     bodies: bodyBudget({ maxBodyBytes: 10_000_000 }),
-    config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs: 60_000 },
+    config: { maxBodyBytes: 10_000_000, corsOrigins: [], resultTtlMs },
     turns: new TurnWait(systemClock),
     log: { info() {}, warn() {}, error() {} },
     leaving: () => false,
@@ -81,15 +83,20 @@ async function serve(t: TestContext, config: ModelConfig = {}): Promise<Served> 
   t.after(() => server.close());
   const host = new TestHost(side, tag, "host-1");
   let taken = 0;
+  let ticket = "";
+  let claimed: HostJob[] = [];
   return {
     url: `http://127.0.0.1:${port}`,
     async run(outcome) {
-      const ticket = await until("a ticket", async () => offers.of(tag)[taken]);
-      taken++;
-      await host.take(ticket);
-      const [job] = await host.batch(ticket);
-      await host.commit(ticket, [{ id: job!.id, fence: job!.fence, ...outcome }]);
-      await host.claim(ticket, { lingerMs: 0 });
+      if (claimed.length === 0) {
+        ticket = await until("a ticket", async () => offers.of(tag)[taken]);
+        taken++;
+        await host.take(ticket);
+        claimed = await host.batch(ticket);
+      }
+      const job = claimed.shift()!;
+      await host.commit(ticket, [{ id: job.id, fence: job.fence, ...outcome }]);
+      if (claimed.length === 0) await host.claim(ticket, { lingerMs: 0 });
     },
     removeModel: () => {
       models = fakeModels([]);
@@ -163,4 +170,50 @@ test("a job with more items than its model takes is a malformed request, on both
   assert.deepEqual([submitted.status, submitted.json().code], [400, "invalid_request"]);
   assert.match(submitted.json().detail, /3 items; model tiny takes at most 2/);
   assert.equal((await call(`${served.url}/v2/models/tiny/infer`, { body: { inputs } })).status, 400);
+});
+
+test("a batch that outlasts what its first job is kept for is a task until its end, with all results", async (t) => {
+  const keptMs = 300;
+  const served = await serve(t, {}, keptMs);
+  const args = { model: "tiny", items: [{ image: [[1, 2, 3, 4]] }, { image: [[5, 6, 7, 8]] }], task: true };
+  const { result: task } = await callTool(served.url, "infer_batch", args, { capabilities: withTasks });
+  const look = async () => {
+    const { error, result } = await ask(served.url, { method: "tasks/get", params: { taskId: task.taskId }, capabilities: withTasks });
+    assert.equal(error, undefined, JSON.stringify(error));
+    return result;
+  };
+  await served.run(succeeded);
+  await sleep(keptMs + 200);
+  const midway = await look();
+  assert.deepEqual([midway.status, midway.statusMessage], ["working", "1 of 2 items done"]);
+  await served.run(succeeded);
+  const { result, status } = await until("the end", async () => {
+    const now = await look();
+    return now.status !== "working" && now;
+  });
+  assert.deepEqual([status, result.structuredContent.succeeded], ["completed", 2], JSON.stringify(result));
+});
+
+test("a batch of a model that failed is refused before its items are read", async (t) => {
+  const served = await serve(t);
+  served.failModel();
+  const { result } = await callTool(served.url, "infer_batch", { model: "tiny", items: [{ image: "nonsense" }] });
+  assert.equal(result._meta["switchyard/error"].code, "model_failed");
+});
+
+test("a call over the Model Context Protocol is answered from its key although its model failed or was removed meanwhile", async (t) => {
+  const served = await serve(t);
+  const args = { model: "tiny", inputs: { image: [[1, 2, 3, 4]] }, idempotency_key: "k" };
+  const first = callTool(served.url, "infer", args);
+  await served.run(succeeded);
+  const { outputs } = (await first).result.structuredContent;
+  for (const change of [served.failModel, served.removeModel]) {
+    change();
+    const { result } = await callTool(served.url, "infer", args);
+    assert.deepEqual([result.structuredContent?.outputs, result._meta["switchyard/replayed"]], [outputs, true], JSON.stringify(result));
+  }
+  const other = await callTool(served.url, "infer", { ...args, inputs: { image: [[9, 9, 9, 9]] } });
+  assert.equal(other.result._meta["switchyard/error"].code, "idempotency_key_reused");
+  const unknown = await callTool(served.url, "infer", { ...args, idempotency_key: "new" });
+  assert.equal(unknown.result._meta["switchyard/error"].code, "model_not_found");
 });

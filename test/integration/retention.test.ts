@@ -5,6 +5,7 @@ import { after, before, test } from "node:test";
 import type { JobView } from "@switchyard/protocol";
 import { Redis } from "ioredis";
 import { call, floats } from "../support/calls.ts";
+import { ask, callTool, withTasks } from "../support/mcp-client.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
@@ -60,6 +61,17 @@ test("the record of a held call lives a minute beyond its end, without a tombsto
     assert.ok(ms > heldMs - 5_000 && ms <= heldMs, `${name} lives ${ms} ms`);
     assert.equal((await lifetimes(`*tomb:${name.split(":job:")[1]}`)).size, 0);
   }
+});
+
+test("the jobs of a batch are kept beyond the last moment at which any of them may end", async () => {
+  const timeoutMs = 30_000;
+  const items = Array.from({ length: 2 }, () => ({ image: [Array.from({ length: 64 }, () => 1)] }));
+  const args = { model: "digits", items, timeout_ms: timeoutMs, task: true };
+  const { result: task } = await callTool(cluster.url, "infer_batch", args, { capabilities: withTasks });
+  const about = { method: "tasks/get", params: { taskId: task.taskId }, capabilities: withTasks };
+  await until("its end", async () => (await ask(cluster.url, about)).result.status === "completed", { withinMs: 60_000 });
+  const [leadMs] = (await lifetimes(`*job:${task.taskId}`)).values();
+  assert.ok(leadMs! > timeoutMs - 5_000 && leadMs! <= timeoutMs + keptMs, `the first job lives ${leadMs} ms`);
 });
 
 test("nothing of an ended job stays for ever, and its inputs are gone with its end", async () => {

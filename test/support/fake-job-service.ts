@@ -103,6 +103,13 @@ export class FakeJobService implements JobService {
     return held;
   }
 
+  async earlier({ fingerprint, key }: { key: string; fingerprint: string }): Promise<JobRecord | undefined> {
+    const bound = this.#keys.get(key);
+    if (bound && bound.fingerprint !== fingerprint)
+      throw new SwitchyardError("idempotency_key_reused", "the key belongs to another request");
+    return bound && this.#held(bound.id).record;
+  }
+
   requireOpen(): void {
     if (this.closed !== undefined) throw this.closed;
   }

@@ -75,6 +75,15 @@ test("steps are told at most four times a second, and always rise", async () => 
   assert.ok(sent.some(({ progress: one }) => one === 100) && sent.at(-1)!.progress < 101);
 });
 
+test("what is reported after the end is not told, nor for ever after", async () => {
+  const { pass, progress, sent } = rig("t");
+  const failing = progress.during("running", Promise.reject(new Error("no store")));
+  await assert.rejects(failing);
+  progress.report(3, { total: 4 });
+  pass(60_000);
+  assert.deepEqual(sent, []);
+});
+
 test("who gave no token is sent nothing", async () => {
   const { pass, progress, sent } = rig(undefined);
   const work = Promise.withResolvers<void>();

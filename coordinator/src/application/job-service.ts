@@ -42,6 +42,8 @@ export interface Submission {
   retryOf?: string;
   /** It is made together with the job `of`, as the one of that index: in the same queue, and once however often it is submitted. */
   member?: { of: string; index: number };
+  /** How much longer than usual its record and result stay after its end, at most its timeout: others that were made with it may end so much later. */
+  keptMs?: number;
   /** It shares a batch with nobody: hosts have died of it before, or may have. */
   alone?: boolean;
   /** The span that it belongs to; only where tracing is on. */
@@ -112,6 +114,8 @@ export interface ModelEstimates {
 export interface JobService {
   /** Validates, admits, answers at once. */
   submit(submission: Submission, caller: Caller): Promise<Settled>;
+  /** The job of an earlier request with the same key; undefined where there is none. Throws `idempotency_key_reused`, and `result_expired` for one that is gone. */
+  earlier(idempotency: NonNullable<Submission["idempotency"]>, caller: Caller): Promise<JobRecord | undefined>;
   /** Throws what refuses any job of this version now, whatever its inputs are: so they need not be read. A repeat under a key may be answered all the same. */
   requireOpen(of: Pick<Submission, "model" | "version" | "alias">, caller: Caller): void;
   /**

@@ -72,6 +72,11 @@ export class Jobs implements JobService {
     return { record: await this.#records.acknowledged(record), replayed };
   }
 
+  async earlier(idempotency: NonNullable<Submission["idempotency"]>, caller: Caller): Promise<JobRecord | undefined> {
+    const record = await this.#submissions.earlier(idempotency, caller);
+    return record && this.#records.told(record);
+  }
+
   requireOpen(of: Pick<Submission, "model" | "version" | "alias">, caller: Caller): void {
     this.#submissions.requireOpen(of, caller);
   }

@@ -84,12 +84,11 @@ export class Submissions {
 
   /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
   async place(submission: Submission, caller: Caller, signal: AbortSignal | undefined): Promise<Placed> {
-    const { clock, durable, metrics, models, records, store, waiters } = this.#parts;
+    const { clock, durable, metrics, models, records, waiters } = this.#parts;
     requireModel(caller, submission.model);
     if (submission.idempotency) {
       // asked before anything of the model: an answer that exists does not need it any more
-      const bound = await store.boundKey({ tenant: caller.tenant, name: submission.idempotency.key });
-      const earlier = bound && (await this.#replay(bound, submission.idempotency.fingerprint));
+      const earlier = await this.earlier(submission.idempotency, caller);
       if (earlier) return { record: earlier, replayed: true };
     }
     let status = this.#servableOrCounted(submission, caller);
@@ -122,6 +121,12 @@ export class Submissions {
       metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
       throw error; // a key stays bound to its job id: a repeat makes that very job
     }
+  }
+
+  /** The job of an earlier request with the same key. */
+  async earlier({ fingerprint, key }: NonNullable<Submission["idempotency"]>, { tenant }: Caller): Promise<JobRecord | undefined> {
+    const bound = await this.#parts.store.boundKey({ tenant, name: key });
+    return bound && this.#replay(bound, fingerprint);
   }
 
   /** Throws what refuses a job before its inputs matter, and counts it. */
@@ -239,7 +244,7 @@ export class Submissions {
       ...terms,
       shapeClass: `${submission.alone ? "=" : ""}${shapeClass}${wanted ? `>${wanted.join(",")}` : ""}`,
       items,
-      ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs,
+      ttlMs: held ? heldTtlMs : this.#parts.resultTtlMs + Math.ceil(Math.min(submission.keptMs ?? 0, terms.timeoutMs)),
       held,
       callerWaits: submission.hold,
       wait: true,

@@ -41,12 +41,21 @@ export function timeoutOf({ args }: ToolCall): number | undefined {
   return args.timeout_ms as number | undefined;
 }
 
+/** What of a request its key stands for, beside its terms. */
+export interface KeyedRequest {
+  model: string;
+  version: unknown;
+  inputs: unknown;
+}
+
 /** The idempotency key with what makes two calls the same; `inputs` are those that were asked for, too. */
-export function keyOf(call: ToolCall, of: { model: string; version: unknown; inputs: unknown }): Submission["idempotency"] {
+export function keyOf(call: ToolCall, of: KeyedRequest): Submission["idempotency"] {
   const key = call.args.idempotency_key as string | undefined;
   if (key === undefined) return undefined;
   if (Buffer.byteLength(key) > 255) throw new SwitchyardError("invalid_request", "idempotency_key must be a string of 1 to 255 bytes");
-  const told = JSON.stringify([of.model, of.version ?? null, of.inputs, timeoutOf(call) ?? null]);
+  const { class: jobClass } = call.args; // of those calls that have it
+  const terms = [timeoutOf(call) ?? null, ...(jobClass === undefined ? [] : [jobClass])];
+  const told = JSON.stringify([of.model, of.version ?? null, of.inputs, ...terms]);
   return { key, fingerprint: createHash("sha256").update(`mcp ${call.name}\n`).update(told).digest("hex") };
 }
 

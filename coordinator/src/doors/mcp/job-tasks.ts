@@ -29,10 +29,16 @@ export async function taskTerms({ caller: { keyId }, context }: ToolCall): Promi
   return { ...(tier !== undefined && { durability: tier }), ...(keyId !== undefined && { tags: { [handedTag]: keyId } }) };
 }
 
-/** Submits the job and answers the call with its task. */
-export async function createdTask(call: ToolCall, submission: Submission): Promise<Result> {
+/**
+ * Submits the job and answers the call with its task, or with its outcome where it is an earlier call's and has ended. Undefined: it is an earlier
+ * call's, and not as safe as a task has to be.
+ */
+export async function createdTask(call: ToolCall, submission: Submission): Promise<Result | undefined> {
   const { caller, context } = call;
-  const { record } = await context.jobs.submit({ ...submission, ...(await taskTerms(call)) }, caller);
+  const terms = await taskTerms(call);
+  const { record, replayed } = await context.jobs.submit({ ...submission, ...terms }, caller);
+  if (replayed && isTerminal(record.state)) return endedResult(context, record);
+  if (record.durability !== terms.durability) return undefined;
   return taskResult(workingTask(context, record, `${record.model} is ${record.state}`));
 }
 

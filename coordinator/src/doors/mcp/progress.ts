@@ -27,6 +27,7 @@ export class Progress {
   #sentProgress = 0;
   #sentMs = Number.NEGATIVE_INFINITY;
   #cancel: () => void = () => {};
+  #isOver = false;
 
   constructor(context: ServerContext, clock: Pick<Clock, "after" | "monotonicMs">) {
     this.#clock = clock;
@@ -38,9 +39,9 @@ export class Progress {
     };
   }
 
-  /** What has been done. Without it the seconds that passed are told. */
+  /** What has been done. Without it the seconds that passed are told. Passed over once the work is over. */
   report(progress: number, told: Omit<Told, "progress"> = {}): void {
-    if (this.#send === undefined) return;
+    if (this.#send === undefined || this.#isOver) return;
     this.#latest = { ...told, progress };
     const waitMs = this.#sentMs + leastApartMs - this.#clock.monotonicMs();
     this.#cancel();
@@ -56,6 +57,7 @@ export class Progress {
     try {
       return await work;
     } finally {
+      this.#isOver = true;
       this.#cancel();
     }
   }

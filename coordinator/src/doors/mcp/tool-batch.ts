@@ -9,7 +9,16 @@ import type { ModelStatus } from "../../ports/model-registry.ts";
 import type { VersionName } from "../held-inference.ts";
 import { argumentCheck } from "./argument-check.ts";
 import { batchOutcome, batchSchema } from "./batch-results.ts";
-import { batchIdsOf, cancelBatch, mostBatchItems, submitBatch } from "./batches.ts";
+import {
+  abandonBatch,
+  batchIdsOf,
+  batchStanding,
+  cancelBatch,
+  mostBatchItems,
+  type NewBatch,
+  standingText,
+  submitBatch,
+} from "./batches.ts";
 import { isTask, keyArgument, modelArguments, taskArgument, timeoutArgument } from "./call-terms.ts";
 import { taskTerms, workingTask } from "./job-tasks.ts";
 import { PixelBudget } from "./png-pixels.ts";
@@ -59,16 +68,17 @@ export const batchTool: ToolHandler = {
     if (call.args.idempotency_key === undefined) context.jobs.requireOpen({ model, version }, caller);
     const items = await submissionsOf(call, status);
     const { request } = items[0]!;
+    const expectedMs = context.jobs.expectedMs(status.version, { request, jobs: items.length });
     // a batch of which nothing is known may take long
-    const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request, jobs: items.length }) ?? Number.POSITIVE_INFINITY);
-    if (!asTask) return heldBatch(call, items);
+    if (!isTask(call, () => expectedMs ?? Number.POSITIVE_INFINITY)) return heldBatch(call, { items, expectedMs });
     const terms = await taskTerms(call);
-    const lead = await submitBatch(
-      context,
-      caller,
-      items.map((item) => ({ ...item, ...terms })),
-    );
-    return taskResult(workingTask(context, lead, `0 of ${items.length} items done`));
+    const batch = { items: items.map((item) => ({ ...item, ...terms })), expectedMs };
+    const { record: lead, replayed } = await submitBatch(context, caller, batch);
+    // an earlier call's that is not as safe as a task has to be
+    if (lead.durability !== terms.durability) return heldBatch(call, batch);
+    const standing = replayed ? await batchStanding(context, lead) : undefined;
+    if (standing && standing.ended === standing.total) return (await batchOutcome(context, caller, lead)).result;
+    return taskResult(workingTask(context, lead, standing ? standingText(standing) : `0 of ${items.length} items done`));
   },
 };
 
@@ -117,21 +127,33 @@ function ofItem<Read>(at: number, read: () => Read): Read {
   }
 }
 
-async function heldBatch(call: ToolCall, items: readonly Submission[]): Promise<ToolAnswer> {
+async function heldBatch(call: ToolCall, batch: NewBatch): Promise<ToolAnswer> {
   const { caller, context, line, progress } = call;
+  const { items } = batch;
   const keyed = items[0]!.idempotency !== undefined;
-  const lead = await submitBatch(context, caller, items);
+  const { record: lead } = await submitBatch(context, caller, batch);
   const open = context.calls.held(line);
+  const over = new AbortController();
   try {
-    await progress.during(`running ${items.length} items`, allEnded(call, lead, open.signal));
+    await progress.during(`running ${items.length} items`, allEnded(call, lead, AbortSignal.any([open.signal, over.signal])));
     if (!open.signal.aborted) return (await batchOutcome(context, caller, lead)).result;
     if (!keyed) await cancelBatch(context, caller, lead);
+  } catch (error) {
+    if (!keyed) void abandonBatch(context, caller, lead);
+    throw error instanceof SwitchyardError ? lost(error, lead, keyed) : error;
   } finally {
+    over.abort(); // the other waits, where one failed
     open.end();
   }
   if (!open.toldToGo()) throw new SwitchyardError("cancelled", "the caller went away before the batch ended", { jobId: lead.id });
   const what = keyed ? "the batch goes on: call again with the same idempotency_key" : "the batch was cancelled: call again";
   throw new SwitchyardError("draining", `This coordinator is shutting down; ${what}`, { jobId: lead.id });
+}
+
+/** What a caller hears whose batch this coordinator cannot wait for any more. */
+function lost({ code, facts, message }: SwitchyardError, lead: JobRecord, keyed: boolean): SwitchyardError {
+  const what = keyed ? "the batch goes on: call again with the same idempotency_key" : "the batch is cancelled";
+  return new SwitchyardError(code, `${message}; ${what}`, { ...facts, jobId: lead.id });
 }
 
 /** Until every job has ended, or the signal aborts. */

@@ -1,7 +1,7 @@
 /** `infer` and the tools of single models: one inference, held until its outcome, or handed out as a task where it takes long. */
 
 import type { Tool } from "@modelcontextprotocol/server";
-import type { InferRequest, ModelVersion } from "@switchyard/protocol";
+import { type ErrorCode, type InferRequest, isTerminal, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import { requireModel } from "../../application/caller.ts";
 import type { Submission } from "../../application/job-service.ts";
 import { cachedHow } from "../../application/new-record.ts";
@@ -9,7 +9,8 @@ import type { ModelStatus } from "../../ports/model-registry.ts";
 import { holdInference, nameVersion, type VersionName } from "../held-inference.ts";
 import { badRequest } from "../request-options.ts";
 import { argumentCheck } from "./argument-check.ts";
-import { isTask, keyArgument, keyOf, modelArguments, taskArgument, timeoutArgument, timeoutOf } from "./call-terms.ts";
+import { isTask, type KeyedRequest, keyArgument, keyOf, modelArguments, taskArgument, timeoutArgument, timeoutOf } from "./call-terms.ts";
+import { endedResult } from "./job-results.ts";
 import { createdTask } from "./job-tasks.ts";
 import { completeInputs } from "./missing-inputs.ts";
 import { refuseDrift, servedModels, signatureMeta, toolNameOf } from "./model-tools.ts";
@@ -44,7 +45,10 @@ export const inferTool: ToolHandler = {
   async call(call) {
     checkInfer(call.args);
     const chosen = await chosenModel(call);
-    return "question" in chosen ? chosen.question : infer(call, chosen.model, call.args.version as VersionName);
+    if ("question" in chosen) return chosen.question;
+    const { model } = chosen;
+    const version = call.args.version as VersionName;
+    return orEarlier(call, { model, version, inputs: call.args.inputs ?? {} }, () => infer(call, model, version));
   },
 };
 
@@ -101,6 +105,23 @@ export async function chosenModel(call: ToolCall): Promise<{ model: string } | {
 
 const mostChoices = 50;
 
+/** What the work answers; where it cannot be done any more, but was under this key, what it came to then: that needs neither model nor inputs. */
+async function orEarlier(call: ToolCall, of: KeyedRequest, work: () => Promise<ToolAnswer>): Promise<ToolAnswer> {
+  try {
+    return await work();
+  } catch (error) {
+    const idempotency = keyOf(call, of);
+    if (idempotency === undefined || !(error instanceof SwitchyardError) || !aboutRequest.has(error.code)) throw error;
+    const record = await call.context.jobs.earlier(idempotency, call.caller);
+    if (record === undefined || !isTerminal(record.state)) throw error;
+    const answer = await endedResult(call.context, record);
+    return { ...answer, _meta: { ...answer._meta, "switchyard/replayed": true } };
+  }
+}
+
+/** What is found before the key is asked. */
+const aboutRequest: ReadonlySet<ErrorCode> = new Set(["model_not_found", "version_not_found", "signature_mismatch", "invalid_request"]);
+
 async function infer(call: ToolCall, model: string, version: VersionName): Promise<ToolAnswer> {
   const { caller, context } = call;
   requireModel(caller, model);
@@ -112,8 +133,9 @@ async function infer(call: ToolCall, model: string, version: VersionName): Promi
   if ("question" in complete) return complete.question;
   const request = requestOf(complete.inputs, status.version);
   const submission = submissionOf(call, { request, status, version, inputs: complete.inputs.values });
-  if (isTask(call, () => context.jobs.expectedMs(status.version, { request }))) return createdTask(call, submission);
-  return heldResult(call, submission, status);
+  const asTask = isTask(call, () => context.jobs.expectedMs(status.version, { request }));
+  const task = asTask ? await createdTask(call, submission) : undefined;
+  return task ?? heldResult(call, submission, status);
 }
 
 /** What the call submits, up to how it waits. */
