@@ -342,6 +342,34 @@ test("one caller has two hundred subscriptions at most, and one subscription a h
   listen(anna);
 });
 
+test("one tenant's keys cannot take all subscriptions and all watched jobs: the next tenant finds room", async (t) => {
+  const { jobs, listen } = rig(t);
+  const greedy = (key: number): Caller => ({ ...anna, keyId: `anna-${key}` });
+  const job = async (caller: Caller) => resourceUris.job((await jobs.submit(submission, caller)).record.id);
+  let followed = 0;
+  let refused: unknown;
+  for (let key = 0; refused === undefined && key < 100; key++) {
+    const { subscription } = listen(greedy(key));
+    for (let count = 0; refused === undefined && count < 100; count++) {
+      await subscription.follow(await job(greedy(key))).then(
+        () => followed++,
+        (why: unknown) => {
+          refused = why;
+        },
+      );
+    }
+  }
+  assert.equal((refused as SwitchyardError).code, "rate_limited");
+  assert.equal(followed, 2_500);
+  const other = listen(berta);
+  await other.subscription.follow(await job(berta));
+  const open = (): void => {
+    for (let key = 0; ; key++) for (let count = 0; count < 100; count++) listen(greedy(1_000 + key));
+  };
+  assert.throws(open, { code: "rate_limited", message: /share of the 2048/ });
+  listen(berta);
+});
+
 test("a coordinator that ends tells its subscribers that nothing follows", (t) => {
   const { changes, clock, listen } = rig(t);
   const { state } = listen();

@@ -10,6 +10,7 @@ import type { DoorContext } from "../door-context.ts";
 import { Lookout } from "./lookout.ts";
 import { servedModels, servedVersion } from "./model-tools.ts";
 import { ourSpelling } from "./resource-uris.ts";
+import { TenantShares } from "./tenant-shares.ts";
 import { WatchedResources } from "./watched-resources.ts";
 
 /** In the words of the protocol. */
@@ -21,7 +22,7 @@ type ListKind = Exclude<ChangeEvent["kind"], "resource_updated">;
 
 /** A difference of what is listed is told when a second look sees it too: hosts come and go, and models while their files are copied. */
 const lookEveryMs = 1_000;
-/** Streams and sessions together. */
+/** Streams and sessions together, of all tenants. */
 const mostSubscriptions = 2_048;
 const mostPerCaller = 200;
 /** Of one subscription. */
@@ -53,6 +54,7 @@ export class Changes {
   readonly #watched: WatchedResources;
   readonly #lookout: Lookout;
   readonly #subscriptions = new Set<Subscription>();
+  readonly #shares = new TenantShares(mostSubscriptions);
   /** What subscribers were told last of each list, and whether the last look differed. */
   readonly #told = new Map<ListKind, { text: string; differs: boolean }>();
   #isClosed = false;
@@ -73,11 +75,15 @@ export class Changes {
     if (this.#isClosed) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
     const { keyId, tenant } = subscriber.caller;
     const own = [...this.#subscriptions].filter(({ caller }) => caller.keyId === keyId && caller.tenant === tenant);
-    if (own.length >= mostPerCaller || this.#subscriptions.size >= mostSubscriptions) {
-      const limit = own.length >= mostPerCaller ? `${mostPerCaller} for one key` : `${mostSubscriptions} in all`;
-      throw new SwitchyardError("rate_limited", `Subscription limit reached: ${limit}`);
+    if (own.length >= mostPerCaller) throw new SwitchyardError("rate_limited", `Subscription limit reached: ${mostPerCaller} for one key`);
+    const giveBack = this.#shares.take(tenant);
+    if (giveBack === undefined) {
+      throw new SwitchyardError("rate_limited", `Subscription limit reached: this tenant has its share of the ${mostSubscriptions} in all`);
     }
-    const subscription = new Subscription(subscriber, this.#watched, () => this.#left(subscription));
+    const subscription = new Subscription(subscriber, this.#watched, () => {
+      giveBack();
+      this.#left(subscription);
+    });
     this.#subscriptions.add(subscription);
     this.#begin();
     return subscription;
