@@ -35,22 +35,18 @@ function handlerOf({ annotations, description, inputSchema, name, outputSchema, 
       _meta: { "switchyard/server": server, "switchyard/pin": pin },
     },
     scopes: ["submit"],
-    async call({ args, caller, context, line }) {
-      const left = new AbortController();
-      const stop = line.onGone(() => left.abort());
+    async call({ args, caller, context, line, progress }) {
+      const open = context.calls.held(line);
       try {
-        const { content, isError, structuredContent } = await context.tools!.calls.callTool(
-          { server, tool, arguments: { ...args }, via: "mcp" },
-          caller,
-          left.signal,
-        );
+        const called = context.tools!.calls.callTool({ server, tool, arguments: { ...args }, via: "mcp" }, caller, open.signal);
+        const { content, isError, structuredContent } = await progress.during(`waiting for ${server}`, called);
         return {
           content: content as CallToolResult["content"],
           ...(structuredContent !== undefined && { structuredContent: structuredContent as CallToolResult["structuredContent"] }),
           ...(isError && { isError }),
         };
       } finally {
-        stop();
+        open.end();
       }
     },
   };
