@@ -1,6 +1,7 @@
 /** Tools of other MCP servers that this cluster offers on: their definitions as cleaned, and calls that go the way of all calls of such tools. */
 
 import type { CallToolResult, Tool } from "@modelcontextprotocol/server";
+import { SwitchyardError } from "@switchyard/protocol";
 import { type ExposedTool, exposedTools } from "../../application/exposed-tools.ts";
 import type { DoorContext } from "../door-context.ts";
 import type { ToolHandler } from "./tool.ts";
@@ -45,6 +46,10 @@ function handlerOf({ annotations, description, inputSchema, name, outputSchema, 
           ...(structuredContent !== undefined && { structuredContent: structuredContent as CallToolResult["structuredContent"] }),
           ...(isError && { isError }),
         };
+      } catch (error) {
+        const isLeft = open.toldToGo() && error instanceof SwitchyardError && error.code === "cancelled";
+        // not as draining, on which clients call again
+        throw isLeft ? new SwitchyardError("cancelled", "This coordinator is shutting down; the tool may have run", error.facts) : error;
       } finally {
         open.end();
       }
