@@ -615,8 +615,9 @@ class Bridge {
       this.#isAway = true;
       this.#options.note(`${error.message} (trying again)`);
     }
-    if (this.#options.urls.length === 1 || (leg !== undefined && leg.url !== this.#url)) return;
-    this.#current++;
+    if (this.#options.urls.length === 1) return;
+    // another request may have found out before
+    if (leg === undefined || leg.url === this.#url) this.#current++;
     if (isSessions) session!.isLost = true;
   }
 
