@@ -96,6 +96,7 @@ test("an application goes on when its coordinator was killed and came back, with
   const [pid] = cluster.pidsOf("coordinator");
   process.kill(pid!, "SIGKILL");
   await until("another coordinator", async () => !cluster.pidsOf("coordinator").includes(pid!));
+  await until("it to be ready", async () => (await fetch(`${cluster.url}/readyz`).catch(() => undefined))?.ok, { withinMs: 60_000 });
   const { tools } = await client.listTools();
   assert.ok(tools.length > 0);
   assert.match(said(), /a new session at/);

@@ -50,7 +50,8 @@ const mostLineBytes = 96 * 1024 * 1024;
 const lastAnswersMs = 5_000;
 /** A session that cannot be ended within this time ends by itself, later. */
 const farewellMs = 2_000;
-const usualPatienceMs = 5_000;
+/** A coordinator that died is back after some seconds. */
+const usualPatienceMs = 10_000;
 const pauses: RetryPolicy = { minDelayMs: 100, maxDelayMs: 5_000, giveUpAfterMs: 0 };
 const mostToolPages = 100;
 
