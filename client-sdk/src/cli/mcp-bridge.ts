@@ -617,9 +617,8 @@ class Bridge {
       this.#options.note(`${error.message} (trying again)`);
     }
     if (this.#options.urls.length === 1) return;
-    // another request may have found out before
-    if (leg === undefined || leg.url === this.#url) this.#current++;
     if (isSessions) session!.isLost = true;
+    if (leg === undefined || leg.url === this.#url) this.#current++; // unless another request has moved on already
   }
 
   #reached(): void {
