@@ -94,6 +94,14 @@ async function startCoordinator(name: string): Promise<Coordinator> {
   };
 }
 
+function eventsOn(url: string, parts: { redis: RedisConnection; me: string; log: Pick<Log, "warn"> }): RedisEvents {
+  return new RedisEvents({
+    ...parts,
+    clock: systemClock,
+    subscription: () => new RedisSubscription(url, `${parts.me}-changes`, systemClock),
+  });
+}
+
 /** What a client is told, as it comes. */
 function notesOf(client: Client): string[] {
   const heard: string[] = [];
@@ -196,7 +204,13 @@ test("a Redis that dies is told within seconds, and once it is back jobs are fol
     ),
   );
   heard.length = 0;
-  await one.jobs.cancel(record.id, anna);
+  // each coordinator has a connection of its own, which comes back in its own time
+  await until("the other coordinator's store answers", async () =>
+    one.jobs.cancel(record.id, anna).then(
+      () => true,
+      () => false,
+    ),
+  );
   await until("the job's end is told", async () => heard.includes(uri));
   await client.close();
 });
@@ -223,7 +237,13 @@ test("a Redis that is frozen hangs nothing, and what follows is heard when it go
       () => false,
     ),
   );
-  await one.jobs.cancel(record.id, anna);
+  // each coordinator has a connection of its own, which comes back in its own time
+  await until("the other coordinator's store answers", async () =>
+    one.jobs.cancel(record.id, anna).then(
+      () => true,
+      () => false,
+    ),
+  );
   await until("the job's end is told", async () => heard.includes(uri), { withinMs: 20_000 });
   await client.close();
 });
