@@ -94,14 +94,6 @@ async function startCoordinator(name: string): Promise<Coordinator> {
   };
 }
 
-function eventsOn(url: string, parts: { redis: RedisConnection; me: string; log: Pick<Log, "warn"> }): RedisEvents {
-  return new RedisEvents({
-    ...parts,
-    clock: systemClock,
-    subscription: () => new RedisSubscription(url, `${parts.me}-changes`, systemClock),
-  });
-}
-
 /** What a client is told, as it comes. */
 function notesOf(client: Client): string[] {
   const heard: string[] = [];
