@@ -10,7 +10,6 @@ import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
 import { RedisDrains } from "./adapters/redis-drains.ts";
 import { RedisDurability } from "./adapters/redis-durability.ts";
-import { RedisEvents } from "./adapters/redis-events.ts";
 import { RedisFigures } from "./adapters/redis-figures.ts";
 import { RedisHostToken } from "./adapters/redis-host-token.ts";
 import { RedisHosts } from "./adapters/redis-hosts.ts";
@@ -287,10 +286,6 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   let leaving = false;
   let draining = false;
   const turns = new TurnWait(clock);
-  const events = new RedisEvents({
-    ...{ redis, me: coordinator, clock, log },
-    subscription: () => new RedisSubscription(redisUrl, "switchyard-coordinator-changes", clock),
-  });
   const doors: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),
@@ -322,7 +317,6 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     metrics,
     log,
     ...(tracing && { tracing }),
-    events,
     leaving: () => leaving,
     draining: () => draining,
     version: options.version,
@@ -375,7 +369,6 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await toolServersClosed;
       await tickets.close();
       subscription.close();
-      events.close();
       durable.close();
       await redis.close();
       if (tracing) await Promise.race([tracing.close(), clock.sleep(lastSpansMs)]);

@@ -5,6 +5,8 @@ import { type TestContext, test } from "node:test";
 import type { Client } from "@modelcontextprotocol/client";
 import { type Caller, localCaller } from "../../coordinator/src/application/caller.ts";
 import { resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
+import type { ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
+import { fakeModels } from "../support/fake-job-service.ts";
 import { envelope, type McpFace, mcpFace } from "../support/mcp-resources.ts";
 import { fakeDoorParts } from "../support/open-door.ts";
 import { OwnedJobs } from "../support/owned-jobs.ts";
@@ -22,13 +24,16 @@ const listRequest = {
   params: { _meta: envelope, notifications: { toolsListChanged: true } },
 };
 
-function open(t: TestContext, streams: Parameters<typeof mcpFace>[1] = {}): { face: McpFace; jobs: OwnedJobs } {
+function open(t: TestContext, streams: Parameters<typeof mcpFace>[1] = {}) {
   const { models, parts } = fakeDoorParts();
   const jobs = new OwnedJobs(models);
   const face = mcpFace({ ...parts, jobs }, streams);
   t.after(() => face.close());
-  return { face, jobs };
+  const addModel = (): void => void (models.list() as ModelStatus[]).push(...newcomer.list());
+  return { addModel, face, jobs };
 }
+
+const newcomer = fakeModels([{ model: "newcomer", version: 1, signature: { inputs: [], outputs: [] } }]);
 
 /** A place that one caller may have taken two hundred times. */
 function subscribe(face: McpFace): void {
@@ -55,25 +60,24 @@ function notesOf(client: Client): string[] {
 }
 
 test("a stream hears of the lists that it asked for and of the jobs that are the caller's, and its acknowledgement names no other", async (t) => {
-  const { face, jobs } = open(t);
+  const { addModel, face, jobs } = open(t);
   const mine = resourceUris.job((await jobs.submit(submission, anna)).record.id);
   const { record: others } = await jobs.submit(submission, berta);
   const theirs = resourceUris.job(others.id);
   const client = await face.modern(anna);
   const heard = notesOf(client);
-  const stream = await client.listen({ promptsListChanged: true, resourceSubscriptions: [mine, theirs, "switchyard://nothing", mine] });
-  assert.deepEqual(stream.honoredFilter, { promptsListChanged: true, resourceSubscriptions: [mine] });
+  const stream = await client.listen({ toolsListChanged: true, resourceSubscriptions: [mine, theirs, "switchyard://nothing", mine] });
+  assert.deepEqual(stream.honoredFilter, { toolsListChanged: true, resourceSubscriptions: [mine] });
 
   const owner = await face.modern(berta);
   const heardByOwner = notesOf(owner);
   await owner.listen({ resourceSubscriptions: [theirs] });
   jobs.start(others.id);
   await until("the owner hears", async () => heardByOwner.length > 0);
-  face.changes.publish({ kind: "resources_list_changed" });
-  face.changes.publish({ kind: "prompts_list_changed" });
+  addModel();
   jobs.start(mine.split("/").at(-1)!);
   await until("the list and the job are told", async () => heard.length >= 2);
-  assert.deepEqual(heard.sort(), ["prompts", mine].sort());
+  assert.deepEqual(heard.sort(), ["tools", mine].sort());
   assert.deepEqual(heardByOwner, [theirs]);
 
   await stream.close();
@@ -147,7 +151,7 @@ test("a reader that goes away leaves no subscription behind", async (t) => {
 });
 
 test("a session subscribes, hears, and hears no more once it has unsubscribed", async (t) => {
-  const { face, jobs } = open(t);
+  const { addModel, face, jobs } = open(t);
   const { record } = await jobs.submit(submission, anna);
   const { record: others } = await jobs.submit(submission, berta);
   const uri = resourceUris.job(record.id);
@@ -162,9 +166,9 @@ test("a session subscribes, hears, and hears no more once it has unsubscribed", 
   await until("the job is told", async () => heard.length > 0);
   await client.unsubscribeResource({ uri });
   jobs.end(record.id, "succeeded");
-  face.changes.publish({ kind: "tools_list_changed" });
-  await until("the list is told", async () => heard.includes("tools"));
-  assert.deepEqual(heard, [uri, "tools"]);
+  addModel();
+  await until("the lists are told", async () => heard.length >= 3);
+  assert.deepEqual(heard.toSorted(), ["resources", uri, "tools"]);
 });
 
 test("a session that is over leaves no subscription behind, and a coordinator that ends closes its sessions", async (t) => {

@@ -4,11 +4,10 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import type { Client } from "@modelcontextprotocol/client";
 import { frameParts, joinParts, type Tensor } from "@switchyard/protocol";
-import { channels, keys } from "@switchyard/protocol/redis";
+import { keys } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
-import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapters/redis-connection.ts";
-import { RedisEvents } from "../../coordinator/src/adapters/redis-events.ts";
+import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
 import { RedisSharedSecret } from "../../coordinator/src/adapters/redis-shared-secret.ts";
 import { type Caller, localCaller } from "../../coordinator/src/application/caller.ts";
 import { Forecasts } from "../../coordinator/src/application/forecasts.ts";
@@ -17,7 +16,7 @@ import { Loops } from "../../coordinator/src/application/loop.ts";
 import { Waiters } from "../../coordinator/src/application/waiters.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
-import type { Log, LogFields } from "../../coordinator/src/ports/log.ts";
+import type { ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
 import { fakeModels } from "../support/fake-job-service.ts";
 import { TestHost } from "../support/job-rig.ts";
 import { type McpFace, mcpFace } from "../support/mcp-resources.ts";
@@ -82,27 +81,17 @@ async function startCoordinator(name: string): Promise<Coordinator> {
   await store.onNotice((notice) => waiters.onNotice(notice));
   const loops = new Loops(systemClock, log);
   loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
-  const events = eventsOn(redis.url, { redis: connection, me: name, log });
-  const { parts } = fakeDoorParts({}, { models, jobs, events, secret: new RedisSharedSecret(connection, systemClock) });
+  const { parts } = fakeDoorParts({}, { models, jobs, secret: new RedisSharedSecret(connection, systemClock) });
   const face = mcpFace(parts);
   return {
     face,
     jobs,
     async stop() {
       await face.close();
-      events.close();
       await loops.stop();
       await connection.close();
     },
   };
-}
-
-function eventsOn(url: string, parts: { redis: RedisConnection; me: string; log: Pick<Log, "warn"> }): RedisEvents {
-  return new RedisEvents({
-    ...parts,
-    clock: systemClock,
-    subscription: () => new RedisSubscription(url, `${parts.me}-changes`, systemClock),
-  });
 }
 
 /** What a client is told, as it comes. */
@@ -115,31 +104,20 @@ function notesOf(client: Client): string[] {
   return heard;
 }
 
-/** Both coordinators hear the channel. */
-async function untilHeard(): Promise<void> {
-  const client = new Redis(redis.url);
-  await until("both hear the channel", async () => {
-    const counted = await client.pubsub("NUMSUB", channels.changes).catch(() => [channels.changes, 0]);
-    return Number(counted[1]) >= 2;
-  });
-  client.disconnect();
-}
-
-test("what is published at one coordinator is heard at the other, once, in both revisions", async () => {
+test("what has come is told by every coordinator, once, in both revisions", async () => {
   const modern = await two.face.modern(anna);
   const heard = notesOf(modern);
-  await modern.listen({ toolsListChanged: true, resourcesListChanged: true });
+  await modern.listen({ toolsListChanged: true, promptsListChanged: true });
   const session = await two.face.legacy(berta);
   const heardInSession = notesOf(session);
   const here = await one.face.legacy(anna);
   const heardHere = notesOf(here);
-  await untilHeard();
-  for (let times = 0; times < 3; times++) one.face.changes.publish({ kind: "tools_list_changed" });
-  one.face.changes.publish({ kind: "prompts_list_changed" });
+  (models.list() as ModelStatus[]).push(...fakeModels([{ model: "newcomer", version: 1, signature }]).list());
   await until("all have heard", async () => heard.length > 0 && heardInSession.length > 1 && heardHere.length > 1);
+  await systemClock.sleep(2_500); // in which it would be told again
   assert.deepEqual(heard, ["tools"]);
-  assert.deepEqual(heardInSession.sort(), ["prompts", "tools"]);
-  assert.deepEqual(heardHere.sort(), ["prompts", "tools"]);
+  assert.deepEqual(heardInSession.sort(), ["resources", "tools"]);
+  assert.deepEqual(heardHere.sort(), ["resources", "tools"]);
   await Promise.all([modern, session, here].map((client) => client.close()));
 });
 
@@ -199,26 +177,18 @@ function listRequest(cursor?: string) {
   return { jsonrpc: "2.0", id: 1, method: "resources/list", params: { _meta: meta, ...(cursor !== undefined && { cursor }) } };
 }
 
-test("a Redis that dies is told within seconds, and once it is back every list is told to have changed and jobs are followed on", async () => {
+test("a Redis that dies is told within seconds, and once it is back jobs are followed on", async () => {
   const { record } = await one.jobs.submit({ model: "tiny", request, hold: false, timeoutMs: 60_000 }, anna);
   const uri = resourceUris.job(record.id);
   const client = await two.face.modern(anna);
   const heard = notesOf(client);
-  const lists = { toolsListChanged: true, promptsListChanged: true, resourcesListChanged: true };
-  await client.listen({ ...lists, resourceSubscriptions: [uri] });
-  await untilHeard();
+  await client.listen({ toolsListChanged: true, resourceSubscriptions: [uri] });
   await redis.kill();
   const startedMs = performance.now();
   await assert.rejects(client.readResource({ uri }), { code: -32603 });
   await assert.rejects(client.listen({ resourceSubscriptions: [uri] }), { code: -32603 });
   assert.ok(performance.now() - startedMs < 5_000);
-  two.face.changes.publish({ kind: "tools_list_changed" });
-  await until("this coordinator's own hear it all the same", async () => heard.includes("tools"));
-  heard.length = 0;
   await redis.restart();
-  await until("every list is told to have changed", async () => ["tools", "prompts", "resources"].every((list) => heard.includes(list)), {
-    withinMs: 20_000,
-  });
   await until("the store answers", async () =>
     client.readResource({ uri }).then(
       () => true,
@@ -234,9 +204,6 @@ test("a Redis that dies is told within seconds, and once it is back every list i
     ),
   );
   await until("the job's end is told", async () => heard.includes(uri));
-  await untilHeard();
-  one.face.changes.publish({ kind: "prompts_list_changed" });
-  await until("changes cross again", async () => heard.includes("prompts"));
   await client.close();
 });
 
@@ -271,28 +238,4 @@ test("a Redis that is frozen hangs nothing, and what follows is heard when it go
   );
   await until("the job's end is told", async () => heard.includes(uri), { withinMs: 20_000 });
   await client.close();
-});
-
-test("a user of Redis who may not hear the channel is told so in the log, and everything else goes on", async () => {
-  const admin = new Redis(redis.url);
-  await admin.call("ACL", "SETUSER", "quiet", "on", ">secret", "resetchannels", "&sy:notices:*", "~*", "+@all");
-  const url = new URL(redis.url);
-  url.username = "quiet";
-  url.password = "secret";
-  const connection = new RedisConnection(url.href, "quiet", systemClock);
-  await connection.open();
-  const logged: { event: string; fields: LogFields | undefined }[] = [];
-  const warn = (event: string, fields?: LogFields): void => void logged.push({ event, fields });
-  const events = eventsOn(url.href, { redis: connection, me: "quiet", log: { warn } });
-  const heard: string[] = [];
-  events.listen({ event: ({ kind }) => void heard.push(kind), missed: () => void heard.push("missed") });
-  await until("it is logged", async () => logged.length > 0);
-  assert.equal(logged[0]?.event, "changes_not_heard");
-  assert.match(String(logged[0]?.fields?.message), /NOPERM/);
-  events.publish({ kind: "tools_list_changed" });
-  assert.deepEqual(heard, ["tools_list_changed"]);
-  events.close();
-  await connection.close();
-  await admin.call("ACL", "DELUSER", "quiet");
-  admin.disconnect();
 });

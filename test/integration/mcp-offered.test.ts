@@ -37,3 +37,30 @@ for (const era of eras) {
     await until("the tool to be gone", async () => (await names()).length === 0);
   });
 }
+
+for (const era of eras) {
+  test(`a ${era} client is told of progress while another server works, and its call ends with the coordinator`, async (t) => {
+    const rig = await toolRig(t);
+    const { calls, desk, servers } = rig;
+    const audit = { append: async () => {}, read: async () => [] };
+    const door = await openDoor(t, {}, { tools: { calls, desk, servers, audit } });
+    rig.configure({ shown: fixture({ expose: ["slow", "hang"] }) });
+    await rig.ready("shown");
+    const client = await connectMcp(t, door.url, { era });
+    const told: (string | undefined)[] = [];
+    const onprogress = ({ message }: { message?: string | undefined }) => void told.push(message);
+    const slow = await client.callTool({ name: "shown__slow", arguments: { ms: 1_500 } }, { onprogress });
+    assert.notEqual(slow.isError, true, JSON.stringify(slow));
+    assert.deepEqual([...new Set(told)], ["waiting for shown"]);
+
+    const hanging = client.callTool({ name: "shown__hang", arguments: {} }, { onprogress });
+    told.length = 0;
+    await until("the call to be under way", async () => told.length > 0);
+    door.server.endHeld();
+    const ended = await hanging;
+    assert.equal(ended.isError, true);
+    const failure = ended._meta!["switchyard/error"] as { code: string };
+    assert.equal(failure.code, "cancelled");
+    assert.match(JSON.stringify(ended.content), /the tool may have run/);
+  });
+}

@@ -5,6 +5,7 @@ import { connect } from "node:net";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
+import { send } from "../support/mcp-client.ts";
 import { type OpenDoor, openDoor, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
 
@@ -106,4 +107,20 @@ test("what a reader leaves unread is bounded, and a reader that is too slow is d
   assert.ok(chars < many * values * 3, `${chars} bytes came`);
   const next = await post(door, { id: "next", method: "ping" }, session);
   assert.match(await next.text(), /"result":\{\}/, "its session goes on");
+});
+
+test("where a key has too many subscriptions a session is refused as such, and no failure is logged", async (t) => {
+  const door = await openDoor(t);
+  const over = new AbortController();
+  t.after(() => over.abort());
+  for (let count = 0; count < 200; count++) {
+    const listen = { method: "subscriptions/listen", params: { notifications: { toolsListChanged: true } }, signal: over.signal };
+    assert.equal((await send(door.url, listen)).status, 200);
+  }
+  const refused = await initialize(door);
+  const { error } = await refused.json();
+  assert.deepEqual([refused.status, error.data.code], [429, "rate_limited"]);
+  assert.match(error.message, /200 for one key/);
+  assert.ok(Number(refused.headers.get("retry-after")) >= 1);
+  assert.deepEqual(door.logged, []);
 });

@@ -44,7 +44,6 @@ type Replaceable =
   | "consoleFolder"
   | "tools"
   | "drains"
-  | "events"
   | "jobs"
   | "models"
   | "overview"

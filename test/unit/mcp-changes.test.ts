@@ -4,9 +4,8 @@ import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import { type HostView, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
 import { type Caller, localCaller } from "../../coordinator/src/application/caller.ts";
-import { allLists, Changes, type Subscription } from "../../coordinator/src/doors/mcp/changes.ts";
+import { allLists, type ChangeEvent, Changes, type Subscription } from "../../coordinator/src/doors/mcp/changes.ts";
 import { resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
-import type { ChangeEvent, EventBus, EventListener } from "../../coordinator/src/ports/event-bus.ts";
 import type { ModelStatus } from "../../coordinator/src/ports/model-registry.ts";
 import { fakeModels } from "../support/fake-job-service.ts";
 import { ManualClock } from "../support/manual-clock.ts";
@@ -19,26 +18,9 @@ const request = { inputs: [], parameters: {}, binaryDefault: false };
 const submission = { model: "tiny", version: 1, request, hold: false };
 const image: TensorSignature = { name: "image", datatype: "FP32", shape: [-1, 4] };
 
-/** A bus that is there, and which the test speaks on as another coordinator would. */
-class TestBus implements EventBus {
-  readonly published: ChangeEvent[] = [];
-  readonly listeners = new Set<EventListener>();
-
-  publish(event: ChangeEvent): void {
-    this.published.push(event);
-    for (const listener of this.listeners) listener.event(event);
-  }
-
-  listen(listener: EventListener): () => void {
-    this.listeners.add(listener);
-    return () => void this.listeners.delete(listener);
-  }
-}
-
 function rig(t: TestContext) {
   const clock = new ManualClock();
-  const events = new TestBus();
-  const { logged, models, parts } = fakeDoorParts({}, { clock, events });
+  const { logged, models, parts } = fakeDoorParts({}, { clock });
   const statuses = models.list() as ModelStatus[];
   const hosts = [...parts.hosts.list()] as HostView[];
   const jobs = new OwnedJobs(models);
@@ -73,7 +55,7 @@ function rig(t: TestContext) {
     statuses.push(status!);
     return () => void statuses.splice(statuses.indexOf(status!), 1);
   };
-  return { addModel, changes, clock, events, figures, hosts, jobs, listen, logged, models, statuses };
+  return { addModel, changes, clock, figures, hosts, jobs, listen, logged, models, statuses };
 }
 
 test("a list is told to have changed when the difference lasts, once", async (t) => {
@@ -130,11 +112,9 @@ test("tools are told to have changed when their model's alias moves to another v
 });
 
 test("while nobody listens nothing is looked at, and afterwards neither", async (t) => {
-  const { changes, clock, events, figures, jobs, listen } = rig(t);
+  const { clock, figures, jobs, listen } = rig(t);
   const { record } = await jobs.submit(submission, anna);
-  changes.publish({ kind: "tools_list_changed" });
   assert.equal(clock.waiting, 0);
-  assert.equal(events.listeners.size, 0);
   const { subscription } = listen(anna);
   await subscription.follow(resourceUris.job(record.id));
   await subscription.follow(resourceUris.metrics);
@@ -144,31 +124,18 @@ test("while nobody listens nothing is looked at, and afterwards neither", async 
   assert.ok(asked > 0);
   subscription.close();
   assert.equal(clock.waiting, 0);
-  assert.equal(events.listeners.size, 0);
   await clock.advance(10_000);
   assert.equal(figures.asked, asked);
 });
 
-test("what any coordinator publishes is told once, however often, to those who want to hear of it", async (t) => {
-  const { changes, clock, events, listen } = rig(t);
-  const all = listen();
-  const some = listen(anna, { lists: new Set(["prompts_list_changed"]) });
-  for (let times = 0; times < 5; times++) events.publish({ kind: "tools_list_changed" });
-  changes.publish({ kind: "prompts_list_changed" });
-  assert.deepEqual(all.take(), []);
-  await clock.advance(1_000);
-  assert.deepEqual(all.take(), ["tools_list_changed", "prompts_list_changed"]);
-  assert.deepEqual(some.take(), ["prompts_list_changed"]);
-  assert.equal(events.published.length, 6);
-  await clock.advance(5_000);
-  assert.deepEqual(all.take(), []);
-});
-
-test("after a gap in what is heard every list is told to have changed", (t) => {
-  const { events, listen } = rig(t);
-  const { take } = listen();
-  for (const listener of events.listeners) listener.missed();
-  assert.deepEqual(take().sort(), [...allLists].sort());
+test("a subscriber hears of those lists alone that it wants to hear of", async (t) => {
+  const { addModel, clock, hosts, listen } = rig(t);
+  const tools = listen(anna, { lists: new Set(["tools_list_changed"]) });
+  const none = listen(anna, { lists: new Set() });
+  addModel("newcomer");
+  hosts.push({ ...hosts[0]!, id: "host-2" });
+  await clock.advance(3_000);
+  assert.deepEqual([tools.take(), none.take()], [["tools_list_changed"], []]);
 });
 
 test("a job's follower hears of each change of its state, those within a quarter of a second as one", async (t) => {
@@ -211,7 +178,7 @@ test("a job's output is told once: when the job has ended", async (t) => {
 });
 
 test("nobody follows a job that is not theirs, nor hears of it while its owner follows it", async (t) => {
-  const { changes, clock, jobs, listen } = rig(t);
+  const { clock, jobs, listen } = rig(t);
   const { record } = await jobs.submit(submission, anna);
   const uri = resourceUris.job(record.id);
   const owner = listen(anna);
@@ -224,7 +191,7 @@ test("nobody follows a job that is not theirs, nor hears of it while its owner f
     return get.call(jobs, id, caller);
   };
   const refused = other.subscription.follow(uri);
-  changes.publish({ kind: "resource_updated", uri });
+  jobs.start(record.id);
   await clock.advance(300); // while it is not known yet whether berta may
   assert.deepEqual([owner.take(), other.take()], [[uri], []]);
   answered.resolve();
@@ -373,6 +340,34 @@ test("one caller has two hundred subscriptions at most, and one subscription a h
   await assert.rejects(first.subscription.follow(resourceUris.metrics), { code: "rate_limited" });
   first.subscription.close();
   listen(anna);
+});
+
+test("one tenant's keys cannot take all subscriptions and all watched jobs: the next tenant finds room", async (t) => {
+  const { jobs, listen } = rig(t);
+  const greedy = (key: number): Caller => ({ ...anna, keyId: `anna-${key}` });
+  const job = async (caller: Caller) => resourceUris.job((await jobs.submit(submission, caller)).record.id);
+  let followed = 0;
+  let refused: unknown;
+  for (let key = 0; refused === undefined && key < 100; key++) {
+    const { subscription } = listen(greedy(key));
+    for (let count = 0; refused === undefined && count < 100; count++) {
+      await subscription.follow(await job(greedy(key))).then(
+        () => followed++,
+        (why: unknown) => {
+          refused = why;
+        },
+      );
+    }
+  }
+  assert.equal((refused as SwitchyardError).code, "rate_limited");
+  assert.equal(followed, 2_500);
+  const other = listen(berta);
+  await other.subscription.follow(await job(berta));
+  const open = (): void => {
+    for (let key = 0; ; key++) for (let count = 0; count < 100; count++) listen(greedy(1_000 + key));
+  };
+  assert.throws(open, { code: "rate_limited", message: /share of the 2048/ });
+  listen(berta);
 });
 
 test("a coordinator that ends tells its subscribers that nothing follows", (t) => {

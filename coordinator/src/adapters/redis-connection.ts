@@ -335,20 +335,6 @@ export class RedisSubscription {
     await this.#redis.subscribe(channel);
   }
 
-  /** As `open`, also while the store is away: answers at once, and says each time that it hears the channel, or may not. */
-  keep(channel: string, listener: { message: (message: Buffer) => void; hears: () => void; refused: (why: string) => void }): void {
-    this.#redis.on("messageBuffer", (_channel: Buffer, message: Buffer) => listener.message(message));
-    this.#redis.on("ready", () => {
-      this.#redis.subscribe(channel).then(
-        () => listener.hears(),
-        (error: Error) => {
-          if (/^NOPERM/.test(error.message)) listener.refused(error.message); // else the connection ended, and the next one is tried
-        },
-      );
-    });
-    this.#redis.connect().catch(() => {});
-  }
-
   /** The first try may meet a node that is away; the next one goes to another. */
   #ready(): Promise<void> {
     return new Promise((resolve, reject) => {

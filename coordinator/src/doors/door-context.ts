@@ -13,7 +13,6 @@ import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { DrainBoard } from "../ports/drain-board.ts";
-import type { EventBus } from "../ports/event-bus.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
 import type { Metrics } from "../ports/metrics.ts";
@@ -74,8 +73,6 @@ export interface DoorContext {
   tools?: ToolService;
   /** Absent: nothing is traced. */
   tracing?: Tracing;
-  /** Absent: what one coordinator publishes, others do not hear. */
-  events?: EventBus;
   /** Where the built console lies; absent: none is served. */
   consoleFolder?: string;
   config: HttpConfig;

@@ -155,6 +155,4 @@ export const channels = {
   notices: (coordinator: string): string => `${prefix}:notices:${coordinator}`,
   /** Queue tags with new work, for one host that lingers. */
   wake: (incarnation: string): string => `${prefix}:wake:${incarnation}`,
-  /** What has changed that clients of any coordinator may be watching, as JSON. */
-  changes: `${prefix}:changes`,
 } as const;

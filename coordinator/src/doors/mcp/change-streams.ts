@@ -13,9 +13,8 @@ import {
 } from "@modelcontextprotocol/server";
 import { SwitchyardError } from "@switchyard/protocol";
 import type { Caller } from "../../application/caller.ts";
-import type { ChangeEvent } from "../../ports/event-bus.ts";
 import type { Log } from "../../ports/log.ts";
-import { allLists, type Changes, mostFollowed, type Subscription } from "./changes.ts";
+import { allLists, type ChangeEvent, type Changes, mostFollowed, type Subscription } from "./changes.ts";
 import { asProtocolError } from "./protocol-errors.ts";
 import { bounded } from "./stream-bounds.ts";
 
@@ -63,7 +62,7 @@ export class ChangeStreams {
   async fetch(request: Request, asked: ListenRequest): Promise<Response> {
     const { changes, factory, keepAliveMs, log, maxBehindBytes } = this.#parts;
     const listeners = new Set<Listener>();
-    const bus = busFor(changes, listeners);
+    const bus = busFor(listeners);
     const handler = createMcpHandler(factory, { bus, legacy: "reject", ...(keepAliveMs !== undefined && { keepAliveMs }) });
     let subscription: Subscription | undefined;
     const end = (): void => {
@@ -102,9 +101,9 @@ function tellAll(listeners: ReadonlySet<Listener>, event: ChangeEvent): void {
   for (const listener of [...listeners]) listener(event);
 }
 
-function busFor(changes: Pick<Changes, "publish">, listeners: Set<Listener>): ServerEventBus {
+function busFor(listeners: Set<Listener>): ServerEventBus {
   return {
-    publish: (event) => changes.publish(event),
+    publish() {}, // nobody does: what has changed is looked at
     subscribe(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);

@@ -1,35 +1,32 @@
 /**
  * Who is to hear of which changes. Owns the subscriptions of both eras of the protocol: each has a caller, and hears of lists, and of resources
  * that this caller was found to be allowed to read, and of nothing else. Whether lists have changed is looked at here, once a second while
- * somebody listens; what others publish comes over the event bus. Loads nothing of the protocol's packages.
+ * somebody listens: every coordinator looks for itself. Loads nothing of the protocol's packages.
  */
 
 import { SwitchyardError } from "@switchyard/protocol";
 import { type Caller, localCaller } from "../../application/caller.ts";
-import type { ChangeEvent, EventBus } from "../../ports/event-bus.ts";
 import type { DoorContext } from "../door-context.ts";
 import { Lookout } from "./lookout.ts";
 import { servedModels, servedVersion } from "./model-tools.ts";
 import { ourSpelling } from "./resource-uris.ts";
+import { TenantShares } from "./tenant-shares.ts";
 import { WatchedResources } from "./watched-resources.ts";
+
+/** In the words of the protocol. */
+export type ChangeEvent =
+  | { kind: "tools_list_changed" | "prompts_list_changed" | "resources_list_changed" }
+  | { kind: "resource_updated"; uri: string };
 
 type ListKind = Exclude<ChangeEvent["kind"], "resource_updated">;
 
 /** A difference of what is listed is told when a second look sees it too: hosts come and go, and models while their files are copied. */
 const lookEveryMs = 1_000;
-/** What is published is told after this time, once, however often it was published meanwhile. */
-const settleMs: Record<ChangeEvent["kind"], number> = {
-  tools_list_changed: 1_000,
-  prompts_list_changed: 1_000,
-  resources_list_changed: 1_000,
-  resource_updated: 250,
-};
-/** Streams and sessions together. */
+/** Streams and sessions together, of all tenants. */
 const mostSubscriptions = 2_048;
 const mostPerCaller = 200;
 /** Of one subscription. */
 export const mostFollowed = 100;
-const mostSettling = 10_000;
 
 /** One who listens. */
 export interface Subscriber {
@@ -47,28 +44,22 @@ export interface Subscriber {
 export const allLists: ReadonlySet<ListKind> = new Set(["tools_list_changed", "prompts_list_changed", "resources_list_changed"]);
 
 export interface ChangesParts {
-  context: Pick<DoorContext, "jobs" | "models" | "hosts" | "overview" | "tools" | "clock" | "log" | "events">;
+  context: Pick<DoorContext, "jobs" | "models" | "hosts" | "overview" | "tools" | "clock" | "log">;
   /** Text that differs when a list does, in place of what is taken here. */
   listed?: Partial<Record<ListKind, () => string>>;
 }
 
 export class Changes {
-  readonly #context: ChangesParts["context"];
-  readonly #events: EventBus | undefined;
   readonly #listed: Record<ListKind, () => string>;
   readonly #watched: WatchedResources;
   readonly #lookout: Lookout;
   readonly #subscriptions = new Set<Subscription>();
+  readonly #shares = new TenantShares(mostSubscriptions);
   /** What subscribers were told last of each list, and whether the last look differed. */
   readonly #told = new Map<ListKind, { text: string; differs: boolean }>();
-  /** What was published and is told soon, with what stops that. */
-  readonly #settling = new Map<string, () => void>();
-  #leave: (() => void) | undefined;
   #isClosed = false;
 
   constructor({ context, listed }: ChangesParts) {
-    this.#context = context;
-    this.#events = context.events;
     this.#listed = {
       tools_list_changed: () => toolsText(context),
       prompts_list_changed: () => "",
@@ -79,24 +70,20 @@ export class Changes {
     this.#lookout = new Lookout({ clock: context.clock, log: context.log, everyMs: lookEveryMs, look: async () => this.#look() });
   }
 
-  /** To the subscribers of every coordinator. */
-  publish(event: ChangeEvent): void {
-    const plain: ChangeEvent = event.kind === "resource_updated" ? { kind: event.kind, uri: event.uri } : { kind: event.kind };
-    if (this.#events)
-      this.#events.publish(plain); // from where it comes back at once, if anybody listens here
-    else this.#settle(plain);
-  }
-
   /** Throws `rate_limited`. */
   open(subscriber: Subscriber): Subscription {
     if (this.#isClosed) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
     const { keyId, tenant } = subscriber.caller;
     const own = [...this.#subscriptions].filter(({ caller }) => caller.keyId === keyId && caller.tenant === tenant);
-    if (own.length >= mostPerCaller || this.#subscriptions.size >= mostSubscriptions) {
-      const limit = own.length >= mostPerCaller ? `${mostPerCaller} for one key` : `${mostSubscriptions} in all`;
-      throw new SwitchyardError("rate_limited", `Subscription limit reached: ${limit}`);
+    if (own.length >= mostPerCaller) throw new SwitchyardError("rate_limited", `Subscription limit reached: ${mostPerCaller} for one key`);
+    const giveBack = this.#shares.take(tenant);
+    if (giveBack === undefined) {
+      throw new SwitchyardError("rate_limited", `Subscription limit reached: this tenant has its share of the ${mostSubscriptions} in all`);
     }
-    const subscription = new Subscription(subscriber, this.#watched, () => this.#left(subscription));
+    const subscription = new Subscription(subscriber, this.#watched, () => {
+      giveBack();
+      this.#left(subscription);
+    });
     this.#subscriptions.add(subscription);
     this.#begin();
     return subscription;
@@ -114,12 +101,6 @@ export class Changes {
     if (this.#told.size > 0) return;
     for (const kind of allLists) this.#told.set(kind, { text: this.#listed[kind](), differs: false });
     this.#lookout.start();
-    this.#leave = this.#events?.listen({
-      event: (event) => this.#settle(event),
-      missed: () => {
-        for (const kind of allLists) this.#tell({ kind });
-      },
-    });
   }
 
   #left(subscription: Subscription): void {
@@ -131,20 +112,6 @@ export class Changes {
   #rest(): void {
     this.#lookout.stop();
     this.#told.clear();
-    this.#leave?.();
-    this.#leave = undefined;
-    for (const stop of this.#settling.values()) stop();
-    this.#settling.clear();
-  }
-
-  #settle(event: ChangeEvent): void {
-    const name = event.kind === "resource_updated" ? event.uri : event.kind;
-    if (this.#subscriptions.size === 0 || this.#settling.has(name) || this.#settling.size >= mostSettling) return;
-    const tell = (): void => {
-      this.#settling.delete(name);
-      this.#tell(event);
-    };
-    this.#settling.set(name, this.#context.clock.after(settleMs[event.kind], tell));
   }
 
   #tell(event: ChangeEvent): void {

@@ -43,6 +43,7 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
     try {
       return await served.make(asked);
     } catch (error) {
+      if (error instanceof SwitchyardError) throw error;
       log.error("mcp_server_failed", { era: asked.era, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
       throw error;
     }

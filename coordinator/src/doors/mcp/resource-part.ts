@@ -9,7 +9,6 @@ import { Cursors } from "./cursors.ts";
 import { addResourceHandlers, capabilities } from "./resources.ts";
 
 export interface ResourcePart {
-  /** What is published here reaches the subscribers of every coordinator. */
   changes: Changes;
   /** To a server that nobody is connected to yet: of one request of the stateless revision, or of one session of the earlier one. */
   add(server: Server, asked: { caller: Caller; era: "modern" | "legacy" }): void;

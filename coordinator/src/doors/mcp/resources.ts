@@ -5,9 +5,8 @@
 
 import type { CacheHint, Server, ServerCapabilities, ServerContext } from "@modelcontextprotocol/server";
 import type { Caller } from "../../application/caller.ts";
-import type { ChangeEvent } from "../../ports/event-bus.ts";
 import type { DoorContext } from "../door-context.ts";
-import { allLists, type Changes } from "./changes.ts";
+import { allLists, type ChangeEvent, type Changes } from "./changes.ts";
 import { complete } from "./completion.ts";
 import type { Cursors } from "./cursors.ts";
 import { getPrompt, promptList } from "./prompts.ts";

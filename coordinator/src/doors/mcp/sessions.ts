@@ -11,6 +11,7 @@ import {
   type Server,
   WebStandardStreamableHTTPServerTransport,
 } from "@modelcontextprotocol/server";
+import { errors, SwitchyardError } from "@switchyard/protocol";
 import { newIncarnation } from "@switchyard/protocol/redis";
 import type { Caller } from "../../application/caller.ts";
 import type { DoorContext } from "../door-context.ts";
@@ -78,12 +79,16 @@ export class Sessions {
       const why = "The header Mcp-Session-Id is required: a session begins with initialize, or use revision 2026-07-28, which has none";
       return refusal(400, serverError, why);
     }
-    if (this.#context.draining()) return refusal(503, serverError, "This coordinator is shutting down; ask another one");
-    if (!(await this.#makeRoom(caller))) {
-      return refusal(503, serverError, "Too many sessions are open at this moment; end some, or try again", { "retry-after": "5" });
-    }
     let id: string | undefined;
-    const server = await this.#make({ caller, era: "legacy" });
+    let server: Server | McpServer;
+    try {
+      if (this.#context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
+      await this.#makeRoom(caller);
+      server = await this.#make({ caller, era: "legacy" });
+    } catch (error) {
+      if (error instanceof SwitchyardError) return refusalOf(error);
+      throw error;
+    }
     const transport = new WebStandardStreamableHTTPServerTransport({
       sessionIdGenerator: () => `${this.#coordinator}.${randomUUID()}`,
       eventStore: new SessionEvents(),
@@ -103,15 +108,20 @@ export class Sessions {
     return response;
   }
 
-  /** Clients forget their sessions: the one of this key that was idle for longest gives way. */
-  async #makeRoom(caller: Caller): Promise<boolean> {
-    const principal = principalOf(caller);
-    const own = [...this.#sessions].filter(([, session]) => principalOf(session.caller) === principal);
-    if (own.length < mostOfOneKey && this.#sessions.size < mostSessions) return true;
-    const [idle] = own.find(([, { open }]) => open === 0) ?? [];
-    if (idle === undefined) return false;
-    await this.#end(idle);
-    return true;
+  /** Clients forget their sessions: one that is idle gives way. Throws `rate_limited` where none is. */
+  async #makeRoom(caller: Caller): Promise<void> {
+    const held = [...this.#sessions].map(([id, { caller: its, open }]) => ({
+      id,
+      tenant: its.tenant,
+      key: principalOf(its),
+      isIdle: open === 0,
+    }));
+    const idle = givingWay(held, { key: principalOf(caller), mostOfOneKey, most: mostSessions });
+    if (idle === "none is idle") {
+      const detail = "Too many sessions are open at this moment; end some, or try again";
+      throw new SwitchyardError("rate_limited", detail, { retryAfterMs: 5_000 });
+    }
+    if (idle !== undefined) await this.#end(idle);
   }
 
   #watch(id: string, session: Session): void {
@@ -150,10 +160,53 @@ function answerCancelled(transport: WebStandardStreamableHTTPServerTransport): v
   };
 }
 
+export interface HeldSession {
+  id: string;
+  tenant: string;
+  key: string;
+  isIdle: boolean;
+}
+
+/**
+ * Which session ends when another one begins; those that were used last stand last. One of the same key where that has its most; where all
+ * places are taken, that of the tenant that has the most, and of its keys the one that has the most, so that nobody shuts out others.
+ */
+export function givingWay(
+  held: readonly HeldSession[],
+  { key, most, mostOfOneKey }: { key: string; mostOfOneKey: number; most: number },
+): string | "none is idle" | undefined {
+  const own = held.filter((session) => session.key === key);
+  if (own.length >= mostOfOneKey) return own.find(({ isIdle }) => isIdle)?.id ?? "none is idle";
+  if (held.length < most) return undefined;
+  const ofTenant = countsOf(held, ({ tenant }) => tenant);
+  const ofKey = countsOf(held, (session) => session.key);
+  const sizeOf = (session: HeldSession): readonly [number, number] => [ofTenant.get(session.tenant)!, ofKey.get(session.key)!];
+  let chosen: HeldSession | undefined;
+  for (const session of held.filter(({ isIdle }) => isIdle)) {
+    const [byTenant, byKey] = sizeOf(session);
+    const [tenants, keys] = chosen === undefined ? [0, 0] : sizeOf(chosen);
+    if (byTenant > tenants || (byTenant === tenants && byKey > keys)) chosen = session;
+  }
+  return chosen?.id ?? "none is idle";
+}
+
+function countsOf(held: readonly HeldSession[], nameOf: (session: HeldSession) => string): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const session of held) counts.set(nameOf(session), (counts.get(nameOf(session)) ?? 0) + 1);
+  return counts;
+}
+
 function unknownSession(): Response {
   return refusal(404, sessionNotFound, "There is no such session here: begin a new one with initialize");
 }
 
-function refusal(status: number, code: number, message: string, headers: Record<string, string> = {}): Response {
-  return Response.json({ jsonrpc: "2.0", id: null, error: { code, message } }, { status, headers });
+function refusalOf({ code, facts, message }: SwitchyardError): Response {
+  const { retryAfterMs = 1_000 } = facts;
+  const headers = { "retry-after": String(Math.ceil(retryAfterMs / 1_000)) };
+  const error = { code: serverError, message, data: { code, retry_after_ms: retryAfterMs } };
+  return Response.json({ jsonrpc: "2.0", id: null, error }, { status: errors[code].http, headers });
+}
+
+function refusal(status: number, code: number, message: string): Response {
+  return Response.json({ jsonrpc: "2.0", id: null, error: { code, message } }, { status });
 }

@@ -1,6 +1,7 @@
 /** Tools of other MCP servers that this cluster offers on: their definitions as cleaned, and calls that go the way of all calls of such tools. */
 
 import type { CallToolResult, Tool } from "@modelcontextprotocol/server";
+import { SwitchyardError } from "@switchyard/protocol";
 import { type ExposedTool, exposedTools } from "../../application/exposed-tools.ts";
 import type { DoorContext } from "../door-context.ts";
 import type { ToolHandler } from "./tool.ts";
@@ -35,22 +36,22 @@ function handlerOf({ annotations, description, inputSchema, name, outputSchema, 
       _meta: { "switchyard/server": server, "switchyard/pin": pin },
     },
     scopes: ["submit"],
-    async call({ args, caller, context, line }) {
-      const left = new AbortController();
-      const stop = line.onGone(() => left.abort());
+    async call({ args, caller, context, line, progress }) {
+      const open = context.calls.held(line);
       try {
-        const { content, isError, structuredContent } = await context.tools!.calls.callTool(
-          { server, tool, arguments: { ...args }, via: "mcp" },
-          caller,
-          left.signal,
-        );
+        const called = context.tools!.calls.callTool({ server, tool, arguments: { ...args }, via: "mcp" }, caller, open.signal);
+        const { content, isError, structuredContent } = await progress.during(`waiting for ${server}`, called);
         return {
           content: content as CallToolResult["content"],
           ...(structuredContent !== undefined && { structuredContent: structuredContent as CallToolResult["structuredContent"] }),
           ...(isError && { isError }),
         };
+      } catch (error) {
+        const isLeft = open.toldToGo() && error instanceof SwitchyardError && error.code === "cancelled";
+        // not as draining, on which clients call again
+        throw isLeft ? new SwitchyardError("cancelled", "This coordinator is shutting down; the tool may have run", error.facts) : error;
       } finally {
-        stop();
+        open.end();
       }
     },
   };

@@ -11,6 +11,7 @@ import type { DoorContext } from "../door-context.ts";
 import { Lookout } from "./lookout.ts";
 import { placeIn, type ResourcePlace, requireKind } from "./resource-uris.ts";
 import { metricsView } from "./resource-views.ts";
+import { TenantShares } from "./tenant-shares.ts";
 
 type WatchContext = Pick<DoorContext, "jobs" | "models" | "hosts" | "overview" | "clock" | "log">;
 type JobPlace = Extract<ResourcePlace, { id: string }>;
@@ -20,6 +21,7 @@ const leastBetweenMs = 250;
 const lookEveryMs = 1_000;
 const longestWaitMs = 60_000;
 const storeAwayMs = 1_000;
+/** Of all tenants. */
 const mostWatchedJobs = 5_000;
 
 interface Watch {
@@ -40,7 +42,7 @@ export class WatchedResources {
   /** Those that are looked at. */
   readonly #looked = new Map<string, Looked>();
   readonly #lookout: Lookout;
-  #watchedJobs = 0;
+  readonly #jobShares = new TenantShares(mostWatchedJobs);
   #isClosed = false;
 
   constructor(context: WatchContext, changed: (uri: string) => void) {
@@ -51,7 +53,7 @@ export class WatchedResources {
 
   /**
    * Until the returned function is called. `uri` is spelt as we spell it, or one resource would have several watches. Throws as reading it would, except that a job's output need not be there yet, and `rate_limited`
-   * when too many jobs are followed here.
+   * when its tenant has its share of the jobs that are followed here.
    */
   async follow(uri: string, caller: Caller): Promise<() => void> {
     const place = placeIn(uri);
@@ -91,9 +93,6 @@ export class WatchedResources {
       case "job":
       case "output": {
         const record = await jobs.get(place.id, caller);
-        if (this.#watchedJobs >= mostWatchedJobs && !this.#watches.has(uri)) {
-          throw new SwitchyardError("rate_limited", `more than ${mostWatchedJobs} jobs are followed here; ask for their state instead`);
-        }
         return () => this.#beginJob(uri, place, { caller, state: record.state, revision: record.revision });
       }
       case "host":
@@ -128,12 +127,16 @@ export class WatchedResources {
 
   #beginJob(uri: string, place: JobPlace, from: { caller: Caller; state: string; revision: number }): () => void {
     const stop = new AbortController();
-    this.#watchedJobs += 1;
+    const giveBack = this.#jobShares.take(from.caller.tenant);
+    if (giveBack === undefined) {
+      const detail = `This tenant has its share of the ${mostWatchedJobs} jobs that are followed here; ask for their state instead`;
+      throw new SwitchyardError("rate_limited", detail);
+    }
     void this.#watchJob(uri, place, { ...from, signal: stop.signal }).catch((error: unknown) => {
       this.#context.log.error("mcp_watch_failed", { error: error instanceof Error ? error.stack : String(error) });
     });
     return () => {
-      this.#watchedJobs -= 1;
+      giveBack();
       stop.abort();
     };
   }
