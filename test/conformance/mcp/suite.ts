@@ -82,9 +82,10 @@ async function runSuite(
 ): Promise<Outcome> {
   const folder = await mkdtemp(path.join(tmpdir(), "switchyard-mcp-suite-"));
   try {
-    const { code, output } = await runNode([peers.file(`${suite}/dist/index.js`), ...args], folder);
+    const results = path.join(folder, "results");
+    const { code, output } = await runNode([peers.file(`${suite}/dist/index.js`), ...args, "--output-dir", results], folder);
     const outcome: Outcome = { part: of.part, what: of.what, passed: 0, failed: 0, skipped: 0, why: [] };
-    for (const { folder: scenario, checks } of await checksIn(path.join(folder, "results"))) {
+    for (const { folder: scenario, checks } of await checksIn(results)) {
       if (of.isScored(scenario)) count(outcome, scenarioIn(scenario), checks);
     }
     if (outcome.passed + outcome.failed === 0) {
