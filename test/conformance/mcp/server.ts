@@ -64,6 +64,7 @@ const turns = new TurnWait(systemClock);
 const parts = {
   jobs: coordinator.jobs,
   access: openAccess,
+  models: { versions: () => [] } as unknown as DoorParts["models"], // of which no fixture has labels
   bodies: bodyBudget({ maxBodyBytes }),
   config: { maxBodyBytes, corsOrigins: [], resultTtlMs },
   clock: systemClock,
