@@ -6,7 +6,7 @@
 
 import { parseArgs } from "node:util";
 import { independentClient } from "../test/conformance/mcp/ai-sdk.ts";
-import { startFixtureServer } from "../test/conformance/mcp/fixture-process.ts";
+import { type FixtureServer, startFixtureServer } from "../test/conformance/mcp/fixture-process.ts";
 import { inspected } from "../test/conformance/mcp/inspector.ts";
 import { type Outcome, skippedPart, tableOf } from "../test/conformance/mcp/outcome.ts";
 import { installPeers, type Peers } from "../test/conformance/mcp/peers.ts";
@@ -19,9 +19,12 @@ interface Part {
   run(peers: Peers): Promise<Outcome[]>;
 }
 
+let fixtures: Promise<FixtureServer> | undefined;
+
+/** One server for all parts that look at it. */
 const withFixtures = async (use: (url: string) => Promise<Outcome[]>): Promise<Outcome[]> => {
-  await using server = await startFixtureServer();
-  return await use(server.url);
+  fixtures ??= startFixtureServer();
+  return await use((await fixtures).url);
 };
 
 const withCluster = async (use: (url: string) => Promise<Outcome[]>): Promise<Outcome[]> => {
@@ -101,6 +104,7 @@ async function main(): Promise<void> {
     }
     outcomes.push(...came);
   }
+  await (await fixtures?.catch(() => undefined))?.[Symbol.asyncDispose]();
   console.log(`\n${tableOf(outcomes)}`);
   if (outcomes.some(({ failed }) => failed > 0)) process.exitCode = 1;
 }

@@ -15,7 +15,7 @@ const {
 } = process.env;
 const url = process.argv.at(-1)!;
 const asked = JSON.parse(context) as Registered & { toolCalls?: { name: string; arguments: Record<string, unknown> }[] };
-const waits = { timeoutMs: 10_000, maxTotalMs: 20_000 };
+const waits = { timeoutMs: 60_000, maxTotalMs: 100_000 };
 
 const settings: ToolServerSettings = {
   name: "conformance",

@@ -49,7 +49,7 @@ const asks: Ask[] = [
     args: ["--uri", "switchyard://models"],
     check: ({ contents }) => assert.match(JSON.stringify(contents), /digits/),
   },
-  { method: "prompts/list", check: ({ prompts }) => assert.ok((prompts as unknown[]).length >= 4) },
+  { method: "prompts/list", check: ({ prompts }) => assert.equal((prompts as unknown[]).length, 3) },
 ];
 
 export async function inspected(peers: Peers, url: string): Promise<Outcome[]> {

@@ -31,7 +31,7 @@ await using cleanup = new AsyncDisposableStack();
 const redis = await startTestRedis();
 cleanup.defer(() => redis.stop());
 const repository = cleanup.use(await emptyRepository());
-for (const seconds of timedModels) await repository.add(`slow-${seconds}`, await slowModelOf(seconds * 1_000));
+for (const [seconds, ms] of timedModels) await repository.add(`slow-${seconds}`, await slowModelOf(ms));
 await repository.add(failingModel, failingGraph());
 const metrics = prometheusMetrics({ version: "1.0.0", processMetrics: false });
 const resultTtlMs = 3_600_000;
@@ -64,6 +64,7 @@ const turns = new TurnWait(systemClock);
 const parts = {
   jobs: coordinator.jobs,
   access: openAccess,
+  models: { versions: () => [] } as unknown as DoorParts["models"], // of which no fixture has labels
   bodies: bodyBudget({ maxBodyBytes }),
   config: { maxBodyBytes, corsOrigins: [], resultTtlMs },
   clock: systemClock,

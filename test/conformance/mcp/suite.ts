@@ -30,6 +30,7 @@ export const httpScenarios = ["http-header-validation", "dns-rebinding-protectio
 const suite = "@modelcontextprotocol/conformance";
 const client = fileURLToPath(new URL("./client.ts", import.meta.url));
 const suiteMs = 300_000;
+const clientMs = 120_000;
 
 interface Check {
   id: string;
@@ -49,7 +50,8 @@ export function serverSide(peers: Peers, url: string, revision: Revision): Promi
 
 /** All that a revision requires of a client, which is this repository's own for upstream servers. */
 export function clientSide(peers: Peers, revision: Revision): Promise<Outcome> {
-  const args = ["client", "--command", `${process.execPath} ${client}`, "--requirements", revision];
+  // it starts all clients at once
+  const args = ["client", "--command", `${process.execPath} ${client}`, "--requirements", revision, "--timeout", String(clientMs)];
   return runSuite(peers, args, {
     part: `client-${revision}`,
     what: `required of a client by ${revision}`,
@@ -82,9 +84,10 @@ async function runSuite(
 ): Promise<Outcome> {
   const folder = await mkdtemp(path.join(tmpdir(), "switchyard-mcp-suite-"));
   try {
-    const { code, output } = await runNode([peers.file(`${suite}/dist/index.js`), ...args], folder);
+    const results = path.join(folder, "results");
+    const { code, output } = await runNode([peers.file(`${suite}/dist/index.js`), ...args, "--output-dir", results], folder);
     const outcome: Outcome = { part: of.part, what: of.what, passed: 0, failed: 0, skipped: 0, why: [] };
-    for (const { folder: scenario, checks } of await checksIn(path.join(folder, "results"))) {
+    for (const { folder: scenario, checks } of await checksIn(results)) {
       if (of.isScored(scenario)) count(outcome, scenarioIn(scenario), checks);
     }
     if (outcome.passed + outcome.failed === 0) {
