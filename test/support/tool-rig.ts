@@ -16,7 +16,7 @@ import { ToolServers } from "../../coordinator/src/application/tool-servers.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { LogFields } from "../../coordinator/src/ports/log.ts";
 import type { AuditedAct } from "../../coordinator/src/ports/tool-audit.ts";
-import type { StoredConsent, ToolConsents } from "../../coordinator/src/ports/tool-consents.ts";
+import { askedAgain, type StoredConsent, type ToolConsents } from "../../coordinator/src/ports/tool-consents.ts";
 import { until } from "./until.ts";
 
 export const toolServerProgram = fileURLToPath(new URL("tool-server.ts", import.meta.url));
@@ -56,6 +56,10 @@ export function memoryConsents(): ToolConsents & { entries: Map<string, StoredCo
       if (made) entries.set(fieldOf(server, tool), made);
       else entries.delete(fieldOf(server, tool));
       return made;
+    },
+    async ask({ server, tool }, by) {
+      const before = entries.get(fieldOf(server, tool));
+      entries.set(fieldOf(server, tool), { ...before, asked: askedAgain(before?.asked, by, Date.now()) });
     },
   };
 }

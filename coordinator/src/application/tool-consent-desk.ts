@@ -105,10 +105,12 @@ export class ToolConsentDesk {
   async #ask(server: ToolServer, tool: KnownTool, { caller, reason }: { caller: Caller; reason: string }): Promise<never> {
     const { name } = server.settings;
     const { pin } = tool;
-    await this.#parts.consents.change({ server: name, tool: tool.definition.name }, (before, nowMs) => {
-      const times = before?.asked?.pin === pin ? before.asked.times + 1 : 1;
-      return { ...before, asked: { by: idOf(caller), pin, atMs: nowMs, times } };
-    });
+    try {
+      await this.#parts.consents.ask({ server: name, tool: tool.definition.name }, { by: idOf(caller), pin });
+    } catch (error) {
+      // that it is needed holds, noted or not
+      this.#parts.log.warn("mcp_ask_lost", { server: name, tool: tool.definition.name, error: (error as Error).message });
+    }
     const where = `/v1/mcp/servers/${name}/tools/${encodeURIComponent(tool.definition.name)}/consent`;
     throw new SwitchyardError(
       "consent_required",

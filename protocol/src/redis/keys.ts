@@ -129,8 +129,8 @@ export const keys = {
   drains: `${prefix}:drains`,
 
   /**
-   * hash `<server>/<tool>` → StoredConsent as JSON: what was decided about a tool of another server, and which calls asked for it. Written by
-   * coordinators; an entry goes when somebody forgets the decision.
+   * hash `<server>/<tool>` → what was decided about a tool of another server, `asked <server>/<tool>` → which calls asked for it since, both
+   * parts of a StoredConsent as JSON. Written by coordinators; both go when somebody forgets the decision.
    */
   toolConsents: `${prefix}:tool-consents`,
 
