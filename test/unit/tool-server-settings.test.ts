@@ -179,8 +179,8 @@ test("a document that is none of this is refused by its place", () => {
 test("where a program comes from is the same for coordinators whose files and variables differ", () => {
   const mcpServers = { s: { command: `\${HOME}/x`, args: [`--key=\${KEY}`], cwd: "db" } };
   const origins = [
-    { folder: "/etc/one", env: { HOME: "/root", KEY: "1" } },
-    { folder: "/etc/two", env: { HOME: "/home/y", KEY: "2" } },
+    { folder: "/etc/one", env: { HOME: "/a", KEY: "1" } },
+    { folder: "/etc/two", env: { HOME: "/b", KEY: "2" } },
   ].map((at) => originOf(checkToolServers({ mcpServers }, at).servers[0]!));
   assert.equal(origins[0], origins[1]);
   const other = checkToolServers({ mcpServers: { s: { ...mcpServers.s, cwd: "other" } } }, { folder: "/", env: { HOME: "/", KEY: "1" } });

@@ -166,12 +166,14 @@ export class ToolProcess {
     const child = this.#child;
     if (child === undefined) return;
     child.stdin?.end();
+    let isGone = false;
     for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-      if (await this.#isGoneWithin(graceMs)) break;
+      isGone = await this.#isGoneWithin(graceMs);
+      if (isGone) break;
       this.#killGroup(signal);
     }
     // one that runs as somebody else, or that the kernel holds, does not hold us
-    if (!(await this.#isGoneWithin(graceMs)))
+    if (!isGone && !(await this.#isGoneWithin(graceMs)))
       this.#events.remains(`process group ${child.pid} does not end (${this.#unkilled ?? "SIGKILL was sent"})`);
     this.#end("it was ended");
   }
