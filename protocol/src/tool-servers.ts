@@ -118,7 +118,7 @@ export const toolAuditViewSchema = z.object({
   server: z.string(),
   tool: z.string(),
   tenant: z.string(),
-  /** The key's id; `local` without a key file. */
+  /** The key's id; `local` without a key file; `(configuration)` where a first use pinned what the configuration allows. */
   by: z.string(),
   /** What asked on whose behalf, such as `http` or a pipeline's name. */
   via: z.string(),

@@ -9,6 +9,7 @@ import { localCaller } from "../../coordinator/src/application/caller.ts";
 import { ToolConsentDesk } from "../../coordinator/src/application/tool-consent-desk.ts";
 import type { KnownTool, ToolServer } from "../../coordinator/src/application/tool-server.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
+import type { AuditedAct } from "../../coordinator/src/ports/tool-audit.ts";
 import type { Decided, ToolConsents } from "../../coordinator/src/ports/tool-consents.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { memoryConsents } from "../support/tool-rig.ts";
@@ -75,6 +76,9 @@ for (const [name, open] of stores) {
       const annotations = { destructiveHint: false, openWorldHint: false };
       const tool = { pin: "p", definition: { name: "t", inputSchema: {}, annotations } } as unknown as KnownTool;
       const call = () => desk.admit(asked, tool, { caller: localCaller, check: () => {} });
+      const alone = await Promise.allSettled(Array.from({ length: 100 }, call));
+      const codes = new Set(alone.map((one) => (one.status === "rejected" ? one.reason.code : "admitted")));
+      assert.deepEqual([...codes], ["consent_required"]);
       const calls = Promise.allSettled(Array.from({ length: 100 }, call));
       for (let times = 0; times < 20; times++) {
         await desk.decide(asked, tool, { caller: localCaller, decision: "allow", pin: "p" });
@@ -83,6 +87,26 @@ for (const [name, open] of stores) {
       for (const { reason, status } of (await calls) as PromiseRejectedResult[]) {
         if (status === "rejected") assert.equal(reason.code, "consent_required");
       }
+    });
+    test("a first use pins what the configuration allows, says so, and overrules no other first use", async () => {
+      const consents = await open();
+      const acts: AuditedAct[] = [];
+      const log = { info: () => {}, warn: () => {}, error: () => {} };
+      const audit = { append: async (act: AuditedAct) => void acts.push(act), read: async () => [] };
+      const desk = new ToolConsentDesk({ consents, log, audit });
+      const server = { settings: { name: "s", trust: "full", allowTools: [], denyTools: [] }, origin: "o" } as unknown as ToolServer;
+      const tool = (pin: string) => ({ pin, definition: { name: "t", inputSchema: {} } }) as unknown as KnownTool;
+      // two coordinators see two definitions, and both judge before either has pinned
+      const firsts = await Promise.allSettled(
+        ["p", "q"].map((pin) => desk.admit(server, tool(pin), { caller: localCaller, check: () => {} })),
+      );
+      const refused = firsts.flatMap((one) => (one.status === "rejected" ? [one.reason.code] : []));
+      assert.deepEqual(refused, ["consent_required"]);
+      const { consent } = (await consents.get("s", "t"))!;
+      assert.deepEqual(
+        acts.map(({ by, event, outcome, pin }) => [event, by, outcome, pin]),
+        [["consent", "(configuration)", "allow", consent?.pin]],
+      );
     });
   });
 }

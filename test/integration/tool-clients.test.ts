@@ -159,7 +159,7 @@ test("a caller who goes away cancels the call", async (t) => {
   await assert.rejects(call, failsWith("cancelled"));
   assert.deepEqual((await waiting).structuredContent, { text: "next" }, "its place is free");
   assert.deepEqual(
-    rig.acts.map(({ outcome, tool }) => [tool, outcome]),
+    rig.acts.filter(({ event }) => event === "call").map(({ outcome, tool }) => [tool, outcome]),
     [
       ["slow", "cancelled"],
       ["echo", "ok"],
@@ -317,6 +317,7 @@ test("a definition that changes is asked for again, and what was consented to by
     "call echo consent_required",
     "consent echo allow",
     "call echo ok",
+    "consent change allow",
     "call change ok",
     "call echo consent_required",
     "consent echo deny",

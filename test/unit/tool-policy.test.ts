@@ -101,9 +101,16 @@ test("a pin covers all that a definition says, in whatever order", () => {
 });
 
 test("where a server comes from is its program or its address, not its secrets", () => {
-  const place = { kind: "stdio", command: "a", args: ["b"], env: { TOKEN: "1" } } as const;
-  assert.equal(originOf({ place }), originOf({ place: { ...place, env: { TOKEN: "2" } } }));
-  assert.notEqual(originOf({ place }), originOf({ place: { ...place, args: ["c"] } }));
+  const place = {
+    kind: "stdio",
+    command: "/a/x",
+    args: ["b"],
+    env: { TOKEN: "1" },
+    cwd: "/a",
+    written: { command: "x", args: ["b"] },
+  } as const;
+  assert.equal(originOf({ place }), originOf({ place: { ...place, env: { TOKEN: "2" }, command: "/b/x", cwd: "/b" } }));
+  assert.notEqual(originOf({ place }), originOf({ place: { ...place, written: { command: "x", args: ["c"] } } }));
   const http = { kind: "http", url: "https://a/", headers: {}, allowPrivate: [] } as const;
   assert.notEqual(originOf({ place: http }), originOf({ place: { ...http, url: "https://b/" } }));
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { checkToolServers } from "../../coordinator/src/adapters/tool-server-settings.ts";
+import { originOf } from "../../coordinator/src/application/tool-policy.ts";
 
 const check = (mcpServers: unknown, env: Record<string, string> = {}) =>
   checkToolServers({ mcpServers }, { env, folder: "/etc/switchyard" });
@@ -19,6 +20,7 @@ test("a file that other hosts have is taken as it is, and keys that mean nothing
     args: ["-y", "server-filesystem", "/data"],
     env: { LOG: "1" },
     cwd: "/etc/switchyard",
+    written: { command: "npx", args: ["-y", "server-filesystem", "/data"] },
   });
   assert.deepEqual(remote?.place, {
     kind: "http",
@@ -172,4 +174,15 @@ test("a document that is none of this is refused by its place", () => {
   ] as const) {
     assert.deepEqual(checkToolServers(document, { env: {}, folder: "/" }).mistakes, [mistake]);
   }
+});
+
+test("where a program comes from is the same for coordinators whose files and variables differ", () => {
+  const mcpServers = { s: { command: `\${HOME}/x`, args: [`--key=\${KEY}`], cwd: "db" } };
+  const origins = [
+    { folder: "/etc/one", env: { HOME: "/a", KEY: "1" } },
+    { folder: "/etc/two", env: { HOME: "/b", KEY: "2" } },
+  ].map((at) => originOf(checkToolServers({ mcpServers }, at).servers[0]!));
+  assert.equal(origins[0], origins[1]);
+  const other = checkToolServers({ mcpServers: { s: { ...mcpServers.s, cwd: "other" } } }, { folder: "/", env: { HOME: "/", KEY: "1" } });
+  assert.notEqual(originOf(other.servers[0]!), origins[0]);
 });

@@ -31,6 +31,7 @@ import {
 } from "../ports/tool-servers.ts";
 import { elicitationAnswer } from "./elicitation-answer.ts";
 import { type GuardedFetch, guardedFetch, NotDialled } from "./guarded-fetch.ts";
+import { OpenRequests } from "./open-requests.ts";
 import { isShallow, type SchemaCompiler, ToolDefinitions } from "./tool-definitions.ts";
 import { ToolProcess, type ToolProcessEvents } from "./tool-process.ts";
 
@@ -196,6 +197,7 @@ function processLine(place: StdioPlace, how: ProcessHow): Line {
 class ProcessTransport implements Transport {
   readonly stderr = null;
   readonly #server: ToolProcess;
+  readonly #open = new OpenRequests();
   onclose?: (() => void) | undefined;
   onerror?: ((error: Error) => void) | undefined;
   onmessage?: Transport["onmessage"];
@@ -208,11 +210,16 @@ class ProcessTransport implements Transport {
     return this.#server.pid;
   }
 
-  take(line: string): void {
+  /** Whether somebody waits for it. */
+  take(line: string): boolean {
     try {
-      this.onmessage?.(deserializeMessage(line));
+      const message = deserializeMessage(line);
+      const isAsked = this.#open.take(message);
+      this.onmessage?.(message);
+      return isAsked;
     } catch (error) {
       this.onerror?.(error as Error);
+      return false;
     }
   }
 
@@ -221,6 +228,7 @@ class ProcessTransport implements Transport {
   }
 
   send(message: Parameters<Transport["send"]>[0]): Promise<void> {
+    this.#open.sent(message);
     return this.#server.write(`${JSON.stringify(message)}\n`);
   }
 

@@ -6,7 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { isAbsolute } from "node:path";
 import type { Clock } from "../clock.ts";
-import { Pace, type PaceLimits } from "./paced-bytes.ts";
+import { Pace, type PaceLimits, usualPace } from "./paced-bytes.ts";
 
 export interface ToolProcessSettings {
   command: string;
@@ -19,8 +19,8 @@ export interface ToolProcessSettings {
 }
 
 export interface ToolProcessEvents {
-  /** One message, a line of its standard output. */
-  line(text: string): void;
+  /** One message, a line of its standard output. Answers whether somebody waits for it. */
+  line(text: string): boolean;
   /** A piece of what it wrote to standard error, at most so many a second. */
   said(text: string): void;
   /** Once, when it has ended or was given up: why. */
@@ -53,9 +53,15 @@ const mostSaidChars = 2_000;
 const saidPace: PaceLimits = { burstBytes: 1 << 20, bytesPerSecond: 65_536, burstMessages: 50, messagesPerSecond: 5 };
 /** What a process has written is read for so long after its end. */
 const lastWordsMs = 500;
+/** Of what nobody waits for. Slower than a server is read, so that a flood owes more and more. */
+const strayPace: PaceLimits = {
+  ...usualPace,
+  bytesPerSecond: usualPace.bytesPerSecond / 2,
+  messagesPerSecond: usualPace.messagesPerSecond / 2,
+};
 const messagesATurn = 50;
 const nothing = Buffer.alloc(0);
-/** A server that has been slowed down for so long is not coming to an end. */
+/** A server that has sent more than that for so long is not coming to an end. One that answers much is only slowed down. */
 const longestFloodMs = 30_000;
 
 /** Ends the group when its input closes, which it does with the process that holds the other end. */
@@ -67,6 +73,7 @@ export class ToolProcess {
   readonly #clock: Clock;
   readonly #settings: ToolProcessSettings;
   readonly #pace: Pace;
+  readonly #strayPace: Pace;
   readonly #saidPace: Pace;
   #child: ChildProcess | undefined;
   #watch: ChildProcess | undefined;
@@ -89,6 +96,7 @@ export class ToolProcess {
     this.#events = events;
     this.#clock = clock;
     this.#pace = new Pace(clock.monotonicMs());
+    this.#strayPace = new Pace(clock.monotonicMs(), strayPace);
     this.#saidPace = new Pace(clock.monotonicMs(), saidPace);
   }
 
@@ -158,12 +166,14 @@ export class ToolProcess {
     const child = this.#child;
     if (child === undefined) return;
     child.stdin?.end();
+    let isGone = false;
     for (const signal of ["SIGTERM", "SIGKILL"] as const) {
-      if (await this.#isGoneWithin(graceMs)) break;
+      isGone = await this.#isGoneWithin(graceMs);
+      if (isGone) break;
       this.#killGroup(signal);
     }
     // one that runs as somebody else, or that the kernel holds, does not hold us
-    if (!(await this.#isGoneWithin(graceMs)))
+    if (!isGone && !(await this.#isGoneWithin(graceMs)))
       this.#events.remains(`process group ${child.pid} does not end (${this.#unkilled ?? "SIGKILL was sent"})`);
     this.#end("it was ended");
   }
@@ -213,21 +223,21 @@ export class ToolProcess {
     if (this.#unread.length > 0) this.#keep(this.#unread);
     this.#unread = nothing;
     if (this.#owedMs > 0) this.#pauseThen(() => this.#child?.stdout?.resume());
-    else {
-      this.#floodSinceMs = undefined;
-      this.#child?.stdout?.resume();
-    }
+    else this.#child?.stdout?.resume();
   }
 
   #pauseThen(goOn: () => void): void {
     this.#child?.stdout?.pause();
-    const nowMs = this.#clock.monotonicMs();
     const waitMs = this.#owedMs;
     this.#owedMs = 0;
-    if (waitMs === 0) this.#floodSinceMs = undefined;
+    this.#clock.after(waitMs, goOn);
+  }
+
+  #onStray(came: { bytes: number; messages: number }): void {
+    const nowMs = this.#clock.monotonicMs();
+    if (this.#strayPace.take(came, nowMs) === 0) this.#floodSinceMs = undefined;
     else this.#floodSinceMs ??= nowMs;
     if (this.#floodSinceMs !== undefined && nowMs - this.#floodSinceMs > longestFloodMs) this.#giveUp("it floods its output");
-    else this.#clock.after(waitMs, goOn);
   }
 
   #keep(piece: Buffer): void {
@@ -244,9 +254,10 @@ export class ToolProcess {
     const line = this.#pieces.length === 1 ? last : Buffer.concat(this.#pieces, this.#pieceBytes);
     this.#pieces = [];
     this.#pieceBytes = 0;
-    if (line[0] !== 0x7b) return false;
-    this.#events.line(line.toString("utf8"));
-    return true;
+    const isMessage = line[0] === 0x7b;
+    const isAsked = isMessage && this.#events.line(line.toString("utf8"));
+    if (!isAsked) this.#onStray({ bytes: line.length, messages: isMessage ? 1 : 0 });
+    return isMessage;
   }
 
   /** Pieces, not lines: whatever it writes. */

@@ -104,7 +104,7 @@ export function checkToolServers(
     for (const key of Object.keys(written)) if (!Object.hasOwn(serverSchema.shape, key)) warnings.push(`${at}.${key}: means nothing here`);
     const found = placeMistakes(entry).map((mistake) => `${at}${mistake}`);
     mistakes.push(...found);
-    if (found.length === 0) servers.push(settingsOf(name, entry, folder));
+    if (found.length === 0) servers.push(settingsOf(name, entry, { folder, raw: rawOf(document, name) }));
   }
   return { servers: mistakes.length > 0 ? [] : servers, mistakes, warnings };
 }
@@ -139,14 +139,25 @@ function placeMistakes(entry: Entry): string[] {
   return found;
 }
 
+/** What an entry was made of. */
+interface From {
+  folder: string;
+  /** Before variables: of the same shape, as these stand in text only. */
+  raw: Pick<Entry, "command" | "args" | "cwd">;
+}
+
+function rawOf(document: unknown, name: string): From["raw"] {
+  return (document as { mcpServers: Record<string, From["raw"]> }).mcpServers[name] ?? {};
+}
+
 const defaults = { timeoutMs: 60_000, maxTotalMs: 600_000, maxConcurrency: 8, maxMessageBytes: 4 << 20 };
 const anywhere = ["0.0.0.0/0", "::/0"];
 
-function settingsOf(name: string, entry: Entry, folder: string): ToolServerSettings {
+function settingsOf(name: string, entry: Entry, from: From): ToolServerSettings {
   const maxTotalMs = entry.maxTotalMs ?? Math.max(defaults.maxTotalMs, entry.timeoutMs ?? 0);
   return {
     name,
-    place: placeOf(entry, folder),
+    place: placeOf(entry, from),
     era: entry.protocolEra ?? "auto",
     disabled: entry.disabled ?? false,
     trust: typeof entry.trust === "boolean" ? (entry.trust ? "full" : "none") : (entry.trust ?? "none"),
@@ -164,9 +175,12 @@ function settingsOf(name: string, entry: Entry, folder: string): ToolServerSetti
   };
 }
 
-function placeOf(entry: Entry, folder: string): ToolServerPlace {
+function placeOf(entry: Entry, { folder, raw }: From): ToolServerPlace {
   const { allowPrivate = false, args = [], command, cwd, env = {}, headers = {}, type, url } = entry;
-  if (command !== undefined) return { kind: "stdio", command, args, env, cwd: path.resolve(folder, cwd ?? ".") };
+  if (command !== undefined) {
+    const written = { command: raw.command ?? command, args: raw.args ?? [], ...(raw.cwd !== undefined && { cwd: raw.cwd }) };
+    return { kind: "stdio", command, args, env, cwd: path.resolve(folder, cwd ?? "."), written };
+  }
   const ranges = typeof allowPrivate === "boolean" ? (allowPrivate ? anywhere : []) : allowPrivate;
   return { kind: type === "sse" ? "sse" : "http", url: url!, headers, allowPrivate: ranges };
 }

@@ -1,6 +1,7 @@
 /** Tools of other servers that this cluster offers on at its own MCP door: only those whose server's `expose` names them, and that are not denied. */
 
 import type { ToolAnnotations } from "../ports/tool-servers.ts";
+import { shownAnnotations, shownSchema } from "./shown-schemas.ts";
 import type { ToolConsentDesk } from "./tool-consent-desk.ts";
 import { cleanText, exposedDescription, exposedName } from "./tool-names.ts";
 import { isNamed } from "./tool-policy.ts";
@@ -38,9 +39,9 @@ export async function exposedTools({ desk, servers }: { servers: ToolServers; de
             tool: definition.name,
             ...(title !== undefined && { title }),
             description: exposedDescription(name, definition.description),
-            inputSchema: definition.inputSchema,
-            ...(definition.outputSchema && { outputSchema: definition.outputSchema }),
-            ...(definition.annotations && { annotations: definition.annotations }),
+            inputSchema: shownSchema(definition.inputSchema),
+            ...(definition.outputSchema && { outputSchema: shownSchema(definition.outputSchema) }),
+            ...(definition.annotations && { annotations: shownAnnotations(definition.annotations) }),
             pin,
           };
         });

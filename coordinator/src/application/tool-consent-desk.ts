@@ -5,7 +5,7 @@ import type { Log } from "../ports/log.ts";
 import type { AuditedAct, ToolAudit } from "../ports/tool-audit.ts";
 import type { StoredConsent, ToolConsents } from "../ports/tool-consents.ts";
 import type { Caller } from "./caller.ts";
-import { configured, decide, type Verdict } from "./tool-policy.ts";
+import { canonicalJson, configured, decide, type Verdict } from "./tool-policy.ts";
 import type { KnownTool, ToolServer } from "./tool-server.ts";
 
 /** A tool with what would become of a call. */
@@ -49,12 +49,12 @@ export class ToolConsentDesk {
    */
   async admit(server: ToolServer, tool: KnownTool, { caller, check }: { caller: Caller; check: () => void }): Promise<void> {
     for (let tries = 1; ; tries++) {
-      const { verdict } = await this.judge(server, tool);
+      const { stored, verdict } = await this.judge(server, tool);
       if (verdict.decision === "deny") throw refusal(server, tool, verdict);
       if (verdict.decision === "allow") check();
       try {
         if (verdict.decision === "ask") return await this.#ask(server, tool, { caller, reason: verdict.reason });
-        if (verdict.pinsNow) await this.#put(server, tool, "allow", configured);
+        if (verdict.pinsNow) await this.#pinFirst(server, tool, { caller, judged: stored?.consent });
         return;
       } catch (error) {
         const isRaced = error instanceof SwitchyardError && error.code === "changed_meanwhile";
@@ -79,7 +79,7 @@ export class ToolConsentDesk {
         },
       );
     }
-    const stored = await this.#put(server, tool, decision, idOf(caller));
+    const stored = await this.#put(server, tool, { decision, by: idOf(caller) });
     await this.note({ ...this.#about(server, tool, caller), event: "consent", via: "http", outcome: decision });
     return judged(server, tool, stored);
   }
@@ -119,13 +119,27 @@ export class ToolConsentDesk {
     );
   }
 
-  #put(server: ToolServer, tool: KnownTool, decision: "allow" | "deny", by: string): Promise<StoredConsent | undefined> {
+  #put(
+    server: ToolServer,
+    tool: KnownTool,
+    { by, decision, mayFollow }: { decision: "allow" | "deny"; by: string; mayFollow?: (before: StoredConsent["consent"]) => boolean },
+  ): Promise<StoredConsent | undefined> {
     const { origin, settings } = server;
     return this.#parts.consents.change({ server: settings.name, tool: tool.definition.name }, (before, nowMs) => {
-      // a first use overrules nobody who has decided since
-      if (by === configured && before?.consent && before.consent.by !== configured) throw raced();
+      if (mayFollow && !mayFollow(before?.consent)) throw raced();
       return { consent: { decision, pin: tool.pin, origin, by, atMs: nowMs } };
     });
+  }
+
+  /** A first use overrules nobody who has decided or pinned since. */
+  async #pinFirst(
+    server: ToolServer,
+    tool: KnownTool,
+    { caller, judged }: { caller: Caller; judged: StoredConsent["consent"] },
+  ): Promise<void> {
+    const mayFollow = (now: StoredConsent["consent"]): boolean => canonicalJson(now) === canonicalJson(judged);
+    await this.#put(server, tool, { decision: "allow", by: configured, mayFollow });
+    await this.note({ ...this.#about(server, tool, caller), by: configured, event: "consent", via: "first use", outcome: "allow" });
   }
 
   #about(server: ToolServer, tool: KnownTool, caller: Caller) {

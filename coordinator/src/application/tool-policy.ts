@@ -28,11 +28,12 @@ export function pinOf({ annotations, description, inputSchema, name, outputSchem
   return sha256Of({ name, title, description, inputSchema, outputSchema, annotations });
 }
 
-/** SHA-256 of where a server comes from: its program with arguments, or its address. Secrets do not count: they change without a reason to ask. */
+/**
+ * SHA-256 of where a server comes from: its program with arguments as they were written, or its address. What variables stand for does not count
+ * in a program: secrets change without a reason to ask, and paths differ between coordinators.
+ */
 export function originOf({ place }: Pick<ToolServerSettings, "place">): string {
-  return sha256Of(
-    place.kind === "stdio" ? { command: place.command, args: place.args, cwd: place.cwd } : { kind: place.kind, url: place.url },
-  );
+  return sha256Of(place.kind === "stdio" ? place.written : { kind: place.kind, url: place.url });
 }
 
 /** Whether one of `patterns`, names or beginnings with `*` after them, means this tool. */

@@ -1,6 +1,7 @@
 /** Servers and tools as /v1/mcp shows them. */
 
 import type { ToolAuditView, ToolConsentView, ToolServerView, ToolView } from "@switchyard/protocol";
+import { shownAnnotations, shownSchema } from "../application/shown-schemas.ts";
 import type { JudgedTool } from "../application/tool-consent-desk.ts";
 import { cleanText } from "../application/tool-names.ts";
 import type { ToolServer } from "../application/tool-server.ts";
@@ -47,9 +48,9 @@ export function toToolView(tool: JudgedTool): ToolView {
     ...(title !== undefined && { title }),
     ...(description !== undefined && { description }),
     ...judgement(tool),
-    input_schema: inputSchema,
-    ...(outputSchema && { output_schema: outputSchema }),
-    ...(annotations && { annotations: { ...annotations } }),
+    input_schema: shownSchema(inputSchema),
+    ...(outputSchema && { output_schema: shownSchema(outputSchema) }),
+    ...(annotations && { annotations: { ...shownAnnotations(annotations) } }),
   };
 }
 

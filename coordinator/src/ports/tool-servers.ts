@@ -6,7 +6,15 @@
 import type { ProtocolEra } from "@switchyard/protocol";
 
 export type ToolServerPlace =
-  | { kind: "stdio"; command: string; args: readonly string[]; env: Readonly<Record<string, string>>; cwd?: string }
+  | {
+      kind: "stdio";
+      command: string;
+      args: readonly string[];
+      env: Readonly<Record<string, string>>;
+      cwd?: string;
+      /** As the configuration has it, before variables and folders: the same for all coordinators, wherever their files are. */
+      written: { command: string; args: readonly string[]; cwd?: string };
+    }
   /** `sse` is the transport of the protocol's first revision. `allowPrivate`: addresses and CIDR ranges that may be dialled although they are not public. */
   | { kind: "http" | "sse"; url: string; headers: Readonly<Record<string, string>>; allowPrivate: readonly string[] };
 
