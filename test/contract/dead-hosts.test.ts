@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { keys, newIncarnation, type ScriptName } from "@switchyard/protocol/redis";
-import { clockPasses, eventually, type HostJob, type JobRig, succeeded } from "../support/job-rig.ts";
+import { clockPasses, eventually, type HostJob, lingeringHost, succeeded, ticketEndMs } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -19,22 +19,6 @@ after(async () => {
   await rigs?.close();
   await server?.stop();
 });
-
-/** When the ticket stops counting. */
-async function ticketEndMs(rig: JobRig, ticket: string): Promise<number> {
-  return (await rig.audit()).tickets.find(({ id }) => id === ticket)?.untilMs ?? 0;
-}
-
-async function lingeringHost(rig: JobRig, lingerMs = 2_000) {
-  const first = await rig.admit();
-  const { host, ticket } = await rig.hostWithTicket();
-  await host.commit(
-    ticket,
-    (await host.batch(ticket)).map((job) => succeeded(job)),
-  );
-  assert.equal((await host.claim(ticket, { lingerMs })).kind, "empty");
-  return { host, ticket, first };
-}
 
 describe("hosts that die", () => {
   test("the ticket of a killed lingering host stops counting, and the next admit issues one for another host", async () => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { newJobId } from "@switchyard/protocol/redis";
 import type { JobNotice } from "../../coordinator/src/ports/job-store.ts";
-import { clockPasses, eventually, isRecord, type JobRig, roomyQueue, succeeded } from "../support/job-rig.ts";
+import { clockPasses, eventually, isRecord, lingeringHost, roomyQueue, succeeded, ticketEndMs } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -20,22 +20,6 @@ after(async () => {
   await rigs?.close();
   await server?.stop();
 });
-
-/** When the ticket stops counting. */
-async function ticketEndMs(rig: JobRig, ticket: string): Promise<number> {
-  return (await rig.audit()).tickets.find(({ id }) => id === ticket)?.untilMs ?? 0;
-}
-
-async function lingeringHost(rig: JobRig, lingerMs = 2_000) {
-  const first = await rig.admit();
-  const { host, ticket } = await rig.hostWithTicket();
-  await host.commit(
-    ticket,
-    (await host.batch(ticket)).map((job) => succeeded(job)),
-  );
-  assert.equal((await host.claim(ticket, { lingerMs })).kind, "empty");
-  return { host, ticket, first };
-}
 
 describe("two parties at one thing", () => {
   test("of two holders of one ticket the last taker wins, and the first ends after its current claim", async () => {

@@ -272,3 +272,21 @@ export async function eventually(what: string, holds: () => boolean | Promise<bo
 export async function clockPasses(store: JobStore, untilMs: number): Promise<void> {
   await eventually("the store's clock moves on", () => store.nowMs() > untilMs + 2);
 }
+
+/** When the ticket stops counting. */
+export async function ticketEndMs(rig: JobRig, ticket: string): Promise<number> {
+  return (await rig.audit()).tickets.find(({ id }) => id === ticket)?.untilMs ?? 0;
+}
+
+/** One that has run the only job, and waits for the next. */
+export async function lingeringHost(rig: JobRig, lingerMs = 2_000) {
+  const first = await rig.admit();
+  const { host, ticket } = await rig.hostWithTicket();
+  await host.commit(
+    ticket,
+    (await host.batch(ticket)).map((job) => succeeded(job)),
+  );
+  const { kind } = await host.claim(ticket, { lingerMs });
+  if (kind !== "empty") throw new Error(`a queue without jobs was to be empty, and is ${kind}`);
+  return { host, ticket, first };
+}
