@@ -5,9 +5,9 @@ import { type JobState, SwitchyardError } from "@switchyard/protocol";
 import type { Caller } from "../../application/caller.ts";
 import type { JobRecord } from "../../ports/job-store.ts";
 import type { DoorContext } from "../door-context.ts";
-import { outputUri } from "./addresses.ts";
 import { batchIdsOf } from "./batches.ts";
 import { failureIn, outcomeOf } from "./job-results.ts";
+import { resourceUris } from "./resource-uris.ts";
 import { mostInlineBytes, resultOf } from "./tensor-results.ts";
 
 /** Results that are read and encoded at once. */
@@ -66,7 +66,9 @@ export async function batchOutcome(context: DoorContext, caller: Caller, lead: J
   const isCancelled = items.some(({ state }) => state === "cancelled");
   const ill = succeeded === 0 ? { isError: true } : {};
   if (text.length <= mostInlineBytes) return { result: { ...resultOf(whole, text), ...ill }, isCancelled, finishedMs };
-  const linked = items.map(({ outputs, ...one }) => (outputs === undefined ? one : { ...one, output_uri: outputUri(one.job_id) }));
+  const linked = items.map(({ outputs, ...one }) =>
+    outputs === undefined ? one : { ...one, output_uri: resourceUris.output(one.job_id) },
+  );
   return { result: { ...resultOf({ ...about, items: linked }), ...ill }, isCancelled, finishedMs };
 }
 

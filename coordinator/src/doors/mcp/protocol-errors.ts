@@ -9,11 +9,14 @@ import { errors, SwitchyardError } from "@switchyard/protocol";
 import type { Log } from "../../ports/log.ts";
 import { brokenInside } from "../problem.ts";
 
-/** `uri`: the resource that was asked for, where it was one. */
-export function asProtocolError(thrown: unknown, about: { method: string; uri?: string | undefined; log: Log }): ProtocolError {
+/** `uri`: the resource that was asked for, where it was one. `traceId`: of the request, where it has one. */
+export function asProtocolError(
+  thrown: unknown,
+  about: { method: string; uri?: string | undefined; log: Log; traceId?: string },
+): ProtocolError {
   if (thrown instanceof ProtocolError) return thrown;
   const isExpected = thrown instanceof SwitchyardError;
-  const traceId = randomBytes(16).toString("hex");
+  const traceId = about.traceId ?? randomBytes(16).toString("hex");
   const error = isExpected ? thrown : brokenInside(thrown, { trace_id: traceId, method: "MCP", route: about.method }, about.log);
   const { code, facts, message } = error;
   const { http, retryable } = errors[code];

@@ -4,19 +4,11 @@
  */
 
 import { randomBytes } from "node:crypto";
-import {
-  type JSONRPCRequest,
-  ProtocolError,
-  ProtocolErrorCode,
-  type Result,
-  Server,
-  type ServerContext,
-} from "@modelcontextprotocol/server";
-import { errors, SwitchyardError } from "@switchyard/protocol";
+import { type JSONRPCRequest, type Result, Server, type ServerContext } from "@modelcontextprotocol/server";
 import type { DoorContext } from "../door-context.ts";
-import { brokenInside } from "../problem.ts";
 import { instructionsFor } from "./instructions.ts";
 import { jobTasks } from "./job-tasks.ts";
+import { asProtocolError } from "./protocol-errors.ts";
 import { StateCodec } from "./questions.ts";
 import { factsIn } from "./request-facts.ts";
 import { openResources } from "./resource-part.ts";
@@ -66,23 +58,9 @@ class GuardedServer extends Server {
       try {
         return await handler(request, context);
       } catch (error) {
-        if (error instanceof ProtocolError) throw error;
-        throw this.#told(error, method, context);
+        if (this.log === undefined) throw error;
+        throw asProtocolError(error, { method, log: this.log, traceId: factsIn(context).requestId });
       }
-    });
-  }
-
-  #told(error: unknown, method: string, context: ServerContext): ProtocolError {
-    const { requestId } = factsIn(context);
-    const known =
-      error instanceof SwitchyardError || this.log === undefined
-        ? (error as SwitchyardError)
-        : brokenInside(error, { trace_id: requestId, method, route: "/mcp" }, this.log);
-    const code = errors[known.code].http < 500 ? ProtocolErrorCode.InvalidParams : ProtocolErrorCode.InternalError;
-    const { retryAfterMs } = known.facts;
-    return new ProtocolError(code, known.message, {
-      code: known.code,
-      ...(retryAfterMs !== undefined && { retry_after_ms: retryAfterMs }),
     });
   }
 }

@@ -5,7 +5,7 @@
 
 import type { CallToolResult, ContentBlock } from "@modelcontextprotocol/server";
 import { floatFromHalf, type ModelVersion, type Tensor, toStrings, toTypedArray } from "@switchyard/protocol";
-import { outputUri } from "./addresses.ts";
+import { resourceUris } from "./resource-uris.ts";
 
 export const mostInlineBytes = 65_536;
 const mostClassRows = 256;
@@ -36,7 +36,7 @@ export function answerOf({ jobId, labels, model, outputs, version }: Answered): 
     const text = JSON.stringify(structured);
     if (text.length <= mostInlineBytes) return { structured, text, isWhole: true };
   }
-  const structured = { ...about, ...(jobId !== undefined && { output_uri: outputUri(jobId) }) };
+  const structured = { ...about, ...(jobId !== undefined && { output_uri: resourceUris.output(jobId) }) };
   return { structured, text: JSON.stringify(structured), isWhole: false };
 }
 
@@ -57,7 +57,7 @@ export function resultOf(
 }
 
 export function linkTo(jobId: string): ContentBlock {
-  const uri = outputUri(jobId);
+  const uri = resourceUris.output(jobId);
   return {
     type: "resource_link",
     uri,

@@ -7,11 +7,11 @@ import type { JobRecord } from "../../ports/job-store.ts";
 import type { VersionName } from "../held-inference.ts";
 import { toJobView } from "../job-view.ts";
 import { maxWaitSeconds } from "../request-options.ts";
-import { jobUri } from "./addresses.ts";
 import { argumentCheck } from "./argument-check.ts";
 import { keyArgument, modelArguments, timeoutArgument } from "./call-terms.ts";
 import { jobAnswer } from "./job-results.ts";
 import { completeInputs } from "./missing-inputs.ts";
+import { resourceUris } from "./resource-uris.ts";
 import { requestOf } from "./tensor-arguments.ts";
 import { resultOf } from "./tensor-results.ts";
 import { resultSchema } from "./tensor-schemas.ts";
@@ -43,7 +43,7 @@ const jobSchema = {
 
 function viewOf(record: JobRecord, call: ToolCall): Record<string, unknown> {
   const { id, links: _links, ...view } = toJobView(record, call.caller);
-  return { job_id: id, ...view, uri: jobUri(id) };
+  return { job_id: id, ...view, uri: resourceUris.job(id) };
 }
 
 interface Given {
