@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { keys } from "@switchyard/protocol/redis";
 import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
+import { RedisToolAudit } from "../../coordinator/src/adapters/redis-tool-audit.ts";
 import { RedisToolConsents } from "../../coordinator/src/adapters/redis-tool-consents.ts";
 import { localCaller } from "../../coordinator/src/application/caller.ts";
 import { ToolConsentDesk } from "../../coordinator/src/application/tool-consent-desk.ts";
@@ -117,4 +118,29 @@ test("of two who decide at once on Redis, one is told", async () => {
   const both = await Promise.allSettled(["a", "b"].map((by) => consents.change(of, (_, nowMs) => allowed(by, nowMs))));
   const [refused, ...more] = both.flatMap((one) => (one.status === "rejected" ? [one.reason.code] : []));
   assert.deepEqual([refused, more.length], ["changed_meanwhile", 0]);
+});
+
+test("no number of calls pushes out of the trail who consented, and both are read in the order of time", async () => {
+  const trail = new RedisToolAudit(redis);
+  const about = { server: "log", tool: "add", tenant: "default", by: "anna", via: "http" };
+  await trail.append({ ...about, event: "call", outcome: "consent_required" });
+  await trail.append({ ...about, event: "consent", outcome: "allow" });
+  for (let sent = 0; sent < 12_000; sent += 500) {
+    await Promise.all(Array.from({ length: 500 }, () => trail.append({ ...about, event: "call", outcome: "ok" })));
+  }
+  await trail.append({ ...about, event: "consent", outcome: "deny" });
+  const [newest, next] = await trail.read({ limit: 2 });
+  assert.deepEqual([newest?.outcome, next?.outcome], ["deny", "ok"]);
+  const all: AuditedAct[] = [];
+  for (let before: string | undefined; ; ) {
+    const page = await trail.read({ limit: 1_000, ...(before !== undefined && { before }) });
+    if (page.length === 0) break;
+    all.push(...page);
+    before = page.at(-1)!.id;
+  }
+  assert.ok(all.length < 11_000, `${all.length} are kept`);
+  assert.deepEqual(
+    all.filter(({ event }) => event === "consent").map(({ outcome }) => outcome),
+    ["deny", "allow"],
+  );
 });

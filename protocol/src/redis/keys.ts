@@ -134,8 +134,11 @@ export const keys = {
    */
   toolConsents: `${prefix}:tool-consents`,
 
-  /** stream, one entry for each tool call and each consent; about 10,000 are kept. Written by coordinators; never expires. */
+  /** stream, one entry for each tool call; about 10,000 are kept. Written by coordinators; never expires. */
   toolAudit: `${prefix}:tool-audit`,
+
+  /** stream, one entry for each consent to a tool; about 10,000 are kept. Written by coordinators; never expires. */
+  toolConsentAudit: `${prefix}:tool-consent-audit`,
 
   /** string, id of the folder in which coordinators keep large values. Written by coordinators, again and again; never expires. */
   blobFolder: `${prefix}:blob-folder`,
