@@ -1,12 +1,14 @@
 /** Draining a host by request, with real processes: it finishes what it has, others take the rest, and the wish outlives its process. */
 
 import assert from "node:assert/strict";
+import { randomInt } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:net";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { HostView, JobView } from "@switchyard/protocol";
 import { Redis } from "ioredis";
-import { freePort } from "../../coordinator/src/embedded/redis-server.ts";
-import { hostIdAt } from "../../worker/src/config.ts";
+import { machineName } from "../../worker/src/config.ts";
 import { call } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { until } from "../support/until.ts";
@@ -30,6 +32,22 @@ async function isState(id: string, state: HostView["state"]): Promise<boolean> {
 }
 
 const drain = (id: string, method: "POST" | "DELETE") => call(`${cluster.url}/v1/hosts/${id}/drain`, { method });
+
+/** Beneath those that the system gives to whoever asks for any: nobody takes it while its worker is away. */
+async function quietPort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(15_000, 30_000);
+    const probe = createServer().listen(port, "127.0.0.1");
+    const isFree = await once(probe, "listening").then(
+      () => true,
+      () => false,
+    );
+    if (!isFree) continue;
+    probe.close();
+    await once(probe, "close");
+    return port;
+  }
+}
 
 async function run(count: number): Promise<JobView[]> {
   const one = async (): Promise<JobView> =>
@@ -118,11 +136,11 @@ test("a host that was drained and starts again takes no jobs until the drain is 
 });
 
 test("a worker that was started by hand keeps its id and its drain when it is started again, and one beside it has its own", async () => {
-  const port = await freePort();
-  const env = { SWITCHYARD_HOST_ID: "", SWITCHYARD_METRICS: `127.0.0.1:${port - 1}` };
-  const [first, second] = [hostIdAt(port), hostIdAt(port + 1)];
-  const worker = await cluster.addWorker(env, { id: first });
-  const other = await cluster.addWorker(env, { id: second });
+  const env = { SWITCHYARD_HOST_ID: "", SWITCHYARD_METRICS: `127.0.0.1:${await quietPort()}` };
+  const worker = await cluster.addWorker(env);
+  const other = await cluster.addWorker(env);
+  const [first, second] = [worker.hostId, other.hostId];
+  assert.ok(first.startsWith(`${machineName()}-`) && second.startsWith(`${machineName()}-`) && first !== second, `${first} ${second}`);
   await drain(first, "POST");
   await until("the drain", () => isState(first, "draining"));
   await worker.kill();

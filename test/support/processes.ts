@@ -57,6 +57,8 @@ export interface CoordinatorProcess extends OneProcess {
 }
 
 export interface WorkerProcess extends OneProcess {
+  /** As it registered, which is its name unless it chose for itself. */
+  readonly hostId: string;
   /** Of this start, as it registered. */
   readonly incarnation: string;
 }
@@ -68,8 +70,7 @@ export interface Processes extends AsyncDisposable {
   readonly coordinators: CoordinatorProcess[];
   readonly workers: WorkerProcess[];
   readonly redis: TestRedis;
-  /** `id`: the one by which it will register, where `env` leaves it to choose. */
-  addWorker(env?: Record<string, string>, how?: { id?: string }): Promise<WorkerProcess>;
+  addWorker(env?: Record<string, string>): Promise<WorkerProcess>;
   log(): string;
   stop(): Promise<void>;
 }
@@ -108,8 +109,8 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
       .join("\n");
   try {
     await Promise.all(all().map((one) => one.respawn()));
-    const names = workers.map(({ name }) => name);
-    for (const coordinator of coordinators) await untilHosts(coordinator, names, options.apiKey);
+    const ids = workers.map(({ hostId }) => hostId);
+    for (const coordinator of coordinators) await untilHosts(coordinator, ids, options.apiKey);
   } catch (error) {
     await stop();
     throw error;
@@ -124,12 +125,12 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
     coordinators,
     workers,
     redis,
-    async addWorker(more = {}, how = {}) {
-      const name = how.id ?? `worker-${workers.length + 1}`;
+    async addWorker(more = {}) {
+      const name = `worker-${workers.length + 1}`;
       const worker = new WorkerOne(name, { ...envOf(name), ...more });
       workers.push(worker);
       await worker.respawn();
-      for (const coordinator of coordinators) await untilHosts(coordinator, [worker.name], options.apiKey);
+      for (const coordinator of coordinators) await untilHosts(coordinator, [worker.hostId], options.apiKey);
       return worker;
     },
     log,
@@ -139,14 +140,14 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
 }
 
 /** A coordinator's view of hosts is a snapshot: what a test relies on must be in it. One that a test has ended is not asked. */
-async function untilHosts(coordinator: Coordinator, names: readonly string[], apiKey: string | undefined): Promise<void> {
+async function untilHosts(coordinator: Coordinator, ids: readonly string[], apiKey: string | undefined): Promise<void> {
   const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
-  await until(`${names.join(", ")} to be listed by ${coordinator.name}`, async () => {
+  await until(`${ids.join(", ")} to be listed by ${coordinator.name}`, async () => {
     const answer = await fetch(`${coordinator.url}/v1/hosts`, { headers, signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
     if (answer === undefined) return !coordinator.runs;
     const { items } = (await answer.json()) as { items: { id: string; state: string }[] };
     const ready = new Set(items.filter(({ state }) => state === "ready").map(({ id }) => id));
-    return names.every((name) => ready.has(name));
+    return ids.every((id) => ready.has(id));
   });
 }
 
@@ -252,6 +253,7 @@ class Coordinator extends Started implements CoordinatorProcess {
 }
 
 class WorkerOne extends Started implements WorkerProcess {
+  hostId = "";
   incarnation = "";
 
   constructor(name: string, env: Record<string, string>) {
@@ -259,8 +261,9 @@ class WorkerOne extends Started implements WorkerProcess {
   }
 
   protected async started(log: string): Promise<boolean> {
-    const incarnation = /"registered".*?"incarnation":"([^"]+)"/.exec(log)?.[1];
-    if (incarnation === undefined) return false;
+    const [, hostId, incarnation] = /"registered".*?"host":"([^"]+)".*?"incarnation":"([^"]+)"/.exec(log) ?? [];
+    if (hostId === undefined || incarnation === undefined) return false;
+    this.hostId = hostId;
     this.incarnation = incarnation;
     return true;
   }
