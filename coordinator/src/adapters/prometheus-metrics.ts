@@ -1,6 +1,6 @@
 /** What one coordinator counts, as series for Prometheus. Edges of the latency histograms are the usual deadlines and the budgets of waiting. */
 
-import { defaultTimeoutMs, type ErrorCode, errors, jobClasses, spanResults } from "@switchyard/protocol";
+import { defaultTimeoutMs, type ErrorCode, errors, type JobClass, jobClasses, spanResults } from "@switchyard/protocol";
 import type { CounterMetric, CounterSeries, LabelValues, MetricFamily } from "@switchyard/protocol/metrics";
 import type { Metrics, Outcome } from "../ports/metrics.ts";
 import type { CurrentTraceId } from "../ports/trace-ids.ts";
@@ -133,25 +133,23 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
   const known = new Set<string>();
   /** Models whose cache was asked. */
   const cached = new Set<string>();
-  const httpSeries = new Kept((key) => {
-    const [method, status, route] = key.split(" ") as [string, string, string];
-    return http.of({ route, method, status });
-  });
-  const grpcSeries = new Kept((key) => {
-    const [method, code] = key.split(" ") as [string, string];
-    return grpc.of({ method, code });
-  });
-  const jobSeries = new Kept((key) => {
-    const [jobClass, model] = key.split(" ") as [string, string];
-    const labels = { model, class: jobClass };
-    return {
-      admitted: admitted.of(labels),
-      missed: missed.of(labels),
-      e2e: e2e.of(labels),
-      queued: queued.of(labels),
-      finished: seriesByOutcome(finished, labels),
-    };
-  });
+  const httpSeries = new Kept(
+    (route) => new Kept((method) => new Kept((status: number) => http.of({ route, method, status: String(status) }))),
+  );
+  const grpcSeries = new Kept((method) => new Kept((code) => grpc.of({ method, code })));
+  const jobSeries = new Kept(
+    (model) =>
+      new Kept((jobClass: JobClass) => {
+        const labels = { model, class: jobClass };
+        return {
+          admitted: admitted.of(labels),
+          missed: missed.of(labels),
+          e2e: e2e.of(labels),
+          queued: queued.of(labels),
+          finished: seriesByOutcome(finished, labels),
+        };
+      }),
+  );
   const tenantSeries = new Kept((tenant) => {
     return {
       rejected: tenantRejected.of({ tenant }),
@@ -176,8 +174,8 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
 
   function modelGone(model: string): void {
     if (!known.delete(model)) return;
+    jobSeries.forget(model);
     for (const name of jobClasses) {
-      jobSeries.forget(`${name} ${model}`);
       for (const metric of [admitted, missed, e2e, queued]) metric.remove({ model, class: name });
       for (const outcome of outcomes) finished.remove({ model, class: name, outcome });
       for (const reason of Object.keys(errors)) rejected.remove({ model, class: name, reason });
@@ -195,14 +193,14 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
     contentType: registry.contentType,
     families: registry.families,
     text: () => registry.text(),
-    admitted: (model, jobClass) => jobSeries.of(`${jobClass} ${model}`).admitted.inc(),
+    admitted: (model, jobClass) => jobSeries.of(model).of(jobClass).admitted.inc(),
     rejected(model, jobClass, reason, tenant) {
       rejected.of({ model, class: jobClass, reason }).inc();
       if (tenant !== undefined) tenantSeries.of(tenants.labelOf(tenant)).rejected.inc();
     },
     refusalTook: (seconds) => refusals.observe(seconds, traceId()),
     finished(model, jobClass, outcome, how) {
-      const series = jobSeries.of(`${jobClass} ${model}`);
+      const series = jobSeries.of(model).of(jobClass);
       series.finished[outcome].inc();
       if (how.missed) series.missed.inc();
       series.e2e.observe(how.e2eSeconds, how.traceId);
@@ -229,7 +227,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
     storeAnswering: (answering) => storeUp.set(answering ? 1 : 0),
     storeRoundtrip: (seconds) => roundtrip.observe(seconds),
     spans: (result, count) => spans.of({ result }).inc(count),
-    httpAnswered: (route, method, status, seconds) => httpSeries.of(`${method} ${status} ${route}`).observe(seconds, traceId()),
-    grpcAnswered: (method, code, seconds) => grpcSeries.of(`${method} ${code}`).observe(seconds, traceId()),
+    httpAnswered: (route, method, status, seconds) => httpSeries.of(route).of(method).of(status).observe(seconds, traceId()),
+    grpcAnswered: (method, code, seconds) => grpcSeries.of(method).of(code).observe(seconds, traceId()),
   };
 }

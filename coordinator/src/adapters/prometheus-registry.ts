@@ -53,16 +53,19 @@ export class MetricsRegistry {
   }
 }
 
-/** For each key what `make` answers, made once. */
-export class Kept<Value> {
-  readonly #values = new Map<string, Value>();
-  readonly #make: (key: string) => Value;
+/**
+ * For each key what `make` answers, made once. Series of several labels are kept by one label after the other: a key put together of them would have to be
+ * built and hashed whenever something is counted.
+ */
+export class Kept<Value, Key extends number | string = string> {
+  readonly #values = new Map<Key, Value>();
+  readonly #make: (key: Key) => Value;
 
-  constructor(make: (key: string) => Value) {
+  constructor(make: (key: Key) => Value) {
     this.#make = make;
   }
 
-  of(key: string): Value {
+  of(key: Key): Value {
     let value = this.#values.get(key);
     if (value === undefined) {
       value = this.#make(key);
@@ -71,7 +74,7 @@ export class Kept<Value> {
     return value;
   }
 
-  forget(key: string): void {
+  forget(key: Key): void {
     this.#values.delete(key);
   }
 }

@@ -35,8 +35,8 @@ export interface SwitchyardOptions {
   env?: Record<string, string>;
   /** Which of its doors is under load; default: http. */
   wire?: Wire;
-  /** Nothing is counted: what metrics cost is what is then missing. */
-  withoutMetrics?: boolean;
+  /** SIGUSR2 switches the metrics of the coordinator and of the worker off, and on again. */
+  switchesMetrics?: boolean;
   /** A process that shall write CPU profiles into a folder when it ends. */
   profile?: { process: Profiled; folder: string };
 }
@@ -49,7 +49,7 @@ const named: Readonly<Record<Wire, [id: string, title: string]>> = {
 };
 
 export function switchyard(options: SwitchyardOptions = {}): System {
-  const [id, title] = options.withoutMetrics ? ["n", "Switchyard without metrics"] : named[options.wire ?? "http"];
+  const [id, title] = named[options.wire ?? "http"];
   return { id, title, start: (model) => startSwitchyard(model, options) };
 }
 
@@ -63,7 +63,7 @@ export interface RunningSwitchyard extends RunningSystem {
 
 export async function startSwitchyard(
   model: Pick<SystemModel, "repository">,
-  { env: more, profile, tenants, threads, wire = "http", withoutMetrics = false }: SwitchyardOptions = {},
+  { env: more, profile, tenants, threads, wire = "http", switchesMetrics = false }: SwitchyardOptions = {},
 ): Promise<RunningSwitchyard> {
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
@@ -91,7 +91,7 @@ export async function startSwitchyard(
     };
     const nodeArgs = (process: Profiled): string[] => [
       ...serverNodeFlags,
-      ...(withoutMetrics ? ["--import", new URL("./without-metrics.ts", import.meta.url).href] : []),
+      ...(switchesMetrics ? ["--import", new URL("./metrics-switch.ts", import.meta.url).href] : []),
       ...(profile?.process === process ? ["--cpu-prof", "--cpu-prof-interval", "500", "--cpu-prof-dir", profile.folder] : []),
     ];
     const startedMs = performance.now();
@@ -123,7 +123,7 @@ export async function startSwitchyard(
       readyMs,
       roles: { door: coordinator.pid, redis: redis.pid, worker: worker.pid },
       metrics: async () => ({ door: await page(doorMetrics), worker: await page(workerMetrics) }),
-      ...(!withoutMetrics && { batches: async () => batchesIn(await page(workerMetrics)) }),
+      ...(!switchesMetrics && { batches: async () => batchesIn(await page(workerMetrics)) }),
       redisCommands: redis.commands,
       ...(profile !== undefined && { redisScripts: redis.scripts }),
       mustRun() {
