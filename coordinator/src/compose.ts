@@ -342,7 +342,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, call: () => tallies.tell() });
   loops.start({ name: "figures", everyMs: 1_000, call: () => figures.leave() });
-  loops.start({ name: "waiters", everyMs: 50, call: () => waiters.tick() });
+  loops.start({ name: "waiters", everyMs: 50, wanted: (signal) => waiters.someone(signal), call: () => waiters.tick() });
 
   return {
     url: urlOf(at),

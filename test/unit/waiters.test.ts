@@ -53,3 +53,18 @@ test("a record that is gone ends the wait of whoever knew it", async () => {
   await look();
   assert.equal(await settled(wait), true);
 });
+
+test("nothing is looked at before somebody waits, and a stop ends the waiting for that", async () => {
+  const { settled, waiters } = rig();
+  const stop = new AbortController();
+  const first = { woken: waiters.someone(stop.signal) };
+  assert.equal(await settled(first), false);
+  const wait = waiters.register("one", { deadlineMs: Number.MAX_SAFE_INTEGER });
+  assert.equal(await settled(first), true);
+  assert.equal(await settled({ woken: waiters.someone(stop.signal) }), true, "somebody waits");
+  wait.leave();
+  const second = { woken: waiters.someone(stop.signal) };
+  assert.equal(await settled(second), false);
+  stop.abort();
+  assert.equal(await settled(second), true);
+});

@@ -127,7 +127,9 @@ export class RedisLink {
 
   #schedule(): void {
     if (this.#closed) return;
-    this.#stopPing = this.#clock.after(pingEveryMs, () => {
+    // all links at the same moments: one wake-up of a process at rest instead of one each
+    const waitMs = pingEveryMs - (this.#clock.monotonicMs() % pingEveryMs);
+    this.#stopPing = this.#clock.after(waitMs, () => {
       void this.#ping().then(() => this.#schedule());
     });
   }

@@ -10,6 +10,8 @@ export interface Loop {
   /** By which share of the period it may be shorter, so that many processes that started together spread. */
   jitter?: number;
   call: () => Promise<void>;
+  /** Resolves when there may be something to do; asked before each call, so that a process at rest is not woken. */
+  wanted?: (signal: AbortSignal) => Promise<void>;
 }
 
 export class Loops {
@@ -29,7 +31,9 @@ export class Loops {
 
   async #run(loop: Loop): Promise<void> {
     let failing = false;
-    while (!this.#stop.signal.aborted) {
+    for (;;) {
+      await loop.wanted?.(this.#stop.signal);
+      if (this.#stop.signal.aborted) return;
       const startedMs = this.#clock.monotonicMs();
       try {
         await loop.call();

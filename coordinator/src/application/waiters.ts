@@ -35,6 +35,7 @@ export class Waiters {
   readonly #store: JobStore;
   readonly #clock: Clock;
   readonly #byJob = new Map<string, Set<Waiter>>();
+  #onFirst: (() => void) | undefined;
 
   constructor(store: JobStore, clock: Clock) {
     this.#store = store;
@@ -76,6 +77,7 @@ export class Waiters {
       const others = this.#byJob.get(id);
       if (others) others.add(waiter);
       else this.#byJob.set(id, new Set([waiter]));
+      this.#onFirst?.();
     }
     return { woken: promise, leave };
   }
@@ -104,6 +106,20 @@ export class Waiters {
       retryAfterMs: 1_000,
     });
     for (const group of [...this.#byJob.values()]) for (const waiter of [...group]) waiter.fail(error);
+  }
+
+  /** Resolves when somebody waits, or with the signal: until then there is nothing to look at. */
+  someone(signal: AbortSignal): Promise<void> {
+    if (this.#byJob.size > 0 || signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      const end = (): void => {
+        this.#onFirst = undefined;
+        signal.removeEventListener("abort", end);
+        resolve();
+      };
+      this.#onFirst = end;
+      signal.addEventListener("abort", end, { once: true });
+    });
   }
 
   /** One tick of the loop (every 50 ms): deadlines that passed, and records that were not looked at for a while. */
