@@ -11,7 +11,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { operatorKey, writeKeyFile } from "../observability/load.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
+import { type Processes, startProcesses } from "../support/processes.ts";
 import { pythonPackages } from "../support/python-packages.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -36,8 +38,8 @@ function blocksOf(page: string): Block[] {
 
 let clone: string;
 let cluster: Cluster;
-/** Its coordinator takes keys from keys.yaml in the clone. */
-let guarded: Cluster;
+/** Another coordinator of it, which takes keys from keys.yaml in the clone. */
+let guarded: Processes;
 
 before(async () => {
   clone = await mkdtemp(path.join(tmpdir(), "switchyard-docs-"));
@@ -47,19 +49,26 @@ before(async () => {
   const serverFile = path.join(clone, "mcp-servers.json");
   await writeFile(serverFile, '{"mcpServers": {}}');
   const keyFile = path.join(clone, "keys.yaml");
-  await writeFile(keyFile, "[]");
+  await writeKeyFile(keyFile);
   const models = path.join(clone, "models");
-  [cluster, guarded] = await Promise.all([
-    startCluster({ models, env: { SWITCHYARD_MCP_SERVERS: serverFile } }),
-    startCluster({ models, env: { SWITCHYARD_API_KEYS: keyFile } }),
-  ]);
+  cluster = await startCluster({ models, env: { SWITCHYARD_MCP_SERVERS: serverFile } });
+  const env = { SWITCHYARD_REDIS_URL: cluster.redisUrl, SWITCHYARD_DATA: cluster.dataFolder, SWITCHYARD_API_KEYS: keyFile };
+  guarded = await startProcesses({ workers: 0, models, apiKey: operatorKey, env });
   await symlink(cluster.dataFolder, path.join(clone, ".switchyard"));
 });
 
 after(async () => {
-  await Promise.all([cluster?.stop(), guarded?.stop()]);
+  await guarded?.stop();
+  await cluster?.stop();
   await rm(clone, { recursive: true, force: true });
 });
+
+interface Place {
+  url: string;
+  /** host:port of its gRPC. */
+  grpc: string;
+  log(): string;
+}
 
 interface Run {
   output: string;
@@ -103,23 +112,26 @@ async function runPage(name: string, blocks: readonly Block[], of: { python: str
   return { output, code, ended: new Set([...output.matchAll(/^@@ended (\d+)$/gm)].map(([, line]) => Number(line))) };
 }
 
+const open = (): Place => cluster;
+const withKeys = (): Place => ({ url: guarded.url, grpc: guarded.coordinators[0]!.grpc, log: guarded.log });
+
 /** The longest first: it runs beside all others. */
 const pages = [
-  { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
-  { name: "docs/models.md", least: 5, clusterOf: () => cluster },
-  { name: "docs/access.md", least: 6, clusterOf: () => guarded },
-  { name: "docs/mcp-servers.md", least: 4, clusterOf: () => cluster },
-  { name: "docs/batch.md", least: 3, clusterOf: () => cluster },
-  { name: "README.md", least: 2, clusterOf: () => cluster },
-  { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
-  { name: "docs/grpc.md", least: 2, clusterOf: () => cluster },
-  { name: "docs/mcp.md", least: 1, clusterOf: () => cluster },
-  { name: "docs/oip-http.md", least: 3, clusterOf: () => cluster },
-  { name: "docs/console.md", least: 1, clusterOf: () => cluster },
-  { name: "docs/tracing.md", least: 2, clusterOf: () => cluster },
+  { name: "docs/getting-started.md", least: 10, place: open },
+  { name: "docs/models.md", least: 5, place: open },
+  { name: "docs/access.md", least: 6, place: withKeys },
+  { name: "docs/mcp-servers.md", least: 4, place: open },
+  { name: "docs/batch.md", least: 3, place: open },
+  { name: "README.md", least: 2, place: open },
+  { name: "docs/hosts.md", least: 2, place: open },
+  { name: "docs/grpc.md", least: 2, place: open },
+  { name: "docs/mcp.md", least: 1, place: open },
+  { name: "docs/oip-http.md", least: 3, place: open },
+  { name: "docs/console.md", least: 1, place: open },
+  { name: "docs/tracing.md", least: 2, place: open },
 ];
 describe("the commands work as written", { concurrency: 4 }, () => {
-  for (const { name, least, clusterOf } of pages) {
+  for (const { name, least, place } of pages) {
     test(`in ${name}`, async (context) => {
       const blocks = blocksOf(await readFile(path.join(root, name), "utf8"));
       const unknown = blocks.filter(({ language }) => !languages.has(language) && !shown.has(language));
@@ -135,11 +147,11 @@ describe("the commands work as written", { concurrency: 4 }, () => {
       };
       const possible = runnable.filter((block) => whyNot(block) === undefined);
       const python = "python" in packages ? packages.python : "python3";
-      const run = await runPage(name, possible, { python, url: clusterOf().url, grpc: clusterOf().grpc });
+      const run = await runPage(name, possible, { ...place(), python });
       for (const block of runnable) {
         const { language, line } = block;
         await context.test(`line ${line}, ${language}`, { skip: whyNot(block) ?? false }, () => {
-          assert.ok(run.ended.has(line), `the page ended with ${run.code} before this block did:\n${run.output}\n${clusterOf().log()}`);
+          assert.ok(run.ended.has(line), `the page ended with ${run.code} before this block did:\n${run.output}\n${place().log()}`);
         });
       }
     });
