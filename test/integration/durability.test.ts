@@ -64,8 +64,8 @@ const untilEnded = (redis: TestRedis, id: string) =>
   until("the job to end in the store", async () => (await recordOf(redis, id)).startsWith("succeeded"), { withinMs: 20_000 });
 
 /** All doors that would tell its outcome. */
-const askAll = (url: string, id: string): Promise<Answer[]> =>
-  Promise.all(["", "?wait=5", "/result", "/events"].map((path) => call(`${url}/v1/jobs/${id}${path}`)));
+const askAll = (url: string, id: string): Promise<Answer>[] =>
+  ["", "?wait=5", "/result", "/events"].map((path) => call(`${url}/v1/jobs/${id}${path}`));
 
 /** Each on servers of its own. */
 describe("durability", { concurrency: 2 }, () => {
@@ -99,7 +99,7 @@ describe("durability", { concurrency: 2 }, () => {
     assert.match((await call(`${url}/v1/jobs/${id}/events`)).bytes.toString(), /event: succeeded\n.*"durability":"fsync"/);
 
     await setting(redis, "appendfsync", "everysec");
-    for (const answer of await askAll(url, id)) assertUnsettled(answer, id);
+    for (const answer of await Promise.all(askAll(url, id))) assertUnsettled(answer, id);
     await until("fsync to be refused", async () => (await submit(url, "fsync", { pixel: 2 })).status === 422);
     await setting(redis, "appendfsync", "always");
     await until("the outcome to be told again", async () => (await call(`${url}/v1/jobs/${id}`)).status === 200);
@@ -130,9 +130,13 @@ describe("durability", { concurrency: 2 }, () => {
     assert.ok(fast.status === 202 && fast.tookMs < 1_000, `a fast job beside it took ${fast.tookMs.toFixed(0)} ms`);
     await cluster.addWorker();
     await untilEnded(redis, first.json().id);
-    for (const answer of await askAll(url, first.json().id)) assertUnsettled(answer, first.json().id);
-    assertUnsettled(await call(`${other}/v1/jobs?model=digits`));
-    assertUnsettled(await call(`${url}/v1/jobs/${first.json().id}`, { method: "DELETE" }), first.json().id);
+    const [listed, ...ofFirst] = await Promise.all([
+      call(`${other}/v1/jobs?model=digits`),
+      call(`${url}/v1/jobs/${first.json().id}`, { method: "DELETE" }),
+      ...askAll(url, first.json().id),
+    ]);
+    assertUnsettled(listed!);
+    for (const answer of ofFirst) assertUnsettled(answer, first.json().id);
     assert.equal((await jobView(url, fast.json().id, 10)).state, "succeeded");
 
     const waiting = call(`${other}/v1/jobs/${id}?wait=10`);
@@ -199,6 +203,8 @@ describe("durability", { concurrency: 2 }, () => {
     await redis.kill();
     going = false;
     await Promise.all(clients);
+    // they would wait for their store
+    await Promise.all([...cluster.coordinators, ...cluster.workers].map((one) => one.kill()));
     const lost = [];
     for (const id of acknowledged) if ((await recordOf(replica, id)) === "") lost.push(id);
     t.diagnostic(`${acknowledged.length} jobs acknowledged, ${refused} not`);
