@@ -214,46 +214,6 @@ describe("tracing", { concurrency: 2 }, () => {
         assert.deepEqual(parts.map(({ name }) => name).sort(), ["commit", "run"]);
       });
 
-      test("each attempt that fails is an error of its own, and so is the job when none is left", async () => {
-        const file = path.join(models.folder, "layers-7", "1", "model.onnx");
-        await rename(file, `${file}.away`);
-        const { traceId, traceparent } = newTrace();
-        const answer = await call(`${cluster.url}/v1/jobs`, {
-          body: { model: "layers-7", inputs, max_attempts: 2 },
-          headers: { traceparent },
-        });
-        const view = await jobView(cluster.url, answer.json().id, 20);
-        assert.deepEqual([view.state, view.attempt], ["failed", 2]);
-        const spans = await collector.whole(traceId, ["job", "attempt", "attempt"]);
-        const attempts = spans.filter(({ name }) => name === "attempt").sort((left, right) => left.startMs - right.startMs);
-        const seen = attempts.map(({ attributes, status }) => [
-          attributes["switchyard.attempt"],
-          attributes["switchyard.attempt.end"],
-          status,
-        ]);
-        assert.deepEqual(seen, [
-          [1, "retried", 2],
-          [2, "failed", 2],
-        ]);
-        const job = one(spans, "job");
-        assert.deepEqual([job.status, job.attributes["error.type"], job.attributes["switchyard.job.attempts"]], [2, "model_not_ready", 2]);
-        assert.equal(one(spans, "POST /v1/jobs").status, 0); // the submission itself was fine
-        await rename(`${file}.away`, file);
-
-        // a dead letter that is submitted again goes on in its trace
-        const retried = await until(
-          "the model to be found again",
-          async () => {
-            const answered = await call(`${cluster.url}/v1/jobs/${view.id}/retry`, { method: "POST" });
-            return answered.status < 300 && answered;
-          },
-          { withinMs: 15_000 },
-        );
-        await jobView(cluster.url, retried.json().id, 20);
-        const jobs = (await collector.whole(traceId, ["job", "job", "attempt", "attempt", "attempt"])).filter(({ name }) => name === "job");
-        assert.equal(jobs.find(({ spanId }) => spanId !== job.spanId)!.parentId, job.spanId);
-      });
-
       test("a line about a request names its trace, as its answer does", async () => {
         const { traceId, traceparent } = newTrace();
         const answer = await call(`${cluster.url}/v1/hosts/nobody/drain`, { method: "DELETE", headers: { traceparent } });
@@ -273,6 +233,46 @@ describe("tracing", { concurrency: 2 }, () => {
         const looks = collector.spans.slice(before).filter(({ name }) => name.startsWith("GET"));
         assert.equal(looks.length, 1);
       });
+    });
+
+    test("each attempt that fails is an error of its own, and so is the job when none is left", async () => {
+      const file = path.join(models.folder, "layers-7", "1", "model.onnx");
+      await rename(file, `${file}.away`);
+      const { traceId, traceparent } = newTrace();
+      const answer = await call(`${cluster.url}/v1/jobs`, {
+        body: { model: "layers-7", inputs, max_attempts: 2 },
+        headers: { traceparent },
+      });
+      const view = await jobView(cluster.url, answer.json().id, 20);
+      assert.deepEqual([view.state, view.attempt], ["failed", 2]);
+      const spans = await collector.whole(traceId, ["job", "attempt", "attempt"]);
+      const attempts = spans.filter(({ name }) => name === "attempt").sort((left, right) => left.startMs - right.startMs);
+      const seen = attempts.map(({ attributes, status }) => [
+        attributes["switchyard.attempt"],
+        attributes["switchyard.attempt.end"],
+        status,
+      ]);
+      assert.deepEqual(seen, [
+        [1, "retried", 2],
+        [2, "failed", 2],
+      ]);
+      const job = one(spans, "job");
+      assert.deepEqual([job.status, job.attributes["error.type"], job.attributes["switchyard.job.attempts"]], [2, "model_not_ready", 2]);
+      assert.equal(one(spans, "POST /v1/jobs").status, 0); // the submission itself was fine
+      await rename(`${file}.away`, file);
+
+      // a dead letter that is submitted again goes on in its trace
+      const retried = await until(
+        "the model to be found again",
+        async () => {
+          const answered = await call(`${cluster.url}/v1/jobs/${view.id}/retry`, { method: "POST" });
+          return answered.status < 300 && answered;
+        },
+        { withinMs: 15_000 },
+      );
+      await jobView(cluster.url, retried.json().id, 20);
+      const jobs = (await collector.whole(traceId, ["job", "job", "attempt", "attempt", "attempt"])).filter(({ name }) => name === "job");
+      assert.equal(jobs.find(({ spanId }) => spanId !== job.spanId)!.parentId, job.spanId);
     });
 
     test("a job that expires while it waits is an error without an attempt", async () => {
