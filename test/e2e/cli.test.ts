@@ -55,15 +55,12 @@ function pixels(image: string): Float32Array {
 }
 
 test("infer names the digit in each example picture, on white and on black", async () => {
-  for (const [file, label] of [
-    ["five", "5"],
-    ["three", "3"],
-    ["eight-on-black", "8"],
-  ]) {
-    const { code, out, err } = await run("infer", "digits", ...picture(file!));
+  const read = async (file: string, label: string): Promise<void> => {
+    const { code, out, err } = await run("infer", "digits", ...picture(file));
     assert.equal(code, 0, `${err}\n${cluster.log()}`);
     assert.match(out, new RegExp(`^${label} {2}\\d+\\.\\d %\n`));
-  }
+  };
+  await Promise.all([read("five", "5"), read("three", "3"), read("eight-on-black", "8")]);
 });
 
 test("infer --json prints the protocol's answer", async () => {
@@ -105,16 +102,22 @@ test("a submitted job can be followed, looked at, fetched and found by its tag",
     .map((line) => JSON.parse(line).state);
   assert.equal(states.at(-1), "succeeded");
 
-  const job = JSON.parse((await run("get", id, "--json")).out);
+  const file = path.join(cluster.dataFolder, "answer.json");
+  const [got, shown, saved, found] = await Promise.all([
+    run("get", id, "--json"),
+    run("result", id),
+    run("result", id, "-o", file),
+    run("jobs", "--tag", "run=e2e", "--json"),
+  ]);
+  const job = JSON.parse(got.out);
   assert.deepEqual([job.state, job.class, job.attempt, job.tags], ["succeeded", "interactive", 1, { run: "e2e" }]);
   assert.ok(job.timings.run_ms > 0 && job.timings.batch_items >= 1);
 
-  assert.match((await run("result", id)).out, /^3 {2}\d+\.\d %/);
-  const file = path.join(cluster.dataFolder, "answer.json");
-  assert.equal((await run("result", id, "-o", file)).code, 0);
+  assert.match(shown.out, /^3 {2}\d+\.\d %/);
+  assert.equal(saved.code, 0);
   assert.equal(JSON.parse(await readFile(file, "utf8")).id, id);
 
-  const listed = (await run("jobs", "--tag", "run=e2e", "--json")).out.trim().split("\n");
+  const listed = found.out.trim().split("\n");
   assert.deepEqual(
     listed.map((line) => JSON.parse(line).id),
     [id],
@@ -125,18 +128,25 @@ test("a submitted job can be followed, looked at, fetched and found by its tag",
 });
 
 test("models and hosts are shown", async () => {
-  assert.match((await run("models")).out, /digits +1 +(ready|available) +64/);
-  const host = JSON.parse((await run("hosts", "--json")).out);
+  const [models, hosts] = await Promise.all([run("models"), run("hosts", "--json")]);
+  assert.match(models.out, /digits +1 +(ready|available) +64/);
+  const host = JSON.parse(hosts.out);
   assert.equal(host.state, "ready");
 });
 
 test("what cannot work is said with the field and the right exit code", async () => {
-  const shape = await run("infer", "digits", "--input", "image=[[1,2]]");
+  const [shape, ...missing] = await Promise.all([
+    run("infer", "digits", "--input", "image=[[1,2]]"),
+    run("infer", "nothing", ...picture("five")),
+    run("infer", "digits", "--version", "7", ...picture("five")),
+    run("get", "aaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaaaaaa"),
+  ]);
   assert.equal(shape.code, 2);
   assert.match(shape.err, /image.*\[-1,64\].*\[1,2\]/);
-  assert.equal((await run("infer", "nothing", ...picture("five"))).code, 4);
-  assert.equal((await run("infer", "digits", "--version", "7", ...picture("five"))).code, 4);
-  assert.equal((await run("get", "aaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaaaaaa")).code, 4);
+  assert.deepEqual(
+    missing.map(({ code }) => code),
+    [4, 4, 4],
+  );
 });
 
 test("one key is one job, and another body under it is refused", async () => {

@@ -1,6 +1,7 @@
 /**
  * Runs what the guides tell to run: each page's sh, ts and python blocks, in order, in one shell, in a folder that looks like a clone, against
- * a real `switchyard up` on free ports. A block that cannot run says why in a comment before it.
+ * a real `switchyard up` on free ports. A block that cannot run says why in a comment before it. Pages run side by side, as their readers would:
+ * files and models that a page makes are its own.
  */
 
 import assert from "node:assert/strict";
@@ -8,9 +9,11 @@ import { spawn, spawnSync } from "node:child_process";
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { after, before, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { operatorKey, writeKeyFile } from "../observability/load.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
+import { type Processes, startProcesses } from "../support/processes.ts";
 import { pythonPackages } from "../support/python-packages.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -35,8 +38,8 @@ function blocksOf(page: string): Block[] {
 
 let clone: string;
 let cluster: Cluster;
-/** Its coordinator takes keys from keys.yaml in the clone. */
-let guarded: Cluster;
+/** Another coordinator of it, which takes keys from keys.yaml in the clone. */
+let guarded: Processes;
 
 before(async () => {
   clone = await mkdtemp(path.join(tmpdir(), "switchyard-docs-"));
@@ -45,18 +48,27 @@ before(async () => {
   await writeFile(path.join(clone, "package.json"), '{"type": "module", "private": true}');
   const serverFile = path.join(clone, "mcp-servers.json");
   await writeFile(serverFile, '{"mcpServers": {}}');
-  cluster = await startCluster({ models: path.join(clone, "models"), env: { SWITCHYARD_MCP_SERVERS: serverFile } });
-  await symlink(cluster.dataFolder, path.join(clone, ".switchyard"));
   const keyFile = path.join(clone, "keys.yaml");
-  await writeFile(keyFile, "[]");
-  guarded = await startCluster({ models: path.join(clone, "models"), env: { SWITCHYARD_API_KEYS: keyFile } });
+  await writeKeyFile(keyFile);
+  const models = path.join(clone, "models");
+  cluster = await startCluster({ models, env: { SWITCHYARD_MCP_SERVERS: serverFile } });
+  const env = { SWITCHYARD_REDIS_URL: cluster.redisUrl, SWITCHYARD_DATA: cluster.dataFolder, SWITCHYARD_API_KEYS: keyFile };
+  guarded = await startProcesses({ workers: 0, models, apiKey: operatorKey, env });
+  await symlink(cluster.dataFolder, path.join(clone, ".switchyard"));
 });
 
 after(async () => {
-  await cluster?.stop();
   await guarded?.stop();
+  await cluster?.stop();
   await rm(clone, { recursive: true, force: true });
 });
+
+interface Place {
+  url: string;
+  /** host:port of its gRPC. */
+  grpc: string;
+  log(): string;
+}
 
 interface Run {
   output: string;
@@ -96,45 +108,52 @@ async function runPage(name: string, blocks: readonly Block[], of: { python: str
       output += chunk;
     });
   }
-  const code = await new Promise<number | null>((resolve) => child.once("exit", resolve));
+  const code = await new Promise<number | null>((resolve) => child.once("close", resolve));
   return { output, code, ended: new Set([...output.matchAll(/^@@ended (\d+)$/gm)].map(([, line]) => Number(line))) };
 }
 
-for (const { name, least, clusterOf } of [
-  { name: "README.md", least: 2, clusterOf: () => cluster },
-  { name: "docs/getting-started.md", least: 10, clusterOf: () => cluster },
-  { name: "docs/grpc.md", least: 2, clusterOf: () => cluster },
-  { name: "docs/mcp.md", least: 1, clusterOf: () => cluster },
-  { name: "docs/oip-http.md", least: 3, clusterOf: () => cluster },
-  { name: "docs/hosts.md", least: 2, clusterOf: () => cluster },
-  { name: "docs/console.md", least: 1, clusterOf: () => cluster },
-  { name: "docs/models.md", least: 5, clusterOf: () => cluster },
-  { name: "docs/batch.md", least: 3, clusterOf: () => cluster },
-  { name: "docs/mcp-servers.md", least: 4, clusterOf: () => cluster },
-  { name: "docs/tracing.md", least: 2, clusterOf: () => cluster },
-  { name: "docs/access.md", least: 6, clusterOf: () => guarded },
-]) {
-  test(`the commands in ${name} work as written`, async (context) => {
-    const blocks = blocksOf(await readFile(path.join(root, name), "utf8"));
-    const unknown = blocks.filter(({ language }) => !languages.has(language) && !shown.has(language));
-    assert.deepEqual(unknown, [], "this test knows how to run sh, ts and python");
-    const runnable = blocks.filter(({ language, notRun }) => languages.has(language) && notRun === undefined);
-    assert.ok(runnable.length >= least, `only ${runnable.length} blocks are run`);
-    const hasCurl = spawnSync("curl", ["--version"]).error === undefined;
-    const wantsPython = runnable.some(({ language }) => language === "python");
-    const packages = wantsPython ? await pythonPackages("tritonclient", { withinMs: 120_000 }) : { missing: "not asked for" };
-    const whyNot = ({ language, text }: Block): string | undefined => {
-      if (language === "python" && "missing" in packages) return packages.missing;
-      return text.includes("curl ") && !hasCurl ? "curl is not installed" : undefined;
-    };
-    const possible = runnable.filter((block) => whyNot(block) === undefined);
-    const python = "python" in packages ? packages.python : "python3";
-    const run = await runPage(name, possible, { python, url: clusterOf().url, grpc: clusterOf().grpc });
-    for (const block of runnable) {
-      const { language, line } = block;
-      await context.test(`line ${line}, ${language}`, { skip: whyNot(block) ?? false }, () => {
-        assert.ok(run.ended.has(line), `the page ended with ${run.code} before this block did:\n${run.output}\n${clusterOf().log()}`);
-      });
-    }
-  });
-}
+const open = (): Place => cluster;
+const withKeys = (): Place => ({ url: guarded.url, grpc: guarded.coordinators[0]!.grpc, log: guarded.log });
+
+/** The longest first: it runs beside all others. */
+const pages = [
+  { name: "docs/getting-started.md", least: 10, place: open },
+  { name: "docs/models.md", least: 5, place: open },
+  { name: "docs/access.md", least: 6, place: withKeys },
+  { name: "docs/mcp-servers.md", least: 4, place: open },
+  { name: "docs/batch.md", least: 3, place: open },
+  { name: "README.md", least: 2, place: open },
+  { name: "docs/hosts.md", least: 2, place: open },
+  { name: "docs/grpc.md", least: 2, place: open },
+  { name: "docs/mcp.md", least: 1, place: open },
+  { name: "docs/oip-http.md", least: 3, place: open },
+  { name: "docs/console.md", least: 1, place: open },
+  { name: "docs/tracing.md", least: 2, place: open },
+];
+describe("the commands work as written", { concurrency: 4 }, () => {
+  for (const { name, least, place } of pages) {
+    test(`in ${name}`, async (context) => {
+      const blocks = blocksOf(await readFile(path.join(root, name), "utf8"));
+      const unknown = blocks.filter(({ language }) => !languages.has(language) && !shown.has(language));
+      assert.deepEqual(unknown, [], "this test knows how to run sh, ts and python");
+      const runnable = blocks.filter(({ language, notRun }) => languages.has(language) && notRun === undefined);
+      assert.ok(runnable.length >= least, `only ${runnable.length} blocks are run`);
+      const hasCurl = spawnSync("curl", ["--version"]).error === undefined;
+      const wantsPython = runnable.some(({ language }) => language === "python");
+      const packages = wantsPython ? await pythonPackages("tritonclient", { withinMs: 120_000 }) : { missing: "not asked for" };
+      const whyNot = ({ language, text }: Block): string | undefined => {
+        if (language === "python" && "missing" in packages) return packages.missing;
+        return text.includes("curl ") && !hasCurl ? "curl is not installed" : undefined;
+      };
+      const possible = runnable.filter((block) => whyNot(block) === undefined);
+      const python = "python" in packages ? packages.python : "python3";
+      const run = await runPage(name, possible, { ...place(), python });
+      for (const block of runnable) {
+        const { language, line } = block;
+        await context.test(`line ${line}, ${language}`, { skip: whyNot(block) ?? false }, () => {
+          assert.ok(run.ended.has(line), `the page ended with ${run.code} before this block did:\n${run.output}\n${place().log()}`);
+        });
+      }
+    });
+  }
+});

@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { after, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { holderOf } from "../../coordinator/src/embedded/process-lock.ts";
 import { testRedisCache } from "../support/redis.ts";
@@ -96,65 +96,68 @@ async function incarnations(url: string): Promise<string[]> {
 
 const onLinux = { skip: process.platform !== "linux" && "reads /proc" };
 
-test("up is ready when its address is printed, refuses a second up on its data, and leaves nothing after Ctrl-C", onLinux, async () => {
-  const data = path.join(temporary, "orderly");
-  const up = startUp(data);
-  const [, url = ""] = await up.says(/ready at (http:\S+)/);
-  assert.equal((await fetch(`${url}/readyz`)).status, 200);
-  assert.match(up.output(), /npx switchyard infer digits --image/);
+/** Each on a data folder of its own. */
+describe("switchyard up", { concurrency: 2 }, () => {
+  test("up is ready when its address is printed, refuses a second up on its data, and leaves nothing after Ctrl-C", onLinux, async () => {
+    const data = path.join(temporary, "orderly");
+    const up = startUp(data);
+    const [, url = ""] = await up.says(/ready at (http:\S+)/);
+    assert.equal((await fetch(`${url}/readyz`)).status, 200);
+    assert.match(up.output(), /npx switchyard infer digits --image/);
 
-  const second = startUp(data);
-  assert.deepEqual(await second.exited, [1, null]);
-  assert.match(second.output(), new RegExp(`in use by process ${up.process.pid}\\b`));
-  assert.equal((await fetch(`${url}/readyz`)).status, 200, "the first one is undisturbed");
+    const second = startUp(data);
+    assert.deepEqual(await second.exited, [1, null]);
+    assert.match(second.output(), new RegExp(`in use by process ${up.process.pid}\\b`));
+    assert.equal((await fetch(`${url}/readyz`)).status, 200, "the first one is undisturbed");
 
-  assert.ok(processesOf(data).length >= 4);
-  up.process.kill("SIGINT");
-  up.process.kill("SIGINT"); // terminal and npm both deliver a Ctrl-C
-  assert.deepEqual(await up.exited, [0, null]);
-  assert.deepEqual(processesOf(data), []);
-  assert.match(await readFile(path.join(data, "logs", "redis.log"), "utf8"), /ready to exit/, "Redis was asked, not killed");
-});
+    assert.ok(processesOf(data).length >= 4);
+    up.process.kill("SIGINT");
+    up.process.kill("SIGINT"); // terminal and npm both deliver a Ctrl-C
+    assert.deepEqual(await up.exited, [0, null]);
+    assert.deepEqual(processesOf(data), []);
+    assert.match(await readFile(path.join(data, "logs", "redis.log"), "utf8"), /ready to exit/, "Redis was asked, not killed");
+  });
 
-test("a worker that is killed comes back by itself", onLinux, async () => {
-  const data = path.join(temporary, "revived");
-  const up = startUp(data);
-  const [, url = ""] = await up.says(/ready at (http:\S+)/);
-  const before = await incarnations(url);
-  assert.equal(before.length, 1);
-  const workers = processesOf(data).filter((pid) => pid !== up.process.pid);
-  const worker = workers.find((pid) => readFileSync(`/proc/${pid}/environ`, "utf8").includes("SWITCHYARD_WORKER_INDEX=1"));
-  assert.ok(worker !== undefined);
-  process.kill(worker, "SIGKILL");
-  await up.says(/worker-1: it was ended by SIGKILL; starting it again in 0\.25 s/);
-  await eventually(async () => (await incarnations(url)).some((name) => !before.includes(name)), "a new incarnation is registered");
-  up.process.kill("SIGTERM");
-  assert.deepEqual(await up.exited, [0, null]);
-});
+  test("a worker that is killed comes back by itself", onLinux, async () => {
+    const data = path.join(temporary, "revived");
+    const up = startUp(data);
+    const [, url = ""] = await up.says(/ready at (http:\S+)/);
+    const before = await incarnations(url);
+    assert.equal(before.length, 1);
+    const workers = processesOf(data).filter((pid) => pid !== up.process.pid);
+    const worker = workers.find((pid) => readFileSync(`/proc/${pid}/environ`, "utf8").includes("SWITCHYARD_WORKER_INDEX=1"));
+    assert.ok(worker !== undefined);
+    process.kill(worker, "SIGKILL");
+    await up.says(/worker-1: it was ended by SIGKILL; starting it again in 0\.25 s/);
+    await eventually(async () => (await incarnations(url)).some((name) => !before.includes(name)), "a new incarnation is registered");
+    up.process.kill("SIGTERM");
+    assert.deepEqual(await up.exited, [0, null]);
+  });
 
-test("nothing outlives an up that is killed without warning", onLinux, async () => {
-  const data = path.join(temporary, "killed");
-  const up = startUp(data);
-  await up.says(/ready at/);
-  up.process.kill("SIGKILL");
-  await up.exited;
-  await eventually(async () => processesOf(data).length === 0, "all processes of the killed up have ended");
-  assert.match(await readFile(path.join(data, "logs", "redis.log"), "utf8"), /ready to exit/, "Redis saved its data");
-});
+  test("nothing outlives an up that is killed without warning", onLinux, async () => {
+    const data = path.join(temporary, "killed");
+    const up = startUp(data);
+    await up.says(/ready at/);
+    up.process.kill("SIGKILL");
+    await up.exited;
+    await eventually(async () => processesOf(data).length === 0, "all processes of the killed up have ended");
+    assert.match(await readFile(path.join(data, "logs", "redis.log"), "utf8"), /ready to exit/, "Redis saved its data");
+  });
 
-test("a taken port is told with the flag that changes it", async () => {
-  const taken = createServer().listen(0, "127.0.0.1");
-  await once(taken, "listening");
-  const { port } = taken.address() as { port: number };
-  const up = startUp(path.join(temporary, "taken"), ["--http", `127.0.0.1:${port}`]);
-  assert.deepEqual(await up.exited, [1, null]);
-  assert.match(up.output(), new RegExp(`127\\.0\\.0\\.1:${port} is taken by another process; choose another address with --http`));
-  taken.close();
-});
+  test("a taken port is told with the flag that changes it", async () => {
+    const taken = createServer().listen(0, "127.0.0.1");
+    await once(taken, "listening");
+    const { port } = taken.address() as { port: number };
+    const up = startUp(path.join(temporary, "taken"), ["--http", `127.0.0.1:${port}`]);
+    assert.deepEqual(await up.exited, [1, null]);
+    assert.match(up.output(), new RegExp(`127\\.0\\.0\\.1:${port} is taken by another process; choose another address with --http`));
+    taken.close();
+  });
 
-test("a given Redis that does not answer is told at once", async () => {
-  const up = startUp(path.join(temporary, "no-redis"), ["--redis-url", "redis://:secret@127.0.0.1:1"]);
-  assert.deepEqual(await up.exited, [1, null]);
-  assert.match(up.output(), /Redis at redis:\/\/127\.0\.0\.1:1 .*ECONNREFUSED/);
-  assert.doesNotMatch(up.output(), /secret/);
+  test("a given Redis that does not answer is told at once", async () => {
+    const up = startUp(path.join(temporary, "no-redis"), ["--redis-url", "redis://:secret@127.0.0.1:1"]);
+    assert.deepEqual(await up.exited, [1, null]);
+    assert.match(up.output(), /Redis at redis:\/\/127\.0\.0\.1:1 .*ECONNREFUSED/);
+    assert.doesNotMatch(up.output(), /secret/);
+  });
 });

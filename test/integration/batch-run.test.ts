@@ -9,6 +9,7 @@ import path from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { ClientError, Switchyard } from "switchyard";
 import { checkAnswers, doublingModel, itemLine, startCli, writeItems } from "../support/batch-items.ts";
+import { startCommandHost } from "../support/command-host.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -75,10 +76,10 @@ test("every item of a file is answered, and what is wrong with one is its own fa
     [9, '{"z":[9]}'],
     [10, `${itemLine(10).slice(0, -1)},"tags":{"a":"b"},"class":"standard","idempotency_key":"mine"}`],
   ]);
-  await writeItems(items, 3_000, (index) => odd.get(index) ?? itemLine(index));
+  await writeItems(items, 1_500, (index) => odd.get(index) ?? itemLine(index));
   const { code, out, err } = await run();
   assert.equal(code, 1, err);
-  const found = await checkAnswers(answers, 3_000);
+  const found = await checkAnswers(answers, 1_500);
   assert.deepEqual(Object.fromEntries(found.failed), {
     3: "invalid_request",
     4: "invalid_request",
@@ -86,27 +87,27 @@ test("every item of a file is answered, and what is wrong with one is its own fa
     6: "model_not_found",
     9: "invalid_request",
   });
-  assert.match(out, /2,995 succeeded, 5 failed, of 3,000/);
+  assert.match(out, /1,495 succeeded, 5 failed, of 1,500/);
 
   const sizeBefore = statSync(answers).size;
   const again = await run("--json");
   assert.deepEqual([again.code, statSync(answers).size], [1, sizeBefore]);
-  assert.deepEqual(JSON.parse(again.out), { output: answers, items: 3_000, succeeded: 2_995, failed: 5, unanswered: 0, seconds: 0 });
+  assert.deepEqual(JSON.parse(again.out), { output: answers, items: 1_500, succeeded: 1_495, failed: 5, unanswered: 0, seconds: 0 });
 });
 
 test("a command that is killed goes on where it was: each item is answered once and run once", async (t) => {
   t.after(() => rm(folder, { recursive: true }));
-  const count = 8_000;
+  const count = 4_000;
   await writeItems(items, count);
   let killed = 0;
   for (;;) {
     const before = answeredSoFar();
-    const cli = startCli(cluster.url, command("--tag", "test=killed", "--concurrency", "500"));
+    const cli = startCli(cluster.url, command("--tag", "test=killed", "--concurrency", "250"));
     let isOver = false;
     void cli.ended.then(() => {
       isOver = true;
     });
-    const isFarther = async () => isOver || answeredSoFar() > before + 1_000;
+    const isFarther = async () => isOver || answeredSoFar() > before + 500;
     await until("some answers", isFarther, { withinMs: 60_000, everyMs: 5, show: cli.said });
     if (isOver) {
       const { code, err } = await cli.ended;
@@ -125,7 +126,7 @@ test("a command that is killed goes on where it was: each item is answered once 
 
 test("Ctrl-C keeps what is answered and says how to go on; the journal counts what the file of answers has", async (t) => {
   t.after(() => rm(folder, { recursive: true }));
-  const count = 6_000;
+  const count = 3_000;
   await writeItems(items, count);
   const cli = startCli(cluster.url, command());
   await until("some answers", async () => answeredSoFar() > 500, { withinMs: 60_000, everyMs: 5, show: cli.said });
@@ -148,10 +149,10 @@ test("Ctrl-C keeps what is answered and says how to go on; the journal counts wh
 
 test("a coordinator that is killed and comes back is waited for", async (t) => {
   t.after(() => rm(folder, { recursive: true }));
-  const count = 8_000;
+  const count = 4_000;
   await writeItems(items, count);
   const cli = startCli(cluster.url, command("--tag", "test=restart"));
-  for (const least of [1_000, 3_500]) {
+  for (const least of [500, 1_700]) {
     await until("some answers", async () => answeredSoFar() > least, { withinMs: 60_000, everyMs: 5, show: cli.said });
     await cluster.coordinators[0]!.kill();
     await cluster.coordinators[0]!.respawn();
@@ -164,7 +165,12 @@ test("a coordinator that is killed and comes back is waited for", async (t) => {
 });
 
 test("what cannot work is said before anything is sent", async (t) => {
-  t.after(() => rm(folder, { recursive: true }));
+  const commands = startCommandHost({ SWITCHYARD_URL: cluster.url, SWITCHYARD_API_KEY: "" });
+  t.after(async () => {
+    await commands.stop();
+    await rm(folder, { recursive: true });
+  });
+  const run = (...more: string[]) => commands.run(command(...more));
   await writeItems(items, 10);
   const cases: [number, RegExp, string[]][] = [
     [4, /none/, ["batch", "run", items, "--model", "none", "--output", answers]],
@@ -174,10 +180,10 @@ test("what cannot work is said before anything is sent", async (t) => {
     [2, /required option '--output/, ["batch", "run", items, "--model", "double"]],
   ];
   for (const [code, pattern, args] of cases) {
-    const ended = await startCli(cluster.url, args).ended;
+    const ended = await commands.run(args);
     assert.deepEqual([ended.code, pattern.test(ended.err)], [code, true], ended.err);
   }
-  const away = await startCli("http://127.0.0.1:9", command()).ended;
+  const away = await commands.run(command(), { env: { SWITCHYARD_URL: "http://127.0.0.1:9" } });
   assert.equal(away.code, 5, away.err);
 
   await writeFile(answers, "something else\n");

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
@@ -45,21 +46,22 @@ async function submit(tag: string): Promise<string> {
 }
 
 test("top shows once, where no terminal is, what ran during one interval, and programs get an object", async () => {
-  /** The command's outcome, with inferences one after the other until it has ended. */
-  const underLoad = async (args: readonly string[]): Promise<Outcome> => {
-    let isOver = false;
-    const ended = run(args).finally(() => {
-      isOver = true;
-    });
-    while (!isOver) await call(`${cluster.url}/v2/models/digits/infer`, { body: { inputs } });
-    return ended;
-  };
-  const table = await underLoad(["top", "--interval", "1500ms"]);
+  let isOver = false;
+  const ended = Promise.all([
+    run(["top", "--interval", "1500ms"]),
+    run(["top", "--json", "--interval", "1500ms", "--model", "digits"]),
+  ]).finally(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    await call(`${cluster.url}/v2/models/digits/infer`, { body: { inputs } }); // one caller, one after the other
+    await sleep(20);
+  }
+  const [table, json] = await ended;
   assert.deepEqual([table.code, table.err], [0, ""]);
   assert.match(table.out, /jobs\/s .* hosts 1 ready\n\nMODEL +JOBS\/S +TREND +FAILED\/S +WAITING +QUEUE +RUN +BATCH\ndigits@1 +\d/);
   assert.match(table.out, /HOST +STATE +DEVICE +WARM +HEARTBEAT +FAILED\nworker-1 +ready /);
   assert.equal(table.out.includes("\x1b"), false);
-  const json = await underLoad(["top", "--json", "--interval", "1500ms", "--model", "digits"]);
   const { hosts, models } = JSON.parse(json.out);
   assert.equal(hosts[0].id, "worker-1");
   assert.deepEqual([models.length, models[0].model, models[0].version, models[0].failed_per_second], [1, "digits", 1, 0]);
@@ -68,16 +70,18 @@ test("top shows once, where no terminal is, what ran during one interval, and pr
 });
 
 test("top refuses what it cannot do, by name", async () => {
-  for (const [args, code, pattern] of [
+  const cases = [
     [["top", "--interval", "10ms"], 2, /Give 500ms or more/],
     [["top", "--count", "0"], 2, /whole number of at least 1/],
     [["top", "--model", "nothing"], 4, /no model nothing/],
     [["top", "--url", "http://127.0.0.1:9"], 5, /cannot reach http:\/\/127\.0\.0\.1:9/],
-  ] as const) {
+  ] as const;
+  const refused = async ([args, code, pattern]: (typeof cases)[number]): Promise<void> => {
     const outcome = await run(args);
     assert.equal(outcome.code, code, outcome.err);
     assert.match(outcome.err, pattern);
-  }
+  };
+  await Promise.all(cases.map(refused));
 });
 
 const hasTerminals = spawnSync("script", ["--version"]).error === undefined;

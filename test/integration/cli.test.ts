@@ -1,4 +1,4 @@
-/** The command line as a process, against a server that plays the protocol. */
+/** The command line against a server that plays the protocol: as a process, and where many commands are run, several in one. */
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -10,22 +10,18 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { decodeInferRequest, encodeInferResponse, type JobLogView, type JobView, tensor } from "@switchyard/protocol";
 import { PNG } from "pngjs";
+import { type CommandHost, type CommandOutcome, startCommandHost } from "../support/command-host.ts";
 import { jobView, modelView } from "../support/job-views.ts";
 import { answerJson, type ScriptedServer, type SeenRequest, startScriptedServer } from "../support/scripted-server.ts";
 
 const main = fileURLToPath(new URL("../../client-sdk/src/cli/main.ts", import.meta.url));
 const labels = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
 
-interface Outcome {
-  code: number | null;
-  out: string;
-  err: string;
-}
-
-function run(args: readonly string[], options: { input?: string | Uint8Array; url?: string } = {}): Promise<Outcome> {
+/** A process of its own. */
+function start(args: readonly string[], options: { input?: string | Uint8Array; url?: string } = {}): Promise<CommandOutcome> {
   const env = { ...process.env, SWITCHYARD_URL: options.url ?? server.url, SWITCHYARD_API_KEY: "" };
   const child = spawn(process.execPath, [main, ...args], { env, stdio: "pipe" });
-  const outcome: Outcome = { code: null, out: "", err: "" };
+  const outcome: CommandOutcome = { code: null, out: "", err: "" };
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     outcome.out += text;
   });
@@ -36,7 +32,10 @@ function run(args: readonly string[], options: { input?: string | Uint8Array; ur
   return new Promise((resolve) => child.once("close", (code) => resolve({ ...outcome, code })));
 }
 
+const run: CommandHost["run"] = (args, how) => commands.run(args, how);
+
 let server: ScriptedServer;
+let commands: CommandHost;
 let folder: string;
 let infers: SeenRequest[] = [];
 
@@ -111,6 +110,7 @@ function answer(request: SeenRequest, response: ServerResponse): void {
 
 before(async () => {
   server = await startScriptedServer(answer);
+  commands = startCommandHost({ SWITCHYARD_URL: server.url, SWITCHYARD_API_KEY: "" });
   folder = await mkdtemp(path.join(tmpdir(), "switchyard-cli-"));
   const image = new PNG({ width: 16, height: 16 });
   for (let at = 0; at < 256; at++) image.data.fill(at % 16 === 8 ? 0 : 255, at * 4, at * 4 + 3).fill(255, at * 4 + 3, at * 4 + 4);
@@ -119,12 +119,13 @@ before(async () => {
 });
 
 after(async () => {
+  await commands.stop();
   await server.stop();
   await rm(folder, { recursive: true, force: true });
 });
 
 test("infer prints the likeliest class of a picture, and the next ones", async () => {
-  const { code, out, err } = await run(["infer", "digits", "--image", path.join(folder, "one.png")]);
+  const { code, out, err } = await start(["infer", "digits", "--image", path.join(folder, "one.png")]);
   assert.deepEqual([code, err], [0, ""]);
   assert.equal(out, "five  99.2 %\n\n#  CLASS  PROBABILITY\n1  five        99.2 %\n2  three        0.5 %\n3  zero         0.0 %\n");
   const request = infers.at(-1)!;
@@ -134,7 +135,7 @@ test("infer prints the likeliest class of a picture, and the next ones", async (
 
 test("infer reads pictures and tensors from standard input", async () => {
   const image = await readFile(path.join(folder, "one.png"));
-  assert.equal((await run(["infer", "digits", "--image", "-"], { input: image })).code, 0);
+  assert.equal((await start(["infer", "digits", "--image", "-"], { input: image })).code, 0);
   const flat = JSON.stringify(Array(64).fill(1));
   for (const args of [
     ["--input", "image=-"],
@@ -154,7 +155,7 @@ test("infer --json prints the body as the server wrote it, --raw the bytes of an
   const input = ["--input", `image=${JSON.stringify([Array(64).fill(0)])}`];
   const json = await run(["infer", "digits", ...input, "--json"]);
   assert.equal(JSON.parse(json.out).outputs[1].data[0], 5);
-  const raw = await run(["infer", "digits", ...input, "--raw", "label"]);
+  const raw = await start(["infer", "digits", ...input, "--raw", "label"]);
   assert.deepEqual(Buffer.from(raw.out), Buffer.from([5, 0, 0, 0, 0, 0, 0, 0]));
 });
 
@@ -165,15 +166,17 @@ test("the programs that a command starts print their own help, and refuse by nam
     ["worker", "--host-id"],
     ["doctor", "--json"],
   ] as const) {
-    for (const args of [
+    const ways = [
       [name, "--help"],
       ["help", name],
-    ]) {
-      const { code, out, err } = await run(args);
+    ];
+    const helped = async (args: readonly string[]): Promise<void> => {
+      const { code, out, err } = await start(args);
       assert.deepEqual([code, err], [0, ""], args.join(" "));
       assert.match(out, new RegExp(`^Usage: switchyard ${name} `));
       assert.ok(out.includes(flag), `${name} --help names ${flag}`);
-    }
+    };
+    await Promise.all(ways.map(helped));
   }
   for (const args of [
     ["--json", "up"],
@@ -211,7 +214,7 @@ test("exit codes tell what kind of failure it was", async () => {
     [5, /cannot reach http:\/\/127\.0\.0\.1:\d+: is it running\? start it with `npm start`/, ["jobs"], away.url],
   ];
   for (const [code, pattern, args, url] of cases) {
-    const outcome = await run(args, url === undefined ? {} : { url });
+    const outcome = await (url === undefined ? run(args) : start(args, { url }));
     assert.equal(outcome.code, code, `${args.join(" ")}: ${outcome.err}`);
     assert.match(outcome.err, pattern, args.join(" "));
     assert.doesNotMatch(outcome.err, / at .*\.ts:/, "no stack");
@@ -222,7 +225,7 @@ test("exit codes tell what kind of failure it was", async () => {
 
 test("submit prints the id alone, so that scripts can keep it", async () => {
   const submit = ["submit", "digits", "--input", `image=${JSON.stringify([Array(64).fill(0)])}`, "--tag", "run=7"];
-  assert.deepEqual(await run(submit), { code: 0, out: "done\n", err: "" });
+  assert.deepEqual(await start(submit), { code: 0, out: "done\n", err: "" });
   const waited = await run([...submit, "--wait"]);
   assert.match(waited.out, /^five {2}99\.2 %/);
 });
@@ -237,7 +240,7 @@ test("submit sends the durability that was asked for, and refuses a word that is
 });
 
 test("watch prints each state, and its exit code says how the job ended", async () => {
-  const text = await run(["watch", "broken"]);
+  const text = await start(["watch", "broken"]);
   assert.deepEqual([text.code, text.out.split("\n").length], [1, 3]);
   assert.match(text.out, /failed +node Add failed \[run_failed\]/);
   const json = await run(["watch", "done", "--json"]);
@@ -282,7 +285,7 @@ test("get shows a job, result saves its answer", async () => {
 });
 
 test("commands explain themselves with examples", async () => {
-  const { out } = await run(["--help"]);
+  const { out } = await start(["--help"]);
   for (const name of ["up", "infer", "submit", "get", "result", "watch", "cancel", "jobs", "hosts", "models"]) {
     assert.match(out, new RegExp(`^ {2}${name} `, "m"));
   }

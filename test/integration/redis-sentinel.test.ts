@@ -1,7 +1,7 @@
 /** A master that three sentinels watch is killed: its replica takes its place, callers are told in time meanwhile, and work goes on by itself. */
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { call, jobView } from "../support/calls.ts";
 import { startProcesses } from "../support/processes.ts";
@@ -103,10 +103,12 @@ function told({ submittedMs, servedMs, allMs, slowestRefusalMs, waiting }: Failo
   return `submissions after ${submitted}, inferences after ${served}, all done after ${all}; ${waiting} of 300 waited; slowest refusal ${slowest}`;
 }
 
-test("a killed master's replica takes over within 15 s: submissions go on, waiting jobs are served, and what was acknowledged is there", async (t) => {
-  t.diagnostic(told(await failOver("kill")));
-});
+describe("a master that is gone", { concurrency: 2 }, () => {
+  test("a killed master's replica takes over within 15 s: submissions go on, waiting jobs are served, and what was acknowledged is there", async (t) => {
+    t.diagnostic(told(await failOver("kill")));
+  });
 
-test("a frozen master is left for its replica as well, and does no harm when it wakes", async (t) => {
-  t.diagnostic(told(await failOver("freeze")));
+  test("a frozen master is left for its replica as well, and does no harm when it wakes", async (t) => {
+    t.diagnostic(told(await failOver("freeze")));
+  });
 });

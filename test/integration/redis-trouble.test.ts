@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { Redis } from "ioredis";
@@ -63,87 +63,89 @@ async function startAlone(redisUrl: string): Promise<{ code: number | null; said
   return { code, said };
 }
 
-test("a coordinator that finds no Redis says so and ends with an exit code that is not 0", async () => {
-  const redis = await startTestRedis();
-  await redis.kill();
-  const { code, said } = await startAlone(redis.url);
-  assert.notEqual(code, 0);
-  assert.match(said, /Redis/);
-  assert.ok(said.includes(`127.0.0.1:${redis.port}`), `the message does not name the address: ${said}`);
-  assert.ok(!said.includes(redis.password), "the message shows the password");
-  await redis.stop();
-});
+describe("trouble with Redis", { concurrency: 2 }, () => {
+  test("a frozen Redis hangs nobody, and after it nothing is taken for dead", async (t) => {
+    await using models = await emptyRepository();
+    await models.add("layers", layersModel(100), { settings: "max_batch_items: 4\n" });
+    await using cluster = await startProcesses({ models: models.folder });
+    const { redis, url, workers } = cluster;
+    await infer(url);
+    const kept = await submit(url);
+    redis.pause();
+    const frozenMs = performance.now();
+    const answers = await Promise.all(Array.from({ length: 10 }, (_, at) => (at % 2 === 0 ? submit(url) : infer(url))));
+    for (const answer of answers) assertTold(answer);
+    await assertAway(url);
+    const read = await call(`${url}/v1/jobs/${kept.json().id}`);
+    assertProblem(read);
+    await sleep(Math.max(0, 8_000 - (performance.now() - frozenMs)));
+    redis.resume();
+    const tookMs = await untilServing(cluster, 10_000);
+    t.diagnostic(`serving ${tookMs.toFixed(0)} ms after the freeze`);
+    assert.ok(tookMs <= recoveredMs, `recovered after ${tookMs.toFixed(0)} ms`);
+    assert.equal((await jobView(url, kept.json().id, 20)).state, "succeeded");
+    await sleep(4_500); // longer than the presence window and the sweeper's grace: whoever were to be taken for lost now would be
+    const { items } = (await call(`${url}/v1/hosts`)).json() as { items: { state: string; incarnation: string }[] };
+    assert.deepEqual(
+      items.map(({ state, incarnation }) => ({ state, incarnation })),
+      [{ state: "ready", incarnation: workers[0]!.incarnation }],
+    );
+    assert.doesNotMatch(cluster.log(), /host_lost|"lost"/);
+    const metrics = await call(`${/"metrics":"([^"]+)"/.exec(cluster.coordinators[0]!.log())![1]}/metrics`);
+    assert.doesNotMatch(metrics.bytes.toString(), /switchyard_jobs_returned_total\{[^}]*\} [1-9]/);
+  });
 
-test("a killed Redis is told in time, and everything goes on by itself when it is back with its data", async (t) => {
-  await using models = await emptyRepository();
-  await models.add("layers", layersModel(100), { settings: "max_batch_items: 4\n" });
-  await using cluster = await startProcesses({ models: models.folder });
-  const { redis, url } = cluster;
-  await infer(url);
-  const [worker] = cluster.workers;
-  worker!.signal("SIGSTOP");
-  const acknowledged = await Promise.all(Array.from({ length: 20 }, () => submit(url)));
-  const held = Array.from({ length: 5 }, () => infer(url));
-  const waiting = acknowledged.slice(0, 5).map((answer) => call(`${url}/v1/jobs/${answer.json().id}?wait=30`));
-  await sleep(1_500); // everysec: what was acknowledged longer than a second ago is on the disk
-  const killedMs = performance.now();
-  await redis.kill();
-  worker!.signal("SIGCONT");
-  await Promise.all([
-    Promise.all([...held, ...waiting]).then((answers) => {
-      const tookMs = performance.now() - killedMs;
-      assert.ok(tookMs <= toldMs, `held calls were told after ${tookMs.toFixed(0)} ms`);
-      for (const { status } of answers) assert.equal(status, 503);
-    }),
-    assertAway(url),
-  ]);
-  await redis.restart();
-  t.diagnostic(`serving ${(await untilServing(cluster, 10_000)).toFixed(0)} ms after the restart`);
-  for (const answer of acknowledged) {
-    assert.equal(answer.status, 202);
-    assert.equal((await jobView(url, answer.json().id, 20)).state, "succeeded");
-  }
-  assert.equal(cluster.coordinators[0]!.log().match(/"listening"/g)?.length, 1);
-});
+  test("a killed Redis is told in time, and everything goes on by itself when it is back with its data", async (t) => {
+    await using models = await emptyRepository();
+    await models.add("layers", layersModel(100), { settings: "max_batch_items: 4\n" });
+    await using cluster = await startProcesses({ models: models.folder });
+    const { redis, url } = cluster;
+    await infer(url);
+    const [worker] = cluster.workers;
+    worker!.signal("SIGSTOP");
+    const acknowledged = await Promise.all(Array.from({ length: 20 }, () => submit(url)));
+    const held = Array.from({ length: 5 }, () => infer(url));
+    const waiting = acknowledged.slice(0, 5).map((answer) => call(`${url}/v1/jobs/${answer.json().id}?wait=30`));
+    await sleep(1_500); // everysec: what was acknowledged longer than a second ago is on the disk
+    const killedMs = performance.now();
+    await redis.kill();
+    worker!.signal("SIGCONT");
+    await Promise.all([
+      Promise.all([...held, ...waiting]).then((answers) => {
+        const tookMs = performance.now() - killedMs;
+        assert.ok(tookMs <= toldMs, `held calls were told after ${tookMs.toFixed(0)} ms`);
+        for (const { status } of answers) assert.equal(status, 503);
+      }),
+      assertAway(url),
+    ]);
+    await redis.restart();
+    t.diagnostic(`serving ${(await untilServing(cluster, 10_000)).toFixed(0)} ms after the restart`);
+    for (const answer of acknowledged) {
+      assert.equal(answer.status, 202);
+      assert.equal((await jobView(url, answer.json().id, 20)).state, "succeeded");
+    }
+    assert.equal(cluster.coordinators[0]!.log().match(/"listening"/g)?.length, 1);
+  });
 
-test("a frozen Redis hangs nobody, and after it nothing is taken for dead", async (t) => {
-  await using models = await emptyRepository();
-  await models.add("layers", layersModel(100), { settings: "max_batch_items: 4\n" });
-  await using cluster = await startProcesses({ models: models.folder });
-  const { redis, url, workers } = cluster;
-  await infer(url);
-  const kept = await submit(url);
-  redis.pause();
-  const frozenMs = performance.now();
-  const answers = await Promise.all(Array.from({ length: 10 }, (_, at) => (at % 2 === 0 ? submit(url) : infer(url))));
-  for (const answer of answers) assertTold(answer);
-  await assertAway(url);
-  const read = await call(`${url}/v1/jobs/${kept.json().id}`);
-  assertProblem(read);
-  await sleep(Math.max(0, 8_000 - (performance.now() - frozenMs)));
-  redis.resume();
-  const tookMs = await untilServing(cluster, 10_000);
-  t.diagnostic(`serving ${tookMs.toFixed(0)} ms after the freeze`);
-  assert.ok(tookMs <= recoveredMs, `recovered after ${tookMs.toFixed(0)} ms`);
-  assert.equal((await jobView(url, kept.json().id, 20)).state, "succeeded");
-  await sleep(4_500); // longer than the presence window and the sweeper's grace: whoever were to be taken for lost now would be
-  const { items } = (await call(`${url}/v1/hosts`)).json() as { items: { state: string; incarnation: string }[] };
-  assert.deepEqual(
-    items.map(({ state, incarnation }) => ({ state, incarnation })),
-    [{ state: "ready", incarnation: workers[0]!.incarnation }],
-  );
-  assert.doesNotMatch(cluster.log(), /host_lost|"lost"/);
-  const metrics = await call(`${/"metrics":"([^"]+)"/.exec(cluster.coordinators[0]!.log())![1]}/metrics`);
-  assert.doesNotMatch(metrics.bytes.toString(), /switchyard_jobs_returned_total\{[^}]*\} [1-9]/);
-});
+  test("a coordinator that finds no Redis says so and ends with an exit code that is not 0", async () => {
+    const redis = await startTestRedis();
+    await redis.kill();
+    const { code, said } = await startAlone(redis.url);
+    assert.notEqual(code, 0);
+    assert.match(said, /Redis/);
+    assert.ok(said.includes(`127.0.0.1:${redis.port}`), `the message does not name the address: ${said}`);
+    assert.ok(!said.includes(redis.password), "the message shows the password");
+    await redis.stop();
+  });
 
-test("a Redis that may evict keys is refused at start, naming the setting", async () => {
-  const redis = await startTestRedis();
-  const client = new Redis(redis.url);
-  await client.config("SET", "maxmemory-policy", "allkeys-lru");
-  client.disconnect();
-  const { code, said } = await startAlone(redis.url);
-  assert.notEqual(code, 0);
-  assert.match(said, /maxmemory-policy is allkeys-lru, expected noeviction/);
-  await redis.stop();
+  test("a Redis that may evict keys is refused at start, naming the setting", async () => {
+    const redis = await startTestRedis();
+    const client = new Redis(redis.url);
+    await client.config("SET", "maxmemory-policy", "allkeys-lru");
+    client.disconnect();
+    const { code, said } = await startAlone(redis.url);
+    assert.notEqual(code, 0);
+    assert.match(said, /maxmemory-policy is allkeys-lru, expected noeviction/);
+    await redis.stop();
+  });
 });

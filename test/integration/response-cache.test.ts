@@ -1,7 +1,7 @@
 /** The response cache as callers see it, over HTTP: known answers, equal requests at once at two coordinators, and what dies in between. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import type { JobView } from "@switchyard/protocol";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { type Answer, binaryInference, binaryOutputs, call, floats, jobView } from "../support/calls.ts";
@@ -61,146 +61,153 @@ async function running(id: string, at = 0): Promise<void> {
   await until("the leader to run", async () => (await jobView(cluster.urls[at]!, id)).state === "running", { show: () => cluster.log() });
 }
 
-test("an equal request is answered without a run, whatever its form, at any coordinator, and says so", async () => {
-  const [row] = rowsOf(1) as [Float32Array];
-  const json = { inputs: [floats("x", [1, 32], row)] };
-  const first = await infer("fast", json);
-  assert.deepEqual([first.status, statusOf(first)], [200, undefined], first.bytes.toString());
-  const before = await runs("fast");
-  const again = await infer("fast", json, { at: 1 });
-  assert.deepEqual([again.status, statusOf(again)], [200, "switchyard; hit"], again.bytes.toString());
-  assert.deepEqual(again.bytes, first.bytes);
-  const { body, headers } = binaryInference("x", [1, 32], row);
-  const binary = await call(`${cluster.url}/v2/models/fast/infer`, { body, headers });
-  assert.equal(statusOf(binary), "switchyard; hit");
-  const bytes = binaryOutputs(binary).get("y")!;
-  assert.deepEqual([...new Float32Array(new Uint8Array(bytes).buffer)], first.json().outputs[0].data.map(Math.fround));
-  assert.equal(await runs("fast"), before);
-  // a client's own id and the outputs' form are the answer's, not the entry's
-  assert.equal((await infer("fast", { ...json, id: "mine" })).json().id, "mine");
-  assert.equal(statusOf(await infer("fast", { ...json, outputs: [{ name: "y" }] })), undefined, "other outputs were asked for");
-});
-
-test("a model without a cache runs each request", async () => {
-  const json = { inputs: [floats("x", [1, 32], rowsOf(1)[0]!)] };
-  const before = await runs("plain");
-  for (let at = 0; at < 2; at++) assert.equal(statusOf(await infer("plain", json)), undefined);
-  assert.equal(await runs("plain"), before + 2);
-});
-
-test("a submitted job that is known has ended when it is accepted, and is a job like any other", async () => {
-  const json = { inputs: [floats("x", [1, 32], rowsOf(2)[1]!)] };
-  await infer("fast", json);
-  const view = await submit("fast", { ...json, tags: { team: "a" } });
-  assert.deepEqual([view.state, view.cached, view.attempt, view.started_at, view.tags], ["succeeded", true, 0, undefined, { team: "a" }]);
-  assert.deepEqual(view.timings, { queue_ms: 0, run_ms: 0, total_ms: 0, batch_items: 0 });
-  assert.deepEqual(await jobView(cluster.urls[1]!, view.id), view);
-  assert.deepEqual((await call(`${cluster.url}${view.links.result}`)).json().outputs[0].shape, [1, 32]);
-  const events = (await call(`${cluster.urls[1]}${view.links.events}`)).bytes.toString();
-  assert.match(events, /^retry: \d+\n\nid: 1\nevent: succeeded\ndata: /);
-  const { items } = (await call(`${cluster.url}/v1/jobs?model=fast&tag=team:a`)).json() as { items: JobView[] };
-  assert.deepEqual(items, [view]);
-  assert.equal((await call(`${cluster.url}/v1/jobs/${view.id}`, { method: "DELETE" })).status, 409);
-  const held = await call(`${cluster.url}/v1/jobs`, { body: { model: "fast", ...json }, headers: { prefer: "wait=10" } });
-  assert.deepEqual([held.status, held.json().cached, held.json().result.outputs[0].name], [200, true, "y"]);
-});
-
-test("an idempotency key names one job, also when the cache answers it", async () => {
-  const json = { inputs: [floats("x", [1, 32], rowsOf(3)[2]!)] };
-  await infer("fast", json);
-  const headers = { "idempotency-key": "cached" };
-  const [first, again] = [await infer("fast", json, { headers }), await infer("fast", json, { headers, at: 1 })];
-  assert.deepEqual([first.headers["idempotent-replayed"], again.headers["idempotent-replayed"]], [undefined, "true"]);
-  assert.deepEqual([statusOf(first), statusOf(again)], ["switchyard; hit", "switchyard; hit"]);
-  assert.deepEqual(again.bytes, first.bytes);
-  assert.equal((await infer("fast", { ...json, id: "other" }, { headers })).status, 422);
-  const crowd = await Promise.all(
-    Array.from({ length: 20 }, (_, at) => submit("fast", json, at % 2, { "idempotency-key": "crowd-of-cached" })),
-  );
-  assert.equal(new Set(crowd.map(({ id }) => id)).size, 1);
-});
-
-test("forty equal requests at two coordinators are one run", async () => {
-  const body = newSlow();
-  const before = await runs("slow");
-  const answers = await Promise.all(Array.from({ length: 40 }, (_, at) => infer("slow", body, { at: at % 2 })));
-  for (const answer of answers) assert.equal(answer.status, 200, answer.bytes.toString());
-  assert.equal(new Set(answers.map(({ bytes }) => bytes.toString())).size, 1);
-  assert.equal(await runs("slow"), before + 1);
-  const statuses = answers.map(statusOf);
-  assert.equal(statuses.filter((status) => status === undefined).length, 1);
-  assert.ok(statuses.filter((status) => status === "switchyard; fwd=miss; collapsed").length > 30, statuses.join("\n"));
-  assert.equal(statusOf(await infer("slow", body)), "switchyard; hit");
-});
-
-test("a leader whose caller leaves does not take the others along", async () => {
-  const body = newSlow();
-  const leaving = new AbortController();
-  const lost = assert.rejects(infer("slow", body, { signal: leaving.signal }));
-  const leader = await until("the leader", async () => {
-    const { items } = (await call(`${cluster.url}/v1/jobs?model=slow&state=running`)).json() as { items: JobView[] };
-    return items[0]?.id;
+describe("while all live", { concurrency: 2 }, () => {
+  test("a changed model.yaml, and a new version, see no earlier answer", async () => {
+    const body = { inputs: [floats("x", [1, 32], rowsOf(1)[0]!)] };
+    const ask = async () => {
+      const answer = await infer("changing", body);
+      return [answer.json().model_version, statusOf(answer)];
+    };
+    assert.deepEqual(await ask(), ["1", undefined]);
+    assert.deepEqual(await ask(), ["1", "switchyard; hit"]);
+    const shown = async () => (await call(`${cluster.url}/v1/models/changing`)).json();
+    await models.add("changing", layersModel(2), { settings: "cache: {ttl_s: 600}\nmax_batch_items: 4\n" });
+    await until("the new settings", async () => JSON.stringify(await shown()).includes('"max_batch_items":4'), { withinMs: 20_000 });
+    assert.deepEqual(await ask(), ["1", undefined]);
+    assert.deepEqual(await ask(), ["1", "switchyard; hit"]);
+    await models.add("changing", layersModel(2), { version: 2, settings: "cache: {ttl_s: 600}\nmax_batch_items: 4\n" });
+    await until("version 2", async () => JSON.stringify(await shown()).includes('"version":2'), { withinMs: 20_000 });
+    assert.deepEqual(await ask(), ["2", undefined]);
   });
-  const follower = await submit("slow", body, 1);
-  const held = infer("slow", body, { at: 1 });
-  leaving.abort();
-  await lost;
-  assert.equal((await held).status, 200, (await held).bytes.toString());
-  assert.equal((await jobView(cluster.url, follower.id, 10)).state, "succeeded");
-  assert.equal((await jobView(cluster.url, leader)).state, "cancelled");
-});
 
-test("a follower has its own deadline and its own cancel", async () => {
-  const body = newSlow();
-  const leader = await submit("slow", body);
-  await running(leader.id);
-  const [cancelled, kept] = [await submit("slow", body, 1), await submit("slow", body, 1)];
-  const hasty = infer("slow", body, { headers: { "x-request-timeout-ms": "40" } });
-  assert.equal((await call(`${cluster.url}/v1/jobs/${cancelled.id}`, { method: "DELETE" })).json().state, "cancelled");
-  assert.equal((await hasty).status, 504, (await hasty).bytes.toString());
-  const ends = await Promise.all([leader, kept].map(({ id }) => jobView(cluster.url, id, 10)));
-  assert.deepEqual(
-    ends.map(({ state, cached }) => [state, cached]),
-    [
-      ["succeeded", undefined],
-      ["succeeded", true],
-    ],
-  );
-});
+  describe("answers", { concurrency: 1 }, () => {
+    test("an equal request is answered without a run, whatever its form, at any coordinator, and says so", async () => {
+      const [row] = rowsOf(1) as [Float32Array];
+      const json = { inputs: [floats("x", [1, 32], row)] };
+      const first = await infer("fast", json);
+      assert.deepEqual([first.status, statusOf(first)], [200, undefined], first.bytes.toString());
+      const before = await runs("fast");
+      const again = await infer("fast", json, { at: 1 });
+      assert.deepEqual([again.status, statusOf(again)], [200, "switchyard; hit"], again.bytes.toString());
+      assert.deepEqual(again.bytes, first.bytes);
+      const { body, headers } = binaryInference("x", [1, 32], row);
+      const binary = await call(`${cluster.url}/v2/models/fast/infer`, { body, headers });
+      assert.equal(statusOf(binary), "switchyard; hit");
+      const bytes = binaryOutputs(binary).get("y")!;
+      assert.deepEqual([...new Float32Array(new Uint8Array(bytes).buffer)], first.json().outputs[0].data.map(Math.fround));
+      assert.equal(await runs("fast"), before);
+      // a client's own id and the outputs' form are the answer's, not the entry's
+      assert.equal((await infer("fast", { ...json, id: "mine" })).json().id, "mine");
+      assert.equal(statusOf(await infer("fast", { ...json, outputs: [{ name: "y" }] })), undefined, "other outputs were asked for");
+    });
 
-test("a failure is never an answer from the cache", async () => {
-  const body = (index: number) => ({ inputs: [{ name: "x", datatype: "INT64", shape: [1], data: [index] }], max_attempts: 1 });
-  for (let at = 0; at < 2; at++) {
-    const view = await jobView(cluster.url, (await submit("pick", body(5), at)).id, 10);
-    assert.deepEqual([view.state, view.attempt, view.cached], ["failed", 1, undefined]);
-  }
-  const views = [];
-  for (let at = 0; at < 2; at++) views.push(await jobView(cluster.url, (await submit("pick", body(1), at)).id, 10));
-  assert.deepEqual(
-    views.map(({ state, cached }) => [state, cached]),
-    [
-      ["succeeded", undefined],
-      ["succeeded", true],
-    ],
-  );
-});
+    test("a model without a cache runs each request", async () => {
+      const json = { inputs: [floats("x", [1, 32], rowsOf(1)[0]!)] };
+      const before = await runs("plain");
+      for (let at = 0; at < 2; at++) assert.equal(statusOf(await infer("plain", json)), undefined);
+      assert.equal(await runs("plain"), before + 2);
+    });
 
-test("a changed model.yaml, and a new version, see no earlier answer", async () => {
-  const body = { inputs: [floats("x", [1, 32], rowsOf(1)[0]!)] };
-  const ask = async () => {
-    const answer = await infer("changing", body);
-    return [answer.json().model_version, statusOf(answer)];
-  };
-  assert.deepEqual(await ask(), ["1", undefined]);
-  assert.deepEqual(await ask(), ["1", "switchyard; hit"]);
-  const shown = async () => (await call(`${cluster.url}/v1/models/changing`)).json();
-  await models.add("changing", layersModel(2), { settings: "cache: {ttl_s: 600}\nmax_batch_items: 4\n" });
-  await until("the new settings", async () => JSON.stringify(await shown()).includes('"max_batch_items":4'), { withinMs: 20_000 });
-  assert.deepEqual(await ask(), ["1", undefined]);
-  assert.deepEqual(await ask(), ["1", "switchyard; hit"]);
-  await models.add("changing", layersModel(2), { version: 2, settings: "cache: {ttl_s: 600}\nmax_batch_items: 4\n" });
-  await until("version 2", async () => JSON.stringify(await shown()).includes('"version":2'), { withinMs: 20_000 });
-  assert.deepEqual(await ask(), ["2", undefined]);
+    test("a submitted job that is known has ended when it is accepted, and is a job like any other", async () => {
+      const json = { inputs: [floats("x", [1, 32], rowsOf(2)[1]!)] };
+      await infer("fast", json);
+      const view = await submit("fast", { ...json, tags: { team: "a" } });
+      assert.deepEqual(
+        [view.state, view.cached, view.attempt, view.started_at, view.tags],
+        ["succeeded", true, 0, undefined, { team: "a" }],
+      );
+      assert.deepEqual(view.timings, { queue_ms: 0, run_ms: 0, total_ms: 0, batch_items: 0 });
+      assert.deepEqual(await jobView(cluster.urls[1]!, view.id), view);
+      assert.deepEqual((await call(`${cluster.url}${view.links.result}`)).json().outputs[0].shape, [1, 32]);
+      const events = (await call(`${cluster.urls[1]}${view.links.events}`)).bytes.toString();
+      assert.match(events, /^retry: \d+\n\nid: 1\nevent: succeeded\ndata: /);
+      const { items } = (await call(`${cluster.url}/v1/jobs?model=fast&tag=team:a`)).json() as { items: JobView[] };
+      assert.deepEqual(items, [view]);
+      assert.equal((await call(`${cluster.url}/v1/jobs/${view.id}`, { method: "DELETE" })).status, 409);
+      const held = await call(`${cluster.url}/v1/jobs`, { body: { model: "fast", ...json }, headers: { prefer: "wait=10" } });
+      assert.deepEqual([held.status, held.json().cached, held.json().result.outputs[0].name], [200, true, "y"]);
+    });
+
+    test("an idempotency key names one job, also when the cache answers it", async () => {
+      const json = { inputs: [floats("x", [1, 32], rowsOf(3)[2]!)] };
+      await infer("fast", json);
+      const headers = { "idempotency-key": "cached" };
+      const [first, again] = [await infer("fast", json, { headers }), await infer("fast", json, { headers, at: 1 })];
+      assert.deepEqual([first.headers["idempotent-replayed"], again.headers["idempotent-replayed"]], [undefined, "true"]);
+      assert.deepEqual([statusOf(first), statusOf(again)], ["switchyard; hit", "switchyard; hit"]);
+      assert.deepEqual(again.bytes, first.bytes);
+      assert.equal((await infer("fast", { ...json, id: "other" }, { headers })).status, 422);
+      const crowd = await Promise.all(
+        Array.from({ length: 20 }, (_, at) => submit("fast", json, at % 2, { "idempotency-key": "crowd-of-cached" })),
+      );
+      assert.equal(new Set(crowd.map(({ id }) => id)).size, 1);
+    });
+
+    test("forty equal requests at two coordinators are one run", async () => {
+      const body = newSlow();
+      const before = await runs("slow");
+      const answers = await Promise.all(Array.from({ length: 40 }, (_, at) => infer("slow", body, { at: at % 2 })));
+      for (const answer of answers) assert.equal(answer.status, 200, answer.bytes.toString());
+      assert.equal(new Set(answers.map(({ bytes }) => bytes.toString())).size, 1);
+      assert.equal(await runs("slow"), before + 1);
+      const statuses = answers.map(statusOf);
+      assert.equal(statuses.filter((status) => status === undefined).length, 1);
+      assert.ok(statuses.filter((status) => status === "switchyard; fwd=miss; collapsed").length > 30, statuses.join("\n"));
+      assert.equal(statusOf(await infer("slow", body)), "switchyard; hit");
+    });
+
+    test("a leader whose caller leaves does not take the others along", async () => {
+      const body = newSlow();
+      const leaving = new AbortController();
+      const lost = assert.rejects(infer("slow", body, { signal: leaving.signal }));
+      const leader = await until("the leader", async () => {
+        const { items } = (await call(`${cluster.url}/v1/jobs?model=slow&state=running`)).json() as { items: JobView[] };
+        return items[0]?.id;
+      });
+      const follower = await submit("slow", body, 1);
+      const held = infer("slow", body, { at: 1 });
+      leaving.abort();
+      await lost;
+      assert.equal((await held).status, 200, (await held).bytes.toString());
+      assert.equal((await jobView(cluster.url, follower.id, 10)).state, "succeeded");
+      assert.equal((await jobView(cluster.url, leader)).state, "cancelled");
+    });
+
+    test("a follower has its own deadline and its own cancel", async () => {
+      const body = newSlow();
+      const leader = await submit("slow", body);
+      await running(leader.id);
+      const [cancelled, kept] = [await submit("slow", body, 1), await submit("slow", body, 1)];
+      const hasty = infer("slow", body, { headers: { "x-request-timeout-ms": "40" } });
+      assert.equal((await call(`${cluster.url}/v1/jobs/${cancelled.id}`, { method: "DELETE" })).json().state, "cancelled");
+      assert.equal((await hasty).status, 504, (await hasty).bytes.toString());
+      const ends = await Promise.all([leader, kept].map(({ id }) => jobView(cluster.url, id, 10)));
+      assert.deepEqual(
+        ends.map(({ state, cached }) => [state, cached]),
+        [
+          ["succeeded", undefined],
+          ["succeeded", true],
+        ],
+      );
+    });
+
+    test("a failure is never an answer from the cache", async () => {
+      const body = (index: number) => ({ inputs: [{ name: "x", datatype: "INT64", shape: [1], data: [index] }], max_attempts: 1 });
+      for (let at = 0; at < 2; at++) {
+        const view = await jobView(cluster.url, (await submit("pick", body(5), at)).id, 10);
+        assert.deepEqual([view.state, view.attempt, view.cached], ["failed", 1, undefined]);
+      }
+      const views = [];
+      for (let at = 0; at < 2; at++) views.push(await jobView(cluster.url, (await submit("pick", body(1), at)).id, 10));
+      assert.deepEqual(
+        views.map(({ state, cached }) => [state, cached]),
+        [
+          ["succeeded", undefined],
+          ["succeeded", true],
+        ],
+      );
+    });
+  });
 });
 
 test("a coordinator that dies with leader and followers leaves none of them unanswered", async () => {

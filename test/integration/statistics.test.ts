@@ -105,16 +105,14 @@ test("answers from the cache are successes without a run", async () => {
 
 test("numbers outlive every process: coordinators and hosts that are restarted or drained", async () => {
   const [layers, cached] = [await statisticsOf("layers"), await statisticsOf("cached")];
-  for (const coordinator of cluster.coordinators) {
-    await coordinator.kill();
-    await coordinator.respawn();
-  }
+  await Promise.all(cluster.coordinators.map((coordinator) => coordinator.kill()));
+  await Promise.all(cluster.coordinators.map((coordinator) => coordinator.respawn()));
   assert.deepEqual([await statisticsOf("layers"), await statisticsOf("cached", 1)], [layers, cached]);
-  await until("a host", async () => (await infer("layers", row(0))).status === 200, { withinMs: 20_000, everyMs: 200 });
+  await until("a host", async () => (await infer("layers", row(0))).status === 200, { withinMs: 20_000, everyMs: 100 });
   const before = await statisticsOf("layers");
-  for (const worker of cluster.workers) assert.equal(await worker.stop(), 0);
-  for (const worker of cluster.workers) await worker.respawn();
-  await until("a host again", async () => (await infer("layers", row(1))).status === 200, { withinMs: 20_000, everyMs: 200 });
+  assert.deepEqual(await Promise.all(cluster.workers.map((worker) => worker.stop())), [0, 0]);
+  await Promise.all(cluster.workers.map((worker) => worker.respawn()));
+  await until("a host again", async () => (await infer("layers", row(1))).status === 200, { withinMs: 20_000, everyMs: 100 });
   const { inference_stats } = await statisticsOf("layers");
   assert.ok(inference_stats.success.count > before.inference_stats.success.count);
   assert.equal((await statisticsOf("layers", 1)).inference_stats.success.count, inference_stats.success.count);
