@@ -46,96 +46,6 @@ function passThrough(type: Datatype): GraphBuilder {
 
 const adder = (addend: number): GraphBuilder => adderOf(addend, 2);
 
-describe("a repository in which much is wrong", () => {
-  let models: Repository;
-  let cluster: Processes;
-  before(async () => {
-    models = await emptyRepository();
-    for (const datatype of Object.keys(samples) as Datatype[]) await models.add(`pass-${datatype}`, passThrough(datatype));
-    await models.add("adder", adder(1));
-    await models.add("garbage", "this is no graph");
-    await models.add("cut", adder(2).toBytes().subarray(0, 60));
-    await models.add("misspelt", adder(3), { settings: "max_batch_itmes: 8\n" });
-    await models.add("mistyped", adder(3), { settings: "max_batch_items: many\n" });
-    await models.add("no-yaml", adder(3), { settings: "a: [1\n" });
-    await mkdir(path.join(models.folder, "empty", "1"), { recursive: true });
-    await mkdir(path.join(models.folder, "bad name!", "1"), { recursive: true });
-    cluster = await startProcesses({ models: models.folder });
-  });
-  after(async () => {
-    await cluster?.stop();
-    await models?.remove();
-  });
-
-  const view = async (model: string, version?: number): Promise<ModelView[]> => {
-    const answer = await call(`${cluster.url}/v1/models/${model}`);
-    if (answer.status === 404) return [];
-    const { items } = answer.json() as { items: ModelView[] };
-    return version === undefined ? items : items.filter((one) => one.version === version);
-  };
-  const add = async (version?: number): Promise<number> => {
-    const at = version === undefined ? "" : `/versions/${version}`;
-    const answer = await call(`${cluster.url}/v2/models/adder${at}/infer`, { body: { inputs: [floats("x", [1, 2], [1, 2])] } });
-    assert.equal(answer.status, 200, answer.bytes.toString());
-    return answer.json().outputs[0].data[0];
-  };
-
-  test("a tensor of every datatype goes in and comes out unchanged, as bytes", async () => {
-    for (const [datatype, sample] of Object.entries(samples)) {
-      const answer = await call(`${cluster.url}/v2/models/pass-${datatype}/infer`, binaryRequest(sample));
-      assert.equal(answer.status, 200, `${datatype}: ${answer.bytes}`);
-      assert.deepEqual([...binaryOutputs(answer).get("y")!], [...sample.bytes], datatype);
-    }
-  });
-
-  test("broken models are listed as failed with their reason, refused when asked for, and disturb nothing", async () => {
-    const reasons: Record<string, RegExp> = {
-      garbage: /onnx/i,
-      cut: /onnx/i,
-      misspelt: /model\.yaml.*max_batch_itmes/s,
-      mistyped: /model\.yaml.*max_batch_items.*many/s,
-      "no-yaml": /model\.yaml/,
-    };
-    for (const [model, reason] of Object.entries(reasons)) {
-      const [failed] = await until(`${model} to be listed`, async () => {
-        const items = await view(model);
-        return items.length > 0 && items;
-      });
-      assert.equal(failed!.state, "failed", model);
-      assert.match(failed!.reason ?? "", reason, model);
-      const asked = await call(`${cluster.url}/v2/models/${model}/infer`, { body: { inputs: [floats("x", [1, 2], [1, 2])] } });
-      assert.deepEqual([asked.status, asked.headers["x-switchyard-error"]], [503, "model_failed"], model);
-      assert.equal(asked.headers["retry-after"], undefined, "trying again does not help");
-      assert.equal(typeof asked.json().error, "string");
-    }
-    assert.equal(await add(), 2);
-    const { items } = (await call(`${cluster.url}/v1/models`)).json() as { items: ModelView[] };
-    assert.ok(items.every(({ model, state }) => state !== "failed" || Object.hasOwn(reasons, model)));
-  });
-
-  test("a version that appears is served, and is the default from then on", async () => {
-    assert.equal(await add(), 2);
-    await models.add("adder", adder(10), { version: 2 });
-    await until("version 2", async () => (await view("adder", 2)).length === 1, { withinMs: seenWithinMs, everyMs: 100 });
-    assert.equal(await add(), 11);
-    assert.equal(await add(1), 2);
-  });
-
-  test("other content under a published version is refused, and told", async () => {
-    await models.add("adder", adder(100), { version: 2 });
-    const failed = await until(
-      "the change to be seen",
-      async () => {
-        const [version] = await view("adder", 2);
-        return version?.state === "failed" && version;
-      },
-      { withinMs: seenWithinMs, everyMs: 100 },
-    );
-    assert.match(failed.reason ?? "", /content changed.*new version number/);
-    assert.equal(await add(), 2, "the highest version that is not failed");
-  });
-});
-
 /** Resident bytes and machine time of a process, from the system. */
 function usageOf({ pid }: OneProcess): { residentMb: number; cpuMs: number } {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
@@ -198,32 +108,132 @@ test("with 2,000 models one worker is ready within a minute, and each model answ
   assert.ok(readyMs < 60_000, text);
 });
 
-test("settings that appear while the cluster runs are taken over", async () => {
-  await using models = await emptyRepository();
-  await models.add("adder", adder(1), { settings: "max_batch_items: 4\n" });
-  await using cluster = await startProcesses({ models: models.folder, workers: 0 });
-  await writeFile(path.join(models.folder, "adder", "model.yaml"), "max_batch_items: 2\n");
-  await until("the new settings", async () => (await call(`${cluster.url}/v1/models/adder`)).json().items[0].config.max_batch_items === 2, {
-    withinMs: seenWithinMs,
-    everyMs: 100,
-  });
-  const answer = await call(`${cluster.url}/v2/models/adder/infer`, { body: { inputs: [floats("x", [3, 2], [1, 2, 3, 4, 5, 6])] } });
-  assert.equal(answer.status, 400, answer.bytes.toString());
-  assert.match(answer.json().error, /at most 2/);
-});
+/** Beside one another: they wait for the next look at the folder. */
+describe("the repository of a running cluster", { concurrency: 2 }, () => {
+  describe("a repository in which much is wrong", { concurrency: 1 }, () => {
+    let models: Repository;
+    let cluster: Processes;
+    before(async () => {
+      models = await emptyRepository();
+      for (const datatype of Object.keys(samples) as Datatype[]) await models.add(`pass-${datatype}`, passThrough(datatype));
+      await models.add("adder", adder(1));
+      await models.add("tuned", adder(1), { settings: "max_batch_items: 4\n" });
+      await models.add("garbage", "this is no graph");
+      await models.add("cut", adder(2).toBytes().subarray(0, 60));
+      await models.add("misspelt", adder(3), { settings: "max_batch_itmes: 8\n" });
+      await models.add("mistyped", adder(3), { settings: "max_batch_items: many\n" });
+      await models.add("no-yaml", adder(3), { settings: "a: [1\n" });
+      await mkdir(path.join(models.folder, "empty", "1"), { recursive: true });
+      await mkdir(path.join(models.folder, "bad name!", "1"), { recursive: true });
+      cluster = await startProcesses({ models: models.folder });
+    });
+    after(async () => {
+      await cluster?.stop();
+      await models?.remove();
+    });
 
-test("after a store that lost all its data, models and hosts are known again by themselves", async () => {
-  await using models = await emptyRepository();
-  await models.add("adder", adder(1), { settings: "max_batch_items: 4\n" });
-  await using cluster = await startProcesses({ models: models.folder });
-  const redis = new Redis(cluster.redis.url);
-  await redis.flushall();
-  await until("the host to register again", async () => (await redis.zcard(keys.hosts)) === 1);
-  await until("the models to be published again", async () => (await redis.hlen(keys.models)) === 1, { withinMs: seenWithinMs });
-  redis.disconnect();
-  const ask = { inputs: [floats("x", [1, 2], [1, 2])], parameters: { timeout: 1_000_000 } };
-  await until("inference to work again", async () => (await call(`${cluster.url}/v2/models/adder/infer`, { body: ask })).status === 200, {
-    show: () => cluster.log(),
+    const view = async (model: string, version?: number): Promise<ModelView[]> => {
+      const answer = await call(`${cluster.url}/v1/models/${model}`);
+      if (answer.status === 404) return [];
+      const { items } = answer.json() as { items: ModelView[] };
+      return version === undefined ? items : items.filter((one) => one.version === version);
+    };
+    const add = async (version?: number): Promise<number> => {
+      const at = version === undefined ? "" : `/versions/${version}`;
+      const answer = await call(`${cluster.url}/v2/models/adder${at}/infer`, { body: { inputs: [floats("x", [1, 2], [1, 2])] } });
+      assert.equal(answer.status, 200, answer.bytes.toString());
+      return answer.json().outputs[0].data[0];
+    };
+
+    test("a tensor of every datatype goes in and comes out unchanged, as bytes", async () => {
+      for (const [datatype, sample] of Object.entries(samples)) {
+        const answer = await call(`${cluster.url}/v2/models/pass-${datatype}/infer`, binaryRequest(sample));
+        assert.equal(answer.status, 200, `${datatype}: ${answer.bytes}`);
+        assert.deepEqual([...binaryOutputs(answer).get("y")!], [...sample.bytes], datatype);
+      }
+    });
+
+    test("broken models are listed as failed with their reason, refused when asked for, and disturb nothing", async () => {
+      const reasons: Record<string, RegExp> = {
+        garbage: /onnx/i,
+        cut: /onnx/i,
+        misspelt: /model\.yaml.*max_batch_itmes/s,
+        mistyped: /model\.yaml.*max_batch_items.*many/s,
+        "no-yaml": /model\.yaml/,
+      };
+      for (const [model, reason] of Object.entries(reasons)) {
+        const [failed] = await until(`${model} to be listed`, async () => {
+          const items = await view(model);
+          return items.length > 0 && items;
+        });
+        assert.equal(failed!.state, "failed", model);
+        assert.match(failed!.reason ?? "", reason, model);
+        const asked = await call(`${cluster.url}/v2/models/${model}/infer`, { body: { inputs: [floats("x", [1, 2], [1, 2])] } });
+        assert.deepEqual([asked.status, asked.headers["x-switchyard-error"]], [503, "model_failed"], model);
+        assert.equal(asked.headers["retry-after"], undefined, "trying again does not help");
+        assert.equal(typeof asked.json().error, "string");
+      }
+      assert.equal(await add(), 2);
+      const { items } = (await call(`${cluster.url}/v1/models`)).json() as { items: ModelView[] };
+      assert.ok(items.every(({ model, state }) => state !== "failed" || Object.hasOwn(reasons, model)));
+    });
+
+    describe("that changes while the cluster runs", { concurrency: 2 }, () => {
+      test("settings that appear while the cluster runs are taken over", async () => {
+        assert.equal((await view("tuned"))[0]!.config?.max_batch_items, 4);
+        await writeFile(path.join(models.folder, "tuned", "model.yaml"), "max_batch_items: 2\n");
+        await until(
+          "the new settings",
+          async () => (await call(`${cluster.url}/v1/models/tuned`)).json().items[0].config.max_batch_items === 2,
+          {
+            withinMs: seenWithinMs,
+            everyMs: 100,
+          },
+        );
+        const answer = await call(`${cluster.url}/v2/models/tuned/infer`, { body: { inputs: [floats("x", [3, 2], [1, 2, 3, 4, 5, 6])] } });
+        assert.equal(answer.status, 400, answer.bytes.toString());
+        assert.match(answer.json().error, /at most 2/);
+      });
+
+      describe("a model in new versions", { concurrency: 1 }, () => {
+        test("a version that appears is served, and is the default from then on", async () => {
+          assert.equal(await add(), 2);
+          await models.add("adder", adder(10), { version: 2 });
+          await until("version 2", async () => (await view("adder", 2)).length === 1, { withinMs: seenWithinMs, everyMs: 100 });
+          assert.equal(await add(), 11);
+          assert.equal(await add(1), 2);
+        });
+
+        test("other content under a published version is refused, and told", async () => {
+          await models.add("adder", adder(100), { version: 2 });
+          const failed = await until(
+            "the change to be seen",
+            async () => {
+              const [version] = await view("adder", 2);
+              return version?.state === "failed" && version;
+            },
+            { withinMs: seenWithinMs, everyMs: 100 },
+          );
+          assert.match(failed.reason ?? "", /content changed.*new version number/);
+          assert.equal(await add(), 2, "the highest version that is not failed");
+        });
+      });
+    });
   });
-  await until("the host to be listed", async () => (await call(`${cluster.url}/v1/hosts`)).json().items.length === 1);
+
+  test("after a store that lost all its data, models and hosts are known again by themselves", async () => {
+    await using models = await emptyRepository();
+    await models.add("adder", adder(1), { settings: "max_batch_items: 4\n" });
+    await using cluster = await startProcesses({ models: models.folder });
+    const redis = new Redis(cluster.redis.url);
+    await redis.flushall();
+    await until("the host to register again", async () => (await redis.zcard(keys.hosts)) === 1);
+    await until("the models to be published again", async () => (await redis.hlen(keys.models)) === 1, { withinMs: seenWithinMs });
+    redis.disconnect();
+    const ask = { inputs: [floats("x", [1, 2], [1, 2])], parameters: { timeout: 1_000_000 } };
+    await until("inference to work again", async () => (await call(`${cluster.url}/v2/models/adder/infer`, { body: ask })).status === 200, {
+      show: () => cluster.log(),
+    });
+    await until("the host to be listed", async () => (await call(`${cluster.url}/v1/hosts`)).json().items.length === 1);
+  });
 });

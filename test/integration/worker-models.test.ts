@@ -3,15 +3,15 @@
 import assert from "node:assert/strict";
 import { cp, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { JobView } from "@switchyard/protocol";
 import { keys, tagOf } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { generateBenchModels } from "../../scripts/generate-bench-models.ts";
 import { binaryInference, call, floats, jobView } from "../support/calls.ts";
-import { startProcesses } from "../support/processes.ts";
-import { emptyRepository, slowModel, slowModelOf } from "../support/timed-models.ts";
+import { type Processes, startProcesses } from "../support/processes.ts";
+import { emptyRepository, type Repository, slowModel, slowModelOf } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const inputs = [floats("x", [1], [1])];
@@ -22,103 +22,98 @@ async function submit(url: string, model: string, more: Record<string, unknown> 
   return (answer.json() as JobView).id;
 }
 
-test("jobs of a model that left the repository wait quietly and expire, and disturb no other model", async (t) => {
-  await using models = await emptyRepository();
-  await models.add("gone", slowModel(2));
-  await models.add("here", slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder, workers: 0 });
-  const { url } = cluster;
-  const ids = [await submit(url, "gone", { timeout_ms: 12_000 }), await submit(url, "gone", { timeout_ms: 12_000 })];
-  await rm(path.join(models.folder, "gone"), { recursive: true });
-  await until("the model to be unlisted", async () => (await call(`${url}/v1/models/gone`)).status === 404, { withinMs: 11_000 });
-  await cluster.addWorker();
-  const redis = new Redis(cluster.redis.url);
-  t.after(() => redis.disconnect());
-  const tickets = async (): Promise<number> => Number(await redis.hget(`${keys.base(tagOf(ids[0]!))}clock`, "tickets"));
-  const before = await tickets();
-  await sleep(1_500);
-  const issued = (await tickets()) - before;
-  assert.ok(issued <= 5, `${issued} tickets in 1.5 s`);
-  assert.equal((await call(`${url}/v2/models/here/infer`, { body: { inputs } })).status, 200);
-  for (const id of ids) assert.equal((await jobView(url, id, 20)).state, "expired");
-});
+/** What a host said last. */
+async function told(redis: Redis, incarnation: string): Promise<{ warm: string[] }> {
+  return JSON.parse((await redis.hget(keys.host(incarnation), "changing")) ?? "{}") as { warm: string[] };
+}
 
-test("a model that nobody has asked for yet is answered while eight others, just as cold, have long queues", async (t) => {
-  await using models = await emptyRepository();
-  const slow = await slowModelOf(50);
-  const bytes = slow.toBytes();
-  // a repository of nine is not loaded ahead of time
-  for (let at = 1; at <= 9; at++) await models.add(`cold-${at}`, bytes);
-  await using cluster = await startProcesses({ models: models.folder });
-  const { url } = cluster;
-  const backlog: string[] = [];
-  for (let round = 0; round < 60; round++) {
-    const ids = await Promise.all(Array.from({ length: 8 }, (_, at) => submit(url, `cold-${at + 1}`)));
-    backlog.push(...ids);
-  }
-  const answer = await call(`${url}/v2/models/cold-9/infer`, { body: { inputs, parameters: { timeout: 20_000_000 } } });
-  assert.equal(answer.status, 200, answer.bytes.toString());
-  const last = await Promise.all(backlog.slice(-8).map((id) => jobView(url, id)));
-  t.diagnostic(`answered in ${answer.tookMs.toFixed(0)} ms`);
-  assert.ok(
-    last.every(({ state }) => state === "queued"),
-    `too late to say anything: ${last.map(({ state }) => state)}`,
-  );
-});
+/** What it says with a beat that comes after this call. */
+async function beatAfter(redis: Redis, incarnation: string): Promise<{ warm: string[] }> {
+  const [seconds, micros] = await redis.time();
+  const nowMs = Number(seconds) * 1_000 + Number(micros) / 1_000;
+  await until("a beat", async () => Number(await redis.hget(keys.host(incarnation), "beat")) > nowMs);
+  return told(redis, incarnation);
+}
 
-test("a model that could not be loaded is tried again soon, and served without a restart of the worker", async (t) => {
-  await using models = await emptyRepository();
-  await using seen = await emptyRepository();
-  await models.add("late", slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder, workers: 0 });
-  const { url } = cluster;
-  await cluster.addWorker({ SWITCHYARD_MODELS: seen.folder });
-  const ask = () => call(`${url}/v2/models/late/infer`, { body: { inputs, parameters: { timeout: 2_000_000 } } });
-  const refused = await ask();
-  assert.equal(refused.status, 503, refused.bytes.toString());
-  await cp(models.folder, seen.folder, { recursive: true });
-  const backMs = performance.now();
-  await until("the model to be served", async () => (await ask()).status === 200, {
-    withinMs: 8_000,
-    everyMs: 100,
-    show: () => cluster.log(),
+describe("a worker whose repository has more models than it loads ahead of time", () => {
+  let models: Repository;
+  let cluster: Processes;
+  before(async () => {
+    models = await emptyRepository();
+    const bytes = (await slowModelOf(50)).toBytes();
+    for (let at = 1; at <= 9; at++) await models.add(`cold-${at}`, bytes);
+    for (const name of ["once", "small"]) await models.add(name, slowModel(1));
+    generateBenchModels({ folder: models.folder, seed: 1, which: ["resnet50"] });
+    await writeFile(path.join(models.folder, "resnet50", "model.yaml"), "max_replicas: 1\nmax_batch_items: 4\n");
+    cluster = await startProcesses({ models: models.folder });
   });
-  t.diagnostic(`served ${(performance.now() - backMs).toFixed(0)} ms after its file was there`);
-});
+  after(async () => {
+    await cluster?.stop();
+    await models?.remove();
+  });
 
-test("a worker that cannot load what another can takes no attempt from any job", async () => {
-  await using models = await emptyRepository();
-  await using none = await emptyRepository();
-  const names = Array.from({ length: 10 }, (_, at) => `m-${at}`);
-  for (const name of names) await models.add(name, slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder, workers: 1 });
-  const { url } = cluster;
-  const blind = await cluster.addWorker({ SWITCHYARD_MODELS: none.folder });
-  const ids: string[] = [];
-  for (let round = 0; round < 5; round++) ids.push(...(await Promise.all(names.map((name) => submit(url, name, { max_attempts: 1 })))));
-  const ended = await Promise.all(ids.map((id) => jobView(url, id, 30)));
-  for (const { attempt, error, host, state } of ended) {
-    assert.deepEqual([state, attempt, host], ["succeeded", 1, cluster.workers[0]!.name], JSON.stringify(error));
-  }
-  assert.match(blind.log(), /model_failed/, "it was asked, too");
-});
+  test("one request whose ticket had to be replaced is not taken for two", async (t) => {
+    const [worker] = cluster.workers;
+    worker!.signal("SIGSTOP");
+    const id = await submit(cluster.url, "once");
+    const redis = new Redis(cluster.redis.url);
+    t.after(() => redis.disconnect());
+    const tickets = async () => Number(await redis.hget(`${keys.base(tagOf(id))}clock`, "tickets")) >= 2 || undefined;
+    await until("the ticket to be replaced", tickets);
+    worker!.signal("SIGCONT");
+    assert.equal((await jobView(cluster.url, id, 10)).state, "succeeded");
+    await until("its tickets to be over", async () => (await redis.hlen(`${keys.base(tagOf(id))}tickets`)) === 0);
+    const { warm } = await beatAfter(redis, worker!.incarnation);
+    assert.deepEqual(warm, [], "no subscription for a single request");
+  });
 
-test("one request whose ticket had to be replaced is not taken for two", async (t) => {
-  await using models = await emptyRepository();
-  for (let at = 1; at <= 9; at++) await models.add(`cold-${at}`, slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder });
-  const [worker] = cluster.workers;
-  worker!.signal("SIGSTOP");
-  const id = await submit(cluster.url, "cold-1");
-  const redis = new Redis(cluster.redis.url);
-  t.after(() => redis.disconnect());
-  const tickets = async () => Number(await redis.hget(`${keys.base(tagOf(id))}clock`, "tickets")) >= 2 || undefined;
-  await until("the ticket to be replaced", tickets);
-  worker!.signal("SIGCONT");
-  assert.equal((await jobView(cluster.url, id, 10)).state, "succeeded");
-  await until("its tickets to be over", async () => (await redis.hlen(`${keys.base(tagOf(id))}tickets`)) === 0);
-  const { warm } = await beatAfter(redis, worker!.incarnation);
-  assert.deepEqual(warm, [], "no subscription for a single request");
+  test("a model that nobody has asked for yet is answered while eight others, just as cold, have long queues", async (t) => {
+    const { url } = cluster;
+    const backlog: string[] = [];
+    for (let round = 0; round < 40; round++) {
+      const ids = await Promise.all(Array.from({ length: 8 }, (_, at) => submit(url, `cold-${at + 1}`)));
+      backlog.push(...ids);
+    }
+    const answer = await call(`${url}/v2/models/cold-9/infer`, { body: { inputs, parameters: { timeout: 20_000_000 } } });
+    assert.equal(answer.status, 200, answer.bytes.toString());
+    const last = await Promise.all(backlog.slice(-8).map((id) => jobView(url, id)));
+    t.diagnostic(`answered in ${answer.tookMs.toFixed(0)} ms`);
+    assert.ok(
+      last.every(({ state }) => state === "queued"),
+      `too late to say anything: ${last.map(({ state }) => state)}`,
+    );
+    assert.equal((await call(`${url}/v1/jobs:cancel`, { method: "POST" })).status, 200);
+  });
+
+  test("a large model that is asked for is loaded beside one that runs, whose jobs are answered meanwhile", async (t) => {
+    const { url } = cluster;
+    const tookMs: number[] = [];
+    let over = false;
+    const client = async (): Promise<void> => {
+      while (!over) {
+        const answer = await call(`${url}/v2/models/small/infer`, { body: { inputs } });
+        assert.equal(answer.status, 200, answer.bytes.toString());
+        tookMs.push(answer.tookMs);
+      }
+    };
+    const flows = client();
+    await until("the small model to be served", async () => tookMs.length > 20);
+    const before = tookMs.splice(0);
+    const [image] = (await call(`${url}/v2/models/resnet50`)).json().inputs as { name: string }[];
+    const picture = binaryInference(image!.name, [1, 3, 224, 224], new Float32Array(3 * 224 * 224));
+    const answer = await call(`${url}/v2/models/resnet50/infer`, picture);
+    assert.equal(answer.status, 200, answer.bytes.toString());
+    const during = tookMs.splice(0);
+    over = true;
+    await flows;
+    const worst = Math.max(...during);
+    t.diagnostic(
+      `loaded and answered in ${answer.tookMs.toFixed(0)} ms; the other: ${during.length} answers, ${worst.toFixed(0)} ms at most`,
+    );
+    t.diagnostic(`before that ${Math.max(...before).toFixed(0)} ms at most`);
+    assert.ok(worst < answer.tookMs / 8, `${worst} ms of ${answer.tookMs} ms`);
+    assert.equal(await cluster.workers[0]!.stop(), 0, "and the worker ends in order");
+  });
 });
 
 test("a model that had to make room is not taken for warm until the next beat: the host says so at once", async (t) => {
@@ -148,54 +143,68 @@ test("a model that had to make room is not taken for warm until the next beat: t
   }
 });
 
-test("a large model that is asked for is loaded beside one that runs, whose jobs are answered meanwhile", async (t) => {
-  await using models = await emptyRepository();
-  await models.add("small", slowModel(1));
-  generateBenchModels({ folder: models.folder, seed: 1, which: ["resnet50"] });
-  // loaded on demand only
-  await writeFile(path.join(models.folder, "resnet50", "model.yaml"), "max_replicas: 1\nmax_batch_items: 4\n");
-  await using cluster = await startProcesses({ models: models.folder });
-  const { url } = cluster;
-  const tookMs: number[] = [];
-  let over = false;
-  const client = async (): Promise<void> => {
-    while (!over) {
-      const answer = await call(`${url}/v2/models/small/infer`, { body: { inputs } });
-      assert.equal(answer.status, 200, answer.bytes.toString());
-      tookMs.push(answer.tookMs);
+describe("models that a worker cannot have", { concurrency: 3 }, () => {
+  test("jobs of a model that left the repository wait quietly and expire, and disturb no other model", async (t) => {
+    await using models = await emptyRepository();
+    await models.add("gone", slowModel(2));
+    await models.add("here", slowModel(1));
+    await using cluster = await startProcesses({ models: models.folder, workers: 0 });
+    const { url } = cluster;
+    const ids = [await submit(url, "gone", { timeout_ms: 12_000 }), await submit(url, "gone", { timeout_ms: 12_000 })];
+    await rm(path.join(models.folder, "gone"), { recursive: true });
+    await until("the model to be unlisted", async () => (await call(`${url}/v1/models/gone`)).status === 404, {
+      withinMs: 11_000,
+      everyMs: 100,
+    });
+    await cluster.addWorker();
+    const redis = new Redis(cluster.redis.url);
+    t.after(() => redis.disconnect());
+    const tickets = async (): Promise<number> => Number(await redis.hget(`${keys.base(tagOf(ids[0]!))}clock`, "tickets"));
+    const before = await tickets();
+    await sleep(1_500);
+    const issued = (await tickets()) - before;
+    assert.ok(issued <= 5, `${issued} tickets in 1.5 s`);
+    assert.equal((await call(`${url}/v2/models/here/infer`, { body: { inputs } })).status, 200);
+    for (const id of ids) assert.equal((await jobView(url, id, 20)).state, "expired");
+  });
+
+  test("a model that could not be loaded is tried again soon, and served without a restart of the worker", async (t) => {
+    await using models = await emptyRepository();
+    await using seen = await emptyRepository();
+    await models.add("late", slowModel(1));
+    await using cluster = await startProcesses({ models: models.folder, workers: 0 });
+    const { url } = cluster;
+    await cluster.addWorker({ SWITCHYARD_MODELS: seen.folder });
+    const ask = () => call(`${url}/v2/models/late/infer`, { body: { inputs, parameters: { timeout: 2_000_000 } } });
+    const refused = await ask();
+    assert.equal(refused.status, 503, refused.bytes.toString());
+    await cp(models.folder, seen.folder, { recursive: true });
+    const backMs = performance.now();
+    await until("the model to be served", async () => (await ask()).status === 200, {
+      withinMs: 8_000,
+      everyMs: 100,
+      show: () => cluster.log(),
+    });
+    t.diagnostic(`served ${(performance.now() - backMs).toFixed(0)} ms after its file was there`);
+  });
+
+  test("a worker that cannot load what another can takes no attempt from any job", async () => {
+    await using models = await emptyRepository();
+    await using none = await emptyRepository();
+    const names = Array.from({ length: 10 }, (_, at) => `m-${at}`);
+    for (const name of names) await models.add(name, slowModel(1));
+    await using cluster = await startProcesses({ models: models.folder, workers: 1 });
+    const { url } = cluster;
+    const blind = await cluster.addWorker({ SWITCHYARD_MODELS: none.folder });
+    const ids: string[] = [];
+    for (let round = 0; round < 5; round++) ids.push(...(await Promise.all(names.map((name) => submit(url, name, { max_attempts: 1 })))));
+    const ended = await Promise.all(ids.map((id) => jobView(url, id, 30)));
+    for (const { attempt, error, host, state } of ended) {
+      assert.deepEqual([state, attempt, host], ["succeeded", 1, cluster.workers[0]!.name], JSON.stringify(error));
     }
-  };
-  const flows = client();
-  await until("the small model to be served", async () => tookMs.length > 20);
-  const before = tookMs.splice(0);
-  const [image] = (await call(`${url}/v2/models/resnet50`)).json().inputs as { name: string }[];
-  const picture = binaryInference(image!.name, [1, 3, 224, 224], new Float32Array(3 * 224 * 224));
-  const answer = await call(`${url}/v2/models/resnet50/infer`, picture);
-  assert.equal(answer.status, 200, answer.bytes.toString());
-  const during = tookMs.splice(0);
-  over = true;
-  await flows;
-  const worst = Math.max(...during);
-  t.diagnostic(
-    `loaded and answered in ${answer.tookMs.toFixed(0)} ms; the other: ${during.length} answers, ${worst.toFixed(0)} ms at most`,
-  );
-  t.diagnostic(`before that ${Math.max(...before).toFixed(0)} ms at most`);
-  assert.ok(worst < answer.tookMs / 8, `${worst} ms of ${answer.tookMs} ms`);
-  assert.equal(await cluster.workers[0]!.stop(), 0, "and the worker ends in order");
+    assert.match(blind.log(), /model_failed/, "it was asked, too");
+  });
 });
-
-/** What a host said last. */
-async function told(redis: Redis, incarnation: string): Promise<{ warm: string[] }> {
-  return JSON.parse((await redis.hget(keys.host(incarnation), "changing")) ?? "{}") as { warm: string[] };
-}
-
-/** What it says with a beat that comes after this call. */
-async function beatAfter(redis: Redis, incarnation: string): Promise<{ warm: string[] }> {
-  const [seconds, micros] = await redis.time();
-  const nowMs = Number(seconds) * 1_000 + Number(micros) / 1_000;
-  await until("a beat", async () => Number(await redis.hget(keys.host(incarnation), "beat")) > nowMs);
-  return told(redis, incarnation);
-}
 
 test("a host that is full of what it must keep leaves cold models to another, and none of their jobs fails", async () => {
   await using models = await emptyRepository();

@@ -21,11 +21,22 @@ import { until } from "./until.ts";
 
 export const toolServerProgram = fileURLToPath(new URL("tool-server.ts", import.meta.url));
 
+/** What the fixture compiles is kept for its next start, as that of all other processes of tests is. */
+const compiled: Record<string, string> =
+  process.env.NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE };
+
 /** A server's entry in the configuration; `start` and others are the fixture's variables without their prefix. */
 export function fixture(about: { env?: Record<string, string> } & Record<string, unknown> = {}): Record<string, unknown> {
   const { env = {}, ...more } = about;
   const variables = Object.fromEntries(Object.entries(env).map(([name, value]) => [`FIXTURE_${name.toUpperCase()}`, value]));
-  return { command: process.execPath, args: [toolServerProgram], env: variables, protocolEra: "modern", trust: "full", ...more };
+  return {
+    command: process.execPath,
+    args: [toolServerProgram],
+    env: { ...compiled, ...variables },
+    protocolEra: "modern",
+    trust: "full",
+    ...more,
+  };
 }
 
 /** The fixture over HTTP; answers its address. */

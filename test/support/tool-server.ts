@@ -9,7 +9,6 @@
 import { spawn } from "node:child_process";
 import { appendFileSync, existsSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { toNodeHandler } from "@modelcontextprotocol/node";
 import { createMcpHandler, ProtocolError, Server, type ServerContext, type Tool } from "@modelcontextprotocol/server";
 import { StdioServerTransport, serveStdio } from "@modelcontextprotocol/server/stdio";
 
@@ -70,7 +69,7 @@ async function call(server: Server, name: string, args: Record<string, unknown>,
     case "slow":
       return slowly(Number(args.ms), context);
     case "block":
-      for (const endMs = performance.now() + Number(args.ms); performance.now() < endMs; );
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(args.ms)); // this thread does nothing else meanwhile
       return said("done");
     case "fail":
       return said("the table is locked", true);
@@ -148,7 +147,8 @@ function makeServer(): Server {
   return server;
 }
 
-function serveHttp(): void {
+async function serveHttp(): Promise<void> {
+  const { toNodeHandler } = await import("@modelcontextprotocol/node"); // pipes need none of it
   const handle = toNodeHandler(createMcpHandler(makeServer));
   const http = createServer((request, response) => {
     if (env.FIXTURE_TOKEN !== undefined && request.headers.authorization !== `Bearer ${env.FIXTURE_TOKEN}`)
@@ -180,6 +180,6 @@ if (start === "strict") {
 if (start === "hang") {
   process.stdin.resume();
   setInterval(() => {}, 1_000);
-} else if (process.argv.includes("--http")) serveHttp();
+} else if (process.argv.includes("--http")) await serveHttp();
 else if (env.FIXTURE_ERA === "legacy") await makeServer().connect(new StdioServerTransport());
 else serveStdio(makeServer);
