@@ -11,7 +11,7 @@ import {
   type ServiceError,
   status,
 } from "@grpc/grpc-js";
-import { packages } from "../../coordinator/src/doors/grpc-definitions.ts";
+import { packages } from "../../coordinator/src/doors/grpc-codecs.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: the shape is what a test checks
 type Message = any;

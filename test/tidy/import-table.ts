@@ -25,7 +25,7 @@ export const libraries: Record<string, Record<string, readonly string[]>> = {
     "@aws-sdk/client-s3": ["src/adapters/s3-bucket.ts"],
     "@fastify/static": ["src/doors/console.ts"],
     "@grpc/grpc-js": ["src/doors/grpc-"],
-    "@grpc/proto-loader": ["src/doors/grpc-definitions.ts"],
+    "@grpc/proto-loader": ["src/doors/grpc-codecs.ts"],
     "@grpc/reflection": ["src/doors/grpc-reflection.ts"],
     "@modelcontextprotocol/client": ["src/adapters/mcp-client.ts"],
     "@modelcontextprotocol/node": ["src/doors/mcp/"],

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const entry = new URL("../../coordinator/src/main.ts", import.meta.url);
-const later = ["@modelcontextprotocol/", "@opentelemetry/", "pngjs"];
+const later = ["@grpc/proto-loader", "@grpc/reflection", "@modelcontextprotocol/", "@opentelemetry/", "pngjs"];
 
 /** Every file that is loaded with `from`, and which packages each of them names. Dynamic imports and those of types alone load nothing. */
 function loadedWith(from: URL): Map<string, string[]> {
@@ -25,7 +25,7 @@ function loadedWith(from: URL): Map<string, string[]> {
   return loaded;
 }
 
-test("the libraries of the Model Context Protocol and of tracing are not loaded before they are asked for", () => {
+test("the libraries of the Model Context Protocol, of tracing and of .proto files are not loaded before they are asked for", () => {
   const loaded = loadedWith(entry);
   assert.ok(loaded.size > 100, `only ${loaded.size} files were found`);
   const early = [...loaded].flatMap(([path, packages]) =>

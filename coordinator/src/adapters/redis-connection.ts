@@ -34,10 +34,12 @@ const openWithinMs = 5_000;
 
 /** Every script of protocol/src/lua, by name. */
 export const scripts = new Map<string, Script>();
+/** Found once: asked for each of dozens of files, the search took longer than reading them. */
+const folder = new URL(".", import.meta.resolve("@switchyard/protocol/lua/admit.lua"));
 for (const name of scriptNames) {
   scripts.set(
     name,
-    assembleScript(name, (file) => readFileSync(new URL(import.meta.resolve(`@switchyard/protocol/lua/${file}`)), "utf8")),
+    assembleScript(name, (file) => readFileSync(new URL(file, folder), "utf8")),
   );
 }
 

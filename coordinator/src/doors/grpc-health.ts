@@ -3,16 +3,16 @@
 import type { ServerWritableStream } from "@grpc/grpc-js";
 import { SwitchyardError } from "@switchyard/protocol";
 import { type CallEnds, grpcCall, type UnaryHandler } from "./grpc-calls.ts";
-import { inferenceServiceName, messagesOf } from "./grpc-definitions.ts";
+import type { Messages } from "./grpc-codecs.ts";
 import { heldBy } from "./grpc-messages.ts";
-import { inMessages, readFields } from "./grpc-models.ts";
+import { codecOf, inMessages, readFields } from "./grpc-models.ts";
+import { inferenceServiceName } from "./grpc-services.ts";
 import { grpcStatus } from "./grpc-status.ts";
 import { isReady } from "./model-views.ts";
 
 type ServingStatus = "SERVING" | "NOT_SERVING" | "SERVICE_UNKNOWN";
 
 const known: ReadonlySet<unknown> = new Set(["", inferenceServiceName]);
-const messages = messagesOf("Watch");
 
 export class GrpcHealth {
   readonly #ends: CallEnds;
@@ -31,7 +31,7 @@ export class GrpcHealth {
   }
 
   watch() {
-    return (stream: ServerWritableStream<Buffer, Buffer>): void => {
+    return async (stream: ServerWritableStream<Buffer, Buffer>): Promise<void> => {
       const startMs = this.#ends.context.clock.monotonicMs();
       heldBy(stream.metadata).leave();
       const end = (thrown: unknown): void => {
@@ -39,9 +39,10 @@ export class GrpcHealth {
         stream.emit("error", grpcStatus(error, requestId));
       };
       try {
+        const messages = await codecOf("Watch");
         const { service } = readFields("HealthCheck", messages, stream.request);
         const left = (code: string): void => this.#ends.count("Watch", code, startMs);
-        this.#follow(stream, () => (known.has(service) ? this.#status() : "SERVICE_UNKNOWN"), { end, left });
+        this.#follow(stream, () => (known.has(service) ? this.#status() : "SERVICE_UNKNOWN"), { messages, end, left });
       } catch (thrown) {
         end(thrown);
         this.#ends.count("Watch", "INVALID_ARGUMENT", startMs);
@@ -57,12 +58,12 @@ export class GrpcHealth {
   #follow(
     stream: ServerWritableStream<Buffer, Buffer>,
     status: () => ServingStatus,
-    how: { end: (thrown: unknown) => void; left: (code: string) => void },
+    how: { messages: Messages; end: (thrown: unknown) => void; left: (code: string) => void },
   ): void {
     let said: ServingStatus | undefined;
     const look = (): void => {
       const now = status();
-      if (now !== said) stream.write(messages.write({ status: now }));
+      if (now !== said) stream.write(how.messages.write({ status: now }));
       said = now;
     };
     const { line } = grpcCall(this.#ends.context, "Watch", stream);

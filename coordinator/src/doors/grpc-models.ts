@@ -4,7 +4,7 @@ import { SwitchyardError } from "@switchyard/protocol";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
 import type { GrpcCall, UnaryAnswer, UnaryHandler } from "./grpc-calls.ts";
-import { messagesOf } from "./grpc-definitions.ts";
+import type { Messages } from "./grpc-codecs.ts";
 import {
   canServe,
   isReady,
@@ -45,13 +45,18 @@ export function modelHandlers(context: DoorContext): Partial<Record<MethodName, 
 
 /** A handler of plain objects as one of messages. */
 export function inMessages(method: MethodName, answer: Answer): UnaryHandler {
-  const messages = messagesOf(method);
-  return async (message, call): Promise<UnaryAnswer> => ({
-    message: messages.write(await answer(readFields(method, messages, message), call)),
-  });
+  return async (message, call): Promise<UnaryAnswer> => {
+    const messages = await codecOf(method);
+    return { message: messages.write(await answer(readFields(method, messages, message), call)) };
+  };
 }
 
-export function readFields(method: string, messages: ReturnType<typeof messagesOf>, message: Buffer): Fields {
+/** The library that knows the .proto files is loaded with the first call that needs it. */
+export async function codecOf(method: MethodName): Promise<Messages> {
+  return (await import("./grpc-codecs.ts")).messagesOf(method);
+}
+
+export function readFields(method: string, messages: Messages, message: Buffer): Fields {
   try {
     return messages.read(message);
   } catch (error) {

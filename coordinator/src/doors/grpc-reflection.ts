@@ -3,13 +3,42 @@
  * which Go's library, and so grpcurl, does not take; and they lack the fields' names in JSON, which not every client derives.
  */
 
-import type { Server } from "@grpc/grpc-js";
+import { Duplex } from "node:stream";
+import { type Server, type ServerDuplexStream, type ServiceDefinition, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
 import descriptor, { type IDescriptorProto, type IFileDescriptorProto } from "protobufjs/ext/descriptor.js";
+import { packages } from "./grpc-codecs.ts";
 
-export function addReflection(server: Server, packages: PackageDefinition): void {
-  new ReflectionService(describable(packages)).addToServer(server);
+type Added = [service: ServiceDefinition, handlers: UntypedServiceImplementation];
+
+/** What the library would add to a server: v1 and v1alpha. */
+const added: Added[] = [];
+new ReflectionService(describable(packages)).addToServer({ addService: (...service: Added) => added.push(service) } as unknown as Server);
+
+/** Answers one call of either version, whose messages pass as bytes. */
+export function answerReflection(call: ServerDuplexStream<Buffer, Buffer>): void {
+  const [service, handlers] = added.find(([{ ServerReflectionInfo: method }]) => method?.path === call.getPath())!;
+  const method = service.ServerReflectionInfo!;
+  const asked = new Duplex({
+    objectMode: true,
+    read() {},
+    write: (answer: object, _encoding, done) => void call.write(method.responseSerialize(answer), done),
+    final(done) {
+      call.end();
+      done();
+    },
+  });
+  (handlers.ServerReflectionInfo as unknown as (call: Duplex) => void)(asked);
+  call.on("data", (message: Buffer) => {
+    try {
+      asked.push(method.requestDeserialize(message));
+    } catch (error) {
+      const details = `The message is no ServerReflectionRequest: ${(error as Error).message}`;
+      call.emit("error", { code: status.INVALID_ARGUMENT, details });
+    }
+  });
+  call.on("end", () => asked.push(null));
 }
 
 function describable(packages: PackageDefinition): PackageDefinition {
@@ -46,4 +75,6 @@ function mendMessage(message: IDescriptorProto): void {
   }
 }
 
-const inCapitals = (name: string, letters: RegExp): string => name.replace(letters, (_, letter: string) => letter.toUpperCase());
+function inCapitals(name: string, letters: RegExp): string {
+  return name.replace(letters, (_, letter: string) => letter.toUpperCase());
+}

@@ -8,6 +8,7 @@ import {
   type Metadata,
   Server,
   ServerCredentials,
+  type ServerDuplexStream,
   ServerInterceptingCall,
   type ServerInterceptor,
   setLogVerbosity,
@@ -16,12 +17,11 @@ import {
 import { openAccess } from "../application/access.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { accessOfMethod, CallEnds, textOf, unary } from "./grpc-calls.ts";
-import { healthService, inferenceService, packages } from "./grpc-definitions.ts";
 import { GrpcHealth } from "./grpc-health.ts";
 import { inferMessage } from "./grpc-inference.ts";
 import { countMessages } from "./grpc-messages.ts";
 import { modelHandlers } from "./grpc-models.ts";
-import { addReflection } from "./grpc-reflection.ts";
+import { healthService, inferenceService, reflectionServices } from "./grpc-services.ts";
 import { grpcCodeOf, grpcStatus } from "./grpc-status.ts";
 import { streamInfer } from "./grpc-stream.ts";
 import { callerFor } from "./guard.ts";
@@ -62,7 +62,7 @@ export function createGrpcServer(parts: DoorParts): GrpcServer {
   });
   server.addService(inferenceService, inferenceHandlers(context, ends));
   server.addService(healthService, { Check: unary(ends, "Check", health.check()), Watch: health.watch() });
-  addReflection(server, packages);
+  for (const service of reflectionServices) server.addService(service, { ServerReflectionInfo: reflect });
   return {
     listen: (where) => listen(server, where),
     lookAtHealth: () => health.look(),
@@ -75,6 +75,14 @@ export function createGrpcServer(parts: DoorParts): GrpcServer {
       return closed;
     },
   };
+}
+
+/** The libraries are loaded with the first who asks. */
+function reflect(call: ServerDuplexStream<Buffer, Buffer>): void {
+  import("./grpc-reflection.ts").then(
+    ({ answerReflection }) => answerReflection(call),
+    (error: Error) => call.emit("error", error),
+  );
 }
 
 function inferenceHandlers(context: DoorContext, ends: CallEnds): UntypedServiceImplementation {

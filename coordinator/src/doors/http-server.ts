@@ -67,6 +67,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
     requestIdHeader: false,
     genReqId: requestIds(),
     http: { headersTimeout: headersTimeoutMs },
+    schemaController: withoutSchemas,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: maxPathPartChars },
     frameworkErrors: (error, request, reply) => sendError(error, request, reply, context.log),
   });
@@ -114,6 +115,13 @@ export function createHttpServer(parts: DoorParts): HttpServer {
     },
   };
 }
+
+const noSchemas = (): never => {
+  throw new Error("a route has a schema for Fastify, whose compilers are not loaded");
+};
+
+/** Our schemas are zod's; without this Fastify loads its own compilers of schemas for nothing. */
+export const withoutSchemas = { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } };
 
 /** The client's own id if it is short and printable, else one of ours. */
 export function requestIds(): (raw: { headers: IncomingMessage["headers"] }) => string {

@@ -5,7 +5,7 @@
 
 import { isLocalName, isLoopback } from "@switchyard/protocol";
 import Fastify from "fastify";
-import { listen } from "./http-server.ts";
+import { listen, withoutSchemas } from "./http-server.ts";
 
 export interface MetricsServer {
   listen(where: { host: string; port: number }): Promise<{ host: string; port: number }>;
@@ -14,7 +14,7 @@ export interface MetricsServer {
 
 /** `exposition` is asked on every scrape. */
 export function createMetricsServer(exposition: { readonly contentType: string; text(): Promise<string> }): MetricsServer {
-  const app = Fastify({ logger: false, forceCloseConnections: true });
+  const app = Fastify({ logger: false, forceCloseConnections: true, schemaController: withoutSchemas });
   let isHere = false;
   app.get("/metrics", async ({ headers: { host } }, reply) => {
     if (isHere && host !== undefined && !isLocalName(host)) return reply.code(403).type("text/plain").send(foreignText);
