@@ -41,6 +41,8 @@ export interface SceneOptions {
   /** Whether clients reach the coordinators through one balancer. */
   balanced?: boolean;
   env?: Record<string, string>;
+  /** Whether coordinators and hosts share one process: for faults of which none has to die. */
+  inOneProcess?: boolean;
   /** Instead of the day for which it is known that there was a job. */
   dayMs?: number;
   /** Whether processes tell how much of their memory is alive. */
@@ -140,6 +142,7 @@ export class Scene implements AsyncDisposable {
         coordinators: options.coordinators ?? 1,
         workers: options.hosts,
         models: models.folder,
+        inOneProcess: options.inOneProcess ?? false,
         ...(server && { redis: server }),
         envOf,
         env: { SWITCHYARD_REDIS_URL: storeUrl, ...(access && { SWITCHYARD_API_KEYS: access.file }), ...options.env },

@@ -13,7 +13,7 @@ export const flushedScripts: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 1 });
+    await using scene = await Scene.open(context, { hosts: 1, inOneProcess: tier === "smoke" });
     const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 6_000, most: 10_000 } });
     for (let flush = 0; flush < flushes[tier]; flush++) {
       await scene.redis.script("FLUSH");

@@ -12,7 +12,7 @@ export const cancelRaces: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 2, coordinators: 2 });
+    await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, inOneProcess: tier === "smoke" });
     const plan = { seed, rate: 100, timeoutMs: { least: 6_000, most: 10_000 }, manners: ["queued"], cancelEvery: 2 } as const;
     const load = await scene.begin(plan);
     await sleep(seconds[tier] * 1_000);

@@ -14,7 +14,7 @@ export const badItem: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 1, batch, device: { failingEvery: batch } });
+    await using scene = await Scene.open(context, { hosts: 1, batch, device: { failingEvery: batch }, inOneProcess: tier === "smoke" });
     const load = await scene.begin({ seed, rate: 40, timeoutMs: { least: 20_000, most: 25_000 }, manners: ["queued", "held"] });
     for (let wave = 0; wave < waves[tier]; wave++) {
       for (let job = 0; job < batch; job++) load.one();
