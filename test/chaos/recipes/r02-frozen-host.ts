@@ -8,6 +8,8 @@ import { Scene } from "../scene.ts";
 const rounds = { smoke: 1, nightly: 4, soak: 50 } as const;
 /** More than the 3 s of presence. */
 const frozenMs = { smoke: 8_000, nightly: 10_000, soak: 10_000 } as const;
+const hosts = { smoke: 2, nightly: 3, soak: 3 } as const;
+const rate = { smoke: 35, nightly: 60, soak: 60 } as const;
 const exitLost = 75;
 
 export const frozenHost: Recipe = {
@@ -16,8 +18,8 @@ export const frozenHost: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 3 });
-    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 6_000, most: 10_000 } });
+    await using scene = await Scene.open(context, { hosts: hosts[tier] });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 6_000, most: 10_000 } });
     let inHand = 0;
     let ended = 0;
     for (let round = 0; round < rounds[tier]; round++) {

@@ -9,7 +9,7 @@ const kills = { smoke: 1, nightly: 7, soak: 60 } as const;
 const awayMs = 5_000;
 /** In which hosts catch up with what gathered: else deadlines pass for want of time, not for the fault. */
 const backMs = { smoke: 1_500, nightly: 4_000, soak: 4_000 } as const;
-const rate = 40;
+const rate = { smoke: 25, nightly: 40, soak: 40 } as const;
 
 export const killedRedis: Recipe = {
   id: "R10",
@@ -18,7 +18,7 @@ export const killedRedis: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2 });
-    const load = await scene.begin({ seed, rate, timeoutMs: { least: 12_000, most: 15_000 } });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 12_000, most: 15_000 } });
     const pids = [...scene.cluster.coordinators, ...scene.cluster.workers].map(({ pid }) => pid);
     const resumed: number[] = [];
     for (let kill = 0; kill < kills[tier]; kill++) {

@@ -16,6 +16,7 @@ const each = {
   nightly: { ms: 3_000, every: [100, 20] },
   soak: { ms: 120_000, every: [100, 20] },
 } as const;
+const rate = { smoke: 40, nightly: 60, soak: 60 } as const;
 /** Of what is seldom called: whoever repeats a call is answered then. */
 const rareEvery = 3;
 /** Jobs that end while hosts are frozen: shorter than what a host may be silent. */
@@ -31,7 +32,7 @@ export const lostReplies: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, proxied: true });
-    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 10_000, most: 15_000 }, cancelEvery: 5 });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 10_000, most: 15_000 }, cancelEvery: 5 });
     const short = scene.clients({ seed: seed + 1, rate: 0, timeoutMs: shortMs, firstNumber: firstShort, manners: ["held"] });
     const dropped = new Map<string, number>();
     /** The first of each script, then one of so many: some are called once a second. */

@@ -31,6 +31,7 @@ const points: readonly Point[] = [
   { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq moveToFinished") },
   { what: "before the inputs", who: "worker", kind: "before", matches: plain("mget") },
 ];
+const rate = { smoke: 25, nightly: 50, soak: 50 } as const;
 const times = { smoke: 1, nightly: 3, soak: 50 } as const;
 
 export const crashPoints: Recipe = {
@@ -41,7 +42,7 @@ export const crashPoints: Recipe = {
     const { tier, seed } = context;
     // the third lives all along: what looks after dead hosts has to have watched them for a while
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 3, proxied: true });
-    const load = await scene.begin({ seed, rate: 50, timeoutMs: { least: 15_000, most: 20_000 } });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 15_000, most: 20_000 } });
     const random = seededRandom(seed);
     const die = async (point: Point): Promise<void> => {
       const those = point.who === "worker" ? scene.cluster.workers : scene.cluster.coordinators.slice(0, 2);
