@@ -25,6 +25,7 @@ import { FaultProxy } from "./faults/proxy.ts";
 import type { Sample } from "./growth.ts";
 import { type Execution, Ledger } from "./ledger.ts";
 import { Load, type LoadPlan } from "./load.ts";
+import { Pulse } from "./pulse.ts";
 import type { Check, Course, RecipeContext } from "./recipe.ts";
 import { Watch } from "./watch.ts";
 
@@ -67,6 +68,7 @@ interface SceneParts {
   proxies: ReadonlyMap<string, FaultProxy>;
   balancer: Balancer | undefined;
   watch: Watch;
+  pulse: Pulse;
   /** What ends with the scene, in the order in which it was made. */
   made: AsyncDisposableStack;
   say: RecipeContext["say"];
@@ -74,6 +76,7 @@ interface SceneParts {
 
 export class Scene implements AsyncDisposable {
   readonly ledger = new Ledger();
+  readonly pulse: Pulse;
   readonly cluster: Processes;
   readonly redis: Redis;
   readonly watch: Watch;
@@ -99,6 +102,7 @@ export class Scene implements AsyncDisposable {
     this.#balancer = parts.balancer;
     this.#made = parts.made;
     this.watch = parts.watch;
+    this.pulse = parts.pulse;
   }
 
   /** Resolves when every host holds the model. */
@@ -149,6 +153,8 @@ export class Scene implements AsyncDisposable {
         ...(access && { apiKey: access.operator }),
       }),
     );
+    // how they end when they are asked to is shown elsewhere
+    made.defer(async () => void (await Promise.all([...cluster.coordinators, ...cluster.workers].map((one) => one.kill()))));
     const patient = { maxRetriesPerRequest: null, retryStrategy: () => 100, commandTimeout: 1_000 };
     const redis = options.store?.redis ?? new Redis(storeUrl, patient);
     redis.on("error", () => {}); // it is broken on purpose
@@ -161,7 +167,8 @@ export class Scene implements AsyncDisposable {
     const watch = new Watch({ redis, base: keys.base(tag), workers: cluster.workers });
     watch.start();
     made.defer(() => watch.stop());
-    return new Scene({ cluster, redis, tag, folder, proxies, say, balancer, watch, made: made.move() });
+    const pulse = made.use(new Pulse());
+    return new Scene({ cluster, redis, tag, folder, proxies, say, balancer, watch, pulse, made: made.move() });
   }
 
   /** Clients that send when they are told to. */
@@ -195,12 +202,12 @@ export class Scene implements AsyncDisposable {
   ): Promise<{ respawned: Promise<void>; back: Promise<{ jobs: number; backMs: number }> }> {
     const { incarnation } = worker;
     await worker.kill();
-    const killedMs = performance.now();
+    const killedMs = Date.now();
     const jobs = await this.inHand(incarnation);
     this.fault(`${worker.name} killed with ${jobs} jobs in hand`);
     const back = until(`what ${worker.name} had in hand to be back`, async () => (await this.inHand(incarnation)) === 0, {
       withinMs: 20_000,
-    }).then(() => ({ jobs, backMs: performance.now() - killedMs }));
+    }).then(() => ({ jobs, backMs: Date.now() - killedMs - this.pulse.stoodStillMs(killedMs, Date.now()) }));
     back.catch(() => {}); // looked at in the end
     const respawned = sleep(pauseMs).then(() => worker.respawn());
     respawned.catch(() => {}); // looked at by whoever waits for it

@@ -8,7 +8,7 @@ import { Scene } from "../scene.ts";
 
 const freezeMs = { smoke: 8_000, nightly: 45_000, soak: 45_000 } as const;
 const rounds = { smoke: 1, nightly: 1, soak: 20 } as const;
-const rate = { smoke: 25, nightly: 40, soak: 40 } as const;
+const rate = { smoke: 20, nightly: 40, soak: 40 } as const;
 /** Longer than the presence window and the grace of the sweeper: whoever were to be taken for lost after a freeze now would be. */
 const graceMs = 4_500;
 
@@ -47,7 +47,7 @@ export const frozenRedis: Recipe = {
       return [
         unsuccessful(verdict),
         toldToComeBack(verdict),
-        { what: "slowest refusal", value: longestRefusalMs(scene.ledger), limit: 2_500, better: "lower", unit: "ms" },
+        { what: "slowest refusal", value: longestRefusalMs(scene.ledger, scene.pulse), limit: 2_500, better: "lower", unit: "ms" },
         { what: "tries without an answer", value: verdict.counts.unknown, limit: 0, better: "lower" },
         { what: "readiness red after", value: Math.max(...readyRed), limit: 5_000, better: "lower", unit: "ms" },
         { what: "liveness red", value: deaths, limit: 0, better: "lower" },

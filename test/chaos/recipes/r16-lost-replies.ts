@@ -16,7 +16,7 @@ const each = {
   nightly: { ms: 3_000, every: [100, 20] },
   soak: { ms: 120_000, every: [100, 20] },
 } as const;
-const rate = { smoke: 40, nightly: 60, soak: 60 } as const;
+const rate = { smoke: 30, nightly: 60, soak: 60 } as const;
 /** Of what is seldom called: whoever repeats a call is answered then. */
 const rareEvery = 3;
 /** Jobs that end while hosts are frozen: shorter than what a host may be silent. */
@@ -57,7 +57,7 @@ export const lostReplies: Recipe = {
     }
     for (const [script, bringAbout] of Object.entries(rare)) {
       const { seen } = dropRepliesOf(script, rareEvery);
-      await bringAbout(scene, short);
+      await bringAbout(scene, short, seen);
       await until(`${script} to lose a reply`, async () => seen() > 0, { withinMs: 15_000 });
     }
     for (const proxy of scene.proxies.values()) proxy.onCommand = undefined;
@@ -78,7 +78,7 @@ export const lostReplies: Recipe = {
 };
 
 /** What a plain load never calls, and what brings it about. */
-const rare: Readonly<Record<string, (scene: Scene, short: Load) => Promise<void>>> = {
+const rare: Readonly<Record<string, (scene: Scene, short: Load, seen: () => number) => Promise<void>>> = {
   /** A deadline that somebody waits for passes. */
   async expire(scene, short) {
     for (const worker of scene.cluster.workers) scene.watch.freeze(worker);
@@ -93,10 +93,13 @@ const rare: Readonly<Record<string, (scene: Scene, short: Load) => Promise<void>
     const { respawned, back } = await scene.killHost(worker!, 500);
     await Promise.all([respawned, back]);
   },
-  /** A host says goodbye, and gives up what it may claim. */
-  async release(scene) {
+  /** A host says goodbye, and gives up what it may claim: one that had jobs in hand a moment before has that. */
+  async release(scene, _short, seen) {
     const [, worker] = scene.cluster.workers;
-    await scene.stop(worker!);
-    await worker!.respawn();
+    for (let tries = 0; seen() === 0 && tries < 5; tries++) {
+      if (!worker!.runs) await worker!.respawn();
+      await until("a host to have jobs in hand", async () => (await scene.inHand(worker!.incarnation)) > 0, { everyMs: 5 });
+      await scene.stop(worker!);
+    }
   },
 };
