@@ -214,6 +214,20 @@ export class Scene implements AsyncDisposable {
     return { respawned, back };
   }
 
+  /** One that has jobs in hand, looked for from this one on: where one host can do it all, the others may be left without for long. */
+  async busyHost(from = 0): Promise<WorkerProcess> {
+    const { workers } = this.cluster;
+    const looked = workers.map((_, at) => workers[(from + at) % workers.length]!);
+    return await until(
+      "a host to have jobs in hand",
+      async () => {
+        for (const worker of looked) if (worker.runs && (await this.inHand(worker.incarnation)) > 0) return worker;
+        return false;
+      },
+      { everyMs: 5, show: () => this.cluster.log() },
+    );
+  }
+
   /** How many jobs a host has claimed and not committed. */
   async inHand(incarnation: string): Promise<number> {
     const claim = (await this.redis.hget(`${keys.base(this.tag)}claims`, incarnation)) ?? "";

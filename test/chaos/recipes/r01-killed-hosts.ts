@@ -2,7 +2,6 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { seededRandom } from "../../../scripts/seeded-random.ts";
-import { until } from "../../support/until.ts";
 import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
@@ -24,8 +23,7 @@ export const killedHosts: Recipe = {
     const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 6_000, most: 10_000 } });
     const backs: Promise<{ jobs: number; backMs: number }>[] = [];
     for (let kill = 0; kill < kills[tier]; kill++) {
-      const worker = scene.cluster.workers[random.below(scene.cluster.workers.length)]!;
-      await until(`${worker.name} to have jobs in hand`, async () => (await scene.inHand(worker.incarnation)) > 0, { everyMs: 5 });
+      const worker = await scene.busyHost(random.below(hosts[tier]));
       const [{ respawned, back }] = await Promise.all([scene.killHost(worker, everyMs[tier] / 2), sleep(everyMs[tier])]);
       backs.push(back);
       await respawned;

@@ -23,19 +23,14 @@ export const frozenHost: Recipe = {
     let inHand = 0;
     let ended = 0;
     for (let round = 0; round < rounds[tier]; round++) {
-      const worker = scene.cluster.workers[round % scene.cluster.workers.length]!;
-      const held = await until(
-        `${worker.name} to have jobs in hand`,
-        async () => {
-          if ((await scene.inHand(worker.incarnation)) === 0) return false;
-          scene.watch.freeze(worker);
-          const frozen = await scene.inHand(worker.incarnation);
-          if (frozen > 0) return frozen;
-          scene.watch.thaw(worker); // it had committed in between
-          return false;
-        },
-        { everyMs: 5 },
-      );
+      const { worker, held } = await until("a host to be frozen with jobs in hand", async () => {
+        const busy = await scene.busyHost(round);
+        scene.watch.freeze(busy);
+        const frozen = await scene.inHand(busy.incarnation);
+        if (frozen > 0) return { worker: busy, held: frozen };
+        scene.watch.thaw(busy); // it had committed in between
+        return false;
+      });
       inHand += held;
       scene.fault(`${worker.name} frozen with ${held} jobs in hand`);
       await sleep(frozenMs[tier]);

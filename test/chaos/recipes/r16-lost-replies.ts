@@ -88,18 +88,14 @@ const rare: Readonly<Record<string, (scene: Scene, short: Load, seen: () => numb
   },
   /** A host is lost with jobs in hand. */
   async "take-back"(scene) {
-    const [worker] = scene.cluster.workers;
-    await until("a host to have jobs in hand", async () => (await scene.inHand(worker!.incarnation)) > 0, { everyMs: 5 });
-    const { respawned, back } = await scene.killHost(worker!, 500);
+    const { respawned, back } = await scene.killHost(await scene.busyHost(), 500);
     await Promise.all([respawned, back]);
   },
   /** A host says goodbye, and gives up what it may claim: one that had jobs in hand a moment before has that. */
   async release(scene, _short, seen) {
-    const [, worker] = scene.cluster.workers;
     for (let tries = 0; seen() === 0 && tries < 5; tries++) {
-      if (!worker!.runs) await worker!.respawn();
-      await until("a host to have jobs in hand", async () => (await scene.inHand(worker!.incarnation)) > 0, { everyMs: 5 });
-      await scene.stop(worker!);
+      for (const worker of scene.cluster.workers) if (!worker.runs) await worker.respawn();
+      await scene.stop(await scene.busyHost());
     }
   },
 };
