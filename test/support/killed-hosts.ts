@@ -13,8 +13,6 @@ import { type Processes, startProcesses } from "./processes.ts";
 import { directRun, distance, emptyRepository, layersModel, rowsOf } from "./timed-models.ts";
 import { until } from "./until.ts";
 
-/** Of a client between two calls: the cores must not be full, or the load hides what the kills do. */
-const pauseMs = 60;
 const graph = layersModel(200);
 const rows = rowsOf(16);
 
@@ -36,9 +34,11 @@ class Load {
   #over = false;
   readonly #failures: unknown[] = [];
   readonly #clients: Promise<void>[];
+  readonly #pauseMs: number;
 
-  constructor(url: string, clients: { holding: number; submitting: number; expected: readonly Float32Array[] }) {
+  constructor(url: string, clients: { holding: number; submitting: number; expected: readonly Float32Array[]; pauseMs: number }) {
     this.expected = clients.expected;
+    this.#pauseMs = clients.pauseMs;
     const started = [
       ...Array.from({ length: clients.holding }, (_, client) => this.#hold(url, client)),
       ...Array.from({ length: clients.submitting }, (_, client) => this.#submit(url, client)),
@@ -53,7 +53,7 @@ class Load {
       assert.equal(answer.status, 200, answer.bytes.toString());
       assertRight(answer.json().outputs[0].data, this.expected[index]);
       this.held++;
-      await sleep(pauseMs);
+      await sleep(this.#pauseMs);
     }
   }
 
@@ -65,7 +65,7 @@ class Load {
       const { id } = answer.json();
       this.submitted.push({ id, index });
       await until(`job ${id} to end`, async () => isTerminal((await jobView(url, id, 10)).state), { withinMs: 60_000 });
-      await sleep(pauseMs);
+      await sleep(this.#pauseMs);
     }
   }
 
@@ -116,13 +116,15 @@ class Killer {
   readonly #cluster: Processes;
   readonly #redis: Redis;
   readonly #base: string;
+  readonly #lookMs: number;
   /** Jobs that a killed host had in hand: a job that took three down is given up, and no test may bring that about by chance. */
   readonly #hit = new Set<string>();
 
-  constructor(cluster: Processes, redis: Redis, base: string) {
-    this.#cluster = cluster;
-    this.#redis = redis;
-    this.#base = base;
+  constructor(parts: { cluster: Processes; redis: Redis; base: string; lookMs: number }) {
+    this.#cluster = parts.cluster;
+    this.#redis = parts.redis;
+    this.#base = parts.base;
+    this.#lookMs = parts.lookMs;
   }
 
   /** Kills a host, starts it again, and follows the jobs that it had in hand. */
@@ -172,7 +174,7 @@ class Killer {
         if (back) backMs ??= performance.now() - killedMs;
         return left.size === 0;
       },
-      { withinMs: 30_000, show: () => this.#cluster.log() },
+      { withinMs: 30_000, everyMs: this.#lookMs, show: () => this.#cluster.log() },
     );
     const claimedMs = performance.now() - killedMs;
     return { jobs: revisions.size, backMs: backMs ?? claimedMs, claimedMs };
@@ -191,17 +193,27 @@ export interface KillsUnderLoad {
   submitted: number;
 }
 
+export interface Kills {
+  count: number;
+  everyMs: number;
+  /** Of a client between two calls: the cores must not be full, or the load hides what the kills do. Default 60. */
+  pauseMs?: number;
+  /** Between two looks at what a killed host had in hand; what is told is later than the truth by this at most. Default 20. */
+  lookMs?: number;
+}
+
 /** Kills the workers in turn and starts each again, while clients go on. */
-export async function killRepeatedly(workers: number, kills: { count: number; everyMs: number }): Promise<KillsUnderLoad> {
+export async function killRepeatedly(workers: number, kills: Kills): Promise<KillsUnderLoad> {
+  const { pauseMs = 60, lookMs = 20 } = kills;
   await using models = await emptyRepository();
   await models.add("layers", graph, { settings: "max_batch_items: 8\n" });
   const expected = await directRun(graph, rows);
   await using cluster = await startProcesses({ workers, models: models.folder });
   const redis = new Redis(cluster.redis.url);
   try {
-    const load = new Load(cluster.url, { holding: 8, submitting: 4, expected });
+    const load = new Load(cluster.url, { holding: 8, submitting: 4, expected, pauseMs });
     await until("the load to flow", async () => load.held > 20);
-    const killer = new Killer(cluster, redis, keys.base(await tagOfLayers(cluster.url)));
+    const killer = new Killer({ cluster, redis, base: keys.base(await tagOfLayers(cluster.url)), lookMs });
     const losses: Promise<Loss>[] = [];
     for (let kill = 0; kill < kills.count; kill++) {
       const [{ respawned, loss }] = await Promise.all([killer.kill(kill % workers), sleep(kills.everyMs)]);
