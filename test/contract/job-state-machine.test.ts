@@ -121,8 +121,7 @@ async function look(walk: Walk, { rig }: Place, what: string): Promise<void> {
   const audit = await rig.audit();
   for (const [id, job] of audit.jobs) checkJob(walk.seen, id, job, walk.last?.jobs.get(id));
   for (const id of walk.ids) assert.ok(audit.jobs.has(id), `${id} is lost`);
-  await checkInputs(audit, rig);
-  await checkAttempts(audit, rig);
+  await Promise.all([checkInputs(audit, rig), checkAttempts(audit, rig)]);
   checkQueue(audit);
   walk.last = audit;
 }
@@ -137,9 +136,10 @@ async function checkInputs(audit: QueueAudit, rig: JobRig): Promise<void> {
 
 /** Each claim after which a job waited again is noted, once, and the last one stands in the record where the job runs or ended with it. */
 async function checkAttempts(audit: QueueAudit, rig: JobRig): Promise<void> {
-  for (const [id, { fence, state }] of audit.jobs) {
-    if (fence === 0) continue;
-    const fences = (await rig.store.attempts(id)).map((attempt) => attempt.fence);
+  const claimed = [...audit.jobs].filter(([, { fence }]) => fence > 0);
+  const attempts = await Promise.all(claimed.map(([id]) => rig.store.attempts(id)));
+  for (const [at, [id, { fence, state }]] of claimed.entries()) {
+    const fences = attempts[at]!.map((attempt) => attempt.fence);
     assert.deepEqual(
       fences,
       fences.map((_fence, at) => at + 1),
