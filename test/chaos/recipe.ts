@@ -3,7 +3,7 @@
 import type { Expected, Verdict } from "./checker.ts";
 import type { Ledger, LedgerEvent } from "./ledger.ts";
 import type { Mutation } from "./mutation.ts";
-import type { Pulse } from "./pulse.ts";
+import type { Pulse } from "../support/pulse.ts";
 
 export const tiers = ["smoke", "nightly", "soak"] as const;
 export type Tier = (typeof tiers)[number];

@@ -25,7 +25,7 @@ import { FaultProxy } from "./faults/proxy.ts";
 import type { Sample } from "./growth.ts";
 import { type Execution, Ledger } from "./ledger.ts";
 import { Load, type LoadPlan } from "./load.ts";
-import { Pulse } from "./pulse.ts";
+import { Pulse } from "../support/pulse.ts";
 import type { Check, Course, RecipeContext } from "./recipe.ts";
 import { Watch } from "./watch.ts";
 

@@ -112,7 +112,7 @@ for (const [who, { open: openAt, place: found }] of Object.entries(ways)) {
     });
     const lost: number[] = [];
     try {
-      for (let turn = 0; turn < 60; turn++) {
+      for (let turn = 0; turn < 25; turn++) {
         // long expired when it is put, so that sweeps race with the next put of the very same bytes
         const bytes = content(20_000);
         await sweepers[0]!.put(bytes, { keepMs: -300_000 });

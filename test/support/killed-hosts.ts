@@ -10,6 +10,7 @@ import { keys, queueTag } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { call, jobView } from "./calls.ts";
 import { type Processes, startProcesses } from "./processes.ts";
+import { Pulse } from "./pulse.ts";
 import { directRun, distance, emptyRepository, layersModel, rowsOf } from "./timed-models.ts";
 import { until } from "./until.ts";
 
@@ -117,14 +118,16 @@ class Killer {
   readonly #redis: Redis;
   readonly #base: string;
   readonly #lookMs: number;
+  readonly #pulse: Pulse;
   /** Jobs that a killed host had in hand: a job that took three down is given up, and no test may bring that about by chance. */
   readonly #hit = new Set<string>();
 
-  constructor(parts: { cluster: Processes; redis: Redis; base: string; lookMs: number }) {
+  constructor(parts: { cluster: Processes; redis: Redis; base: string; lookMs: number; pulse: Pulse }) {
     this.#cluster = parts.cluster;
     this.#redis = parts.redis;
     this.#base = parts.base;
     this.#lookMs = parts.lookMs;
+    this.#pulse = parts.pulse;
   }
 
   /** Kills a host, starts it again, and follows the jobs that it had in hand. */
@@ -136,7 +139,7 @@ class Killer {
       return ids.length > 0 && ids.every((id) => !this.#hit.has(id));
     });
     await worker.kill();
-    const killedMs = performance.now();
+    const killedMs = Date.now();
     const revisions = new Map<string, number>();
     for (const id of await this.#inHand(incarnation)) {
       revisions.set(id, (await this.#look(id)).revision);
@@ -161,6 +164,7 @@ class Killer {
   /** Every transition raises the revision by one: back among the waiting, claimed again, ended. */
   async #follow(revisions: ReadonlyMap<string, number>, killedMs: number): Promise<Loss> {
     let backMs: number | undefined;
+    const sinceMs = (): number => Date.now() - killedMs - this.#pulse.stoodStillMs(killedMs, Date.now());
     const left = new Map(revisions);
     await until(
       "the jobs of a killed host to run again",
@@ -171,12 +175,12 @@ class Killer {
           if (revision === before) back = false;
           else if (state !== "queued") left.delete(id);
         }
-        if (back) backMs ??= performance.now() - killedMs;
+        if (back) backMs ??= sinceMs();
         return left.size === 0;
       },
       { withinMs: 30_000, everyMs: this.#lookMs, show: () => this.#cluster.log() },
     );
-    const claimedMs = performance.now() - killedMs;
+    const claimedMs = sinceMs();
     return { jobs: revisions.size, backMs: backMs ?? claimedMs, claimedMs };
   }
 }
@@ -210,10 +214,11 @@ export async function killRepeatedly(workers: number, kills: Kills): Promise<Kil
   const expected = await directRun(graph, rows);
   await using cluster = await startProcesses({ workers, models: models.folder });
   const redis = new Redis(cluster.redis.url);
+  using pulse = new Pulse();
   try {
     const load = new Load(cluster.url, { holding: 8, submitting: 4, expected, pauseMs });
     await until("the load to flow", async () => load.held > 20);
-    const killer = new Killer({ cluster, redis, base: keys.base(await tagOfLayers(cluster.url)), lookMs });
+    const killer = new Killer({ cluster, redis, base: keys.base(await tagOfLayers(cluster.url)), lookMs, pulse });
     const losses: Promise<Loss>[] = [];
     for (let kill = 0; kill < kills.count; kill++) {
       const [{ respawned, loss }] = await Promise.all([killer.kill(kill % workers), sleep(kills.everyMs)]);

@@ -6,7 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Inmate } from "./one-process.ts";
+import type { ProgramStart } from "./one-process.ts";
 import { startTestRedis, type TestRedis } from "./redis.ts";
 import { until } from "./until.ts";
 
@@ -292,7 +292,7 @@ class Together extends Started {
   readonly workers: (WorkerProcess & { hostId: string; incarnation: string })[];
 
   constructor(counts: { coordinators: number; workers: number }, envOf: (name: string) => Record<string, string>) {
-    const named = (program: Inmate["program"], count: number, own: (name: string) => Record<string, string>): Inmate[] =>
+    const named = (program: ProgramStart["program"], count: number, own: (name: string) => Record<string, string>): ProgramStart[] =>
       Array.from({ length: count }, (_, index) => `${program}-${index + 1}`).map((name) => ({
         program,
         name,
@@ -300,9 +300,9 @@ class Together extends Started {
       }));
     const coordinators = named("coordinator", counts.coordinators, () => anyCoordinatorPort);
     const workers = named("worker", counts.workers, oneThread);
-    const inmates = [...coordinators, ...workers];
+    const starts = [...coordinators, ...workers];
     // what is loaded before the programs is loaded once, with what a worker needs
-    super("together", "together", { ...inmates.at(-1)!.env, SWITCHYARD_TEST_PROGRAMS: JSON.stringify(inmates) });
+    super("together", "together", { ...starts.at(-1)!.env, SWITCHYARD_TEST_PROGRAMS: JSON.stringify(starts) });
     this.coordinators = coordinators.map(({ name }) => Object.assign(new Shared(name, this), { url: "", grpc: "" }));
     this.workers = workers.map(({ name }) => Object.assign(new Shared(name, this), { hostId: name, incarnation: "" }));
   }
