@@ -1,9 +1,9 @@
 /** What a recipe is: how long it is in each tier, what it breaks, and what must hold besides the terms of the checker. */
 
+import type { Pulse } from "../support/pulse.ts";
 import type { Expected, Verdict } from "./checker.ts";
 import type { Ledger, LedgerEvent } from "./ledger.ts";
 import type { Mutation } from "./mutation.ts";
-import type { Pulse } from "../support/pulse.ts";
 
 export const tiers = ["smoke", "nightly", "soak"] as const;
 export type Tier = (typeof tiers)[number];

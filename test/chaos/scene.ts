@@ -13,6 +13,7 @@ import { Redis } from "ioredis";
 import { type Tenant, writeKeys } from "../bench/systems/switchyard.ts";
 import { call } from "../support/calls.ts";
 import { type OneProcess, type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
+import { Pulse } from "../support/pulse.ts";
 import { auditQueue } from "../support/queue-audit.ts";
 import { startTestRedis } from "../support/redis.ts";
 import { emptyRepository } from "../support/timed-models.ts";
@@ -25,7 +26,6 @@ import { FaultProxy } from "./faults/proxy.ts";
 import type { Sample } from "./growth.ts";
 import { type Execution, Ledger } from "./ledger.ts";
 import { Load, type LoadPlan } from "./load.ts";
-import { Pulse } from "../support/pulse.ts";
 import type { Check, Course, RecipeContext } from "./recipe.ts";
 import { Watch } from "./watch.ts";
 

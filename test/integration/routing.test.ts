@@ -245,5 +245,4 @@ describe("routing", { concurrency: 2 }, () => {
     await south!.respawn();
     assert.deepEqual(await hostsOf(url, [caught]), [south!.name]);
   });
-
 });

@@ -14,9 +14,10 @@ import { emptyRepository, type Repository, slowModelOf } from "../support/timed-
 import { until } from "../support/until.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const runMs = 1_500;
+/** Each start of a worker runs it several times, to warm up. */
+const runMs = 900;
 const inputs = [floats("x", [1], [1])];
-const drainsSoon = { SWITCHYARD_LABELS: "drains=soon", SWITCHYARD_DRAIN_MS: "500" };
+const drainsSoon = { SWITCHYARD_LABELS: "drains=soon", SWITCHYARD_DRAIN_MS: "250" };
 
 interface Child {
   process: ChildProcess;
@@ -77,7 +78,7 @@ test("a worker that is asked to end before it has registered does so at once, wi
   await Promise.all([false, true].map(ends));
 });
 
-describe("with a run of seconds in hand", () => {
+describe("with a long run in hand", () => {
   let models: Repository;
   let cluster: Processes;
   before(async () => {

@@ -20,7 +20,11 @@ export const frozenRedis: Recipe = {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2 });
     const { url, redis, workers } = scene.cluster;
-    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: freezeMs[tier] + 10_000, most: freezeMs[tier] + 15_000 } });
+    const load = await scene.begin({
+      seed,
+      rate: rate[tier],
+      timeoutMs: { least: freezeMs[tier] + 10_000, most: freezeMs[tier] + 15_000 },
+    });
     const before = workers.map(({ incarnation }) => incarnation);
     const [readyRed, served]: [number[], number[]] = [[], []];
     let deaths = 0;
