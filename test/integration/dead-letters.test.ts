@@ -111,7 +111,7 @@ function command(args: readonly string[]): Promise<{ code: number | null; out: s
 }
 
 // each has a model of its own
-describe("dead letters", { concurrency: 4 }, () => {
+describe("dead letters", { concurrency: 6 }, () => {
   test("a job whose attempts are used up is retried as a new job, once, and leaves the list", async () => {
     const require = { labels: { site: "here" } };
     const [id] = (await failing("cold-8", [{ tags: { team: "a" }, class: "batch", timeout_ms: 50_000, id: "mine", require }])) as [string];

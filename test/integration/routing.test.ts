@@ -52,7 +52,7 @@ const repeat = <T>(count: number, make: (at: number) => Promise<T>): Promise<T[]
   Promise.all(Array.from({ length: count }, (_, at) => make(at)));
 
 // one of them waits for most of a minute, beside the others
-describe("routing", { concurrency: 2 }, () => {
+describe("routing", { concurrency: 3 }, () => {
   test("a queue of jobs with a requirement of their own is forgotten when its results are", async (t) => {
     await using models = await emptyRepository();
     await models.add("plain", slowModel(1));
