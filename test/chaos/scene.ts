@@ -298,7 +298,7 @@ export class Scene implements AsyncDisposable {
   /** SIGTERM; the exit code, nothing where it does not end in time. */
   async stop(one: OneProcess, withinMs = 45_000): Promise<number | null | undefined> {
     one.signal("SIGTERM");
-    const end = await Promise.race([one.exited, sleep(withinMs)]);
+    const end = await Promise.race([one.exited, sleep(withinMs, undefined, { ref: false })]);
     return end?.code;
   }
 

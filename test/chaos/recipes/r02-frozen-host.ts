@@ -37,7 +37,7 @@ export const frozenHost: Recipe = {
       scene.watch.thaw(worker);
       scene.fault(`${worker.name} woken`);
       // it has to find out by itself, and whoever supervises it starts it again
-      const end = await Promise.race([worker.exited, sleep(30_000)]);
+      const end = await Promise.race([worker.exited, sleep(30_000, undefined, { ref: false })]);
       ended += Number(end?.code === exitLost);
       if (round + 1 < rounds[tier]) await worker.respawn();
     }
