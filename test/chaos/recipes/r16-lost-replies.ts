@@ -70,7 +70,7 @@ export const lostReplies: Recipe = {
       {
         what: "jobs that expired, of those with hosts frozen beyond their deadlines",
         value: counts.expired,
-        limit: shortJobs,
+        limit: short.sent,
         better: "lower",
       },
     ]);
@@ -80,11 +80,14 @@ export const lostReplies: Recipe = {
 /** What a plain load never calls, and what brings it about. */
 const rare: Readonly<Record<string, (scene: Scene, short: Load, seen: () => number) => Promise<void>>> = {
   /** A deadline that somebody waits for passes. */
-  async expire(scene, short) {
-    for (const worker of scene.cluster.workers) scene.watch.freeze(worker);
-    for (let job = 0; job < shortJobs; job++) short.one();
-    await sleep(frozenMs);
-    for (const worker of scene.cluster.workers) scene.watch.thaw(worker);
+  async expire(scene, short, seen) {
+    for (let tries = 0; seen() === 0 && tries < 5; tries++) {
+      for (const worker of scene.cluster.workers) scene.watch.freeze(worker);
+      for (let job = 0; job < shortJobs; job++) short.one();
+      await sleep(frozenMs);
+      for (const worker of scene.cluster.workers) scene.watch.thaw(worker);
+      if (seen() === 0) await sleep(frozenMs); // they had been refused, or had run before
+    }
   },
   /** A host is lost with jobs in hand. */
   async "take-back"(scene) {
