@@ -157,6 +157,9 @@ describe("with a long run in hand", () => {
       await until("the host to be seen", runs);
       const { id } = (await call(`${url}/v1/jobs`, { body: { model: "slow", inputs } })).json() as JobView;
       assert.ok(id);
+      const jobs = async (): Promise<JobView[]> => (await call(`${url}/v1/jobs?model=slow`)).json().items;
+      // a worker that is asked to end before it has taken the ticket takes none
+      await until("the worker to run", async () => (await jobs()).some(({ state }) => state === "running"));
       for (const child of [coordinator, worker]) {
         child.process.kill("SIGTERM");
         await until("the drain to begin", async () => child.said().includes('"draining"'));
