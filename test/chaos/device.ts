@@ -6,7 +6,7 @@
 
 import { appendFileSync, existsSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
-import { InferenceSession, type Tensor } from "onnxruntime-node";
+import type { Tensor } from "onnxruntime-node";
 import { rowMark } from "./device-model.ts";
 
 export interface DeviceSettings {
@@ -32,8 +32,8 @@ const text = process.env.CHAOS_DEVICE;
 const trueNow = Date.now;
 if (text !== undefined) {
   const settings = JSON.parse(text) as DeviceSettings;
-  // sessions live on runner threads; the main loop has none
-  if (!isMainThread) wrap(settings);
+  // sessions live on runner threads; the main loop has none, and does not load the runtime
+  if (!isMainThread) await wrap(settings);
   if (settings.clock && !settings.clock.onSignal) setClock(settings.clock.offByMs);
   if (isMainThread) {
     process.on("SIGUSR2", () => {
@@ -56,7 +56,8 @@ function setClock(offByMs: number): void {
   } as DateConstructor;
 }
 
-function wrap({ log, host, minMs, maxMs, deadlyEvery, deadlyWhile, failingEvery, slow }: DeviceSettings): void {
+async function wrap({ log, host, minMs, maxMs, deadlyEvery, deadlyWhile, failingEvery, slow }: DeviceSettings): Promise<void> {
+  const { InferenceSession } = await import("onnxruntime-node");
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   const { prototype } = InferenceSession as unknown as { prototype: { run(...given: unknown[]): Promise<unknown> } };
   const { run } = prototype;

@@ -1,5 +1,6 @@
 /** What a recipe is: how long it is in each tier, what it breaks, and what must hold besides the terms of the checker. */
 
+import type { Pulse } from "../support/pulse.ts";
 import type { Expected, Verdict } from "./checker.ts";
 import type { Ledger, LedgerEvent } from "./ledger.ts";
 import type { Mutation } from "./mutation.ts";
@@ -49,16 +50,18 @@ export const isGood = ({ verdict, checks }: Course): boolean => verdict.isGood &
 
 /**
  * The longest that any try of a client waited for an answer that was a refusal, or told it to come back; of jobs that are only submitted, for
- * any answer or none. `brokenMs`: moments (Date.now()) at which something broke; a try that had waited for its run by then counts from there.
+ * any answer or none; without what the clients' own process stood still meanwhile. `brokenMs`: moments (Date.now()) at which something broke; a
+ * try that had waited for its run by then counts from there.
  */
-export function longestRefusalMs({ events }: Ledger, brokenMs: readonly number[] = []): number {
+export function longestRefusalMs({ events }: Ledger, pulse: Pulse, brokenMs: readonly number[] = []): number {
   const submitted = new Set(events.flatMap((event) => (event.kind === "submit" && event.manner === "queued" ? [event.key] : [])));
   const wait = (event: LedgerEvent): number => {
     if (event.kind === "refused") return event.tookMs;
     if (event.kind === "delayed") return Math.min(event.tookMs, event.atMs - Math.max(0, ...brokenMs.filter((ms) => ms < event.atMs)));
     return (event.kind === "ack" || event.kind === "unknown") && submitted.has(event.key) ? event.tookMs : 0;
   };
-  return events.reduce((most, event) => Math.max(most, wait(event)), 0);
+  const own = (event: LedgerEvent): number => wait(event) - pulse.stoodStillMs(event.atMs - wait(event), event.atMs);
+  return events.reduce((most, event) => Math.max(most, own(event)), 0);
 }
 
 /** That all went well in spite of everything. */

@@ -13,6 +13,7 @@ import { Redis } from "ioredis";
 import { type Tenant, writeKeys } from "../bench/systems/switchyard.ts";
 import { call } from "../support/calls.ts";
 import { type OneProcess, type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
+import { Pulse } from "../support/pulse.ts";
 import { auditQueue } from "../support/queue-audit.ts";
 import { startTestRedis } from "../support/redis.ts";
 import { emptyRepository } from "../support/timed-models.ts";
@@ -41,6 +42,8 @@ export interface SceneOptions {
   /** Whether clients reach the coordinators through one balancer. */
   balanced?: boolean;
   env?: Record<string, string>;
+  /** Whether coordinators and hosts share one process: for faults of which none has to die. */
+  inOneProcess?: boolean;
   /** Instead of the day for which it is known that there was a job. */
   dayMs?: number;
   /** Whether processes tell how much of their memory is alive. */
@@ -65,6 +68,7 @@ interface SceneParts {
   proxies: ReadonlyMap<string, FaultProxy>;
   balancer: Balancer | undefined;
   watch: Watch;
+  pulse: Pulse;
   /** What ends with the scene, in the order in which it was made. */
   made: AsyncDisposableStack;
   say: RecipeContext["say"];
@@ -72,6 +76,7 @@ interface SceneParts {
 
 export class Scene implements AsyncDisposable {
   readonly ledger = new Ledger();
+  readonly pulse: Pulse;
   readonly cluster: Processes;
   readonly redis: Redis;
   readonly watch: Watch;
@@ -97,6 +102,7 @@ export class Scene implements AsyncDisposable {
     this.#balancer = parts.balancer;
     this.#made = parts.made;
     this.watch = parts.watch;
+    this.pulse = parts.pulse;
   }
 
   /** Resolves when every host holds the model. */
@@ -140,12 +146,15 @@ export class Scene implements AsyncDisposable {
         coordinators: options.coordinators ?? 1,
         workers: options.hosts,
         models: models.folder,
+        inOneProcess: options.inOneProcess ?? false,
         ...(server && { redis: server }),
         envOf,
         env: { SWITCHYARD_REDIS_URL: storeUrl, ...(access && { SWITCHYARD_API_KEYS: access.file }), ...options.env },
         ...(access && { apiKey: access.operator }),
       }),
     );
+    // how they end when they are asked to is shown elsewhere
+    made.defer(async () => void (await Promise.all([...cluster.coordinators, ...cluster.workers].map((one) => one.kill()))));
     const patient = { maxRetriesPerRequest: null, retryStrategy: () => 100, commandTimeout: 1_000 };
     const redis = options.store?.redis ?? new Redis(storeUrl, patient);
     redis.on("error", () => {}); // it is broken on purpose
@@ -158,7 +167,8 @@ export class Scene implements AsyncDisposable {
     const watch = new Watch({ redis, base: keys.base(tag), workers: cluster.workers });
     watch.start();
     made.defer(() => watch.stop());
-    return new Scene({ cluster, redis, tag, folder, proxies, say, balancer, watch, made: made.move() });
+    const pulse = made.use(new Pulse());
+    return new Scene({ cluster, redis, tag, folder, proxies, say, balancer, watch, pulse, made: made.move() });
   }
 
   /** Clients that send when they are told to. */
@@ -192,16 +202,30 @@ export class Scene implements AsyncDisposable {
   ): Promise<{ respawned: Promise<void>; back: Promise<{ jobs: number; backMs: number }> }> {
     const { incarnation } = worker;
     await worker.kill();
-    const killedMs = performance.now();
+    const killedMs = Date.now();
     const jobs = await this.inHand(incarnation);
     this.fault(`${worker.name} killed with ${jobs} jobs in hand`);
     const back = until(`what ${worker.name} had in hand to be back`, async () => (await this.inHand(incarnation)) === 0, {
       withinMs: 20_000,
-    }).then(() => ({ jobs, backMs: performance.now() - killedMs }));
+    }).then(() => ({ jobs, backMs: Date.now() - killedMs - this.pulse.stoodStillMs(killedMs, Date.now()) }));
     back.catch(() => {}); // looked at in the end
     const respawned = sleep(pauseMs).then(() => worker.respawn());
     respawned.catch(() => {}); // looked at by whoever waits for it
     return { respawned, back };
+  }
+
+  /** One that has jobs in hand, looked for from this one on: where one host can do it all, the others may be left without for long. */
+  async busyHost(from = 0): Promise<WorkerProcess> {
+    const { workers } = this.cluster;
+    const looked = workers.map((_, at) => workers[(from + at) % workers.length]!);
+    return await until(
+      "a host to have jobs in hand",
+      async () => {
+        for (const worker of looked) if (worker.runs && (await this.inHand(worker.incarnation)) > 0) return worker;
+        return false;
+      },
+      { everyMs: 5, show: () => this.cluster.log() },
+    );
   }
 
   /** How many jobs a host has claimed and not committed. */
@@ -274,7 +298,7 @@ export class Scene implements AsyncDisposable {
   /** SIGTERM; the exit code, nothing where it does not end in time. */
   async stop(one: OneProcess, withinMs = 45_000): Promise<number | null | undefined> {
     one.signal("SIGTERM");
-    const end = await Promise.race([one.exited, sleep(withinMs)]);
+    const end = await Promise.race([one.exited, sleep(withinMs, undefined, { ref: false })]);
     return end?.code;
   }
 

@@ -102,6 +102,8 @@ for (const [who, { open: openAt, place: found }] of Object.entries(ways)) {
   });
 
   test(`a sweep at any moment takes nothing that ${who} has just put`, how, async () => {
+    // a bucket's sweeps take longer; what happens at each of their moments is tested below
+    const [turns, leastDeleted] = place === bucketPlace ? [12, 1] : [25, 11];
     const sweepers = [place.open(systemClock), place.open(systemClock)];
     let [sweeping, deleted] = [true, 0];
     const sweeps = sweepers.map(async (sweeper) => {
@@ -112,7 +114,7 @@ for (const [who, { open: openAt, place: found }] of Object.entries(ways)) {
     });
     const lost: number[] = [];
     try {
-      for (let turn = 0; turn < 60; turn++) {
+      for (let turn = 0; turn < turns; turn++) {
         // long expired when it is put, so that sweeps race with the next put of the very same bytes
         const bytes = content(20_000);
         await sweepers[0]!.put(bytes, { keepMs: -300_000 });
@@ -124,8 +126,7 @@ for (const [who, { open: openAt, place: found }] of Object.entries(ways)) {
     }
     await Promise.all(sweeps);
     assert.deepEqual(lost, []);
-    // a bucket's sweeps take longer; what happens at each of their moments is tested below
-    assert.ok(deleted > (place === bucketPlace ? 0 : 10), `the sweeps deleted only ${deleted} files: nothing was raced`);
+    assert.ok(deleted >= leastDeleted, `the sweeps deleted only ${deleted} files: nothing was raced`);
   });
 }
 

@@ -178,13 +178,13 @@ class Walk {
       if (isTerminal(state)) this.#ended.set(id, state);
     }
     for (const id of this.#jobs.keys()) assert.ok(audit.jobs.has(id), `${id} is lost`);
-    const kept = await rigs.redis.keys(`sy:{${this.rig.tag}}:cache:*`);
-    let bytes = 0;
-    for (const name of kept) bytes += (await rigs.redis.strlen(name)) + 256;
+    const [kept, flights] = await Promise.all(["cache", "flight"].map((kind) => rigs.redis.keys(`sy:{${this.rig.tag}}:${kind}:*`)));
+    const lengths = await Promise.all(kept!.map((name) => rigs.redis.strlen(name)));
+    const bytes = lengths.reduce((sum, length) => sum + length + 256, 0);
     assert.ok(bytes <= 3_000, `${bytes} bytes are kept`);
-    for (const name of [...kept, ...(await rigs.redis.keys(`sy:{${this.rig.tag}}:flight:*`))]) {
-      assert.notEqual(await rigs.redis.pttl(name), -1, name);
-    }
+    const looked = [...kept!, ...flights!];
+    const ttls = await Promise.all(looked.map((name) => rigs.redis.pttl(name)));
+    for (const [at, name] of looked.entries()) assert.notEqual(ttls[at], -1, name);
   }
 
   /** Everybody does his work until nothing is open; coordinators settle what they heard of. A leader that never came is waited for a while. */

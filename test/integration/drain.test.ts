@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { type TestContext, test } from "node:test";
+import { describe, type TestContext, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
@@ -50,66 +50,69 @@ async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>>
 
 const body = { inputs: [floats("image", [1, 64], new Float32Array(64))] };
 
-test("a coordinator that leaves says so and serves on until nobody asks any more, for two seconds at most", async (t) => {
-  const start = await coordinators(t);
-  const leaving = await start();
-  const submit = () => call(`${leaving.url}/v1/jobs`, { body: { model: "digits", ...body } });
-  assert.equal((await submit()).status, 202);
-  const startedMs = performance.now();
-  const drained = leaving.drain(10_000);
-  const ready = await call(`${leaving.url}/readyz`);
-  assert.deepEqual([ready.status, ready.headers.connection], [503, "close"]);
-  const servedMs: number[] = [];
-  for (;;) {
-    const answer = await submit().catch(() => undefined);
-    if (answer?.status !== 202) break;
-    assert.equal(answer.headers.connection, "close");
-    servedMs.push(performance.now() - startedMs);
-    await sleep(20);
-  }
-  await drained;
-  const lastMs = servedMs.at(-1)!;
-  assert.ok(lastMs > 1_500 && lastMs < 3_000, `served for ${lastMs} ms`);
-  const other = await start();
-  const asideMs = performance.now();
-  await other.drain(10_000);
-  assert.ok(performance.now() - asideMs < 1_500, "nobody asks: it need not wait");
-});
+// they wait for most of their time, each on a store of its own
+describe("drain", { concurrency: 3 }, () => {
+  test("a coordinator that leaves says so and serves on until nobody asks any more, for two seconds at most", async (t) => {
+    const start = await coordinators(t);
+    const leaving = await start();
+    const submit = () => call(`${leaving.url}/v1/jobs`, { body: { model: "digits", ...body } });
+    assert.equal((await submit()).status, 202);
+    const startedMs = performance.now();
+    const drained = leaving.drain(10_000);
+    const ready = await call(`${leaving.url}/readyz`);
+    assert.deepEqual([ready.status, ready.headers.connection], [503, "close"]);
+    const servedMs: number[] = [];
+    for (;;) {
+      const answer = await submit().catch(() => undefined);
+      if (answer?.status !== 202) break;
+      assert.equal(answer.headers.connection, "close");
+      servedMs.push(performance.now() - startedMs);
+      await sleep(20);
+    }
+    await drained;
+    const lastMs = servedMs.at(-1)!;
+    assert.ok(lastMs > 1_500 && lastMs < 3_000, `served for ${lastMs} ms`);
+    const other = await start();
+    const asideMs = performance.now();
+    await other.drain(10_000);
+    assert.ok(performance.now() - asideMs < 1_500, "nobody asks: it need not wait");
+  });
 
-test("a drain that is over answers held calls with their jobs: cancelled without a key, left to others with one", async (t) => {
-  const start = await coordinators(t);
-  const first = await start();
-  const other = await start();
-  const infer = (headers: Record<string, string>) => call(`${first.url}/v2/models/digits/infer`, { body, headers });
-  const held = [infer({}), infer({ "idempotency-key": "mine" })]; // no host is there to run them
-  const jobs = () => other.jobs.list({ limit: 10 }, localCaller);
-  await until("both jobs", async () => (await jobs()).jobs.length === 2);
-  const drained = first.drain(100);
-  const [unkeyed, keyed] = await Promise.all(held);
-  await drained;
-  const stateOf = async (id: string) => (await call(`${other.url}/v1/jobs/${id}`)).json().state;
-  for (const [answer, pattern, state] of [
-    [unkeyed!, /job (\S+) was cancelled/, "cancelled"],
-    [keyed!, /job (\S+) goes on/, "queued"],
-  ] as const) {
-    assert.deepEqual([answer.status, answer.headers["x-switchyard-error"]], [503, "draining"], answer.bytes.toString());
-    assert.equal(await stateOf(pattern.exec(answer.json().error)![1]!), state);
-  }
-  await other.drain(5_000);
-});
+  test("a drain that is over answers held calls with their jobs: cancelled without a key, left to others with one", async (t) => {
+    const start = await coordinators(t);
+    const first = await start();
+    const other = await start();
+    const infer = (headers: Record<string, string>) => call(`${first.url}/v2/models/digits/infer`, { body, headers });
+    const held = [infer({}), infer({ "idempotency-key": "mine" })]; // no host is there to run them
+    const jobs = () => other.jobs.list({ limit: 10 }, localCaller);
+    await until("both jobs", async () => (await jobs()).jobs.length === 2);
+    const drained = first.drain(100);
+    const [unkeyed, keyed] = await Promise.all(held);
+    await drained;
+    const stateOf = async (id: string) => (await call(`${other.url}/v1/jobs/${id}`)).json().state;
+    for (const [answer, pattern, state] of [
+      [unkeyed!, /job (\S+) was cancelled/, "cancelled"],
+      [keyed!, /job (\S+) goes on/, "queued"],
+    ] as const) {
+      assert.deepEqual([answer.status, answer.headers["x-switchyard-error"]], [503, "draining"], answer.bytes.toString());
+      assert.equal(await stateOf(pattern.exec(answer.json().error)![1]!), state);
+    }
+    await other.drain(5_000);
+  });
 
-test("what a coordinator served while it left is part of its time to end", async (t) => {
-  const start = await coordinators(t);
-  const leaving = await start();
-  const held = call(`${leaving.url}/v2/models/digits/infer`, { body }); // no host is there to run it
-  await until("the job", async () => (await leaving.jobs.list({ limit: 1 }, localCaller)).jobs.length === 1);
-  const startedMs = performance.now();
-  const drained = leaving.drain(4_000);
-  while ((await call(`${leaving.url}/v2/models/digits`).catch(() => undefined))?.status === 200) await sleep(20);
-  const quietMs = performance.now() - startedMs;
-  await held;
-  const tookMs = performance.now() - startedMs;
-  await drained;
-  assert.ok(quietMs > 1_500, `it served for ${quietMs} ms`);
-  assert.ok(tookMs < 5_300, `the held call was told after ${tookMs} ms`);
+  test("what a coordinator served while it left is part of its time to end", async (t) => {
+    const start = await coordinators(t);
+    const leaving = await start();
+    const held = call(`${leaving.url}/v2/models/digits/infer`, { body }); // no host is there to run it
+    await until("the job", async () => (await leaving.jobs.list({ limit: 1 }, localCaller)).jobs.length === 1);
+    const startedMs = performance.now();
+    const drained = leaving.drain(4_000);
+    while ((await call(`${leaving.url}/v2/models/digits`).catch(() => undefined))?.status === 200) await sleep(20);
+    const quietMs = performance.now() - startedMs;
+    await held;
+    const tookMs = performance.now() - startedMs;
+    await drained;
+    assert.ok(quietMs > 1_500, `it served for ${quietMs} ms`);
+    assert.ok(tookMs < 5_300, `the held call was told after ${tookMs} ms`);
+  });
 });

@@ -141,114 +141,126 @@ describe("a model of which run times are known", () => {
   });
 });
 
-test("a queue takes as many jobs as it may, and no more; others have their own bound", async () => {
-  await using models = await emptyRepository();
-  for (const name of ["one", "two"]) await models.add(name, slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder, workers: 0, env: { SWITCHYARD_MAX_QUEUE_JOBS: "3" } });
-  const { url } = cluster;
-  const answers = await Promise.all(Array.from({ length: 5 }, () => submit(url, "one")));
-  const taken = answers.filter(({ status }) => status === 202);
-  assert.equal(taken.length, 3);
-  for (const answer of answers.filter(({ status }) => status !== 202)) assertRefused(answer, "queue_full");
-  const held = await infer(url, "one", { parameters: { timeout: 200_000 } });
-  assert.equal(held.status, 503, held.bytes.toString());
-  assert.equal((await submit(url, "two")).status, 202);
-  const { id } = taken[0]!.json() as JobView;
-  assert.equal((await call(`${url}/v1/jobs/${id}`, { method: "DELETE" })).status, 200);
-  const again = await submit(url, "one");
-  assert.equal(again.status, 202, "there is room again");
-  assertRefused(await submit(url, "one"), "queue_full");
-  await cluster.addWorker();
-  assert.equal((await jobView(url, (again.json() as JobView).id, 20)).state, "succeeded");
-  assert.equal((await submit(url, "one")).status, 202);
+describe("bounds", { concurrency: 2 }, () => {
+  test("a queue takes as many jobs as it may, and no more; others have their own bound", async () => {
+    await using models = await emptyRepository();
+    for (const name of ["one", "two"]) await models.add(name, slowModel(1));
+    await using cluster = await startProcesses({ models: models.folder, workers: 0, env: { SWITCHYARD_MAX_QUEUE_JOBS: "3" } });
+    const { url } = cluster;
+    const answers = await Promise.all(Array.from({ length: 5 }, () => submit(url, "one")));
+    const taken = answers.filter(({ status }) => status === 202);
+    assert.equal(taken.length, 3);
+    for (const answer of answers.filter(({ status }) => status !== 202)) assertRefused(answer, "queue_full");
+    const held = await infer(url, "one", { parameters: { timeout: 200_000 } });
+    assert.equal(held.status, 503, held.bytes.toString());
+    assert.equal((await submit(url, "two")).status, 202);
+    const { id } = taken[0]!.json() as JobView;
+    assert.equal((await call(`${url}/v1/jobs/${id}`, { method: "DELETE" })).status, 200);
+    const again = await submit(url, "one");
+    assert.equal(again.status, 202, "there is room again");
+    assertRefused(await submit(url, "one"), "queue_full");
+    await cluster.addWorker();
+    assert.equal((await jobView(url, (again.json() as JobView).id, 20)).state, "succeeded");
+    assert.equal((await submit(url, "one")).status, 202);
+  });
+
+  test("a store that is nearly full takes no jobs, finishes those that it has, and takes jobs again when there is room", async (t) => {
+    const maxMemoryBytes = 64 * 1024 ** 2;
+    const redis = await startTestRedis({ maxMemoryBytes });
+    await using models = await emptyRepository();
+    await models.add("slow", slowModel(1));
+    await using cluster = await startProcesses({ models: models.folder, workers: 0, redis });
+    t.after(() => redis.stop());
+    const { url } = cluster;
+    const { id } = (await submit(url, "slow")).json() as JobView;
+    const client = new Redis(redis.url);
+    t.after(() => client.disconnect());
+    const filled = async (): Promise<number> => Number(/^used_memory:(\d+)/m.exec(await client.info("memory"))![1]) / maxMemoryBytes;
+    const fillers: string[] = [];
+    while ((await filled()) < 0.87) await client.setrange(fillers[fillers.push(`filler-${fillers.length}`) - 1]!, 1_000_000, "x");
+    const full = await until("jobs to be refused", async () => {
+      const answer = await submit(url, "slow");
+      return answer.status !== 202 && answer;
+    });
+    assertRefused(full, "store_full");
+    assert.equal((await infer(url, "slow")).status, 503);
+    assert.equal((await call(`${url}/readyz`)).status, 200, "it serves what it has");
+    await cluster.addWorker();
+    assert.equal((await jobView(url, id, 20)).state, "succeeded");
+    assertRefused(await submit(url, "slow"), "store_full");
+    await client.del(fillers);
+    const taken = await until("jobs to be taken again", async () => {
+      const answer = await submit(url, "slow");
+      return answer.status === 202 && answer;
+    });
+    assert.equal((await jobView(url, (taken.json() as JobView).id, 20)).state, "succeeded");
+  });
 });
 
-test("a store that is nearly full takes no jobs, finishes those that it has, and takes jobs again when there is room", async (t) => {
-  const maxMemoryBytes = 64 * 1024 ** 2;
-  const redis = await startTestRedis({ maxMemoryBytes });
-  await using models = await emptyRepository();
-  await models.add("slow", slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder, workers: 0, redis });
-  t.after(() => redis.stop());
-  const { url } = cluster;
-  const { id } = (await submit(url, "slow")).json() as JobView;
-  const client = new Redis(redis.url);
-  t.after(() => client.disconnect());
-  const filled = async (): Promise<number> => Number(/^used_memory:(\d+)/m.exec(await client.info("memory"))![1]) / maxMemoryBytes;
-  const fillers: string[] = [];
-  while ((await filled()) < 0.87) await client.setrange(fillers[fillers.push(`filler-${fillers.length}`) - 1]!, 1_000_000, "x");
-  const full = await until("jobs to be refused", async () => {
-    const answer = await submit(url, "slow");
-    return answer.status !== 202 && answer;
-  });
-  assertRefused(full, "store_full");
-  assert.equal((await infer(url, "slow")).status, 503);
-  assert.equal((await call(`${url}/readyz`)).status, 200, "it serves what it has");
-  await cluster.addWorker();
-  assert.equal((await jobView(url, id, 20)).state, "succeeded");
-  assertRefused(await submit(url, "slow"), "store_full");
-  await client.del(fillers);
-  const taken = await until("jobs to be taken again", async () => {
-    const answer = await submit(url, "slow");
-    return answer.status === 202 && answer;
-  });
-  assert.equal((await jobView(url, (taken.json() as JobView).id, 20)).state, "succeeded");
-});
-
-test("a model with max_delay_ms fills its batches, waits no longer than that, and not at all once one is full", async (t) => {
+describe("models whose jobs wait for company", () => {
   const delayMs = 1_000;
-  /** What a busy machine may add. */
-  const slackMs = 800;
   const items = 4;
-  await using models = await emptyRepository();
-  await models.add("layers", layersModel(5), { settings: `max_batch_items: ${items}\nmax_delay_ms: ${delayMs}\n` });
-  await using cluster = await startProcesses({ models: models.folder });
-  const { url } = cluster;
-  const ended = async (submitted: Answer): Promise<JobView> => {
-    assert.equal(submitted.status, 202, submitted.bytes.toString());
-    const view = await jobView(url, (submitted.json() as JobView).id, 20);
-    assert.equal(view.state, "succeeded");
-    return view;
-  };
-  const ask = (): Promise<Answer> => submit(url, "layers", { inputs: row });
-  const figures = ({ timings }: JobView): [number, number] => [timings!.batch_items, timings!.queue_ms];
+  let models: Repository;
+  let cluster: Processes;
+  before(async () => {
+    models = await emptyRepository();
+    const wait = (ms: number) => ({ settings: `max_batch_items: ${items}\nmax_delay_ms: ${ms}\n` });
+    await models.add("layers", layersModel(5), wait(delayMs));
+    await models.add("patient", layersModel(5), wait(10_000));
+    cluster = await startProcesses({ models: models.folder });
+  });
+  after(async () => {
+    await cluster?.stop();
+    await models?.remove();
+  });
 
-  for (const which of ["first", "second"]) {
-    const [alone, aloneMs] = figures(await ended(await ask()));
-    t.diagnostic(`the ${which} lone job waited ${aloneMs} ms`);
-    assert.equal(alone, 1);
-    assert.ok(aloneMs >= delayMs - 5 && aloneMs <= delayMs + slackMs, `the ${which} lone job waited ${aloneMs} ms`);
-  }
+  test("a model with max_delay_ms fills its batches, waits no longer than that, and not at all once one is full", async (t) => {
+    /** What a busy machine may add. */
+    const slackMs = 800;
+    const { url } = cluster;
+    const ended = async (submitted: Answer): Promise<JobView> => {
+      assert.equal(submitted.status, 202, submitted.bytes.toString());
+      const view = await jobView(url, (submitted.json() as JobView).id, 20);
+      assert.equal(view.state, "succeeded");
+      return view;
+    };
+    const ask = (): Promise<Answer> => submit(url, "layers", { inputs: row });
+    const figures = ({ timings }: JobView): [number, number] => [timings!.batch_items, timings!.queue_ms];
 
-  // each is sent when the one before it was admitted
-  const trickle: Answer[] = [];
-  for (let at = 0; at < items - 1; at++) trickle.push(await ask());
-  const trickled = (await Promise.all(trickle.map(ended))).map(figures);
-  for (const [batch, waitedMs] of trickled) {
-    assert.ok(batch >= 2, `a batch of ${batch}`);
-    assert.ok(waitedMs <= delayMs + slackMs, `waited ${waitedMs} ms`);
-  }
+    for (const which of ["first", "second"]) {
+      const [alone, aloneMs] = figures(await ended(await ask()));
+      t.diagnostic(`the ${which} lone job waited ${aloneMs} ms`);
+      assert.equal(alone, 1);
+      assert.ok(aloneMs >= delayMs - 5 && aloneMs <= delayMs + slackMs, `the ${which} lone job waited ${aloneMs} ms`);
+    }
 
-  const burst = await Promise.all(Array.from({ length: items }, ask));
-  const full = (await Promise.all(burst.map(ended))).map(figures);
-  t.diagnostic(`trickled ${JSON.stringify(trickled)}, together ${JSON.stringify(full)}`);
-  for (const [batch, waitedMs] of full) {
-    assert.equal(batch, items);
-    assert.ok(waitedMs < delayMs, `a full batch waited ${waitedMs} ms`);
-  }
-});
+    // each is sent when the one before it was admitted
+    const trickle: Answer[] = [];
+    for (let at = 0; at < items - 1; at++) trickle.push(await ask());
+    const trickled = (await Promise.all(trickle.map(ended))).map(figures);
+    for (const [batch, waitedMs] of trickled) {
+      assert.ok(batch >= 2, `a batch of ${batch}`);
+      assert.ok(waitedMs <= delayMs + slackMs, `waited ${waitedMs} ms`);
+    }
 
-test("a job with little time does not wait for company as long as others, and takes along what waits", async (t) => {
-  await using models = await emptyRepository();
-  await models.add("layers", layersModel(5), { settings: "max_batch_items: 4\nmax_delay_ms: 10000\n" });
-  await using cluster = await startProcesses({ models: models.folder });
-  const { url } = cluster;
-  const patient = (await submit(url, "layers", { inputs: row, timeout_ms: 3_600_000 })).json() as JobView;
-  const hurried = await submit(url, "layers", { inputs: row, class: "interactive", timeout_ms: 4_000 }, { prefer: "wait=20" });
-  const { state, timings } = hurried.json() as JobView;
-  assert.equal(state, "succeeded", hurried.bytes.toString());
-  t.diagnostic(`waited ${timings!.queue_ms} ms`);
-  assert.ok(timings!.queue_ms <= 400 + 400, `waited ${timings!.queue_ms} ms, more than a tenth of its 4 s`);
-  const view = await jobView(url, patient.id, 5);
-  assert.deepEqual([view.state, view.timings?.batch_items], ["succeeded", 2]);
+    const burst = await Promise.all(Array.from({ length: items }, ask));
+    const full = (await Promise.all(burst.map(ended))).map(figures);
+    t.diagnostic(`trickled ${JSON.stringify(trickled)}, together ${JSON.stringify(full)}`);
+    for (const [batch, waitedMs] of full) {
+      assert.equal(batch, items);
+      assert.ok(waitedMs < delayMs, `a full batch waited ${waitedMs} ms`);
+    }
+  });
+
+  test("a job with little time does not wait for company as long as others, and takes along what waits", async (t) => {
+    const { url } = cluster;
+    const patient = (await submit(url, "patient", { inputs: row, timeout_ms: 3_600_000 })).json() as JobView;
+    const hurried = await submit(url, "patient", { inputs: row, class: "interactive", timeout_ms: 4_000 }, { prefer: "wait=20" });
+    const { state, timings } = hurried.json() as JobView;
+    assert.equal(state, "succeeded", hurried.bytes.toString());
+    t.diagnostic(`waited ${timings!.queue_ms} ms`);
+    assert.ok(timings!.queue_ms <= 400 + 400, `waited ${timings!.queue_ms} ms, more than a tenth of its 4 s`);
+    const view = await jobView(url, patient.id, 5);
+    assert.deepEqual([view.state, view.timings?.batch_items], ["succeeded", 2]);
+  });
 });

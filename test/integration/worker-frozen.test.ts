@@ -12,7 +12,7 @@ const exitLost = 75;
 
 test("a worker frozen in mid-run loses its job to another, and ends itself when it wakes instead of answering twice", async (t) => {
   await using models = await emptyRepository();
-  await models.add("slow", await slowModelOf(800));
+  await models.add("slow", await slowModelOf(500));
   await using cluster = await startProcesses({ workers: 2, models: models.folder });
   const { url, workers } = cluster;
   const body = { model: "slow", inputs: [{ name: "x", datatype: "FP32", shape: [1], data: [1] }], timeout_ms: 60_000 };

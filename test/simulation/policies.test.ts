@@ -2,20 +2,30 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Figures } from "./figures.ts";
 import type { PolicyName } from "./policies.ts";
 import { type Scenario, type ScenarioName, scenarios, type Trial } from "./scenarios.ts";
 import { classShares, judge, oracleOf, runTrial, tenantShares, tenantWaits } from "./trials.ts";
 
 const seed = 1;
 
-function trialOf(name: ScenarioName, load: number, forMs: number): Trial {
-  const scenario: Scenario = scenarios[name];
-  return scenario.build(seed, load, forMs);
+const kept = new Map<string, unknown>();
+
+/** Several tests ask for the same figures: they are computed once. */
+function once<T>(name: string, make: () => T): T {
+  if (!kept.has(name)) kept.set(name, make());
+  return kept.get(name) as T;
 }
 
-function figures(name: ScenarioName, load: number, policy: PolicyName, forMs = 8_000) {
+function trialOf(name: ScenarioName, load: number, forMs: number): Trial {
+  const scenario: Scenario = scenarios[name];
+  return once(`${name} ${load} ${forMs}`, () => scenario.build(seed, load, forMs));
+}
+
+function figures(name: ScenarioName, load: number, policy: PolicyName, forMs = 8_000): Figures {
   const trial = trialOf(name, load, forMs);
-  return judge(trial, runTrial(trial, policy), oracleOf(trial));
+  const oracle = once(`${name} ${load} ${forMs} oracle`, () => oracleOf(trial));
+  return once(`${name} ${load} ${forMs} ${policy}`, () => judge(trial, runTrial(trial, policy), oracle));
 }
 
 test("above capacity, running the earliest deadline without dropping is worse than taking turns and dropping", () => {

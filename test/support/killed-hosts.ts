@@ -10,11 +10,10 @@ import { keys, queueTag } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { call, jobView } from "./calls.ts";
 import { type Processes, startProcesses } from "./processes.ts";
+import { Pulse } from "./pulse.ts";
 import { directRun, distance, emptyRepository, layersModel, rowsOf } from "./timed-models.ts";
 import { until } from "./until.ts";
 
-/** Of a client between two calls: the cores must not be full, or the load hides what the kills do. */
-const pauseMs = 60;
 const graph = layersModel(200);
 const rows = rowsOf(16);
 
@@ -36,9 +35,11 @@ class Load {
   #over = false;
   readonly #failures: unknown[] = [];
   readonly #clients: Promise<void>[];
+  readonly #pauseMs: number;
 
-  constructor(url: string, clients: { holding: number; submitting: number; expected: readonly Float32Array[] }) {
+  constructor(url: string, clients: { holding: number; submitting: number; expected: readonly Float32Array[]; pauseMs: number }) {
     this.expected = clients.expected;
+    this.#pauseMs = clients.pauseMs;
     const started = [
       ...Array.from({ length: clients.holding }, (_, client) => this.#hold(url, client)),
       ...Array.from({ length: clients.submitting }, (_, client) => this.#submit(url, client)),
@@ -53,7 +54,7 @@ class Load {
       assert.equal(answer.status, 200, answer.bytes.toString());
       assertRight(answer.json().outputs[0].data, this.expected[index]);
       this.held++;
-      await sleep(pauseMs);
+      await sleep(this.#pauseMs);
     }
   }
 
@@ -65,7 +66,7 @@ class Load {
       const { id } = answer.json();
       this.submitted.push({ id, index });
       await until(`job ${id} to end`, async () => isTerminal((await jobView(url, id, 10)).state), { withinMs: 60_000 });
-      await sleep(pauseMs);
+      await sleep(this.#pauseMs);
     }
   }
 
@@ -116,13 +117,17 @@ class Killer {
   readonly #cluster: Processes;
   readonly #redis: Redis;
   readonly #base: string;
+  readonly #lookMs: number;
+  readonly #pulse: Pulse;
   /** Jobs that a killed host had in hand: a job that took three down is given up, and no test may bring that about by chance. */
   readonly #hit = new Set<string>();
 
-  constructor(cluster: Processes, redis: Redis, base: string) {
-    this.#cluster = cluster;
-    this.#redis = redis;
-    this.#base = base;
+  constructor(parts: { cluster: Processes; redis: Redis; base: string; lookMs: number; pulse: Pulse }) {
+    this.#cluster = parts.cluster;
+    this.#redis = parts.redis;
+    this.#base = parts.base;
+    this.#lookMs = parts.lookMs;
+    this.#pulse = parts.pulse;
   }
 
   /** Kills a host, starts it again, and follows the jobs that it had in hand. */
@@ -134,7 +139,7 @@ class Killer {
       return ids.length > 0 && ids.every((id) => !this.#hit.has(id));
     });
     await worker.kill();
-    const killedMs = performance.now();
+    const killedMs = Date.now();
     const revisions = new Map<string, number>();
     for (const id of await this.#inHand(incarnation)) {
       revisions.set(id, (await this.#look(id)).revision);
@@ -159,6 +164,7 @@ class Killer {
   /** Every transition raises the revision by one: back among the waiting, claimed again, ended. */
   async #follow(revisions: ReadonlyMap<string, number>, killedMs: number): Promise<Loss> {
     let backMs: number | undefined;
+    const sinceMs = (): number => Date.now() - killedMs - this.#pulse.stoodStillMs(killedMs, Date.now());
     const left = new Map(revisions);
     await until(
       "the jobs of a killed host to run again",
@@ -169,12 +175,12 @@ class Killer {
           if (revision === before) back = false;
           else if (state !== "queued") left.delete(id);
         }
-        if (back) backMs ??= performance.now() - killedMs;
+        if (back) backMs ??= sinceMs();
         return left.size === 0;
       },
-      { withinMs: 30_000, show: () => this.#cluster.log() },
+      { withinMs: 30_000, everyMs: this.#lookMs, show: () => this.#cluster.log() },
     );
-    const claimedMs = performance.now() - killedMs;
+    const claimedMs = sinceMs();
     return { jobs: revisions.size, backMs: backMs ?? claimedMs, claimedMs };
   }
 }
@@ -191,17 +197,28 @@ export interface KillsUnderLoad {
   submitted: number;
 }
 
+export interface Kills {
+  count: number;
+  everyMs: number;
+  /** Of a client between two calls: the cores must not be full, or the load hides what the kills do. Default 60. */
+  pauseMs?: number;
+  /** Between two looks at what a killed host had in hand; what is told is later than the truth by this at most. Default 20. */
+  lookMs?: number;
+}
+
 /** Kills the workers in turn and starts each again, while clients go on. */
-export async function killRepeatedly(workers: number, kills: { count: number; everyMs: number }): Promise<KillsUnderLoad> {
+export async function killRepeatedly(workers: number, kills: Kills): Promise<KillsUnderLoad> {
+  const { pauseMs = 60, lookMs = 20 } = kills;
   await using models = await emptyRepository();
   await models.add("layers", graph, { settings: "max_batch_items: 8\n" });
   const expected = await directRun(graph, rows);
   await using cluster = await startProcesses({ workers, models: models.folder });
   const redis = new Redis(cluster.redis.url);
+  using pulse = new Pulse();
   try {
-    const load = new Load(cluster.url, { holding: 8, submitting: 4, expected });
+    const load = new Load(cluster.url, { holding: 8, submitting: 4, expected, pauseMs });
     await until("the load to flow", async () => load.held > 20);
-    const killer = new Killer(cluster, redis, keys.base(await tagOfLayers(cluster.url)));
+    const killer = new Killer({ cluster, redis, base: keys.base(await tagOfLayers(cluster.url)), lookMs, pulse });
     const losses: Promise<Loss>[] = [];
     for (let kill = 0; kill < kills.count; kill++) {
       const [{ respawned, loss }] = await Promise.all([killer.kill(kill % workers), sleep(kills.everyMs)]);

@@ -6,11 +6,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import type { ProgramStart } from "./one-process.ts";
 import { startTestRedis, type TestRedis } from "./redis.ts";
 import { until } from "./until.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const mains = { coordinator: path.join(root, "coordinator/src/main.ts"), worker: path.join(root, "worker/src/main.ts") } as const;
+const mains = {
+  coordinator: path.join(root, "coordinator/src/main.ts"),
+  worker: path.join(root, "worker/src/main.ts"),
+  together: path.join(root, "test/support/one-process.ts"),
+} as const;
 const exampleModels = path.join(root, "models");
 const startMs = 60_000;
 
@@ -27,6 +32,8 @@ export interface ProcessesOptions {
   envOf?: (name: string) => Record<string, string>;
   /** Further variables of the workers alone. */
   workerEnv?: Record<string, string>;
+  /** All coordinators and workers run in one process: what is done to one is done to all, and none can be added. */
+  inOneProcess?: boolean;
   /** With which its hosts are asked for, where the coordinators take keys. */
   apiKey?: string;
   /** Default: a new one, stopped at the end. With an address of another form in `env`, none is started or needed. */
@@ -96,9 +103,11 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
   });
   const named = <Process>(kind: string, count: number, make: (name: string, env: Record<string, string>) => Process): Process[] =>
     Array.from({ length: count }, (_, index) => `${kind}-${index + 1}`).map((name) => make(name, envOf(name)));
-  const coordinators = named("coordinator", options.coordinators ?? 1, (name, env) => new Coordinator(name, env));
-  const workers = named("worker", options.workers ?? 1, (name, env) => new WorkerOne(name, env));
-  const all = (): Started[] => [...coordinators, ...workers];
+  const counts = { coordinators: options.coordinators ?? 1, workers: options.workers ?? 1 };
+  const together = options.inOneProcess ? new Together(counts, envOf) : undefined;
+  const coordinators = together?.coordinators ?? named("coordinator", counts.coordinators, (name, env) => new Coordinator(name, env));
+  const workers = together?.workers ?? named("worker", counts.workers, (name, env) => new WorkerOne(name, env));
+  const all = (): Started[] => (together ? [together] : [...coordinators, ...workers].filter((one) => one instanceof Started));
   const stop = async (): Promise<void> => {
     await Promise.all(all().map((one) => one.stopWithin(8_000)));
     if (!options.redis && !isElsewhere) await redis.stop();
@@ -117,7 +126,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
   }
   return {
     get url() {
-      return (coordinators[0] as Coordinator).url;
+      return coordinators[0]!.url;
     },
     get urls() {
       return coordinators.map(({ url }) => url);
@@ -126,6 +135,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
     workers,
     redis,
     async addWorker(more = {}) {
+      if (together) throw new Error("a cluster in one process takes no further workers");
       const name = `worker-${workers.length + 1}`;
       const worker = new WorkerOne(name, { ...envOf(name), ...more });
       workers.push(worker);
@@ -140,7 +150,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
 }
 
 /** A coordinator's view of hosts is a snapshot: what a test relies on must be in it. One that a test has ended is not asked. */
-async function untilHosts(coordinator: Coordinator, ids: readonly string[], apiKey: string | undefined): Promise<void> {
+async function untilHosts(coordinator: CoordinatorProcess, ids: readonly string[], apiKey: string | undefined): Promise<void> {
   const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   await until(`${ids.join(", ")} to be listed by ${coordinator.name}`, async () => {
     const answer = await fetch(`${coordinator.url}/v1/hosts`, { headers, signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
@@ -233,12 +243,21 @@ abstract class Started implements OneProcess {
   protected abstract started(log: string): Promise<boolean>;
 }
 
+async function isReady({ url }: { url: string }): Promise<boolean> {
+  const answer = await fetch(`${url}/readyz`);
+  await answer.arrayBuffer();
+  return answer.ok;
+}
+
+const anyCoordinatorPort = { SWITCHYARD_HTTP: "127.0.0.1:0", SWITCHYARD_GRPC: "127.0.0.1:0" };
+const oneThread = (name: string): Record<string, string> => ({ SWITCHYARD_HOST_ID: name, SWITCHYARD_THREADS: "1" });
+
 class Coordinator extends Started implements CoordinatorProcess {
   url = "";
   grpc = "";
 
   constructor(name: string, env: Record<string, string>) {
-    super("coordinator", name, { SWITCHYARD_HTTP: "127.0.0.1:0", SWITCHYARD_GRPC: "127.0.0.1:0", ...env });
+    super("coordinator", name, { ...anyCoordinatorPort, ...env });
   }
 
   protected async started(log: string): Promise<boolean> {
@@ -246,9 +265,7 @@ class Coordinator extends Started implements CoordinatorProcess {
     if (url === undefined) return false;
     this.url = url;
     this.grpc = grpc;
-    const answer = await fetch(`${url}/readyz`);
-    await answer.arrayBuffer();
-    return answer.ok;
+    return await isReady({ url });
   }
 }
 
@@ -257,7 +274,7 @@ class WorkerOne extends Started implements WorkerProcess {
   incarnation = "";
 
   constructor(name: string, env: Record<string, string>) {
-    super("worker", name, { SWITCHYARD_HOST_ID: name, SWITCHYARD_THREADS: "1", ...env });
+    super("worker", name, { ...oneThread(name), ...env });
   }
 
   protected async started(log: string): Promise<boolean> {
@@ -267,4 +284,64 @@ class WorkerOne extends Started implements WorkerProcess {
     this.incarnation = incarnation;
     return true;
   }
+}
+
+/** All in one process. */
+class Together extends Started {
+  readonly coordinators: (CoordinatorProcess & { url: string; grpc: string })[];
+  readonly workers: (WorkerProcess & { hostId: string; incarnation: string })[];
+
+  constructor(counts: { coordinators: number; workers: number }, envOf: (name: string) => Record<string, string>) {
+    const named = (program: ProgramStart["program"], count: number, own: (name: string) => Record<string, string>): ProgramStart[] =>
+      Array.from({ length: count }, (_, index) => `${program}-${index + 1}`).map((name) => ({
+        program,
+        name,
+        env: { ...own(name), ...envOf(name) },
+      }));
+    const coordinators = named("coordinator", counts.coordinators, () => anyCoordinatorPort);
+    const workers = named("worker", counts.workers, oneThread);
+    const starts = [...coordinators, ...workers];
+    // what is loaded before the programs is loaded once, with what a worker needs
+    super("together", "together", { ...starts.at(-1)!.env, SWITCHYARD_TEST_PROGRAMS: JSON.stringify(starts) });
+    this.coordinators = coordinators.map(({ name }) => Object.assign(new Shared(name, this), { url: "", grpc: "" }));
+    this.workers = workers.map(({ name }) => Object.assign(new Shared(name, this), { hostId: name, incarnation: "" }));
+  }
+
+  protected async started(log: string): Promise<boolean> {
+    const listening = [...log.matchAll(/"listening".*?"url":"(http:\/\/[^"]+)"(?:.*?"grpc":"([^"]+)")?/g)];
+    const registered = [...log.matchAll(/"registered".*?"incarnation":"([^"]+)"/g)];
+    if (listening.length < this.coordinators.length || registered.length < this.workers.length) return false;
+    for (const [at, [, url = "", grpc = ""]] of listening.entries()) Object.assign(this.coordinators[at]!, { url, grpc });
+    for (const [at, [, incarnation]] of registered.entries()) Object.assign(this.workers[at]!, { incarnation });
+    return (await Promise.all(this.coordinators.map(isReady))).every(Boolean);
+  }
+}
+
+/** One of those that share a process. */
+class Shared implements OneProcess {
+  readonly name: string;
+  readonly #process: OneProcess;
+
+  constructor(name: string, process: OneProcess) {
+    this.name = name;
+    this.#process = process;
+  }
+
+  get pid(): number {
+    return this.#process.pid;
+  }
+
+  get runs(): boolean {
+    return this.#process.runs;
+  }
+
+  get exited(): OneProcess["exited"] {
+    return this.#process.exited;
+  }
+
+  kill = (): Promise<void> => this.#process.kill();
+  stop = (): Promise<number | null> => this.#process.stop();
+  signal = (signal: NodeJS.Signals): void => this.#process.signal(signal);
+  respawn = (): Promise<void> => this.#process.respawn();
+  log = (): string => this.#process.log();
 }

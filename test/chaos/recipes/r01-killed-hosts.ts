@@ -2,13 +2,14 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { seededRandom } from "../../../scripts/seeded-random.ts";
-import { until } from "../../support/until.ts";
 import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const kills = { smoke: 8, nightly: 50, soak: 500 } as const;
 /** A run that saw fewer proves nothing. */
 const jobs = { smoke: 300, nightly: 10_000, soak: 100_000 } as const;
+const hosts = { smoke: 3, nightly: 4, soak: 4 } as const;
+const rate = { smoke: 25, nightly: 100, soak: 100 } as const;
 const everyMs = { smoke: 1_000, nightly: 2_000, soak: 2_000 } as const;
 
 export const killedHosts: Recipe = {
@@ -18,12 +19,11 @@ export const killedHosts: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     const random = seededRandom(seed);
-    await using scene = await Scene.open(context, { hosts: 4 });
-    const load = await scene.begin({ seed, rate: tier === "smoke" ? 60 : 100, timeoutMs: { least: 6_000, most: 10_000 } });
+    await using scene = await Scene.open(context, { hosts: hosts[tier] });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 6_000, most: 10_000 } });
     const backs: Promise<{ jobs: number; backMs: number }>[] = [];
     for (let kill = 0; kill < kills[tier]; kill++) {
-      const worker = scene.cluster.workers[random.below(scene.cluster.workers.length)]!;
-      await until(`${worker.name} to have jobs in hand`, async () => (await scene.inHand(worker.incarnation)) > 0, { everyMs: 5 });
+      const worker = await scene.busyHost(random.below(hosts[tier]));
       const [{ respawned, back }] = await Promise.all([scene.killHost(worker, everyMs[tier] / 2), sleep(everyMs[tier])]);
       backs.push(back);
       await respawned;

@@ -8,6 +8,7 @@ import { Scene } from "../scene.ts";
 
 const freezeMs = { smoke: 8_000, nightly: 45_000, soak: 45_000 } as const;
 const rounds = { smoke: 1, nightly: 1, soak: 20 } as const;
+const rate = { smoke: 20, nightly: 40, soak: 40 } as const;
 /** Longer than the presence window and the grace of the sweeper: whoever were to be taken for lost after a freeze now would be. */
 const graceMs = 4_500;
 
@@ -19,7 +20,11 @@ export const frozenRedis: Recipe = {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2 });
     const { url, redis, workers } = scene.cluster;
-    const load = await scene.begin({ seed, rate: 40, timeoutMs: { least: freezeMs[tier] + 10_000, most: freezeMs[tier] + 15_000 } });
+    const load = await scene.begin({
+      seed,
+      rate: rate[tier],
+      timeoutMs: { least: freezeMs[tier] + 10_000, most: freezeMs[tier] + 15_000 },
+    });
     const before = workers.map(({ incarnation }) => incarnation);
     const [readyRed, served]: [number[], number[]] = [[], []];
     let deaths = 0;
@@ -46,7 +51,7 @@ export const frozenRedis: Recipe = {
       return [
         unsuccessful(verdict),
         toldToComeBack(verdict),
-        { what: "slowest refusal", value: longestRefusalMs(scene.ledger), limit: 2_500, better: "lower", unit: "ms" },
+        { what: "slowest refusal", value: longestRefusalMs(scene.ledger, scene.pulse), limit: 2_500, better: "lower", unit: "ms" },
         { what: "tries without an answer", value: verdict.counts.unknown, limit: 0, better: "lower" },
         { what: "readiness red after", value: Math.max(...readyRed), limit: 5_000, better: "lower", unit: "ms" },
         { what: "liveness red", value: deaths, limit: 0, better: "lower" },

@@ -45,7 +45,7 @@ export const deadSockets: Recipe = {
     const expected = { jobs: load.sent * 0.9, faults: 2 * rounds[tier], executions: load.sent / 20 };
     return await scene.course(expected, (verdict) => [
       { what: "hosts ran again after", value: Math.max(...back), limit: socketTimeoutMs + 5_000, better: "lower", unit: "ms" },
-      { what: "slowest refusal", value: longestRefusalMs(scene.ledger, brokenMs), limit: 2_500, better: "lower", unit: "ms" },
+      { what: "slowest refusal", value: longestRefusalMs(scene.ledger, scene.pulse, brokenMs), limit: 2_500, better: "lower", unit: "ms" },
       unsuccessful(verdict),
       toldToComeBack(verdict),
     ]);

@@ -16,6 +16,7 @@ const each = {
   nightly: { ms: 3_000, every: [100, 20] },
   soak: { ms: 120_000, every: [100, 20] },
 } as const;
+const rate = { smoke: 30, nightly: 60, soak: 60 } as const;
 /** Of what is seldom called: whoever repeats a call is answered then. */
 const rareEvery = 3;
 /** Jobs that end while hosts are frozen: shorter than what a host may be silent. */
@@ -31,7 +32,7 @@ export const lostReplies: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, proxied: true });
-    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 10_000, most: 15_000 }, cancelEvery: 5 });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 10_000, most: 15_000 }, cancelEvery: 5 });
     const short = scene.clients({ seed: seed + 1, rate: 0, timeoutMs: shortMs, firstNumber: firstShort, manners: ["held"] });
     const dropped = new Map<string, number>();
     /** The first of each script, then one of so many: some are called once a second. */
@@ -56,7 +57,7 @@ export const lostReplies: Recipe = {
     }
     for (const [script, bringAbout] of Object.entries(rare)) {
       const { seen } = dropRepliesOf(script, rareEvery);
-      await bringAbout(scene, short);
+      await bringAbout(scene, short, seen);
       await until(`${script} to lose a reply`, async () => seen() > 0, { withinMs: 15_000 });
     }
     for (const proxy of scene.proxies.values()) proxy.onCommand = undefined;
@@ -69,7 +70,7 @@ export const lostReplies: Recipe = {
       {
         what: "jobs that expired, of those with hosts frozen beyond their deadlines",
         value: counts.expired,
-        limit: shortJobs,
+        limit: short.sent,
         better: "lower",
       },
     ]);
@@ -77,25 +78,27 @@ export const lostReplies: Recipe = {
 };
 
 /** What a plain load never calls, and what brings it about. */
-const rare: Readonly<Record<string, (scene: Scene, short: Load) => Promise<void>>> = {
+const rare: Readonly<Record<string, (scene: Scene, short: Load, seen: () => number) => Promise<void>>> = {
   /** A deadline that somebody waits for passes. */
-  async expire(scene, short) {
-    for (const worker of scene.cluster.workers) scene.watch.freeze(worker);
-    for (let job = 0; job < shortJobs; job++) short.one();
-    await sleep(frozenMs);
-    for (const worker of scene.cluster.workers) scene.watch.thaw(worker);
+  async expire(scene, short, seen) {
+    for (let tries = 0; seen() === 0 && tries < 5; tries++) {
+      for (const worker of scene.cluster.workers) scene.watch.freeze(worker);
+      for (let job = 0; job < shortJobs; job++) short.one();
+      await sleep(frozenMs);
+      for (const worker of scene.cluster.workers) scene.watch.thaw(worker);
+      if (seen() === 0) await sleep(frozenMs); // they had been refused, or had run before
+    }
   },
   /** A host is lost with jobs in hand. */
   async "take-back"(scene) {
-    const [worker] = scene.cluster.workers;
-    await until("a host to have jobs in hand", async () => (await scene.inHand(worker!.incarnation)) > 0, { everyMs: 5 });
-    const { respawned, back } = await scene.killHost(worker!, 500);
+    const { respawned, back } = await scene.killHost(await scene.busyHost(), 500);
     await Promise.all([respawned, back]);
   },
-  /** A host says goodbye, and gives up what it may claim. */
-  async release(scene) {
-    const [, worker] = scene.cluster.workers;
-    await scene.stop(worker!);
-    await worker!.respawn();
+  /** A host says goodbye, and gives up what it may claim: one that had jobs in hand a moment before has that. */
+  async release(scene, _short, seen) {
+    for (let tries = 0; seen() === 0 && tries < 5; tries++) {
+      for (const worker of scene.cluster.workers) if (!worker.runs) await worker.respawn();
+      await scene.stop(await scene.busyHost());
+    }
   },
 };

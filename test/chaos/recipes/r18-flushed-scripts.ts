@@ -5,6 +5,7 @@ import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const flushes = { smoke: 8, nightly: 60, soak: 600 } as const;
+const rate = { smoke: 40, nightly: 60, soak: 60 } as const;
 const everyMs = 300;
 
 export const flushedScripts: Recipe = {
@@ -13,8 +14,8 @@ export const flushedScripts: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 1 });
-    const load = await scene.begin({ seed, rate: 60, timeoutMs: { least: 6_000, most: 10_000 } });
+    await using scene = await Scene.open(context, { hosts: 1, inOneProcess: tier === "smoke" });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 6_000, most: 10_000 } });
     for (let flush = 0; flush < flushes[tier]; flush++) {
       await scene.redis.script("FLUSH");
       scene.fault("scripts flushed");

@@ -7,6 +7,7 @@ import { Scene } from "../scene.ts";
 
 const kills = { smoke: 2, nightly: 8, soak: 100 } as const;
 const held = { smoke: 200, nightly: 500, soak: 500 } as const;
+const rate = { smoke: 20, nightly: 40, soak: 40 } as const;
 
 export const killedCoordinator: Recipe = {
   id: "R21",
@@ -15,7 +16,7 @@ export const killedCoordinator: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, batch: 8, device: { minMs: 60, maxMs: 140 } });
-    const load = await scene.begin({ seed, rate: 40, timeoutMs: { least: 20_000, most: 30_000 } });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 20_000, most: 30_000 } });
     for (let kill = 0; kill < kills[tier]; kill++) {
       const coordinator = scene.cluster.coordinators[kill % 2]!;
       for (let job = 0; job < held[tier]; job++) load.one();

@@ -1,7 +1,7 @@
 /** R24: processes die between every two steps of a job's way, one step after the other. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { seededRandom } from "../../../scripts/seeded-random.ts";
+import type { OneProcess } from "../../support/processes.ts";
 import { until } from "../../support/until.ts";
 import type { CommandFault } from "../faults/proxy.ts";
 import { scriptOf } from "../faults/script-names.ts";
@@ -31,6 +31,7 @@ const points: readonly Point[] = [
   { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq moveToFinished") },
   { what: "before the inputs", who: "worker", kind: "before", matches: plain("mget") },
 ];
+const rate = { smoke: 20, nightly: 50, soak: 50 } as const;
 const times = { smoke: 1, nightly: 3, soak: 50 } as const;
 
 export const crashPoints: Recipe = {
@@ -41,22 +42,21 @@ export const crashPoints: Recipe = {
     const { tier, seed } = context;
     // the third lives all along: what looks after dead hosts has to have watched them for a while
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 3, proxied: true });
-    const load = await scene.begin({ seed, rate: 50, timeoutMs: { least: 15_000, most: 20_000 } });
-    const random = seededRandom(seed);
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 15_000, most: 20_000 } });
+    /** Whoever comes to it first: where one host can do it all, the other may be left without work for long. */
     const die = async (point: Point): Promise<void> => {
-      const those = point.who === "worker" ? scene.cluster.workers : scene.cluster.coordinators.slice(0, 2);
-      const victim = those[random.below(those.length)]!;
-      let isHit = false;
-      const onCommand = (words: readonly string[]): CommandFault | undefined => {
-        if (isHit || !point.matches(words)) return undefined;
-        isHit = true;
-        return { kind: point.kind, call: () => victim.signal("SIGKILL") };
-      };
-      const proxy = scene.proxies.get(victim.name)!;
-      proxy.onCommand = onCommand;
-      await until(`${victim.name} to come to the point ${point.what}`, async () => isHit, { withinMs: 15_000 });
+      const those: readonly OneProcess[] = point.who === "worker" ? scene.cluster.workers : scene.cluster.coordinators.slice(0, 2);
+      let hit: OneProcess | undefined;
+      for (const one of those) {
+        scene.proxies.get(one.name)!.onCommand = (words): CommandFault | undefined => {
+          if (hit || !point.matches(words)) return undefined;
+          hit = one;
+          return { kind: point.kind, call: () => one.signal("SIGKILL") };
+        };
+      }
+      const victim = await until(`a ${point.who} to come to the point ${point.what}`, async () => hit, { withinMs: 15_000 });
       await victim.exited;
-      proxy.onCommand = undefined;
+      for (const { name } of those) scene.proxies.get(name)!.onCommand = undefined;
       scene.fault(`${victim.name} died ${point.what}`);
       await victim.respawn();
       await sleep(200);

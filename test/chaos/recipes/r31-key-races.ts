@@ -14,7 +14,7 @@ export const keyRaces: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 1, coordinators: 2 });
+    await using scene = await Scene.open(context, { hosts: 1, coordinators: 2, inOneProcess: tier === "smoke" });
     const load = await scene.begin({ seed, rate: 20, timeoutMs: { least: 8_000, most: 10_000 } });
     const { urls } = scene.cluster;
     const post = (name: string, number: number, turn: number): Promise<Answer> => {

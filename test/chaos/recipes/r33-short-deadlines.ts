@@ -26,7 +26,7 @@ export const shortDeadlines: Recipe = {
       );
       return [
         { what: "jobs refused", value: counts.refused, limit: load.sent / 4, better: "higher" },
-        { what: "slowest refusal", value: longestRefusalMs(scene.ledger), limit: 500, better: "lower", unit: "ms" },
+        { what: "slowest refusal", value: longestRefusalMs(scene.ledger, scene.pulse), limit: 500, better: "lower", unit: "ms" },
         { what: "slowest expiry after its deadline", value: Math.max(0, ...late), limit: 250, better: "lower", unit: "ms" },
         {
           what: "answers in time, against the capacity",

@@ -6,6 +6,7 @@ import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const waves = { smoke: 2, nightly: 20, soak: 200 } as const;
+const rate = { smoke: 20, nightly: 40, soak: 40 } as const;
 const batch = 32;
 
 export const badItem: Recipe = {
@@ -14,8 +15,8 @@ export const badItem: Recipe = {
   tiers: ["smoke", "nightly", "soak"],
   async run(context) {
     const { tier, seed } = context;
-    await using scene = await Scene.open(context, { hosts: 1, batch, device: { failingEvery: batch } });
-    const load = await scene.begin({ seed, rate: 40, timeoutMs: { least: 20_000, most: 25_000 }, manners: ["queued", "held"] });
+    await using scene = await Scene.open(context, { hosts: 1, batch, device: { failingEvery: batch }, inOneProcess: tier === "smoke" });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 20_000, most: 25_000 }, manners: ["queued", "held"] });
     for (let wave = 0; wave < waves[tier]; wave++) {
       for (let job = 0; job < batch; job++) load.one();
       await until("the wave to be claimed", async () => (await scene.waiting()) === 0, { withinMs: 20_000 });
