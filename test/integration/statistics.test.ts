@@ -60,11 +60,19 @@ async function statisticsOf(model: string, at = 0): Promise<Statistics> {
   return model_stats[0]!;
 }
 
-test("what was answered is counted when it is asked for, once, at every coordinator alike", async () => {
+/** Hosts tell within a quarter of a second what they have counted, which busy cores make longer. */
+function settled(model: string, isThere: (stats: Statistics["inference_stats"]) => boolean): Promise<Statistics> {
+  return until(`what ${model} answered to be counted`, async () => {
+    const seen = await statisticsOf(model);
+    return isThere(seen.inference_stats) && seen;
+  });
+}
+
+test("what was answered is counted, once, at every coordinator alike", async () => {
   const startMs = Date.now();
   const answers = await Promise.all(Array.from({ length: 60 }, (_, at) => infer("layers", row(at % 7, at % 3 === 0 ? 2 : 1), at % 2)));
   assert.ok(answers.every(({ status }) => status === 200));
-  const seen = await statisticsOf("layers");
+  const seen = await settled("layers", ({ success }) => success.count >= 60);
   assert.deepEqual([seen.name, seen.version], ["layers", "1"]);
   const { success, fail, queue, compute_input, compute_infer, compute_output, cache_hit, cache_miss } = seen.inference_stats;
   assert.equal(success.count, 60, JSON.stringify(seen));
@@ -85,18 +93,18 @@ test("what failed is counted apart: an inference that expired, and one whose cal
   const before = (await statisticsOf("slow")).inference_stats;
   const one = { inputs: [floats("x", [1], [1])] };
   const blocked = [infer("slow", one), infer("slow", one)]; // one for each host
-  const late = await infer("slow", { ...one, parameters: { timeout: 100_000 } });
+  const late = await infer("slow", { ...one, parameters: { timeout: 400_000 } });
   assert.ok(late.status === 504 || late.status === 503, late.bytes.toString());
   for (const answer of await Promise.all(blocked)) assert.equal(answer.status, 200);
-  const after = (await statisticsOf("slow")).inference_stats;
+  const { inference_stats: after } = await settled("slow", ({ success }) => success.count >= before.success.count + 2);
   assert.equal(after.success.count - before.success.count, 2);
   assert.equal(after.fail.count - before.fail.count, late.status === 504 ? 1 : 0, "what was refused was never admitted");
-  assert.ok(late.status === 503 || after.fail.ns - before.fail.ns >= 90_000_000);
+  assert.ok(late.status === 503 || after.fail.ns - before.fail.ns >= 90_000_000, "most of its time it waited");
 });
 
 test("answers from the cache are successes without a run", async () => {
   for (let at = 0; at < 3; at++) assert.equal((await infer("cached", row(0), at % 2)).status, 200);
-  const { execution_count, inference_count, inference_stats } = await statisticsOf("cached");
+  const { execution_count, inference_count, inference_stats } = await settled("cached", ({ success }) => success.count >= 3);
   const { cache_hit, cache_miss, compute_infer, queue, success } = inference_stats;
   assert.deepEqual([inference_count, execution_count], [1, 1]);
   assert.deepEqual([success.count, queue.count, compute_infer.count, cache_hit.count, cache_miss.count], [3, 3, 1, 2, 1]);
@@ -113,8 +121,7 @@ test("numbers outlive every process: coordinators and hosts that are restarted o
   assert.deepEqual(await Promise.all(cluster.workers.map((worker) => worker.stop())), [0, 0]);
   await Promise.all(cluster.workers.map((worker) => worker.respawn()));
   await until("a host again", async () => (await infer("layers", row(1))).status === 200, { withinMs: 20_000, everyMs: 100 });
-  const { inference_stats } = await statisticsOf("layers");
-  assert.ok(inference_stats.success.count > before.inference_stats.success.count);
+  const { inference_stats } = await settled("layers", ({ success }) => success.count > before.inference_stats.success.count);
   assert.equal((await statisticsOf("layers", 1)).inference_stats.success.count, inference_stats.success.count);
 });
 

@@ -1,6 +1,6 @@
 /** What the other hosts of the cluster say of themselves with their heartbeats, as far as this host must know. */
 
-import { type ChangingFacts, type HostFacts, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
+import { type ChangingFacts, type HostFacts, isNoRoom, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { RedisClient } from "../redis-client.ts";
 
@@ -26,12 +26,13 @@ async function readyOthers(redis: RedisClient, me: string): Promise<OtherHost[]>
   return found;
 }
 
-/** Is there another host that may take this queue's jobs and has not failed to load their model? */
+/** Is there another host that may take this queue's jobs and has not failed to load their model? One without room for it now may have some in a moment. */
 export async function anotherCanLoad(redis: RedisClient, me: string, version: ModelVersion): Promise<boolean> {
   const others = await readyOthers(redis, me);
-  return others.some(
-    ({ facts, changing }) => changing.failures[version.tag] === undefined && missingOfAll(facts, requirementsOf(version)).length === 0,
-  );
+  return others.some(({ facts, changing }) => {
+    const failure = changing.failures[version.tag];
+    return (failure === undefined || isNoRoom(failure)) && missingOfAll(facts, requirementsOf(version)).length === 0;
+  });
 }
 
 /** Other hosts that hold the model loaded. */
