@@ -127,6 +127,16 @@ describe("calls of tools when something fails", { concurrency: 4 }, () => {
     for (let round = 0; round < 6; round++) assert.equal((await rig.call("b", "echo", { text })).isError, false);
   });
 
+  test("a server that never answers the first question is left when it is taken out of the configuration", async (t) => {
+    const rig = await toolRig(t);
+    rig.configure({ mute: fixture({ env: { start: "hang" } }) });
+    const mute = rig.servers.get("mute");
+    await until("it to be asked", async () => mute.view().state === "connecting");
+    const startMs = performance.now();
+    await mute.close();
+    assert.ok(performance.now() - startMs < 8_000, "it was not waited for, which would be ten seconds");
+  });
+
   test("how long a caller waits is no reason to end a server that is at work", async (t) => {
     const rig = await toolRig(t);
     rig.configure({ a: fixture({ timeoutMs: 20_000 }) });

@@ -117,12 +117,17 @@ export class McpClients implements ToolConnector {
       // such as a note about a call that has just ended; a server decides how many there are
       if (oddities++ === 0) this.#log.info("mcp_server_odd", { server: settings.name, error: error.message.slice(0, 300) });
     };
+    // the client asks its first question to the end of its time, whatever the signal says
+    const leave = (): void => void line.end();
+    how.signal.addEventListener("abort", leave, { once: true });
     try {
       await client.connect(line.transport, { timeout: connectMs, signal: how.signal });
     } catch (error) {
       const why = line.why();
       await line.end();
       throw why === undefined ? error : new ToolFailure("unsent", why, { cause: error });
+    } finally {
+      how.signal.removeEventListener("abort", leave);
     }
     const definitions = new ToolDefinitions({
       compile,
