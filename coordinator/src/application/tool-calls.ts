@@ -5,6 +5,7 @@
 
 import { type FieldError, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
+import type { ToolOutcome, ToolServerMetrics } from "../ports/metrics.ts";
 import { type ToolConnection, ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
 import { CallBudget, type CallLimits, type HeldCall } from "./call-budget.ts";
 import type { Caller } from "./caller.ts";
@@ -38,6 +39,7 @@ export interface ToolCallsParts {
   servers: ToolServers;
   desk: ToolConsentDesk;
   clock: Clock;
+  metrics: ToolServerMetrics;
   limits?: CallLimits;
 }
 
@@ -60,9 +62,9 @@ export class ToolCalls {
    * `may_have_run`), `cancelled` when `signal` aborts, `store_unavailable`.
    */
   async callTool(call: ToolCall, caller: Caller, signal: AbortSignal): Promise<CalledTool> {
-    const { clock, desk, servers } = this.#parts;
+    const { clock, desk, metrics, servers } = this.#parts;
     const server = servers.get(call.server);
-    const held = this.#budget.enter(call.server);
+    const held = this.#enter(call.server);
     const startedMs = clock.monotonicMs();
     const limitMs = Math.min(call.timeoutMs ?? Number.POSITIVE_INFINITY, server.settings.maxTotalMs);
     const limit = new AbortController();
@@ -76,7 +78,7 @@ export class ToolCalls {
       args: call.complete ? undefined : call.arguments,
       held,
     };
-    let outcome = "internal";
+    let outcome: ToolOutcome = "internal";
     try {
       held.add(sizeOf(call.arguments));
       const result = await this.#inTurn(running);
@@ -89,7 +91,9 @@ export class ToolCalls {
     } finally {
       stopClock();
       held.leave();
-      const { tool } = running;
+      const { sentPin, tool } = running;
+      const tookMs = clock.monotonicMs() - startedMs;
+      metrics.toolCalled(call.server, outcome, sentPin === undefined ? undefined : tookMs / 1_000);
       // what does not exist was not called
       if (tool) {
         await desk.note({
@@ -102,9 +106,18 @@ export class ToolCalls {
           outcome,
           argumentsSha256: sha256Of(running.args ?? call.arguments),
           pin: tool.pin,
-          ms: Math.round(clock.monotonicMs() - startedMs),
+          ms: Math.round(tookMs),
         });
       }
+    }
+  }
+
+  #enter(server: string): HeldCall {
+    try {
+      return this.#budget.enter(server);
+    } catch (error) {
+      this.#parts.metrics.toolCalled(server, "queue_full");
+      throw error;
     }
   }
 
