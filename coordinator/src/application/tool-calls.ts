@@ -6,7 +6,7 @@
 import { type FieldError, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { ToolOutcome, ToolServerMetrics } from "../ports/metrics.ts";
-import { type ToolConnection, ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
+import { type ToolConnection, ToolFailure, type ToolProgress, type ToolResult } from "../ports/tool-servers.ts";
 import { CallBudget, type CallLimits, type HeldCall } from "./call-budget.ts";
 import type { Caller } from "./caller.ts";
 import { sizeOf, stepsOf, valueAt } from "./tool-binding.ts";
@@ -25,6 +25,8 @@ export interface ToolCall {
    * read, and what waits holds none of it.
    */
   complete?: () => Promise<Record<string, unknown>>;
+  /** Called with what the server tells of the call while it is under way; a call that is repeated tells of it from its beginning. */
+  onProgress?: (told: ToolProgress) => void;
   /** What asks, for the trail: `http`, a pipeline's name. */
   via: string;
   /** Less than the server's own limit on a call, its waiting included. */
@@ -186,7 +188,7 @@ export class ToolCalls {
   }
 
   async #sendOnce(running: RunningCall): Promise<ToolResult> {
-    const { endsMs, server, signal } = running;
+    const { call, endsMs, server, signal } = running;
     const connection = await this.#admitted(running);
     if (signal.aborted) throw new ToolFailure("aborted", "the call was given up");
     const tool = running.tool!;
@@ -200,7 +202,12 @@ export class ToolCalls {
     running.sentPin = tool.pin;
     const sent = server.began();
     try {
-      const result = await connection.call(tool.definition, running.args ?? {}, { signal, timeoutMs, maxTotalMs });
+      const result = await connection.call(tool.definition, running.args ?? {}, {
+        signal,
+        timeoutMs,
+        maxTotalMs,
+        progress: call.onProgress,
+      });
       checkResult(tool, result);
       return result;
     } catch (error) {
