@@ -64,7 +64,7 @@ import { TurnWait } from "./doors/turn-wait.ts";
 import { openBlobs } from "./open-blobs.ts";
 import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
-import type { Outcome } from "./ports/metrics.ts";
+import type { Metrics, Outcome } from "./ports/metrics.ts";
 import type { ToolConnector } from "./ports/tool-servers.ts";
 import type { Tracing } from "./ports/tracing.ts";
 
@@ -280,8 +280,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   // for every door that has the repository extension
   const control = new ModelControl({ store: stateStore, models, uploads, loads, takeOver: lookForUploads, rescan, clock, log });
 
-  const toolServers = options.toolServersFile === undefined ? undefined : openToolServers(options, options.toolServersFile);
-  const tools = toolServers && toolService(toolServers.servers, { redis, clock, log });
+  const toolServers =
+    options.toolServersFile === undefined ? undefined : openToolServers(options, { path: options.toolServersFile, metrics });
+  const tools = toolServers && toolService(toolServers.servers, { redis, clock, metrics, log });
 
   let leaving = false;
   let draining = false;
@@ -377,7 +378,10 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 }
 
 /** The library is loaded with the first server. Throws with every mistake in the file. */
-function openToolServers({ clock, log, version }: CoordinatorOptions, path: string): { servers: ToolServers; file: ToolServerFile } {
+function openToolServers(
+  { clock, log, version }: CoordinatorOptions,
+  { metrics, path }: { metrics: Metrics; path: string },
+): { servers: ToolServers; file: ToolServerFile } {
   let connector: Promise<ToolConnector> | undefined;
   const servers = new ToolServers({
     connector: () => {
@@ -386,16 +390,20 @@ function openToolServers({ clock, log, version }: CoordinatorOptions, path: stri
     },
     clock,
     log,
+    metrics,
   });
   const file = new ToolServerFile({ path, env: process.env, log, onChange: (wanted) => servers.configure(wanted) });
   file.open();
   return { servers, file };
 }
 
-function toolService(servers: ToolServers, { redis, ...parts }: { redis: RedisConnection; clock: Clock; log: Log }): ToolService {
+function toolService(
+  servers: ToolServers,
+  { redis, ...parts }: { redis: RedisConnection; clock: Clock; metrics: Metrics; log: Log },
+): ToolService {
   const audit = new RedisToolAudit(redis);
   const desk = new ToolConsentDesk({ consents: new RedisToolConsents(redis), audit, log: parts.log });
-  return { servers, desk, audit, calls: new ToolCalls({ servers, desk, clock: parts.clock }) };
+  return { servers, desk, audit, calls: new ToolCalls({ servers, desk, clock: parts.clock, metrics: parts.metrics }) };
 }
 
 const placeOf = ({ host, port }: { host: string; port: number }): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;

@@ -121,6 +121,35 @@ export const overview: Board = {
       ],
     },
     {
+      title: "Tools of MCP servers",
+      panels: [
+        {
+          title: "MCP servers connected",
+          about: "Share of the coordinators that are connected to each server. Those that are switched off are not counted.",
+          unit: "percentunit",
+          queries: [{ expr: "avg by (server) (switchyard_mcp_server_connected)", legend: "{{server}}" }],
+        },
+        {
+          title: "Connections to MCP servers lost",
+          about: "Connections that ended or could not be made, a second: a server that is started again and again shows here.",
+          unit: "ops",
+          queries: [{ expr: rate("switchyard_mcp_server_losses_total", "server", ""), legend: "{{server}}" }],
+        },
+        {
+          title: "Calls of tools",
+          about: "Calls a second by server and outcome, as in the audit trail: tool_error is the tool's own failure.",
+          unit: "reqps",
+          queries: [{ expr: `${rate("switchyard_mcp_tool_calls_total", "server, outcome", "")} > 0`, legend: "{{server}} {{outcome}}" }],
+        },
+        quantiles(
+          "Time of tools",
+          "How long calls that may have run took, the wait for their turn included.",
+          "switchyard_mcp_tool_call_seconds",
+          { match: "", by: "server", exemplars: true },
+        ),
+      ],
+    },
+    {
       title: "Processes",
       panels: [
         {

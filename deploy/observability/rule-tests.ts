@@ -51,6 +51,9 @@ const door = (good: string, wrong: string, at: string): Situation => ({ series: 
 const traced = { job: "switchyard-worker", instance: "w:8003" };
 const spans = (result: string): string => `switchyard_spans_total{job="switchyard-worker",instance="w:8003",result="${result}"}`;
 
+const results = { server: "results", instance: "c:8002" };
+const connected = 'switchyard_mcp_server_connected{server="results",instance="c:8002"}';
+
 const model = { model: "digits" };
 const server = { server: "10.0.0.1:6379" };
 const ofServer = (metric: string): string => `switchyard_redis_${metric}{server="10.0.0.1:6379"}`;
@@ -173,6 +176,19 @@ export const ruleCases: Readonly<Record<string, Cases>> = {
       // a collector that was started anew: one post of a few, and then a quiet quarter of an hour
       one(spans("failed"), "0x5 60x25", "30m"),
       one(spans("failed"), "0x5 5000x30", "30m"),
+    ],
+  },
+  SwitchyardMcpServerAway: {
+    fires: [
+      { ...one(connected, "1x5 0x20"), labels: results },
+      // known, and never reached
+      { ...one(connected, "0x20", "10m"), labels: results },
+    ],
+    silent: [
+      one(connected, "1x5 0x20", "10m"),
+      one(connected, "1x5 0x3 1x1 0x3 1x1 0x3"),
+      // it left the configuration
+      one(connected, "1x5 0x2 _x20"),
     ],
   },
   SwitchyardTwoLeaders: {

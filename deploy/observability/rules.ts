@@ -276,6 +276,15 @@ const causes: readonly Cause[] = [
     page: "processes",
   },
   {
+    alert: "SwitchyardMcpServerAway",
+    expr: "switchyard_mcp_server_connected == 0",
+    for: "5m",
+    severity: "ticket",
+    summary: "the MCP server {{ $labels.server }} is away from the coordinator at {{ $labels.instance }}",
+    description: "Calls of its tools there are answered tool_unavailable. Jobs and other servers are as ever.",
+    page: "mcp-servers",
+  },
+  {
     alert: "SwitchyardTwoLeaders",
     expr: "sum(switchyard_leader) > 1",
     for: "1m",

@@ -1,7 +1,7 @@
 /** Dashboards, rules and pages against a real Prometheus that reads a running cluster under a load in which everything happens. */
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
@@ -13,6 +13,7 @@ import { call } from "../support/calls.ts";
 import { startProcesses } from "../support/processes.ts";
 import { findPrometheus, startPrometheus } from "../support/prometheus.ts";
 import { emptyRepository } from "../support/timed-models.ts";
+import { fixture } from "../support/tool-rig.ts";
 import { until } from "../support/until.ts";
 
 const programs = await findPrometheus();
@@ -29,9 +30,11 @@ test("every panel's query returns data, every rule is evaluated, and every metri
   t.after(() => rm(folder, { recursive: true, force: true }));
   const keys = path.join(folder, "keys.yaml");
   await writeKeyFile(keys);
+  const toolServers = path.join(folder, "mcp-servers.json");
+  await writeFile(toolServers, JSON.stringify({ mcpServers: { results: fixture() } }));
   await using models = await emptyRepository();
   await addModels(models);
-  const env = { SWITCHYARD_API_KEYS: keys };
+  const env = { SWITCHYARD_API_KEYS: keys, SWITCHYARD_MCP_SERVERS: toolServers };
   await using cluster = await startProcesses({ coordinators: 2, workers: 2, models: models.folder, env, apiKey: operatorKey });
   const hosts = await call(`${cluster.url}/v1/hosts`, { headers: { authorization: `Bearer ${operatorKey}` } });
   const workers = (hosts.json() as { items: { metrics: string }[] }).items.map(({ metrics }) => metrics);
@@ -51,6 +54,7 @@ test("every panel's query returns data, every rule is evaluated, and every metri
     "expires 200",
     "cancel 200",
     "load 200",
+    "tool 200",
     "grpc OK",
   ];
   const show = (): string => `${JSON.stringify([...load.statuses])}\n${cluster.log()}\n${prometheus.log()}`;

@@ -47,11 +47,22 @@ describe("tools of other servers at the door", { concurrency: true }, () => {
       rig.configure({ shown: fixture({ expose: ["slow", "hang"] }) });
       await rig.ready("shown");
       const client = await connectMcp(t, door.url, { era });
-      const told: (string | undefined)[] = [];
-      const onprogress = ({ message }: { message?: string | undefined }) => void told.push(message);
-      const slow = await client.callTool({ name: "shown__slow", arguments: { ms: 1_500 } }, { onprogress });
+      const told: { progress: number; total?: number | undefined; message?: string | undefined }[] = [];
+      const onprogress = (note: (typeof told)[number]) => void told.push(note);
+      const complaints: Error[] = [];
+      client.onerror = (error) => void complaints.push(error);
+      const slow = await client.callTool({ name: "shown__slow", arguments: { ms: 1_500, late: true } }, { onprogress });
       assert.notEqual(slow.isError, true, JSON.stringify(slow));
-      assert.deepEqual([...new Set(told)], ["waiting for shown"]);
+      const shown = JSON.stringify(told);
+      assert.ok(told.length >= 3 && told.length <= 4 * 4, `four a second at most, of thirty that came: ${shown}`);
+      assert.ok(told.slice(1).every(({ progress }, at) => progress > told[at]!.progress) && told.at(-1)!.progress > 0.5, shown);
+      assert.ok(
+        told.every(({ message, progress, total }) => progress < 1 && total === 1 && /^shown: \d+ of 1500$/.test(message!)),
+        shown,
+      );
+      const counted = told.length;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      assert.deepEqual([told.length, complaints], [counted, []], "nothing after the answer");
 
       const hanging = client.callTool({ name: "shown__hang", arguments: {} }, { onprogress });
       told.length = 0;
@@ -59,6 +70,7 @@ describe("tools of other servers at the door", { concurrency: true }, () => {
       door.server.endHeld();
       const ended = await hanging;
       assert.equal(ended.isError, true);
+      assert.ok(told.every(({ message, progress, total }) => message === "waiting for shown" && progress < 0.1 && total === undefined));
       const failure = ended._meta!["switchyard/error"] as { code: string };
       assert.equal(failure.code, "cancelled");
       assert.match(JSON.stringify(ended.content), /the tool may have run/);

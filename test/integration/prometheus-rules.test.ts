@@ -48,6 +48,8 @@ test("promtool finds nothing wrong with what coordinators and workers export", {
   coordinator.admitted("digits", "standard");
   coordinator.rejected("digits", "standard", "queue_full", "red");
   coordinator.finished("digits", "standard", "expired", { e2eSeconds: 1, queueSeconds: 1, missed: true, tenant: "red", deviceSeconds: 1 });
+  coordinator.toolServerKnown("results");
+  coordinator.toolCalled("results", "ok", 0.1);
   coordinator.httpAnswered("/v1/jobs", "POST", 202, 0.1);
   const worker = new HostMetrics({ version: "1", host: "one", classic: true });
   worker.modelLoaded(undefined, 10);

@@ -277,3 +277,49 @@ describe("calls of tools when something fails", { concurrency: 4 }, () => {
     assert.equal((await failureOf(call("a", "add_row"))).code, "invalid_request", "and it is checked");
   });
 });
+
+test("calls are counted by server and outcome, in the words of the trail, and timed where they went out", async (t) => {
+  const rig = await toolRig(t, { calls: 2, serverBytes: 1_000, allBytes: 1_000 });
+  rig.configure({
+    works: fixture({ denyTools: ["wipe"] }),
+    asks: fixture({ trust: "none" }),
+    bad: fixture({ env: { start: "crash" }, restart: false }),
+  });
+  await rig.ready("works", "asks");
+  const outcome = (...[server, tool, args, how]: Parameters<typeof rig.call>): Promise<string> =>
+    rig.call(server, tool, args, how).then(
+      ({ isError }) => (isError ? "tool_error" : "ok"),
+      (error: SwitchyardError) => error.code,
+    );
+  const leaves = new AbortController();
+  const left = outcome("works", "slow", { ms: 60_000 }, { signal: leaves.signal });
+  const late = outcome("works", "hang", {}, { timeoutMs: 300 });
+  const seen = [await outcome("works", "pid"), await late];
+  leaves.abort();
+  seen.push(await left, await outcome("works", "slow", { ms: 300 }), await outcome("works", "echo", { text: "hello" }));
+  seen.push(await outcome("works", "fail"), await outcome("works", "refuse", { code: -32_602 }), await outcome("works", "wipe"));
+  seen.push(await outcome("works", "echo", { text: 7 }), await outcome("works", "nothing"), await outcome("works", "crash"));
+  assert.equal(await outcome("asks", "wipe"), "forbidden");
+  assert.equal(await outcome("asks", "add_row", { job: "1", output: 1 }), "consent_required");
+  assert.equal(await outcome("bad", "echo", { text: "hello" }), "tool_unavailable");
+
+  const text = await rig.metrics.text();
+  const counted = (name: string, server: string): Record<string, number> =>
+    Object.fromEntries(
+      [...text.matchAll(new RegExp(`^${name}\\{server="${server}",outcome="(\\w+)"\\} (\\d+)$`, "gm"))]
+        .map(([, word, count]) => [word!, Number(count)] as const)
+        .filter(([, count]) => count > 0),
+    );
+  const timed = (server: string): string | undefined =>
+    new RegExp(`^switchyard_mcp_tool_call_seconds_count\\{server="${server}"\\} (\\d+)$`, "m").exec(text)?.[1];
+  const expected = { ok: 2, queue_full: 1, expired: 1, cancelled: 1, tool_error: 1, tool_failed: 2, forbidden: 1 };
+  assert.deepEqual(counted("switchyard_mcp_tool_calls_total", "works"), { ...expected, invalid_request: 1, not_found: 1 });
+  assert.deepEqual(counted("switchyard_mcp_tool_calls_total", "asks"), { forbidden: 1, consent_required: 1 });
+  assert.deepEqual(counted("switchyard_mcp_tool_calls_total", "bad"), { tool_unavailable: 1 });
+  assert.deepEqual([timed("works"), timed("asks"), timed("bad")], ["6", "0", "0"], "only those that may have run");
+  const sum = Number(/^switchyard_mcp_tool_call_seconds_sum\{server="works"\} ([\d.]+)$/m.exec(text)?.[1]);
+  assert.ok(sum > 0.7 && sum < 30, `${sum} s`);
+  // the trail has those of them that were calls of a tool, in the same words
+  const noted = rig.acts.filter(({ event, server }) => event === "call" && server === "works").map((act) => act.outcome);
+  assert.deepEqual(noted.toSorted(), seen.filter((word) => word !== "queue_full" && word !== "not_found").toSorted());
+});

@@ -116,6 +116,9 @@ export class Load {
         await this.#ask(change, `/v2/repository/models/reloaded/${change}`, {}, { tenant: "operator" });
     });
     this.#stream(1, async (turn) => {
+      await this.#ask("tool", "/v1/mcp/servers/results/tools/echo", { arguments: { text: String(turn) } }, { at: turn });
+    });
+    this.#stream(1, async (turn) => {
       using client = new GrpcClient(this.#target.grpc);
       const contents = { fp32_contents: [turn] };
       const inputs = [{ name: "x", datatype: "FP32", shape: [1, 1], contents }];

@@ -13,6 +13,10 @@ export const mayBeEmpty: Readonly<Record<string, string>> = {
   "Replication lag": "needs a Redis with a replica",
   "GPU engines busy": "needs a GPU and dcgm-exporter",
   "GPU memory used": "needs a GPU and dcgm-exporter",
+  "MCP servers connected": "needs an MCP server",
+  "Connections to MCP servers lost": "needs an MCP server",
+  "Calls of tools": "needs an MCP server",
+  "Time of tools": "needs an MCP server",
 };
 
 interface DashboardFile {

@@ -7,6 +7,7 @@ import path from "node:path";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { McpClients } from "../../coordinator/src/adapters/mcp-client.ts";
+import { type PrometheusMetrics, prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { checkToolServers } from "../../coordinator/src/adapters/tool-server-settings.ts";
 import type { CallLimits } from "../../coordinator/src/application/call-budget.ts";
 import { type Caller, localCaller } from "../../coordinator/src/application/caller.ts";
@@ -81,6 +82,7 @@ export interface ToolRig {
   consents: ReturnType<typeof memoryConsents>;
   calls: ToolCalls;
   acts: AuditedAct[];
+  metrics: PrometheusMetrics;
   logged: { event: string; fields: LogFields | undefined }[];
   folder: string;
   configure(mcpServers: Record<string, Record<string, unknown>>): void;
@@ -104,10 +106,11 @@ export async function toolRig(test: TestContext, limits?: CallLimits): Promise<T
   const acts: AuditedAct[] = [];
   const consents = memoryConsents();
   const connector = new McpClients({ clock: systemClock, log: logs, version: "1.2.3" });
-  const servers = new ToolServers({ connector: async () => connector, clock: systemClock, log: logs });
+  const metrics = prometheusMetrics({ version: "1", processMetrics: false });
+  const servers = new ToolServers({ connector: async () => connector, clock: systemClock, log: logs, metrics });
   const audit = { append: async (act: AuditedAct) => void acts.push(act), read: async () => [] };
   const desk = new ToolConsentDesk({ consents, audit, log: logs });
-  const calls = new ToolCalls({ servers, desk, clock: systemClock, ...(limits && { limits }) });
+  const calls = new ToolCalls({ servers, desk, clock: systemClock, metrics, ...(limits && { limits }) });
   test.after(async () => {
     await servers.close();
     await rm(folder, { recursive: true, force: true });
@@ -119,6 +122,7 @@ export async function toolRig(test: TestContext, limits?: CallLimits): Promise<T
     consents,
     calls,
     acts,
+    metrics,
     logged,
     folder,
     configure(mcpServers) {

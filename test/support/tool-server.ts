@@ -35,7 +35,7 @@ function tools(): Tool[] {
     { name: "add_row", inputSchema: object({ job: text, output: {} }, ["job", "output"]), annotations: harmless },
     { name: "wipe", inputSchema: object() },
     { name: "hang", inputSchema: object(), annotations: reading },
-    { name: "slow", inputSchema: object({ ms: { type: "integer" } }, ["ms"]), annotations: reading },
+    { name: "slow", inputSchema: object({ ms: { type: "integer" }, late: { type: "boolean" } }, ["ms"]), annotations: reading },
     { name: "block", inputSchema: object({ ms: { type: "integer" } }, ["ms"]), annotations: reading },
     { name: "fail", inputSchema: object(), annotations: reading },
     { name: "crash", inputSchema: object(), annotations: harmless },
@@ -67,7 +67,7 @@ async function call(server: Server, name: string, args: Record<string, unknown>,
     case "hang":
       return new Promise<never>(() => {});
     case "slow":
-      return slowly(Number(args.ms), context);
+      return slowly({ ms: Number(args.ms), isLate: args.late === true }, context);
     case "block":
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Number(args.ms)); // this thread does nothing else meanwhile
       return said("done");
@@ -112,14 +112,19 @@ async function call(server: Server, name: string, args: Record<string, unknown>,
   }
 }
 
-/** With progress, so that only silence is a reason to give up. */
-async function slowly(ms: number, { mcpReq }: ServerContext) {
+/** With progress, so that only silence is a reason to give up; it begins small and has a hidden character in its words. `isLate`: also after the answer. */
+async function slowly({ isLate, ms }: { ms: number; isLate: boolean }, { mcpReq }: ServerContext) {
   const progressToken = mcpReq._meta?.progressToken;
+  const tell = async (passed: number): Promise<void> => {
+    if (progressToken === undefined) return;
+    const params = { progressToken, progress: passed / ms, total: 1, message: `${passed}\u202e of ${ms}` };
+    await mcpReq.notify({ method: "notifications/progress", params });
+  };
   for (let passed = 0; passed < ms && !mcpReq.signal.aborted; passed += 50) {
     await sleep(50);
-    if (progressToken === undefined) continue;
-    await mcpReq.notify({ method: "notifications/progress", params: { progressToken, progress: passed } });
+    await tell(passed);
   }
+  if (isLate) setTimeout(() => void tell(ms).catch(() => {}), 100);
   return said("done");
 }
 

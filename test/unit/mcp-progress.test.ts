@@ -75,6 +75,22 @@ test("steps are told at most four times a second, and always rise", async () => 
   assert.ok(sent.some(({ progress: one }) => one === 100) && sent.at(-1)!.progress < 101);
 });
 
+test("a long wait for work that is measured is told of without running ahead of it", async () => {
+  const { pass, progress, sent } = rig("t");
+  const work = Promise.withResolvers<void>();
+  const done = progress.during("waiting", work.promise, { isMeasured: true });
+  pass(20_000);
+  assert.ok(
+    sent.length >= 4 && sent.every(({ message, progress: at }) => message === "waiting" && at > 0 && at < 0.01),
+    JSON.stringify(sent),
+  );
+  progress.report(0.25, { total: 1, message: "a quarter" });
+  const { message, progress: at, total } = sent.at(-1)!;
+  assert.deepEqual([at, total, message], [0.25, 1, "a quarter"]);
+  work.resolve();
+  await done;
+});
+
 test("what is reported after the end is not told, nor for ever after", async () => {
   const { pass, progress, sent } = rig("t");
   const failing = progress.during("running", Promise.reject(new Error("no store")));

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
 import { checkToolServers } from "../../coordinator/src/adapters/tool-server-settings.ts";
 import { ToolServer } from "../../coordinator/src/application/tool-server.ts";
 import { ToolServers } from "../../coordinator/src/application/tool-servers.ts";
@@ -90,7 +91,8 @@ function scripted() {
       return connection;
     },
   };
-  const parts = { connector: async () => connector, clock, log: silent };
+  const metrics = prometheusMetrics({ version: "1", processMetrics: false });
+  const parts = { connector: async () => connector, clock, log: silent, metrics };
   return { advance, clock, connection, parts, script, seen };
 }
 
@@ -339,4 +341,40 @@ test("a new entry for a name waits until the old server is gone", async () => {
   const closed = servers.close();
   await advance(10_000);
   await closed;
+});
+
+test("a server's figures follow its connection, and go with its entry", async () => {
+  const { advance, parts, script } = scripted();
+  const figures = async (): Promise<(string | undefined)[]> => {
+    const text = await parts.metrics.text();
+    return ["switchyard_mcp_server_connected", "switchyard_mcp_server_losses_total"].map(
+      (name) => new RegExp(`^${name}\\{server="s"\\} (\\d+)$`, "m").exec(text)?.[1],
+    );
+  };
+  const servers = new ToolServers(parts);
+  script.fails = "no such program";
+  servers.configure([settings()]);
+  assert.deepEqual(await figures(), ["0", "0"], "from the start on");
+  await advance(0);
+  assert.deepEqual(await figures(), ["0", "1"]);
+  script.fails = undefined;
+  await advance(500);
+  assert.deepEqual(await figures(), ["1", "1"]);
+  script.how!.lost("crashed");
+  assert.equal((await figures())[0], "0", "from that moment on");
+  await advance(2_000);
+  assert.deepEqual(await figures(), ["1", "2"]);
+  servers.configure([settings({ args: ["other"] })]);
+  await advance(10_000);
+  assert.deepEqual(await figures(), ["1", "2"], "another program of that name counts on");
+  servers.configure([settings({ args: ["other"], disabled: true })]);
+  assert.deepEqual(await figures(), [undefined, undefined], "nobody is to be called for one that is switched off");
+  servers.configure([settings()]);
+  await advance(10_000);
+  assert.deepEqual(await figures(), ["1", "0"]);
+  servers.configure([]);
+  parts.metrics.toolCalled("s", "ok", 1);
+  await advance(10_000);
+  assert.doesNotMatch(await parts.metrics.text(), /server="s"/, "what ends late brings nothing back");
+  await servers.close();
 });

@@ -21,6 +21,7 @@ import type { ProtocolEra } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { Log } from "../ports/log.ts";
 import {
+  type CallHow,
   type ToolConnection,
   type ToolConnector,
   type ToolDefinition,
@@ -350,11 +351,7 @@ class McpConnection implements ToolConnection {
     }
   }
 
-  async call(
-    tool: ToolDefinition,
-    args: Record<string, unknown>,
-    how: { signal: AbortSignal; timeoutMs: number; maxTotalMs: number },
-  ): Promise<ToolResult> {
+  async call(tool: ToolDefinition, args: Record<string, unknown>, how: CallHow): Promise<ToolResult> {
     try {
       const result = await this.#client.callTool(
         { name: tool.name, arguments: args },
@@ -363,7 +360,7 @@ class McpConnection implements ToolConnection {
           timeout: Math.min(how.timeoutMs, how.maxTotalMs),
           maxTotalTimeout: how.maxTotalMs,
           resetTimeoutOnProgress: true,
-          onprogress: () => {}, // without it progress is not asked for, and resets nothing
+          onprogress: how.progress ?? (() => {}), // without it progress is not asked for, and resets nothing
           // given, so that the SDK neither keeps a list of its own nor repeats the call after a change of it
           toolDefinition: { name: tool.name, inputSchema: { ...tool.inputSchema, type: "object" } },
         },

@@ -6,6 +6,7 @@ import type { Metrics, Outcome } from "../ports/metrics.ts";
 import type { CurrentTraceId } from "../ports/trace-ids.ts";
 import { prometheusCluster } from "./prometheus-cluster.ts";
 import { Kept, MetricsRegistry } from "./prometheus-registry.ts";
+import { prometheusTools } from "./prometheus-tools.ts";
 import { TenantLabels } from "./tenant-labels.ts";
 
 const outcomes: readonly Outcome[] = ["succeeded", "failed", "cancelled", "expired"];
@@ -103,6 +104,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
   );
   const tenants = new TenantLabels();
   const cluster = prometheusCluster(registry, tenants);
+  const tools = prometheusTools(registry, traceId);
   const offers = registry.counter("switchyard_tickets_offered_total", "Tickets handed to the ticket queue, or refused by it", ["accepted"]);
   const returned = registry.counter("switchyard_jobs_returned_total", "Jobs that came back from a host without an outcome", ["reason"]);
   const lost = registry.counter("switchyard_hosts_lost_total", "Hosts that stopped answering").of();
@@ -190,6 +192,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
   const { leading, queueFigures, queueGone, hostsSeen, tenantsWaiting, storeServers } = cluster;
   return {
     ...{ leading, queueFigures, queueGone, hostsSeen, tenantsWaiting, storeServers, modelKnown, modelGone },
+    ...tools,
     contentType: registry.contentType,
     families: registry.families,
     text: () => registry.text(),

@@ -1,6 +1,6 @@
 /** Tools of other servers that this cluster offers on at its own MCP door: only those whose server's `expose` names them, and that are not denied. */
 
-import type { ToolAnnotations } from "../ports/tool-servers.ts";
+import type { ToolAnnotations, ToolProgress } from "../ports/tool-servers.ts";
 import { shownAnnotations, shownSchema } from "./shown-schemas.ts";
 import type { ToolConsentDesk } from "./tool-consent-desk.ts";
 import { cleanText, exposedDescription, exposedName } from "./tool-names.ts";
@@ -20,6 +20,22 @@ export interface ExposedTool {
   annotations?: ToolAnnotations;
   /** SHA-256 of the definition. */
   pin: string;
+}
+
+const mostMessageChars = 200;
+/** Numbers beyond it cannot rise by little any more, which progress must. */
+const mostProgress = 2 ** 32;
+
+/** What a server tells of a call, as it may be told on; undefined where nothing is left of it. */
+export function shownProgress(server: string, { message, progress, total }: ToolProgress): ToolProgress | undefined {
+  const isUsable = (value: number | undefined): boolean => value !== undefined && Math.abs(value) <= mostProgress;
+  if (!isUsable(progress)) return undefined;
+  const said = cleanText(message, mostMessageChars);
+  return {
+    progress,
+    ...(isUsable(total) && { total }),
+    message: said ? `${server}: ${said}` : `${server} is at work`,
+  };
 }
 
 /** By name. Throws `store_unavailable`. */

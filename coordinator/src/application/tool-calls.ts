@@ -5,7 +5,8 @@
 
 import { type FieldError, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
-import { type ToolConnection, ToolFailure, type ToolResult } from "../ports/tool-servers.ts";
+import type { ToolOutcome, ToolServerMetrics } from "../ports/metrics.ts";
+import { type ToolConnection, ToolFailure, type ToolProgress, type ToolResult } from "../ports/tool-servers.ts";
 import { CallBudget, type CallLimits, type HeldCall } from "./call-budget.ts";
 import type { Caller } from "./caller.ts";
 import { sizeOf, stepsOf, valueAt } from "./tool-binding.ts";
@@ -24,6 +25,8 @@ export interface ToolCall {
    * read, and what waits holds none of it.
    */
   complete?: () => Promise<Record<string, unknown>>;
+  /** Called with what the server tells of the call while it is under way; a call that is repeated tells of it from its beginning. */
+  onProgress?: (told: ToolProgress) => void;
   /** What asks, for the trail: `http`, a pipeline's name. */
   via: string;
   /** Less than the server's own limit on a call, its waiting included. */
@@ -38,6 +41,7 @@ export interface ToolCallsParts {
   servers: ToolServers;
   desk: ToolConsentDesk;
   clock: Clock;
+  metrics: ToolServerMetrics;
   limits?: CallLimits;
 }
 
@@ -60,9 +64,9 @@ export class ToolCalls {
    * `may_have_run`), `cancelled` when `signal` aborts, `store_unavailable`.
    */
   async callTool(call: ToolCall, caller: Caller, signal: AbortSignal): Promise<CalledTool> {
-    const { clock, desk, servers } = this.#parts;
+    const { clock, desk, metrics, servers } = this.#parts;
     const server = servers.get(call.server);
-    const held = this.#budget.enter(call.server);
+    const held = this.#enter(call.server);
     const startedMs = clock.monotonicMs();
     const limitMs = Math.min(call.timeoutMs ?? Number.POSITIVE_INFINITY, server.settings.maxTotalMs);
     const limit = new AbortController();
@@ -76,7 +80,7 @@ export class ToolCalls {
       args: call.complete ? undefined : call.arguments,
       held,
     };
-    let outcome = "internal";
+    let outcome: ToolOutcome = "internal";
     try {
       held.add(sizeOf(call.arguments));
       const result = await this.#inTurn(running);
@@ -89,7 +93,9 @@ export class ToolCalls {
     } finally {
       stopClock();
       held.leave();
-      const { tool } = running;
+      const { sentPin, tool } = running;
+      const tookMs = clock.monotonicMs() - startedMs;
+      metrics.toolCalled(call.server, outcome, sentPin === undefined ? undefined : tookMs / 1_000);
       // what does not exist was not called
       if (tool) {
         await desk.note({
@@ -102,9 +108,18 @@ export class ToolCalls {
           outcome,
           argumentsSha256: sha256Of(running.args ?? call.arguments),
           pin: tool.pin,
-          ms: Math.round(clock.monotonicMs() - startedMs),
+          ms: Math.round(tookMs),
         });
       }
+    }
+  }
+
+  #enter(server: string): HeldCall {
+    try {
+      return this.#budget.enter(server);
+    } catch (error) {
+      this.#parts.metrics.toolCalled(server, "queue_full");
+      throw error;
     }
   }
 
@@ -173,7 +188,7 @@ export class ToolCalls {
   }
 
   async #sendOnce(running: RunningCall): Promise<ToolResult> {
-    const { endsMs, server, signal } = running;
+    const { call, endsMs, server, signal } = running;
     const connection = await this.#admitted(running);
     if (signal.aborted) throw new ToolFailure("aborted", "the call was given up");
     const tool = running.tool!;
@@ -187,7 +202,12 @@ export class ToolCalls {
     running.sentPin = tool.pin;
     const sent = server.began();
     try {
-      const result = await connection.call(tool.definition, running.args ?? {}, { signal, timeoutMs, maxTotalMs });
+      const result = await connection.call(tool.definition, running.args ?? {}, {
+        signal,
+        timeoutMs,
+        maxTotalMs,
+        progress: call.onProgress,
+      });
       checkResult(tool, result);
       return result;
     } catch (error) {

@@ -6,6 +6,7 @@
 import type { ToolServerState } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { Log } from "../ports/log.ts";
+import type { ToolServerMetrics } from "../ports/metrics.ts";
 import {
   type ToolConnection,
   type ToolConnector,
@@ -49,6 +50,7 @@ export interface ToolServerParts {
   connector: () => Promise<ToolConnector>;
   clock: Clock;
   log: Log;
+  metrics: ToolServerMetrics;
   /** Called when its tools, or what they say, have changed. */
   onTools: () => void;
 }
@@ -189,6 +191,11 @@ export class ToolServer {
     this.#watchers.delete(hear);
   }
 
+  #hold(connection: ToolConnection | undefined): void {
+    this.#connection = connection;
+    this.#parts.metrics.toolServerConnected(this.#settings.name, connection !== undefined);
+  }
+
   #become(state: ToolServerState): void {
     if (this.#state === "closed") return;
     this.#state = state;
@@ -207,6 +214,7 @@ export class ToolServer {
       const { aliveMs, why } = await this.#connectOnce();
       if (this.#isStopped) return;
       this.#losses++;
+      this.#parts.metrics.toolServerLost(name);
       this.#inARow = aliveMs >= provenMs ? 1 : this.#inARow + 1;
       this.#lastError = { atMs: clock.nowMs(), detail: why.slice(0, mostErrorChars) };
       const { delayMs, rests } = nextAttempt(this.#inARow, clock.jitter());
@@ -233,7 +241,7 @@ export class ToolServer {
     };
     const lost = (reason: string): void => {
       why ??= reason;
-      this.#connection = undefined; // whoever asks from now on waits for the next
+      this.#hold(undefined); // whoever asks from now on waits for the next
       gone.abort();
       this.#wake.abort();
     };
@@ -251,7 +259,7 @@ export class ToolServer {
       this.#takeOver(await connection.tools(this.#stop.signal));
       readyMs = clock.monotonicMs();
       if (why === undefined && !this.#isStopped) {
-        this.#connection = connection;
+        this.#hold(connection);
         this.#wasReady = true;
         this.#suspectedMs = undefined;
         this.#heardMs = readyMs;
@@ -286,7 +294,7 @@ export class ToolServer {
       if (!(error instanceof ToolFailure))
         log.error("mcp_client_broken", { server: this.#settings.name, error: (error as Error).stack ?? "" });
     }
-    this.#connection = undefined;
+    this.#hold(undefined);
     await connection?.close().catch(() => {});
     return { why: why ?? "it was closed", aliveMs: readyMs === undefined ? 0 : clock.monotonicMs() - readyMs };
   }

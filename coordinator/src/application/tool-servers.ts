@@ -26,6 +26,11 @@ export class ToolServers {
     if (this.#isClosed) return;
     const before = this.#servers;
     this.#servers = new Map();
+    const { metrics } = this.#parts;
+    for (const { disabled, name } of wanted) {
+      if (disabled) metrics.toolServerGone(name);
+      else metrics.toolServerKnown(name);
+    }
     for (const settings of wanted) {
       const { name } = settings;
       const running = before.get(name);
@@ -42,7 +47,10 @@ export class ToolServers {
       if (predecessor === undefined) server.start();
       else void predecessor.then(() => this.#servers.get(name) === server && !this.#isClosed && server.start());
     }
-    for (const [name, server] of before) this.#end(name, server);
+    for (const [name, server] of before) {
+      metrics.toolServerGone(name);
+      this.#end(name, server);
+    }
     this.#tell();
   }
 

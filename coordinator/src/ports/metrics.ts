@@ -22,7 +22,7 @@ export interface Finished {
   traceId?: string;
 }
 
-export interface Metrics extends ClusterMetrics {
+export interface Metrics extends ClusterMetrics, ToolServerMetrics {
   /** Starts the model's counters at 0; an alert on an absent series never fires. Idempotent. */
   modelKnown(model: string): void;
   /** Removes every series of the model. */
@@ -81,4 +81,20 @@ export interface ClusterMetrics {
   /** Jobs that wait, by tenant; those without any may be left out. */
   tenantsWaiting(jobs: ReadonlyMap<string, number>): void;
   storeServers(servers: readonly StoreServerFigures[]): void;
+}
+
+/** What became of a call of a tool, in the audit trail's words: `tool_error` is the tool's own failure, the rest are codes of the error table. */
+export type ToolOutcome = "ok" | "tool_error" | ErrorCode;
+
+/** Of MCP servers whose tools are used here, by their names in the operator's file. What is told of another name is passed over. */
+export interface ToolServerMetrics {
+  /** It is used from now on: its counters start at 0, and it counts as not connected. Idempotent. */
+  toolServerKnown(server: string): void;
+  /** It is used no more: removes every series of it. */
+  toolServerGone(server: string): void;
+  toolServerConnected(server: string, isConnected: boolean): void;
+  /** A connection ended, or could not be made. */
+  toolServerLost(server: string): void;
+  /** A call has ended. `seconds`: its waiting included; only of calls that may have run. */
+  toolCalled(server: string, outcome: ToolOutcome, seconds?: number): void;
 }

@@ -97,6 +97,13 @@ export interface ToolResult {
   isError: boolean;
 }
 
+/** What a server tells of a call that is under way, as it came: any number, any text. */
+export interface ToolProgress {
+  progress: number;
+  total?: number | undefined;
+  message?: string | undefined;
+}
+
 /**
  * - `unsent`: the server cannot be reached, or knows the session no more; nothing was called.
  * - `lost`: the connection ended before the answer; the tool may have run.
@@ -124,6 +131,13 @@ export class ToolFailure extends Error {
   }
 }
 
+export interface CallHow {
+  signal: AbortSignal;
+  timeoutMs: number;
+  maxTotalMs: number;
+  progress?: ((told: ToolProgress) => void) | undefined;
+}
+
 export interface ToolConnection {
   readonly era: ProtocolEra;
   readonly protocolVersion: string | undefined;
@@ -131,12 +145,8 @@ export interface ToolConnection {
   readonly server: { name: string; version: string } | undefined;
   /** All pages, in the server's order; what cannot be used is left out and told to the log. Throws ToolFailure. */
   tools(signal: AbortSignal): Promise<ToolDefinition[]>;
-  /** Exactly one request. Throws ToolFailure. */
-  call(
-    tool: ToolDefinition,
-    args: Record<string, unknown>,
-    how: { signal: AbortSignal; timeoutMs: number; maxTotalMs: number },
-  ): Promise<ToolResult>;
+  /** Exactly one request. `progress` is called as often as the server tells of it, and no more once the call has ended. Throws ToolFailure. */
+  call(tool: ToolDefinition, args: Record<string, unknown>, how: CallHow): Promise<ToolResult>;
   /** Whether the server answers anything at all; false after a few seconds of silence. */
   answers(): Promise<boolean>;
   /** Ends the server, with every process that it has started; resolves when they are gone. Again and again the same. */

@@ -16,7 +16,7 @@ const smallStep = 1 / 4_096;
 interface Told {
   progress: number;
   total?: number | undefined;
-  message?: string;
+  message?: string | undefined;
 }
 
 export class Progress {
@@ -49,10 +49,11 @@ export class Progress {
     else this.#cancel = this.#clock.after(waitMs, () => this.#tell());
   }
 
-  /** Tells of it while `work` goes on. */
-  async during<Result>(message: string, work: Promise<Result>): Promise<Result> {
+  /** Tells of it while `work` goes on. `isMeasured`: what has been done will be reported, and is nothing until then. */
+  async during<Result>(message: string, work: Promise<Result>, { isMeasured = false } = {}): Promise<Result> {
     if (this.#send === undefined) return work;
     this.#latest.message ??= message;
+    if (isMeasured) this.#latest.progress ??= 0;
     this.#cancel = this.#clock.after(firstAfterMs, () => this.#tell());
     try {
       return await work;

@@ -2,7 +2,8 @@
 
 import type { CallToolResult, Tool } from "@modelcontextprotocol/server";
 import { SwitchyardError } from "@switchyard/protocol";
-import { type ExposedTool, exposedTools } from "../../application/exposed-tools.ts";
+import { type ExposedTool, exposedTools, shownProgress } from "../../application/exposed-tools.ts";
+import type { ToolProgress } from "../../ports/tool-servers.ts";
 import type { DoorContext } from "../door-context.ts";
 import type { ToolHandler } from "./tool.ts";
 
@@ -39,8 +40,13 @@ function handlerOf({ annotations, description, inputSchema, name, outputSchema, 
     async call({ args, caller, context, line, progress }) {
       const open = context.calls.held(line);
       try {
-        const called = context.tools!.calls.callTool({ server, tool, arguments: { ...args }, via: "mcp" }, caller, open.signal);
-        const { content, isError, structuredContent } = await progress.during(`waiting for ${server}`, called);
+        const onProgress = (told: ToolProgress): void => {
+          const shown = shownProgress(server, told);
+          if (shown) progress.report(shown.progress, shown);
+        };
+        const called = context.tools!.calls.callTool({ server, tool, arguments: { ...args }, via: "mcp", onProgress }, caller, open.signal);
+        // its own numbers may be small ones: seconds that were told before would stand above them
+        const { content, isError, structuredContent } = await progress.during(`waiting for ${server}`, called, { isMeasured: true });
         return {
           content: content as CallToolResult["content"],
           ...(structuredContent !== undefined && { structuredContent: structuredContent as CallToolResult["structuredContent"] }),
