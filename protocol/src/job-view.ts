@@ -67,7 +67,7 @@ export const requeuedViewSchema = z.object({
   refused: z.number().int(),
   /** Each has either the id of the new job, or why there is none. */
   items: z.array(z.object({ id: z.string(), retried_as: z.string().optional(), error: jobErrorSchema.optional() })),
-  /** `next` goes on behind those that were refused. */
+  /** `next` goes on behind those that were refused; where the store went away or was full, it is this page again, which begins with what is left. */
   links: z.object({ next: z.string().optional() }),
 });
 
