@@ -45,7 +45,7 @@ export class DeadLetterList {
 
   /**
    * Submits one page of them again, each as a new job; for keys with scope `operate`. Says of each what became of it. With the answer's `cursor`
-   * the next call goes on, also past those that were refused.
+   * the next call goes on, also past those that were refused; where the store went away or was full it begins with what is left of this page.
    */
   async requeue(filter: DeadLetterFilter = {}, options: CallOptions = {}): Promise<Requeued> {
     const text = await this.#ask({ method: "POST", path: pathWith(`${path}:requeue`, { ...filter }), tryMs: requeueMs, ...options });

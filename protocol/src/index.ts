@@ -26,6 +26,7 @@ export * from "./scheduling/queue-tally.ts";
 export * from "./scheduling/run-estimates.ts";
 export * from "./scheduling/run-reports.ts";
 export * from "./sequence-parameters.ts";
+export * from "./shared-host-id.ts";
 export * from "./signature-check.ts";
 export * from "./span-delivery.ts";
 export * from "./tensor-frame.ts";

@@ -67,7 +67,7 @@ export const requeuedViewSchema = z.object({
   refused: z.number().int(),
   /** Each has either the id of the new job, or why there is none. */
   items: z.array(z.object({ id: z.string(), retried_as: z.string().optional(), error: jobErrorSchema.optional() })),
-  /** `next` goes on behind those that were refused. */
+  /** `next` goes on behind those that were refused; where the store went away or was full, it is this page again, which begins with what is left. */
   links: z.object({ next: z.string().optional() }),
 });
 
@@ -96,6 +96,8 @@ export const hostViewSchema = z.object({
   heartbeat_age_ms: z.number(),
   clock_offset_ms: z.number().optional(),
   registered_at: timestamp,
+  /** Other hosts that live under the same id, which is a mistake: they are drained together, and records do not tell them apart. */
+  id_shared_with: z.array(z.object({ incarnation: z.string(), metrics: z.string().optional(), registered_at: timestamp })).optional(),
   /** Models that this host could not load, with the reason. */
   failures: z.record(z.string(), z.string()).optional(),
   /** Memory that it lends to models, and an estimate of what those that are loaded take. */

@@ -8,7 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { keys } from "@switchyard/protocol/redis";
 import { FilesystemBlobs } from "../../coordinator/src/adapters/filesystem-blobs.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
-import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
+import { firstPage, type NewJob } from "../../coordinator/src/ports/job-store.ts";
 import { clockPasses, type HostJob, type JobRig, succeeded, type TestHost } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
@@ -248,6 +248,8 @@ function sentences(open: () => JobRig): void {
       rest.jobs.map(({ id }) => id),
       [first],
     );
+    const anew = await rig.store.list([rig.tag], { limit: 2, dead: true, cursor: firstPage });
+    assert.deepEqual(anew, page, "the first page has a cursor, too");
     assert.deepEqual(await rig.store.openQueues([rig.tag], "listed"), [rig.tag]);
   });
 

@@ -10,7 +10,7 @@ import type { HostView, JobView } from "@switchyard/protocol";
 import { Redis } from "ioredis";
 import { machineName } from "../../worker/src/config.ts";
 import { call } from "../support/calls.ts";
-import { type Processes, startProcesses } from "../support/processes.ts";
+import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 let cluster: Processes;
@@ -151,4 +151,50 @@ test("a worker that was started by hand keeps its id and its drain when it is st
   await drain(first, "DELETE");
   await until("the host to take jobs", () => isState(first, "ready"));
   await Promise.all([worker.stop(), other.stop()]);
+});
+
+/** What a worker says of others that have its id. */
+function toldOf(worker: WorkerProcess): { level: string; host: string; other: { incarnation: string; metrics: string }; fix: string }[] {
+  const lines = worker.log().split("\n");
+  return lines.filter((line) => line.includes('"host_id_shared"')).map((line) => JSON.parse(line));
+}
+
+test("two workers of one id lose no job and are both told of it, and one that is started again at once is not", async () => {
+  const [again, beside] = cluster.workers as [WorkerProcess, WorkerProcess];
+  const dead = again.incarnation;
+  await again.kill();
+  await again.respawn();
+  const listed = (await hosts()).filter(({ id }) => id === again.hostId);
+  assert.ok(
+    listed.some(({ incarnation }) => incarnation === dead),
+    "the cluster has not forgotten the one in whose place it is",
+  );
+  const twin = await cluster.addWorker({ SWITCHYARD_HOST_ID: again.hostId });
+  await until("both to tell it", async () => toldOf(again).length > 0 && toldOf(twin).length > 0, { show: () => cluster.log() });
+  for (const [one, other] of [
+    [again, twin],
+    [twin, again],
+  ] as const) {
+    const told = toldOf(one).map(({ fix, host, level, other: of }) => ({
+      level,
+      host,
+      of: of.incarnation,
+      fix: /SWITCHYARD_HOST_ID/.test(fix),
+    }));
+    assert.deepEqual(told, [{ level: "warn", host: again.hostId, of: other.incarnation, fix: true }]);
+  }
+  assert.deepEqual(toldOf(beside), []);
+  const shown = await until("the list to show it", async () => {
+    const pairs = (await hosts()).map(({ id_shared_with: others, incarnation }) => [incarnation, others?.map((of) => of.incarnation)]);
+    return pairs.some(([, others]) => others !== undefined) && pairs;
+  });
+  const expected = new Map([
+    [again.incarnation, [twin.incarnation]],
+    [twin.incarnation, [again.incarnation]],
+  ]);
+  for (const [incarnation, others] of shown) assert.deepEqual(others, expected.get(incarnation as string), `${incarnation}`);
+  const ended = await run(300);
+  assert.deepEqual([...new Set(ended.map(({ state }) => state))], ["succeeded"], "one attempt is all that they have");
+  await twin.stop();
+  await until("the list to forget it", async () => (await hosts()).every(({ id_shared_with: others }) => others === undefined));
 });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { ClusterWire, keys, nodeText, queueTag, slotOf, type WireClient } from "@switchyard/protocol/redis";
+import { ClusterWire, keys, nodeText, queueTag, type RedisCommand, sendOnWire, slotOf, type WireClient } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
@@ -102,6 +102,44 @@ test("jobs of all masters are listed newest first, page by page, and outputs of 
   );
 });
 
+test("connections that its masters end, again and again, cost nobody an answer and are no trouble of the store", async () => {
+  const connection = new RedisConnection(store.url, "ended", systemClock);
+  const killers = store.nodes.map(({ port }) => new Redis({ port }));
+  const endOwn = async (killer: Redis): Promise<number> => {
+    const clients = String(await killer.client("LIST")).split("\n");
+    const own = clients.filter((line) => line.includes(" name=ended ")).map((line) => /^id=(\d+)/.exec(line)![1]!);
+    return (await Promise.all(own.map((id) => killer.client("KILL", "ID", id)))).length;
+  };
+  try {
+    await connection.open();
+    const health: boolean[] = [];
+    connection.onHealth((answering) => health.push(answering));
+    let ended = 0;
+    for (let round = 0; round < 10; round++) {
+      const write = (at: number) =>
+        connection.sendAll([
+          ["set", `ended-${at}`, `${round}`],
+          ["get", `ended-${at}`],
+          ["mget", ...names.map((_, other) => `ended-${other}`)],
+        ]);
+      const kills = Promise.all(killers.map(endOwn));
+      let over = false;
+      void kills.finally(() => {
+        over = true;
+      });
+      while (!over)
+        for (const [, value] of await Promise.all(Array.from({ length: 20 }, (_, at) => write(at)))) assert.equal(value, `${round}`);
+      ended += (await kills).reduce((sum, one) => sum + one, 0);
+      for (const [, value] of await Promise.all(Array.from({ length: 20 }, (_, at) => write(at)))) assert.equal(value, `${round}`);
+    }
+    assert.ok(ended >= 30, `${ended}`);
+    assert.deepEqual(health, []);
+  } finally {
+    for (const killer of killers) killer.disconnect();
+    await connection.close();
+  }
+});
+
 test("doctor says of each master what it says of a single server", async (t) => {
   const config = readConfig({ argv: [], env: { SWITCHYARD_REDIS_URL: store.url } });
   const findings = await storeFindings(config, undefined);
@@ -122,7 +160,9 @@ test("a write to a master that has handed its slot over is sent to the one that 
     opened.add(nodeText(node));
     const redis = new Redis({ ...node, protocol: 2, lazyConnect: true, enableOfflineQueue: false, maxRetriesPerRequest: 0 });
     redis.on("error", () => {});
-    return { client: redis as unknown as WireClient, connect: () => redis.connect(), close: () => redis.disconnect() };
+    const client = redis as unknown as WireClient;
+    const send = (commands: readonly RedisCommand[]) => sendOnWire(client, commands);
+    return { client, send, connect: () => redis.connect(), close: () => redis.disconnect() };
   };
   const wire = new ClusterWire({ seeds: [{ host: "127.0.0.1", port: store.nodes[2]!.port }], open });
   await wire.connect();

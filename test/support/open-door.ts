@@ -42,6 +42,7 @@ type Replaceable =
   | "blobs"
   | "clock"
   | "consoleFolder"
+  | "deadLetters"
   | "tools"
   | "drains"
   | "jobs"

@@ -16,6 +16,7 @@ import { PlacementOrders } from "./models/placement-orders.ts";
 import { Presence } from "./presence/presence.ts";
 import { RequestedDrain } from "./presence/requested-drain.ts";
 import { RunReports } from "./presence/run-reports.ts";
+import { SharedId } from "./presence/shared-id.ts";
 import type { RedisClient } from "./redis-client.ts";
 import { runScript } from "./redis-connection.ts";
 import type { ClaimTold, FromRunner, RunnerOptions, SettlementTold } from "./runner/messages.ts";
@@ -63,6 +64,7 @@ export class Host {
   readonly #orders: PlacementOrders;
   readonly #leaving: LeavingModels;
   readonly #requestedDrain: RequestedDrain;
+  readonly #sharedId: SharedId;
   readonly #coldSince = new Map<string, number>();
   /** Of a repository that is loaded before requests come. */
   readonly #ahead = new Set<string>();
@@ -108,6 +110,7 @@ export class Host {
       onTrouble: (message) => log("ticket_trouble", { message }),
       onLockLost: () => metrics.ticketLockLost(),
     });
+    this.#sharedId = new SharedId({ redis, clock, facts, log });
     this.#requestedDrain = new RequestedDrain({
       isAsked: async () => (await redis.hexists(keys.drains, facts.id)) === 1,
       stop: this.#stop.signal,
@@ -226,6 +229,7 @@ export class Host {
     for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);
     this.#retryLoad();
     await this.#tell();
+    await this.#sharedId.follow();
   }
 
   /** The next beat goes on with what is left. */

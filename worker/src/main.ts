@@ -31,7 +31,16 @@ const lastSpansMs = 2_000;
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
 
 /** What an operator should read. */
-const warnings = new Set(["drain_timed_out", "lost", "model_failed", "runner_trouble", "spans_lost", "start_failed", "ticket_failed"]);
+const warnings = new Set([
+  "drain_timed_out",
+  "host_id_shared",
+  "lost",
+  "model_failed",
+  "runner_trouble",
+  "spans_lost",
+  "start_failed",
+  "ticket_failed",
+]);
 
 function configOrExit(): WorkerConfig {
   if (asksForHelp(process.argv.slice(2))) {

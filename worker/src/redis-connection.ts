@@ -83,6 +83,7 @@ export class RunnerCluster {
     const link: NodeLink = {
       redis,
       client: redis as unknown as WireClient,
+      send: (commands) => sendOnWire(link.client, commands), // the runner counts its tries, and repeats what got no reply
       connect: () => redis.connect(),
       onClose: this.#watch(redis),
       close() {

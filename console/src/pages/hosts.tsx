@@ -55,6 +55,11 @@ function Host({ host, onChanged }: { host: HostView; onChanged: () => void }) {
         <h2>{host.id}</h2>
         <State of={host.state} />
       </header>
+      {host.id_shared_with?.map(({ incarnation, metrics }) => (
+        <p key={incarnation} class="fault">
+          Another live host has this id ({metrics}): give each worker a SWITCHYARD_HOST_ID of its own, or none.
+        </p>
+      ))}
       <dl class="facts">
         {facts.map(([name, value]) => (
           <div key={name}>

@@ -1,7 +1,7 @@
 /** What a page of a job list is: which records belong to it, where one ends and the next begins. For every store. */
 
 import { SwitchyardError } from "@switchyard/protocol";
-import type { JobListFilter, JobPage, JobRecord } from "../ports/job-store.ts";
+import { firstPage, type JobListFilter, type JobPage, type JobRecord } from "../ports/job-store.ts";
 
 /** A place in a list. */
 export interface ListPlace {
@@ -30,8 +30,9 @@ export function matches(record: JobRecord, filter: JobListFilter): boolean {
   return value === undefined || record.tags[name] === value;
 }
 
-/** Throws `invalid_request`. */
-export function placeOf(cursor: string): ListPlace {
+/** Behind which a page begins; nothing for the first page. Throws `invalid_request`. */
+export function placeOf(cursor: string | undefined): ListPlace | undefined {
+  if (!cursor || cursor === firstPage) return undefined;
   const [at, id] = Buffer.from(cursor, "base64url").toString("utf8").split(" ");
   if (at && id && Number.isSafeInteger(Number(at))) return { id, atMs: Number(at) };
   throw new SwitchyardError("invalid_request", "the cursor is not one that a list answered", {

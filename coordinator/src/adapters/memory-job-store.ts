@@ -190,7 +190,7 @@ export class MemoryJobStore implements JobStore {
   }
 
   async list(tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
-    const before = filter.cursor ? placeOf(filter.cursor) : undefined;
+    const before = placeOf(filter.cursor);
     const placed = ({ id, createdMs, finishedMs = 0 }: JobRecord): ListPlace => ({ id, atMs: filter.dead ? finishedMs : createdMs });
     const jobs = tags
       .map((tag) => this.queue(tag))

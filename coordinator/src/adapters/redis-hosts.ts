@@ -1,6 +1,15 @@
 /** The host registry on Redis: reads what heartbeats wrote, and decides losses (once, by the store's clock, in lua/lose.lua). */
 
-import { type ChangingFacts, estimatedModelBytes, type HostFacts, type HostView, isChoosy, type ModelVersion } from "@switchyard/protocol";
+import {
+  type ChangingFacts,
+  estimatedModelBytes,
+  type HostFacts,
+  type HostView,
+  isChoosy,
+  type ModelVersion,
+  type SeenHost,
+  shareTheirId,
+} from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { HostDirectory, HostSnapshot, TicketReach, TicketRoute } from "../ports/host-registry.ts";
 import { chooseHosts, type HostChoice } from "./host-choice.ts";
@@ -43,6 +52,7 @@ export class RedisHosts implements HostDirectory {
     );
     const nowMs = this.#redis.nowMs();
     const snapshots: HostSnapshot[] = [];
+    const seen = new Map<HostSnapshot, SeenHost>();
     for (const [at, incarnation] of incarnations.entries()) {
       const row = rows[at] as (string | null)[];
       if (!row[0]) {
@@ -55,7 +65,13 @@ export class RedisHosts implements HostDirectory {
       if (snapshot.view.state === "lost" && nowMs - Number(row[6] ?? nowMs) > forgetMs)
         await this.#redis.sendAll([["zrem", keys.hosts, incarnation]]);
       snapshots.push(snapshot);
+      const { state } = snapshot.view;
+      seen.set(snapshot, {
+        ...{ lives: state !== "lost", draining: state === "draining" },
+        ...{ registeredMs: Number(row[2]), beatMs: Number(row[1]) },
+      });
     }
+    noteSharedIds(seen);
     const known = new Set(incarnations);
     for (const incarnation of this.#parsed.keys()) if (!known.has(incarnation)) this.#parsed.delete(incarnation);
     this.#snapshots = snapshots;
@@ -246,6 +262,21 @@ function factsIn(text: string): HostFacts {
 
 function changingIn(text: string): ChangingFacts {
   return { usedMs: {}, ...(JSON.parse(text) as Partial<ChangingFacts>) } as ChangingFacts;
+}
+
+/** What else lives under its id is shown with each. */
+function noteSharedIds(seen: ReadonlyMap<HostSnapshot, SeenHost>): void {
+  for (const group of Map.groupBy(seen.keys(), ({ view }) => view.id).values()) {
+    if (group.length === 1) continue;
+    for (const one of group) {
+      const others = group.filter((other) => other !== one && shareTheirId(seen.get(one)!, seen.get(other)!));
+      if (others.length === 0) continue;
+      one.view.id_shared_with = others.map(({ view: { incarnation, metrics, registered_at } }) => ({
+        ...{ incarnation, registered_at },
+        ...(metrics !== undefined && { metrics }),
+      }));
+    }
+  }
 }
 
 function warmOf(tag: string, hosts: readonly HostSnapshot[]): HostSnapshot[] {

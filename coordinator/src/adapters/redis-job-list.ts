@@ -134,7 +134,7 @@ function entriesOf(reply: RedisReply): ListPlace[] {
 }
 
 export async function listJobs(redis: RedisConnection, tags: readonly string[], filter: JobListFilter): Promise<JobPage> {
-  let cursor = filter.cursor ? placeOf(filter.cursor) : undefined;
+  let cursor = placeOf(filter.cursor);
   // what is younger is not even looked at; dead letters are ordered by their end
   const { createdBeforeMs: beforeMs } = filter;
   if (beforeMs !== undefined && !filter.dead && (cursor === undefined || cursor.atMs >= beforeMs)) cursor = { id: "", atMs: beforeMs };

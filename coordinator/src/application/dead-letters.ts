@@ -4,7 +4,7 @@
  */
 
 import { decodeFrame, isTerminal, SwitchyardError } from "@switchyard/protocol";
-import type { JobListFilter, JobRecord, JobStore } from "../ports/job-store.ts";
+import { firstPage, type JobListFilter, type JobRecord, type JobStore } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DurableJobs } from "./durable-jobs.ts";
 import type { DeadLetter, DeadLetterService, JobService, Requeued, Settled, Submission } from "./job-service.ts";
@@ -92,8 +92,8 @@ export class DeadLetters implements DeadLetterService {
       } catch (error) {
         if (!(error instanceof SwitchyardError)) throw error;
         requeued.push({ id, refused: error });
-        // those that were submitted again are off the list, so the same page begins with what is left; no text is the cursor of the first
-        if (error.code === "store_unavailable" || error.code === "store_full") return { requeued, cursor: filter.cursor ?? "" };
+        // those that were submitted again are off the list, so the same page begins with what is left
+        if (error.code === "store_unavailable" || error.code === "store_full") return { requeued, cursor: filter.cursor || firstPage };
       }
     }
     return { requeued, ...rest };

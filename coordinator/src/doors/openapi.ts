@@ -268,7 +268,10 @@ function makeDocument(version: string): unknown {
         post: {
           summary: "Submit one page of dead letters again; a dry run only counts them",
           parameters: [...deadFilters, dryRun],
-          responses: { 200: json("What became of each", ref("Requeued")), default: problem },
+          responses: {
+            200: json("What became of each; when the store is away or full, links.next is this page again", ref("Requeued")),
+            default: problem,
+          },
         },
       },
       "/v1/dead-letters/{id}": {

@@ -172,6 +172,9 @@ export interface JobNotice {
   outputs?: Uint8Array;
 }
 
+/** The cursor of a list's first page, for who is to begin anew there. No empty text: whoever goes on while there is a cursor would take it for none. */
+export const firstPage = "first";
+
 export interface JobListFilter {
   /** Only this tenant's jobs; from outside also `*`, which stands for all tenants and is for operators. */
   tenant?: string;

@@ -1,7 +1,7 @@
 /**
  * One write's commands spread over the masters of a Redis Cluster, by the slots of their keys: what goes to one master travels together
  * and in order, as on a single server. Owns the map of slots and one link to each master. Knows no library, no socket and no clock: it is
- * given what opens a link. Fails as fast as its links do; whoever calls tries again.
+ * given what opens a link. Fails as fast as its links do, and sends again only what they do; whoever calls tries again.
  */
 
 import { nodeText, type RedisNode } from "./address.ts";
@@ -11,6 +11,8 @@ import { sendOnWire, type WireClient } from "./wire.ts";
 
 export interface ClusterLink {
   readonly client: WireClient;
+  /** As `sendOnWire`; may wait for a connection that was ended, and send once more what was under way there. Rejects when nothing was answered. */
+  send(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]>;
   /** Resolves when it can be used; afterwards it reconnects by itself until it is closed. */
   connect(): Promise<void>;
   close(): void;
@@ -181,10 +183,6 @@ export class ClusterWire<Link extends ClusterLink> {
         },
       });
     }
-    if (!open.some((part) => this.#linkOf(part)?.link.client.status === "ready")) {
-      void this.refresh();
-      throw new Error("the connection to Redis is not ready");
-    }
     for (let move = 0; open.length > 0; move++) open = await this.#round(open, move);
     return replies;
   }
@@ -194,9 +192,10 @@ export class ClusterWire<Link extends ClusterLink> {
     return slot === undefined ? any : this.#links.get(this.#owners[slot] ?? "");
   }
 
-  /** Answers what must be sent again, to another master. */
+  /** Answers what must be sent again, to another master. Throws when no master that was asked can be reached. */
   async #round(parts: readonly Part[], move: number): Promise<Part[]> {
     const again: Part[] = [];
+    const unsent: Error[] = [];
     let trouble = false;
     const settle = (part: Part, reply: RawReply | Error): void => {
       if (reply instanceof Error) {
@@ -213,18 +212,17 @@ export class ClusterWire<Link extends ClusterLink> {
     await Promise.all(
       [...Map.groupBy(parts, (part) => this.#linkOf(part))].map(async ([entry, group]) => {
         if (move > 0) await entry?.opened; // a master that was heard of a moment ago
-        if (entry?.link.client.status !== "ready") {
-          for (const part of group) settle(part, new Error("the connection to this key's master is not ready"));
-          return;
-        }
-        const answers = await sendOnWire(
-          entry.link.client,
-          group.map(({ command }) => command),
-        );
+        const commands = group.map(({ command }) => command);
+        const sent = entry ? entry.link.send(commands) : Promise.reject(new Error("the master of this key is not known"));
+        const answers = await sent.catch((error: Error) => {
+          unsent.push(...group.map(() => error));
+          return group.map(() => error);
+        });
         for (const [at, part] of group.entries()) settle(part, answers[at] as RawReply | Error);
       }),
     );
     if (trouble || again.length > 0) void this.refresh();
+    if (move === 0 && unsent.length === parts.length && unsent[0]) throw unsent[0];
     return again;
   }
 

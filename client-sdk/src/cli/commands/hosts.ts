@@ -46,6 +46,9 @@ export function registerHosts(program: Command, cli: Cli): void {
         Object.keys(host.failures ?? {}).length || undefined,
       ]);
       cli.print(textTable(columns, rows));
+      const shared = new Set(hosts.filter(({ id_shared_with: others }) => others !== undefined).map((host) => host.id));
+      for (const one of shared)
+        cli.note(`${one} is the id of several live hosts: give each worker a SWITCHYARD_HOST_ID of its own, or none`);
     });
 }
 
@@ -64,9 +67,11 @@ function hostText(host: HostView): string {
     ["memory", `${host.memory_mb} MB`],
     ["labels", labels.join(", ")],
     ["registered", host.registered_at],
+    ["incarnation", host.incarnation],
     ["heartbeat", `${shortDuration(host.heartbeat_age_ms)} ago`],
     ["metrics", host.metrics],
     ["warm", host.warm.join(", ")],
+    ...(host.id_shared_with ?? []).map(({ incarnation, metrics }): [string, string] => ["id shared", `with ${incarnation} at ${metrics}`]),
     ...Object.entries(host.failures ?? {}).map(([model, reason]): [string, string] => ["failed", `${model}: ${reason}`]),
   ];
   const known = rows.filter(([, value]) => value !== undefined && value !== "");

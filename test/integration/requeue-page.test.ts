@@ -1,11 +1,14 @@
+/** Submitting dead letters again page by page, through the door and by the SDK, over a store that breaks a page off. */
+
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { frameParts, joinParts, SwitchyardError } from "@switchyard/protocol";
 import { newJobId, queueTag } from "@switchyard/protocol/redis";
-import { localCaller } from "../../coordinator/src/application/caller.ts";
+import { Switchyard } from "switchyard";
 import { DeadLetters } from "../../coordinator/src/application/dead-letters.ts";
 import { DurableJobs } from "../../coordinator/src/application/durable-jobs.ts";
-import type { JobListFilter, JobRecord } from "../../coordinator/src/ports/job-store.ts";
+import { firstPage, type JobListFilter, type JobRecord } from "../../coordinator/src/ports/job-store.ts";
+import { openDoor } from "../support/open-door.ts";
 
 function dead(): JobRecord {
   return {
@@ -46,17 +49,20 @@ function lettersOf() {
   return { letters, asked };
 }
 
-test("a page that the store breaks off has a cursor to go on by, also when it is the first", async () => {
+test("a page that the store breaks off has a cursor to go on by, also when it is the first", async (context) => {
   for (const cursor of [undefined, "third"]) {
     const { letters, asked } = lettersOf();
-    const first = await letters.requeue({ limit: 50, ...(cursor !== undefined && { cursor }) }, localCaller);
+    const door = await openDoor(context, {}, { deadLetters: letters });
+    const client = new Switchyard({ url: door.url });
+    const first = await client.deadLetters.requeue({ cursor });
     assert.deepEqual(
-      first.requeued.map((one) => ("refused" in one ? one.refused.code : "again")),
-      ["again", "store_full"],
+      first.items.map(({ error, retried_as: again }) => error?.code ?? typeof again),
+      ["string", "store_full"],
     );
-    assert.equal(first.cursor, cursor ?? "");
-    const rest = await letters.requeue({ limit: 50, cursor: first.cursor! }, localCaller);
-    assert.deepEqual([rest.requeued.length, "retriedAs" in rest.requeued[0]!, rest.cursor], [1, true, undefined]);
-    assert.equal(asked[1]!.cursor, cursor ?? "");
+    assert.ok(first.cursor, "callers take no text for no cursor");
+    assert.equal(first.links.next, `/v1/dead-letters:requeue?cursor=${cursor ?? firstPage}`);
+    const rest = await client.deadLetters.requeue({ cursor: first.cursor });
+    assert.deepEqual([rest.requeued, rest.refused, rest.cursor], [1, 0, undefined]);
+    assert.equal(asked[1]!.cursor, cursor ?? firstPage);
   }
 });
