@@ -10,7 +10,7 @@ import { emptyRepository, type Repository, slowModelOf } from "../support/timed-
 import { until } from "../support/until.ts";
 
 const eras = { modern: { pin: "2026-07-28" }, legacy: "legacy" } as const;
-const x = [0.5];
+const x = [1];
 let cluster: Cluster;
 let repository: Repository;
 
