@@ -16,7 +16,7 @@ const each = {
   nightly: { ms: 3_000, every: [100, 20] },
   soak: { ms: 120_000, every: [100, 20] },
 } as const;
-const rate = { smoke: 20, nightly: 60, soak: 60 } as const;
+const rate = { smoke: 30, nightly: 60, soak: 60 } as const;
 /** Of what is seldom called: whoever repeats a call is answered then. */
 const rareEvery = 3;
 /** Jobs that end while hosts are frozen: shorter than what a host may be silent. */
