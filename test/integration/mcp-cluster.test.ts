@@ -12,7 +12,8 @@ import { PNG } from "pngjs";
 import { call } from "../support/calls.ts";
 import { ask, callTool, connectMcp, eras, withTasks } from "../support/mcp-client.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { emptyRepository, type Repository, slowModelOf } from "../support/timed-models.ts";
+import { sleepingRuns } from "../support/sleeping-runs.ts";
+import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const heldOut: { images: string[]; labels: string } = JSON.parse(
@@ -41,7 +42,7 @@ let models: Repository;
 let cluster: Processes;
 before(async () => {
   models = await emptyRepository();
-  await models.add("slow", await slowModelOf(300));
+  await models.add("slow", slowModel(1));
   await models.add("digits", readFileSync(new URL("../../models/digits/1/model.onnx", import.meta.url)), {
     settings: readFileSync(new URL("../../models/digits/model.yaml", import.meta.url), "utf8"),
   });
@@ -49,7 +50,7 @@ before(async () => {
     path.join(models.folder, "digits", "labels.txt"),
     readFileSync(new URL("../../models/digits/labels.txt", import.meta.url)),
   );
-  cluster = await startProcesses({ coordinators: 2, models: models.folder });
+  cluster = await startProcesses({ coordinators: 2, models: models.folder, workerEnv: sleepingRuns(300) });
   for (const url of cluster.urls) {
     for (const model of ["slow", "digits"]) await until(model, async () => (await call(`${url}/v2/models/${model}`)).status === 200);
   }
@@ -82,7 +83,7 @@ for (const era of eras) {
 
 test("a long batch as a task outlives the coordinator that took it, and its progress rises", async (t) => {
   const [first, second] = cluster.coordinators as [(typeof cluster.coordinators)[0], (typeof cluster.coordinators)[0]];
-  const items = Array.from({ length: 24 }, (_, at) => ({ x: [at / 24] }));
+  const items = Array.from({ length: 24 }, (_, at) => ({ x: [at] }));
   const made = await callTool(first.url, "infer_batch", { model: "slow", items }, { capabilities: withTasks });
   const task = made.result;
   assert.equal(task.resultType, "task", JSON.stringify(made));
@@ -106,7 +107,7 @@ test("a long batch as a task outlives the coordinator that took it, and its prog
   );
   const { items: answered, succeeded } = now.result.structuredContent;
   assert.deepEqual([succeeded, answered.length], [24, 24]);
-  const alone = await callTool(second.url, "infer_slow", { inputs: { x: [5 / 24] } });
+  const alone = await callTool(second.url, "infer_slow", { inputs: { x: [5] } });
   assert.deepEqual(answered[5].outputs, alone.result.structuredContent.outputs);
   await first.respawn();
   const again = (await ask(first.url, { method: "tasks/get", params: { taskId: task.taskId }, capabilities: withTasks })).result;
@@ -114,7 +115,7 @@ test("a long batch as a task outlives the coordinator that took it, and its prog
 });
 
 test("a task that is cancelled stops: what waits is not run any more", async () => {
-  const items = Array.from({ length: 40 }, (_, at) => ({ x: [at / 40] }));
+  const items = Array.from({ length: 40 }, (_, at) => ({ x: [at] }));
   const { result: task } = await callTool(cluster.url, "infer_batch", { model: "slow", items }, { capabilities: withTasks });
   const about = { params: { taskId: task.taskId }, capabilities: withTasks };
   const look = async () => (await ask(cluster.url, { method: "tasks/get", ...about })).result;

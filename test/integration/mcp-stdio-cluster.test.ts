@@ -6,18 +6,19 @@ import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import type { JobView } from "@switchyard/protocol";
 import { type Cluster, cliMain, startCluster } from "../support/cluster.ts";
-import { emptyRepository, type Repository, slowModelOf } from "../support/timed-models.ts";
+import { sleepingRuns } from "../support/sleeping-runs.ts";
+import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const eras = { modern: { pin: "2026-07-28" }, legacy: "legacy" } as const;
-const x = [0.5];
+const x = [1];
 let cluster: Cluster;
 let repository: Repository;
 
 before(async () => {
   repository = await emptyRepository();
-  await repository.add("slow", await slowModelOf(400));
-  cluster = await startCluster({ models: repository.folder });
+  await repository.add("slow", slowModel(1));
+  cluster = await startCluster({ models: repository.folder, env: sleepingRuns(400) });
 });
 
 after(async () => {

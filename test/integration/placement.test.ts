@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import type { HostView, JobView, ModelView } from "@switchyard/protocol";
 import { call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
+import { sleepingRuns } from "../support/sleeping-runs.ts";
 import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
@@ -67,7 +68,7 @@ describe("placement", { concurrency: 2 }, () => {
     await using models = await emptyRepository();
     await addCrowd(models);
     await models.add("pinned", slowModel(1), { settings: "pin: true\n" });
-    await using cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_CACHE_MODELS: "2" } });
+    await using cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_CACHE_MODELS: "2" }, inOneProcess: true });
     const { url } = cluster;
     await heldBy(cluster, "pinned", 1);
     await until("the host to have been told to keep it", async () => {
@@ -91,8 +92,9 @@ describe("placement", { concurrency: 2 }, () => {
 
   test("a model with max_replicas is on no more hosts than that, however many jobs wait for it", async () => {
     await using models = await emptyRepository();
-    await models.add("one-only", slowModel(10), { settings: "max_replicas: 1\nmax_batch_items: 1\n" });
-    await using cluster = await startProcesses({ models: models.folder, workers: 3 });
+    // together some two seconds of work: others may take a queue after a quarter of one
+    await models.add("one-only", slowModel(1), { settings: "max_replicas: 1\nmax_batch_items: 1\n" });
+    await using cluster = await startProcesses({ models: models.folder, workers: 3, inOneProcess: true, workerEnv: sleepingRuns(20) });
     const { url } = cluster;
     const submit = async (): Promise<string> => {
       const answer = await call(`${url}/v1/jobs`, { body: { model: "one-only", inputs } });

@@ -6,7 +6,8 @@ import type { JobView } from "@switchyard/protocol";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { type Answer, binaryInference, binaryOutputs, call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { emptyRepository, layersModel, type Repository, rowsOf, slowModelOf } from "../support/timed-models.ts";
+import { sleepingRuns } from "../support/sleeping-runs.ts";
+import { emptyRepository, layersModel, type Repository, rowsOf, slowModel } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const cache = "cache: {ttl_s: 600}\n";
@@ -26,10 +27,10 @@ before(async () => {
   models = await emptyRepository();
   await models.add("fast", layersModel(1), { settings: cache });
   await models.add("plain", layersModel(1));
-  await models.add("slow", await slowModelOf(1_000), { settings: cache });
+  await models.add("slow", slowModel(1), { settings: cache });
   await models.add("pick", pickModel(), { settings: cache });
   await models.add("changing", layersModel(2), { settings: cache });
-  cluster = await startProcesses({ models: models.folder, coordinators: 2 });
+  cluster = await startProcesses({ models: models.folder, coordinators: 2, workerEnv: sleepingRuns(1_000) });
 });
 after(async () => {
   await cluster?.stop();
@@ -39,7 +40,7 @@ after(async () => {
 let lastValue = 0;
 /** A request of the slow model that nobody has sent before. */
 const newSlow = () => {
-  lastValue += 0.001;
+  lastValue += 1;
   return { inputs: [floats("x", [1], [lastValue])] };
 };
 const infer = (model: string, body: object, how: { at?: number; headers?: Record<string, string>; signal?: AbortSignal } = {}) =>

@@ -11,6 +11,7 @@ import { Redis } from "ioredis";
 import { call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { Pulse } from "../support/pulse.ts";
+import { sleepingRuns } from "../support/sleeping-runs.ts";
 import { stubProgram } from "../support/stub-program.ts";
 import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -55,40 +56,41 @@ const repeat = <T>(count: number, make: (at: number) => Promise<T>): Promise<T[]
 describe("routing", { concurrency: 3 }, () => {
   test("a queue of jobs with a requirement of their own is forgotten when its results are", async (t) => {
     await using models = await emptyRepository();
-    await models.add("plain", slowModel(1));
+    for (const name of ["plain", "leaving"]) await models.add(name, slowModel(1));
     await using cluster = await startProcesses({
       models: models.folder,
       coordinators: 2,
-      workers: 0,
       env: { SWITCHYARD_RESULT_TTL: "1s" },
+      workerEnv: { SWITCHYARD_LABELS: "site=north" },
+      inOneProcess: true,
     });
-    await cluster.addWorker({ SWITCHYARD_LABELS: "site=north" });
     const redis = new Redis(cluster.redis.url);
     t.after(() => redis.disconnect());
-    const id = await submit(cluster.url, "plain", { require: { labels: { site: "north" } } });
-    await hostsOf(cluster.url, [id]);
-    assert.equal(await redis.hlen(keys.choosyQueues), 1);
-    await until("it to be forgotten", async () => (await redis.hlen(keys.choosyQueues)) === 0, { withinMs: 60_000, everyMs: 250 });
-    await until("the host to forget it", async () => {
-      const [incarnation] = await redis.zrange(keys.hosts, "0", "-1");
-      const { loaded, warm } = JSON.parse((await redis.hget(keys.host(incarnation!), "changing"))!);
-      return ![...warm, ...Object.keys(loaded)].includes(tagOf(id));
-    });
-    const again = await submit(cluster.urls[1]!, "plain", { require: { labels: { site: "north" } } });
-    assert.deepEqual(await hostsOf(cluster.url, [again]), [cluster.workers[0]!.name], "and opened again for the next job");
-    await rm(path.join(models.folder, "plain"), { recursive: true });
-    await until("it to leave with its model", async () => (await redis.hlen(keys.choosyQueues)) === 0, {
+    const north = { require: { labels: { site: "north" } } };
+    const ids = await Promise.all(["plain", "leaving"].map((model) => submit(cluster.url, model, north)));
+    await hostsOf(cluster.url, ids);
+    assert.equal(await redis.hlen(keys.choosyQueues), 2);
+    await rm(path.join(models.folder, "leaving"), { recursive: true });
+    await until("both to be forgotten, with the results and with the model", async () => (await redis.hlen(keys.choosyQueues)) === 0, {
       withinMs: 60_000,
       everyMs: 250,
     });
+    await until("the host to forget them", async () => {
+      const [incarnation] = await redis.zrange(keys.hosts, "0", "-1");
+      const { loaded, warm } = JSON.parse((await redis.hget(keys.host(incarnation!), "changing"))!);
+      return ids.every((id) => ![...warm, ...Object.keys(loaded)].includes(tagOf(id)));
+    });
+    const again = await submit(cluster.urls[1]!, "plain", north);
+    assert.deepEqual(await hostsOf(cluster.url, [again]), [cluster.workers[0]!.name], "and opened again for the next job");
   });
 
   test("jobs go to the preferred host while it lives, to the others when it is killed, and back to it when it returns", async (t) => {
     await using models = await emptyRepository();
     await models.add("plain", slowModel(1));
-    await models.add("busy", slowModel(2), { settings: "prefer: [{ label: optimised-for=vision, weight: 1 }]\nmax_batch_items: 1\n" });
-    await models.add("vision", slowModel(4), { settings: "prefer: [{ label: optimised-for=vision, weight: 10 }]\n" });
-    await using cluster = await clusterOf(models, {}, { SWITCHYARD_LABELS: "optimised-for=vision" }, {});
+    await models.add("busy", slowModel(1), { settings: "prefer: [{ label: optimised-for=vision, weight: 1 }]\nmax_batch_items: 1\n" });
+    await models.add("vision", slowModel(1), { settings: "prefer: [{ label: optimised-for=vision, weight: 10 }]\n" });
+    const device = sleepingRuns(20);
+    await using cluster = await clusterOf(models, device, { ...device, SWITCHYARD_LABELS: "optimised-for=vision" }, device);
     const { url } = cluster;
     const [, preferred] = cluster.workers;
     for (let round = 0; round < 5; round++) {

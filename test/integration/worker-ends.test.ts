@@ -14,7 +14,6 @@ import { emptyRepository, type Repository, slowModelOf } from "../support/timed-
 import { until } from "../support/until.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-/** Each start of a worker runs it several times, to warm up. */
 const runMs = 900;
 const inputs = [floats("x", [1], [1])];
 const drainsSoon = { SWITCHYARD_LABELS: "drains=soon", SWITCHYARD_DRAIN_MS: "250" };
@@ -42,19 +41,6 @@ function start(program: "worker" | "coordinator", env: Record<string, string>): 
   return { process: child, said: () => text, exited, closePipe: () => child.stdio[3]?.destroy() };
 }
 
-test("a worker whose Redis does not answer says so, with address and setting but no password, and ends", async () => {
-  const port = await freePort();
-  const worker = start("worker", { SWITCHYARD_REDIS_URL: `redis://:hunter2@127.0.0.1:${port}` });
-  const startMs = performance.now();
-  assert.deepEqual(await worker.exited, { code: 1, signal: null });
-  assert.ok(performance.now() - startMs < 10_000);
-  assert.match(
-    worker.said(),
-    new RegExp(`Redis at redis://127\\.0\\.0\\.1:${port} \\(SWITCHYARD_REDIS_URL .*cannot be used: .*ECONNREFUSED`),
-  );
-  assert.doesNotMatch(worker.said(), /hunter2/);
-});
-
 test("a worker that is asked to end before it has registered does so at once, with or without a Redis", async () => {
   const ends = async (losesRedis: boolean): Promise<void> => {
     const redis = await startTestRedis();
@@ -78,70 +64,87 @@ test("a worker that is asked to end before it has registered does so at once, wi
   await Promise.all([false, true].map(ends));
 });
 
-describe("with a long run in hand", () => {
+// one of them waits, and one has a cluster of its own
+describe("how processes end", { concurrency: 2 }, () => {
   let models: Repository;
-  let cluster: Processes;
   before(async () => {
     models = await emptyRepository();
     // jobs go to the host that has little time to drain for as long as it is there
     await models.add("slow", await slowModelOf(runMs), { settings: "prefer: [{ label: drains=soon, weight: 1 }]\n" });
-    cluster = await startProcesses({ models: models.folder, workers: 3, envOf: (name) => (name === "worker-1" ? drainsSoon : {}) });
   });
-  after(async () => {
-    await cluster?.stop();
-    await models?.remove();
-  });
+  after(() => models?.remove());
 
-  /** A job that allows a single attempt, running on one of the workers. */
-  async function running(): Promise<{ id: string; busy: WorkerProcess }> {
-    const body = { model: "slow", inputs, timeout_ms: 60_000, max_attempts: 1 };
-    const { id } = (await call(`${cluster.url}/v1/jobs`, { body })).json() as JobView;
-    const { host } = await until("the job to run", async () => {
-      const view = await jobView(cluster.url, id);
-      return view.state === "running" && view;
-    });
-    return { id, busy: cluster.workers.find(({ name }) => name === host)! };
-  }
-
-  /** It ends without a crash, and its job runs elsewhere as if it had not been begun. */
-  async function checkGivenUp({ busy, id }: Awaited<ReturnType<typeof running>>, withinMs: number): Promise<void> {
-    const askedMs = performance.now();
-    assert.deepEqual(await busy.exited, { code: null, signal: "SIGKILL" }, busy.log());
-    assert.ok(performance.now() - askedMs < withinMs);
-    const goneMs = performance.now();
-    await until(
-      "the job to run elsewhere",
-      async () => {
-        const { host, state } = await jobView(cluster.url, id);
-        return state === "running" && host !== busy.name;
-      },
-      { show: cluster.log },
+  test("a worker whose Redis does not answer says so, with address and setting but no password, and ends", async () => {
+    const port = await freePort();
+    const worker = start("worker", { SWITCHYARD_REDIS_URL: `redis://:hunter2@127.0.0.1:${port}` });
+    const startMs = performance.now();
+    assert.deepEqual(await worker.exited, { code: 1, signal: null });
+    assert.ok(performance.now() - startMs < 10_000);
+    assert.match(
+      worker.said(),
+      new RegExp(`Redis at redis://127\\.0\\.0\\.1:${port} \\(SWITCHYARD_REDIS_URL .*cannot be used: .*ECONNREFUSED`),
     );
-    assert.ok(performance.now() - goneMs < 2_000, "nobody waited for its presence to run out");
-    const ended = await jobView(cluster.url, id, 30);
-    assert.deepEqual([ended.state, ended.attempt], ["succeeded", 1]);
-  }
-
-  test("a worker whose time to drain is over gives its run back at no cost and ends without a crash", async () => {
-    const job = await running();
-    assert.equal(job.busy.name, "worker-1");
-    job.busy.signal("SIGTERM");
-    await checkGivenUp(job, 2_500);
+    assert.doesNotMatch(worker.said(), /hunter2/);
   });
 
-  test("a worker that is asked twice gives its run back at no cost and ends without a crash", async () => {
-    const job = await running();
-    job.busy.signal("SIGTERM");
-    await until("the drain to begin", async () => job.busy.log().includes('"draining"'));
-    job.busy.signal("SIGTERM");
-    await checkGivenUp(job, 2_000);
-  });
+  describe("with a long run in hand", { concurrency: 1 }, () => {
+    let cluster: Processes;
+    before(async () => {
+      cluster = await startProcesses({ models: models.folder, workers: 3, envOf: (name) => (name === "worker-1" ? drainsSoon : {}) });
+    });
+    after(() => cluster?.stop());
 
-  test("a worker ends in order when it is asked once: the run is finished first", async () => {
-    const { busy, id } = await running();
-    assert.equal(await busy.stop(), 0);
-    const ended = await jobView(cluster.url, id);
-    assert.deepEqual([ended.state, ended.host], ["succeeded", busy.name]);
+    /** A job that allows a single attempt, running on one of the workers. */
+    async function running(): Promise<{ id: string; busy: WorkerProcess }> {
+      const body = { model: "slow", inputs, timeout_ms: 60_000, max_attempts: 1 };
+      const { id } = (await call(`${cluster.url}/v1/jobs`, { body })).json() as JobView;
+      const { host } = await until("the job to run", async () => {
+        const view = await jobView(cluster.url, id);
+        return view.state === "running" && view;
+      });
+      return { id, busy: cluster.workers.find(({ name }) => name === host)! };
+    }
+
+    /** It ends without a crash, and its job runs elsewhere as if it had not been begun. */
+    async function checkGivenUp({ busy, id }: Awaited<ReturnType<typeof running>>, withinMs: number): Promise<void> {
+      const askedMs = performance.now();
+      assert.deepEqual(await busy.exited, { code: null, signal: "SIGKILL" }, busy.log());
+      assert.ok(performance.now() - askedMs < withinMs);
+      const goneMs = performance.now();
+      await until(
+        "the job to run elsewhere",
+        async () => {
+          const { host, state } = await jobView(cluster.url, id);
+          return state === "running" && host !== busy.name;
+        },
+        { show: cluster.log },
+      );
+      assert.ok(performance.now() - goneMs < 2_000, "nobody waited for its presence to run out");
+      const ended = await jobView(cluster.url, id, 30);
+      assert.deepEqual([ended.state, ended.attempt], ["succeeded", 1]);
+    }
+
+    test("a worker whose time to drain is over gives its run back at no cost and ends without a crash", async () => {
+      const job = await running();
+      assert.equal(job.busy.name, "worker-1");
+      job.busy.signal("SIGTERM");
+      await checkGivenUp(job, 2_500);
+    });
+
+    test("a worker that is asked twice gives its run back at no cost and ends without a crash", async () => {
+      const job = await running();
+      job.busy.signal("SIGTERM");
+      await until("the drain to begin", async () => job.busy.log().includes('"draining"'));
+      job.busy.signal("SIGTERM");
+      await checkGivenUp(job, 2_000);
+    });
+
+    test("a worker ends in order when it is asked once: the run is finished first", async () => {
+      const { busy, id } = await running();
+      assert.equal(await busy.stop(), 0);
+      const ended = await jobView(cluster.url, id);
+      assert.deepEqual([ended.state, ended.host], ["succeeded", busy.name]);
+    });
   });
 
   test("the supervisor's death during a drain does not cut the drain short, neither of a worker nor of a coordinator", async () => {

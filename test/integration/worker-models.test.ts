@@ -119,7 +119,7 @@ describe("a worker whose repository has more models than it loads ahead of time"
 test("a model that had to make room is not taken for warm until the next beat: the host says so at once", async (t) => {
   await using models = await emptyRepository();
   for (const name of ["one", "two"]) await models.add(name, slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_CACHE_MODELS: "1" } });
+  await using cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_CACHE_MODELS: "1" }, inOneProcess: true });
   const redis = new Redis(cluster.redis.url);
   t.after(() => redis.disconnect());
   const { incarnation } = cluster.workers[0]!;
@@ -211,7 +211,12 @@ test("a host that is full of what it must keep leaves cold models to another, an
   await models.add("pinned", slowModel(1), { settings: "pin: true\n" });
   const names = Array.from({ length: 10 }, (_, at) => `m-${at}`);
   for (const name of names) await models.add(name, slowModel(1));
-  await using cluster = await startProcesses({ models: models.folder, workers: 2, env: { SWITCHYARD_CACHE_MODELS: "1" } });
+  await using cluster = await startProcesses({
+    models: models.folder,
+    workers: 2,
+    env: { SWITCHYARD_CACHE_MODELS: "1" },
+    inOneProcess: true,
+  });
   const { url } = cluster;
   await until(
     "the full host to have been asked",

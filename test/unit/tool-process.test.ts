@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { type TestContext, test } from "node:test";
+import { describe, type TestContext, test } from "node:test";
 import { OpenRequests } from "../../coordinator/src/adapters/open-requests.ts";
 import { ToolProcess } from "../../coordinator/src/adapters/tool-process.ts";
 import { type Clock, systemClock } from "../../coordinator/src/clock.ts";
@@ -41,13 +41,6 @@ test("a server that may not be ended does not hold who ends it, and is told of",
   assert.deepEqual(told.slice(1), [`remains: process group ${pid} does not end (EPERM)`, "ended: it was ended"]);
 });
 
-test("a server that ends only by force is not told of as one that remains", { timeout: 30_000 }, async (t) => {
-  const { server, told } = await started(t);
-  await server.close();
-  assert.equal(told.filter((line) => line.startsWith("remains")).length, 0);
-  assert.ok(told.at(-1)?.startsWith("ended: "), told.join());
-});
-
 test("the watch over a server has no variables of ours", { timeout: 30_000 }, async (t) => {
   process.env.SWITCHYARD_TEST_SECRET = "s3cret";
   t.after(() => delete process.env.SWITCHYARD_TEST_SECRET);
@@ -72,35 +65,45 @@ const fast: Clock = {
   sleep: (ms, signal) => systemClock.sleep(ms / 10, signal),
 };
 
-for (const isAsked of [true, false]) {
-  const what = isAsked ? "answers much is slowed down, and lives" : "sends what nobody waits for is ended after half a minute";
-  test(`a server that ${what}`, { timeout: 60_000 }, async () => {
-    const talk = "const more = () => process.stdout.write('{}\\n'.repeat(1_000), more); more();";
-    let lines = 0;
-    let why: string | undefined;
-    const events = {
-      line(): boolean {
-        lines++;
-        return isAsked;
-      },
-      said: () => {},
-      ended(reason: string): void {
-        why = reason;
-      },
-      remains: () => {},
-    };
-    const server = new ToolProcess({ command: process.execPath, args: ["-e", talk], env: {}, maxLineBytes: 1_000 }, events, fast);
-    const startMs = fast.monotonicMs();
-    await server.start();
-    if (isAsked) await fast.sleep(60_000);
-    else await until("its end", async () => why !== undefined, { withinMs: 30_000 });
-    const tookS = (fast.monotonicMs() - startMs) / 1_000;
-    assert.equal(why, isAsked ? undefined : "it floods its output");
-    assert.ok(tookS > 29, `${tookS} s`);
-    assert.ok(lines < 1_000 + 500 * tookS + 1_000, `it is read at its pace: ${lines} lines in ${tookS} s`);
+// they wait, each for the end of its own server
+describe("servers that do not end by themselves", { concurrency: 3 }, () => {
+  test("a server that ends only by force is not told of as one that remains", { timeout: 30_000 }, async (t) => {
+    const { server, told } = await started(t);
     await server.close();
+    assert.equal(told.filter((line) => line.startsWith("remains")).length, 0);
+    assert.ok(told.at(-1)?.startsWith("ended: "), told.join());
   });
-}
+
+  for (const isAsked of [true, false]) {
+    const what = isAsked ? "answers much is slowed down, and lives" : "sends what nobody waits for is ended after half a minute";
+    test(`a server that ${what}`, { timeout: 60_000 }, async () => {
+      const talk = "const more = () => process.stdout.write('{}\\n'.repeat(1_000), more); more();";
+      let lines = 0;
+      let why: string | undefined;
+      const events = {
+        line(): boolean {
+          lines++;
+          return isAsked;
+        },
+        said: () => {},
+        ended(reason: string): void {
+          why = reason;
+        },
+        remains: () => {},
+      };
+      const server = new ToolProcess({ command: process.execPath, args: ["-e", talk], env: {}, maxLineBytes: 1_000 }, events, fast);
+      const startMs = fast.monotonicMs();
+      await server.start();
+      if (isAsked) await fast.sleep(60_000);
+      else await until("its end", async () => why !== undefined, { withinMs: 30_000 });
+      const tookS = (fast.monotonicMs() - startMs) / 1_000;
+      assert.equal(why, isAsked ? undefined : "it floods its output");
+      assert.ok(tookS > 29, `${tookS} s`);
+      assert.ok(lines < 1_000 + 500 * tookS + 1_000, `it is read at its pace: ${lines} lines in ${tookS} s`);
+      await server.close();
+    });
+  }
+});
 
 test("what is asked for is the answer to an open request, once, and its progress", () => {
   const open = new OpenRequests();

@@ -31,7 +31,7 @@ const points: readonly Point[] = [
   { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq moveToFinished") },
   { what: "before the inputs", who: "worker", kind: "before", matches: plain("mget") },
 ];
-const rate = { smoke: 20, nightly: 50, soak: 50 } as const;
+const rate = { smoke: 12, nightly: 50, soak: 50 } as const;
 const times = { smoke: 1, nightly: 3, soak: 50 } as const;
 
 export const crashPoints: Recipe = {
