@@ -5,9 +5,9 @@ import { seededRandom } from "../../../scripts/seeded-random.ts";
 import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const kills = { smoke: 6, nightly: 50, soak: 500 } as const;
+const kills = { smoke: 8, nightly: 50, soak: 500 } as const;
 /** A run that saw fewer proves nothing. */
-const jobs = { smoke: 200, nightly: 10_000, soak: 100_000 } as const;
+const jobs = { smoke: 300, nightly: 10_000, soak: 100_000 } as const;
 const hosts = { smoke: 3, nightly: 4, soak: 4 } as const;
 const rate = { smoke: 25, nightly: 100, soak: 100 } as const;
 const everyMs = { smoke: 1_000, nightly: 2_000, soak: 2_000 } as const;

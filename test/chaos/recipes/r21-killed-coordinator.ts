@@ -6,7 +6,7 @@ import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const kills = { smoke: 2, nightly: 8, soak: 100 } as const;
-const held = { smoke: 120, nightly: 500, soak: 500 } as const;
+const held = { smoke: 200, nightly: 500, soak: 500 } as const;
 const rate = { smoke: 20, nightly: 40, soak: 40 } as const;
 
 export const killedCoordinator: Recipe = {
