@@ -56,3 +56,7 @@ for (const thread of ["worker/src/runner/runner-thread.ts", "worker/src/runtime/
     assertLater({ entry: thread, later: ["zod"], fewest: 40 });
   });
 }
+
+test("a worker imports no node:http, with which Node's whole HTTP client would come", () => {
+  assertLater({ entry: "worker/src/main.ts", later: ["node:http"], fewest: 60 });
+});
