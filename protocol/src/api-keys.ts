@@ -6,7 +6,7 @@
 import { hash } from "node:crypto";
 import { z } from "zod";
 import { modelNamePattern } from "./model.ts";
-import { type SchemaFault, schemaFaults, valueInWords } from "./schema-faults.ts";
+import { type SchemaFault, schemaFaults, valueInWords } from "./schemas/schema-faults.ts";
 
 /** Each stands alone: `admin` does not include the others. */
 export const scopes = ["submit", "read", "operate", "admin"] as const;

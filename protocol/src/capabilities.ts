@@ -3,7 +3,7 @@
  * never takes, loads or runs the model; preferences only say which of the hosts that may are asked first.
  */
 
-import { z } from "zod";
+import type { Preference, Requirement } from "./schemas/requirement.ts";
 
 export interface Gpu {
   name: string;
@@ -23,25 +23,6 @@ export interface Capabilities {
 export const frameworkPattern: RegExp = /^[a-z0-9][a-z0-9._-]{0,62}$/;
 /** `name=value`, as hosts carry them and models prefer them. */
 export const labelPattern: RegExp = /^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}=[^=]{0,256}$/;
-
-const names = z.array(z.string().min(1)).min(1);
-
-/** A host must have one of `providers`, one GPU of `gpu_memory_mb`, all of `frameworks` and all of `labels`. */
-export const requirementSchema = z.strictObject({
-  providers: names.optional(),
-  gpu_memory_mb: z.number().int().positive().optional(),
-  frameworks: names.optional(),
-  labels: z.record(z.string(), z.string()).optional(),
-});
-
-export type Requirement = z.infer<typeof requirementSchema>;
-
-export const preferenceSchema = z.strictObject({
-  label: z.string().regex(labelPattern, "a label as name=value"),
-  weight: z.number().finite(),
-});
-
-export type Preference = z.infer<typeof preferenceSchema>;
 
 /** What the host lacks, in words such as `provider cuda` or `label site=north`; empty when it may run what requires this. */
 export function missingOf(host: Capabilities, requirement: Requirement): string[] {

@@ -4,8 +4,8 @@
  */
 
 import { SwitchyardError } from "./errors.ts";
-import type { ModelConfig } from "./model.ts";
 import type { Pixels } from "./pixels.ts";
+import type { ModelConfig } from "./schemas/model-config.ts";
 
 export type ImageConfig = NonNullable<ModelConfig["image"]>;
 

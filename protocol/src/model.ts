@@ -1,9 +1,8 @@
 /** What a model version is: its signature (read from the graph) and its configuration (model.yaml). */
 
-import { z } from "zod";
 import type { BlobReference } from "./blob-reference.ts";
-import { preferenceSchema, type Requirement, requirementSchema } from "./capabilities.ts";
-import { jobClasses, maxTimeoutMs } from "./job-states.ts";
+import type { ModelConfig } from "./schemas/model-config.ts";
+import type { Requirement } from "./schemas/requirement.ts";
 import type { Datatype } from "./tensors.ts";
 
 export const modelNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
@@ -21,42 +20,6 @@ export interface ModelSignature {
   inputs: TensorSignature[];
   outputs: TensorSignature[];
 }
-
-const positive = z.number().int().positive();
-
-/** model.yaml. An unknown key is an error. */
-export const modelConfigSchema = z
-  .strictObject({
-    max_batch_items: positive.max(65_536).optional(),
-    batch_axis: z.literal(0).optional(),
-    max_delay_ms: z.number().min(0).max(10_000).optional(),
-    default_timeout_ms: positive.max(maxTimeoutMs).optional(),
-    class: z.enum(jobClasses).optional(),
-    isolation: z.enum(["thread", "process"]).optional(),
-    require: requirementSchema.optional(),
-    prefer: z.array(preferenceSchema).optional(),
-    pin: z.boolean().optional(),
-    min_replicas: z.number().int().min(0).optional(),
-    max_replicas: positive.optional(),
-    cache: z.strictObject({ ttl_s: positive.max(31_536_000), bytes: positive.optional(), shared: z.boolean().optional() }).optional(),
-    outputs: z.record(z.string(), z.strictObject({ labels: z.string().min(1).optional() })).optional(),
-    image: z
-      .strictObject({
-        size: z.tuple([positive, positive]),
-        layout: z.enum(["NCHW", "NHWC", "HW", "FLAT"]).optional(),
-        scale: z.number().finite().optional(),
-        mean: z.array(z.number().finite()).optional(),
-        std: z.array(z.number().finite().positive()).optional(),
-        invert: z.enum(["never", "always", "bright-border"]).optional(),
-      })
-      .optional(),
-  })
-  .superRefine(({ max_replicas: most, min_replicas: least }, context) => {
-    if (least === undefined || most === undefined || least <= most) return;
-    context.addIssue({ code: "custom", path: ["min_replicas"], message: `at most max_replicas, which is ${most}` });
-  });
-
-export type ModelConfig = z.infer<typeof modelConfigSchema>;
 
 /** A model that another server of the Open Inference Protocol holds. */
 export interface RemoteModel {

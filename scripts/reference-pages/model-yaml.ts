@@ -1,7 +1,7 @@
 /** docs/reference/model-yaml.md: the keys of a model's configuration, from their schema. */
 
 import { z } from "zod";
-import { modelConfigSchema } from "../../protocol/src/model.ts";
+import { modelConfigSchema } from "../../protocol/src/schemas/model-config.ts";
 import { code, generatedPage, markdownTable } from "./markdown-table.ts";
 
 interface JsonSchema {
@@ -96,5 +96,5 @@ ${markdownTable(["key", "value", "meaning"], rows)}
 
 Without \`max_batch_items\` a model is batched only when the warm-up has shown that items run together give the same outputs as items run
 apart; \`GET /v1/models\` says what was found and why.`;
-  return generatedPage("model.yaml", "protocol/src/model.ts", text);
+  return generatedPage("model.yaml", "protocol/src/schemas/model-config.ts", text);
 }

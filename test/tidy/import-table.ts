@@ -20,7 +20,7 @@ export const rooms: Record<string, readonly string[]> = {
 
 /** Where a foreign library may be loaded, per package: one file, or one room where the library is the room's whole trade. */
 export const libraries: Record<string, Record<string, readonly string[]>> = {
-  protocol: { protobufjs: ["src/grpc/", "src/onnx/"] },
+  protocol: { protobufjs: ["src/grpc/", "src/onnx/"], zod: ["src/schemas/", "src/api-keys.ts"] },
   coordinator: {
     "@aws-sdk/client-s3": ["src/adapters/s3-bucket.ts"],
     "@fastify/static": ["src/doors/console.ts"],

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 const entry = new URL("../../client-sdk/src/index.ts", import.meta.url);
 const protocol = new URL("../../protocol/src/index.ts", import.meta.url);
-const allowedPackages = new Set(["eventsource-parser", "zod"]);
+const allowedPackages = new Set(["eventsource-parser"]);
 
 /** Every source file that `from` loads, with the packages that it names. Imports of types alone load nothing. */
 function closure(from: URL): { files: Map<string, string>; packages: Set<string> } {

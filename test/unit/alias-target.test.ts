@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type AliasTarget, aliasTargetSchema } from "@switchyard/protocol";
+import type { AliasTarget } from "@switchyard/protocol";
+import { aliasTargetSchema } from "@switchyard/protocol/schemas";
 import { type AliasFields, fieldsOf, standsFor, targetFrom } from "../../console/src/alias-target.ts";
 
 const targets: AliasTarget[] = [

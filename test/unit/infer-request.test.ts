@@ -1,13 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import {
-  decodeInferRequest,
-  decodeJobRequest,
-  decodeRawRequest,
-  encodeBytesElements,
-  type ModelSignature,
-  SwitchyardError,
-} from "@switchyard/protocol";
+import { decodeInferRequest, decodeRawRequest, encodeBytesElements, type ModelSignature, SwitchyardError } from "@switchyard/protocol";
+import { decodeJobRequest } from "@switchyard/protocol/schemas";
 import fc from "fast-check";
 
 const text = new TextEncoder();

@@ -4,7 +4,6 @@ import {
   type Datatype,
   decodeInferRequest,
   decodeInferResponse,
-  decodeJobRequest,
   type EncodedBody,
   elementBytes,
   elementCount,
@@ -17,6 +16,7 @@ import {
   tensor,
   toStrings,
 } from "@switchyard/protocol";
+import { decodeJobRequest } from "@switchyard/protocol/schemas";
 import fc from "fast-check";
 
 const datatypes = Object.keys(elementBytes) as Datatype[];

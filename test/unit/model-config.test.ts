@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { checkModelConfig } from "@switchyard/protocol";
+import { checkModelConfig } from "@switchyard/protocol/schemas";
 
 function problem(document: unknown): string {
   const checked = checkModelConfig(document);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { aliasTargetSchema } from "@switchyard/protocol";
+import { aliasTargetSchema } from "@switchyard/protocol/schemas";
 import { chooseVersion, mainVersion, sharesOf } from "../../coordinator/src/scheduler/traffic-split.ts";
 
 const all = (): boolean => true;

@@ -2,7 +2,8 @@
 
 import { readFile, realpath, stat } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
-import { checkModelConfig, type ModelConfig } from "@switchyard/protocol";
+import type { ModelConfig } from "@switchyard/protocol";
+import { checkModelConfig } from "@switchyard/protocol/schemas";
 import { type Fingerprint, fingerprintOf, isInside } from "./model-file.ts";
 import { readYaml } from "./yaml-document.ts";
 

@@ -1,8 +1,9 @@
 /** What was uploaded, in Redis: entries that are written once, configurations that may change, and notes of files that came ahead. */
 
 import { randomBytes } from "node:crypto";
-import { type BlobReference, type ModelConfig, modelConfigSchema, type UploadedVersion } from "@switchyard/protocol";
+import type { BlobReference, ModelConfig, UploadedVersion } from "@switchyard/protocol";
 import { keys, type RedisCommand } from "@switchyard/protocol/redis";
+import { modelConfigSchema } from "@switchyard/protocol/schemas";
 import type { NewUpload, UploadStore, VersionName } from "../ports/upload-store.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 import { changeEntry, RedisEntries, raise } from "./redis-entries.ts";

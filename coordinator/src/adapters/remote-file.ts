@@ -2,7 +2,8 @@
 
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { checkRemoteModel, type RemoteModel } from "@switchyard/protocol";
+import type { RemoteModel } from "@switchyard/protocol";
+import { checkRemoteModel } from "@switchyard/protocol/schemas";
 import { fingerprintOf, type ModelFile, sameFingerprint } from "./model-file.ts";
 import { readYaml } from "./yaml-document.ts";
 

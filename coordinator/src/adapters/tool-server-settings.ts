@@ -6,7 +6,7 @@
 import { isIP } from "node:net";
 import path from "node:path";
 import { protocolEras } from "@switchyard/protocol";
-import { pathText, schemaFaults, valueInWords } from "@switchyard/protocol/schema-faults";
+import { pathText, schemaFaults, valueInWords } from "@switchyard/protocol/schemas";
 import { z } from "zod";
 import type { ToolServerPlace, ToolServerSettings } from "../ports/tool-servers.ts";
 

@@ -3,16 +3,8 @@
  * waits for a load or fails for one.
  */
 
-import {
-  type AliasTarget,
-  aliasPattern,
-  aliasTargetSchema,
-  defaultAlias,
-  faultsOf,
-  type ModelAlias,
-  type ModelVersion,
-  SwitchyardError,
-} from "@switchyard/protocol";
+import { type AliasTarget, aliasPattern, defaultAlias, type ModelAlias, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { aliasTargetSchema, faultsOf } from "@switchyard/protocol/schemas";
 import type { Clock } from "../clock.ts";
 import type { AliasStore } from "../ports/alias-store.ts";
 import type { Log } from "../ports/log.ts";

@@ -6,7 +6,6 @@
 import { createHash } from "node:crypto";
 import {
   type BlobReference,
-  checkModelConfig,
   isInnerPath,
   type ModelConfig,
   type ModelFileReference,
@@ -15,6 +14,7 @@ import {
   SwitchyardError,
   type UploadedVersion,
 } from "@switchyard/protocol";
+import { checkModelConfig } from "@switchyard/protocol/schemas";
 import type { Clock } from "../clock.ts";
 import type { BlobStore, UnfinishedBlob } from "../ports/blob-store.ts";
 import type { GraphInspector, InspectedGraph } from "../ports/graph-inspector.ts";

@@ -1,6 +1,7 @@
 /** From the bytes of one job, whether they are a whole body or a line of many, and the headers beside them, to a submission. */
 
-import { decodeJobRequest, type InferBody, SwitchyardError } from "@switchyard/protocol";
+import { type InferBody, SwitchyardError } from "@switchyard/protocol";
+import { decodeJobRequest } from "@switchyard/protocol/schemas";
 import type { FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
 import { fingerprintOf, limitsOf } from "./request-options.ts";

@@ -1,25 +1,20 @@
 /** The description of /v1 for tools, made from the same schemas; only routes that exist. */
 
+import { aliasPattern, durabilities, errors, jobClasses, maxIdChars, maxTimeoutMs } from "@switchyard/protocol";
 import {
-  aliasPattern,
   aliasTargetSchema,
   aliasViewSchema,
   batchLineSchema,
   bulkViewSchema,
   callerViewSchema,
   deadLetterViewSchema,
-  durabilities,
-  errors,
   estimatesViewSchema,
   hostViewSchema,
   inputsViewSchema,
-  jobClasses,
   jobLogViewSchema,
   jobViewSchema,
   listSchema,
-  maxIdChars,
   maxJobAttempts,
-  maxTimeoutMs,
   modelViewSchema,
   overviewViewSchema,
   problemSchema,
@@ -35,7 +30,7 @@ import {
   toolServerDetailsSchema,
   toolServerViewSchema,
   toolViewSchema,
-} from "@switchyard/protocol";
+} from "@switchyard/protocol/schemas";
 import { z } from "zod";
 import { deadLetterFilters, jobFilters } from "./job-filters.ts";
 import { type RouteAccess, routeAccess } from "./route-access.ts";

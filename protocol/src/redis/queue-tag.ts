@@ -2,7 +2,7 @@
 
 import { createHash, randomBytes, randomFillSync } from "node:crypto";
 import type { Capabilities } from "../capabilities.ts";
-import type { ModelConfig } from "../model.ts";
+import type { ModelConfig } from "../schemas/model-config.ts";
 
 const alphabet = "abcdefghijklmnopqrstuvwxyz234567";
 

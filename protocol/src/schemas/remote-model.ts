@@ -1,10 +1,10 @@
 /** remote.yaml: a model that another server of the Open Inference Protocol holds, with the signature that its jobs are checked against. */
 
 import { z } from "zod";
-import { frameworkPattern } from "./capabilities.ts";
-import type { ModelSignature, RemoteModel } from "./model.ts";
+import { frameworkPattern } from "../capabilities.ts";
+import type { ModelSignature, RemoteModel } from "../model.ts";
+import { type Datatype, elementBytes } from "../tensors.ts";
 import { faultsOf } from "./model-config.ts";
-import { type Datatype, elementBytes } from "./tensors.ts";
 
 const tensorSchema = z.strictObject({
   name: z.string().min(1),

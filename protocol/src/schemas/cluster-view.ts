@@ -1,7 +1,7 @@
 /** What /v1 shows of the whole: who asks, figures of the last minutes, queues, one job's timeline and inputs, what bulk changes did. */
 
 import { z } from "zod";
-import { jobClasses, jobStates } from "./job-states.ts";
+import { jobClasses, jobStates } from "../job-states.ts";
 import { jobErrorSchema } from "./job-view.ts";
 
 const timestamp = z.string(); // RFC 3339 UTC with milliseconds

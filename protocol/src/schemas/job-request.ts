@@ -1,11 +1,11 @@
 /** The body of `POST /v1/jobs`: an inference request of the Open Inference Protocol plus what the job itself needs. Strict: unknown fields are refused. */
 
-import { type Requirement, requirementSchema } from "./capabilities.ts";
-import { asObject, type InferBody, type InferRequest, openBody, readInferRequest } from "./infer-request.ts";
-import { type Durability, durabilities, type JobClass, jobClasses, maxTimeoutMs } from "./job-states.ts";
-import { modelNamePattern } from "./model.ts";
-import { aliasPattern } from "./model-alias.ts";
-import { describe, pointerSegment, refuse, shown } from "./request-fault.ts";
+import { asObject, type InferBody, type InferRequest, openBody, readInferRequest } from "../infer-request.ts";
+import { type Durability, durabilities, type JobClass, jobClasses, maxTimeoutMs } from "../job-states.ts";
+import { modelNamePattern } from "../model.ts";
+import { aliasPattern } from "../model-alias.ts";
+import { describe, pointerSegment, refuse, shown } from "../request-fault.ts";
+import { type Requirement, requirementSchema } from "./requirement.ts";
 
 export const maxJobAttempts = 10;
 export const maxTags = 16;

@@ -1,7 +1,7 @@
 /** What /v1 shows of jobs, hosts and models. Clients ignore unknown fields; fields are only ever added. */
 
 import { z } from "zod";
-import { durabilities, jobClasses, jobStates } from "./job-states.ts";
+import { durabilities, jobClasses, jobStates } from "../job-states.ts";
 
 const timestamp = z.string(); // RFC 3339 UTC with milliseconds
 
