@@ -12,7 +12,7 @@ import { PNG } from "pngjs";
 import { call } from "../support/calls.ts";
 import { ask, callTool, connectMcp, eras, withTasks } from "../support/mcp-client.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { emptyRepository, type Repository, slowModelOf } from "../support/timed-models.ts";
+import { emptyRepository, type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const heldOut: { images: string[]; labels: string } = JSON.parse(
@@ -41,7 +41,7 @@ let models: Repository;
 let cluster: Processes;
 before(async () => {
   models = await emptyRepository();
-  await models.add("slow", await slowModelOf(300));
+  await models.add("slow", slowModel(1));
   await models.add("digits", readFileSync(new URL("../../models/digits/1/model.onnx", import.meta.url)), {
     settings: readFileSync(new URL("../../models/digits/model.yaml", import.meta.url), "utf8"),
   });
@@ -49,7 +49,7 @@ before(async () => {
     path.join(models.folder, "digits", "labels.txt"),
     readFileSync(new URL("../../models/digits/labels.txt", import.meta.url)),
   );
-  cluster = await startProcesses({ coordinators: 2, models: models.folder });
+  cluster = await startProcesses({ coordinators: 2, models: models.folder, workerEnv: slowRuns(250) });
   for (const url of cluster.urls) {
     for (const model of ["slow", "digits"]) await until(model, async () => (await call(`${url}/v2/models/${model}`)).status === 200);
   }

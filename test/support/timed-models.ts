@@ -71,6 +71,12 @@ export async function slowModelOf(ms: number): Promise<GraphBuilder> {
   return slowModel(Math.ceil(ms / stepMs));
 }
 
+/** Variables of workers that make each run of a `slowModel` last for so long, whatever else this machine does, and without its machine time. */
+export const slowRuns = (ms: number): Record<string, string> => ({
+  NODE_OPTIONS: `--import=${new URL("slow-runs.ts", import.meta.url).href}`,
+  SWITCHYARD_TEST_RUN_MS: String(ms),
+});
+
 /** `x` FP32 [1] → `y` FP32 [1], by `steps` products of matrices that depend on the input, so that nothing is computed at load. */
 export function slowModel(steps: number): GraphBuilder {
   const random = seededRandom(13);
