@@ -41,21 +41,35 @@ const layerWidth = 768;
  * longer, and the model loads no slower.
  */
 export function layersModel(layers: number, width: number = layerWidth): GraphBuilder {
-  const random = seededRandom(11);
-  const matrix = (rows: number, columns: number) => Float32Array.from({ length: rows * columns }, () => random.normal() / Math.sqrt(rows));
+  const weights = layerWeights(width);
   const graph = new GraphBuilder({ name: "layers" });
   let last = graph.input("x", "FP32", ["batch", rowWidth]);
   graph.output("y", "FP32", ["batch", rowWidth]);
-  const first = graph.weight("first", [rowWidth, width], matrix(rowWidth, width));
-  const middle = graph.weight("middle", [width, width], matrix(width, width));
-  const end = graph.weight("end", [width, rowWidth], matrix(width, rowWidth));
+  const first = graph.weight("first", [rowWidth, width], weights.first);
+  const middle = graph.weight("middle", [width, width], weights.middle);
+  const end = graph.weight("end", [width, rowWidth], weights.end);
   last = graph.node("MatMul", [last, first]);
   for (let layer = 0; layer < layers; layer += 1) last = graph.node("MatMul", [graph.node("Tanh", [last]), middle]);
   graph.node("MatMul", [graph.node("Tanh", [last]), end], {}, "y");
   return graph;
 }
 
+type LayerWeights = Record<"first" | "middle" | "end", Float32Array>;
+/** Made once: that takes longer than all else about a model. */
+const weightsByWidth = new Map<number, LayerWeights>();
+
+function layerWeights(width: number): LayerWeights {
+  const known = weightsByWidth.get(width);
+  if (known) return known;
+  const random = seededRandom(11);
+  const matrix = (rows: number, columns: number) => new Float32Array(rows * columns).map(() => random.normal() / Math.sqrt(rows));
+  const made = { first: matrix(rowWidth, width), middle: matrix(width, width), end: matrix(width, rowWidth) };
+  weightsByWidth.set(width, made);
+  return made;
+}
+
 const sideOfSlow = 512;
+let slowWeights: Float32Array | undefined;
 
 /** A model like slowModel that runs for about `ms` on one core of this machine, as it is loaded now. */
 export async function slowModelOf(ms: number): Promise<GraphBuilder> {
@@ -82,10 +96,10 @@ export function slowModel(steps: number): GraphBuilder {
   const random = seededRandom(13);
   const graph = new GraphBuilder({ name: "slow" });
   const side = sideOfSlow;
-  const values = Float32Array.from({ length: side * side }, () => (2 * random.normal()) / Math.sqrt(side));
+  slowWeights ??= new Float32Array(side * side).map(() => (2 * random.normal()) / Math.sqrt(side));
   graph.input("x", "FP32", [1]);
   graph.output("y", "FP32", [1]);
-  const matrix = graph.node("Tanh", [graph.node("Mul", [graph.weight("matrix", [side, side], values), "x"])]);
+  const matrix = graph.node("Tanh", [graph.node("Mul", [graph.weight("matrix", [side, side], slowWeights), "x"])]);
   let last = matrix;
   for (let step = 0; step < steps; step += 1) last = graph.node("Tanh", [graph.node("MatMul", [last, matrix])]);
   graph.node("ReduceMean", [graph.node("Flatten", [last], { axis: { int: 0 } })], { axes: { ints: [1] }, keepdims: { int: 0 } }, "y");
