@@ -135,7 +135,7 @@ export class Load {
   async #turns(first: number, step: number, turn: (number: number) => Promise<void>): Promise<void> {
     for (let number = first; !this.#stop.signal.aborted; number += step) {
       await turn(number);
-      await new Promise((resolve) => setTimeout(resolve, 60)); // a load, not a measurement
+      await new Promise((resolve) => setTimeout(resolve, 150)); // a load, not a measurement
     }
   }
 
