@@ -4,18 +4,19 @@
  */
 
 import { isMainThread } from "node:worker_threads";
-import type { InferenceSession as Session, Tensor } from "onnxruntime-node";
+import type { Tensor } from "onnxruntime-node";
 
 const runMs = Number(process.env.SWITCHYARD_TEST_RUN_MS);
 
 // sessions live on runner threads; the main loop has none, and does not load the runtime
 if (!isMainThread && runMs > 0) {
   const { InferenceSession } = await import("onnxruntime-node");
-  const { prototype } = InferenceSession as unknown as { prototype: Session };
+  const { prototype } = InferenceSession as unknown as { prototype: { run(...given: unknown[]): Promise<unknown> } };
   const { run } = prototype;
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
-  prototype.run = async function (this: Session, feeds: Record<string, Tensor>, ...given: never[]) {
-    if (feeds.x?.dims.length === 1) Atomics.wait(sleeper, 0, 0, runMs); // the thread is blocked, as by a run
-    return await run.call(this, feeds, ...given);
+  prototype.run = async function (this: unknown, ...given) {
+    const { x } = given[0] as Record<string, Tensor>;
+    if (x?.dims.length === 1) Atomics.wait(sleeper, 0, 0, runMs); // the thread is blocked, as by a run
+    return await run.apply(this, given);
   };
 }
