@@ -5,8 +5,7 @@ import { after, before, test } from "node:test";
 import type { JobView } from "@switchyard/protocol";
 import { call, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { sleepingRuns } from "../support/sleeping-runs.ts";
-import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
+import { emptyRepository, type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const inputs = [{ name: "x", datatype: "FP32", shape: [1], data: [1] }];
@@ -17,7 +16,7 @@ let cluster: Processes;
 before(async () => {
   models = await emptyRepository();
   await models.add("slow", slowModel(1));
-  cluster = await startProcesses({ models: models.folder, workerEnv: sleepingRuns(400) });
+  cluster = await startProcesses({ models: models.folder, workerEnv: slowRuns(400) });
 });
 after(async () => {
   await cluster?.stop();

@@ -1,4 +1,4 @@
-/** The commands for looking at a cluster, as processes against a real one. */
+/** The commands for looking at a cluster, against a real one: each at least once as a process, and what it says of other arguments in one process for all. */
 
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -6,30 +6,32 @@ import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { call, floats, jobView } from "../support/calls.ts";
+import { type CommandHost, type CommandOutcome, startCommandHost } from "../support/command-host.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 
 const main = fileURLToPath(new URL("../../client-sdk/src/cli/main.ts", import.meta.url));
 const inputs = [floats("image", [1, 64], new Float32Array(64))];
 
 let cluster: Processes;
+let commands: CommandHost;
+const env = (): Record<string, string> => ({ SWITCHYARD_URL: cluster.url, COLUMNS: "120" });
 before(async () => {
   cluster = await startProcesses();
+  commands = startCommandHost(env());
 });
-after(() => cluster?.stop());
+after(async () => {
+  await commands?.stop();
+  await cluster?.stop();
+});
 
-interface Outcome {
-  code: number | null;
-  out: string;
-  err: string;
-}
-
-function run(args: readonly string[], program = [process.execPath, main]): Promise<Outcome> {
+/** As a process of its own. */
+function start(args: readonly string[], program = [process.execPath, main]): Promise<CommandOutcome> {
   const [command, ...first] = program as [string, ...string[]];
   const child = spawn(command, [...first, ...args], {
-    env: { ...process.env, SWITCHYARD_URL: cluster.url, COLUMNS: "120" },
+    env: { ...process.env, ...env() },
     stdio: "pipe",
   });
-  const outcome: Outcome = { code: null, out: "", err: "" };
+  const outcome: CommandOutcome = { code: null, out: "", err: "" };
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     outcome.out += text;
   });
@@ -38,6 +40,8 @@ function run(args: readonly string[], program = [process.execPath, main]): Promi
   });
   return new Promise((resolve) => child.once("close", (code) => resolve({ ...outcome, code })));
 }
+
+const run = (args: readonly string[]): Promise<CommandOutcome> => commands.run(args);
 
 async function submit(tag: string): Promise<string> {
   const answer = await call(`${cluster.url}/v1/jobs`, { body: { model: "digits", inputs, tags: { run: tag } } });
@@ -48,7 +52,7 @@ async function submit(tag: string): Promise<string> {
 test("top shows once, where no terminal is, what ran during one interval, and programs get an object", async () => {
   let isOver = false;
   const ended = Promise.all([
-    run(["top", "--interval", "1500ms"]),
+    start(["top", "--interval", "1500ms"]),
     run(["top", "--json", "--interval", "1500ms", "--model", "digits"]),
   ]).finally(() => {
     isOver = true;
@@ -89,7 +93,7 @@ test("top on a terminal draws a screen of its own, and leaves the terminal as it
   skip: hasTerminals ? false : "needs the command script",
 }, async () => {
   const command = `"${process.execPath}" "${main}" top --interval 500ms --count 2`;
-  const { code, out } = await run([], ["script", "-qefc", command, "/dev/null"]);
+  const { code, out } = await start([], ["script", "-qefc", command, "/dev/null"]);
   assert.equal(code, 0, out);
   assert.equal(out.indexOf("\x1b[?1049h"), 0);
   assert.ok(out.trimEnd().endsWith("\x1b[?25h\x1b[?1049l"), JSON.stringify(out.slice(-60)));
@@ -100,7 +104,7 @@ test("top on a terminal draws a screen of its own, and leaves the terminal as it
 test("jobs shows one with where its time went, and lists those of the last minutes", async () => {
   const id = await submit("shown");
   await jobView(cluster.url, id, 10);
-  const shown = await run(["jobs", id]);
+  const shown = await start(["jobs", id]);
   assert.deepEqual([shown.code, shown.err], [0, ""]);
   assert.match(shown.out, new RegExp(`^id +${id}\nstate +succeeded\n`));
   assert.match(
@@ -123,7 +127,7 @@ test("jobs shows one with where its time went, and lists those of the last minut
 });
 
 test("hosts shows one with all that is known of it", async () => {
-  const { code, out } = await run(["hosts", "worker-1"]);
+  const { code, out } = await start(["hosts", "worker-1"]);
   assert.equal(code, 0);
   assert.match(out, /^id +worker-1\nstate +ready\n/);
   assert.match(out, /\nwarm +digits@1/);
@@ -133,7 +137,7 @@ test("hosts shows one with all that is known of it", async () => {
 
 test("watch follows several jobs, and its exit code is that of the worst", async () => {
   const ids = await Promise.all(["a", "b"].map(submit));
-  const well = await run(["watch", ...ids]);
+  const well = await start(["watch", ...ids]);
   assert.equal(well.code, 0, well.err);
   for (const id of ids) assert.match(well.out, new RegExp(`^${id}  succeeded`, "m"));
   cluster.workers[0]!.signal("SIGSTOP");

@@ -6,7 +6,7 @@ import type { JobView } from "@switchyard/protocol";
 import { binaryInference, binaryOutputs, call } from "../support/calls.ts";
 import { collect, GrpcClient } from "../support/grpc-client.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { emptyRepository, layersModel, type Repository, rowsOf, slowModelOf } from "../support/timed-models.ts";
+import { emptyRepository, layersModel, type Repository, rowsOf, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 let models: Repository;
@@ -15,8 +15,8 @@ let client: GrpcClient;
 before(async () => {
   models = await emptyRepository();
   await models.add("layers", layersModel(4));
-  await models.add("slow", await slowModelOf(400));
-  cluster = await startProcesses({ coordinators: 2, models: models.folder });
+  await models.add("slow", slowModel(1));
+  cluster = await startProcesses({ coordinators: 2, models: models.folder, workerEnv: slowRuns(400) });
   client = new GrpcClient(cluster.coordinators[0]!.grpc);
 });
 after(async () => {

@@ -61,7 +61,7 @@ test("a host that is drained under load costs no job, and takes none until it ma
   let isDone = false;
   const underLoad: JobView[] = [];
   const load = (async () => {
-    while (!isDone) underLoad.push(...(await run(300)));
+    while (!isDone) underLoad.push(...(await run(100)));
   })();
   await until("both to work", async () => new Set(underLoad.map(({ host }) => host)).size === 2, { show: () => cluster.log() });
   const answer = await drain(drained, "POST");

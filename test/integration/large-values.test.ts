@@ -44,7 +44,7 @@ after(async () => {
 
 /** Another tensor for each seed. */
 function tensorOf(seed: number): Float32Array {
-  return Float32Array.from({ length: count }, (_, at) => (at * 31 + seed) % 8191);
+  return new Float32Array(count).map((_, at) => (at * 31 + seed) % 8191);
 }
 
 function infer(seed: number): Promise<Answer> {

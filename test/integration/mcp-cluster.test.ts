@@ -12,8 +12,7 @@ import { PNG } from "pngjs";
 import { call } from "../support/calls.ts";
 import { ask, callTool, connectMcp, eras, withTasks } from "../support/mcp-client.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { sleepingRuns } from "../support/sleeping-runs.ts";
-import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
+import { emptyRepository, type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const heldOut: { images: string[]; labels: string } = JSON.parse(
@@ -50,7 +49,7 @@ before(async () => {
     path.join(models.folder, "digits", "labels.txt"),
     readFileSync(new URL("../../models/digits/labels.txt", import.meta.url)),
   );
-  cluster = await startProcesses({ coordinators: 2, models: models.folder, workerEnv: sleepingRuns(300) });
+  cluster = await startProcesses({ coordinators: 2, models: models.folder, workerEnv: slowRuns(250) });
   for (const url of cluster.urls) {
     for (const model of ["slow", "digits"]) await until(model, async () => (await call(`${url}/v2/models/${model}`)).status === 200);
   }

@@ -6,8 +6,7 @@ import { Client } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import type { JobView } from "@switchyard/protocol";
 import { type Cluster, cliMain, startCluster } from "../support/cluster.ts";
-import { sleepingRuns } from "../support/sleeping-runs.ts";
-import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
+import { emptyRepository, type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const eras = { modern: { pin: "2026-07-28" }, legacy: "legacy" } as const;
@@ -18,7 +17,7 @@ let repository: Repository;
 before(async () => {
   repository = await emptyRepository();
   await repository.add("slow", slowModel(1));
-  cluster = await startCluster({ models: repository.folder, env: sleepingRuns(400) });
+  cluster = await startCluster({ models: repository.folder, env: slowRuns(400) });
 });
 
 after(async () => {
@@ -55,8 +54,9 @@ async function jobs(): Promise<JobView[]> {
 }
 
 for (const era of ["modern", "legacy"] as const) {
-  test(`an application of the ${era} era lists the tools, calls a model and ends`, async () => {
-    const { client, pid, close } = await startApplication(era);
+  test(`an application of the ${era} era lists the tools, calls a model, takes a call from the queue and ends`, async () => {
+    await using application = await startApplication(era);
+    const { client, pid, close } = application;
     const { tools } = await client.listTools();
     assert.ok(
       tools.some(({ name }) => name === "infer_slow"),
@@ -65,13 +65,7 @@ for (const era of ["modern", "legacy"] as const) {
     const { structuredContent, isError } = await client.callTool({ name: "infer_slow", arguments: { inputs: { x } } });
     assert.notEqual(isError, true);
     assert.equal((structuredContent as { model: string }).model, "slow");
-    await close();
-    await until("the program to be gone", async () => !isAlive(pid));
-  });
 
-  test(`a call that an application of the ${era} era cancels leaves the queue`, async () => {
-    await using application = await startApplication(era);
-    const { client } = application;
     const known = new Set((await jobs()).map(({ id }) => id));
     const given = new AbortController();
     const call = (signal?: AbortSignal) => client.callTool({ name: "infer_slow", arguments: { inputs: { x } } }, signal && { signal });
@@ -87,6 +81,9 @@ for (const era of ["modern", "legacy"] as const) {
     });
     assert.equal(one!.attempt, 0);
     for (const other of others) assert.notEqual((await other).isError, true);
+
+    await close();
+    await until("the program to be gone", async () => !isAlive(pid));
   });
 }
 

@@ -236,8 +236,9 @@ test("the configuration of an uploaded model is checked, taken and removed; a mo
 
 test("uploaded versions outlive every process, and sweeps of large values", async () => {
   assert.equal((await put("lasting/versions/1", adder(70).toBytes())).status, 201);
-  for (const process of [...cluster.coordinators, ...cluster.workers]) await process.kill();
-  for (const process of [...cluster.coordinators, ...cluster.workers]) await process.respawn();
+  const processes = [...cluster.coordinators, ...cluster.workers];
+  await Promise.all(processes.map((process) => process.kill()));
+  await Promise.all(processes.map((process) => process.respawn()));
   assert.deepEqual(await until("the model", () => answerOf("lasting"), { withinMs: 15_000 }), [71, 72]);
   await until("it to be kept for more than a week", async () => {
     const sha256 = createHash("sha256").update(adder(70).toBytes()).digest("hex");

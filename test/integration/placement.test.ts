@@ -5,8 +5,7 @@ import { describe, test } from "node:test";
 import type { HostView, JobView, ModelView } from "@switchyard/protocol";
 import { call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { sleepingRuns } from "../support/sleeping-runs.ts";
-import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
+import { emptyRepository, type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const inputs = [floats("x", [1], [1])];
@@ -94,7 +93,7 @@ describe("placement", { concurrency: 2 }, () => {
     await using models = await emptyRepository();
     // together some two seconds of work: others may take a queue after a quarter of one
     await models.add("one-only", slowModel(1), { settings: "max_replicas: 1\nmax_batch_items: 1\n" });
-    await using cluster = await startProcesses({ models: models.folder, workers: 3, inOneProcess: true, workerEnv: sleepingRuns(20) });
+    await using cluster = await startProcesses({ models: models.folder, workers: 3, inOneProcess: true, workerEnv: slowRuns(20) });
     const { url } = cluster;
     const submit = async (): Promise<string> => {
       const answer = await call(`${url}/v1/jobs`, { body: { model: "one-only", inputs } });

@@ -6,8 +6,7 @@ import type { JobView } from "@switchyard/protocol";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { type Answer, binaryInference, binaryOutputs, call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { sleepingRuns } from "../support/sleeping-runs.ts";
-import { emptyRepository, layersModel, type Repository, rowsOf, slowModel } from "../support/timed-models.ts";
+import { emptyRepository, layersModel, type Repository, rowsOf, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const cache = "cache: {ttl_s: 600}\n";
@@ -30,7 +29,7 @@ before(async () => {
   await models.add("slow", slowModel(1), { settings: cache });
   await models.add("pick", pickModel(), { settings: cache });
   await models.add("changing", layersModel(2), { settings: cache });
-  cluster = await startProcesses({ models: models.folder, coordinators: 2, workerEnv: sleepingRuns(1_000) });
+  cluster = await startProcesses({ models: models.folder, coordinators: 2, workerEnv: slowRuns(1_000) });
 });
 after(async () => {
   await cluster?.stop();

@@ -11,9 +11,8 @@ import { Redis } from "ioredis";
 import { call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { Pulse } from "../support/pulse.ts";
-import { sleepingRuns } from "../support/sleeping-runs.ts";
 import { stubProgram } from "../support/stub-program.ts";
-import { emptyRepository, type Repository, slowModel } from "../support/timed-models.ts";
+import { emptyRepository, type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const inputs = [floats("x", [1], [1])];
@@ -89,7 +88,7 @@ describe("routing", { concurrency: 3 }, () => {
     await models.add("plain", slowModel(1));
     await models.add("busy", slowModel(1), { settings: "prefer: [{ label: optimised-for=vision, weight: 1 }]\nmax_batch_items: 1\n" });
     await models.add("vision", slowModel(1), { settings: "prefer: [{ label: optimised-for=vision, weight: 10 }]\n" });
-    const device = sleepingRuns(20);
+    const device = slowRuns(20);
     await using cluster = await clusterOf(models, device, { ...device, SWITCHYARD_LABELS: "optimised-for=vision" }, device);
     const { url } = cluster;
     const [, preferred] = cluster.workers;

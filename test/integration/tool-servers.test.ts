@@ -351,7 +351,8 @@ test("a coordinator that is killed leaves no server behind, and one that ends no
   };
   assert.ok(lives(pids[0]!) && lives(pids[1]!) && lives(grandchild));
   await first!.kill();
-  await until("its server to end", async () => !lives(pids[0]!), { withinMs: 10_000 });
-  assert.equal(await second!.stop(), 0);
+  const ended = second!.stop();
+  await until("the server of the first to end", async () => !lives(pids[0]!), { withinMs: 10_000 });
+  assert.equal(await ended, 0);
   await until("the other to end", async () => !lives(pids[1]!) && !lives(grandchild), { withinMs: 10_000 });
 });

@@ -5,7 +5,7 @@ import { writeFile } from "node:fs/promises";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { type Answer, call, floats } from "../support/calls.ts";
 import { GrpcClient } from "../support/grpc-client.ts";
-import { type Repository, slowModel } from "../support/timed-models.ts";
+import { type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
 
 const secrets = { red: "red-secret", blue: "blue-secret", operator: "operator-secret" } as const;
 type Tenant = keyof typeof secrets;
@@ -39,12 +39,15 @@ function chooser(): GraphBuilder {
   return graph;
 }
 
+/** Variables of the workers that run them: `slow` is. */
+export const loadWorkerEnv: Record<string, string> = slowRuns(200);
+
 export async function addModels(models: Repository): Promise<void> {
   for (const version of [1, 2]) await models.add("light", adder(version), { version, settings: "max_batch_items: 8\n" });
   await models.add("cached", adder(5), { settings: "cache: { ttl_s: 60 }\n" });
   await models.add("reloaded", adder(7));
   await models.add("fails", chooser());
-  await models.add("slow", slowModel(60));
+  await models.add("slow", slowModel(1));
   await models.add("nowhere", adder(6), { settings: "require: { labels: { floor: '9' } }\n" });
 }
 
@@ -135,7 +138,7 @@ export class Load {
   async #turns(first: number, step: number, turn: (number: number) => Promise<void>): Promise<void> {
     for (let number = first; !this.#stop.signal.aborted; number += step) {
       await turn(number);
-      await new Promise((resolve) => setTimeout(resolve, 20)); // a load, not a measurement
+      await new Promise((resolve) => setTimeout(resolve, 150)); // a load, not a measurement
     }
   }
 

@@ -41,18 +41,31 @@ const layerWidth = 768;
  * longer, and the model loads no slower.
  */
 export function layersModel(layers: number, width: number = layerWidth): GraphBuilder {
-  const random = seededRandom(11);
-  const matrix = (rows: number, columns: number) => Float32Array.from({ length: rows * columns }, () => random.normal() / Math.sqrt(rows));
+  const weights = layerWeights(width);
   const graph = new GraphBuilder({ name: "layers" });
   let last = graph.input("x", "FP32", ["batch", rowWidth]);
   graph.output("y", "FP32", ["batch", rowWidth]);
-  const first = graph.weight("first", [rowWidth, width], matrix(rowWidth, width));
-  const middle = graph.weight("middle", [width, width], matrix(width, width));
-  const end = graph.weight("end", [width, rowWidth], matrix(width, rowWidth));
+  const first = graph.weight("first", [rowWidth, width], weights.first);
+  const middle = graph.weight("middle", [width, width], weights.middle);
+  const end = graph.weight("end", [width, rowWidth], weights.end);
   last = graph.node("MatMul", [last, first]);
   for (let layer = 0; layer < layers; layer += 1) last = graph.node("MatMul", [graph.node("Tanh", [last]), middle]);
   graph.node("MatMul", [graph.node("Tanh", [last]), end], {}, "y");
   return graph;
+}
+
+type LayerWeights = Record<"first" | "middle" | "end", Float32Array>;
+/** Made once: that takes longer than all else about a model. */
+const weightsByWidth = new Map<number, LayerWeights>();
+
+function layerWeights(width: number): LayerWeights {
+  const known = weightsByWidth.get(width);
+  if (known) return known;
+  const random = seededRandom(11);
+  const matrix = (rows: number, columns: number) => new Float32Array(rows * columns).map(() => random.normal() / Math.sqrt(rows));
+  const made = { first: matrix(rowWidth, width), middle: matrix(width, width), end: matrix(width, rowWidth) };
+  weightsByWidth.set(width, made);
+  return made;
 }
 
 const sideOfSlow = 512;
@@ -70,6 +83,12 @@ export async function slowModelOf(ms: number): Promise<GraphBuilder> {
   await session.release();
   return slowModel(Math.ceil(ms / stepMs));
 }
+
+/** Variables of workers that make each run of a `slowModel` last for so long, whatever else this machine does, and without its machine time. */
+export const slowRuns = (ms: number): Record<string, string> => ({
+  NODE_OPTIONS: `--import=${new URL("slow-runs.ts", import.meta.url).href}`,
+  SWITCHYARD_TEST_RUN_MS: String(ms),
+});
 
 let slowValues: Float32Array | undefined;
 
