@@ -1,7 +1,9 @@
 /** The end of a coordinator on a real store: whoever asks meanwhile is served, and calls that outlast it hear where their jobs are. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, type TestContext, test } from "node:test";
@@ -98,6 +100,20 @@ describe("drain", { concurrency: 3 }, () => {
       assert.equal(await stateOf(pattern.exec(answer.json().error)![1]!), state);
     }
     await other.drain(5_000);
+  });
+
+  test("a connection on which nothing was asked holds no coordinator that leaves", async (t) => {
+    const start = await coordinators(t);
+    const leaving = await start();
+    const { hostname, port } = new URL(leaving.url);
+    const silent = connect(Number(port), hostname);
+    t.after(() => silent.destroy());
+    const closed = once(silent, "close");
+    await once(silent, "connect");
+    const startedMs = performance.now();
+    await leaving.drain(20_000);
+    assert.ok(performance.now() - startedMs < 10_000, "it was waited for until all had to be over");
+    await closed;
   });
 
   test("what a coordinator served while it left is part of its time to end", async (t) => {

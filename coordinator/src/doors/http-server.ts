@@ -4,7 +4,8 @@
  */
 
 import { randomBytes } from "node:crypto";
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, Server } from "node:http";
+import type { Socket } from "node:net";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
 import { openAccess } from "../application/access.ts";
@@ -35,6 +36,8 @@ const keepAliveMs = 72_000;
 const maxPathPartChars = 512;
 /** A coordinator that leaves closes its idle connections when nobody has asked for anything for so long: else a request may be on its way. */
 const quietMs = 250;
+/** Connections on which nothing was ever asked are closed so long after the others: a first request may be on its way. */
+const unheardMs = 1_000;
 /** Asked by whoever must notice that this coordinator leaves, and by nobody else. */
 const probes = new Set(["/livez", "/readyz", "/v2/health/live", "/v2/health/ready"]);
 
@@ -82,6 +85,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   });
   if (context.tracing) addTracing(app, context.tracing);
   addEveryRequest(app, context, requests);
+  const endUnheard = unheardOf(app.server);
   addGuards(app, context.access);
   addInference(app, context);
   addModels(app, context);
@@ -111,8 +115,24 @@ export function createHttpServer(parts: DoorParts): HttpServer {
     close: () => {
       closing = true;
       context.calls.endWaits();
+      clock.after(unheardMs, endUnheard);
       return app.close();
     },
+  };
+}
+
+/**
+ * Ends the connections on which nothing was ever asked, as browsers and clients open them in advance: to Node they are not idle, and each would hold a
+ * server that closes until its headers are overdue.
+ */
+function unheardOf(server: Server): () => void {
+  const open = new Set<Socket>();
+  server.on("connection", (socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+  });
+  return () => {
+    for (const socket of open) if (socket.bytesRead === 0) socket.destroy();
   };
 }
 
