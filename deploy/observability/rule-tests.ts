@@ -252,7 +252,7 @@ function panelTests(): object[] {
 const filled = (template: string, labels: Record<string, string>): string =>
   template.replace(/\{\{ \$labels\.(\w+) \}\}/g, (_whole, label: string) => labels[label] ?? "");
 
-const paces = { minutes: { interval: "1m", evaluation_interval: "5m" }, hours: { interval: "5m", evaluation_interval: "60m" } } as const;
+const paces = { minutes: { interval: "1m", evaluation_interval: "2m" }, hours: { interval: "5m", evaluation_interval: "60m" } } as const;
 type Pace = keyof typeof paces;
 const paceOf = ({ at }: Situation): Pace => (at.endsWith("h") ? "hours" : "minutes");
 
