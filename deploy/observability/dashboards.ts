@@ -137,7 +137,7 @@ export const overview: Board = {
         },
         {
           title: "Calls of tools",
-          about: "Calls a second by server and outcome, as in the audit trail: tool_error is the tool's own failure.",
+          about: "Calls a second by server and outcome: tool_error is the tool's own failure.",
           unit: "reqps",
           queries: [{ expr: `${rate("switchyard_mcp_tool_calls_total", "server, outcome", "")} > 0`, legend: "{{server}} {{outcome}}" }],
         },

@@ -117,16 +117,22 @@ export function estimatedModelBytes(fileBytes: number): number {
   return Math.ceil(fileBytes * 1.5) + 4 * 1024 * 1024;
 }
 
-/** Why a host does not load what it could: what it holds is in use or kept. That passes, and says nothing against the model. */
-export function noRoomFor({ model, version }: Pick<ModelVersion, "model" | "version">): string {
-  return `${noRoom}${model} version ${version}: every loaded model is in use or kept`;
+/** Why a host does not load what it could: what it holds is in use, which passes, or kept. It says nothing against the model. */
+export function noRoomFor({ model, version }: Pick<ModelVersion, "model" | "version">, passes: boolean): string {
+  return `${noRoom}${model} version ${version}: every loaded model is ${passes ? inUse : "kept"}`;
 }
 
 export function isNoRoom(reason: string): boolean {
   return reason.startsWith(noRoom);
 }
 
+/** Whether there may be room as soon as a run ends. */
+export function isRoomAwaited(reason: string): boolean {
+  return isNoRoom(reason) && reason.endsWith(inUse);
+}
+
 const noRoom = "no room for ";
+const inUse = "in use or kept";
 
 /** All that a host must have to take this queue's jobs; empty for most. */
 export function requirementsOf(version: Pick<ModelVersion, "config" | "remote" | "require">): Requirement[] {

@@ -485,3 +485,23 @@ for (const version of ["v1", "v1alpha"] as const) {
     assert.match(nothing!, /Symbol not found/);
   });
 }
+
+test("what is no question to reflection ends that call, with whatever else it had asked, and nothing more", async (t) => {
+  const door = await openGrpc(t);
+  const asItIs = (bytes: Buffer): Buffer => bytes;
+  const path = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+  const list = Buffer.from([(7 << 3) | 2, 1, 0x2a]);
+  for (let turn = 0; turn < 5; turn++) {
+    const stream = door.client.duplex({
+      ...methodOf(inferenceService, "ModelStreamInfer"),
+      ...{ path, requestSerialize: asItIs, responseDeserialize: asItIs },
+    });
+    const all = collect(stream);
+    for (const message of [list, Buffer.from([0xff, 0xff]), list, list]) stream.write(message);
+    stream.end();
+    const { code, details } = await all;
+    assert.equal(code, "INVALID_ARGUMENT", details);
+    assert.match(details, /no ServerReflectionRequest/);
+  }
+  assert.equal((await door.client.call("ServerLive", Buffer.alloc(0))).code, "OK");
+});

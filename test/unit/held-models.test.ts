@@ -71,9 +71,9 @@ test("whoever waits for a model shares one load and hears of its end, be it a fa
 test("a host without room says so for a second each time, and holds no attempt against the model", () => {
   const { held, pass } = rig();
   for (let times = 1; times <= 4; times++) {
-    held.failed(tag, noRoomFor(version));
+    held.failed(tag, noRoomFor(version, true));
     pass(999);
-    assert.deepEqual([held.isBackingOff(tag), held.tellFailures()], [true, { [tag]: noRoomFor(version) }]);
+    assert.deepEqual([held.isBackingOff(tag), held.tellFailures()], [true, { [tag]: noRoomFor(version, true) }]);
     pass(1);
     assert.deepEqual([held.isBackingOff(tag), held.tellFailures()], [false, {}]);
   }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { estimatedModelBytes, type ModelVersion } from "@switchyard/protocol";
+import { estimatedModelBytes, isNoRoom, isRoomAwaited, type ModelVersion } from "@switchyard/protocol";
 import type { Clock } from "../../worker/src/clock.ts";
 import type { LoadedModel } from "../../worker/src/runtime/loaded-model.ts";
 import { ModelCache, type ModelCacheOptions } from "../../worker/src/runtime/model-cache.ts";
@@ -151,6 +151,25 @@ test("a queue that leaves a model which others share takes nothing from them", a
   assert.deepEqual(events.slice(-1), ["leaving a-choosy"]);
   assert.equal(await cache.evict(version("a")), true);
   assert.deepEqual([names(), events.slice(-2)], [[], ["leaving a", "released a"]]);
+});
+
+test("where all that is held is kept no run that ends makes room", async () => {
+  const { cache } = rig();
+  for (const name of ["a", "b"]) await cache.ensure(version(name));
+  const reasonOf = (asked: string): Promise<string> =>
+    cache.ensure(version(asked)).then(
+      () => "loaded",
+      (error: Error) => error.message,
+    );
+  cache.keep(["a", "b"]);
+  const kept = await reasonOf("c");
+  assert.deepEqual([isNoRoom(kept), isRoomAwaited(kept)], [true, false], kept);
+  cache.keep(["a"]);
+  const unpin = cache.pin(version("b"));
+  const inUse = await reasonOf("c");
+  assert.deepEqual([isNoRoom(inUse), isRoomAwaited(inUse)], [true, true], inUse);
+  unpin();
+  assert.equal(await reasonOf("c"), "loaded");
 });
 
 test("a model that is to be kept is not let go, be it asked for", async () => {

@@ -18,11 +18,13 @@ interface Wishes {
   config?: ModelVersion["config"];
   /** Its model is not here, and would not load a moment ago. */
   backsOff?: boolean;
+  /** That was for want of room, which comes as soon as a run ends. */
+  waitsForRoom?: boolean;
   rests?: boolean;
   end?: "retired" | "release";
 }
 
-function rig({ rests = false, fits = true, config = {}, backsOff = false, end = "retired" }: Wishes) {
+function rig({ rests = false, fits = true, config = {}, backsOff = false, waitsForRoom = false, end = "retired" }: Wishes) {
   const events: string[] = [];
   const version = { model: "digits", version: 1, tag, config } as ModelVersion;
   const evalsha = async (_sha: string, _keys: number, _base: string, ...args: unknown[]): Promise<unknown> => {
@@ -35,7 +37,7 @@ function rig({ rests = false, fits = true, config = {}, backsOff = false, end = 
     clock: { sleep: () => new Promise<void>(() => {}) } as unknown as Clock,
     incarnation: "one",
     known: { byTag: () => version } as unknown as KnownModels,
-    held: { holds: () => !backsOff, isBackingOff: () => backsOff } as unknown as HeldModels,
+    held: { holds: () => !backsOff, isBackingOff: () => backsOff, waitsForRoom: () => waitsForRoom } as unknown as HeldModels,
     runner: {
       serve: async (_ticketId: string, _version: ModelVersion, unready: string) => {
         events.push(`serve or ${unready}`);
@@ -75,6 +77,12 @@ test("jobs whose model no host can load are told so by whoever has their ticket"
   const { desk, events } = rig({ backsOff: true });
   await desk.onTicket(tag, ticketId, false);
   assert.deepEqual(events, ["serve or tell"]);
+});
+
+test("jobs whose model finds no room here are left while a run that ends may make some, whoever else there is", async () => {
+  const { desk, events } = rig({ backsOff: true, waitsForRoom: true });
+  await desk.onTicket(tag, ticketId, false);
+  assert.deepEqual(events, [`release ${ticketId} 0 aside`]);
 });
 
 test("a ticket that is set aside is given up without another that nobody would be offered", async () => {

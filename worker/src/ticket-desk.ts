@@ -91,7 +91,7 @@ export class TicketDesk {
 
   /**
    * The model is loaded before the runner claims anything, because a claim that cannot run costs its jobs an attempt. Where another host may
-   * load it, the jobs are left to that one; where none can, they are claimed all the same and told why.
+   * load it, or there may be room as soon as a run ends, the jobs are left; where none can, they are claimed all the same and told why.
    */
   async #place(version: ModelVersion): Promise<"serve" | "leave" | "tell"> {
     const { held, incarnation, redis, stop } = this.#parts;
@@ -110,7 +110,7 @@ export class TicketDesk {
       await this.#parts.tellHeld();
     }
     if (held.holds(tag) || !held.isBackingOff(tag)) return "serve";
-    return (await anotherCanLoad(redis, incarnation, version)) ? "leave" : "tell";
+    return held.waitsForRoom(tag) || (await anotherCanLoad(redis, incarnation, version)) ? "leave" : "tell";
   }
 
   /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. Who may take it is the coordinators' to say, if it matters. */

@@ -121,6 +121,7 @@ export class McpClients implements ToolConnector {
     // the client asks its first question to the end of its time, whatever the signal says
     const leave = (): void => void line.end();
     how.signal.addEventListener("abort", leave, { once: true });
+    if (how.signal.aborted) leave();
     try {
       await client.connect(line.transport, { timeout: connectMs, signal: how.signal });
     } catch (error) {

@@ -29,10 +29,11 @@ export function prometheusTools(registry: MetricsRegistry, traceId: CurrentTrace
   const losses = registry.counter("switchyard_mcp_server_losses_total", "Connections to the MCP server that ended or could not be made", [
     "server",
   ]);
-  const calls = registry.counter("switchyard_mcp_tool_calls_total", "Calls of the MCP server's tools, by outcome as in the audit trail", [
-    "server",
-    "outcome",
-  ]);
+  const calls = registry.counter(
+    "switchyard_mcp_tool_calls_total",
+    "Calls of the MCP server's tools, by outcome, in the words of the audit trail; calls of tools that there are not, and those refused before they were read, are counted here only",
+    ["server", "outcome"],
+  );
   const seconds = registry.histogram(
     "switchyard_mcp_tool_call_seconds",
     "Calls of the MCP server's tools that may have run: from their arrival to their end, their waiting included",

@@ -128,7 +128,9 @@ export class RedisLink {
   #schedule(): void {
     if (this.#closed) return;
     // all links at the same moments: one wake-up of a process at rest instead of one each
-    const waitMs = pingEveryMs - (this.#clock.monotonicMs() % pingEveryMs);
+    const leftMs = pingEveryMs - (this.#clock.monotonicMs() % pingEveryMs);
+    // a timer may come a little early, and an answer before the moment is over
+    const waitMs = leftMs < pingEveryMs / 2 ? leftMs + pingEveryMs : leftMs;
     this.#stopPing = this.#clock.after(waitMs, () => {
       void this.#ping().then(() => this.#schedule());
     });

@@ -32,10 +32,11 @@ export class Loops {
   async #run(loop: Loop): Promise<void> {
     let failing = false;
     for (;;) {
-      await loop.wanted?.(this.#stop.signal);
-      if (this.#stop.signal.aborted) return;
-      const startedMs = this.#clock.monotonicMs();
+      let startedMs = this.#clock.monotonicMs();
       try {
+        await loop.wanted?.(this.#stop.signal);
+        if (this.#stop.signal.aborted) return;
+        startedMs = this.#clock.monotonicMs();
         await loop.call();
         failing = false;
       } catch (error) {

@@ -3,7 +3,6 @@
  * which Go's library, and so grpcurl, does not take; and they lack the fields' names in JSON, which not every client derives.
  */
 
-import { Duplex } from "node:stream";
 import { type Server, type ServerDuplexStream, type ServiceDefinition, status, type UntypedServiceImplementation } from "@grpc/grpc-js";
 import type { PackageDefinition } from "@grpc/proto-loader";
 import { ReflectionService } from "@grpc/reflection";
@@ -20,25 +19,26 @@ new ReflectionService(describable(packages)).addToServer({ addService: (...servi
 export function answerReflection(call: ServerDuplexStream<Buffer, Buffer>): void {
   const [service, handlers] = added.find(([{ ServerReflectionInfo: method }]) => method?.path === call.getPath())!;
   const method = service.ServerReflectionInfo!;
-  const asked = new Duplex({
-    objectMode: true,
-    read() {},
-    write: (answer: object, _encoding, done) => void call.write(method.responseSerialize(answer), done),
-    final(done) {
-      call.end();
-      done();
-    },
-  });
-  (handlers.ServerReflectionInfo as unknown as (call: Duplex) => void)(asked);
-  call.on("data", (message: Buffer) => {
+  let isOver = false;
+  const decoded = (hear: (message: object) => void) => (bytes: Buffer) => {
+    if (isOver) return; // what came behind a message that is none
+    let message: object;
     try {
-      asked.push(method.requestDeserialize(message));
+      message = method.requestDeserialize(bytes);
     } catch (error) {
+      isOver = true;
       const details = `The message is no ServerReflectionRequest: ${(error as Error).message}`;
       call.emit("error", { code: status.INVALID_ARGUMENT, details });
+      return;
     }
-  });
-  call.on("end", () => asked.push(null));
+    hear(message);
+  };
+  const asked = {
+    on: (event: string, hear: (message: object) => void) => call.on(event, event === "data" ? decoded(hear) : hear),
+    write: (answer: object) => call.write(method.responseSerialize(answer)),
+    end: () => isOver || call.end(),
+  };
+  (handlers.ServerReflectionInfo as unknown as (call: typeof asked) => void)(asked);
 }
 
 function describable(packages: PackageDefinition): PackageDefinition {

@@ -131,9 +131,11 @@ function unheardOf(server: Server): () => void {
     open.add(socket);
     socket.once("close", () => open.delete(socket));
   });
-  return () => {
-    for (const socket of open) if (socket.bytesRead === 0) socket.destroy();
-  };
+  // a turn later: what came while this process stood still is read by then
+  return () =>
+    void setImmediate(() => {
+      for (const socket of open) if (socket.bytesRead === 0) socket.destroy();
+    });
 }
 
 const noSchemas = (): never => {

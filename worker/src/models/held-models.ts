@@ -4,7 +4,7 @@
  * there is room, or for the next request.
  */
 
-import { type ChangingFacts, isNoRoom, type ModelVersion } from "@switchyard/protocol";
+import { type ChangingFacts, isNoRoom, isRoomAwaited, type ModelVersion } from "@switchyard/protocol";
 import { configMark } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 
@@ -117,6 +117,11 @@ export class HeldModels {
   isBackingOff(tag: string): boolean {
     const failure = this.#failures.get(tag);
     return failure !== undefined && this.#parts.clock.monotonicMs() < failure.retryAtMs;
+  }
+
+  /** There was no room for it when last tried, and there may be as soon as a run ends. */
+  waitsForRoom(tag: string): boolean {
+    return isRoomAwaited(this.#failures.get(tag)?.reason ?? "");
   }
 
   /** The version that failed longest ago and may be tried again. */

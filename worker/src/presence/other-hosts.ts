@@ -1,6 +1,6 @@
 /** What the other hosts of the cluster say of themselves with their heartbeats, as far as this host must know. */
 
-import { type ChangingFacts, type HostFacts, isNoRoom, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
+import { type ChangingFacts, type HostFacts, isRoomAwaited, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { RedisClient } from "../redis-client.ts";
 
@@ -31,7 +31,7 @@ export async function anotherCanLoad(redis: RedisClient, me: string, version: Mo
   const others = await readyOthers(redis, me);
   return others.some(({ facts, changing }) => {
     const failure = changing.failures[version.tag];
-    return (failure === undefined || isNoRoom(failure)) && missingOfAll(facts, requirementsOf(version)).length === 0;
+    return (failure === undefined || isRoomAwaited(failure)) && missingOfAll(facts, requirementsOf(version)).length === 0;
   });
 }
 

@@ -285,7 +285,10 @@ export class ModelCache {
     while (!this.#fits(costBytes)) {
       const oldest = [...this.#entries].find(([, entry]) => entry.pins === 0 && !this.#isKept(entry));
       if (!oldest) {
-        const reason = noRoomFor(version);
+        const reason = noRoomFor(
+          version,
+          [...this.#entries.values()].some((entry) => !this.#isKept(entry)),
+        );
         this.#options.onFailed?.(version, reason);
         throw notReady(reason, firstBackOffMs);
       }
