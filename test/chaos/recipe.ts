@@ -60,7 +60,7 @@ export function longestRefusalMs({ events }: Ledger, pulse: Pulse, brokenMs: rea
     if (event.kind === "delayed") return Math.min(event.tookMs, event.atMs - Math.max(0, ...brokenMs.filter((ms) => ms < event.atMs)));
     return (event.kind === "ack" || event.kind === "unknown") && submitted.has(event.key) ? event.tookMs : 0;
   };
-  const own = (event: LedgerEvent): number => wait(event) - pulse.stoodStillMs(event.atMs - wait(event), event.atMs);
+  const own = (event: LedgerEvent): number => wait(event) - pulse.lateMs(event.atMs - wait(event), event.atMs);
   return events.reduce((most, event) => Math.max(most, own(event)), 0);
 }
 

@@ -207,7 +207,7 @@ export class Scene implements AsyncDisposable {
     this.fault(`${worker.name} killed with ${jobs} jobs in hand`);
     const back = until(`what ${worker.name} had in hand to be back`, async () => (await this.inHand(incarnation)) === 0, {
       withinMs: 20_000,
-    }).then(() => ({ jobs, backMs: Date.now() - killedMs - this.pulse.stoodStillMs(killedMs, Date.now()) }));
+    }).then(() => ({ jobs, backMs: Date.now() - killedMs - this.pulse.lateMs(killedMs, Date.now()) }));
     back.catch(() => {}); // looked at in the end
     const respawned = sleep(pauseMs).then(() => worker.respawn());
     respawned.catch(() => {}); // looked at by whoever waits for it

@@ -164,7 +164,7 @@ class Killer {
   /** Every transition raises the revision by one: back among the waiting, claimed again, ended. */
   async #follow(revisions: ReadonlyMap<string, number>, killedMs: number): Promise<Loss> {
     let backMs: number | undefined;
-    const sinceMs = (): number => Date.now() - killedMs - this.#pulse.stoodStillMs(killedMs, Date.now());
+    const sinceMs = (): number => Date.now() - killedMs - this.#pulse.lateMs(killedMs, Date.now());
     const left = new Map(revisions);
     await until(
       "the jobs of a killed host to run again",

@@ -341,7 +341,11 @@ class Shared implements OneProcess {
 
   kill = (): Promise<void> => this.#process.kill();
   stop = (): Promise<number | null> => this.#process.stop();
-  signal = (signal: NodeJS.Signals): void => this.#process.signal(signal);
-  respawn = (): Promise<void> => this.#process.respawn();
+  signal = (): never => this.#alone();
+  respawn = (): never => this.#alone();
   log = (): string => this.#process.log();
+
+  #alone(): never {
+    throw new Error(`${this.name} shares its process: it can be ended with all of them only`);
+  }
 }

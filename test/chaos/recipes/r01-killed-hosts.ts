@@ -9,7 +9,7 @@ const kills = { smoke: 8, nightly: 50, soak: 500 } as const;
 /** A run that saw fewer proves nothing. */
 const jobs = { smoke: 300, nightly: 10_000, soak: 100_000 } as const;
 const hosts = { smoke: 3, nightly: 4, soak: 4 } as const;
-const rate = { smoke: 25, nightly: 100, soak: 100 } as const;
+const rate = { smoke: 40, nightly: 100, soak: 100 } as const;
 const everyMs = { smoke: 1_000, nightly: 2_000, soak: 2_000 } as const;
 
 export const killedHosts: Recipe = {

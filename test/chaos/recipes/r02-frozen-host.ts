@@ -39,7 +39,7 @@ export const frozenHost: Recipe = {
       // it has to find out by itself, and whoever supervises it starts it again
       const end = await Promise.race([worker.exited, sleep(30_000, undefined, { ref: false })]);
       ended += Number(end?.code === exitLost);
-      if (round + 1 < rounds[tier]) await worker.respawn();
+      await worker.respawn();
     }
     const expected = { jobs: load.sent / 2, faults: 2 * rounds[tier], executions: load.sent / 8 };
     return await scene.course(expected, (verdict) => [

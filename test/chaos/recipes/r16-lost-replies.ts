@@ -64,15 +64,21 @@ export const lostReplies: Recipe = {
     scene.say(`  replies dropped: ${[...dropped].map(([script, times]) => `${script} ${times}`).join(", ")}`);
     const scripts = frequent.length + queueing.length + Object.keys(rare).length;
     const expected = { jobs: load.sent / 2, faults: scripts, executions: load.sent / 10 };
+    const isShort = (key: string): boolean => key.startsWith(`chaos-${seed + 1}-`);
+    const expiredOf = (ofShort: boolean): number => {
+      const ended = scene.ledger.events.filter((event) => event.kind === "outcome" && event.outcome.state === "expired");
+      return new Set(ended.flatMap((event) => ("key" in event && isShort(event.key) === ofShort ? [event.key] : []))).size;
+    };
     return await scene.course(expected, ({ counts }) => [
       { what: "scripts that lost a reply", value: dropped.size, limit: scripts, better: "higher" },
       { what: "jobs that failed", value: counts.failed, limit: 0, better: "lower" },
       {
         what: "jobs that expired, of those with hosts frozen beyond their deadlines",
-        value: counts.expired,
+        value: expiredOf(true),
         limit: short.sent,
         better: "lower",
       },
+      { what: "other jobs that expired", value: expiredOf(false), limit: 0, better: "lower" },
     ]);
   },
 };
@@ -97,8 +103,9 @@ const rare: Readonly<Record<string, (scene: Scene, short: Load, seen: () => numb
   /** A host says goodbye, and gives up what it may claim: one that had jobs in hand a moment before has that. */
   async release(scene, _short, seen) {
     for (let tries = 0; seen() === 0 && tries < 5; tries++) {
-      for (const worker of scene.cluster.workers) if (!worker.runs) await worker.respawn();
-      await scene.stop(await scene.busyHost());
+      const leaving = await scene.busyHost();
+      await scene.stop(leaving);
+      await leaving.respawn();
     }
   },
 };

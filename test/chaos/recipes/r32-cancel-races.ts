@@ -4,8 +4,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Recipe } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
-const rate = { smoke: 80, nightly: 100, soak: 100 } as const;
-const seconds = { smoke: 4, nightly: 30, soak: 900 } as const;
+const rate = 100;
+const seconds = { smoke: 5, nightly: 30, soak: 900 } as const;
 
 export const cancelRaces: Recipe = {
   id: "R32",
@@ -14,7 +14,7 @@ export const cancelRaces: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, inOneProcess: tier === "smoke" });
-    const plan = { seed, rate: rate[tier], timeoutMs: { least: 6_000, most: 10_000 }, manners: ["queued"], cancelEvery: 2 } as const;
+    const plan = { seed, rate, timeoutMs: { least: 6_000, most: 10_000 }, manners: ["queued"], cancelEvery: 2 } as const;
     const load = await scene.begin(plan);
     await sleep(seconds[tier] * 1_000);
     const expected = { jobs: load.sent, faults: 0, executions: load.sent / 16 };
