@@ -11,7 +11,6 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { operatorKey, writeKeyFile } from "../observability/load.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { pythonPackages } from "../support/python-packages.ts";
@@ -49,11 +48,11 @@ before(async () => {
   const serverFile = path.join(clone, "mcp-servers.json");
   await writeFile(serverFile, '{"mcpServers": {}}');
   const keyFile = path.join(clone, "keys.yaml");
-  await writeKeyFile(keyFile);
+  await writeFile(keyFile, "[]");
   const models = path.join(clone, "models");
   cluster = await startCluster({ models, env: { SWITCHYARD_MCP_SERVERS: serverFile } });
   const env = { SWITCHYARD_REDIS_URL: cluster.redisUrl, SWITCHYARD_DATA: cluster.dataFolder, SWITCHYARD_API_KEYS: keyFile };
-  guarded = await startProcesses({ workers: 0, models, apiKey: operatorKey, env });
+  guarded = await startProcesses({ workers: 0, models, env });
   await symlink(cluster.dataFolder, path.join(clone, ".switchyard"));
 });
 

@@ -53,7 +53,7 @@ async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>>
 const body = { inputs: [floats("image", [1, 64], new Float32Array(64))] };
 
 // they wait for most of their time, each on a store of its own
-describe("drain", { concurrency: 3 }, () => {
+describe("drain", { concurrency: 2 }, () => {
   test("a coordinator that leaves says so and serves on until nobody asks any more, for two seconds at most", async (t) => {
     const start = await coordinators(t);
     const leaving = await start();

@@ -99,7 +99,7 @@ test("a version with jobs that wait is not removed until they have ended", async
 });
 
 /** Removals take seconds in which nothing is to be done: these are made beside one another, each of a model of its own. */
-describe("removals", { concurrency: true }, () => {
+describe("removals", { concurrency: 4 }, () => {
   test("a version whose removal ended in the middle takes no jobs for some seconds, and then stays: its host never lets it go", async () => {
     await upload("cut", [1]);
     assert.deepEqual((await infer("cut")).json().outputs[0].data, [11, 12]);

@@ -56,6 +56,10 @@ describe("placement", { concurrency: 2 }, () => {
     await cluster.workers.find(({ name }) => name === before[0])!.kill();
     const third = cluster.workers.map(({ name }) => name).find((name) => !before.includes(name))!;
     await held("twice", third);
+    const others = before.slice(1).concat(third);
+    await until("once to be held by a host that lives", async () =>
+      (await modelOf(cluster.url, "once")).warm_on?.some((name) => others.includes(name)),
+    );
 
     await cluster.coordinators[0]!.kill();
     for (const name of [before[1], third]) await cluster.workers.find((worker) => worker.name === name)!.kill();

@@ -222,17 +222,17 @@ describe("tracing", { concurrency: 2 }, () => {
         const [, logged] = /"drain_lifted","trace_id":"([^"]+)"/.exec(cluster.coordinators[0]!.log()) ?? [];
         assert.equal(logged, traceId);
       });
+    });
 
-      test("who only looks is not traced unless the caller traces it", async () => {
-        const before = collector.spans.length;
-        await call(`${cluster.url}/v1/hosts`);
-        await call(`${cluster.url}/readyz`);
-        const { traceId, traceparent } = newTrace();
-        await call(`${cluster.url}/v1/hosts`, { headers: { traceparent } });
-        await collector.whole(traceId, ["GET /v1/hosts"]);
-        const looks = collector.spans.slice(before).filter(({ name }) => name.startsWith("GET"));
-        assert.equal(looks.length, 1);
-      });
+    test("who only looks is not traced unless the caller traces it", async () => {
+      const before = collector.spans.length;
+      await call(`${cluster.url}/v1/hosts`);
+      await call(`${cluster.url}/readyz`);
+      const { traceId, traceparent } = newTrace();
+      await call(`${cluster.url}/v1/hosts`, { headers: { traceparent } });
+      await collector.whole(traceId, ["GET /v1/hosts"]);
+      const looks = collector.spans.slice(before).filter(({ name }) => name.startsWith("GET"));
+      assert.equal(looks.length, 1);
     });
 
     test("each attempt that fails is an error of its own, and so is the job when none is left", async () => {

@@ -70,7 +70,7 @@ describe("a worker whose repository has more models than it loads ahead of time"
   test("a model that nobody has asked for yet is answered while eight others, just as cold, have long queues", async (t) => {
     const { url } = cluster;
     const backlog: string[] = [];
-    for (let round = 0; round < 40; round++) {
+    for (let round = 0; round < 60; round++) {
       const ids = await Promise.all(Array.from({ length: 8 }, (_, at) => submit(url, `cold-${at + 1}`)));
       backlog.push(...ids);
     }

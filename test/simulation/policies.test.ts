@@ -22,7 +22,7 @@ function trialOf(name: ScenarioName, load: number, forMs: number): Trial {
   return once(`${name} ${load} ${forMs}`, () => scenario.build(seed, load, forMs));
 }
 
-function figures(name: ScenarioName, load: number, policy: PolicyName, forMs = 5_000): Figures {
+function figures(name: ScenarioName, load: number, policy: PolicyName, forMs = 8_000): Figures {
   const trial = trialOf(name, load, forMs);
   const oracle = once(`${name} ${load} ${forMs} oracle`, () => oracleOf(trial));
   return once(`${name} ${load} ${forMs} ${policy}`, () => judge(trial, runTrial(trial, policy), oracle));
@@ -68,7 +68,7 @@ test("a host that dies costs nobody a job that has time", () => {
 });
 
 test("a tenant that sends little waits for a batch, however much another sends", () => {
-  const trial = trialOf("tenants", 1.2, 5_000);
+  const trial = trialOf("tenants", 1.2, 8_000);
   const log = runTrial(trial, "fair");
   const { p99Ms, aloneMs } = tenantWaits(trial, log, "light", "fair");
   assert.ok(p99Ms <= Math.max(2 * aloneMs, 2 * log.largestRunMs), `${p99Ms} ms; alone ${aloneMs} ms, a run ${log.largestRunMs} ms`);
@@ -79,7 +79,7 @@ test("a tenant that sends little waits for a batch, however much another sends",
 });
 
 test("tenants of weights 1, 2 and 4 get device time by their weights", () => {
-  const trial = trialOf("weights", 3, 5_000);
+  const trial = trialOf("weights", 3, 8_000);
   const { perWeight, jain } = tenantShares(trial, runTrial(trial, "fair"));
   const mean = [...perWeight.values()].reduce((sum, ms) => sum + ms, 0) / 3;
   for (const [tenant, ms] of perWeight) assert.ok(Math.abs(ms / mean - 1) <= 0.05, `${tenant}: ${ms} of ${mean}`);
@@ -87,7 +87,7 @@ test("tenants of weights 1, 2 and 4 get device time by their weights", () => {
 });
 
 test("the class batch gets its twentieth of a cluster that is asked for twice what it has", () => {
-  const trial = trialOf("classes", 2, 5_000);
+  const trial = trialOf("classes", 2, 8_000);
   const shares = classShares(trial, runTrial(trial, "fair"));
   assert.ok((shares.get("batch") ?? 0) >= 0.0475, JSON.stringify([...shares]));
 });

@@ -3,9 +3,11 @@
 import assert from "node:assert/strict";
 import { type TestContext, test } from "node:test";
 import type { JobView } from "@switchyard/protocol";
+import { lendGlobal } from "../support/lent-global.ts";
 
-globalThis.sessionStorage ??= { getItem: () => null } as unknown as Storage;
+const takeStorage = lendGlobal("sessionStorage", { getItem: () => null }); // read once, when the modules are loaded
 const { JobList } = await import("../../console/src/job-list.ts");
+takeStorage();
 
 interface Answer {
   items: Partial<JobView>[];

@@ -202,22 +202,28 @@ test("nobody follows a job that is not theirs, nor hears of it while its owner f
   assert.deepEqual(other.take(), []);
 });
 
+/** Tells how often jobs were waited for since. */
+function waitsOn(jobs: OwnedJobs): () => number {
+  let count = 0;
+  const { wait } = jobs;
+  jobs.wait = (id, how, caller) => {
+    count++;
+    return wait.call(jobs, id, how, caller);
+  };
+  return () => count;
+}
+
 test("one watch serves all who follow a resource, until the last leaves", async (t) => {
   const { clock, jobs, listen } = rig(t);
   const { record } = await jobs.submit(submission, anna);
   const uri = resourceUris.job(record.id);
-  let waits = 0;
-  const { wait } = jobs;
-  jobs.wait = (id, how, caller) => {
-    waits++;
-    return wait.call(jobs, id, how, caller);
-  };
+  const waits = waitsOn(jobs);
   const one = listen(anna);
   const two = listen(anna);
   await one.subscription.follow(uri);
   await one.subscription.follow(uri);
   await two.subscription.follow(uri);
-  assert.equal(waits, 1);
+  assert.equal(waits(), 1);
   one.subscription.unfollow(uri);
   jobs.start(record.id);
   await clock.advance(300);
@@ -234,17 +240,12 @@ test("one resource has one watch however its address is spelt, and is told as ea
   const { record } = await jobs.submit(submission, anna);
   const uri = resourceUris.job(record.id);
   const other = uri.replace("jobs", "%6Aobs");
-  let waits = 0;
-  const { wait } = jobs;
-  jobs.wait = (id, how, caller) => {
-    waits++;
-    return wait.call(jobs, id, how, caller);
-  };
+  const waits = waitsOn(jobs);
   const both = listen(anna);
   const one = listen(anna);
   for (const spelling of [uri, other]) await both.subscription.follow(spelling);
   await one.subscription.follow(other);
-  assert.equal(waits, 1);
+  assert.equal(waits(), 1);
   jobs.start(record.id);
   await clock.advance(300);
   assert.deepEqual([both.take().sort(), one.take()], [[other, uri].sort(), [other]]);
