@@ -14,6 +14,8 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
+/** Asked at once: npm may be gone before anybody watches. */
+const startedBy = process.ppid;
 const pinnedNode = path.join(root, "node_modules", "node", "bin", process.platform === "win32" ? "node.exe" : "node");
 
 /** Whether node_modules holds what package-lock.json asks for; npm leaves its own account of it there. */
@@ -175,9 +177,11 @@ async function buildConsole() {
 function become(args) {
   const bin = path.join(root, "node_modules", ".bin");
   const env = { ...process.env, PATH: `${bin}${path.delimiter}${process.env.PATH ?? ""}` };
-  const child = spawn(pinnedNode, args, { stdio: "inherit", env });
+  /** @type {import("node:child_process").ChildProcess} */
+  let child;
   const handlers = new Map();
   let isTold = false;
+  // before there is a child: a signal in between would end us and leave it alone
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR2"]) {
     // After a Ctrl-C the terminal has told the child already; nobody can see that here, so those who count signals take two as one.
     const pass = () => {
@@ -187,6 +191,7 @@ function become(args) {
     handlers.set(signal, pass);
     process.on(signal, pass);
   }
+  child = spawn(pinnedNode, args, { stdio: "inherit", env });
   endWithNpm(() => isTold || child.kill("SIGTERM"));
   child.once("error", (error) => {
     process.stderr.write(`${pinnedNode} could not be started: ${error.message}\n`);
@@ -203,9 +208,8 @@ function become(args) {
 /** npm and its shell die of a SIGTERM without telling us; whoever stopped `npm start` that way expects everything to stop. */
 function endWithNpm(end) {
   if (process.env.npm_lifecycle_event === undefined || process.platform === "win32") return;
-  const parent = process.ppid;
   const watch = setInterval(() => {
-    if (process.ppid === parent) return;
+    if (process.ppid === startedBy) return;
     clearInterval(watch);
     end();
   }, 500);

@@ -12,6 +12,8 @@ const launcher = fileURLToPath(new URL("../../scripts/launch.js", import.meta.ur
 const folder = await mkdtemp(path.join(tmpdir(), "switchyard-launch-"));
 after(() => rm(folder, { recursive: true, force: true }));
 
+const mostMs = 60_000;
+
 async function launch(source: string, act?: (kill: (signal: NodeJS.Signals) => void) => void) {
   const script = path.join(folder, "script.ts");
   await writeFile(script, source);
@@ -25,7 +27,10 @@ async function launch(source: string, act?: (kill: (signal: NodeJS.Signals) => v
     if (output === "") act?.((signal) => child.kill(signal));
     output += chunk;
   });
-  const [code, signal] = await once(child, "close");
+  const [code, signal] = await once(child, "close", { signal: AbortSignal.timeout(mostMs) }).catch((error) => {
+    process.kill(-child.pid!, "SIGKILL"); // or this file would never end
+    throw error;
+  });
   return { code, signal, output };
 }
 
