@@ -13,6 +13,7 @@ export * from "./local-names.ts";
 export * from "./log-redaction.ts";
 export * from "./model.ts";
 export * from "./model-alias.ts";
+export * from "./passing-map.ts";
 export * from "./pixels.ts";
 export * from "./raw-request.ts";
 export * from "./scheduling/miss-correction.ts";

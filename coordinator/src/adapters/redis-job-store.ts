@@ -77,7 +77,8 @@ export class RedisJobStore implements JobStore {
   readonly #coordinator: string;
   readonly #blobs: BlobStore | undefined;
   readonly #tellsTraces: boolean;
-  readonly #turns = new Map<string, Turn>();
+  /** A new one for each turn of the event loop: see passing-map of the protocol. */
+  #turns = new Map<string, Turn>();
   #outputs: PendingOutput[] = [];
   /** Dead letters whose large inputs this coordinator has seen to. */
   readonly #blobsKept = new Set<string>();
@@ -127,8 +128,8 @@ export class RedisJobStore implements JobStore {
   }
 
   #flushAdmits(): void {
-    const turns = [...this.#turns];
-    this.#turns.clear();
+    const turns = this.#turns;
+    this.#turns = new Map();
     for (const [tag, turn] of turns) {
       for (let from = 0; from < turn.jobs.length; from += maxJobsPerScript) {
         void this.#admitTogether(tag, turn.jobs.slice(from, from + maxJobsPerScript), turn);

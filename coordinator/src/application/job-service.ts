@@ -15,6 +15,7 @@ import type {
 import type { EndedAttempt, JobListFilter, JobPage, JobRecord, ValueSizes } from "../ports/job-store.ts";
 import type { Caller } from "./caller.ts";
 import type { DeviceEstimate } from "./forecasts.ts";
+import type { Leaving } from "./waiters.ts";
 
 export interface Submission {
   model: string;
@@ -122,7 +123,7 @@ export interface JobService {
    * Submits and holds until the outcome. Resolves with outputs when succeeded; throws the job's own error otherwise (`expired`, `cancelled`,
    * `run_failed`, …). When `signal` aborts, a job without an idempotency key is cancelled.
    */
-  infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }>;
+  infer(submission: Submission, caller: Caller, signal: Leaving): Promise<Settled & { outputs: Tensor[] }>;
   /** The record as it is; job_not_found, or result_expired for a tombstone. */
   get(id: string, caller: Caller): Promise<JobRecord>;
   /** The record, and of its attempts those that let it wait again. Throws what `get` does. */

@@ -31,6 +31,7 @@ import { Readiness, type ReadinessParts } from "./readiness.ts";
 import type { Shadows } from "./shadows.ts";
 import { type Placed, Submissions, type SubmissionsParts } from "./submissions.ts";
 import { Turns } from "./turns.ts";
+import type { Leaving } from "./waiters.ts";
 
 const neverAborted = new AbortController().signal;
 /** Of a bulk change: it shares the store's connection with jobs that somebody waits for. */
@@ -81,7 +82,7 @@ export class Jobs implements JobService {
     this.#submissions.requireOpen(of, caller);
   }
 
-  async infer(submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
+  async infer(submission: Submission, caller: Caller, signal: Leaving): Promise<Settled & { outputs: Tensor[] }> {
     const placed = await this.#submissions.place(submission, caller, signal);
     if (!placed.replayed) this.#shadow(submission, caller);
     try {
@@ -99,7 +100,7 @@ export class Jobs implements JobService {
     shadows.follow({ ...submission, alias }, (job) => this.infer(job, caller, neverAborted));
   }
 
-  async #settled(placed: Placed, submission: Submission, caller: Caller, signal: AbortSignal): Promise<Settled & { outputs: Tensor[] }> {
+  async #settled(placed: Placed, submission: Submission, caller: Caller, signal: Leaving): Promise<Settled & { outputs: Tensor[] }> {
     const { id, deadlineMs } = placed.record;
     const wait = placed.wait ?? this.#parts.waiters.register(id, { deadlineMs, signal });
     // a replayed job may have ended before this wait was registered, one that the cache answers has ended

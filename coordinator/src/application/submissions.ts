@@ -31,7 +31,7 @@ import type { Submission } from "./job-service.ts";
 import { newRecord } from "./new-record.ts";
 import { type CachedResponses, isCacheable, type Placement } from "./response-cache.ts";
 import { beingRemoved } from "./version-removal.ts";
-import type { Wait, Waiters } from "./waiters.ts";
+import type { Leaving, Wait, Waiters } from "./waiters.ts";
 
 /** How long the record of a held call without an idempotency key stays. */
 const heldTtlMs = 60_000;
@@ -83,7 +83,7 @@ export class Submissions {
   }
 
   /** Everything up to the admission. With a `signal` the wait is registered first, so that no notice can come too early. */
-  async place(submission: Submission, caller: Caller, signal: AbortSignal | undefined): Promise<Placed> {
+  async place(submission: Submission, caller: Caller, signal: Leaving | undefined): Promise<Placed> {
     const { clock, durable, metrics, models, records, waiters } = this.#parts;
     requireModel(caller, submission.model);
     if (submission.idempotency) {

@@ -3,7 +3,7 @@
  * because a deadline may pass unseen, `expire` is called for it. A waiter never decides an outcome: it repeats what the record says.
  */
 
-import { isTerminal, SwitchyardError } from "@switchyard/protocol";
+import { isTerminal, PassingMap, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { JobNotice, JobStore } from "../ports/job-store.ts";
 
@@ -13,6 +13,13 @@ export type Wake = { kind: "ended"; notice?: JobNotice } | { kind: "changed" } |
 export interface Wait {
   woken: Promise<Wake>;
   leave: () => void;
+}
+
+/** What tells that a caller waits no longer: what is used of an AbortSignal, which is one. */
+export interface Leaving {
+  readonly aborted: boolean;
+  addEventListener(type: "abort", heard: () => void, how: { once: true }): void;
+  removeEventListener(type: "abort", heard: () => void): void;
 }
 
 interface Waiter {
@@ -34,7 +41,7 @@ const deadlineSlackMs = 5;
 export class Waiters {
   readonly #store: JobStore;
   readonly #clock: Clock;
-  readonly #byJob = new Map<string, Set<Waiter>>();
+  readonly #byJob = new PassingMap<string, Waiter[]>();
   #onFirst: (() => void) | undefined;
 
   constructor(store: JobStore, clock: Clock) {
@@ -50,7 +57,7 @@ export class Waiters {
    * Registers a wait. `woken` resolves on the job's end, on a revision other than `afterRevision`, when the signal aborts or on `leave()`;
    * it rejects while the store is away. `isAhead`: of a job that is about to be admitted; until its deadline is set an absent record is no end.
    */
-  register(id: string, how: { afterRevision?: number; deadlineMs?: number; signal?: AbortSignal; isAhead?: boolean }): Wait {
+  register(id: string, how: { afterRevision?: number; deadlineMs?: number; signal?: Leaving; isAhead?: boolean }): Wait {
     const { promise, resolve, reject } = Promise.withResolvers<Wake>();
     promise.catch(() => {}); // a wait that was left is not an unhandled rejection
     const waiter: Waiter = {
@@ -75,8 +82,8 @@ export class Waiters {
     else {
       how.signal?.addEventListener("abort", leave, { once: true });
       const others = this.#byJob.get(id);
-      if (others) others.add(waiter);
-      else this.#byJob.set(id, new Set([waiter]));
+      if (others) others.push(waiter);
+      else this.#byJob.set(id, [waiter]);
       this.#onFirst?.();
     }
     return { woken: promise, leave };
@@ -84,20 +91,30 @@ export class Waiters {
 
   /** The deadline becomes known with the admission's answer. */
   setDeadline(id: string, deadlineMs: number): void {
-    for (const waiter of this.#byJob.get(id) ?? []) {
+    const waiting = this.#byJob.get(id);
+    if (waiting === undefined) return;
+    for (const waiter of waiting) {
       waiter.deadlineMs = deadlineMs;
       waiter.isAhead = false;
     }
   }
 
   #remove(waiter: Waiter): void {
-    const others = this.#byJob.get(waiter.id);
-    others?.delete(waiter);
-    if (others?.size === 0) this.#byJob.delete(waiter.id);
+    const waiting = this.#byJob.get(waiter.id);
+    const at = waiting?.indexOf(waiter) ?? -1;
+    if (waiting === undefined || at < 0) return;
+    if (waiting.length === 1) this.#byJob.delete(waiter.id);
+    else waiting.splice(at, 1);
+  }
+
+  #settleAll(id: string, wake: Wake): void {
+    const waiting = this.#byJob.get(id);
+    if (waiting === undefined) return;
+    for (const waiter of [...waiting]) waiter.settle(wake);
   }
 
   onNotice(notice: JobNotice): void {
-    for (const waiter of this.#byJob.get(notice.id) ?? []) waiter.settle({ kind: "ended", notice });
+    this.#settleAll(notice.id, { kind: "ended", notice });
   }
 
   /** A store that does not answer ends every wait: the jobs may well go on, and a repeat finds them. */
@@ -105,7 +122,7 @@ export class Waiters {
     const error = new SwitchyardError("store_unavailable", "the store does not answer; the job may go on: ask again with its id or key", {
       retryAfterMs: 1_000,
     });
-    for (const group of [...this.#byJob.values()]) for (const waiter of [...group]) waiter.fail(error);
+    for (const group of this.#byJob.values()) for (const waiter of [...group]) waiter.fail(error);
   }
 
   /** Resolves when somebody waits, or with the signal: until then there is nothing to look at. */
@@ -128,7 +145,7 @@ export class Waiters {
     const nowMs = this.#clock.monotonicMs();
     const over: string[] = [];
     const unseen: string[] = [];
-    for (const [id, group] of [...this.#byJob]) {
+    for (const [id, group] of this.#byJob.entries()) {
       let isDue = false;
       for (const waiter of group) {
         if (waiter.deadlineMs + deadlineSlackMs <= storeMs) over.push(id);
@@ -153,9 +170,12 @@ export class Waiters {
     for (const id of ids) {
       const now = seen.get(id);
       if (!now && ahead.has(id)) continue; // it may have been admitted since it was looked at
-      for (const waiter of this.#byJob.get(id) ?? []) {
-        if (!now || isTerminal(now.state)) waiter.settle({ kind: "ended" });
-        else if (waiter.afterRevision !== undefined && now.revision !== waiter.afterRevision) waiter.settle({ kind: "changed" });
+      if (!now || isTerminal(now.state)) {
+        this.#settleAll(id, { kind: "ended" });
+        continue;
+      }
+      for (const waiter of [...(this.#byJob.get(id) ?? [])]) {
+        if (waiter.afterRevision !== undefined && now.revision !== waiter.afterRevision) waiter.settle({ kind: "changed" });
       }
     }
   }

@@ -47,7 +47,7 @@ export async function holdInference(
 ): Promise<HeldInference> {
   const call = context.calls.held(held.line);
   try {
-    const settled = await context.jobs.infer(submission, held.caller, call.signal);
+    const settled = await context.jobs.infer(submission, held.caller, call);
     const { record } = settled;
     const { version } = held.status ?? {};
     return { settled, labels: record.version === version?.version ? version.labels : labelsOf(context, record) };

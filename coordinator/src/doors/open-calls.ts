@@ -4,6 +4,8 @@
  */
 
 import type { ServerResponse } from "node:http";
+import { PassingMap } from "@switchyard/protocol";
+import type { Leaving } from "../application/waiters.ts";
 
 /** The client's end of a call. */
 export interface Line {
@@ -25,7 +27,7 @@ export function httpLine(raw: ServerResponse): Line {
   };
 }
 
-export interface OpenCall {
+export interface OpenCall extends Leaving {
   readonly signal: AbortSignal;
   /** Whether the client went away before it had its answer. */
   gone(): boolean;
@@ -40,12 +42,12 @@ export class OpenCalls {
 
   /** A call that goes on while this coordinator drains. */
   held(line: Line): OpenCall {
-    return this.#held.open(line);
+    return this.#held.begin(line);
   }
 
   /** A call that may be answered "not yet" when this coordinator drains. */
   waiting(line: Line): OpenCall {
-    return this.#waits.open(line);
+    return this.#waits.begin(line);
   }
 
   /** Ends waits, and those that begin from now on. */
@@ -60,31 +62,77 @@ export class OpenCalls {
 }
 
 class Calls {
-  readonly #open = new Set<AbortController>();
-  #ended = false;
+  readonly open = new PassingMap<Call, true>();
+  ended = false;
 
   end(): void {
-    this.#ended = true;
-    for (const controller of [...this.#open]) controller.abort();
+    this.ended = true;
+    for (const call of this.open.keys()) call.abort();
   }
 
-  open(line: Line): OpenCall {
-    const controller = new AbortController();
-    this.#open.add(controller);
-    let gone = line.isGone();
-    if (gone || this.#ended) controller.abort();
-    const stopListening = line.onGone(() => {
-      gone = true;
-      controller.abort();
+  begin(line: Line): OpenCall {
+    return new Call(this, line);
+  }
+}
+
+/** Tells its end as an AbortSignal does, and makes a real one only for those who ask for it: that costs more than all else of a call here. */
+class Call implements OpenCall {
+  readonly #calls: Calls;
+  readonly #stopListening: () => void;
+  #isGone: boolean;
+  #aborted = false;
+  #heard: (() => void)[] = [];
+  #controller: AbortController | undefined;
+
+  constructor(calls: Calls, line: Line) {
+    this.#calls = calls;
+    calls.open.set(this, true);
+    this.#isGone = line.isGone();
+    if (this.#isGone || calls.ended) this.abort();
+    this.#stopListening = line.onGone(() => {
+      this.#isGone = true;
+      this.abort();
     });
-    return {
-      signal: controller.signal,
-      gone: () => gone,
-      toldToGo: () => this.#ended && !gone,
-      end: () => {
-        stopListening();
-        this.#open.delete(controller);
-      },
-    };
+  }
+
+  get aborted(): boolean {
+    return this.#aborted;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#aborted) this.#controller.abort();
+    }
+    return this.#controller.signal;
+  }
+
+  addEventListener(_type: "abort", heard: () => void): void {
+    this.#heard.push(heard);
+  }
+
+  removeEventListener(_type: "abort", heard: () => void): void {
+    const at = this.#heard.indexOf(heard);
+    if (at >= 0) this.#heard.splice(at, 1);
+  }
+
+  abort(): void {
+    if (this.#aborted) return;
+    this.#aborted = true;
+    this.#controller?.abort();
+    for (const heard of this.#heard.splice(0)) heard();
+  }
+
+  gone(): boolean {
+    return this.#isGone;
+  }
+
+  toldToGo(): boolean {
+    return this.#calls.ended && !this.#isGone;
+  }
+
+  end(): void {
+    this.#stopListening();
+    this.#calls.open.delete(this);
   }
 }
