@@ -5,6 +5,7 @@
  */
 
 import { scanBytesElements } from "./bytes-elements.ts";
+import { familiarKey, familiarRequest, keepHead } from "./familiar-heads.ts";
 import { type JsonDocument, parseJson } from "./json-text.ts";
 import { pointerSegment, refuse, shown, told } from "./request-fault.ts";
 import { bytesFromJson } from "./tensor-json.ts";
@@ -45,8 +46,15 @@ export const maxIdChars = 256;
 
 /** Throws `invalid_request` with `facts.fields`. A header length of 0 is a raw request: see `decodeRawRequest`. */
 export function decodeInferRequest(source: InferBody): InferRequest {
+  const { body, headerLength } = source;
+  const isSplit = headerLength !== undefined && headerLength > 0 && headerLength < body.length && source.maxDepth === undefined;
+  const key = isSplit ? familiarKey(body.subarray(0, headerLength)) : undefined;
+  const known = key === undefined ? undefined : familiarRequest(key, body.subarray(headerLength));
+  if (known !== undefined) return known;
   const { header, document, rest } = openBody(source);
-  return readInferRequest(header, document, rest);
+  const request = readInferRequest(header, document, rest);
+  if (key !== undefined && rest !== undefined) keepHead(key, request, rest);
+  return request;
 }
 
 /** The JSON part as an object, and the bytes after it (undefined when there is no length header). */

@@ -14,6 +14,7 @@ import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts
 import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
 import { addMcp } from "./mcp/serving.ts";
+import { wrongMediaType } from "./media-type.ts";
 import { sendError } from "./problem.ts";
 import { onEnd } from "./request-ends.ts";
 import { addTracing, endSpan } from "./traced-requests.ts";
@@ -38,6 +39,7 @@ const maxPathPartChars = 512;
 const quietMs = 250;
 /** Connections on which nothing was ever asked are closed so long after the others: a first request may be on its way. */
 const unheardMs = 1_000;
+const withBodies = new Set(["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"]);
 /** Asked by whoever must notice that this coordinator leaves, and by nobody else. */
 const probes = new Set(["/livez", "/readyz", "/v2/health/live", "/v2/health/ready"]);
 
@@ -77,7 +79,8 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   // one that is not understood may be passed over, and Triton's C++ client sends an empty one
   app.server.on("checkExpectation", (request, response) => app.server.emit("request", request, response));
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser("*", (_request, _payload, done) => done(null, undefined));
+  // routes read bodies themselves, and Fastify would make an asynchronous resource for each that it lets through
+  for (const method of withBodies) app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
   app.setErrorHandler((error, request, reply) => sendError(error, request, reply, context.log));
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split("?", 1)[0]!.slice(0, 256);
@@ -162,7 +165,11 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
     if (context.leaving() && !probes.has(request.routeOptions.url ?? "")) requests.lastMs = context.clock.monotonicMs();
-    if (request.headers["content-type"] === "") delete request.headers["content-type"]; // as if absent, which is allowed
+    const { headers } = request.raw;
+    const type = headers["content-type"];
+    if (type === "")
+      delete headers["content-type"]; // as if absent, which is allowed
+    else if (type !== undefined) wrongMediaType(type);
     done();
   });
   // Asked when the answer leaves, not when the request came: a held call outlives the start of the drain, and an idle connection

@@ -91,7 +91,7 @@ export function v2Text(error: SwitchyardError): string {
 function asSwitchyardError(thrown: unknown, request: FastifyRequest, log: Log): SwitchyardError {
   if (thrown instanceof SwitchyardError) return thrown;
   const status = thrown instanceof Error && "statusCode" in thrown ? Number(thrown.statusCode) : 500;
-  if (status >= 400 && status < 500) return fromFramework(status, thrown as Error, request);
+  if (status >= 400 && status < 500) return fromFramework(status, thrown as Error);
   return brokenInside(thrown, { trace_id: traceIdOf(request), method: request.method, route: request.routeOptions.url ?? "none" }, log);
 }
 
@@ -101,12 +101,6 @@ export function brokenInside(thrown: unknown, about: { trace_id: string; method:
   return new SwitchyardError("internal", `Something broke inside Switchyard. Its log has the cause under trace id ${about.trace_id}`);
 }
 
-function fromFramework(status: number, thrown: Error, request: FastifyRequest): SwitchyardError {
-  if (status === 415) {
-    const got = String(request.headers["content-type"]);
-    return new SwitchyardError("unsupported_media_type", "The Content-Type header is not a media type", {
-      fields: [{ pointer: "Content-Type", expected: "a media type such as application/json", got }],
-    });
-  }
+function fromFramework(status: number, thrown: Error): SwitchyardError {
   return new SwitchyardError(status === 413 ? "payload_too_large" : "invalid_request", thrown.message);
 }

@@ -39,7 +39,8 @@ export function readBody(raw: IncomingMessage, reading: Reading): Promise<Buffer
   const encoding = headers["content-encoding"];
   if (encoding === undefined || encoding === "identity") {
     const promised = Number(headers["content-length"]);
-    return promised >= fillFromBytes && promised <= fillToBytes ? fill(raw, promised, reading) : collect(raw, reading);
+    if (promised < fillFromBytes) return come(raw, promised).then((body) => body ?? collect(raw, reading));
+    return promised <= fillToBytes ? fill(raw, promised, reading) : collect(raw, reading);
   }
   return inflate(raw, encoding.trim().toLowerCase(), reading);
 }
@@ -122,6 +123,16 @@ function cutOff(): SwitchyardError {
 function refusal(reading: Reading, sizeBytes: number, got: string): SwitchyardError | undefined {
   if (sizeBytes > reading.maxBytes) return tooLarge(reading, got);
   return reading.held === undefined || reading.held.has(sizeBytes) ? undefined : tooMany();
+}
+
+/**
+ * A body that came together with its headers, as small ones do: the parser has it all before anything else of this turn runs. Undefined where
+ * there is more to wait for.
+ */
+async function come(raw: IncomingMessage, promisedBytes: number): Promise<Buffer | undefined> {
+  await undefined;
+  if (!raw.complete || raw.readableLength !== promisedBytes) return undefined;
+  return promisedBytes === 0 ? nothing : (raw.read() as Buffer);
 }
 
 /** A body whose length is promised and within the limit. HTTP itself ends it there; a shorter one is cut off. */

@@ -1,0 +1,54 @@
+/**
+ * JSON parts of binary requests that were read lately. The clients of a model send the same one again and again where it holds no id of the request's
+ * own, and to parse and check it is most of what a small request costs to read. What is kept here is frozen, for requests share it.
+ */
+
+import type { InferRequest } from "./infer-request.ts";
+import { elementBytes, type Tensor } from "./tensors.ts";
+
+interface FamiliarHead {
+  /** All of the request but its tensors' bytes. */
+  request: Omit<InferRequest, "inputs">;
+  tensors: readonly Omit<Tensor, "bytes">[];
+  /** Of each tensor, in their order. */
+  sizesBytes: readonly number[];
+  restBytes: number;
+}
+
+const mostKept = 256;
+const longestBytes = 1_024;
+
+let kept = new Map<string, FamiliarHead>();
+
+/** Under what a JSON part is kept; undefined where it is too long for that. */
+export function familiarKey(json: Uint8Array): string | undefined {
+  return json.length <= longestBytes ? Buffer.from(json.buffer, json.byteOffset, json.length).toString("latin1") : undefined;
+}
+
+/** The request of a JSON part that was read before, with its tensors as views on `rest`; undefined where it must be read. */
+export function familiarRequest(key: string, rest: Uint8Array): InferRequest | undefined {
+  const head = kept.get(key);
+  if (head === undefined || head.restBytes !== rest.length) return undefined;
+  const inputs: Tensor[] = [];
+  let at = rest.byteOffset;
+  for (let index = 0; index < head.tensors.length; index++) {
+    const { datatype, name, shape } = head.tensors[index]!;
+    const sizeBytes = head.sizesBytes[index]!;
+    inputs.push({ name, datatype, shape, bytes: new Uint8Array(rest.buffer, at, sizeBytes) });
+    at += sizeBytes;
+  }
+  return { ...head.request, inputs };
+}
+
+/** Keeps what a JSON part says, if that is all there is to check: of elements of no fixed width the bytes are checked too, and an id is new each time. */
+export function keepHead(key: string, { inputs, ...request }: InferRequest, rest: Uint8Array): void {
+  const sizesBytes = inputs.map(({ bytes }) => bytes.length);
+  const isBinary = sizesBytes.reduce((sum, size) => sum + size, 0) === rest.length;
+  if (request.id !== undefined || !isBinary || inputs.some(({ datatype }) => elementBytes[datatype] === 0)) return;
+  if (kept.size >= mostKept) kept = new Map();
+  Object.freeze(request.parameters);
+  for (const output of request.outputs ?? []) Object.freeze(output);
+  Object.freeze(request.outputs);
+  const tensors = inputs.map(({ datatype, name, shape }) => ({ name, datatype, shape: Object.freeze(shape) as number[] }));
+  kept.set(key, { request, tensors, sizesBytes, restBytes: rest.length });
+}
