@@ -107,10 +107,16 @@ export class RedisJobStore implements JobStore {
     });
   }
 
-  async admit(job: NewJob, queue: AdmitQueue): Promise<Admitted> {
-    if (!this.#blobs || sizeOf(job.inputs) <= blobThresholdBytes) return this.#admitStored(job, job.inputs, queue);
-    const reference = await this.#blobs.put(joinParts(job.inputs), { keepMs: job.timeoutMs + inputMarginMs });
-    if (job.durability === "fsync") await this.#blobs.sync(reference);
+  admit(job: NewJob, queue: AdmitQueue): Promise<Admitted> {
+    const { inputs } = job;
+    return this.#blobs && sizeOf(inputs) > blobThresholdBytes
+      ? this.#admitLarge(this.#blobs, job, queue)
+      : this.#admitStored(job, inputs, queue);
+  }
+
+  async #admitLarge(blobs: BlobStore, job: NewJob, queue: AdmitQueue): Promise<Admitted> {
+    const reference = await blobs.put(joinParts(job.inputs), { keepMs: job.timeoutMs + inputMarginMs });
+    if (job.durability === "fsync") await blobs.sync(reference);
     return this.#admitStored(job, [encodeBlobReference(reference)], queue);
   }
 

@@ -106,7 +106,11 @@ export class Submissions {
     const sentMs = clock.monotonicMs();
     try {
       if (!models.mayTake(tagOf(job.id))) throw beingRemoved(job);
-      const { record: admitted, outputs } = await this.#admitOrAnswer(job, signal !== undefined);
+      // with `outputs` those that are known already come with the record
+      const { record: admitted, outputs }: Placement =
+        this.#parts.cached && isCacheable(job)
+          ? await this.#parts.cached.place(job, { outputs: signal !== undefined, admit: () => this.#admit(job) })
+          : { record: await this.#admit(job) };
       // another call with the same key was faster between key and record
       const placed: Placed = admitted
         ? { record: admitted, replayed: false }
@@ -261,24 +265,17 @@ export class Submissions {
     return job;
   }
 
-  /** With `outputs` those that are known already come with the record. */
-  async #admitOrAnswer(job: NewJob, outputs: boolean): Promise<Placement> {
-    const { cached } = this.#parts;
-    if (cached && isCacheable(job)) return cached.place(job, { outputs, admit: () => this.#admit(job) });
-    return { record: await this.#admit(job) };
-  }
-
   /** Answers nothing when a job of that id was there before. */
   async #admit(job: NewJob): Promise<JobRecord | undefined> {
     const { forecasts, hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
     const tag = tagOf(job.id);
     const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
-    const bounded = { ...job, mostAhead: forecasts.mostAhead(job) };
+    job.mostAhead = forecasts.mostAhead(job);
     const queue = { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: forecasts.mostWaiting(tag) };
     const span = job.trace && this.#parts.tracing && admission(this.#parts.tracing, job, job.trace);
     let admitted: ReturnType<Forecasts["answered"]>;
     try {
-      admitted = forecasts.answered(job, await store.admit(bounded, queue));
+      admitted = forecasts.answered(job, await store.admit(job, queue));
     } catch (error) {
       span?.end({ code: codeOf(error), detail: (error as Error).message });
       this.#parts.journal?.refused(job, codeOf(error));

@@ -126,13 +126,15 @@ function refusal(reading: Reading, sizeBytes: number, got: string): SwitchyardEr
 }
 
 /**
- * A body that came together with its headers, as small ones do: the parser has it all before anything else of this turn runs. Undefined where
+ * A body that came together with its headers, as small ones do: the parser hands it over before anything else of this turn runs. Undefined where
  * there is more to wait for.
  */
 async function come(raw: IncomingMessage, promisedBytes: number): Promise<Buffer | undefined> {
   await undefined;
-  if (!raw.complete || raw.readableLength !== promisedBytes) return undefined;
-  return promisedBytes === 0 ? nothing : (raw.read() as Buffer);
+  if (raw.readableLength !== promisedBytes) return undefined;
+  const body = raw.read() as Buffer | null;
+  raw.resume(); // to its end, which Node waits for
+  return body ?? nothing;
 }
 
 /** A body whose length is promised and within the limit. HTTP itself ends it there; a shorter one is cut off. */

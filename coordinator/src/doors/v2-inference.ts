@@ -51,7 +51,7 @@ function rawRequest(body: Buffer, status: ModelStatus | undefined): InferRequest
     : decodeRawRequest({ body, signature: status.version.signature });
 }
 
-async function answerInfer(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+async function answerInfer(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<undefined> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
   const { inMs, outMs } = context.turns.waited();
   const path = request.params as ModelPath;
@@ -81,5 +81,7 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
     outputs,
     ...(wanted.id !== undefined && { id: wanted.id }),
   };
-  return sendEncoded(request, reply, encodeInferResponse({ response, wishes: wanted, labels }));
+  // not returned: a reply is a thenable, and Fastify would wait for what has been sent
+  const sent = sendEncoded(request, reply, encodeInferResponse({ response, wishes: wanted, labels }));
+  if (sent instanceof Promise) await sent;
 }
