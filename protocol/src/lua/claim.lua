@@ -3,7 +3,7 @@
 -- ARGV  1 queue tag  2 incarnation  3 sequence (rises by one per claim of this incarnation and queue)  4 ticket id  5 host id
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
 --       9 overheadMs: from the claim to the commit, without the run  10 delayMs: how long jobs may wait for a fuller batch
---       11 parts: with 2 a claim takes half of what waits, but 16 jobs at least; with 1 all that fits
+--       11 parts: with 2 a claim takes half of what waits, but 32 jobs at least; with 1 all that fits
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending;
 --       last "traced", where the trace contexts of jobs are to be told
 -- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items, size class, trace context if there is one and it is wished; then the inputs of each, if
@@ -28,7 +28,7 @@ local mostJobs = 128 -- in one claim: right after a fork each page that a script
 local mostDropped = 500
 local mostRounds = 4 -- of turns, while what waits first does not fit
 local deferMarginMs = 5
-local leastOfParts = 16
+local leastOfParts = 32
 local mostSampled = 64
 local mostWithInputs, mostInputBytes = 2, 16384
 local waitShare = 0.1 -- of its time, how much an interactive job waits for a fuller batch at most, and any of which no run time is known
