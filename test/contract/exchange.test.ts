@@ -1,4 +1,4 @@
-/** A host's exchange with a real Redis that is full, or whose script fails: each part is told apart. */
+/** A host's exchange with a real Redis: how much it takes, and each part told apart where the store is full or a script fails. */
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -88,4 +88,22 @@ test("a connection that breaks in mid-exchange answers nothing, and the repeat f
   const answer = await claims.exchange(commit, wish);
   assert.match(answer.committed?.[0] ?? "", /^(committed|ended)$/);
   assert.equal(answer.claim?.kind, "batch");
+});
+
+test("a claim in two parts takes half of what waits, of which 32 jobs are worth a run of their own", async () => {
+  for (const [waiting, taken] of [
+    [20, 20],
+    [50, 32],
+    [100, 50],
+  ] as const) {
+    const rig = rigs.rig();
+    await Promise.all(Array.from({ length: waiting }, () => rig.admit()));
+    const incarnation = newIncarnation();
+    const claims = new Claims({ redis: wire, incarnation, hostId: "host-1" });
+    const ticketId = rig.offered[0] as string;
+    assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId }), "held");
+    const wish = { tag: rig.tag, ticketId, maxItems: 64, busyMs: 100, lingerMs: 50, ...unforeseen, parts: 2 as const };
+    const { claim } = await claims.exchange(undefined, wish);
+    assert.equal(claim?.kind === "batch" && claim.jobs.length, taken, `of ${waiting}`);
+  }
 });
