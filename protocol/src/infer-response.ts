@@ -6,6 +6,7 @@
 import { classify } from "./classification.ts";
 import { SwitchyardError } from "./errors.ts";
 import { asObject, type InferBody, openBody, type Parameters, type RequestedOutput, readTensors } from "./infer-request.ts";
+import { LatestMade } from "./latest-made.ts";
 import { jsonFromTensor } from "./tensor-json.ts";
 import type { Tensor } from "./tensors.ts";
 
@@ -46,6 +47,25 @@ const encoder = new TextEncoder();
  * advises binary), `internal` when an output asked for is missing.
  */
 export function encodeInferResponse(source: AnswerParts): EncodedBody {
+  const { response } = source;
+  if (isUsual(source)) {
+    const { modelName, modelVersion, outputs } = response;
+    const json = latestHead.of(outputs, `${modelVersion} ${modelName}`, () => encodeAny(source).parts[0]!);
+    return { headerLength: json.length, parts: [json, ...outputs.map(({ bytes }) => bytes)], contentType: "application/octet-stream" };
+  }
+  return encodeAny(source);
+}
+
+/** The JSON part of the answer before: most are alike. */
+const latestHead = new LatestMade<Uint8Array>();
+
+/** Whether all outputs were asked for as they are, in binary form, and the answer says nothing of its own beside them. */
+function isUsual({ response, wishes = {} }: AnswerParts): boolean {
+  if (response.id || response.parameters !== undefined || response.outputs.length === 0) return false;
+  return wishes.outputs === undefined && wishes.binaryDefault === true;
+}
+
+function encodeAny(source: AnswerParts): EncodedBody {
   const { response, wishes = {} } = source;
   const body = new BodyBuilder();
   for (const { output, wish, at } of askedOutputs(source)) body.add(output, { at, binary: wish.binary ?? wishes.binaryDefault ?? false });

@@ -9,6 +9,7 @@
  */
 
 import { SwitchyardError } from "./errors.ts";
+import { LatestMade } from "./latest-made.ts";
 import { elementBytes, elementCount, isDatatype, type Tensor } from "./tensors.ts";
 
 const encoder = new TextEncoder();
@@ -27,14 +28,20 @@ function padAfter(size: number): number {
  * read it with `frameExtra`.
  */
 export function frameParts(tensors: readonly Tensor[], extra?: unknown): Uint8Array[] {
-  const entries: FrameEntry[] = tensors.map((tensor) => [tensor.name, tensor.datatype, tensor.shape, tensor.bytes.length]);
-  const parts: Uint8Array[] = [headOf(JSON.stringify(extra === undefined ? { t: entries } : { t: entries, x: extra }))];
+  const parts: Uint8Array[] = [extra === undefined ? latestHead.of(tensors, "", () => headFor(tensors)) : headFor(tensors, extra)];
   for (const { bytes } of tensors) {
     parts.push(bytes);
     const padding = padAfter(bytes.length) - bytes.length;
     if (padding > 0) parts.push(new Uint8Array(padding));
   }
   return parts;
+}
+
+const latestHead = new LatestMade<Uint8Array>();
+
+function headFor(tensors: readonly Tensor[], extra?: unknown): Uint8Array {
+  const entries: FrameEntry[] = tensors.map((tensor) => [tensor.name, tensor.datatype, tensor.shape, tensor.bytes.length]);
+  return headOf(JSON.stringify(extra === undefined ? { t: entries } : { t: entries, x: extra }));
 }
 
 /** Heads seen lately: jobs of one model mostly have equal ones. Their bytes are shared and never written again. */

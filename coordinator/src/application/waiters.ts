@@ -110,7 +110,8 @@ export class Waiters {
   #settleAll(id: string, wake: Wake): void {
     const waiting = this.#byJob.get(id);
     if (waiting === undefined) return;
-    for (const waiter of [...waiting]) waiter.settle(wake);
+    if (waiting.length === 1) waiting[0]!.settle(wake);
+    else for (const waiter of [...waiting]) waiter.settle(wake);
   }
 
   onNotice(notice: JobNotice): void {
