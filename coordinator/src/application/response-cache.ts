@@ -4,7 +4,7 @@
  * is forgotten is settled by the next equal request, or its followers run by themselves.
  */
 
-import { SwitchyardError } from "@switchyard/protocol";
+import { PassingMap, SwitchyardError } from "@switchyard/protocol";
 import { tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
@@ -53,7 +53,7 @@ interface KnownFlight extends Flight {
 export class CachedResponses {
   readonly #parts: Parts;
   /** By leader; in the order in which they came. */
-  readonly #flights = new Map<string, KnownFlight>();
+  readonly #flights = new PassingMap<string, KnownFlight>();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -175,7 +175,7 @@ export class CachedResponses {
   /** Those whose end was never told; nobody waits for them here. */
   #forgetOld(): void {
     const overMs = this.#parts.store.nowMs() - forgetAfterMs;
-    for (const [leader, flight] of this.#flights) {
+    for (const [leader, flight] of this.#flights.entries()) {
       if (flight.wait || flight.overMs > overMs) return;
       this.#flights.delete(leader);
     }
