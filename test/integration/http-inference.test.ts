@@ -281,6 +281,19 @@ test("binary and JSON tensors may stand side by side, going in and coming out", 
   ]);
 });
 
+test("the memory of a large body goes with its answer", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  for (const items of [1, 8_192]) {
+    const image = { name: "image", datatype: "FP32", shape: [items, 4], parameters: { binary_data_size: 16 * items } };
+    const head = Buffer.from(JSON.stringify({ inputs: [image] }));
+    const body = Buffer.concat([head, Buffer.alloc(16 * items)]);
+    assert.equal((await infer(door, body, { "inference-header-content-length": String(head.length) })).status, 200);
+    const [input] = door.jobs.submissions.at(-1)!.request.inputs;
+    assert.equal(input!.bytes.length, items === 1 ? 16 : 0);
+  }
+});
+
 test("answers are compressed as the client can read them; binary ones for a client that names one coding alone", async (t) => {
   const door = await openDoor(t);
   door.jobs.run = () => [{ name: "scores", datatype: "FP32", shape: [1, 3000], bytes: new Uint8Array(12_000) }];

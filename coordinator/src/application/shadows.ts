@@ -3,7 +3,6 @@
  * sent the request, and there are never many at a time.
  */
 
-import type { Tensor } from "@switchyard/protocol";
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { Submission } from "./job-service.ts";
@@ -34,7 +33,7 @@ export class Shadows {
     const { chance, metrics, models } = this.#parts;
     const shadow = alias === undefined ? undefined : models.shadowOf(model, alias);
     if (shadow === undefined || chance() >= shadow.share) return;
-    const inputBytes = keptBytes(request.inputs);
+    const inputBytes = request.inputs.reduce((sum, { bytes }) => sum + bytes.length, 0);
     if (this.#running >= mostAtOnce || this.#heldBytes + inputBytes > mostBytes) {
       metrics.shadowed(model, "skipped");
       return;
@@ -42,7 +41,9 @@ export class Shadows {
     this.#running++;
     this.#heldBytes += inputBytes;
     const tags = { shadow_of: alias! };
-    const bare = { ...request, parameters: {} }; // which are the door's, and may be large
+    // parameters are the door's, and may be large; the body, on which the tensors are views, goes with its own answer
+    const inputs = request.inputs.map((tensor) => ({ ...tensor, bytes: new Uint8Array(tensor.bytes) }));
+    const bare = { ...request, parameters: {}, inputs };
     const job: Submission = { model, version: shadow.version, request: bare, class: "batch", timeoutMs, maxAttempts: 1, tags, hold: true };
     run(require ? { ...job, require } : job)
       .then(
@@ -54,10 +55,4 @@ export class Shadows {
         this.#heldBytes -= inputBytes;
       });
   }
-}
-
-/** Of bodies, whole: tensors are views on them. */
-function keptBytes(tensors: readonly Tensor[]): number {
-  const buffers = new Set(tensors.map(({ bytes }) => bytes.buffer));
-  return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }

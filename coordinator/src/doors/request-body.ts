@@ -100,8 +100,11 @@ async function* piecesOf(
   }
 }
 
-/** V8 lets tens of megabytes of pieces pile up before it looks for those that nobody needs: they are memory outside its heap. */
-function release({ buffer, byteLength }: Buffer): void {
+/**
+ * Frees a body, or a piece of one, that nobody reads any more, if its memory is its own. V8 lets tens of megabytes pile up before it looks for those
+ * that nobody needs, since they are memory outside its heap, and then looks through all of that.
+ */
+export function release({ buffer, byteLength }: Uint8Array): void {
   if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
@@ -147,6 +150,7 @@ function fill(raw: IncomingMessage, promisedBytes: number, reading: Reading): Pr
     };
     const onData = (chunk: Buffer): void => {
       size += chunk.copy(body, size);
+      release(chunk);
       const refused = refusal(reading, size, "more");
       if (refused === undefined) return;
       leave();

@@ -13,11 +13,13 @@ import type { Submission } from "../application/job-service.ts";
 import { cachedHow } from "../application/new-record.ts";
 import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendEncoded } from "./answers.ts";
+import { countedFromBytes } from "./body-budget.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { cacheStatus, holdInference, nameVersion, statusFor } from "./held-inference.ts";
 import { withInferenceBody } from "./inference-body.ts";
 import { httpLine } from "./open-calls.ts";
+import { release } from "./request-body.ts";
 import { fingerprintOf, idempotencyKeyOf, limitsOf, timeLeft } from "./request-options.ts";
 import { addRoute } from "./routes.ts";
 import { traceOf } from "./traced-requests.ts";
@@ -58,7 +60,8 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
   const version = versionIn(path);
   const key = idempotencyKeyOf(request.headers);
   const status = statusFor(context, { model: path.model, version, keyed: key !== undefined });
-  const { wanted, fingerprint } = await withInferenceBody(context, request, (body, headerLength) => ({
+  const { body, fingerprint, wanted } = await withInferenceBody(context, request, (body, headerLength) => ({
+    body,
     wanted: headerLength === 0 ? rawRequest(body, status) : decodeInferRequest({ body, headerLength }),
     fingerprint: key === undefined ? "" : fingerprintOf(request, body),
   }));
@@ -71,6 +74,8 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
   if (context.tracing) submission.trace = traceOf(request);
 
   const { settled, labels } = await holdInference(context, submission, { caller: callerOf(request), line: httpLine(reply.raw), status });
+  // the store has had the inputs, or has had no need of them
+  if (body.length >= countedFromBytes) release(body);
   const { record, outputs } = settled;
   if (settled.replayed) reply.header("idempotent-replayed", "true");
   const cached = cachedHow(record);
