@@ -14,7 +14,7 @@ const lua: Partial<Record<Mutation, Record<string, [rule: string, instead: strin
   fence: {
     "commit.lua": [
       ["if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end", ""],
-      ["if owned[id] ~= fence then", "if false then"],
+      ["return ownFence == fence", "return text ~= false"],
       ["local successPattern = '^running ", "local successPattern = '^%a+ "],
     ],
   },

@@ -54,8 +54,8 @@ const mutations: Mutation[] = [
   {
     rule: "only the fence that runs may end a job",
     file: "commit.lua",
-    text: "if owned[id] ~= fence then",
-    instead: "if not owned[id] then",
+    text: "return ownFence == fence",
+    instead: "return ownFence",
     async scenario(rig) {
       const id = await rig.admit();
       const { host, ticket } = await rig.hostWithTicket();
@@ -69,7 +69,7 @@ const mutations: Mutation[] = [
   {
     rule: "nothing succeeds after its deadline",
     file: "commit.lua",
-    text: "if tonumber(deadline) < now then",
+    text: "if deadline < now then",
     instead: "if false then",
     async scenario(rig) {
       await rig.admit({ timeoutMs: 120 });
@@ -134,7 +134,7 @@ const mutations: Mutation[] = [
   {
     rule: "nothing starts after its deadline",
     file: "claim.lua",
-    text: "if cannotFinish(deadline, size, own, jobShape, isAlone, texts, at) then",
+    text: "if cannotFinish(deadline, job.size, own, jobShape, isAlone, texts, at) then",
     instead: "if false then",
     async scenario(rig) {
       const id = await rig.admit({ timeoutMs: 15 });

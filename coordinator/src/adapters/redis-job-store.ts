@@ -144,21 +144,12 @@ export class RedisJobStore implements JobStore {
   }
 
   async #admitTogether(tag: string, pending: PendingAdmit[], turn: Turn): Promise<void> {
-    const inputs: RedisCommand[] = [];
-    const jobArgs: (string | number)[] = [];
-    const weights = new Map<string, number>();
-    for (const { job, stored } of pending) {
-      const flow = flowOf(job);
-      weights.set(flow, job.tenantWeight);
-      inputs.push(["set", keys.input(tag, job.id), stored, "PX", job.timeoutMs + inputMarginMs]);
-      const listed = job.held ? 0 : 1;
-      const waiter = job.wait ? this.#coordinator : "-";
-      const most = job.mostAhead === Number.POSITIVE_INFINITY ? "-" : job.mostAhead;
-      jobArgs.push(job.id, flow, job.timeoutMs, job.latestStartMs, keepOf(job), listed, waiter, most, fixedWordsOf(job));
-    }
+    const inputs = pending.map(
+      ({ job, stored }): RedisCommand => ["psetex", keys.input(tag, job.id), job.timeoutMs + inputMarginMs, stored],
+    );
     const { matchingHosts, batchItems, mostWaiting } = turn.queue;
     const most = Math.min(mostWaiting, Number.MAX_SAFE_INTEGER);
-    const args = [tag, matchingHosts, batchItems, most, weights.size, ...[...weights].flat(), ...jobArgs];
+    const args = [tag, matchingHosts, batchItems, most, ...this.#jobArgs(pending)];
     try {
       const [nowMs, waiting, tickets, answers] = (await this.#redis.run("admit", keys.base(tag), args, inputs)) as AdmitReply;
       if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);
@@ -169,6 +160,28 @@ export class RedisJobStore implements JobStore {
       if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
       else for (const { reject } of pending) reject(error);
     }
+  }
+
+  /** Of the script: the flows' weights, then the jobs. What neighbours have in common is said once. */
+  #jobArgs(pending: readonly PendingAdmit[]): (string | number)[] {
+    const weights = new Map<string, number>();
+    const args: (string | number)[] = [];
+    let words: (string | number)[] | undefined;
+    let countAt = 0;
+    for (const { job } of pending) {
+      const flow = flowOf(job);
+      weights.set(flow, job.tenantWeight);
+      const waiter = job.wait ? this.#coordinator : "-";
+      const most = job.mostAhead === Number.POSITIVE_INFINITY ? "-" : job.mostAhead;
+      const own = [flow, job.timeoutMs, job.latestStartMs, keepOf(job), job.held ? 0 : 1, waiter, most, fixedWordsOf(job)];
+      if (!words?.every((word, at) => word === own[at])) {
+        countAt = args.push(...own, 0) - 1;
+        words = own;
+      }
+      args[countAt] = Number(args[countAt]) + 1;
+      args.push(job.id);
+    }
+    return [weights.size, ...[...weights].flat(), ...args];
   }
 
   async boundKey(key: { tenant: string; name: string }): Promise<KeyEntry | undefined> {

@@ -1,8 +1,9 @@
 -- Admit jobs into one queue: records, order, index, waiter registration and the ticket decision. Inputs were SET before, plainly.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 most jobs that may wait in this queue  5 number of flows, then per flow 2:
---       name, tenant's weight; then per job 9: id, flow, timeoutMs, latestStartMs, keep, listed 0|1, coordinator that waits or "-",
---       most items that may be ahead of it or "-", fixed words (from items to traits)
+--       name, tenant's weight; then the jobs in order, those together that are alike but for their ids: flow, timeoutMs, latestStartMs, keep,
+--       listed 0|1, coordinator that waits or "-", most items that may be ahead of each or "-", fixed words (from items to traits), number of
+--       jobs, their ids
 -- Answers  {now, jobs waiting then, ticket ids, answers}; ticket ids divided by spaces; answers a line per job, or "" when all were admitted:
 --          "admitted", "refused <items ahead>", "full <jobs waiting>", or "<state> <created ms> <deadline ms>" of the record that was there before.
 -- Keeps: an id is admitted once; a repeat registers the waiter and changes nothing else; a malformed job is refused before anything is
@@ -11,19 +12,22 @@
 local base, tag, mostWaiting = KEYS[1], ARGV[1], tonumber(ARGV[4])
 local now = nowMs()
 local nowText = int(now)
-local perJob = 9
 local interactiveShare = 0.1
 local firstJob = 6 + 2 * ARGV[5]
 local function isNumber(text)
   local value = tonumber(text)
   return value ~= nil and value == value
 end
-local ids = {}
-for at = firstJob, #ARGV, perJob do
-  if not (isNumber(ARGV[at + 2]) and isNumber(ARGV[at + 3])) then
-    return redis.error_reply('ERR job ' .. ARGV[at] .. ' names no time: timeout ' .. ARGV[at + 2] .. ', latest start ' .. ARGV[at + 3])
+local ids, groups = {}, {}
+local at, most = firstJob, #ARGV
+while at <= most do
+  local timeout, latestStart, count = ARGV[at + 1], ARGV[at + 2], ARGV[at + 8]
+  if not (isNumber(timeout) and isNumber(latestStart)) then
+    return redis.error_reply('ERR job ' .. ARGV[at + 9] .. ' names no time: timeout ' .. timeout .. ', latest start ' .. latestStart)
   end
-  ids[#ids + 1] = ARGV[at]
+  groups[#groups + 1] = at
+  for each = at + 9, at + 8 + count do ids[#ids + 1] = ARGV[each] end
+  at = at + 9 + count
 end
 
 local flows, waiting = waitingFlows(base)
@@ -56,60 +60,63 @@ local function itemsAhead(name, order)
   return ahead
 end
 
-local texts = recordTexts(base, ids)
+local texts, names = recordTexts(base, ids)
 local answers, orders, due, index, recent, written, refused = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}, {}
 local writtenAt = {} -- where the record of an id stands in `written`: the same id may come twice in one call
 local allAdmitted, urgent = true, nil
+local itemsBefore = itemsOf(waitingBefore, mean)
 local number = 0
 
-for at = firstJob, #ARGV, perJob do
-  number = number + 1
-  local id, flow, coordinator, most = ARGV[at], ARGV[at + 1], ARGV[at + 6], ARGV[at + 7]
-  local text = texts[number] or (writtenAt[id] and written[writtenAt[id]])
-  if text then
-    local record = parseRecord(text)
-    if coordinator ~= '-' and addWaiter(record, coordinator) then
-      if writtenAt[id] then written[writtenAt[id]] = recordText(record) else storeRecord(base, id, record) end
-    end
-    answers[number] = record[STATE] .. ' ' .. record[CREATED] .. ' ' .. record[DEADLINE]
-    allAdmitted = false
-  else
-    local order = int(now + ARGV[at + 3])
-    local ahead = 0
-    if most ~= '-' and itemsOf(waitingBefore, mean) + added > tonumber(most) then ahead = itemsAhead(flow, order) end
-    if waiting >= mostWaiting then
-      answers[number] = 'full ' .. waiting
-      refused[#refused + 1] = base .. 'in:' .. id
-      allAdmitted = false
-    elseif most ~= '-' and ahead > tonumber(most) then
-      answers[number] = 'refused ' .. ahead
-      refused[#refused + 1] = base .. 'in:' .. id
+for _, group in ipairs(groups) do
+  local flow, coordinator, mostAhead = ARGV[group], ARGV[group + 5], tonumber(ARGV[group + 6]) or math.huge
+  local timeout, fixed = tonumber(ARGV[group + 1]), ARGV[group + 7]
+  local order, deadline = int(now + ARGV[group + 2]), int(now + timeout)
+  local items = tonumber(string.match(fixed, '^%d+')) or 1
+  local listing = ARGV[group + 4] == '1' and index or recent
+  local new = 'queued 1 ' .. coordinator .. ' ' .. ARGV[group + 3] .. ' ' .. deadline .. ' 0 0 0 0 0 - - ' .. nowText .. ' ' .. flow .. ' ' .. order
+    .. ' ' .. fixed
+  -- as long as it would wait for company, see lua/claim
+  local waits = math.min(order, string.sub(flow, 1, 12) == 'interactive:' and now + interactiveShare * timeout or order)
+  for each = group + 9, group + 8 + ARGV[group + 8] do
+    number = number + 1
+    local id = ARGV[each]
+    local text = texts[number] or (writtenAt[id] and written[writtenAt[id]])
+    if text then
+      local record = parseRecord(text)
+      if coordinator ~= '-' and addWaiter(record, coordinator) then
+        if writtenAt[id] then written[writtenAt[id]] = recordText(record) else storeRecord(base, id, record) end
+      end
+      answers[number] = record[STATE] .. ' ' .. record[CREATED] .. ' ' .. record[DEADLINE]
       allAdmitted = false
     else
-      local deadline = int(now + ARGV[at + 2])
-      written[#written + 1] = base .. 'job:' .. id
-      written[#written + 1] = 'queued 1 ' .. coordinator .. ' ' .. ARGV[at + 4] .. ' ' .. deadline .. ' 0 0 0 0 0 - - ' .. nowText .. ' ' .. flow .. ' '
-        .. order .. ' ' .. ARGV[at + 8]
-      writtenAt[id] = #written
-      -- as long as it would wait for company, see lua/claim
-      local waits = string.sub(flow, 1, 12) == 'interactive:' and now + interactiveShare * ARGV[at + 2] or order
-      urgent = math.min(urgent or math.huge, order, waits)
-      local list = orders[flow]
-      if not list then
-        list = { base .. 'order:' .. flow }
-        orders[flow] = list
+      local ahead = itemsBefore + added > mostAhead and itemsAhead(flow, order) or 0
+      if waiting >= mostWaiting then
+        answers[number] = 'full ' .. waiting
+        refused[#refused + 1] = base .. 'in:' .. id
+        allAdmitted = false
+      elseif ahead > mostAhead then
+        answers[number] = 'refused ' .. ahead
+        refused[#refused + 1] = base .. 'in:' .. id
+        allAdmitted = false
+      else
+        local last = #written + 2
+        written[last - 1], written[last], writtenAt[id] = names[number], new, last
+        urgent = math.min(urgent or math.huge, waits)
+        local list = orders[flow]
+        if not list then
+          list = { base .. 'order:' .. flow }
+          orders[flow] = list
+        end
+        last = #list + 2
+        list[last - 1], list[last] = order, id
+        last = #due + 2
+        due[last - 1], due[last] = deadline, id
+        last = #listing + 2
+        listing[last - 1], listing[last] = nowText, id
+        answers[number] = 'admitted'
+        added, addedItems[flow] = added + items, (addedItems[flow] or 0) + items
+        waiting = waiting + 1
       end
-      list[#list + 1] = order
-      list[#list + 1] = id
-      due[#due + 1] = deadline
-      due[#due + 1] = id
-      local listing = ARGV[at + 5] == '1' and index or recent
-      listing[#listing + 1] = nowText
-      listing[#listing + 1] = id
-      answers[number] = 'admitted'
-      local items = tonumber(string.match(ARGV[at + 8], '^%d+')) or 1
-      added, addedItems[flow] = added + items, (addedItems[flow] or 0) + items
-      waiting = waiting + 1
     end
   end
 end
@@ -135,7 +142,7 @@ if #recent > 1 then
   redis.call('PEXPIRE', recent[1], 180000)
 end
 
-local waitingItems = itemsOf(waitingBefore, mean) + added
+local waitingItems = itemsBefore + added
 if #written > 0 then
   local text = string.format('%.9g', (waitingBefore * mean + added) / waiting)
   if text ~= string.format('%.9g', mean) then redis.call('HSET', base .. 'clock', 'mean', text) end

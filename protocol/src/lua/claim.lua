@@ -37,13 +37,18 @@ if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } 
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return { 'not_yours' } end
 
-local lines = {}
+local lines = {} -- the answer's, in pieces
 local tellsTraces = ARGV[#ARGV] == 'traced'
--- `rest`: of the record, from before its traits on
-local function tell(id, fence, attempt, keep, deadline, created, class, items, size, rest)
+-- What stands behind the id in a job's line. `rest`: of the record, from before its traits on.
+local function facts(fence, attempt, keep, deadline, created, class, items, size, rest)
   local trace = tellsTraces and string.match(rest, tracePattern)
-  lines[#lines + 1] = id .. ' ' .. fence .. ' ' .. attempt .. ' ' .. keep .. ' ' .. deadline .. ' ' .. created .. ' ' .. class .. ' ' .. items
-    .. ' ' .. size .. (trace and ' ' .. trace or '')
+  return ' ' .. fence .. ' ' .. attempt .. ' ' .. keep .. ' ' .. deadline .. ' ' .. created .. ' ' .. class .. ' ' .. items .. ' ' .. size
+    .. (trace and ' ' .. trace or '')
+end
+
+local function tell(id, told)
+  local at = #lines
+  lines[at + 1], lines[at + 2], lines[at + 3] = at > 0 and '\n' or '', id, told
 end
 
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
@@ -57,13 +62,13 @@ if outstanding then
       local record = loadRecord(base, id)
       -- its host must not start one that is over by now
       if record and tonumber(record[DEADLINE]) > now then
-        tell(id, record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'),
-          record[ITEMS], record[SIZE], ' ' .. record[TRAITS])
+        tell(id, facts(record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'),
+          record[ITEMS], record[SIZE], ' ' .. record[TRAITS]))
       elseif record then
         over[id] = record
       end
     end
-    if #lines > 0 then return { 'batch', now, table.concat(lines, '\n') } end
+    if #lines > 0 then return { 'batch', now, table.concat(lines) } end
     if told then return { 'stale_sequence' } end
     -- another claim takes the place of this one, and none may lose a job that runs
     for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
@@ -105,7 +110,6 @@ end
 local flows, waiting = waitingFlows(base)
 local mostItems, waitingFirst = maxItems, waiting
 local seen, alike, isSampled = 0, {}, false -- jobs that this claim has looked at, and how many of each shape
-local shapePattern = '^' .. string.rep('%S+ ', SHAPE - 1) .. '(%S+)'
 
 -- Inputs without a common axis 0 run alone, and so does a job that may be what its host died of.
 local function runsAlone(shape, deaths)
@@ -130,6 +134,7 @@ local leastOfOneShape = leastItems(waitingFirst)
 local function waitingAlike(shape, texts, at)
   if not isSampled then
     isSampled = true
+    local shapePattern = '^' .. string.rep('%S+ ', SHAPE - 1) .. '(%S+)'
     for rest = at + 1, #texts do
       if texts[rest] then see(string.match(texts[rest], shapePattern)) end
     end
@@ -184,8 +189,34 @@ end
 if parts > 1 then maxItems = math.min(maxItems, math.max(leastOfParts, math.ceil(waiting / parts))) end
 local shape, apart, items, dropped, isFull, firstDeadline = nil, false, 0, 0, false, nil
 local taken, ended, inputs, running = {}, { base .. 'due' }, {}, {}
+local held = {} -- of the claim's entry, in pieces
 local claimPattern = '^(%a+) (%d+) (%S+) (%S+) (%d+) (%d+) (%d+) (%d+) %d+ %d+ %S+ %S+ (.*)$'
 local fixedPattern = '^(%d+) (%a+):%S+ %S+ (%d+) %d+ (%d+) (%S+) '
+
+-- What a claim needs of a record, or nothing where it does not wait. Jobs that came together have the same text: it is read once.
+local readText, read
+local function readWaiting(text)
+  if text == readText then return read end
+  readText, read = text, nil
+  if not text then return nil end
+  local state, revision, waiters, keep, deadline, fence, failures, deaths, fixed = string.match(text, claimPattern)
+  if state ~= 'queued' then return nil end
+  local created, class, items, size, jobShape = string.match(fixed, fixedPattern)
+  fence = int(fence + 1)
+  local attempt = int(failures + 1)
+  read = {
+    deadline = tonumber(deadline),
+    items = tonumber(items),
+    size = size,
+    shape = jobShape,
+    isAlone = runsAlone(jobShape, deaths),
+    held = '=' .. fence,
+    told = facts(fence, attempt, keep, deadline, created, class, items, size, fixed),
+    running = 'running ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadline .. ' ' .. fence .. ' ' .. failures .. ' '
+      .. deaths .. ' ' .. attempt .. ' ' .. nowText .. ' ' .. incarnation .. ' ' .. hostId .. ' ' .. fixed,
+  }
+  return read
+end
 
 -- Takes at most `slots` jobs of one flow; answers how many items it has taken.
 local function serve(flow, slots)
@@ -199,17 +230,14 @@ local function serve(flow, slots)
     if #heads == 0 then break end
     local ids = {}
     for at = 1, #heads, 2 do ids[#ids + 1] = heads[at] end
-    local texts = recordTexts(base, ids)
+    local texts, names = recordTexts(base, ids)
     for at, id in ipairs(ids) do
       local text = texts[at]
-      local state, revision, waiters, keep, deadlineText, fence, failures, deaths, fixed
-      if text then state, revision, waiters, keep, deadlineText, fence, failures, deaths, fixed = string.match(text, claimPattern) end
-      if state == 'queued' then
-        local created, class, sizeText, size, jobShape = string.match(fixed, fixedPattern)
-        local deadline, own = tonumber(deadlineText), tonumber(sizeText)
-        local isAlone = runsAlone(jobShape, deaths)
+      local job = readWaiting(text)
+      if job then
+        local deadline, own, jobShape, isAlone = job.deadline, job.items, job.shape, job.isAlone
         if not isSampled then see(jobShape) end
-        if cannotFinish(deadline, size, own, jobShape, isAlone, texts, at) then
+        if cannotFinish(deadline, job.size, own, jobShape, isAlone, texts, at) then
           ended[#ended + 1] = id
           inputs[#inputs + 1] = base .. 'in:' .. id
           finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
@@ -218,19 +246,18 @@ local function serve(flow, slots)
           skip(heads[2 * at], id)
         else
           local first = firstDeadline and math.min(firstDeadline, deadline) or deadline
-          if items > 0 and first < endMs(size, items + own) then
+          if items > 0 and first < endMs(job.size, items + own) then
             isFull = true -- with one more the batch would end after the first of its deadlines
             skip(heads[2 * at], id)
           else
             firstDeadline, shape, items, served, count = first, jobShape, items + own, served + own, count + 1
             apart = isAlone
-            fence = int(fence + 1)
-            local attempt = int(failures + 1)
-            running[#running + 1] = base .. 'job:' .. id
-            running[#running + 1] = 'running ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadlineText .. ' ' .. fence .. ' '
-              .. failures .. ' ' .. deaths .. ' ' .. attempt .. ' ' .. nowText .. ' ' .. incarnation .. ' ' .. hostId .. ' ' .. fixed
-            taken[#taken + 1] = id .. '=' .. fence
-            tell(id, fence, attempt, keep, deadlineText, created, class, sizeText, size, fixed)
+            local most = #running
+            running[most + 1], running[most + 2] = names[at], job.running
+            taken[#taken + 1] = id
+            most = #held
+            held[most + 1], held[most + 2], held[most + 3] = ' ', id, job.held
+            tell(id, job.told)
           end
         end
       end
@@ -277,13 +304,13 @@ flushNotices()
 if #taken > 0 then
   redis.call('MSET', unpack(running))
   local freeAt = int(now + busyMs)
-  redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. ' ' .. table.concat(taken, ' '))
+  redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. table.concat(held))
   redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. freeAt)
-  local reply = { 'batch', now, table.concat(lines, '\n') }
+  local reply = { 'batch', now, table.concat(lines) }
   -- a few small inputs come with the claim: that saves a round trip where nothing else fills the time
   if #taken <= mostWithInputs then
     for at = 2, #running, 2 do
-      local key = base .. 'in:' .. string.match(taken[at / 2], '^[^=]+')
+      local key = base .. 'in:' .. taken[at / 2]
       if redis.call('STRLEN', key) > mostInputBytes then return { 'batch', now, reply[3] } end
       reply[#reply + 1] = redis.call('GET', key)
     end

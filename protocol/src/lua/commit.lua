@@ -16,12 +16,6 @@ if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } 
 local now = nowMs()
 local nowText = int(now)
 local claim = redis.call('HGET', base .. 'claims', incarnation) or '0 0'
-local owned, left = {}, 0
-for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do
-  owned[id] = fence
-  left = left + 1
-end
-
 local told = string.find(claim, ' told', 1, true)
 local ids = {}
 for at = 5, #ARGV, 5 do ids[#ids + 1] = ARGV[at] end
@@ -29,6 +23,21 @@ local texts = recordTexts(base, ids)
 local answers, allCommitted, ended, inputs, number = {}, true, { base .. 'due' }, {}, 0
 local successPattern = '^running (%d+) (%S+) (%S+) (%d+) ([^\n]*)'
 local successEnding = '\n' .. nowText .. ' ' .. runMs .. ' ' .. batchItems .. ' -'
+local runningPattern = '^running %d+ %S+ %S+ %d+ (%d+) %d+ %d+ %d+ %d+ (%S+)'
+local own, settled = 0, {} -- how many jobs leave this claim, and the fences of all that do not come back for another commit, by id
+
+-- Whether this host runs the job under that fence: the record says so as long as the claim does. Jobs that came together and were claimed
+-- together have the same text: what is read from it is read once.
+local ownText, ownFence
+local function isOwn(text, fence)
+  if text ~= ownText then
+    local runs, by = string.match(text or '', runningPattern)
+    ownText, ownFence = text, by == incarnation and runs
+  end
+  return ownFence == fence
+end
+
+local seenText, head, waiters, keep, deadline
 
 local buried = {}
 
@@ -57,9 +66,13 @@ end
 
 -- The usual end, without taking the whole record apart.
 local function succeed(id, fence, text, outputs)
-  local revision, waiters, keep, deadline, rest = string.match(text, successPattern)
-  if not revision then return 'ended' end
-  if tonumber(deadline) < now then
+  if text ~= seenText then
+    local revision, rest
+    seenText, revision, waiters, keep, deadline, rest = text, string.match(text, successPattern)
+    head = 'succeeded ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadline .. ' ' .. rest .. successEnding
+    deadline = tonumber(deadline)
+  end
+  if deadline < now then
     finish(base, id, parseRecord(text), 'expired', nowText, expiredError, runMs, batchItems)
     return 'expired'
   end
@@ -71,7 +84,7 @@ local function succeed(id, fence, text, outputs)
   else
     outputs = '\n' .. outputs
   end
-  local final = 'succeeded ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadline .. ' ' .. rest .. successEnding .. outputs
+  local final = head .. outputs
   retain(base, id, final, keep, 'succeeded', nowText)
   note(id, waiters, final)
   return 'committed'
@@ -81,19 +94,16 @@ for at = 5, #ARGV, 5 do
   number = number + 1
   local id, fence, outcome, text = ARGV[at], ARGV[at + 1], ARGV[at + 2], texts[number]
   local answer
-  if owned[id] ~= fence then
+  if settled[id] or not isOwn(text, fence) then
     local record = parseRecord(text)
     answer = record and isOpen(record) and 'stale' or 'ended'
+    if not record then settled[id] = fence end
   else
-    if not text then
-      answer = 'ended'
-    elseif outcome == 'succeeded' then
+    if outcome == 'succeeded' then
       answer = succeed(id, fence, text, ARGV[at + 4])
     else
       local record = parseRecord(text)
-      if record[STATE] ~= 'running' then
-        answer = 'ended'
-      elseif tonumber(record[DEADLINE]) < now then
+      if tonumber(record[DEADLINE]) < now then
         finish(base, id, record, 'expired', nowText, expiredError, runMs, batchItems)
         answer = 'expired'
       elseif outcome == 'late' then
@@ -105,8 +115,8 @@ for at = 5, #ARGV, 5 do
     end
     told = true
     if answer ~= 'no_output' then
-      owned[id] = nil
-      left = left - 1
+      own = own + 1
+      settled[id] = fence
       if answer ~= 'requeued' then
         ended[#ended + 1] = id
         if not buried[id] then inputs[#inputs + 1] = base .. 'in:' .. id end
@@ -124,8 +134,13 @@ end
 flushNotices()
 
 local rest = string.match(claim, '^%d+ %d+') .. (told and ' told' or '')
-if left > 0 then
-  for id, fence in pairs(owned) do rest = rest .. ' ' .. id .. '=' .. fence end
+-- usually a commit settles its whole claim
+local at = 0
+for _ = 0, own do at = at and string.find(claim, '=', at + 1, true) end
+if at then
+  for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do
+    if settled[id] ~= fence then rest = rest .. ' ' .. id .. '=' .. fence end
+  end
 end
 redis.call('HSET', base .. 'claims', incarnation, rest)
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)

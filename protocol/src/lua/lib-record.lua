@@ -33,15 +33,16 @@ local function storeRecord(base, id, record)
   redis.call('SET', base .. 'job:' .. id, recordText(record))
 end
 
--- The texts of many records, in the order of the ids; in parts, because a call takes only so many arguments.
+-- The texts of many records and their keys, in the order of the ids; in parts, because a call takes only so many arguments.
 local function recordTexts(base, ids)
-  local texts, part = {}, 1000
-  for from = 1, #ids, part do
-    local names = {}
-    for at = from, math.min(from + part - 1, #ids) do names[#names + 1] = base .. 'job:' .. ids[at] end
-    for at, text in ipairs(redis.call('MGET', unpack(names))) do texts[from + at - 1] = text end
+  local prefix, part, names, count = base .. 'job:', 1000, {}, #ids
+  for at = 1, count do names[at] = prefix .. ids[at] end
+  if count > 0 and count <= part then return redis.call('MGET', unpack(names)), names end
+  local texts = {}
+  for from = 1, count, part do
+    for at, text in ipairs(redis.call('MGET', unpack(names, from, math.min(from + part - 1, count)))) do texts[from + at - 1] = text end
   end
-  return texts
+  return texts, names
 end
 
 -- Records of many jobs at once, by id.
