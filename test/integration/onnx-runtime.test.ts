@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { glob, readFile, writeFile } from "node:fs/promises";
+import { glob, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, describe, test } from "node:test";
 import { type Datatype, type ModelConfig, SwitchyardError, type Tensor, tensor, toStrings, toTypedArray } from "@switchyard/protocol";
@@ -91,6 +91,36 @@ describe("datatypes", () => {
     const { results } = await runBatch({ model, jobs: [{ inputs: [{ ...samples.FP32, bytes: shared }], items: 1 }] });
     assert.deepEqual(toTypedArray(outputsOf(results[0])[0]!), Float32Array.of(1.5, -2.25));
     await model.release();
+  });
+});
+
+describe("deciding on threads", { skip: existsSync("/proc/self/task") ? false : "counts threads in /proc" }, () => {
+  /** Threads that a model keeps, beside the ones that were there before. */
+  async function threadsOf(graph: GraphBuilder): Promise<number> {
+    const own = async (): Promise<number> => (await readdir("/proc/self/task")).length;
+    const before = await own();
+    count += 1;
+    const model = await loadModel({ ...host, threads: 3, root: folder.root, version: await folder.add(`model${count}`, graph) });
+    const kept = (await own()) - before;
+    const inputs = [tensor("x", new Float32Array(64), [1, 64])];
+    for (const result of (await runBatch({ model, jobs: [{ inputs, items: 1 }] })).results) outputsOf(result);
+    await model.release();
+    return kept;
+  }
+  const wide = (axis: number | string, layers: number): GraphBuilder => {
+    const graph = new GraphBuilder({ name: "wide" });
+    graph.input("x", "FP32", ["batch", axis]);
+    graph.output("y", "FP32", ["batch", axis]);
+    let last = "x";
+    for (let layer = 1; layer <= layers; layer++) last = graph.node("Tanh", [last], {}, layer === layers ? "y" : undefined);
+    return graph;
+  };
+
+  test("a model of light runs keeps one thread", async () => assert.equal(await threadsOf(perceptron([64, 8, 4])), 0));
+
+  test("a model whose full batches take long, or whose inputs may be of any size, keeps those it was given", async () => {
+    assert.equal(await threadsOf(wide(64, 2_000)), 2);
+    assert.equal(await threadsOf(wide("length", 1)), 2);
   });
 });
 

@@ -29,7 +29,7 @@ export const ownSettingWords: Readonly<Record<string, { default: string; meaning
     meaning: "`framework=url` pairs, separated by commas: servers of the Open Inference Protocol that run models of these frameworks",
   },
   BRIDGE_TIMEOUT_MS: { default: "30000", meaning: "how long such a server may take for one run" },
-  THREADS: { default: "the cores", meaning: "threads within one operator of a model" },
+  THREADS: { default: "the cores", meaning: "threads within one operator of a model; one of light runs has one thread" },
   PROVIDERS: { default: "cpu", meaning: "execution providers of ONNX Runtime, best first, separated by commas" },
   LINGER_MS: { default: "20", meaning: "how long a worker waits at an empty queue before it gives up its ticket" },
   CACHE_MB: {

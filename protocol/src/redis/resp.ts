@@ -9,57 +9,108 @@ export type RedisCommand = readonly [name: string, ...args: RedisArgument[]];
 
 /** Parts at least this large are sent as they are; smaller ones are gathered, because each buffer of a write costs more than its copy. */
 const aloneBytes = 32 * 1024;
+/** A mark, a length and the line ends around an argument or before a command; also the longest text of a number. */
+const headRoom = 26;
+const [asterisk, dollar, carriageReturn, lineFeed, zero] = [0x2a, 0x24, 0x0d, 0x0a, 0x30];
+const longestAscii = 0x7f;
 
 /** The bytes of all commands in order, as few buffers as is cheap. Strings travel as UTF-8, byte arrays as they are. */
 export function encodeCommands(commands: readonly RedisCommand[]): Uint8Array[] {
+  return encodeInto(commands, 1) ?? encodeInto(commands, 3)!;
+}
+
+/**
+ * `mostPerUnit`: bytes of a string's code unit; with 1 undefined is answered where a string holds more than ASCII. Words are mostly short, and
+ * written unit by unit: to join them as strings took twice as long, and so did members of a class in the place of `at`.
+ */
+function encodeInto(commands: readonly RedisCommand[], mostPerUnit: 1 | 3): Uint8Array[] | undefined {
+  const bytes = Buffer.allocUnsafe(roomFor(commands, mostPerUnit));
   const buffers: Uint8Array[] = [];
-  let gathered: (string | Uint8Array)[] = [];
-  let text = "";
-  const flush = (): void => {
-    if (text !== "") gathered.push(text);
-    text = "";
-    if (gathered.length > 0) buffers.push(gather(gathered));
-    gathered = [];
-  };
+  let [from, at] = [0, 0];
   for (const command of commands) {
-    text += `*${command.length}\r\n`;
+    at = writeHead(bytes, at, asterisk, command.length);
     for (const argument of command) {
       if (typeof argument !== "object") {
         const word = typeof argument === "string" ? argument : String(argument);
-        text += `$${Buffer.byteLength(word)}\r\n${word}\r\n`;
+        at = writeAscii(bytes, at, word) || (mostPerUnit === 3 ? writeText(bytes, at, word) : 0);
+        if (at === 0) return undefined;
         continue;
       }
       const parts: readonly Uint8Array[] = argument instanceof Uint8Array ? [argument] : argument;
-      text += `$${parts.reduce((sum, part) => sum + part.byteLength, 0)}\r\n`;
+      at = writeHead(bytes, at, dollar, sizeOf(parts));
       for (const part of parts) {
         if (part.byteLength >= aloneBytes) {
-          flush();
+          if (at > from) buffers.push(bytes.subarray(from, at));
+          from = at;
           buffers.push(part);
         } else {
-          gathered.push(text, part);
-          text = "";
+          bytes.set(part, at);
+          at += part.byteLength;
         }
       }
-      text += "\r\n";
+      at = writeLineEnd(bytes, at);
     }
   }
-  flush();
+  if (at > from) buffers.push(bytes.subarray(from, at));
   return buffers;
 }
 
-function gather(pieces: readonly (string | Uint8Array)[]): Buffer {
-  let sizeBytes = 0;
-  for (const piece of pieces) sizeBytes += typeof piece === "string" ? Buffer.byteLength(piece) : piece.byteLength;
-  const bytes = Buffer.allocUnsafe(sizeBytes);
-  let at = 0;
-  for (const piece of pieces) {
-    if (typeof piece === "string") at += bytes.write(piece, at);
-    else {
-      bytes.set(piece, at);
-      at += piece.byteLength;
+function roomFor(commands: readonly RedisCommand[], mostPerUnit: number): number {
+  let room = 0;
+  for (const command of commands) {
+    room += headRoom * (command.length + 1);
+    for (const argument of command) {
+      if (typeof argument === "string") room += mostPerUnit * argument.length;
+      else if (typeof argument === "number") room += headRoom;
+      else if (argument instanceof Uint8Array) room += gatheredBytes(argument);
+      else for (const part of argument) room += gatheredBytes(part);
     }
   }
-  return bytes;
+  return room;
+}
+
+function gatheredBytes({ byteLength }: Uint8Array): number {
+  return byteLength < aloneBytes ? byteLength : 0;
+}
+
+function sizeOf(parts: readonly Uint8Array[]): number {
+  let sizeBytes = 0;
+  for (const part of parts) sizeBytes += part.byteLength;
+  return sizeBytes;
+}
+
+/** Each of these answers where the next byte goes. */
+function writeHead(bytes: Buffer, start: number, mark: number, value: number): number {
+  let at = start;
+  bytes[at++] = mark;
+  if (value >= 100) at += bytes.latin1Write(String(value), at);
+  else {
+    if (value >= 10) bytes[at++] = zero + Math.floor(value / 10);
+    bytes[at++] = zero + (value % 10);
+  }
+  return writeLineEnd(bytes, at);
+}
+
+function writeLineEnd(bytes: Buffer, at: number): number {
+  bytes[at] = carriageReturn;
+  bytes[at + 1] = lineFeed;
+  return at + 2;
+}
+
+/** 0 where the word holds more than ASCII. */
+function writeAscii(bytes: Buffer, start: number, word: string): number {
+  let at = writeHead(bytes, start, dollar, word.length);
+  for (let index = 0; index < word.length; index++) {
+    const unit = word.charCodeAt(index);
+    if (unit > longestAscii) return 0;
+    bytes[at++] = unit;
+  }
+  return writeLineEnd(bytes, at);
+}
+
+function writeText(bytes: Buffer, start: number, word: string): number {
+  const at = writeHead(bytes, start, dollar, Buffer.byteLength(word));
+  return writeLineEnd(bytes, at + bytes.write(word, at));
 }
 
 export type RedisReply = string | number | null | RedisReply[];

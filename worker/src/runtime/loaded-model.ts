@@ -67,22 +67,57 @@ const otherAxisSizes = [8, 1, 64, 224];
 const integerLimits = [8, 2];
 /** Warm-up runs of growing batches stop when they have taken this long together. */
 const warmUpBudgetMs = 2000;
+/** A model smaller than this is loaded within milliseconds. */
+export const smallModelBytes: number = 4 * 1024 * 1024;
+/** To wake a second thread for a run that is shorter than this takes more of two cores than it saves of one. */
+const lightRunMs = 1;
 
 /** Throws `model_not_ready`, saying why, when the version cannot be served by this host. */
 export async function loadModel(options: LoadModelOptions): Promise<LoadedModel> {
   const { version, clock } = options;
   const startedMs = clock.monotonicMs();
   const { session, sizeBytes } = await (version.remote ? openBridged(version.remote, options) : openFile(options));
+  let first: WarmModel;
+  let loadMs: number;
   try {
     checkSignature(session, version);
-    const loadMs = clock.monotonicMs() - startedMs;
-    const { batching, warmUpMs } = await warmUp(session, version, clock);
-    const release = (): Promise<void> => session.release();
-    return { version, session, batching, sizeBytes, loadMs, warmUpMs, clock, scratch: new Scratch(), release };
+    loadMs = clock.monotonicMs() - startedMs;
+    first = { session, ...(await warmUp(session, version, clock)) };
   } catch (error) {
     await session.release();
     throw error;
   }
+  const chosen = (sizeBytes < smallModelBytes && (await onOneThread(first, options))) || first;
+  const release = (): Promise<void> => chosen.session.release();
+  return { version, ...chosen, sizeBytes, loadMs, clock, scratch: new Scratch(), release };
+}
+
+/**
+ * A model of light runs in a session of one thread, in the place of the one it has. Undefined where its runs are not light, or where those
+ * of its warm-up do not speak for others.
+ */
+async function onOneThread(first: WarmModel, options: LoadModelOptions): Promise<WarmModel | undefined> {
+  const { clock, threads, version } = options;
+  if (threads === 1 || version.remote || !isLight(first)) return undefined;
+  const { session } = await openFile({ ...options, threads: 1 });
+  try {
+    const alone = { session, ...(await warmUp(session, version, clock)) };
+    if (isLight(alone)) {
+      await first.session.release();
+      return alone;
+    }
+  } catch {
+    // the first one does
+  }
+  await session.release();
+  return undefined;
+}
+
+/** All of its batches are timed and short. With further axes that vary, or one that is not batched, other inputs may be any size. */
+function isLight({ batching, session, warmUpMs }: WarmModel): boolean {
+  const varies = session.inputs.some(({ shape }) => shape.indexOf(-1, batching.maxItems > 1 ? 1 : 0) !== -1);
+  const longestMs = Math.max(...warmUpMs.values());
+  return !varies && warmUpMs.has(batching.maxItems) && longestMs < lightRunMs;
 }
 
 async function openFile({ folder, version, root, threads, providers }: LoadModelOptions): Promise<{ session: Session; sizeBytes: number }> {
@@ -141,6 +176,10 @@ function mismatch(detail: string): SwitchyardError {
 interface WarmUp {
   batching: Batching;
   warmUpMs: Map<number, number>;
+}
+
+interface WarmModel extends WarmUp {
+  session: Session;
 }
 
 async function warmUp(session: Session, version: ModelVersion, clock: Clock): Promise<WarmUp> {

@@ -6,7 +6,7 @@
 import { estimatedModelBytes, type ModelVersion, noRoomFor, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { FetchedModels } from "./fetched-models.ts";
-import { type LoadedModel, loadModel } from "./loaded-model.ts";
+import { type LoadedModel, loadModel, smallModelBytes } from "./loaded-model.ts";
 import { DamagedFiles } from "./model-files.ts";
 import { loadModelBeside } from "./threaded-model.ts";
 
@@ -54,8 +54,6 @@ interface Entry {
   pins: number;
 }
 
-/** Models smaller than this are loaded on the runner's thread in any case: that takes milliseconds, and a thread takes some 10 MB. */
-const besideBytes = 4 * 1024 * 1024;
 const firstBackOffMs = 500;
 const longestBackOffMs = 30_000;
 
@@ -274,7 +272,8 @@ export class ModelCache {
 
   readonly #read = (version: ModelVersion, folder?: string): Promise<LoadedModel> => {
     const { root, clock, threads, providers, bridges = {}, bridgeTimeoutMs = 30_000, isBusy } = this.#options;
-    const isBeside = version.sizeBytes >= besideBytes && (isBusy?.() ?? false);
+    // a small one on the runner's thread in any case: a thread takes some 10 MB
+    const isBeside = version.sizeBytes >= smallModelBytes && (isBusy?.() ?? false);
     return (isBeside ? loadModelBeside : loadModel)({ version, root, folder, clock, threads, providers, bridges, bridgeTimeoutMs });
   };
 
