@@ -27,14 +27,37 @@ function padAfter(size: number): number {
  * read it with `frameExtra`.
  */
 export function frameParts(tensors: readonly Tensor[], extra?: unknown): Uint8Array[] {
-  const entries: FrameEntry[] = tensors.map((tensor) => [tensor.name, tensor.datatype, tensor.shape, tensor.bytes.length]);
-  const parts: Uint8Array[] = [headOf(JSON.stringify(extra === undefined ? { t: entries } : { t: entries, x: extra }))];
+  const parts: Uint8Array[] = [headFor(tensors, extra)];
   for (const { bytes } of tensors) {
     parts.push(bytes);
     const padding = padAfter(bytes.length) - bytes.length;
     if (padding > 0) parts.push(new Uint8Array(padding));
   }
   return parts;
+}
+
+/** The head made last for tensors alone: the next frame mostly has the same one. */
+let latestHead: { entries: FrameEntry[]; head: Uint8Array } | undefined;
+
+function headFor(tensors: readonly Tensor[], extra: unknown): Uint8Array {
+  if (latestHead && extra === undefined && isLaidOutAs(tensors, latestHead.entries)) return latestHead.head;
+  const entries = tensors.map(({ bytes, datatype, name, shape }): FrameEntry => [name, datatype, [...shape], bytes.length]);
+  if (extra !== undefined) return headOf(JSON.stringify({ t: entries, x: extra }));
+  const head = headOf(JSON.stringify({ t: entries }));
+  latestHead = { entries, head };
+  return head;
+}
+
+function isLaidOutAs(tensors: readonly Tensor[], entries: readonly FrameEntry[]): boolean {
+  if (tensors.length !== entries.length) return false;
+  for (let at = 0; at < tensors.length; at++) {
+    const tensor = tensors[at]!;
+    const [name, datatype, shape, sizeBytes] = entries[at]!;
+    if (tensor.name !== name || tensor.datatype !== datatype || tensor.bytes.length !== sizeBytes) return false;
+    if (tensor.shape.length !== shape.length) return false;
+    for (let axis = 0; axis < shape.length; axis++) if (tensor.shape[axis] !== shape[axis]) return false;
+  }
+  return true;
 }
 
 /** Heads seen lately: jobs of one model mostly have equal ones. Their bytes are shared and never written again. */
