@@ -20,7 +20,7 @@ interface Job {
 function split(deadlinesMs: number[], how: { nowMs?: number; ladder?: Ladder; items?: number[] } = {}): { inTime: string; late: string } {
   const jobs = deadlinesMs.map((deadlineMs, at): Job => ({ name: "abcdefgh"[at]!, items: how.items?.[at] ?? 1, deadlineMs }));
   const { inTime, late } = splitLate(jobs, { nowMs: how.nowMs ?? 1_000, ladder: how.ladder });
-  const names = (some: Job[]): string => some.map(({ name }) => name).join("");
+  const names = (some: readonly Job[]): string => some.map(({ name }) => name).join("");
   return { inTime: names(inTime), late: names(late) };
 }
 

@@ -34,6 +34,24 @@ test("a frame gives back the tensors that went into it", () => {
   );
 });
 
+test("frames that follow one another and differ in one thing tell each its own", () => {
+  const first: Tensor = { name: "a", datatype: "INT32", shape: [2, 3], bytes: new Uint8Array(24) };
+  const text: Tensor = { name: "a", datatype: "BYTES", shape: [1], bytes: new Uint8Array(4) };
+  const jobs: Tensor[][] = [[first], [{ ...first, name: "b" }], [{ ...first, datatype: "FP32" }], [{ ...first, shape: [3, 2] }]];
+  jobs.push([{ ...first, shape: [6] }], [{ ...first, shape: [2, 3, 1] }], [first, first], [text], [{ ...text, bytes: new Uint8Array(12) }]);
+  for (const tensors of [...jobs, ...jobs.toReversed()]) {
+    assert.deepEqual(decodeFrame(encodeFrame([first])), [first]);
+    assert.deepEqual(decodeFrame(encodeFrame(tensors)), tensors);
+    assert.deepEqual(frameExtra(encodeFrame(tensors, 1)), 1);
+    assert.equal(frameExtra(encodeFrame(tensors)), undefined);
+  }
+  for (const tensors of jobs) assert.deepEqual(decodeFrame(encodeFrame(tensors)), tensors);
+  const grown: Tensor = { ...first, shape: [2, 3] };
+  encodeFrame([grown]);
+  grown.shape.push(1); // a shape that is written later does not reach what was kept
+  assert.deepEqual(decodeFrame(encodeFrame([first])), [first]);
+});
+
 test("decoded tensors are views on the frame that start at multiples of eight", () => {
   const frame = encodeFrame([
     { name: "a", datatype: "UINT8", shape: [3], bytes: Uint8Array.of(1, 2, 3) },

@@ -11,7 +11,7 @@ export type RedisCommand = readonly [name: string, ...args: RedisArgument[]];
 const aloneBytes = 32 * 1024;
 /** A mark, a length and the line ends around an argument or before a command; also the longest text of a number. */
 const headRoom = 26;
-const [asterisk, dollar, carriageReturn, lineFeed, zero] = [0x2a, 0x24, 0x0d, 0x0a, 0x30];
+const [asterisk, dollar, carriageReturn, lineFeed] = [0x2a, 0x24, 0x0d, 0x0a];
 const longestAscii = 0x7f;
 
 /** The bytes of all commands in order, as few buffers as is cheap. Strings travel as UTF-8, byte arrays as they are. */
@@ -83,11 +83,8 @@ function sizeOf(parts: readonly Uint8Array[]): number {
 function writeHead(bytes: Buffer, start: number, mark: number, value: number): number {
   let at = start;
   bytes[at++] = mark;
-  if (value >= 100) at += bytes.latin1Write(String(value), at);
-  else {
-    if (value >= 10) bytes[at++] = zero + Math.floor(value / 10);
-    bytes[at++] = zero + (value % 10);
-  }
+  const digits = String(value);
+  for (let index = 0; index < digits.length; index++) bytes[at++] = digits.charCodeAt(index);
   return writeLineEnd(bytes, at);
 }
 

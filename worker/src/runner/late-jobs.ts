@@ -15,10 +15,17 @@ interface TimedJob {
 export function splitLate<Job extends TimedJob>(
   jobs: readonly Job[],
   how: { nowMs: number; ladder: Ladder | undefined },
-): { inTime: Job[]; late: Job[] } {
+): { inTime: readonly Job[]; late: Job[] } {
+  let [items, firstMs] = [0, Number.POSITIVE_INFINITY];
+  for (const job of jobs) {
+    items += job.items;
+    firstMs = Math.min(firstMs, job.deadlineMs);
+  }
+  // the usual case
+  if (firstMs > how.nowMs && (how.ladder === undefined || firstMs >= how.nowMs + runMs(how.ladder, items)))
+    return { inTime: jobs, late: [] };
   const late: Job[] = [];
   const inTime = [...jobs].sort((a, b) => b.deadlineMs - a.deadlineMs);
-  let items = inTime.reduce((sum, job) => sum + job.items, 0);
   for (let first = inTime.at(-1); first; first = inTime.at(-1)) {
     const isOver = first.deadlineMs <= how.nowMs || (how.ladder !== undefined && first.deadlineMs < how.nowMs + runMs(how.ladder, items));
     if (!isOver) break;
@@ -26,6 +33,5 @@ export function splitLate<Job extends TimedJob>(
     items -= first.items;
     inTime.pop();
   }
-  if (late.length === 0) return { inTime: [...jobs], late };
   return { inTime: jobs.filter((job) => inTime.includes(job)), late };
 }

@@ -5,7 +5,7 @@
  */
 
 import type { CountedRun } from "@switchyard/protocol";
-import type { Commit, JobResult } from "./claims.ts";
+import type { ClaimedJob, Commit, JobResult } from "./claims.ts";
 import type { FollowedBatch } from "./followed-batch.ts";
 import { handBack } from "./run-claim.ts";
 
@@ -21,8 +21,9 @@ export interface OpenCommit {
   readonly queueMs: readonly number[];
   /** Only where somebody follows its jobs. */
   readonly followed?: FollowedBatch | undefined;
-  /** By job id. */
-  readonly deadlinesMs: ReadonlyMap<string, number>;
+  /** Of its jobs, and what is added to a deadline of theirs to make it one by the local clock. */
+  readonly jobs: readonly Pick<ClaimedJob, "id" | "deadlineMs">[];
+  readonly deadlineOffsetMs: number;
   /** Tries after which jobs were still open; 0 is one that was never answered. */
   failures: number;
   /** The store had no room for its outputs. */
@@ -42,9 +43,23 @@ export class OpenCommits {
 
   add(
     commit: Commit,
-    claim: Pick<OpenCommit, "sequence" | "deadlinesMs" | "claimedMs" | "cameMs" | "runs" | "queueMs" | "followed">,
+    claim: Pick<OpenCommit, "sequence" | "jobs" | "deadlineOffsetMs" | "claimedMs" | "cameMs" | "runs" | "queueMs" | "followed">,
   ): void {
-    this.#open.add({ commit, ...claim, failures: 0, noRoom: false, dueMs: 0 });
+    const { sequence, jobs, deadlineOffsetMs, claimedMs, cameMs, runs, queueMs, followed } = claim;
+    this.#open.add({
+      commit,
+      sequence,
+      jobs,
+      deadlineOffsetMs,
+      claimedMs,
+      cameMs,
+      runs,
+      queueMs,
+      followed,
+      failures: 0,
+      noRoom: false,
+      dueMs: 0,
+    });
   }
 
   /** Those to send now, those that were never answered first. */
@@ -104,7 +119,12 @@ export class OpenCommits {
   }
 
   #again(open: OpenCommit, results: readonly JobResult[], nowMs: number): JobResult[] {
-    const kept = results.filter(({ id }) => (open.deadlinesMs.get(id) ?? 0) > nowMs);
+    if (results.length === 0) {
+      this.#open.delete(open);
+      return [];
+    }
+    const late = new Set(open.jobs.filter(({ deadlineMs }) => deadlineMs + open.deadlineOffsetMs <= nowMs).map(({ id }) => id));
+    const kept = results.filter(({ id }) => !late.has(id));
     if (kept.length === 0) this.#open.delete(open);
     open.commit = { ...open.commit, results: kept };
     open.dueMs = nowMs + Math.min(firstWaitMs * 2 ** open.failures, longestWaitMs);

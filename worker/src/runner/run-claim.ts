@@ -1,6 +1,6 @@
 /** What happens to one claimed batch, top to bottom: read the inputs, run once, frame the outputs, say what became of each job. */
 
-import { type CountedRun, decodeFrame, encodeFrame, frameExtra, type JobError, SwitchyardError, type Tensor } from "@switchyard/protocol";
+import { type CountedRun, decodeFrame, encodeFrame, frameExtra, type JobError, SwitchyardError } from "@switchyard/protocol";
 import { type BatchJob, runBatch } from "../runtime/batch-run.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { retryDelayMs } from "./backoff.ts";
@@ -46,24 +46,31 @@ export async function runClaim(
   frames: readonly InputFrame[],
   nowMs: number,
 ): Promise<ClaimRun> {
-  const results = new Map<string, JobResult>();
-  const ready: { job: ClaimedJob; batchJob: BatchJob }[] = [];
+  const results: JobResult[] = new Array(jobs.length);
+  /** What can be run, and the places of its jobs. */
+  const ready: BatchJob[] = [];
+  const places: number[] = [];
+  let items = 0;
   for (const [at, job] of jobs.entries()) {
     const frame = frames[at];
     if (!frame) {
       const error = { code: "input_lost", detail: "the job's inputs are no longer in the store", retryable: false };
-      results.set(job.id, { id: job.id, fence: job.fence, outcome: "failed", error });
+      results[at] = { id: job.id, fence: job.fence, outcome: "failed", error };
       continue;
     }
     if (frame instanceof SwitchyardError) {
-      results.set(job.id, failedResult(job, jobError(frame), nowMs));
+      results[at] = failedResult(job, jobError(frame), nowMs);
       continue;
     }
     try {
       const extra = frameExtra(frame) as { o?: string[] } | undefined;
-      ready.push({ job, batchJob: { inputs: decodeFrame(frame), items: job.items, ...(extra?.o ? { outputs: extra.o } : {}) } });
+      const batchJob: BatchJob = { inputs: decodeFrame(frame), items: job.items };
+      if (extra?.o) batchJob.outputs = extra.o;
+      ready.push(batchJob);
+      places.push(at);
+      items += job.items;
     } catch (error) {
-      results.set(job.id, failedResult(job, jobError(error), nowMs));
+      results[at] = failedResult(job, jobError(error), nowMs);
     }
   }
   let [runMs, runs, counted]: [number, number, CountedRun[]] = [0, 0, []];
@@ -71,22 +78,20 @@ export async function runClaim(
   if (ready.length > 0) {
     ranBefore.add(model);
     try {
-      const run = await runBatch({ model, jobs: ready.map((one) => one.batchJob) });
+      const run = await runBatch({ model, jobs: ready });
       ({ runMs, runs, counted } = run);
-      for (const [at, { job }] of ready.entries()) {
-        const result = run.results[at] as { outputs: Tensor[] } | { error: SwitchyardError };
-        results.set(
-          job.id,
+      for (const [index, result] of run.results.entries()) {
+        const at = places[index]!;
+        const job = jobs[at]!;
+        results[at] =
           "outputs" in result
             ? { id: job.id, fence: job.fence, outcome: "succeeded", outputs: encodeFrame(result.outputs), ttlMs: job.ttlMs }
-            : failedResult(job, jobError(result.error), nowMs),
-        );
+            : failedResult(job, jobError(result.error), nowMs);
       }
     } catch (error) {
-      for (const { job } of ready) results.set(job.id, failedResult(job, jobError(error), nowMs));
+      for (const at of places) results[at] = failedResult(jobs[at]!, jobError(error), nowMs);
     }
   }
-  const items = ready.reduce((sum, one) => sum + one.job.items, 0);
   const ranJobs = runs > 0 ? ready.length : 0;
-  return { results: jobs.map((job) => results.get(job.id) as JobResult), runMs, items, jobs: ranJobs, runs, counted, isFirst };
+  return { results, runMs, items, jobs: ranJobs, runs, counted, isFirst };
 }

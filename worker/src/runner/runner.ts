@@ -330,12 +330,12 @@ export class Runner {
     const { tag } = ticket.version;
     const { sequence, nowMs } = claim;
     const localMs = this.#parts.clock.monotonicMs();
-    const deadlinesMs = new Map(claim.jobs.map((job) => [job.id, localMs + job.deadlineMs - nowMs]));
+    const deadlineOffsetMs = localMs - nowMs;
     this.#parts.board.write([{ tag, sequence }, ...this.#commits.claims()]);
     const { following } = this.#parts;
     const followed = following && followedBatch(following, claim);
     if (followed && following === "all") this.#parts.tell({ kind: "claimed", tag, jobs: [...followed.jobs.values()] });
-    const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlinesMs);
+    const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlineOffsetMs);
     if (followed) run.traced = tracedOf(claim.jobs);
     this.#wasDeaf = run.runMs >= deafMs;
     this.#rotation.used(tag, run.runMs);
@@ -344,28 +344,29 @@ export class Runner {
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
     const { counted: runs } = run;
     if (followed) [followed.beganMs, followed.ranMs] = [run.beganMs ?? claim.nowMs, this.#storeNowMs()];
-    this.#commits.add(commit, { sequence, deadlinesMs, claimedMs: claim.sentMs, cameMs: localMs, runs, queueMs, followed });
+    const { jobs, sentMs: claimedMs } = claim;
+    this.#commits.add(commit, { sequence, jobs, deadlineOffsetMs, claimedMs, cameMs: localMs, runs, queueMs, followed });
     if (this.#draining) this.#commits.hurry();
   }
 
-  async #run(tag: string, claim: Batch, model: LoadedModel, deadlinesMs: ReadonlyMap<string, number>): Promise<Run> {
-    const frames = await this.#inputs(tag, claim, Math.max(...deadlinesMs.values()));
+  async #run(tag: string, claim: Batch, model: LoadedModel, deadlineOffsetMs: number): Promise<Run> {
+    const frames = await this.#inputs(tag, claim, deadlineOffsetMs);
     if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0, jobs: 0, startedLate: 0, counted: [] };
     const size = claim.jobs[0]?.size ?? 0;
     // never earlier than the store's clock: the claim ran after it was sent
     const nowMs = claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs;
     const { inTime, late } = splitLate(claim.jobs, { nowMs, ladder: this.#figures.ladders(tag, nowMs).get(size) });
     const kept = late.length === 0 ? frames : frames.filter((_frame, at) => inTime.includes(claim.jobs[at] as ClaimedJob));
-    const startedLate = inTime.filter(
-      ({ deadlineMs }) => deadlineMs <= claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs,
-    ).length;
+    const startMs = claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs;
+    let startedLate = 0;
+    for (const { deadlineMs } of inTime) if (deadlineMs <= startMs) startedLate += 1;
     const beganMs = this.#parts.following && this.#storeNowMs();
     const { results, runMs, items, jobs, runs, counted, isFirst } = await runClaim(model, inTime, kept, claim.nowMs);
     const isSample = !isFirst && runs === 1 && results.every(({ outcome }) => outcome === "succeeded");
     const seen: RunSeen = { runMs, items, bytes: bytesOf(kept, results), size, atMs: claim.nowMs, isSample };
     this.#figures.ran(tag, seen);
     const stored = await this.#parts.largeValues.stored(results, (result, why) => unstored(result, why, claim));
-    const all = [...stored, ...late.map(tooLate)];
+    const all = late.length === 0 ? stored : [...stored, ...late.map(tooLate)];
     const run: Run = { results: all, runMs, items, jobs, startedLate, counted };
     if (beganMs !== undefined) run.beganMs = beganMs;
     if (isSample) run.sample = { size, items, runMs, atMs: claim.nowMs };
@@ -373,12 +374,13 @@ export class Runner {
   }
 
   /** Nothing when they could not be had until the last deadline, or before the host is to end. */
-  async #inputs(tag: string, claim: Batch, untilMs: number): Promise<InputFrame[] | undefined> {
+  async #inputs(tag: string, claim: Batch, deadlineOffsetMs: number): Promise<InputFrame[] | undefined> {
     const { claims, clock, largeValues } = this.#parts;
     for (;;) {
       try {
         return await largeValues.fetched(claim.inputs ?? (await claims.inputs(tag, claim.jobs)));
       } catch {
+        const untilMs = Math.max(...claim.jobs.map(({ deadlineMs }) => deadlineMs)) + deadlineOffsetMs;
         if (this.#draining || clock.monotonicMs() >= untilMs) return undefined;
         await clock.sleep(retryExchangeMs);
       }
@@ -390,11 +392,10 @@ export class Runner {
     const outcomes: Record<string, number> = {};
     for (const result of results) outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1;
     const overheadMs = this.#figures.overheadMs(tag);
-    this.#parts.tell({
-      ...{ kind: "ran", tag, jobs, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs },
-      ...(sample && { sample }),
-      ...(run.traced && { traced: run.traced }),
-    });
+    const told: FromRunner = { kind: "ran", tag, jobs, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs };
+    if (sample) told.sample = sample;
+    if (run.traced) told.traced = run.traced;
+    this.#parts.tell(told);
   }
 
   #trouble(tag: string, message: string): void {
