@@ -203,20 +203,31 @@ export function tombOf(text: string): TombState {
  */
 export function noticesOf(message: Buffer, { traces = false } = {}): JobNotice[] {
   const notices: JobNotice[] = [];
+  const text = message.toString("latin1"); // each byte a character, so that places in one are places in the other
   for (let from = 0; from < message.length; ) {
-    const lineEnd = message.indexOf(newline, from);
-    const [id, counts, size] = message.toString("latin1", from, lineEnd).split(" ") as [string, string, string];
+    const lineEnd = text.indexOf("\n", from);
+    const [id, counts, size] = text.slice(from, lineEnd).split(" ", 3) as [string, string, string];
     const end = lineEnd + 1 + Number(size);
-    notices.push(noticeOf(id, { counts: counts === "1", traces }, message.subarray(lineEnd + 1, end)));
+    notices.push(noticeOf(id, counts === "1", { message, text, start: lineEnd + 1, end, traces }));
     from = end + 1;
   }
   return notices;
 }
 
-function noticeOf(id: string, { counts, traces }: { counts: boolean; traces: boolean }, bytes: Buffer): JobNotice {
-  const { words, traits, ending, outputs } = partsOf(bytes);
+/** Most words are digits and names that were encoded for the record: only what may hold any text is decoded from the bytes. */
+function noticeOf(
+  id: string,
+  counts: boolean,
+  { end, message, start, text, traces }: { message: Buffer; text: string; start: number; end: number; traces: boolean },
+): JobNotice {
+  const place = text.indexOf("\n", start);
+  const lineEnd = place === -1 || place >= end ? end : place;
+  const words = text.slice(start, lineEnd).split(" ", at.items + 1);
   const word = (name: keyof typeof at): string => words[at[name]] as string;
-  const { finishedMs, runMs, batchItems, error } = endingOf(ending ?? "0 0 0 -");
+  const next = lineEnd < end ? text.indexOf("\n", lineEnd + 1) : -1;
+  const endingEnd = next === -1 || next >= end ? end : next;
+  const [finished = "0", runMs = "0", batchItems = "0", error = "-"] =
+    lineEnd < end ? text.slice(lineEnd + 1, endingEnd).split(" ", 4) : [];
   const notice: JobNotice = {
     id,
     state: word("state") as JobState,
@@ -224,19 +235,28 @@ function noticeOf(id: string, { counts, traces }: { counts: boolean; traces: boo
     fence: Number(word("fence")),
     createdMs: Number(word("created")),
     startedMs: Number(word("started")),
-    finishedMs,
+    finishedMs: Number(finished),
     deadlineMs: Number(word("deadline")),
     attempt: Number(word("attempt")),
-    runMs,
-    batchItems,
+    runMs: Number(runMs),
+    batchItems: Number(batchItems),
     items: Number(word("items")),
-    ...splitFlow(word("flow")),
+    ...flowIn(word("flow")),
     counts,
   };
-  if (error) notice.error = error;
-  const trace = traces ? traceOf(JSON.parse(traits) as Traits) : undefined;
+  if (error !== "-") notice.error = endingOf(message.toString("utf8", lineEnd + 1, endingEnd)).error!;
+  const trace = traces ? traceOf(JSON.parse(partsOf(message.subarray(start, end)).traits) as Traits) : undefined;
   if (trace) notice.trace = trace;
   // a reference is read when somebody asks for what it stands for
+  const outputs = endingEnd < end ? message.subarray(endingEnd + 1, end) : undefined;
   if (outputs && !readBlobReference(outputs)) notice.outputs = outputs;
   return notice;
+}
+
+let latestFlow: { flow: string; parts: ReturnType<typeof splitFlow> } | undefined;
+
+/** As `splitFlow`; most notices are of the flow before. */
+function flowIn(flow: string): ReturnType<typeof splitFlow> {
+  if (latestFlow?.flow !== flow) latestFlow = { flow, parts: splitFlow(flow) };
+  return latestFlow.parts;
 }
