@@ -120,11 +120,11 @@ function claimOf(row: (string | number)[]): HostClaim {
   if (kind !== "batch") return { kind };
   const jobs = String(row[2])
     .split("\n")
-    .map((line): HostJob => {
-      const [id = "", fence, attempt, keep = "", deadline, created, jobClass, items] = line.split(" ");
+    .flatMap((line): HostJob[] => {
+      const [ids = "", fence, attempt, keep = "", deadline, created, jobClass, items] = line.split(" ");
       const [deadlineMs, createdMs, ttlMs] = [Number(deadline), Number(created), Number(keep.slice(1))];
       const numbers = { fence: Number(fence), deadlineMs, items: Number(items), attempt: Number(attempt), createdMs };
-      return { id, ...numbers, class: jobClass as JobClass, ttlMs };
+      return ids.split(",").map((id) => ({ id, ...numbers, class: jobClass as JobClass, ttlMs }));
     });
   return { kind, nowMs: Number(row[1]), jobs };
 }

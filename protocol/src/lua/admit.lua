@@ -30,7 +30,7 @@ while at <= most do
   at = at + 9 + count
 end
 
-local flows, waiting = waitingFlows(base)
+local flows, waiting, named = waitingFlows(base)
 local weights = {}
 for at = 6, firstJob - 1, 2 do weights[ARGV[at]] = ARGV[at + 1] end
 
@@ -126,7 +126,7 @@ if #written > 0 then
   redis.call('ZADD', unpack(due))
   for flow, list in pairs(orders) do
     redis.call('ZADD', unpack(list))
-    redis.call('HSET', base .. 'flows', flow, weights[flow])
+    if named[flow] ~= weights[flow] then redis.call('HSET', base .. 'flows', flow, weights[flow]) end
     local tenant = string.match(flow, ':(.*)$')
     if weights[flow] == '1' then
       redis.call('HDEL', base .. 'weights', tenant)
@@ -144,8 +144,9 @@ end
 
 local waitingItems = itemsBefore + added
 if #written > 0 then
-  local text = string.format('%.9g', (waitingBefore * mean + added) / waiting)
-  if text ~= string.format('%.9g', mean) then redis.call('HSET', base .. 'clock', 'mean', text) end
+  local newMean = (waitingBefore * mean + added) / waiting
+  local text = newMean ~= mean and string.format('%.9g', newMean)
+  if text and text ~= string.format('%.9g', mean) then redis.call('HSET', base .. 'clock', 'mean', text) end
 end
 local tickets = #written > 0 and issueTickets(base, tag, now, waiting, waitingItems, tonumber(ARGV[2]), tonumber(ARGV[3]), false, urgent) or {}
 return { now, waiting, table.concat(tickets, ' '), allAdmitted and '' or table.concat(answers, '\n') }

@@ -6,8 +6,9 @@
 --       11 parts: with 2 a claim takes half of what waits, but 32 jobs at least; with 1 all that fits
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending;
 --       last "traced", where the trace contexts of jobs are to be told
--- Answers  {"batch", now, jobs, inputs …}: a line per job: id, fence, attempt, keep, deadline, created, class, items, size class, trace context if there is one and it is wished; then the inputs of each, if
---          there are few and all of them small;
+-- Answers  {"batch", now, jobs, inputs …}: jobs in order, a line for those together that are alike but for their ids: the ids, divided by commas, then fence,
+--          attempt, keep, deadline, created, class, items, size class, trace context if there is one and it is wished; then the inputs of each job,
+--          if there are few and all of them small;
 --          {"empty", now} with the ticket lingering, {"defer", until, now} with the ticket deferring (until is now where so much was dropped
 --          that another look is due), {"retired", now} (a retry that is due later gets a ticket from the sweeper), {"not_yours"}, {"barred"},
 --          {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
@@ -39,7 +40,7 @@ if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return {
 
 local lines = {} -- the answer's, in pieces
 local tellsTraces = ARGV[#ARGV] == 'traced'
--- What stands behind the id in a job's line. `rest`: of the record, from before its traits on.
+-- What stands behind the ids in a line. `rest`: of the record, from before its traits on.
 local function facts(fence, attempt, keep, deadline, created, class, items, size, rest)
   local trace = tellsTraces and string.match(rest, tracePattern)
   return ' ' .. fence .. ' ' .. attempt .. ' ' .. keep .. ' ' .. deadline .. ' ' .. created .. ' ' .. class .. ' ' .. items .. ' ' .. size
@@ -48,7 +49,11 @@ end
 
 local function tell(id, told)
   local at = #lines
-  lines[at + 1], lines[at + 2], lines[at + 3] = at > 0 and '\n' or '', id, told
+  if lines[at] == told then
+    lines[at], lines[at + 1], lines[at + 2] = ',', id, told
+  else
+    lines[at + 1], lines[at + 2], lines[at + 3] = at > 0 and '\n' or '', id, told
+  end
 end
 
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)

@@ -3,20 +3,22 @@
 
 local classWeights = { interactive = 70, standard = 25, batch = 5 }
 
--- {name, weight, waiting} of every flow that has waiting jobs, and how many wait in all.
+-- {name, weight, waiting} of every flow that has waiting jobs, and how many wait in all; by name the weights of all that stay named.
 local function waitingFlows(base)
   local named = redis.call('HGETALL', base .. 'flows')
-  local flows, total = {}, 0
+  local flows, total, weights = {}, 0, {}
   for at = 1, #named, 2 do
     local waiting = redis.call('ZCARD', base .. 'order:' .. named[at])
+    weights[named[at]] = named[at + 1]
     if waiting > 0 then
       flows[#flows + 1] = { name = named[at], weight = tonumber(named[at + 1]), waiting = waiting }
       total = total + waiting
     elseif #named > 2 then
       redis.call('HDEL', base .. 'flows', named[at])
+      weights[named[at]] = nil
     end
   end
-  return flows, total
+  return flows, total, weights
 end
 
 -- Items of all that wait. An estimate: lua/admit keeps the mean of the jobs that it added to those that waited, and those that leave are taken

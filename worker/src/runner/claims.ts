@@ -110,7 +110,7 @@ export class Claims {
     if (kind === "defer") return { kind, untilMs: Number(row[1]), nowMs: Number(row[2]) };
     if (kind !== "batch") return { kind };
     this.#sequences.set(wish.tag, sequence);
-    const jobs = String(row[2]).split("\n").map(claimedJob);
+    const jobs = String(row[2]).split("\n").flatMap(claimedJobs);
     const answer = { kind, nowMs: Number(row[1]), sequence, jobs };
     return row.length > 3 ? { ...answer, inputs: row.slice(3) as (Buffer | null)[] } : answer;
   }
@@ -170,11 +170,10 @@ export class Claims {
   }
 }
 
-/** A line of lua/claim.lua. */
-function claimedJob(line: string): ClaimedJob {
-  const [id, fence, attempt, keep, deadline, created, jobClass, items, size, trace] = line.split(" ") as [string, ...string[]];
-  const job: ClaimedJob = {
-    id,
+/** A line of lua/claim.lua: jobs that are alike but for their ids. */
+function claimedJobs(line: string): ClaimedJob[] {
+  const [ids, fence, attempt, keep, deadline, created, jobClass, items, size, trace] = line.split(" ") as [string, ...string[]];
+  const alike: Omit<ClaimedJob, "id"> = {
     fence: Number(fence),
     deadlineMs: Number(deadline),
     items: Number(items),
@@ -184,8 +183,8 @@ function claimedJob(line: string): ClaimedJob {
     size: Number(size),
     ttlMs: Number(keep?.slice(1)),
   };
-  if (trace !== undefined) job.trace = trace;
-  return job;
+  if (trace !== undefined) alike.trace = trace;
+  return ids.split(",").map((id) => ({ id, ...alike }));
 }
 
 /** Per job; one word stands for all when it is "committed". */
