@@ -71,6 +71,15 @@ test("runs that take longer than predicted raise the table at once, and it comes
   assert.ok(predicted() < raised && predicted() >= 20, `${predicted()}`);
 });
 
+test("a table that rests on many runs is made anew ten times a second, not after each", () => {
+  const figures = figuresOf(...Array.from({ length: 40 }, () => ({})));
+  const predicted = (): number => runMs(figures.ladders("a", 1_000).get(0), 1);
+  for (let at = 0; at < 60; at++) figures.ran("a", seen({ runMs: 10, atMs: 1_099 }));
+  assert.equal(predicted(), 20);
+  figures.ran("a", seen({ runMs: 10, atMs: 1_100 }));
+  assert.ok(predicted() < 20, `${predicted()}`);
+});
+
 test("a model that is loaded again keeps what was measured of it", () => {
   const figures = figuresOf({}, {});
   figures.loaded("a", { warmUp: [[1, 99]], maxItems: 8 });

@@ -13,6 +13,8 @@ const aloneBytes = 32 * 1024;
 const headRoom = 26;
 const [asterisk, dollar, carriageReturn, lineFeed] = [0x2a, 0x24, 0x0d, 0x0a];
 const longestAscii = 0x7f;
+/** Strings of many makes come here (cut, joined, constant), so that a look-up of the method at each of them would never be known in advance. */
+const unitAt: (this: string, index: number) => number = String.prototype.charCodeAt;
 
 /** The bytes of all commands in order, as few buffers as is cheap. Strings travel as UTF-8, byte arrays as they are. */
 export function encodeCommands(commands: readonly RedisCommand[]): Uint8Array[] {
@@ -96,9 +98,10 @@ function writeLineEnd(bytes: Buffer, at: number): number {
 
 /** 0 where the word holds more than ASCII. */
 function writeAscii(bytes: Buffer, start: number, word: string): number {
-  let at = writeHead(bytes, start, dollar, word.length);
-  for (let index = 0; index < word.length; index++) {
-    const unit = word.charCodeAt(index);
+  const { length } = word;
+  let at = writeHead(bytes, start, dollar, length);
+  for (let index = 0; index < length; index++) {
+    const unit = unitAt.call(word, index);
     if (unit > longestAscii) return 0;
     bytes[at++] = unit;
   }

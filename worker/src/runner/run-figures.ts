@@ -28,10 +28,10 @@ const lightShare = 2;
 const busyMarginMs = 500;
 /** The largest value seen fades by this factor a run. */
 const fade = 0.95;
-/** An estimate over many samples moves slowly: it is made anew after so many runs, or after each while there are few. */
-const runsPerEstimate = 16;
-/** But never kept for longer, so that it does not count as unconfirmed while runs go on. */
-const estimateMs = 500;
+/** While there are fewer runs, an estimate is made anew after each. */
+const fewRuns = 32;
+/** An estimate over many samples moves slowly, and to make it takes longer than a light run. */
+const estimateMs = 100;
 
 interface SizeFigures {
   windows: Map<number, RunWindow>;
@@ -101,7 +101,7 @@ export class RunFigures {
     seen.windows.set(bucket, withRun(seen.windows.get(bucket), run));
     seen.runs += 1;
     const isYoung = run.atMs - (seen.estimate?.newestMs ?? 0) < estimateMs;
-    if (seen.estimate && isYoung && seen.runs > 2 * runsPerEstimate && seen.runs % runsPerEstimate !== 0) return;
+    if (seen.estimate && isYoung && seen.runs > fewRuns) return;
     seen.estimate = estimateRuns([...seen.windows.values()], figures.warmUp, figures.maxItems);
   }
 
