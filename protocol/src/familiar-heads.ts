@@ -20,9 +20,16 @@ const longestBytes = 1_024;
 
 let kept = new Map<string, FamiliarHead>();
 
-/** Under what a JSON part is kept; undefined where it is too long for that. */
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // one text for the same bytes only
+
+/** Under what a JSON part is kept; undefined where it is too long for that, or no text. */
 export function familiarKey(json: Uint8Array): string | undefined {
-  return json.length <= longestBytes ? Buffer.from(json.buffer, json.byteOffset, json.length).toString("latin1") : undefined;
+  if (json.length > longestBytes) return undefined;
+  try {
+    return decoder.decode(json);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The request of a JSON part that was read before, with its tensors as views on `rest`; undefined where it must be read. */
