@@ -11,7 +11,7 @@ import type { RedisJobStore } from "../../coordinator/src/adapters/redis-job-sto
 import type { JobNotice, JobRecord, NewJob } from "../../coordinator/src/ports/job-store.ts";
 import { wireConnection } from "../../worker/src/redis-connection.ts";
 import { type ClaimAnswer, Claims, type ClaimWish, type JobResult } from "../../worker/src/runner/claims.ts";
-import { eventually, type JobRig, unforeseen } from "../support/job-rig.ts";
+import { eventually, type JobRig, roomyQueue, unforeseen } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -127,6 +127,54 @@ test("everything that a caller may write comes back from the record, through eve
   assert.deepEqual([ended.timings?.runMs, ended.timings?.batchItems], [12.346, 1]);
   const { jobs: listed } = await rig.store.list([rig.tag], { limit: 10, tenant: odd.tenant, tag: "größe=käse 🧀" });
   assert.deepEqual(listed.map(traits), [expected]);
+});
+
+test("jobs of one turn that differ in one term each have their own, through every step", async () => {
+  const rig = rigs.rig();
+  const terms: Partial<NewJob>[] = [
+    {},
+    {},
+    { timeoutMs: 40_000 },
+    { latestStartMs: 28_000 },
+    { ttlMs: 50_000 },
+    { held: true },
+    { wait: false },
+  ];
+  terms.push({ tags: { a: "b" } }, { maxAttempts: 1 }, { items: 2 }, { tenant: "other" }, { class: "batch" }, {});
+  const jobs = terms.flatMap((one) => [rig.job({ wait: true }), rig.job({ wait: true, ...one })]);
+  const impatient = rig.job({ wait: true, mostAhead: 0 });
+  const [refused] = await Promise.all(
+    [...jobs.slice(0, 2), impatient, ...jobs.slice(2)].map((job) => rig.store.admit(job, roomyQueue)),
+  ).then((answers) => answers.splice(2, 1));
+  assert.equal(refused?.answer, "refused");
+
+  const base = keys.base(rig.tag);
+  for (const job of jobs) {
+    const record = await rig.record(job.id);
+    assert.deepEqual(
+      [record.deadlineMs - record.createdMs, record.ttlMs, record.held, record.tenant, record.class, record.tags, record.maxAttempts],
+      [job.timeoutMs, job.ttlMs, job.held, job.tenant, job.class, job.tags, job.maxAttempts],
+    );
+    assert.equal(await rigs.redis.zscore(`${base}order:${job.class}:${job.tenant}`, job.id), String(record.createdMs + job.latestStartMs));
+    assert.equal(await rigs.redis.zscore(`${base}${job.held ? "recent" : "index"}`, job.id), String(record.createdMs));
+  }
+
+  const host = new Host(rig, "host-1");
+  const claim = await host.claim({ maxItems: 64 });
+  assert.equal(claim.jobs.length, jobs.length);
+  const claimedJobs = new Map(claim.jobs.map((job) => [job.id, job]));
+  for (const job of jobs) {
+    const told = claimedJobs.get(job.id)!;
+    const expected = [job.items, job.ttlMs, job.class, told.createdMs + job.timeoutMs];
+    assert.deepEqual([told.items, told.ttlMs, told.class, told.deadlineMs], expected);
+  }
+  await host.commit(claim.jobs.map((job) => done(job, Buffer.from(job.id))));
+  for (const job of jobs.filter(({ wait }) => wait)) {
+    const notice = await noticeOf(job.id);
+    assert.deepEqual([notice.items, notice.tenant, notice.class, notice.fence], [job.items, job.tenant, job.class, 1]);
+    assert.equal(Buffer.from(notice.outputs!).toString(), job.id);
+  }
+  assert.ok(!jobs.some(({ id, wait }) => !wait && notices.has(id)));
 });
 
 test("tenants that look alike have flows of their own", async () => {
