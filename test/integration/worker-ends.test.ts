@@ -75,14 +75,15 @@ describe("how processes end", { concurrency: 2 }, () => {
   after(() => models?.remove());
 
   test("a worker whose Redis does not answer says so, with address and setting but no password, and ends", async () => {
+    const nobody = "127.0.0.77"; // where no other test listens, whichever ports they take
     const port = await freePort();
-    const worker = start("worker", { SWITCHYARD_REDIS_URL: `redis://:hunter2@127.0.0.1:${port}` });
+    const worker = start("worker", { SWITCHYARD_REDIS_URL: `redis://:hunter2@${nobody}:${port}` });
     const startMs = performance.now();
     assert.deepEqual(await worker.exited, { code: 1, signal: null });
     assert.ok(performance.now() - startMs < 10_000);
     assert.match(
       worker.said(),
-      new RegExp(`Redis at redis://127\\.0\\.0\\.1:${port} \\(SWITCHYARD_REDIS_URL .*cannot be used: .*ECONNREFUSED`),
+      new RegExp(`Redis at redis://${nobody}:${port} \\(SWITCHYARD_REDIS_URL .*cannot be used: .*ECONNREFUSED`),
     );
     assert.doesNotMatch(worker.said(), /hunter2/);
   });
