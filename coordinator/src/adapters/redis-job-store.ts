@@ -1,5 +1,5 @@
 /**
- * The job store on Redis. Owns: one write for all jobs of an event-loop turn (inputs by plain SET, records by lua/admit), one read for all
+ * The job store on Redis. Owns: one write for all jobs of an event-loop turn (inputs by plain PSETEX, records by lua/admit), one read for all
  * outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot. Large values go to the
  * blob store, with a reference in Redis in their place.
  */
