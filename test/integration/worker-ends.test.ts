@@ -81,10 +81,7 @@ describe("how processes end", { concurrency: 2 }, () => {
     const startMs = performance.now();
     assert.deepEqual(await worker.exited, { code: 1, signal: null });
     assert.ok(performance.now() - startMs < 10_000);
-    assert.match(
-      worker.said(),
-      new RegExp(`Redis at redis://${nobody}:${port} \\(SWITCHYARD_REDIS_URL .*cannot be used: .*ECONNREFUSED`),
-    );
+    assert.match(worker.said(), new RegExp(`Redis at redis://${nobody}:${port} \\(SWITCHYARD_REDIS_URL .*cannot be used: .*ECONNREFUSED`));
     assert.doesNotMatch(worker.said(), /hunter2/);
   });
 
