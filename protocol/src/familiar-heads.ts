@@ -18,7 +18,25 @@ interface FamiliarHead {
 const mostKept = 256;
 const longestBytes = 1_024;
 
-let kept = new Map<string, FamiliarHead>();
+/** Those that were read or asked for of late, and those before them: heads that come only once push out none that come again. */
+let recent = new Map<string, FamiliarHead>();
+let before = new Map<string, FamiliarHead>();
+
+function keep(key: string, head: FamiliarHead): void {
+  if (recent.size >= mostKept) {
+    before = recent;
+    recent = new Map();
+  }
+  recent.set(key, head);
+}
+
+function found(key: string): FamiliarHead | undefined {
+  const head = recent.get(key);
+  if (head !== undefined) return head;
+  const earlier = before.get(key);
+  if (earlier !== undefined) keep(key, earlier);
+  return earlier;
+}
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }); // one text for the same bytes only
 
@@ -34,7 +52,7 @@ export function familiarKey(json: Uint8Array): string | undefined {
 
 /** The request of a JSON part that was read before, with its tensors as views on `rest`; undefined where it must be read. */
 export function familiarRequest(key: string, rest: Uint8Array): InferRequest | undefined {
-  const head = kept.get(key);
+  const head = found(key);
   if (head === undefined || head.restBytes !== rest.length) return undefined;
   const inputs: Tensor[] = [];
   let at = rest.byteOffset;
@@ -52,10 +70,9 @@ export function keepHead(key: string, { inputs, ...request }: InferRequest, rest
   const sizesBytes = inputs.map(({ bytes }) => bytes.length);
   const isBinary = sizesBytes.reduce((sum, size) => sum + size, 0) === rest.length;
   if (request.id !== undefined || !isBinary || inputs.some(({ datatype }) => elementBytes[datatype] === 0)) return;
-  if (kept.size >= mostKept) kept = new Map();
   Object.freeze(request.parameters);
   for (const output of request.outputs ?? []) Object.freeze(output);
   Object.freeze(request.outputs);
   const tensors = inputs.map(({ datatype, name, shape }) => ({ name, datatype, shape: Object.freeze(shape) as number[] }));
-  kept.set(key, { request, tensors, sizesBytes, restBytes: rest.length });
+  keep(key, { request, tensors, sizesBytes, restBytes: rest.length });
 }

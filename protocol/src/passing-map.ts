@@ -7,7 +7,7 @@
 /** So many deletions at least lie between two replacements, so that they cost nothing beside the entries themselves. */
 const leastDeleted = 1_024;
 
-/** Holds entries in the order in which they came, as Map does; iterators see what was there when they began. */
+/** Holds entries in the order in which they came, as Map does. */
 export class PassingMap<Key, Value> {
   #map = new Map<Key, Value>();
   #deleted = 0;
@@ -45,7 +45,8 @@ export class PassingMap<Key, Value> {
     return [...this.#map.values()];
   }
 
-  entries(): [Key, Value][] {
-    return [...this.#map];
+  /** Live, as of a Map: entries that are deleted on the way are passed over. Who adds on the way must copy first. */
+  [Symbol.iterator](): MapIterator<[Key, Value]> {
+    return this.#map[Symbol.iterator]();
   }
 }

@@ -255,3 +255,24 @@ test("which hosts hold a model is shown to operators only", async (t) => {
     assert.deepEqual([await shown("operator"), await shown("user")], [["host-1"], undefined], path);
   }
 });
+
+test("a Content-Type that is no media type is refused where a body may come, and only to those who may ask", async (t) => {
+  const door = await guardedDoor(t, [key("good")]);
+  const ask = (method: string, url: string, headers: Record<string, string>) =>
+    fetch(`${door.url}${url}`, { method, headers, redirect: "error" });
+  for (const type of ["garbage", "application/", "a b/c", ";", "application/json garbage", "application /json"]) {
+    const origin = "https://console.example";
+    const answer = await ask("POST", "/v2/models/tiny/infer", { ...bearer("good"), origin, "content-type": type });
+    assert.deepEqual([answer.status, answer.headers.get("x-switchyard-error")], [415, "unsupported_media_type"], type);
+    assert.equal(answer.headers.get("access-control-allow-origin"), origin);
+    assert.match(await answer.text(), /Content-Type header is not a media type/);
+    assert.equal((await ask("DELETE", "/v1/jobs/x", { ...bearer("good"), "content-type": type })).status, 415);
+    assert.equal((await ask("POST", "/v2/models/tiny/infer", { "content-type": type })).status, 401);
+    assert.equal((await ask("GET", "/v2", { ...bearer("good"), "content-type": type })).status, 200);
+  }
+  assert.equal(door.jobs.submissions.length, 0);
+  for (const type of ["application/x-any+thing; charset=utf-8", "  text/plain ;a", ""]) {
+    const answer = await ask("POST", "/v2/models/tiny/infer", { ...bearer("good"), "content-type": type });
+    assert.notEqual(answer.status, 415, type);
+  }
+});

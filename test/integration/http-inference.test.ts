@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { deflateSync, gunzipSync, gzipSync, inflateSync } from "node:zlib";
 import { count, countRun, emptyTally, SwitchyardError } from "@switchyard/protocol";
 import { floats, type OpenDoor, openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
+import { until } from "../support/until.ts";
 
 function infer(
   door: OpenDoor,
@@ -292,6 +293,23 @@ test("the memory of a large body goes with its answer", async (t) => {
     const [input] = door.jobs.submissions.at(-1)!.request.inputs;
     assert.equal(input!.bytes.length, items === 1 ? 16 : 0);
   }
+});
+
+test("the text of a large JSON body is gone while its call is held", async (t) => {
+  const door = await openDoor(t, { maxBodyBytes: 16 << 20, maxJsonBytes: 16 << 20 }); // whose jobs stay queued
+  const rows = 20_000;
+  const data = `0.12345678901234567${",0.12345678901234567".repeat(4 * rows - 1)}`;
+  const text = Buffer.from(`{"inputs":[{"name":"image","datatype":"FP32","shape":[${rows},4],"data":[${data}]}]}`);
+  const before = process.memoryUsage().arrayBuffers;
+  const calls = Array.from({ length: 5 }, () => {
+    const call = httpRequest(`${door.url}/v2/models/tiny/infer`, { method: "POST", headers: { "content-length": text.length } });
+    call.on("error", () => {});
+    return call.end(text); // the same memory for all
+  });
+  await until("all are read", async () => door.jobs.submissions.length === 5);
+  const grownBytes = process.memoryUsage().arrayBuffers - before;
+  for (const call of calls) call.destroy();
+  assert.ok(grownBytes < 2.5 * text.length, `${grownBytes} bytes for five bodies of ${text.length}, whose tensors have ${16 * rows}`);
 });
 
 test("answers are compressed as the client can read them; binary ones for a client that names one coding alone", async (t) => {

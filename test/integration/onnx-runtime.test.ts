@@ -1,7 +1,7 @@
 /** Models loaded and run by the real runtime, as a host does it. */
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
+import { existsSync, renameSync } from "node:fs";
 import { glob, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, describe, test } from "node:test";
@@ -332,6 +332,23 @@ test("external weights are part of the digest and are found beside the graph", a
   const model = await loadModel({ ...host, root: folder.root, version });
   const { results } = await runBatch({ model, jobs: [{ inputs: [tensor("x", Float32Array.of(1, 1), [1, 2])], items: 1 }] });
   assert.deepEqual([...toTypedArray(outputsOf(results[0])[0]!)], [2, 3]);
+  await model.release();
+});
+
+test("a file that goes while its model warms up costs only the cheaper session", async () => {
+  const version = await folder.add("going", perceptron([64, 8, 4]));
+  const file = path.join(folder.root, "going/1/model.onnx");
+  let asked = 0;
+  const clock = {
+    ...systemClock,
+    monotonicMs: () => {
+      if (++asked === 4) renameSync(file, `${file}.away`); // loaded, not yet warm
+      return systemClock.monotonicMs();
+    },
+  };
+  const model = await loadModel({ root: folder.root, version, clock, threads: 2, providers: ["cpu"] });
+  assert.ok(asked >= 4 && !existsSync(file));
+  assert.ok(model.warmUpMs.size > 0);
   await model.release();
 });
 

@@ -46,9 +46,12 @@ test("elements of no fixed width are looked at each time", () => {
   assert.throws(() => decodeInferRequest(body(head, element(9))), /runs past the end/);
 });
 
-test("heads in their thousands push one another out", () => {
+test("heads in their thousands push one another out, and none that comes again and again", () => {
+  const often = { inputs: [input], parameters: { often: true } };
+  const { parameters: first } = decodeInferRequest(body(often, floats(0, 0)));
   for (let at = 0; at < 1_000; at++) {
     const { parameters } = decodeInferRequest(body({ inputs: [input], parameters: { at } }, floats(at, at)));
     assert.equal(parameters.at, at);
+    if (at % 100 === 0) assert.equal(decodeInferRequest(body(often, floats(1, 1))).parameters, first, `after ${at}`);
   }
 });

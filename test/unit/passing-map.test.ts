@@ -17,12 +17,23 @@ test("it holds entries as Map does, through many replacements", () => {
     assert.equal(passing.delete(gone), map.delete(gone));
   }
   assert.equal(passing.size, map.size);
-  assert.deepEqual(passing.entries(), [...map]);
+  assert.deepEqual([...passing], [...map]);
   assert.deepEqual(passing.keys(), [...map.keys()]);
   assert.deepEqual(passing.values(), [...map.values()]);
   const [first] = map.keys();
   assert.equal(passing.get(first!), map.get(first!));
   assert.ok(passing.has(first!) && !passing.has("job-none"));
+});
+
+test("a walk may delete as it goes, also where the table is replaced on the way", () => {
+  const passing = new PassingMap<number, number>();
+  for (let at = 0; at < 5_000; at++) passing.set(at, at);
+  const seen: number[] = [];
+  for (const [key] of passing) {
+    seen.push(key);
+    passing.delete(key);
+  }
+  assert.deepEqual([seen.length, new Set(seen).size, passing.size], [5_000, 5_000, 0]);
 });
 
 const file = fileURLToPath(new URL("../../protocol/src/passing-map.ts", import.meta.url));

@@ -203,7 +203,8 @@ export function tombOf(text: string): TombState {
  */
 export function noticesOf(message: Buffer, { traces = false } = {}): JobNotice[] {
   const notices: JobNotice[] = [];
-  const text = message.toString("latin1"); // each byte a character, so that places in one are places in the other
+  // each byte a character, so that places in one are places in the other; what is kept of it for long would hold all of it
+  const text = message.toString("latin1");
   for (let from = 0; from < message.length; ) {
     const lineEnd = text.indexOf("\n", from);
     const [id, counts, size] = text.slice(from, lineEnd).split(" ", 3) as [string, string, string];

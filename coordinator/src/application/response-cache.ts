@@ -175,7 +175,7 @@ export class CachedResponses {
   /** Those whose end was never told; nobody waits for them here. */
   #forgetOld(): void {
     const overMs = this.#parts.store.nowMs() - forgetAfterMs;
-    for (const [leader, flight] of this.#flights.entries()) {
+    for (const [leader, flight] of this.#flights) {
       if (flight.wait || flight.overMs > overMs) return;
       this.#flights.delete(leader);
     }

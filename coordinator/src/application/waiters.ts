@@ -146,7 +146,7 @@ export class Waiters {
     const nowMs = this.#clock.monotonicMs();
     const over: string[] = [];
     const unseen: string[] = [];
-    for (const [id, group] of this.#byJob.entries()) {
+    for (const [id, group] of [...this.#byJob]) {
       let isDue = false;
       for (const waiter of group) {
         if (waiter.deadlineMs + deadlineSlackMs <= storeMs) over.push(id);

@@ -165,12 +165,13 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
   app.addHook("onRequest", (request, reply, done) => {
     reply.header("x-request-id", request.id);
     if (context.leaving() && !probes.has(request.routeOptions.url ?? "")) requests.lastMs = context.clock.monotonicMs();
-    const { headers } = request.raw;
-    const type = headers["content-type"];
-    if (type === "")
-      delete headers["content-type"]; // as if absent, which is allowed
-    else if (type !== undefined) wrongMediaType(type);
+    if (request.headers["content-type"] === "") delete request.headers["content-type"]; // as if absent, which is allowed
     done();
+  });
+  // behind the guards: who may not ask hears of that first
+  app.addHook("preHandler", (request, _reply, done) => {
+    const type = request.headers["content-type"];
+    done(type !== undefined && withBodies.has(request.method) ? wrongMediaType(type) : undefined);
   });
   // Asked when the answer leaves, not when the request came: a held call outlives the start of the drain, and an idle connection
   // would keep the server from closing.

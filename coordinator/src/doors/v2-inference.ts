@@ -53,6 +53,12 @@ function rawRequest(body: Buffer, status: ModelStatus | undefined): InferRequest
     : decodeRawRequest({ body, signature: status.version.signature });
 }
 
+const nothing = Buffer.alloc(0);
+
+function letGo(body: Buffer): void {
+  if (body.length >= countedFromBytes) release(body);
+}
+
 async function answerInfer(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<undefined> {
   if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
   const { inMs, outMs } = context.turns.waited();
@@ -60,11 +66,15 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
   const version = versionIn(path);
   const key = idempotencyKeyOf(request.headers);
   const status = statusFor(context, { model: path.model, version, keyed: key !== undefined });
-  const { body, fingerprint, wanted } = await withInferenceBody(context, request, (body, headerLength) => ({
-    body,
-    wanted: headerLength === 0 ? rawRequest(body, status) : decodeInferRequest({ body, headerLength }),
-    fingerprint: key === undefined ? "" : fingerprintOf(request, body),
-  }));
+  const { body, fingerprint, wanted } = await withInferenceBody(context, request, (bytes, headerLength) => {
+    const decoded = {
+      wanted: headerLength === 0 ? rawRequest(bytes, status) : decodeInferRequest({ body: bytes, headerLength }),
+      fingerprint: key === undefined ? "" : fingerprintOf(request, bytes),
+    };
+    if (headerLength !== undefined) return { ...decoded, body: bytes };
+    letGo(bytes); // tensors in JSON are none of it
+    return { ...decoded, body: nothing };
+  });
   const submission: Submission = { model: path.model, request: wanted, hold: true, spentMs: inMs + outMs };
   nameVersion(context, submission, version, status);
   const limits = limitsOf(wanted, request.headers, { zeroIsDefault: true });
@@ -75,7 +85,7 @@ async function answerInfer(context: DoorContext, request: FastifyRequest, reply:
 
   const { settled, labels } = await holdInference(context, submission, { caller: callerOf(request), line: httpLine(reply.raw), status });
   // the store has had the inputs, or has had no need of them
-  if (body.length >= countedFromBytes) release(body);
+  letGo(body);
   const { record, outputs } = settled;
   if (settled.replayed) reply.header("idempotent-replayed", "true");
   const cached = cachedHow(record);

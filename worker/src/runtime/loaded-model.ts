@@ -99,17 +99,18 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
 async function onOneThread(first: WarmModel, options: LoadModelOptions): Promise<WarmModel | undefined> {
   const { clock, threads, version } = options;
   if (threads === 1 || version.remote || !isLight(first)) return undefined;
-  const { session } = await openFile({ ...options, threads: 1 });
+  let session: Session | undefined;
   try {
+    ({ session } = await openFile({ ...options, threads: 1 }));
     const alone = { session, ...(await warmUp(session, version, clock)) };
     if (isLight(alone)) {
-      await first.session.release();
+      await first.session.release().catch(() => {});
       return alone;
     }
   } catch {
     // the first one does
   }
-  await session.release();
+  await session?.release();
   return undefined;
 }
 
