@@ -79,7 +79,7 @@ describe("loading and unloading by request", { concurrency: true }, () => {
     await until("the other coordinator to see it on the host", () => isHeld("plain"));
     assert.equal((await infer("plain", 1)).status, 200);
     await until("the other coordinator", async () => (await infer("plain")).status === 200);
-    assert.equal((await indexOf("plain", 1)).state, "READY");
+    await until("its index, which hears of hosts by their beats", async () => (await indexOf("plain", 1)).state === "READY");
   });
 
   test("what was admitted before an unload ends", { timeout: 60_000 }, async () => {

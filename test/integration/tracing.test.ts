@@ -108,11 +108,14 @@ describe("tracing", { concurrency: 2 }, () => {
         for (const name of [door, "admit", "job"]) assert.equal(services[name], "switchyard-coordinator");
         for (const name of ["queue", "attempt", "run", "commit"]) assert.equal(services[name], "switchyard-worker");
         for (const span of spans) assert.ok(span.status !== 2 && span.endMs >= span.startMs, JSON.stringify(span));
-        const [job, attempt, queue] = [one(spans, "job"), one(spans, "attempt"), one(spans, "queue")];
+        const [job, attempt, queue, commit] = [one(spans, "job"), one(spans, "attempt"), one(spans, "queue"), one(spans, "commit")];
         assert.equal(job.attributes["switchyard.model"], "layers-0");
         assert.equal(attempt.attributes["switchyard.job.id"], job.attributes["switchyard.job.id"]);
         assert.equal(attempt.attributes["switchyard.host"], "worker-1");
-        assert.ok(queue.startMs >= job.startMs - 1 && attempt.startMs >= queue.endMs - 1 && attempt.endMs <= job.endMs + 20);
+        assert.ok(queue.startMs >= job.startMs - 1 && attempt.startMs >= queue.endMs - 1, JSON.stringify([job, queue, attempt]));
+        // the job ends while the store has its commit, whose reply may be long on its way back to a busy host
+        assert.ok(commit.startMs <= job.endMs + 20 && commit.endMs >= job.endMs - 20, JSON.stringify([job, commit]));
+        assert.ok(attempt.endMs >= commit.endMs - 1, JSON.stringify([attempt, commit]));
         assert.equal(collector.headers()["x-tenant"], "north side");
 
         await assert.rejects(client.infer("no-such-model", { x: { data: row, shape: [1, row.length] } }), ClientError);
