@@ -52,28 +52,40 @@ async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>>
 
 const body = { inputs: [floats("image", [1, 64], new Float32Array(64))] };
 
+/** Asks a coordinator that leaves every 20 ms or so, until it serves no more. */
+async function askWhileLeaving(leaving: Awaited<ReturnType<Awaited<ReturnType<typeof coordinators>>>>) {
+  const submit = () => call(`${leaving.url}/v1/jobs`, { body: { model: "digits", ...body } });
+  assert.equal((await submit()).status, 202);
+  const startedMs = performance.now();
+  const drained = leaving.drain(10_000);
+  const ready = await call(`${leaving.url}/readyz`);
+  assert.deepEqual([ready.status, ready.headers.connection], [503, "close"]);
+  let [lastMs, askedMs, longestGapMs] = [0, 0, 0];
+  for (;;) {
+    const nowMs = performance.now() - startedMs;
+    longestGapMs = Math.max(longestGapMs, nowMs - askedMs);
+    askedMs = nowMs;
+    const answer = await submit().catch(() => undefined);
+    if (answer?.status !== 202) break;
+    assert.equal(answer.headers.connection, "close");
+    lastMs = performance.now() - startedMs;
+    await sleep(20);
+  }
+  await drained;
+  return { lastMs, longestGapMs };
+}
+
 // they wait for most of their time, each on a store of its own
 describe("drain", { concurrency: 2 }, () => {
   test("a coordinator that leaves says so and serves on until nobody asks any more, for two seconds at most", async (t) => {
     const start = await coordinators(t);
-    const leaving = await start();
-    const submit = () => call(`${leaving.url}/v1/jobs`, { body: { model: "digits", ...body } });
-    assert.equal((await submit()).status, 202);
-    const startedMs = performance.now();
-    const drained = leaving.drain(10_000);
-    const ready = await call(`${leaving.url}/readyz`);
-    assert.deepEqual([ready.status, ready.headers.connection], [503, "close"]);
-    const servedMs: number[] = [];
-    for (;;) {
-      const answer = await submit().catch(() => undefined);
-      if (answer?.status !== 202) break;
-      assert.equal(answer.headers.connection, "close");
-      servedMs.push(performance.now() - startedMs);
-      await sleep(20);
+    for (let turn = 1; ; turn++) {
+      const { lastMs, longestGapMs } = await askWhileLeaving(await start());
+      // where this machine let nobody ask for that long, it was right to end
+      if (longestGapMs > 200 && turn < 5) continue;
+      assert.ok(lastMs > 1_500 && lastMs < 3_000, `served for ${lastMs} ms, asked every ${longestGapMs} ms at least`);
+      break;
     }
-    await drained;
-    const lastMs = servedMs.at(-1)!;
-    assert.ok(lastMs > 1_500 && lastMs < 3_000, `served for ${lastMs} ms`);
     const other = await start();
     const asideMs = performance.now();
     await other.drain(10_000);
