@@ -24,8 +24,8 @@ function split(deadlinesMs: number[], how: { nowMs?: number; ladder?: Ladder; it
   return { inTime: names(inTime), late: names(late) };
 }
 
-test("while nothing is known of run times, only what is over is late", () => {
-  assert.deepEqual(split([1_001, 1_000, 999, 5_000]), { inTime: "ad", late: "cb" });
+test("while nothing is known of run times, what is over is late, and what would be before a run has begun", () => {
+  assert.deepEqual(split([1_005, 1_000, 999, 1_004, 5_000]), { inTime: "ae", late: "cbd" });
 });
 
 test("a job that the run of its batch would make late is split off", () => {

@@ -11,24 +11,27 @@ interface TimedJob {
   deadlineMs: number;
 }
 
-/** `nowMs`: the store's clock at the start of the run, never earlier than it is. Without a ladder only what is over is late. */
+/** What any run is taken to last where nothing is known of it. It begins after this look, by as much as a server's network takes. */
+const leastRunMs = 5;
+
+/** `nowMs`: the store's clock at the start of the run, never earlier than it is. Without a ladder what is over, or all but over, is late. */
 export function splitLate<Job extends TimedJob>(
   jobs: readonly Job[],
   how: { nowMs: number; ladder: Ladder | undefined },
 ): { inTime: readonly Job[]; late: Job[] } {
+  const { nowMs, ladder } = how;
+  const endMs = (sharing: number): number => nowMs + (ladder === undefined ? leastRunMs : runMs(ladder, sharing));
   let [items, firstMs] = [0, Number.POSITIVE_INFINITY];
   for (const job of jobs) {
     items += job.items;
     firstMs = Math.min(firstMs, job.deadlineMs);
   }
   // the usual case
-  if (firstMs > how.nowMs && (how.ladder === undefined || firstMs >= how.nowMs + runMs(how.ladder, items)))
-    return { inTime: jobs, late: [] };
+  if (firstMs > nowMs && firstMs >= endMs(items)) return { inTime: jobs, late: [] };
   const late: Job[] = [];
   const inTime = [...jobs].sort((a, b) => b.deadlineMs - a.deadlineMs);
   for (let first = inTime.at(-1); first; first = inTime.at(-1)) {
-    const isOver = first.deadlineMs <= how.nowMs || (how.ladder !== undefined && first.deadlineMs < how.nowMs + runMs(how.ladder, items));
-    if (!isOver) break;
+    if (first.deadlineMs > nowMs && first.deadlineMs >= endMs(items)) break;
     late.push(first);
     items -= first.items;
     inTime.pop();
