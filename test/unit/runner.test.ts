@@ -19,6 +19,7 @@ test("a batch is run, and its commit travels with the next look", async () => {
   asked.answer({ committed: ["committed", "committed"], claim: { kind: "empty" } });
   await rig.finish();
   assert.equal(rig.pins, 0);
+  assert.deepEqual(rig.board, ["a=1", ""], "a store that lost this commit is not told that the claim is in hand");
 });
 
 test("an empty queue is lingered at, then looked into once more, which retires the ticket", async () => {

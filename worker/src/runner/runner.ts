@@ -267,6 +267,8 @@ export class Runner {
     const givenUp = commitRefused
       ? this.#commits.refused(open, nowMs, { isLastTry: this.#draining })
       : this.#commits.answered(open, committed ?? [], nowMs);
+    // told as in hand it would never be given back where the store does not know of this commit: a replica took over that had not heard of it
+    this.#parts.board.write(this.#commits.claims());
     if (this.#draining) this.#commits.hurry();
     if (commitRefused && failures <= 1)
       this.#trouble(commit.tag, `a commit of ${commit.results.length} jobs failed: ${commitRefused.message}`);
