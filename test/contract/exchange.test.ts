@@ -6,10 +6,13 @@ import { after, before, test } from "node:test";
 import { keys, newIncarnation } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { wireConnection } from "../../worker/src/redis-connection.ts";
-import { Claims, type ClaimWish, type Commit } from "../../worker/src/runner/claims.ts";
+import { type ClaimAnswer, Claims, type ClaimWish, type Commit } from "../../worker/src/runner/claims.ts";
 import { type JobRig, unforeseen } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
+import { until } from "../support/until.ts";
+
+type Batch = Extract<ClaimAnswer, { kind: "batch" }>;
 
 let server: TestRedis;
 let rigs: RedisRigs;
@@ -88,6 +91,91 @@ test("a connection that breaks in mid-exchange answers nothing, and the repeat f
   const answer = await claims.exchange(commit, wish);
   assert.match(answer.committed?.[0] ?? "", /^(committed|ended)$/);
   assert.equal(answer.claim?.kind, "batch");
+});
+
+/** A host that claims four of the jobs of one queue at a time; their inputs are their numbers. */
+async function readingHost(waiting: number, redis: Redis) {
+  const rig = rigs.rig();
+  const input = new Map<string, string>();
+  for (let number = 0; number < waiting; number++) {
+    const bytes = Buffer.from(`input ${number}`);
+    input.set(await rig.admit({ inputs: [bytes] }), bytes.toString());
+  }
+  const incarnation = newIncarnation();
+  const claims = new Claims({ redis, incarnation, hostId: "host-1" });
+  const ticketId = rig.offered[0] as string;
+  assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId }), "held");
+  const wish = { tag: rig.tag, ticketId, maxItems: 4, busyMs: 100, lingerMs: 50, ...unforeseen };
+  const next = async (last?: Batch): Promise<Batch | undefined> => {
+    const results = last?.jobs.map(({ id, fence }) => ({ id, fence, outcome: "succeeded" as const, outputs: Buffer.of(1), ttlMs: 1_000 }));
+    const commit = results && { tag: rig.tag, ticketId, runMs: 1, batchItems: 1, results };
+    const { claim } = await claims.exchange(commit, wish);
+    return claim?.kind === "batch" ? claim : undefined;
+  };
+  const listed = (): Promise<string[]> => rigs.redis.lrange(keys.batch(rig.tag, incarnation), 0, -1);
+  const isRead = ({ inputs, jobs }: Batch): boolean =>
+    inputs?.length === jobs.length && jobs.every(({ id }, at) => inputs[at]?.toString() === input.get(id));
+  return { claims, wish, next, listed, isRead };
+}
+
+test("inputs of batches come with the claim, in the order of its jobs, as soon as one was large", async () => {
+  const { next, listed, isRead } = await readingHost(10, wire);
+  const first = await next();
+  assert.deepEqual([first?.jobs.length, first?.inputs], [4, undefined]);
+  const second = await next(first);
+  assert.ok(second && isRead(second));
+  assert.deepEqual(
+    await listed(),
+    second.jobs.map(({ id }) => id),
+  );
+  const third = await next(second);
+  assert.ok(third?.jobs.length === 2 && isRead(third), "few come within the answer itself");
+  assert.equal(await next(third), undefined);
+  assert.deepEqual(await listed(), [], "a claim that takes nothing answers no inputs");
+});
+
+test("a claim whose answer was lost answers its inputs when it is repeated", async () => {
+  const { claims, wish, next, listed, isRead } = await readingHost(12, wire);
+  const second = await next(await next());
+  assert.ok(second);
+  const results = second.jobs.map(({ id, fence }) => ({ id, fence, outcome: "succeeded" as const, outputs: Buffer.of(1), ttlMs: 1_000 }));
+  const commit = { tag: wish.tag, ticketId: wish.ticketId, runMs: 1, batchItems: 1, results };
+  const before = await listed();
+  const cut = claims.exchange(commit, wish);
+  wire.stream.destroy();
+  assert.deepEqual(await cut, {});
+  const taken = await until("the claim to have happened", async () => {
+    const ids = await listed();
+    return ids.length > 0 && ids[0] !== before[0] ? ids : undefined;
+  });
+  await until("the connection to be there again", async () => wire.status === "ready");
+  const { claim } = await claims.exchange(commit, wish);
+  assert.ok(claim?.kind === "batch" && isRead(claim));
+  assert.deepEqual(
+    claim.jobs.map(({ id }) => id),
+    taken,
+  );
+});
+
+test("where reading by a list is not allowed, inputs are asked for by their names", async () => {
+  await rigs.redis.call("ACL", "SETUSER", "narrow", "on", "nopass", "~*", "&*", "+@all", "-sort_ro");
+  const narrow = wireConnection(server.url.replace("redis://", "redis://narrow:none@"), "narrow") as Redis;
+  try {
+    await once(narrow, "ready");
+    const { next, listed, claims, wish } = await readingHost(12, narrow);
+    const second = await next(await next());
+    assert.deepEqual([second?.jobs.length, second?.inputs], [4, undefined]);
+    assert.equal((await claims.inputs(wish.tag, second!.jobs)).filter(Boolean).length, 4);
+    const third = await next(second);
+    assert.deepEqual([third?.jobs.length, third?.inputs], [4, undefined]);
+    assert.deepEqual(
+      await listed(),
+      second!.jobs.map(({ id }) => id),
+      "and it is not tried again",
+    );
+  } finally {
+    narrow.disconnect();
+  }
 });
 
 test("a claim in two parts takes half of what waits, of which 32 jobs are worth a run of their own", async () => {

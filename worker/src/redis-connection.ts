@@ -193,6 +193,11 @@ export function leaveFrozenServers(redis: RedisClient, target: RedisTarget, cloc
   } else endWhenSilent(redis, clock, limits);
 }
 
+/** Whether all keys lie at one server. */
+export function isOneServer(redis: RedisWire): boolean {
+  return !(redis instanceof RunnerCluster);
+}
+
 /** The command that runs a script on one key. */
 export function scriptCommand(name: ScriptName, key: string, args: readonly RedisArgument[]): RedisCommand {
   return ["evalsha", (scripts.get(name) as Script).sha, 1, key, ...args];

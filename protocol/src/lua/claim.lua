@@ -5,7 +5,8 @@
 --       9 overheadMs: from the claim to the commit, without the run  10 delayMs: how long jobs may wait for a fuller batch
 --       11 parts: with 2 a claim takes half of what waits, but 32 jobs at least; with 1 all that fits
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending;
---       last "traced", where the trace contexts of jobs are to be told
+--       last "traced", where the trace contexts of jobs are to be told, and "listed", where the ids of claimed jobs are to be listed, too, for a
+--       plain command in the same write that answers their inputs
 -- Answers  {"batch", now, jobs, inputs …}: jobs in order, a line for those together that are alike but for their ids: the ids, divided by commas, then fence,
 --          attempt, keep, deadline, created, class, items, size class, trace context if there is one and it is wished; then the inputs of each job,
 --          if there are few and all of them small;
@@ -32,6 +33,7 @@ local deferMarginMs = 5
 local leastOfParts = 32
 local mostSampled = 64
 local mostWithInputs, mostInputBytes = 2, 16384
+local listedMs = 60000 -- it is read by the next command
 local waitShare = 0.1 -- of its time, how much an interactive job waits for a fuller batch at most, and any of which no run time is known
 
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
@@ -39,7 +41,9 @@ local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return { 'not_yours' } end
 
 local lines = {} -- the answer's, in pieces
-local tellsTraces = ARGV[#ARGV] == 'traced'
+local isListed = ARGV[#ARGV] == 'listed'
+local tellsTraces = ARGV[#ARGV - (isListed and 1 or 0)] == 'traced'
+local list = base .. 'batch:' .. incarnation
 -- What stands behind the ids in a line. `rest`: of the record, from before its traits on.
 local function facts(fence, attempt, keep, deadline, created, class, items, size, rest)
   local trace = tellsTraces and string.match(rest, tracePattern)
@@ -56,24 +60,36 @@ local function tell(id, told)
   end
 end
 
+-- In the order of the answer. Nothing is listed unless a batch is answered, so that no byte goes out for nothing.
+local function listInputs(ids)
+  if not isListed or #ids <= mostWithInputs then return end
+  redis.call('RPUSH', list, unpack(ids))
+  redis.call('PEXPIRE', list, listedMs)
+end
+if isListed then redis.call('DEL', list) end
+
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
 if outstanding then
   local last = tonumber(string.match(outstanding, '^%d+'))
   if last > sequence then return { 'stale_sequence' } end
   if last == sequence then
     local told = string.find(outstanding, ' told', 1, true) -- its host has committed, so it had its reply
-    local over = {}
+    local over, again = {}, {}
     for id in string.gmatch(outstanding, ' ([%w-]+)=%d+') do
       local record = loadRecord(base, id)
       -- its host must not start one that is over by now
       if record and tonumber(record[DEADLINE]) > now then
         tell(id, facts(record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'),
           record[ITEMS], record[SIZE], ' ' .. record[TRAITS]))
+        again[#again + 1] = id
       elseif record then
         over[id] = record
       end
     end
-    if #lines > 0 then return { 'batch', now, table.concat(lines) } end
+    if #lines > 0 then
+      listInputs(again)
+      return { 'batch', now, table.concat(lines) }
+    end
     if told then return { 'stale_sequence' } end
     -- another claim takes the place of this one, and none may lose a job that runs
     for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
@@ -311,6 +327,7 @@ if #taken > 0 then
   local freeAt = int(now + busyMs)
   redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. table.concat(held))
   redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. freeAt)
+  listInputs(taken)
   local reply = { 'batch', now, table.concat(lines) }
   -- a few small inputs come with the claim: that saves a round trip where nothing else fills the time
   if #taken <= mostWithInputs then

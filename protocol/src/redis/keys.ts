@@ -62,6 +62,9 @@ export const keys = {
    */
   input: (tag: string, id: string): string => `${prefix}:{${tag}}:in:${id}`,
 
+  /** list of the ids of a host's last batch, for the command behind its claim that reads their inputs. Written by claim; lives a minute. (lua) */
+  batch: (tag: string, incarnation: string): string => `${prefix}:{${tag}}:batch:${incarnation}`,
+
   /** string, framed outputs of one fence that are too large for the record. Written by its host before commit; lives as long as the result. */
   output: (tag: string, id: string, fence: number): string => `${prefix}:{${tag}}:out:${id}:${fence}`,
 

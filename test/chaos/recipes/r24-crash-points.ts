@@ -16,7 +16,8 @@ interface Point {
 }
 
 const script = (name: string) => (words: readonly string[]) => scriptOf(words) === name;
-const plain = (name: string) => (words: readonly string[]) => words[0]?.toLowerCase() === name;
+/** Of small batches they come with the claim, of others by a list that it made, or by their names. */
+const readsInputs = (words: readonly string[]): boolean => ["mget", "sort_ro"].includes(words[0]?.toLowerCase() ?? "");
 
 /** In the order of the way: admit, ticket, answer; take, claim, inputs, run, commit, end of the ticket. */
 const points: readonly Point[] = [
@@ -29,7 +30,7 @@ const points: readonly Point[] = [
   { what: "after the run, before commit", who: "worker", kind: "before", matches: script("commit") },
   { what: "after commit", who: "worker", kind: "after", matches: script("commit") },
   { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq moveToFinished") },
-  { what: "before the inputs", who: "worker", kind: "before", matches: plain("mget") },
+  { what: "before the inputs", who: "worker", kind: "before", matches: readsInputs },
 ];
 const rate = { smoke: 12, nightly: 50, soak: 50 } as const;
 const times = { smoke: 1, nightly: 3, soak: 50 } as const;

@@ -5,7 +5,7 @@
 
 import type { JobClass, JobError, Ladder } from "@switchyard/protocol";
 import { keys, type RawReply, type RedisArgument, type RedisCommand, type RedisReply, replyText } from "@switchyard/protocol/redis";
-import { type RedisWire, scriptCommand, sendTogether } from "../redis-connection.ts";
+import { isOneServer, type RedisWire, scriptCommand, sendTogether } from "../redis-connection.ts";
 
 export interface ClaimedJob {
   id: string;
@@ -82,6 +82,10 @@ export class Claims {
   readonly #hostId: string;
   readonly #tellsTraces: boolean;
   readonly #sequences = new Map<string, number>();
+  /** Queues whose last batch was too large for its inputs to come within the claim's answer. */
+  readonly #large = new Set<string>();
+  /** Whether one command may read inputs by a list of ids: it reads keys that it does not name, which a cluster does not do, nor everybody may. */
+  #readsByList: boolean;
 
   /** `tellsTraces`: claims say to which trace their jobs belong. */
   constructor(parts: { redis: RedisWire; incarnation: string; hostId: string; tellsTraces?: boolean }) {
@@ -89,19 +93,21 @@ export class Claims {
     this.#incarnation = parts.incarnation;
     this.#hostId = encodeURIComponent(parts.hostId); // a word of the record
     this.#tellsTraces = parts.tellsTraces ?? false;
+    this.#readsByList = isOneServer(parts.redis);
   }
 
-  #claimCommand(wish: ClaimWish): RedisCommand {
+  #claimCommand(wish: ClaimWish, isListed: boolean): RedisCommand {
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
     const { tag, ticketId, maxItems, busyMs, lingerMs, overheadMs, delayMs, parts, ladders } = wish;
     const args: (string | number)[] = [tag, this.#incarnation, sequence, ticketId, this.#hostId, maxItems, Math.ceil(busyMs), lingerMs];
     args.push(Math.ceil(overheadMs), delayMs, parts);
     for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map(([items, ms]) => `${items} ${ms.toFixed(2)}`).join(" ")}`);
     if (this.#tellsTraces) args.push("traced");
+    if (isListed) args.push("listed");
     return scriptCommand("claim", keys.base(wish.tag), args);
   }
 
-  #readClaim(wish: ClaimWish, reply: RawReply): ClaimAnswer {
+  #readClaim(wish: ClaimWish, reply: RawReply, listed: (Buffer | null)[] | undefined): ClaimAnswer {
     const row = reply as RawReply[];
     const kind = String(row[0]) as ClaimAnswer["kind"];
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
@@ -112,7 +118,23 @@ export class Claims {
     this.#sequences.set(wish.tag, sequence);
     const jobs = String(row[2]).split("\n").flatMap(claimedJobs);
     const answer = { kind, nowMs: Number(row[1]), sequence, jobs };
-    return row.length > 3 ? { ...answer, inputs: row.slice(3) as (Buffer | null)[] } : answer;
+    if (row.length > 3) {
+      this.#large.delete(wish.tag);
+      return { ...answer, inputs: row.slice(3) as (Buffer | null)[] };
+    }
+    this.#large.add(wish.tag);
+    return listed?.length === jobs.length ? { ...answer, inputs: listed } : answer;
+  }
+
+  /** The inputs of the batch that the claim before it in the same write listed. */
+  #listedCommand(tag: string): RedisCommand {
+    return ["sort_ro", keys.batch(tag, this.#incarnation), "by", "nosort", "get", keys.input(tag, "*")];
+  }
+
+  #readListed(reply: RawReply | Error): (Buffer | null)[] | undefined {
+    if (!(reply instanceof Error)) return reply as (Buffer | null)[];
+    if (isRefusal(reply)) this.#readsByList = false;
+    return undefined;
   }
 
   #commitCommands(commit: Commit): RedisCommand[] {
@@ -146,7 +168,9 @@ export class Claims {
   async exchange(commit: Commit | undefined, wish: ClaimWish | undefined): Promise<Exchanged> {
     const commands = commit ? this.#commitCommands(commit) : [];
     const commitAt = commands.length - 1;
-    if (wish) commands.push(this.#claimCommand(wish));
+    const isListed = wish !== undefined && this.#readsByList && this.#large.has(wish.tag);
+    if (wish) commands.push(this.#claimCommand(wish, isListed));
+    if (isListed) commands.push(this.#listedCommand(wish.tag));
     const replies = await sendTogether(this.#redis, commands);
     const answer: Exchanged = {};
     if (commit) {
@@ -155,8 +179,9 @@ export class Claims {
       else if (isRefusal(reply)) answer.commitRefused = reply;
     }
     if (wish) {
-      const reply = replies.at(-1) as RawReply | Error;
-      if (!(reply instanceof Error)) answer.claim = this.#readClaim(wish, reply);
+      const reply = replies[commitAt + 1] as RawReply | Error;
+      const listed = isListed ? this.#readListed(replies[commitAt + 2] as RawReply | Error) : undefined;
+      if (!(reply instanceof Error)) answer.claim = this.#readClaim(wish, reply, listed);
       else if (isRefusal(reply)) answer.claimRefused = reply;
     }
     return answer;
