@@ -1,6 +1,7 @@
 /** The only file of this package that reads the clock, waits or draws chance. Everything else is given a Clock. */
 
 import { performance } from "node:perf_hooks";
+import { everyTurn, type LoopClock } from "@switchyard/protocol/event-loop";
 
 export interface Clock {
   /** Milliseconds since the epoch by this machine; never compare with another machine's. */
@@ -15,28 +16,11 @@ export interface Clock {
   jitter(): number;
 }
 
-/** What the event loop does with its time. */
-export interface LoopClock {
-  /** Milliseconds that it has slept because nothing was to be done, since its start. */
-  idleMs(): number;
-  /** Calls `run` in every turn, when all is read that had come; wakes nothing. Until the returned function is called. */
-  everyTurn(run: () => void): () => void;
-}
-
 export const systemClock: Clock & LoopClock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
   idleMs: () => performance.nodeTiming.idleTime,
-  everyTurn(run) {
-    // one that holds the loop open would also keep it from sleeping
-    const next = (): NodeJS.Immediate => setImmediate(turn).unref();
-    const turn = (): void => {
-      run();
-      waiting = next();
-    };
-    let waiting = next();
-    return () => clearImmediate(waiting);
-  },
+  everyTurn,
   sleep(ms, signal) {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve();

@@ -1,5 +1,6 @@
 /** Puts a coordinator together and takes it apart again: the one place that knows every part. Loops are listed here, all of them. */
 
+import type { LoopClock } from "@switchyard/protocol/event-loop";
 import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
@@ -54,7 +55,7 @@ import type { ToolService } from "./application/tool-service.ts";
 import { VersionRemoval } from "./application/version-removal.ts";
 import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
-import type { Clock, LoopClock } from "./clock.ts";
+import type { Clock } from "./clock.ts";
 import { type BlobPlace, shownPlace } from "./config.ts";
 import { bodyBudget, type DoorParts } from "./doors/door-context.ts";
 import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
@@ -286,7 +287,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   let leaving = false;
   let draining = false;
-  const turns = new TurnWait(clock);
+  const turns = new TurnWait(clock, (tookMs) => options.metrics.turnTook(tookMs));
   const doors: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),
