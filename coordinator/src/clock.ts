@@ -16,7 +16,38 @@ export interface Clock {
   jitter(): number;
 }
 
-export const systemClock: Clock & LoopClock = {
+/** Moments that all which a process does every so often share: one at rest is woken once for all of it, and processes stay spread by their starts. */
+export interface MomentClock {
+  /** Calls `run` at that monotonic time, see `momentAfter`, unless the returned function is called first. Keeps no process alive. */
+  atMoment(momentMs: number, run: () => void): () => void;
+}
+
+/** Milliseconds. Periods are multiples of it, so that a longer one's moments are a shorter one's too. */
+export const betweenMomentsMs = 240;
+
+/** When that is due next which was begun at `begunMs`, and is to be begun every so often: at most a period later, or a little more where it began early. */
+export function momentAfter(begunMs: number, everyMs: number): number {
+  return Math.floor((begunMs + everyMs + betweenMomentsMs / 16) / everyMs) * everyMs;
+}
+
+/** What is to be called at a moment. */
+const moments = new Map<number, Set<() => void>>();
+
+function dueAt(momentMs: number): Set<() => void> {
+  let due = moments.get(momentMs);
+  if (due) return due;
+  due = new Set();
+  moments.set(momentMs, due);
+  const run = (): void => {
+    moments.delete(momentMs);
+    for (const one of due) one();
+  };
+  // never early: what comes too early would come again
+  setTimeout(run, Math.max(0, Math.ceil(momentMs - performance.now()))).unref();
+  return due;
+}
+
+export const systemClock: Clock & LoopClock & MomentClock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
   idleMs: () => performance.nodeTiming.idleTime,
@@ -37,6 +68,12 @@ export const systemClock: Clock & LoopClock = {
     const timer = setTimeout(run, ms);
     if (typeof timer === "object") timer.unref();
     return () => clearTimeout(timer);
+  },
+  atMoment(momentMs, run) {
+    const due = dueAt(momentMs);
+    const one = (): void => run();
+    due.add(one);
+    return () => due.delete(one);
   },
   jitter: () => Math.random(),
 };
