@@ -42,7 +42,7 @@ function dueAt(momentMs: number): Set<() => void> {
     moments.delete(momentMs);
     for (const one of due) one();
   };
-  // never early: what comes too early would come again
+  // rounded up; it may be early by what this turn took until now, for which `momentAfter` allows
   setTimeout(run, Math.max(0, Math.ceil(momentMs - performance.now()))).unref();
   return due;
 }
