@@ -22,8 +22,8 @@ export interface MomentClock {
   atMoment(momentMs: number, run: () => void): () => void;
 }
 
-/** Milliseconds. Periods are multiples of it, so that a longer one's moments are a shorter one's too. */
-export const betweenMomentsMs = 240;
+/** Milliseconds. Periods are multiples of it, so that a longer one's moments are a shorter one's too; the shortest of them have 250 to be over. */
+export const betweenMomentsMs = 225;
 
 /** When that is due next which was begun at `begunMs`, and is to be begun every so often: at most a period later, or a little more where it began early. */
 export function momentAfter(begunMs: number, everyMs: number): number {

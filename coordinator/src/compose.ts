@@ -117,7 +117,7 @@ export interface Coordinator {
 
 /** About one, in step with all that is done every so often. */
 const secondMs = 4 * betweenMomentsMs;
-const rescanMs = 5 * secondMs;
+const rescanMs = 22 * betweenMomentsMs;
 /** What another coordinator took is known here after this time. */
 const lookForUploadsMs = secondMs / 2;
 /** As often as metrics are usually read, at most. */

@@ -10,13 +10,13 @@ import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { TicketQueue } from "../ports/ticket-queue.ts";
 
-const sweepsPerFullRound = 42; // about ten seconds
+const sweepsPerFullRound = 44; // about ten seconds
 const usualBatchItems = 8;
 /** A queue that has waited this long may also be taken by hosts that do not hold its model yet. */
 const spreadAfterMs = 250;
 /** A queue whose preferred hosts leave it waiting this long may also be taken by others. */
 const spillAfterMs = 5_000;
-/** Sweeps (240 ms each; some are sooner after one that took long) for which a claim must be unknown to its host: more than two beats. */
+/** Sweeps (225 ms each; some are sooner after one that took long) for which a claim must be unknown to its host: more than two beats. */
 const unknownSweeps = 13;
 /** A host whose last beat is older may be dead: presence decides what became of its claims, and counts it where it died. */
 const freshBeatMs = 1_500;
@@ -62,7 +62,7 @@ export class Sweeper {
     return [...this.#open];
   }
 
-  /** One round of the loop, every 240 ms at most: a deadline that nobody waits for is told within 250. What fails for one host or queue does not keep the others waiting. */
+  /** One round of the loop, every 225 ms: a deadline that nobody waits for is told within 250. What fails for one host or queue does not keep the others waiting. */
   async round(): Promise<void> {
     const { hosts, models, store } = this.#parts;
     const all = this.#rounds++ % sweepsPerFullRound === 0;
