@@ -1,5 +1,6 @@
 /** Puts a coordinator together and takes it apart again: the one place that knows every part. Loops are listed here, all of them. */
 
+import type { LoopClock } from "@switchyard/protocol/event-loop";
 import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
@@ -54,7 +55,7 @@ import type { ToolService } from "./application/tool-service.ts";
 import { VersionRemoval } from "./application/version-removal.ts";
 import { StatisticsOfVersions } from "./application/version-statistics.ts";
 import { Waiters } from "./application/waiters.ts";
-import type { Clock, LoopClock } from "./clock.ts";
+import { betweenMomentsMs, type Clock, type MomentClock } from "./clock.ts";
 import { type BlobPlace, shownPlace } from "./config.ts";
 import { bodyBudget, type DoorParts } from "./doors/door-context.ts";
 import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
@@ -96,7 +97,7 @@ export interface CoordinatorOptions {
   toolServersFile?: string;
   expectedHosts: number;
   version: string;
-  clock: Clock & LoopClock;
+  clock: Clock & LoopClock & MomentClock;
   log: Log;
   metrics: PrometheusMetrics;
   /** Absent: nothing is traced. Closed with the coordinator. */
@@ -114,19 +115,21 @@ export interface Coordinator {
   drain(limitMs: number): Promise<void>;
 }
 
-const rescanMs = 5_000;
+/** About one, in step with all that is done every so often. */
+const secondMs = 4 * betweenMomentsMs;
+const rescanMs = 22 * betweenMomentsMs;
 /** What another coordinator took is known here after this time. */
-const lookForUploadsMs = 500;
+const lookForUploadsMs = secondMs / 2;
 /** As often as metrics are usually read, at most. */
-const lookAtClusterMs = 2_000;
+const lookAtClusterMs = 2 * secondMs;
 /** For which a coordinator that is asked to end serves those who have not noticed yet. */
 const mostLeavingMs = 2_000;
 /** A change of the key file is taken over by the second look that sees it. */
-const lookAtKeysMs = 500;
+const lookAtKeysMs = secondMs / 2;
 /** As of the key file. */
-const lookAtToolServersMs = 500;
+const lookAtToolServersMs = secondMs / 2;
 /** How soon those who watch a server's health hear of a change. */
-const lookAtHealthMs = 250;
+const lookAtHealthMs = betweenMomentsMs;
 /** As soon as hosts tell theirs. */
 const tellTalliesMs = 150;
 /** How long an end waits for a collector. */
@@ -286,7 +289,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   let leaving = false;
   let draining = false;
-  const turns = new TurnWait(clock);
+  const turns = new TurnWait(clock, (tookMs) => options.metrics.turnTook(tookMs));
   const doors: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),
@@ -330,19 +333,20 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const metricsAt = await metricsServer.listen(options.metricsAddress);
 
   const loops = new Loops(clock, log);
-  loops.start({ name: "repository", everyMs: rescanMs, call: rescan });
-  loops.start({ name: "uploads", everyMs: lookForUploadsMs, jitter: 0.2, call: lookForUploads });
-  loops.start({ name: "removals", everyMs: 1_000, jitter: 0.2, call: () => removal.endAbandoned() });
-  loops.start({ name: "sweeper", everyMs: 240, jitter: 0.2, call: () => sweeper.round() });
-  loops.start({ name: "forecasts", everyMs: 1_000, jitter: 0.2, call: () => forecasts.refresh() });
-  loops.start({ name: "placement", everyMs: 1_000, jitter: 0.2, call: () => placer.round() });
-  loops.start({ name: "cluster-figures", everyMs: lookAtClusterMs, jitter: 0.2, call: () => cluster.round() });
+  const inStep = true;
+  loops.start({ name: "repository", everyMs: rescanMs, inStep, call: rescan });
+  loops.start({ name: "uploads", everyMs: lookForUploadsMs, inStep, call: lookForUploads });
+  loops.start({ name: "removals", everyMs: secondMs, inStep, call: () => removal.endAbandoned() });
+  loops.start({ name: "sweeper", everyMs: betweenMomentsMs, inStep, call: () => sweeper.round() });
+  loops.start({ name: "forecasts", everyMs: secondMs, inStep, call: () => forecasts.refresh() });
+  loops.start({ name: "placement", everyMs: secondMs, inStep, call: () => placer.round() });
+  loops.start({ name: "cluster-figures", everyMs: lookAtClusterMs, inStep, call: () => cluster.round() });
   loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
-  if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, call: () => keys.look() });
-  if (toolServers) loops.start({ name: "mcp-servers", everyMs: lookAtToolServersMs, call: () => toolServers.file.look() });
-  if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, call: async () => grpc.lookAtHealth() });
-  loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, call: () => tallies.tell() });
-  loops.start({ name: "figures", everyMs: 1_000, call: () => figures.leave() });
+  if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, inStep, call: () => keys.look() });
+  if (toolServers) loops.start({ name: "mcp-servers", everyMs: lookAtToolServersMs, inStep, call: () => toolServers.file.look() });
+  if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, inStep, call: async () => grpc.lookAtHealth() });
+  loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, wanted: (signal) => tallies.some(signal), call: () => tallies.tell() });
+  loops.start({ name: "figures", everyMs: secondMs, inStep, call: () => figures.leave() });
   loops.start({ name: "waiters", everyMs: 50, wanted: (signal) => waiters.someone(signal), call: () => waiters.tick() });
 
   return {

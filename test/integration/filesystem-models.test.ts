@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { queueTag } from "@switchyard/protocol/redis";
 import { FilesystemModels } from "../../coordinator/src/adapters/filesystem-models.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
 
 const folders: string[] = [];
 after(() => {
@@ -215,6 +216,21 @@ test("the digest covers external weights in name order, and a missing or escapin
   assert.equal(whole!.failure, undefined);
   assert.match(lacking!.failure!, /external weights "a.bin" are missing/);
   assert.match(escaping!.failure!, /lie outside the version's folder/);
+});
+
+test("a scan that finds nothing changed answers what the last one did, and one that finds only that a model is gone does not", async () => {
+  const { root } = repository({ "a/1/model.onnx": adder(1), "b/1/model.onnx": adder(1) });
+  const later = { ...systemClock, nowMs: () => systemClock.nowMs() + 10_000 }; // what is just written is not trusted yet
+  const models = new FilesystemModels({ root, clock: later });
+  const first = await models.scan();
+  assert.equal(await models.scan(), first);
+  rmSync(join(root, "b"), { recursive: true });
+  const without = await models.scan();
+  assert.deepEqual(
+    without.versions.map(({ model }) => model),
+    ["a"],
+  );
+  assert.equal(await models.scan(), without);
 });
 
 test("a scan sees new, changed and deleted files, and leaves what did not change as it was", async () => {

@@ -10,11 +10,17 @@ function rig(tags: readonly string[]) {
   const told: string[] = [];
   let waiting = 3;
   let onSweep = (_tag: string): void => {};
+  const asked: string[][] = [];
+  let served: string[] = [];
+  let onLook = async (): Promise<void> => {};
   const versionOf = (tag: string) => (known.has(tag) ? { model: "digits", version: 1, tag } : undefined);
   const sweeper = new Sweeper({
     store: {
       rememberQueue: async () => {},
-      openQueues: async () => [],
+      openQueues: async (some: string[]) => {
+        asked.push([...some]);
+        return [];
+      },
       knownQueues: async () => [],
       forgetQueue: async () => {},
       sweep: async (tag: string) => {
@@ -22,7 +28,13 @@ function rig(tags: readonly string[]) {
         return { tickets: [], claims: [], figures: { waiting, running: 0, oldestMs: 10, dead: 1 } };
       },
     } as never,
-    hosts: { refresh: async () => {}, snapshots: () => [], warm: () => 0, matching: () => 0, spare: () => [] } as never,
+    hosts: {
+      refresh: () => onLook(),
+      snapshots: () => [{ view: {}, subscribed: served }],
+      warm: () => 0,
+      matching: () => 0,
+      spare: () => [],
+    } as never,
     models: {
       versionOf,
       byTag: (tag: string) => (known.has(tag) ? { version: versionOf(tag) } : undefined),
@@ -42,6 +54,13 @@ function rig(tags: readonly string[]) {
     known,
     sweeper,
     told: () => told.splice(0),
+    asked: () => asked.splice(0).filter((some) => some.length > 0),
+    serve: (some: string[]) => {
+      served = some;
+    },
+    duringLooks: (act: () => Promise<void>) => {
+      onLook = act;
+    },
     empty: () => {
       waiting = 0;
     },
@@ -73,4 +92,20 @@ test("a queue without open jobs, of which dead letters were told last, is told t
   known.delete("one");
   await sweeper.round();
   assert.deepEqual(told(), ["gone one"]);
+});
+
+test("queues that hosts serve are asked with the hosts, and those that they serve since are asked in the same round", async () => {
+  const { asked, duringLooks, serve, sweeper } = rig([]);
+  serve(["one"]);
+  await sweeper.round(); // the first is a full one
+  assert.deepEqual(asked(), []);
+  const { promise: answered, resolve: answer } = Promise.withResolvers<void>();
+  duringLooks(() => answered);
+  const round = sweeper.round();
+  await Promise.resolve();
+  assert.deepEqual(asked(), [["one"]], "before the store has answered anything");
+  serve(["two", "one"]);
+  answer();
+  await round;
+  assert.deepEqual(asked(), [["two"]]);
 });

@@ -1,5 +1,8 @@
 /** The only file of this package that reads the clock, waits or draws chance. Everything else is given a Clock. */
 
+import { performance } from "node:perf_hooks";
+import { everyTurn, type LoopClock } from "@switchyard/protocol/event-loop";
+
 export interface Clock {
   /** Milliseconds since the epoch by this machine; never compare with another machine's. */
   nowMs(): number;
@@ -15,9 +18,11 @@ export interface Clock {
   jitter(): number;
 }
 
-export const systemClock: Clock = {
+export const systemClock: Clock & LoopClock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
+  idleMs: () => performance.nodeTiming.idleTime,
+  everyTurn,
   sleep(ms, signal) {
     return new Promise((resolve) => {
       if (signal?.aborted) return resolve();

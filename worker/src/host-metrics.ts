@@ -3,7 +3,9 @@
  * for linters, which cannot read them.
  */
 
+import { createHistogram } from "node:perf_hooks";
 import { type HostFacts, type ModelVersion, type SpanResult, spanResults } from "@switchyard/protocol";
+import { EventLoopLag } from "@switchyard/protocol/event-loop";
 import { CounterMetric, type CounterSeries, HistogramMetric, type HistogramSeries, type MetricFamily } from "@switchyard/protocol/metrics";
 import { type Counter, collectDefaultMetrics, Gauge, Registry, type RegistryContentType } from "prom-client";
 import { systemClock } from "./clock.ts";
@@ -16,9 +18,6 @@ const loadEdges = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 const storeEdges = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 2];
 const outcomes = ["succeeded", "failed", "retry", "back", "late"] as const;
 type Outcome = (typeof outcomes)[number];
-
-/** Milliseconds. It wakes the process so often, which was a quarter of what one at rest did; the lag that is told has this as its floor. */
-const eventLoopMonitoringPrecision = 20;
 
 /** How the host is now; asked whenever somebody reads the page. */
 export interface HostNow {
@@ -57,13 +56,18 @@ export class HostMetrics {
   readonly #info: Gauge;
   readonly #held: { models: Gauge; modelBytes: Gauge; tickets: Gauge };
   readonly #limit: Gauge;
+  readonly #lag: EventLoopLag | undefined;
   /** By model. */
   readonly #series = new Map<string, ModelSeries>();
   #now: (() => HostNow) | undefined;
 
   constructor(about: { version: string; host: string; classic?: boolean; processMetrics?: boolean }) {
     if (!about.classic) this.#registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
-    if (about.processMetrics ?? true) collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision });
+    if (about.processMetrics ?? true) {
+      collectDefaultMetrics({ register: this.#registry, ...EventLoopLag.promClient });
+      this.#lag = new EventLoopLag(createHistogram());
+      this.#lag.replaceIn(this.#registry);
+    }
     this.#run = this.#histogram("switchyard_run_seconds", "Run of a batch on the device", ["model"], runEdges);
     this.#queue = this.#histogram("switchyard_job_queue_seconds", "Admission to claim", ["model"], waitEdges);
     this.#slack = this.#histogram("switchyard_job_slack_seconds", "Claim to deadline: time that was left", ["model"], [0, ...waitEdges]);
@@ -177,6 +181,11 @@ export class HostMetrics {
       for (const metric of [this.#late, this.#loadsFailed]) metric.remove({ model });
       for (const outcome of outcomes) this.#attempts.remove({ model, outcome });
     }
+  }
+
+  /** A turn of the event loop. */
+  turnTook(ms: number): void {
+    this.#lag?.turnTook(ms);
   }
 
   ticketLockLost(): void {

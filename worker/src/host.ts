@@ -219,11 +219,13 @@ export class Host {
   }
 
   async #afterBeat(): Promise<void> {
-    await this.#requestedDrain.follow();
-    await this.#known.refresh();
+    // asked together: at rest that is all that a beat looks at
+    const orders = this.#orders.ask();
+    orders.catch(() => {}); // thrown where it is awaited
+    await Promise.all([this.#requestedDrain.follow(), this.#known.refresh()]);
     const change = this.#known.takeChange();
     if (change) await this.#followSettings(change);
-    await this.#orders.follow();
+    await this.#orders.follow(orders);
     this.#leaving.letGo();
     // some came late: their load took long, or had to be tried again
     for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);

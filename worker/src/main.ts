@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
+import { TurnTimes } from "@switchyard/protocol/event-loop";
 import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { keys, newIncarnation, type RedisTarget, shownAddress, storeFormat } from "@switchyard/protocol/redis";
 import { attemptJournal } from "./attempt-journal.ts";
@@ -96,6 +97,7 @@ const incarnation = newIncarnation();
 const lines = pinoLog({ level: config.logLevel, host: hostId, clock: systemClock });
 const log: Write = (event, fields) => (warnings.has(event) ? lines.warn : lines.info)(event, fields);
 const metrics = new HostMetrics({ version, host: hostId });
+new TurnTimes(systemClock, ({ tookMs }) => metrics.turnTook(tookMs));
 // the libraries are loaded only where somebody wants traces
 const traces =
   config.tracing &&

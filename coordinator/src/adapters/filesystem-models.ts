@@ -68,6 +68,8 @@ export class FilesystemModels {
   readonly #root: string;
   readonly #clock: Clock;
   #known = new Map<string, KnownModel>();
+  /** What the last scan answered, where it found the root: it holds for as long as nothing changes. */
+  #last: RepositoryScan | undefined;
   #running: Promise<RepositoryScan> | undefined;
   #largeReads: Promise<unknown> = Promise.resolve();
 
@@ -93,26 +95,33 @@ export class FilesystemModels {
     const known = new Map<string, KnownModel>();
     if (root === undefined) {
       this.#known = known;
+      this.#last = undefined;
       return { versions: [], problems: [{ path: ".", problem: "the repository's folder does not exist" }] };
     }
     const entries = await readdir(root, { withFileTypes: true });
     // Hidden entries and plain files beside the models (a README) are nobody's business here.
     const names = entries.filter((entry) => !entry.name.startsWith(".") && !entry.isFile()).map((entry) => entry.name);
     let turnBeganMs = this.#clock.monotonicMs();
-    await eachOf(names.sort(), foldersAtOnce, async (name) => {
+    let unchanged = 0;
+    await eachOf(names, foldersAtOnce, async (name) => {
       if (this.#clock.monotonicMs() - turnBeganMs > longestTurnMs) {
         await new Promise((nextTurn) => setImmediate(nextTurn));
         turnBeganMs = this.#clock.monotonicMs();
       }
       const before = this.#known.get(name);
-      const model = before && isUnchanged(before, root, name) ? before : await this.#model(root, name, problems);
+      const holds = before !== undefined && isUnchanged(before, root, name);
+      if (holds) unchanged++;
+      const model = holds ? before : await this.#model(root, name, problems);
       if (model) known.set(name, model);
     });
+    const isSame = unchanged === names.length && unchanged === this.#known.size;
     this.#known = known;
+    if (isSame && this.#last) return this.#last;
     const versions = [...known.values()].flatMap((model) => [...model.versions.values()].map((version) => version.listed));
     versions.sort((one, other) => compareText(one.model, other.model) || one.version - other.version);
     problems.sort((one, other) => compareText(one.path, other.path));
-    return { versions, problems };
+    this.#last = { versions, problems };
+    return this.#last;
   }
 
   async #model(root: string, name: string, allProblems: RepositoryProblem[]): Promise<KnownModel | undefined> {

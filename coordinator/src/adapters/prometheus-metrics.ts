@@ -31,6 +31,8 @@ export interface PrometheusMetrics extends Metrics {
   readonly contentType: string;
   /** What is declared, for those who write it down. */
   readonly families: readonly MetricFamily[];
+  /** A turn of the event loop. */
+  turnTook(ms: number): void;
   /** The exposition text. */
   text(): Promise<string>;
 }
@@ -130,7 +132,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
   );
   const build = registry.gauge("switchyard_build_info", "1, with the build as labels", ["version", "revision"]);
   build.set({ version: about.version, revision: about.revision ?? "unknown" }, 1);
-  if (about.processMetrics ?? true) registry.addProcessMetrics();
+  const lag = (about.processMetrics ?? true) ? registry.addProcessMetrics() : undefined;
 
   const known = new Set<string>();
   /** Models whose cache was asked. */
@@ -195,6 +197,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
     ...tools,
     contentType: registry.contentType,
     families: registry.families,
+    turnTook: (ms) => lag?.turnTook(ms),
     text: () => registry.text(),
     admitted: (model, jobClass) => jobSeries.of(model).of(jobClass).admitted.inc(),
     rejected(model, jobClass, reason, tenant) {

@@ -4,12 +4,11 @@
  * cannot read exemplars.
  */
 
+import { createHistogram } from "node:perf_hooks";
+import { EventLoopLag } from "@switchyard/protocol/event-loop";
 import { CounterMetric, HistogramMetric, type MetricFamily } from "@switchyard/protocol/metrics";
 import { type Counter, collectDefaultMetrics, Gauge, Registry, type RegistryContentType } from "prom-client";
 import { systemClock } from "../clock.ts";
-
-/** Milliseconds. It wakes the process so often, which was a quarter of what one at rest did; the lag that is told has this as its floor. */
-const eventLoopMonitoringPrecision = 20;
 
 export class MetricsRegistry {
   readonly families: MetricFamily[] = [];
@@ -42,9 +41,12 @@ export class MetricsRegistry {
     return metric;
   }
 
-  /** prom-client's own, of this process. */
-  addProcessMetrics(): void {
-    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision });
+  /** prom-client's own, of this process, but for the event loop's lag: turns are told to what is answered. */
+  addProcessMetrics(): EventLoopLag {
+    collectDefaultMetrics({ register: this.#registry, ...EventLoopLag.promClient });
+    const lag = new EventLoopLag(createHistogram());
+    lag.replaceIn(this.#registry);
+    return lag;
   }
 
   get contentType(): string {

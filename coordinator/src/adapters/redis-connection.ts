@@ -23,7 +23,7 @@ import {
   storeFormat,
 } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
-import type { Clock } from "../clock.ts";
+import type { Clock, MomentClock } from "../clock.ts";
 import { commandClient, socketOf, subscriptionClient } from "./redis-client.ts";
 import { RedisLink } from "./redis-link.ts";
 
@@ -77,7 +77,7 @@ interface Links {
 
 export class RedisConnection {
   readonly #target: RedisTarget;
-  readonly #clock: Clock;
+  readonly #clock: Clock & MomentClock;
   readonly #links: Links;
   /** Apart from the rest, because every command of the hot path is sent by it. */
   readonly #send: Links["send"];
@@ -86,7 +86,7 @@ export class RedisConnection {
   #listeners: ((answering: boolean) => void)[] = [];
   #onRoundtrip: (ms: number) => void = () => {};
 
-  constructor(target: RedisTarget, name: string, clock: Clock) {
+  constructor(target: RedisTarget, name: string, clock: Clock & MomentClock) {
     this.#target = target;
     this.#clock = clock;
     this.#changedMs = clock.monotonicMs();

@@ -10,7 +10,7 @@ import {
   type SeenHost,
   shareTheirId,
 } from "@switchyard/protocol";
-import { keys } from "@switchyard/protocol/redis";
+import { keys, type RedisCommand } from "@switchyard/protocol/redis";
 import type { HostDirectory, HostSnapshot, TicketReach, TicketRoute } from "../ports/host-registry.ts";
 import { chooseHosts, type HostChoice } from "./host-choice.ts";
 import type { RedisConnection } from "./redis-connection.ts";
@@ -20,6 +20,15 @@ const presenceWindowMs = 3_000;
 /** Lost hosts stay listed this long. */
 const showLostMs = 60_000;
 const forgetMs = 3_600_000;
+
+/** What `askHost` asks for, in that order. */
+type HostRow = (string | null)[];
+
+const askHost = (incarnation: string): RedisCommand => [
+  "hmget",
+  keys.host(incarnation),
+  ...["state", "beat", "registered", "facts", "changing", "claims", "lost"],
+];
 
 interface Parsed {
   factsText: string;
@@ -45,16 +54,18 @@ export class RedisHosts implements HostDirectory {
 
   /** Reads all hosts; declares lost those that are silent. */
   async refresh(): Promise<void> {
-    const [reply] = await this.#redis.sendAll([["zrange", keys.hosts, 0, -1]]);
+    // those of the last look are asked with the list: nearly always they are all
+    const asked = this.#snapshots.map(({ incarnation }) => incarnation);
+    const [reply, ...answers] = await this.#redis.sendAll([["zrange", keys.hosts, 0, -1], ...asked.map(askHost)]);
     const incarnations = reply as string[];
-    const rows = await this.#redis.sendAll(
-      incarnations.map((one) => ["hmget", keys.host(one), "state", "beat", "registered", "facts", "changing", "claims", "lost"]),
-    );
+    const found = new Map(asked.map((one, at) => [one, answers[at] as HostRow]));
+    const others = incarnations.filter((one) => !found.has(one));
+    for (const [at, row] of (await this.#rowsOf(others)).entries()) found.set(others[at]!, row);
     const nowMs = this.#redis.nowMs();
     const snapshots: HostSnapshot[] = [];
     const seen = new Map<HostSnapshot, SeenHost>();
-    for (const [at, incarnation] of incarnations.entries()) {
-      const row = rows[at] as (string | null)[];
+    for (const incarnation of incarnations) {
+      const row = found.get(incarnation)!;
       if (!row[0]) {
         await this.#redis.sendAll([["zrem", keys.hosts, incarnation]]);
         this.#parsed.delete(incarnation);
@@ -80,6 +91,10 @@ export class RedisHosts implements HostDirectory {
     this.#countWarm();
   }
 
+  async #rowsOf(incarnations: readonly string[]): Promise<HostRow[]> {
+    return incarnations.length === 0 ? [] : ((await this.#redis.sendAll(incarnations.map(askHost))) as HostRow[]);
+  }
+
   /**
    * After a frozen store every beat looks old: judge only after one whole presence window of answers. Where another server has taken the
    * place of one, hosts have to find it first, each by itself.
@@ -94,7 +109,7 @@ export class RedisHosts implements HostDirectory {
     if (answer === "lost") snapshot.view.state = "lost";
   }
 
-  #snapshot(incarnation: string, row: (string | null)[], nowMs: number): HostSnapshot {
+  #snapshot(incarnation: string, row: HostRow, nowMs: number): HostSnapshot {
     const factsText = row[3] ?? "{}";
     const changingText = row[4] ?? "{}";
     let parsed = this.#parsed.get(incarnation);

@@ -5,11 +5,11 @@
 
 import { type RawReply, type RedisCommand, sendOnWire, type WireClient } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
-import type { Clock } from "../clock.ts";
+import { betweenMomentsMs, type Clock, type MomentClock, momentAfter } from "../clock.ts";
 import { socketOf } from "./redis-client.ts";
 
-const pingEveryMs = 250;
-/** Memory is looked at once a second. */
+const pingEveryMs = betweenMomentsMs;
+/** Memory is looked at about once a second. */
 const memoryEveryPings = 4;
 const frozenAfterMs = 2_000;
 const openWithinMs = 5_000;
@@ -33,7 +33,7 @@ export class RedisLink {
   readonly redis: Redis;
   /** The same, as `sendOnWire` takes it. */
   readonly client: WireClient;
-  readonly #clock: Clock;
+  readonly #clock: Clock & MomentClock;
   readonly #onMark: () => void;
   readonly #onRoundtrip: (ms: number) => void;
   #answering = false;
@@ -49,7 +49,10 @@ export class RedisLink {
   #back: Promise<boolean> | undefined;
 
   /** `onMark` is called when it begins or ceases to answer, `onRoundtrip` when it answered a ping; `isReplaceable`: a replica may take its place. */
-  constructor(redis: Redis, parts: { clock: Clock; onMark: () => void; onRoundtrip?: (ms: number) => void; isReplaceable: boolean }) {
+  constructor(
+    redis: Redis,
+    parts: { clock: Clock & MomentClock; onMark: () => void; onRoundtrip?: (ms: number) => void; isReplaceable: boolean },
+  ) {
     this.redis = redis;
     this.client = redis as unknown as WireClient;
     this.#clock = parts.clock;
@@ -127,11 +130,7 @@ export class RedisLink {
 
   #schedule(): void {
     if (this.#closed) return;
-    // all links at the same moments: one wake-up of a process at rest instead of one each
-    const leftMs = pingEveryMs - (this.#clock.monotonicMs() % pingEveryMs);
-    // a timer may come a little early, and an answer before the moment is over
-    const waitMs = leftMs < pingEveryMs / 2 ? leftMs + pingEveryMs : leftMs;
-    this.#stopPing = this.#clock.after(waitMs, () => {
+    this.#stopPing = this.#clock.atMoment(momentAfter(this.#clock.monotonicMs(), pingEveryMs), () => {
       void this.#ping().then(() => this.#schedule());
     });
   }
@@ -154,11 +153,13 @@ export class RedisLink {
     });
     try {
       const askedMs = this.#clock.monotonicMs();
+      const memory = this.#pings++ % memoryEveryPings === 0 ? this.redis.info("memory") : undefined;
+      memory?.catch(() => {}); // what ends one ends both
       const time = await this.redis.time();
       this.#onRoundtrip(this.#clock.monotonicMs() - askedMs);
       this.#offsetMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - this.#clock.nowMs();
       this.#mark(true);
-      if (this.#pings++ % memoryEveryPings === 0) this.#filled = filledOf(await this.redis.info("memory"));
+      if (memory) this.#filled = filledOf(await memory);
     } catch {
       if (this.#back === undefined) this.#mark(false);
     } finally {

@@ -1,6 +1,6 @@
 /** The placement board in Redis: a lease of three seconds, and one entry a host, which goes away when nobody plans any more. */
 
-import { keys } from "@switchyard/protocol/redis";
+import { keys, type RedisCommand } from "@switchyard/protocol/redis";
 import type { HostOrders, PlacementBoard } from "../ports/placement-board.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 import { fieldsOf } from "./redis-fields.ts";
@@ -11,19 +11,25 @@ const ordersMs = 10_000;
 export class RedisPlacement implements PlacementBoard {
   readonly #redis: RedisConnection;
   readonly #me: string;
+  #isMine = false;
 
   constructor(redis: RedisConnection, me: string) {
     this.#redis = redis;
     this.#me = me;
   }
 
-  /** Two that think so for a moment only write the same plan twice. */
+  /**
+   * Two that think so for a moment only write the same plan twice. Who held the lease keeps it in the same write, which may keep it once for
+   * whoever has taken it since.
+   */
   async lead(): Promise<boolean> {
-    const [holder] = await this.#redis.sendAll([["set", keys.placementLease, this.#me, "NX", "GET", "PX", leaseMs]]);
-    if (holder === null) return true;
-    if (holder !== this.#me) return false;
-    await this.#redis.sendAll([["pexpire", keys.placementLease, leaseMs]]);
-    return true;
+    const ask: RedisCommand = ["set", keys.placementLease, this.#me, "NX", "GET", "PX", leaseMs];
+    const keep: RedisCommand = ["pexpire", keys.placementLease, leaseMs];
+    const wasMine = this.#isMine;
+    const [holder] = await this.#redis.sendAll(wasMine ? [ask, keep] : [ask]);
+    this.#isMine = holder === null || holder === this.#me;
+    if (holder === this.#me && !wasMine) await this.#redis.sendAll([keep]);
+    return this.#isMine;
   }
 
   async want(tag: string, forMs: number): Promise<void> {

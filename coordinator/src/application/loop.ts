@@ -1,12 +1,14 @@
 /** A loop: a name, a period and one call. It never overlaps itself, survives a failing call, and stops when asked. */
 
-import type { Clock } from "../clock.ts";
+import { type Clock, type MomentClock, momentAfter } from "../clock.ts";
 import type { Log } from "../ports/log.ts";
 
 export interface Loop {
   name: string;
   /** From one start to the next; a call that takes longer is followed by half of it. */
   everyMs: number;
+  /** At the moments that all such loops of the process share: then a multiple of `betweenMomentsMs`. */
+  inStep?: true;
   /** By which share of the period it may be shorter, so that many processes that started together spread. */
   jitter?: number;
   call: () => Promise<void>;
@@ -15,12 +17,12 @@ export interface Loop {
 }
 
 export class Loops {
-  readonly #clock: Clock;
+  readonly #clock: Clock & MomentClock;
   readonly #log: Log;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>[] = [];
 
-  constructor(clock: Clock, log: Log) {
+  constructor(clock: Clock & MomentClock, log: Log) {
     this.#clock = clock;
     this.#log = log;
   }
@@ -44,10 +46,32 @@ export class Loops {
         if (!failing) this.#log.warn("loop_failed", { loop: loop.name, message: (error as Error).message });
         failing = true;
       }
-      const periodMs = loop.everyMs * (1 - (loop.jitter ?? 0) * this.#clock.jitter());
-      const tookMs = this.#clock.monotonicMs() - startedMs;
-      await this.#clock.sleep(Math.max(periodMs / 2, periodMs - tookMs), this.#stop.signal);
+      await this.#rest(loop, startedMs);
     }
+  }
+
+  async #rest(loop: Loop, startedMs: number): Promise<void> {
+    const nowMs = this.#clock.monotonicMs();
+    const { everyMs, inStep, jitter = 0 } = loop;
+    const momentMs = momentAfter(startedMs, everyMs);
+    if (inStep && momentMs - nowMs >= everyMs / 2) return this.#until(momentMs);
+    const periodMs = everyMs * (1 - jitter * this.#clock.jitter());
+    // out of step half a period leads to the next moment, or to where it is far enough
+    await this.#clock.sleep(inStep ? everyMs / 2 : Math.max(periodMs / 2, periodMs - (nowMs - startedMs)), this.#stop.signal);
+  }
+
+  #until(momentMs: number): Promise<void> {
+    const { signal } = this.#stop;
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      const end = (): void => {
+        cancel();
+        signal.removeEventListener("abort", end);
+        resolve();
+      };
+      const cancel = this.#clock.atMoment(momentMs, end);
+      signal.addEventListener("abort", end, { once: true });
+    });
   }
 
   async stop(): Promise<void> {

@@ -40,6 +40,7 @@ export class Placer {
   #demand = new Map<string, Demand>();
   #totals: Totals = new Map();
   #lookedMs = 0;
+  #leads = false;
   /** Since when a host has held a model, by `<incarnation> <tag>`. */
   #heldSince = new Map<string, number>();
   readonly #failures = new Map<string, Failure>();
@@ -56,10 +57,13 @@ export class Placer {
     const nowMs = this.#parts.clock.monotonicMs();
     const ready = hosts.snapshots().filter((host) => host.view.state === "ready");
     this.#measure(ready, nowMs);
-    const leads = await board.lead();
-    this.#parts.onLead?.(leads);
-    if (!leads) return;
-    const wanted = new Set([...(await board.wanted()), ...models.promised().map(({ tag }) => tag)]);
+    // who led a second ago leads still, nearly always: asked together
+    const asked = this.#leads ? board.wanted() : undefined;
+    asked?.catch(() => {}); // the lease tells of the store's trouble
+    this.#leads = await board.lead();
+    this.#parts.onLead?.(this.#leads);
+    if (!this.#leads) return;
+    const wanted = new Set([...(await (asked ?? board.wanted())), ...models.promised().map(({ tag }) => tag)]);
     for (const tag of wanted)
       if (!this.#wanted.has(tag)) for (const { incarnation } of ready) this.#failures.delete(`${incarnation} ${tag}`);
     this.#wanted = wanted;

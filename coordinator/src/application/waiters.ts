@@ -6,6 +6,7 @@
 import { isTerminal, PassingMap, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { JobNotice, JobStore } from "../ports/job-store.ts";
+import { FirstComer } from "./first-comer.ts";
 
 /** What woke a waiter: an outcome (with the notice when one came), or another revision. */
 export type Wake = { kind: "ended"; notice?: JobNotice } | { kind: "changed" } | { kind: "time" };
@@ -42,7 +43,7 @@ export class Waiters {
   readonly #store: JobStore;
   readonly #clock: Clock;
   readonly #byJob = new PassingMap<string, Waiter[]>();
-  #onFirst: (() => void) | undefined;
+  readonly #first = new FirstComer();
 
   constructor(store: JobStore, clock: Clock) {
     this.#store = store;
@@ -84,7 +85,7 @@ export class Waiters {
       const others = this.#byJob.get(id);
       if (others) others.push(waiter);
       else this.#byJob.set(id, [waiter]);
-      this.#onFirst?.();
+      this.#first.came();
     }
     return { woken: promise, leave };
   }
@@ -128,16 +129,7 @@ export class Waiters {
 
   /** Resolves when somebody waits, or with the signal: until then there is nothing to look at. */
   someone(signal: AbortSignal): Promise<void> {
-    if (this.#byJob.size > 0 || signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => {
-      const end = (): void => {
-        this.#onFirst = undefined;
-        signal.removeEventListener("abort", end);
-        resolve();
-      };
-      this.#onFirst = end;
-      signal.addEventListener("abort", end, { once: true });
-    });
+    return this.#first.until(this.#byJob.size > 0, signal);
   }
 
   /** One tick of the loop (every 50 ms): deadlines that passed, and records that were not looked at for a while. */

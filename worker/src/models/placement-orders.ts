@@ -43,9 +43,15 @@ export class PlacementOrders {
     this.#parts = parts;
   }
 
-  async follow(): Promise<void> {
-    const { incarnation, redis, stop } = this.#parts;
-    const text = await redis.hget(keys.placement, incarnation);
+  /** For `follow`. */
+  ask(): Promise<string | null> {
+    const { incarnation, redis } = this.#parts;
+    return redis.hget(keys.placement, incarnation);
+  }
+
+  async follow(asked = this.ask()): Promise<void> {
+    const { stop } = this.#parts;
+    const text = await asked;
     if (stop.aborted) return;
     const { drop, keep, load } = text === null ? { drop: [], keep: this.#kept, load: [] } : (JSON.parse(text) as Orders);
     if (keep.join() !== this.#kept.join()) this.#parts.runner.keep(keep);

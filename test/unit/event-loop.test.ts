@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { TurnTimes } from "@switchyard/protocol/event-loop";
+import { prometheusMetrics } from "../../coordinator/src/adapters/prometheus-metrics.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
+import { systemClock as workerClock } from "../../worker/src/clock.ts";
+import { HostMetrics } from "../../worker/src/host-metrics.ts";
+
+const names = ["", "_min", "_max", "_mean", "_stddev", "_p50", "_p90", "_p99"].map((of) => `nodejs_eventloop_lag${of}_seconds`);
+
+/** Milliseconds, by what stands between `lag` and `seconds`. */
+function lagIn(page: string): Record<string, number> {
+  const lines = names.map((name) => {
+    const found = page.match(new RegExp(`^${name} (.*)$`, "gm")) ?? [];
+    assert.equal(found.length, 1, `${name} stands ${found.length} times on the page`);
+    return [name.slice("nodejs_eventloop_lag".length, -"_seconds".length), 1_000 * Number(found[0]!.split(" ")[1])];
+  });
+  return Object.fromEntries(lines) as Record<string, number>;
+}
+
+function block(ms: number): void {
+  const untilMs = performance.now() + ms;
+  while (performance.now() < untilMs);
+}
+
+const pages = {
+  coordinator: () => prometheusMetrics({ version: "1" }),
+  worker: () => new HostMetrics({ version: "1", host: "one" }),
+};
+
+for (const [name, open] of Object.entries(pages)) {
+  test(`the ${name}'s page tells how long turns took since the page before, under the names that dashboards know`, async () => {
+    const metrics = open();
+    for (const ms of [...Array(98).fill(2), 40, 60]) metrics.turnTook(ms);
+    const lag = lagIn(await metrics.text());
+    const near = (value: number | undefined, wanted: number) => assert.ok(Math.abs(value! / wanted - 1) < 0.01, JSON.stringify(lag));
+    near(lag[""], 60);
+    near(lag._min, 2);
+    near(lag._max, 60);
+    near(lag._mean, (98 * 2 + 40 + 60) / 100);
+    near(lag._p50, 2);
+    near(lag._p90, 2);
+    near(lag._p99, 40);
+    assert.ok(lag._stddev! > 0);
+    metrics.turnTook(5);
+    near(lagIn(await metrics.text())._max, 5);
+    assert.deepEqual(Object.values(lagIn(await metrics.text())), Array(8).fill(0), "no turn since");
+  });
+}
+
+for (const [name, clock] of Object.entries({ coordinator: systemClock, worker: workerClock })) {
+  test(`turns of a ${name} are told without what the loop slept, and nothing is woken for it`, async () => {
+    await sleep(50);
+    const took: number[] = [];
+    const turns = new TurnTimes(clock, ({ tookMs }) => took.push(tookMs));
+    await sleep(300);
+    assert.ok(took.length <= 5, `${took.length} turns while nothing was to be done`);
+    assert.ok(Math.max(...took) < 100, `a sleep was told as a turn: ${took}`);
+    took.length = 0;
+    block(150);
+    await sleep(20);
+    turns.stop();
+    const longest = Math.max(...took);
+    assert.ok(longest >= 150 && longest < 400, `${took}`);
+  });
+}

@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Loops } from "../../coordinator/src/application/loop.ts";
+import { betweenMomentsMs, momentAfter, systemClock } from "../../coordinator/src/clock.ts";
+import { ManualClock } from "../support/manual-clock.ts";
+
+const log = { info() {}, warn() {}, error() {} } as never;
+
+/** Moments of a clock that stands until it is moved on, from a time that is none. */
+class Steps extends ManualClock {
+  readonly beganMs = super.monotonicMs();
+
+  override monotonicMs(): number {
+    return super.monotonicMs() - this.beganMs + 100;
+  }
+
+  atMoment(momentMs: number, run: () => void): () => void {
+    return this.after(momentMs - this.monotonicMs(), run);
+  }
+}
+
+test("what is begun at a moment, or a little before it, is due a period later; what is begun between two, at the last one before that", () => {
+  assert.equal(momentAfter(480, 240), 720);
+  assert.equal(momentAfter(479, 240), 720, "begun early");
+  assert.equal(momentAfter(481, 240), 720);
+  assert.equal(momentAfter(490, 960), 960);
+  assert.equal(momentAfter(700, 240), 720);
+});
+
+test("loops in step begin together, each at its own multiple, whenever they were started", async () => {
+  const clock = new Steps();
+  const loops = new Loops(clock, log);
+  const begun: string[] = [];
+  const start = (name: string, everyMs: number) =>
+    loops.start({ name, everyMs, inStep: true, call: async () => void begun.push(`${name} ${clock.monotonicMs()}`) });
+  start("often", betweenMomentsMs);
+  await clock.advance(77);
+  start("seldom", 4 * betweenMomentsMs);
+  await clock.advance(3_000);
+  const times = (name: string) => begun.filter((one) => one.startsWith(name)).map((one) => Number(one.split(" ")[1]));
+  assert.deepEqual(times("often").slice(0, 4), [100, ...[1, 2, 3].map((at) => at * betweenMomentsMs)]);
+  assert.deepEqual(times("seldom").slice(0, 4), [177, ...[4, 8, 12].map((at) => at * betweenMomentsMs)]);
+  for (const ms of times("seldom").slice(1)) assert.ok(times("often").includes(ms), `${ms} is no moment of the other`);
+  await loops.stop();
+});
+
+test("a call that takes longer than half a period is followed by half of it, and the loop is in step again as soon as calls are short", async () => {
+  const clock = new Steps();
+  const loops = new Loops(clock, log);
+  const begun: number[] = [];
+  let takesMs = 200;
+  const call = async () => {
+    begun.push(clock.monotonicMs());
+    await clock.sleep(takesMs);
+  };
+  loops.start({ name: "long", everyMs: 240, inStep: true, call });
+  await clock.advance(1_000);
+  assert.deepEqual(begun, [100, 420, 740, 1_060]);
+  takesMs = 1;
+  await clock.advance(2_000);
+  const last = begun.slice(-5);
+  assert.deepEqual(
+    last.map((ms) => ms % 240),
+    [0, 0, 0, 0, 0],
+    `${begun}`,
+  );
+  const gaps = begun.slice(4).map((ms, at) => ms - begun[at + 3]!);
+  assert.ok(
+    gaps.every((gap) => gap >= 120 && gap <= 320),
+    `${gaps}`,
+  );
+  await loops.stop();
+});
+
+test("whatever waits for one moment is called at it by one timer, but for what was called off", async (context) => {
+  const timers = context.mock.method(globalThis, "setTimeout");
+  const momentMs = systemClock.monotonicMs() + 60.5;
+  const called: string[] = [];
+  systemClock.atMoment(momentMs, () => called.push("one"));
+  const callOff = systemClock.atMoment(momentMs, () => called.push("never"));
+  await sleep(10);
+  systemClock.atMoment(momentMs, () => called.push("other"));
+  callOff();
+  assert.equal(timers.mock.callCount(), 1);
+  await sleep(5);
+  assert.deepEqual(called, []);
+  await sleep(150);
+  assert.deepEqual(called, ["one", "other"]);
+});
