@@ -7,10 +7,9 @@ import { hash } from "node:crypto";
 import { z } from "zod";
 import { modelNamePattern } from "./model.ts";
 import { type SchemaFault, schemaFaults, valueInWords } from "./schemas/schema-faults.ts";
+import { scopes } from "./scopes.ts";
 
-/** Each stands alone: `admin` does not include the others. */
-export const scopes = ["submit", "read", "operate", "admin"] as const;
-export type Scope = (typeof scopes)[number];
+export { type Scope, scopes } from "./scopes.ts";
 
 /** Tenants become parts of Redis keys and of lines that people read: nothing that separates or quotes. */
 export const tenantPattern: RegExp = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;

@@ -23,6 +23,7 @@ export * from "./scheduling/run-estimates.ts";
 export * from "./scheduling/run-reports.ts";
 // only their types: schemas are loaded by @switchyard/protocol/schemas
 export type * from "./schemas/index.ts";
+export * from "./scopes.ts";
 export * from "./sequence-parameters.ts";
 export * from "./shared-host-id.ts";
 export * from "./signature-check.ts";

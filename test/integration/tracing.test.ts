@@ -390,14 +390,15 @@ describe("tracing", { concurrency: 2 }, () => {
       assert.doesNotMatch(off.log(), /LOADS/);
     });
 
-    test("with one the library is loaded, and an end delivers what is left", async () => {
+    test("with one the library is loaded, and an end delivers what is left", async (t) => {
       const { traceId, traceparent } = newTrace();
       await using collector = await startCollector();
       const other = await startProcesses({ env: { NODE_OPTIONS, OTEL_EXPORTER_OTLP_ENDPOINT: collector.url } });
+      t.after(() => other.stop());
       for (const one of [other.coordinators[0]!, other.workers[0]!]) assert.match(one.log(), /LOADS @opentelemetry.sdk-trace/, one.name);
       const image = floats("image", [1, 64], new Float32Array(64));
       await call(`${other.url}/v2/models/digits/infer`, { body: { inputs: [image] }, headers: { traceparent } });
-      await other.stop();
+      await other.drain();
       assert.deepEqual(
         collector
           .ofTrace(traceId)

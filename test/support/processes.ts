@@ -79,6 +79,9 @@ export interface Processes extends AsyncDisposable {
   readonly redis: TestRedis;
   addWorker(env?: Record<string, string>): Promise<WorkerProcess>;
   log(): string;
+  /** Ends all of them in order, as SIGTERM does. */
+  drain(): Promise<void>;
+  /** Ends all of them at once: how they end when they are asked to is for tests of that. */
   stop(): Promise<void>;
 }
 
@@ -108,8 +111,11 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
   const coordinators = together?.coordinators ?? named("coordinator", counts.coordinators, (name, env) => new Coordinator(name, env));
   const workers = together?.workers ?? named("worker", counts.workers, (name, env) => new WorkerOne(name, env));
   const all = (): Started[] => (together ? [together] : [...coordinators, ...workers].filter((one) => one instanceof Started));
+  const drain = async (): Promise<void> => void (await Promise.all(all().map((one) => one.stopWithin(8_000))));
   const stop = async (): Promise<void> => {
-    await Promise.all(all().map((one) => one.stopWithin(8_000)));
+    // servers of tools that a coordinator started are ended by it
+    if (options.env?.SWITCHYARD_MCP_SERVERS !== undefined) await drain();
+    await Promise.all(all().map((one) => one.kill()));
     if (!options.redis && !isElsewhere) await redis.stop();
   };
   const log = (): string =>
@@ -144,6 +150,7 @@ export async function startProcesses(options: ProcessesOptions = {}): Promise<Pr
       return worker;
     },
     log,
+    drain,
     stop,
     [Symbol.asyncDispose]: stop,
   };

@@ -17,7 +17,7 @@ export interface TestRedis {
   readonly pid: number;
   /** Where its files lie. */
   readonly dataFolder: string;
-  /** Ends the server and removes its data. */
+  /** Ends the server at once and removes its data. */
   stop(): Promise<void>;
   /** Freezes the server: connections stay open and nothing answers. */
   pause(): void;
@@ -55,7 +55,10 @@ export async function startTestRedis(options: { maxMemoryBytes?: number; binary?
       return server.pid;
     },
     async stop() {
-      await server.stop();
+      const { pid } = server;
+      const ended = await Promise.race([server.exited, undefined]);
+      if (ended === undefined) process.kill(pid, "SIGKILL"); // nobody reads its data again
+      await server.exited;
       await rm(dataFolder, { recursive: true, force: true });
     },
     pause() {

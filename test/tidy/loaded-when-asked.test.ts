@@ -60,3 +60,11 @@ for (const thread of ["worker/src/runner/runner-thread.ts", "worker/src/runtime/
 test("a worker imports no node:http, with which Node's whole HTTP client would come", () => {
   assertLater({ entry: "worker/src/main.ts", later: ["node:http"], fewest: 60 });
 });
+
+test("the command line loads the libraries of schemas, of YAML and of progress bars with the first command that needs them", () => {
+  assertLater({
+    entry: "client-sdk/src/cli/command-line.ts",
+    later: ["zod", "yaml", "cli-progress", "pngjs", "@modelcontextprotocol/"],
+    fewest: 80,
+  });
+});

@@ -1,9 +1,9 @@
 /**
  * Shows how far something is: on a terminal how much of a job's time is used, and its state, silent elsewhere; of many items how many are done, by a
- * line now and then where there is no terminal. The only file that knows cli-progress.
+ * line now and then where there is no terminal. The only file that knows cli-progress, which is loaded with the first bar.
  */
 
-import { Presets, SingleBar } from "cli-progress";
+import type { SingleBar } from "cli-progress";
 import type { Clock } from "../clock.ts";
 import { Pace } from "./batch/pace.ts";
 import { shortDuration } from "./text-table.ts";
@@ -18,6 +18,12 @@ const redrawMs = 100;
 /** Nothing flickers for answers that come at once. */
 const quietMs = 300;
 
+/** Cursor and line wrapping stay as they are: a Ctrl-C would leave them so. */
+async function newBar(format: string): Promise<SingleBar> {
+  const { Presets, SingleBar } = await import("cli-progress");
+  return new SingleBar({ format, stream: process.stderr, clearOnComplete: true, linewrap: true }, Presets.shades_classic);
+}
+
 /** @param limitMs the time that the job has */
 export function showProgress(options: { hasTerminal: boolean; state: string; limitMs: number; clock: Clock }): Progress {
   const { clock, limitMs } = options;
@@ -29,11 +35,9 @@ export function showProgress(options: { hasTerminal: boolean; state: string; lim
     const startedMs = clock.monotonicMs();
     await clock.sleep(quietMs, ended.signal);
     if (ended.signal.aborted) return;
-    // Cursor and line wrapping stay as they are: a Ctrl-C would leave them so.
-    bar = new SingleBar(
-      { format: "{state} [{bar}] {elapsed} of {limit} s", stream: process.stderr, clearOnComplete: true, linewrap: true },
-      Presets.shades_classic,
-    );
+    const made = await newBar("{state} [{bar}] {elapsed} of {limit} s");
+    if (ended.signal.aborted) return;
+    bar = made;
     const payload = (): object => ({
       state: state.padEnd(8),
       elapsed: ((clock.monotonicMs() - startedMs) / 1000).toFixed(1),
@@ -77,10 +81,7 @@ export function showCount(options: {
   const { clock, hasTerminal, total } = options;
   const ended = new AbortController();
   const pace = new Pace();
-  const format = "{value}/{total} [{bar}] {rate}/s, {left} left{failed}";
-  const bar = hasTerminal
-    ? new SingleBar({ format, stream: process.stderr, clearOnComplete: true, linewrap: true }, Presets.shades_classic)
-    : undefined;
+  let bar: SingleBar | undefined;
   const figures = () => {
     const { done, failed } = options.count();
     pace.saw(clock.monotonicMs(), done);
@@ -99,7 +100,12 @@ export function showCount(options: {
   });
   const show = async (): Promise<void> => {
     const first = figures();
-    bar?.start(total, first.done, payload(first));
+    if (hasTerminal) {
+      const made = await newBar("{value}/{total} [{bar}] {rate}/s, {left} left{failed}");
+      if (ended.signal.aborted) return;
+      bar = made;
+      bar.start(total, first.done, payload(first));
+    }
     for (;;) {
       await clock.sleep(bar === undefined ? lineMs : redrawMs, ended.signal);
       if (ended.signal.aborted) return;

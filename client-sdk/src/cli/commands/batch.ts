@@ -7,7 +7,7 @@ import type { Command } from "commander";
 import type { BatchLine } from "../../batch-run.ts";
 import type { Clock } from "../../clock.ts";
 import type { SubmitOptions } from "../../infer-call.ts";
-import { BatchJournal } from "../batch/batch-journal.ts";
+import type { BatchJournal } from "../batch/batch-journal.ts";
 import { itemsOf, scanItems } from "../batch/item-file.ts";
 import { ItemLines } from "../batch/item-line.ts";
 import { lockOutput } from "../batch/output-lock.ts";
@@ -79,7 +79,8 @@ async function batchRun(cli: Cli, command: Command, file: string, options: Batch
     const asked = { file: await scanItems(file), terms: termsOf(options) };
     const modelOf = (version: number | undefined) => cli.hastyClient(command).model(options.model, { version });
     let model: ModelView | undefined;
-    journal = await BatchJournal.open(options.output, asked, async () => {
+    const journals = await import("../batch/batch-journal.ts"); // and with it the library for schemas
+    journal = await journals.BatchJournal.open(options.output, asked, async () => {
       model = await modelOf(options.version);
       const { version } = model;
       return { version, key: keyOf(asked.file.sha256, { ...asked.terms, version }) };

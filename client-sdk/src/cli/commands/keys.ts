@@ -1,33 +1,13 @@
 /** `switchyard keys`: makes, lists and revokes API keys in the file that coordinators read. Asks no server. */
 
-import { randomBytes } from "node:crypto";
-import {
-  type ApiKeyEntry,
-  checkKeyFile,
-  digestOfSecret,
-  expiryMs,
-  scopes as knownScopes,
-  type Scope,
-  secretOf,
-  tenantPattern,
-} from "@switchyard/protocol/api-keys";
+import { scopes } from "@switchyard/protocol";
 import type { Command } from "commander";
-import { ClientError } from "../../client-errors.ts";
 import type { Cli } from "../cli.ts";
-import { UsageError } from "../exit-codes.ts";
-import { appendKey, entryText, readKeyFile, removeKey } from "../key-file.ts";
+import type { NewOptions } from "../key-actions.ts";
 import { commaList } from "../option-values.ts";
-import { textTable } from "../text-table.ts";
 
-interface NewOptions {
-  tenant: string;
-  id?: string;
-  weight?: string;
-  scopes?: string[];
-  models?: string[];
-  expires?: string;
-  file?: string;
-}
+/** With them come the libraries for YAML and schemas, which no other command needs. */
+const actions = () => import("../key-actions.ts");
 
 const fileHelp = "the key file; default: SWITCHYARD_API_KEYS";
 const jsonHelp = "print JSON";
@@ -42,7 +22,7 @@ export function registerKeys(program: Command, cli: Cli): void {
     .description("Make a key: print its secret, this once, and its entry for the key file, or append the entry to --file.")
     .requiredOption("--tenant <name>", "whose jobs the key sees and submits")
     .option("--weight <number>", "the tenant's share against others; default: what its other keys in --file have, else 1")
-    .option("--scopes <list>", `some of ${knownScopes.join(",")}; default: submit,read`, commaList)
+    .option("--scopes <list>", `some of ${scopes.join(",")}; default: submit,read`, commaList)
     .option("--models <list>", "models that it may use; default: all", commaList)
     .option("--expires <when>", "a time such as 2030-01-31T12:00:00Z, a date, or from now: 90d, 12h; default: never")
     .option("--id <id>", "what lists, logs and errors call it; default: the tenant and a few letters")
@@ -56,116 +36,19 @@ Examples:
   $ SWITCHYARD_API_KEY=$(switchyard keys new --tenant research --weight 2 --expires 90d --file keys.yaml)
   $ switchyard keys new --tenant ops --scopes read,operate,admin --file keys.yaml --json`,
     )
-    .action((options: NewOptions) => newKey(cli, make, options));
+    .action(async (options: NewOptions) => (await actions()).newKey(cli, make, options));
   const list = command.command("list").summary("list keys");
   list
     .description("List the keys in the file. With --json: one entry a line.")
     .option("--file <path>", fileHelp)
     .option("--json", jsonHelp)
     .addHelpText("after", "\nExamples:\n  $ switchyard keys list --file keys.yaml")
-    .action((options: { file?: string }) => listKeys(cli, list, options));
+    .action(async (options: { file?: string }) => (await actions()).listKeys(cli, list, options));
   const revoke = command.command("revoke <id>").summary("remove a key");
   revoke
     .description("Remove a key from the file. Coordinators refuse it within a second; streams that it opened end within 15.")
     .option("--file <path>", fileHelp)
     .option("--json", jsonHelp)
     .addHelpText("after", "\nExamples:\n  $ switchyard keys revoke --file keys.yaml research-x7k2m9")
-    .action((id: string, options: { file?: string }) => revokeKey(cli, revoke, id, options));
-}
-
-async function newKey(cli: Cli, command: Command, options: NewOptions): Promise<void> {
-  const secret = secretOf(randomBytes(32));
-  const make = (others: readonly ApiKeyEntry[]): ApiKeyEntry =>
-    checkedEntry(others, entryOf(options, { secret, others, nowMs: cli.clock.nowMs() }));
-  const { file } = options;
-  const entry = file === undefined ? make([]) : await appendKey(file, make);
-  if (cli.wantsJson(command)) return cli.printJson({ secret, ...entry });
-  if (file === undefined) {
-    cli.print(`Secret, shown this once:\n  ${secret}\n\nEntry for the key file:\n${entryText(entry)}`);
-    return;
-  }
-  cli.print(secret);
-  cli.note(`${entry.id} is in ${file}; its secret is shown this once`);
-}
-
-function entryOf(options: NewOptions, about: { secret: string; others: readonly ApiKeyEntry[]; nowMs: number }): ApiKeyEntry {
-  const { tenant, models, expires } = options;
-  const weight = options.weight === undefined ? about.others.find((other) => other.tenant === tenant)?.weight : Number(options.weight);
-  const entry: ApiKeyEntry = {
-    id: options.id ?? `${tenantPattern.test(tenant) ? tenant : "key"}-${shortName()}`,
-    sha256: digestOfSecret(about.secret),
-    tenant,
-    weight: weight ?? 1,
-    scopes: (options.scopes ?? ["submit", "read"]) as Scope[],
-  };
-  if (models) entry.models = models;
-  if (expires !== undefined) entry.expires = endOf(expires, about.nowMs);
-  return entry;
-}
-
-/** The file's own rules say what is wrong with the options. */
-function checkedEntry(others: readonly ApiKeyEntry[], entry: ApiKeyEntry): ApiKeyEntry {
-  const checked = checkKeyFile([...others, entry]);
-  if ("entries" in checked) return entry;
-  throw new UsageError(
-    `no key was made: ${checked.mistakes.map(({ text }) => text.replace(/^entry \d+( \([^)]*\))?: /, "--")).join("; ")}`,
-  );
-}
-
-/** Letters and digits that are not taken for one another. */
-function shortName(): string {
-  const letters = "abcdefghjkmnpqrstuvwxyz23456789";
-  return Array.from(randomBytes(6), (byte) => letters[byte % letters.length]).join("");
-}
-
-const unitMs: Record<string, number> = { m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-function endOf(text: string, nowMs: number): string {
-  const [, count, unit] = /^(\d{1,6})([mhd])$/.exec(text) ?? [];
-  const ms = count === undefined ? expiryMs(text) : nowMs + Number(count) * unitMs[unit!]!;
-  if (ms === undefined) throw new UsageError(`--expires: expected a time such as 2030-01-31T12:00:00Z, a date, or 90d, 12h, got ${text}`);
-  if (ms <= nowMs) throw new UsageError(`--expires: expected a time to come, got ${text}`);
-  return `${new Date(ms).toISOString().slice(0, 19)}Z`;
-}
-
-function fileOf(options: { file?: string }): string {
-  const file = options.file ?? process.env.SWITCHYARD_API_KEYS;
-  if (file === undefined || file === "") throw new UsageError("which file? give --file, or set SWITCHYARD_API_KEYS");
-  return file;
-}
-
-async function listKeys(cli: Cli, command: Command, options: { file?: string }): Promise<void> {
-  const file = fileOf(options);
-  const entries = await readKeyFile(file);
-  if (cli.wantsJson(command)) {
-    for (const entry of entries) cli.printJson(entry);
-    return;
-  }
-  if (entries.length === 0) return cli.note(`no keys in ${file}`);
-  const columns = [
-    { title: "ID" },
-    { title: "TENANT" },
-    { title: "WEIGHT", align: "right" as const },
-    { title: "SCOPES" },
-    { title: "MODELS" },
-    { title: "EXPIRES" },
-  ];
-  const isOver = (expires: string): boolean => (expiryMs(expires) ?? 0) <= cli.clock.nowMs();
-  const rows = entries.map(({ id, tenant, weight, scopes, models, expires }) => [
-    id,
-    tenant,
-    weight,
-    scopes.join(","),
-    models?.join(",") ?? "all",
-    expires === undefined ? "never" : `${expires}${isOver(expires) ? " (expired)" : ""}`,
-  ]);
-  cli.print(textTable(columns, rows));
-}
-
-async function revokeKey(cli: Cli, command: Command, id: string, options: { file?: string }): Promise<void> {
-  const file = fileOf(options);
-  const removed = await removeKey(file, id);
-  if (removed === undefined) throw new ClientError("key_not_found", `${file} has no key ${id}`, { status: 404 });
-  if (cli.wantsJson(command)) return cli.printJson(removed);
-  cli.note(`${id} of tenant ${removed.tenant} is no longer in ${file}`);
+    .action(async (id: string, options: { file?: string }) => (await actions()).revokeKey(cli, revoke, id, options));
 }
