@@ -157,12 +157,10 @@ test("a claim whose answer was lost answers its inputs when it is repeated", asy
   );
 });
 
-test("where reading by a list is not allowed, inputs are asked for by their names", async () => {
-  await rigs.redis.call("ACL", "SETUSER", "narrow", "on", "nopass", "~*", "&*", "+@all", "-sort_ro");
-  const narrow = wireConnection(server.url.replace("redis://", "redis://narrow:none@"), "narrow") as Redis;
+test("where reading by a list is refused, inputs are asked for by their names", async () => {
+  await rigs.redis.call("ACL", "SETUSER", "default", "-sort_ro");
   try {
-    await once(narrow, "ready");
-    const { next, listed, claims, wish } = await readingHost(12, narrow);
+    const { next, listed, claims, wish } = await readingHost(12, wire);
     const second = await next(await next());
     assert.deepEqual([second?.jobs.length, second?.inputs], [4, undefined]);
     assert.equal((await claims.inputs(wish.tag, second!.jobs)).filter(Boolean).length, 4);
@@ -173,6 +171,22 @@ test("where reading by a list is not allowed, inputs are asked for by their name
       second!.jobs.map(({ id }) => id),
       "and it is not tried again",
     );
+  } finally {
+    await rigs.redis.call("ACL", "SETUSER", "default", "+sort_ro");
+  }
+});
+
+test("a user of its own does not ask for what it may not name", async () => {
+  await rigs.redis.call("ACL", "LOG", "RESET");
+  await rigs.redis.call("ACL", "SETUSER", "narrow", "on", "nopass", "~sy:*", "&sy:*", "+@all");
+  const narrow = wireConnection(server.url.replace("redis://", "redis://narrow:none@"), "narrow") as Redis;
+  try {
+    await once(narrow, "ready");
+    const { next, listed, claims, wish } = await readingHost(8, narrow);
+    const second = await next(await next());
+    assert.deepEqual([second?.jobs.length, second?.inputs, await listed()], [4, undefined, []]);
+    assert.equal((await claims.inputs(wish.tag, second!.jobs)).filter(Boolean).length, 4);
+    assert.deepEqual(await rigs.redis.call("ACL", "LOG"), []);
   } finally {
     narrow.disconnect();
   }

@@ -193,9 +193,12 @@ export function leaveFrozenServers(redis: RedisClient, target: RedisTarget, cloc
   } else endWhenSilent(redis, clock, limits);
 }
 
-/** Whether all keys lie at one server. */
-export function isOneServer(redis: RedisWire): boolean {
-  return !(redis instanceof RunnerCluster);
+/**
+ * Whether a command may read keys that it does not name: of one server, by the user that has no name. Users of their own are told which keys
+ * they may name, and each of their refusals is logged.
+ */
+export function mayReadUnnamed(redis: RedisWire): boolean {
+  return !(redis instanceof RunnerCluster) && !redis.options.username;
 }
 
 /** The command that runs a script on one key. */

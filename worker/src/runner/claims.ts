@@ -5,7 +5,7 @@
 
 import type { JobClass, JobError, Ladder } from "@switchyard/protocol";
 import { keys, type RawReply, type RedisArgument, type RedisCommand, type RedisReply, replyText } from "@switchyard/protocol/redis";
-import { isOneServer, type RedisWire, scriptCommand, sendTogether } from "../redis-connection.ts";
+import { mayReadUnnamed, type RedisWire, scriptCommand, sendTogether } from "../redis-connection.ts";
 
 export interface ClaimedJob {
   id: string;
@@ -84,7 +84,7 @@ export class Claims {
   readonly #sequences = new Map<string, number>();
   /** Queues whose last batch was too large for its inputs to come within the claim's answer. */
   readonly #large = new Set<string>();
-  /** Whether one command may read inputs by a list of ids: it reads keys that it does not name, which a cluster does not do, nor everybody may. */
+  /** Whether one command may read inputs by a list of ids. */
   #readsByList: boolean;
 
   /** `tellsTraces`: claims say to which trace their jobs belong. */
@@ -93,7 +93,7 @@ export class Claims {
     this.#incarnation = parts.incarnation;
     this.#hostId = encodeURIComponent(parts.hostId); // a word of the record
     this.#tellsTraces = parts.tellsTraces ?? false;
-    this.#readsByList = isOneServer(parts.redis);
+    this.#readsByList = mayReadUnnamed(parts.redis);
   }
 
   #claimCommand(wish: ClaimWish, isListed: boolean): RedisCommand {
