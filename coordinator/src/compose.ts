@@ -289,7 +289,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
 
   let leaving = false;
   let draining = false;
-  const turns = new TurnWait(clock, (tookMs) => options.metrics.turnTook(tookMs));
+  const turns = new TurnWait(clock, (turn) => options.metrics.turnTook(turn));
   const doors: DoorParts = {
     jobs,
     deadLetters: new DeadLetters({ jobs, durable: new DurableJobs(durable), store }),

@@ -166,7 +166,7 @@ export const overview: Board = {
         },
         {
           title: "Event loop's lag",
-          about: "p99 of how late each process comes to what it should do now.",
+          about: "p99 of how long what comes due in a process has to wait for its turn.",
           unit: "s",
           queries: [{ expr: 'nodejs_eventloop_lag_p99_seconds{job=~"switchyard-.*"}', legend: "{{job}} {{instance}}" }],
         },

@@ -26,8 +26,8 @@ export function everyTurn(run: () => void): () => void {
 
 export interface Turn {
   tookMs: number;
-  /** Whether the loop slept in it, which is not counted. */
-  slept: boolean;
+  /** How long the loop slept in it, which is not counted. */
+  sleptMs: number;
 }
 
 /** Measures turns, each from one moment when all is read to the next. */
@@ -61,7 +61,7 @@ export class TurnTimes {
 
   #until(nowMs: number, idleMs: number): Turn {
     const sleptMs = idleMs - this.#idleMs;
-    return { tookMs: Math.max(0, nowMs - this.#readMs - sleptMs), slept: sleptMs > 0 };
+    return { tookMs: Math.max(0, nowMs - this.#readMs - sleptMs), sleptMs };
   }
 }
 
@@ -83,13 +83,17 @@ interface LagRegistry {
   registerMetric(metric: never): void;
 }
 
-const what = "how long a turn of the event loop took, sleep left out: what a callback that came due had to wait at most";
+const what =
+  "what a callback that came due had to wait at most: the turn of the event loop that it came due in, nothing while the loop slept";
 
 /** The series by their names, which are prom-client's: dashboards know them. */
 const lagSeries = {
-  nodejs_eventloop_lag_seconds: { help: `Of the last turn: ${what}`, read: (_: Recorder, lastNs: number) => lastNs },
+  nodejs_eventloop_lag_seconds: { help: `Of the last turn: ${what}`, read: (_all: Recorder, lastNs: number) => lastNs },
   nodejs_eventloop_lag_min_seconds: { help: `Least since the last page: ${what}`, read: ({ min }: Recorder) => min },
-  nodejs_eventloop_lag_max_seconds: { help: `Most since the last page: ${what}`, read: ({ max }: Recorder) => max },
+  nodejs_eventloop_lag_max_seconds: {
+    help: `Most since the last page: ${what}`,
+    read: (_all: Recorder, _lastNs: number, mostNs: number) => mostNs,
+  },
   nodejs_eventloop_lag_mean_seconds: { help: `Mean since the last page: ${what}`, read: ({ mean }: Recorder) => mean },
   nodejs_eventloop_lag_stddev_seconds: { help: `Standard deviation since the last page: ${what}`, read: ({ stddev }: Recorder) => stddev },
   nodejs_eventloop_lag_p50_seconds: { help: `Half of all since the last page: ${what}`, read: (all: Recorder) => all.percentile(50) },
@@ -97,9 +101,15 @@ const lagSeries = {
   nodejs_eventloop_lag_p99_seconds: { help: `99 % of all since the last page: ${what}`, read: (all: Recorder) => all.percentile(99) },
 };
 
+/** As often as prom-client looks. */
+const betweenLooksMs = 20;
+/** A process that stood still has not slept. */
+const longestSleepMs = 10_000;
+
 /**
  * The lag of an event loop, in the place of prom-client's own series. Those are made of a timer that woke the process every 20 ms, which was
- * more than half of what one at rest did, and could tell no lag below that.
+ * more than half of what one at rest did, and could tell no lag below that. Percentiles are of time, as theirs are, and not of turns, of which the short
+ * ones are many: each stands for the 20 ms that passed.
  */
 export class EventLoopLag {
   /**
@@ -107,17 +117,25 @@ export class EventLoopLag {
    * as soon as they are replaced.
    */
   static readonly promClient = { eventLoopMonitoringPrecision: 2 ** 31 - 1 };
-  readonly #turns: Recorder;
+  readonly #looks: Recorder;
   #lastNs = 0;
+  #mostNs = 0;
+  /** Of work and of sleep, since the last look that fell in each. */
+  #workedMs = 0;
+  #sleptMs = 0;
 
-  constructor(turns: Recorder) {
-    this.#turns = turns;
+  constructor(looks: Recorder) {
+    this.#looks = looks;
   }
 
   /** Counts a turn. */
-  turnTook(ms: number): void {
-    this.#lastNs = Math.max(1, Math.round(ms * 1e6));
-    this.#turns.record(this.#lastNs);
+  turnTook({ sleptMs, tookMs }: Turn): void {
+    this.#lastNs = Math.max(1, Math.round(tookMs * 1e6));
+    if (this.#lastNs > this.#mostNs) this.#mostNs = this.#lastNs;
+    this.#workedMs += tookMs;
+    for (; this.#workedMs >= betweenLooksMs; this.#workedMs -= betweenLooksMs) this.#looks.record(this.#lastNs);
+    this.#sleptMs += Math.min(sleptMs, longestSleepMs);
+    for (; this.#sleptMs >= betweenLooksMs; this.#sleptMs -= betweenLooksMs) this.#looks.record(1);
   }
 
   /** Each page tells of the time since the one before it. */
@@ -136,8 +154,10 @@ export class EventLoopLag {
   }
 
   #take(): number[] {
-    const all = Object.values(lagSeries).map(({ read }) => (this.#turns.count === 0 ? 0 : read(this.#turns, this.#lastNs)));
-    this.#turns.reset();
+    const looks = this.#looks;
+    const all = Object.values(lagSeries).map(({ read }) => (looks.count === 0 ? 0 : read(looks, this.#lastNs, this.#mostNs)));
+    looks.reset();
+    this.#mostNs = 0;
     return all;
   }
 }

@@ -93,49 +93,69 @@ test("a connection that breaks in mid-exchange answers nothing, and the repeat f
   assert.equal(answer.claim?.kind, "batch");
 });
 
-/** A host that claims four of the jobs of one queue at a time; their inputs are their numbers. */
-async function readingHost(waiting: number, redis: Redis) {
+/** A host that claims four of the jobs of one queue at a time, or so many; their inputs hold their numbers. */
+async function readingHost(waiting: number, redis: Redis, how: { inputBytes?: number; maxItems?: number } = {}) {
   const rig = rigs.rig();
   const input = new Map<string, string>();
   for (let number = 0; number < waiting; number++) {
-    const bytes = Buffer.from(`input ${number}`);
+    const bytes = Buffer.from(`input ${number}`.padEnd(how.inputBytes ?? 0));
     input.set(await rig.admit({ inputs: [bytes] }), bytes.toString());
   }
   const incarnation = newIncarnation();
   const claims = new Claims({ redis, incarnation, hostId: "host-1" });
   const ticketId = rig.offered[0] as string;
   assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId }), "held");
-  const wish = { tag: rig.tag, ticketId, maxItems: 4, busyMs: 100, lingerMs: 50, ...unforeseen };
+  const wish = { tag: rig.tag, ticketId, maxItems: how.maxItems ?? 4, busyMs: 100, lingerMs: 50, ...unforeseen };
   const next = async (last?: Batch): Promise<Batch | undefined> => {
     const results = last?.jobs.map(({ id, fence }) => ({ id, fence, outcome: "succeeded" as const, outputs: Buffer.of(1), ttlMs: 1_000 }));
     const commit = results && { tag: rig.tag, ticketId, runMs: 1, batchItems: 1, results };
     const { claim } = await claims.exchange(commit, wish);
-    return claim?.kind === "batch" ? claim : undefined;
+    if (claim?.kind !== "batch") return undefined;
+    const inputs = claim.inputs ?? (await claims.inputs(rig.tag, claim.jobs));
+    assert.deepEqual(
+      inputs.map((bytes) => bytes?.toString()),
+      claim.jobs.map(({ id }) => input.get(id)),
+    );
+    return claim;
   };
   const listed = (): Promise<string[]> => rigs.redis.lrange(keys.batch(rig.tag, incarnation), 0, -1);
-  const isRead = ({ inputs, jobs }: Batch): boolean =>
-    inputs?.length === jobs.length && jobs.every(({ id }, at) => inputs[at]?.toString() === input.get(id));
-  return { claims, wish, next, listed, isRead };
+  return { claims, wish, next, listed };
 }
 
-test("inputs of batches come with the claim, in the order of its jobs, as soon as one was large", async () => {
-  const { next, listed, isRead } = await readingHost(10, wire);
+test("inputs of batches come with the claim, in the order of its jobs, as soon as they had to be asked for", async () => {
+  const { next, listed } = await readingHost(10, wire);
   const first = await next();
   assert.deepEqual([first?.jobs.length, first?.inputs], [4, undefined]);
   const second = await next(first);
-  assert.ok(second && isRead(second));
+  assert.deepEqual([second?.jobs.length, second?.inputs?.length], [4, 4]);
   assert.deepEqual(
     await listed(),
-    second.jobs.map(({ id }) => id),
+    second!.jobs.map(({ id }) => id),
   );
   const third = await next(second);
-  assert.ok(third?.jobs.length === 2 && isRead(third), "few come within the answer itself");
+  assert.deepEqual([third?.inputs?.length, await listed()], [2, []], "few come within the answer itself");
   assert.equal(await next(third), undefined);
-  assert.deepEqual(await listed(), [], "a claim that takes nothing answers no inputs");
 });
 
-test("a claim whose answer was lost answers its inputs when it is repeated", async () => {
-  const { claims, wish, next, listed, isRead } = await readingHost(12, wire);
+test("single jobs whose inputs are too large for the answer are listed, too", async () => {
+  const { next, listed } = await readingHost(3, wire, { inputBytes: 20_000, maxItems: 1 });
+  const second = await next(await next());
+  assert.deepEqual([second?.jobs.length, second?.inputs?.length], [1, 1]);
+  assert.deepEqual(await listed(), [second!.jobs[0]!.id]);
+});
+
+test("a batch of large inputs is known to be in hand before they come", async () => {
+  const { claims, next, listed, wish } = await readingHost(12, wire, { inputBytes: 100_000 });
+  const second = await next(await next());
+  assert.deepEqual([second?.jobs.length, second?.inputs, await listed()], [4, undefined, []]);
+  // nor where they were small until then
+  await claims.inputs(wish.tag, second!.jobs.slice(0, 1));
+  const third = await next(second);
+  assert.deepEqual([third?.jobs.length, third?.inputs, await listed()], [4, undefined, []]);
+});
+
+test("a claim whose answer was lost is answered as it was, and no other batch's inputs with it", async () => {
+  const { claims, wish, next, listed } = await readingHost(12, wire);
   const second = await next(await next());
   assert.ok(second);
   const results = second.jobs.map(({ id, fence }) => ({ id, fence, outcome: "succeeded" as const, outputs: Buffer.of(1), ttlMs: 1_000 }));
@@ -150,11 +170,8 @@ test("a claim whose answer was lost answers its inputs when it is repeated", asy
   });
   await until("the connection to be there again", async () => wire.status === "ready");
   const { claim } = await claims.exchange(commit, wish);
-  assert.ok(claim?.kind === "batch" && isRead(claim));
-  assert.deepEqual(
-    claim.jobs.map(({ id }) => id),
-    taken,
-  );
+  assert.ok(claim?.kind === "batch");
+  assert.deepEqual([claim.jobs.map(({ id }) => id), claim.inputs, await listed()], [taken, undefined, []]);
 });
 
 test("where reading by a list is refused, inputs are asked for by their names", async () => {

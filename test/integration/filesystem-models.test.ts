@@ -231,6 +231,10 @@ test("a scan that finds nothing changed answers what the last one did, and one t
     ["a"],
   );
   assert.equal(await models.scan(), without);
+  mkdirSync(join(root, "bad name!"));
+  assert.equal((await models.scan()).problems.length, 1);
+  rmSync(join(root, "bad name!"), { recursive: true });
+  assert.deepEqual((await models.scan()).problems, [], "nor one that finds that a folder is gone of which nothing came");
 });
 
 test("a scan sees new, changed and deleted files, and leaves what did not change as it was", async () => {

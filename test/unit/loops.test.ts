@@ -49,25 +49,26 @@ test("a call that takes longer than half a period is followed by half of it, and
   const clock = new Steps();
   const loops = new Loops(clock, log);
   const begun: number[] = [];
-  let takesMs = 200;
+  let takesMs = 375;
   const call = async () => {
     begun.push(clock.monotonicMs());
     await clock.sleep(takesMs);
   };
-  loops.start({ name: "long", everyMs: 240, inStep: true, call });
-  await clock.advance(1_000);
-  assert.deepEqual(begun, [100, 420, 740, 1_060]);
-  takesMs = 1;
+  loops.start({ name: "long", everyMs: 450, inStep: true, call });
+  assert.throws(() => loops.start({ name: "odd", everyMs: 240, inStep: true, call }), /odd: 240 ms is no multiple of 225/);
   await clock.advance(2_000);
+  assert.deepEqual(begun, [100, 700, 1_300, 1_900]);
+  takesMs = 1;
+  await clock.advance(4_000);
   const last = begun.slice(-5);
   assert.deepEqual(
-    last.map((ms) => ms % 240),
+    last.map((ms) => ms % 450),
     [0, 0, 0, 0, 0],
     `${begun}`,
   );
   const gaps = begun.slice(4).map((ms, at) => ms - begun[at + 3]!);
   assert.ok(
-    gaps.every((gap) => gap >= 120 && gap <= 320),
+    gaps.every((gap) => gap >= 225 && gap <= 600),
     `${gaps}`,
   );
   await loops.stop();

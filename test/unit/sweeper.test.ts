@@ -13,13 +13,21 @@ function rig(tags: readonly string[]) {
   const asked: string[][] = [];
   let served: string[] = [];
   let onLook = async (): Promise<void> => {};
+  const silent = new Set<string>();
+  const takenBack: string[] = [];
+  const hosts: object[] = [];
   const versionOf = (tag: string) => (known.has(tag) ? { model: "digits", version: 1, tag } : undefined);
   const sweeper = new Sweeper({
     store: {
       rememberQueue: async () => {},
       openQueues: async (some: string[]) => {
         asked.push([...some]);
+        if (some.some((tag) => silent.has(tag))) throw new Error("its slot is not served");
         return [];
+      },
+      takeBack: async (_tag: string, incarnation: string) => {
+        takenBack.push(incarnation);
+        return { returned: 0, failed: 0, tickets: [] };
       },
       knownQueues: async () => [],
       forgetQueue: async () => {},
@@ -30,7 +38,7 @@ function rig(tags: readonly string[]) {
     } as never,
     hosts: {
       refresh: () => onLook(),
-      snapshots: () => [{ view: {}, subscribed: served }],
+      snapshots: () => [{ view: {}, subscribed: served }, ...hosts],
       warm: () => 0,
       matching: () => 0,
       spare: () => [],
@@ -47,11 +55,16 @@ function rig(tags: readonly string[]) {
     metrics: {
       queueFigures: ({ tag }: { tag: string }) => void told.push(`figures ${tag}`),
       queueGone: (tag: string) => void told.push(`gone ${tag}`),
+      hostLost: () => {},
+      jobsReturned: () => {},
     } as never,
-    log: {} as never,
+    log: { warn: () => {} } as never,
   });
   return {
+    hosts,
     known,
+    silent,
+    takenBack,
     sweeper,
     told: () => told.splice(0),
     asked: () => asked.splice(0).filter((some) => some.length > 0),
@@ -108,4 +121,14 @@ test("queues that hosts serve are asked with the hosts, and those that they serv
   answer();
   await round;
   assert.deepEqual(asked(), [["two"]]);
+});
+
+test("what a dead host had in hand goes back while a queue of another cannot be asked", async () => {
+  const { hosts, serve, silent, sweeper, takenBack } = rig(["one", "two"]);
+  await sweeper.round(); // the first is a full one
+  serve(["two"]);
+  silent.add("two");
+  hosts.push({ incarnation: "dead", claims: [], subscribed: ["one"], loaded: {}, view: { state: "lost", models: [] } });
+  await assert.rejects(sweeper.round(), /not served/);
+  assert.deepEqual(takenBack, ["dead"]);
 });

@@ -5,7 +5,7 @@
 
 import { createHistogram } from "node:perf_hooks";
 import { type HostFacts, type ModelVersion, type SpanResult, spanResults } from "@switchyard/protocol";
-import { EventLoopLag } from "@switchyard/protocol/event-loop";
+import { EventLoopLag, type Turn } from "@switchyard/protocol/event-loop";
 import { CounterMetric, type CounterSeries, HistogramMetric, type HistogramSeries, type MetricFamily } from "@switchyard/protocol/metrics";
 import { type Counter, collectDefaultMetrics, Gauge, Registry, type RegistryContentType } from "prom-client";
 import { systemClock } from "./clock.ts";
@@ -184,8 +184,8 @@ export class HostMetrics {
   }
 
   /** A turn of the event loop. */
-  turnTook(ms: number): void {
-    this.#lag?.turnTook(ms);
+  turnTook(turn: Turn): void {
+    this.#lag?.turnTook(turn);
   }
 
   ticketLockLost(): void {

@@ -225,7 +225,8 @@ export class Host {
     await Promise.all([this.#requestedDrain.follow(), this.#known.refresh()]);
     const change = this.#known.takeChange();
     if (change) await this.#followSettings(change);
-    await this.#orders.follow(orders);
+    // to follow settings takes its time, and orders go with their moment
+    await this.#orders.follow(change ? this.#orders.ask() : orders);
     this.#leaving.letGo();
     // some came late: their load took long, or had to be tried again
     for (const tag of this.#ahead) if (this.#held.holds(tag) && this.#known.byTag(tag)) await this.#subscribe(tag);

@@ -97,7 +97,7 @@ const incarnation = newIncarnation();
 const lines = pinoLog({ level: config.logLevel, host: hostId, clock: systemClock });
 const log: Write = (event, fields) => (warnings.has(event) ? lines.warn : lines.info)(event, fields);
 const metrics = new HostMetrics({ version, host: hostId });
-new TurnTimes(systemClock, ({ tookMs }) => metrics.turnTook(tookMs));
+new TurnTimes(systemClock, (turn) => metrics.turnTook(turn));
 // the libraries are loaded only where somebody wants traces
 const traces =
   config.tracing &&

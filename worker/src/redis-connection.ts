@@ -198,7 +198,7 @@ export function leaveFrozenServers(redis: RedisClient, target: RedisTarget, cloc
  * they may name, and each of their refusals is logged.
  */
 export function mayReadUnnamed(redis: RedisWire): boolean {
-  return !(redis instanceof RunnerCluster) && !redis.options.username;
+  return !(redis instanceof RunnerCluster) && (redis.options.username || "default") === "default";
 }
 
 /** The command that runs a script on one key. */

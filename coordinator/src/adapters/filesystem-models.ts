@@ -68,6 +68,8 @@ export class FilesystemModels {
   readonly #root: string;
   readonly #clock: Clock;
   #known = new Map<string, KnownModel>();
+  /** What the last scan looked at, of which not all needs to be a model. */
+  #lastNames = 0;
   /** What the last scan answered, where it found the root: it holds for as long as nothing changes. */
   #last: RepositoryScan | undefined;
   #running: Promise<RepositoryScan> | undefined;
@@ -114,8 +116,9 @@ export class FilesystemModels {
       const model = holds ? before : await this.#model(root, name, problems);
       if (model) known.set(name, model);
     });
-    const isSame = unchanged === names.length && unchanged === this.#known.size;
+    const isSame = unchanged === names.length && names.length === this.#lastNames;
     this.#known = known;
+    this.#lastNames = names.length;
     if (isSame && this.#last) return this.#last;
     const versions = [...known.values()].flatMap((model) => [...model.versions.values()].map((version) => version.listed));
     versions.sort((one, other) => compareText(one.model, other.model) || one.version - other.version);

@@ -1,6 +1,7 @@
 /** What one coordinator counts, as series for Prometheus. Edges of the latency histograms are the usual deadlines and the budgets of waiting. */
 
 import { defaultTimeoutMs, type ErrorCode, errors, type JobClass, jobClasses, spanResults } from "@switchyard/protocol";
+import type { Turn } from "@switchyard/protocol/event-loop";
 import type { CounterMetric, CounterSeries, LabelValues, MetricFamily } from "@switchyard/protocol/metrics";
 import type { Metrics, Outcome } from "../ports/metrics.ts";
 import type { CurrentTraceId } from "../ports/trace-ids.ts";
@@ -32,7 +33,7 @@ export interface PrometheusMetrics extends Metrics {
   /** What is declared, for those who write it down. */
   readonly families: readonly MetricFamily[];
   /** A turn of the event loop. */
-  turnTook(ms: number): void;
+  turnTook(turn: Turn): void;
   /** The exposition text. */
   text(): Promise<string>;
 }
@@ -197,7 +198,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
     ...tools,
     contentType: registry.contentType,
     families: registry.families,
-    turnTook: (ms) => lag?.turnTook(ms),
+    turnTook: (turn) => lag?.turnTook(turn),
     text: () => registry.text(),
     admitted: (model, jobClass) => jobSeries.of(model).of(jobClass).admitted.inc(),
     rejected(model, jobClass, reason, tenant) {

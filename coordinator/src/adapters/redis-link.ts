@@ -153,9 +153,10 @@ export class RedisLink {
     });
     try {
       const askedMs = this.#clock.monotonicMs();
+      const asked = this.redis.time();
       const memory = this.#pings++ % memoryEveryPings === 0 ? this.redis.info("memory") : undefined;
       memory?.catch(() => {}); // what ends one ends both
-      const time = await this.redis.time();
+      const time = await asked;
       this.#onRoundtrip(this.#clock.monotonicMs() - askedMs);
       this.#offsetMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - this.#clock.nowMs();
       this.#mark(true);

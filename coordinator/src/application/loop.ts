@@ -1,6 +1,6 @@
 /** A loop: a name, a period and one call. It never overlaps itself, survives a failing call, and stops when asked. */
 
-import { type Clock, type MomentClock, momentAfter } from "../clock.ts";
+import { betweenMomentsMs, type Clock, type MomentClock, momentAfter } from "../clock.ts";
 import type { Log } from "../ports/log.ts";
 
 export interface Loop {
@@ -28,6 +28,8 @@ export class Loops {
   }
 
   start(loop: Loop): void {
+    if (loop.inStep && loop.everyMs % betweenMomentsMs !== 0)
+      throw new Error(`loop ${loop.name}: ${loop.everyMs} ms is no multiple of ${betweenMomentsMs}`);
     this.#running.push(this.#run(loop));
   }
 

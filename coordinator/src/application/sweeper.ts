@@ -68,11 +68,14 @@ export class Sweeper {
     const all = this.#rounds++ % sweepsPerFullRound === 0;
     // asked together: at rest a round is one round trip
     const served = all ? [] : this.#served();
-    const [openServed] = await Promise.all([store.openQueues(served), hosts.refresh()]);
+    const [openServed, looked] = await Promise.allSettled([store.openQueues(served), hosts.refresh()]);
+    if (looked.status === "rejected") throw looked.reason;
     const failures = [...(await this.#buryLost())];
+    if (openServed.status === "rejected") failures.push(openServed.reason);
+    else for (const tag of openServed.value) this.#open.add(tag);
     // jobs that another coordinator admitted before it died show in the queues that hosts serve, or in the full round
     const known = all ? [...new Set([...models.tags(), ...models.abandoned(), ...(await store.knownQueues())])] : this.#newly(served);
-    for (const tag of [...openServed, ...(await store.openQueues(known, all ? "listed" : undefined))]) this.#open.add(tag);
+    for (const tag of await store.openQueues(known, all ? "listed" : undefined)) this.#open.add(tag);
     // one that has just started knows of no model yet, and would forget what all of them took
     if (all && models.indexed()) await this.#forgetGone(known);
     const sweeps = await Promise.allSettled([...this.#open].map((tag) => this.#sweep(tag)));

@@ -23,24 +23,24 @@ export class TurnWait {
   #lastMs = 0;
   #beforeMs = 0;
 
-  /** `onTurn` is told how long each turn took. */
-  constructor(clock: LoopClock, onTurn: (tookMs: number) => void = () => {}) {
+  /** `onTurn` is told of each turn. */
+  constructor(clock: LoopClock, onTurn: (turn: Turn) => void = () => {}) {
     this.#turns = new TurnTimes(clock, (turn) => {
       this.#turnRead(turn);
-      onTurn(turn.tookMs);
+      onTurn(turn);
     });
     this.stop = this.#turns.stop;
   }
 
   /** Of a request that was read in this turn. */
   waited(): Waited {
-    const { tookMs, slept } = this.#turns.now();
-    if (slept) return { inMs: tookMs, outMs: 0 };
+    const { sleptMs, tookMs } = this.#turns.now();
+    if (sleptMs > 0) return { inMs: tookMs, outMs: 0 };
     return { inMs: tookMs + this.#lastMs / 2, outMs: turnsOut * Math.min(this.#lastMs, this.#beforeMs) };
   }
 
-  #turnRead({ slept, tookMs }: Turn): void {
-    this.#beforeMs = slept ? 0 : this.#lastMs;
+  #turnRead({ sleptMs, tookMs }: Turn): void {
+    this.#beforeMs = sleptMs > 0 ? 0 : this.#lastMs;
     this.#lastMs = tookMs;
   }
 }

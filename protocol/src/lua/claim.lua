@@ -6,7 +6,7 @@
 --       11 parts: with 2 a claim takes half of what waits, but 32 jobs at least; with 1 all that fits
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending;
 --       last "traced", where the trace contexts of jobs are to be told, and "listed", where the ids of claimed jobs are to be listed, too, for a
---       plain command in the same write that answers their inputs
+--       plain command in the same write that answers their inputs: they are where all inputs together are not large
 -- Answers  {"batch", now, jobs, inputs …}: jobs in order, a line for those together that are alike but for their ids: the ids, divided by commas, then fence,
 --          attempt, keep, deadline, created, class, items, size class, trace context if there is one and it is wished; then the inputs of each job,
 --          if there are few and all of them small;
@@ -33,17 +33,20 @@ local deferMarginMs = 5
 local leastOfParts = 32
 local mostSampled = 64
 local mostWithInputs, mostInputBytes = 2, 16384
-local listedMs = 60000 -- it is read by the next command
+-- A batch is not known to be in hand before all of its answer has come, and a large one would keep what is behind it on the connection waiting.
+local mostListedBytes, listedMs = 262144, 60000
 local waitShare = 0.1 -- of its time, how much an interactive job waits for a fuller batch at most, and any of which no run time is known
+
+-- No byte of another batch goes out, whatever is answered.
+local isListed, list = ARGV[#ARGV] == 'listed', base .. 'batch:' .. incarnation
+if isListed then redis.call('DEL', list) end
 
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return { 'not_yours' } end
 
 local lines = {} -- the answer's, in pieces
-local isListed = ARGV[#ARGV] == 'listed'
 local tellsTraces = ARGV[#ARGV - (isListed and 1 or 0)] == 'traced'
-local list = base .. 'batch:' .. incarnation
 -- What stands behind the ids in a line. `rest`: of the record, from before its traits on.
 local function facts(fence, attempt, keep, deadline, created, class, items, size, rest)
   local trace = tellsTraces and string.match(rest, tracePattern)
@@ -60,36 +63,24 @@ local function tell(id, told)
   end
 end
 
--- In the order of the answer. Nothing is listed unless a batch is answered, so that no byte goes out for nothing.
-local function listInputs(ids)
-  if not isListed or #ids <= mostWithInputs then return end
-  redis.call('RPUSH', list, unpack(ids))
-  redis.call('PEXPIRE', list, listedMs)
-end
-if isListed then redis.call('DEL', list) end
-
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
 if outstanding then
   local last = tonumber(string.match(outstanding, '^%d+'))
   if last > sequence then return { 'stale_sequence' } end
   if last == sequence then
     local told = string.find(outstanding, ' told', 1, true) -- its host has committed, so it had its reply
-    local over, again = {}, {}
+    local over = {}
     for id in string.gmatch(outstanding, ' ([%w-]+)=%d+') do
       local record = loadRecord(base, id)
       -- its host must not start one that is over by now
       if record and tonumber(record[DEADLINE]) > now then
         tell(id, facts(record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'),
           record[ITEMS], record[SIZE], ' ' .. record[TRAITS]))
-        again[#again + 1] = id
       elseif record then
         over[id] = record
       end
     end
-    if #lines > 0 then
-      listInputs(again)
-      return { 'batch', now, table.concat(lines) }
-    end
+    if #lines > 0 then return { 'batch', now, table.concat(lines) } end
     if told then return { 'stale_sequence' } end
     -- another claim takes the place of this one, and none may lose a job that runs
     for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
@@ -208,7 +199,7 @@ if waitingItems and waitingItems < maxItems then
 end
 
 if parts > 1 then maxItems = math.min(maxItems, math.max(leastOfParts, math.ceil(waiting / parts))) end
-local shape, apart, items, dropped, isFull, firstDeadline = nil, false, 0, 0, false, nil
+local shape, apart, items, dropped, isFull, firstDeadline, firstItems = nil, false, 0, 0, false, nil, nil
 local taken, ended, inputs, running = {}, { base .. 'due' }, {}, {}
 local held = {} -- of the claim's entry, in pieces
 local claimPattern = '^(%a+) (%d+) (%S+) (%S+) (%d+) (%d+) (%d+) (%d+) %d+ %d+ %S+ %S+ (.*)$'
@@ -271,6 +262,7 @@ local function serve(flow, slots)
             isFull = true -- with one more the batch would end after the first of its deadlines
             skip(heads[2 * at], id)
           else
+            firstItems = firstItems or own
             firstDeadline, shape, items, served, count = first, jobShape, items + own, served + own, count + 1
             apart = isAlone
             local most = #running
@@ -322,20 +314,32 @@ if #ended > 1 then
 end
 flushNotices()
 
+-- Of all that were taken: items of one shape class are of one size, unless they are texts.
+local function inputBytes()
+  if not string.find(shape, 'BYTES', 1, true) then return redis.call('STRLEN', base .. 'in:' .. taken[1]) / firstItems * items end
+  local sum = 0
+  for _, id in ipairs(taken) do sum = sum + redis.call('STRLEN', base .. 'in:' .. id) end
+  return sum
+end
+
 if #taken > 0 then
   redis.call('MSET', unpack(running))
   local freeAt = int(now + busyMs)
   redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. table.concat(held))
   redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. freeAt)
-  listInputs(taken)
   local reply = { 'batch', now, table.concat(lines) }
   -- a few small inputs come with the claim: that saves a round trip where nothing else fills the time
-  if #taken <= mostWithInputs then
-    for at = 2, #running, 2 do
-      local key = base .. 'in:' .. taken[at / 2]
-      if redis.call('STRLEN', key) > mostInputBytes then return { 'batch', now, reply[3] } end
-      reply[#reply + 1] = redis.call('GET', key)
+  for at = 1, #taken <= mostWithInputs and #taken or 0 do
+    local key = base .. 'in:' .. taken[at]
+    if redis.call('STRLEN', key) > mostInputBytes then
+      reply = { 'batch', now, reply[3] }
+      break
     end
+    reply[at + 3] = redis.call('GET', key)
+  end
+  if isListed and #reply == 3 and inputBytes() <= mostListedBytes then
+    redis.call('RPUSH', list, unpack(taken))
+    redis.call('PEXPIRE', list, listedMs)
   end
   return reply
 end

@@ -73,6 +73,9 @@ export interface Exchanged {
 /** Outputs up to this size travel with the commit, the record and the notice; larger ones have a key of their own. */
 const recordOutputBytes = 1_024;
 
+/** As in lua/claim.lua: inputs of one batch that together are larger are asked for when the claim is known. */
+const mostListedBytes = 262_144;
+
 /** Outputs live a little longer than any record that may point at them. */
 export const outputMarginMs = 5_000;
 
@@ -82,8 +85,8 @@ export class Claims {
   readonly #hostId: string;
   readonly #tellsTraces: boolean;
   readonly #sequences = new Map<string, number>();
-  /** Queues whose last batch was too large for its inputs to come within the claim's answer. */
-  readonly #large = new Set<string>();
+  /** Queues whose inputs had to be asked for when they were last, and are not too large to come in the write of the claim. */
+  readonly #listed = new Set<string>();
   /** Whether one command may read inputs by a list of ids. */
   #readsByList: boolean;
 
@@ -119,10 +122,9 @@ export class Claims {
     const jobs = String(row[2]).split("\n").flatMap(claimedJobs);
     const answer = { kind, nowMs: Number(row[1]), sequence, jobs };
     if (row.length > 3) {
-      this.#large.delete(wish.tag);
+      this.#listed.delete(wish.tag);
       return { ...answer, inputs: row.slice(3) as (Buffer | null)[] };
     }
-    this.#large.add(wish.tag);
     return listed?.length === jobs.length ? { ...answer, inputs: listed } : answer;
   }
 
@@ -168,7 +170,7 @@ export class Claims {
   async exchange(commit: Commit | undefined, wish: ClaimWish | undefined): Promise<Exchanged> {
     const commands = commit ? this.#commitCommands(commit) : [];
     const commitAt = commands.length - 1;
-    const isListed = wish !== undefined && this.#readsByList && this.#large.has(wish.tag);
+    const isListed = wish !== undefined && this.#readsByList && this.#listed.has(wish.tag);
     if (wish) commands.push(this.#claimCommand(wish, isListed));
     if (isListed) commands.push(this.#listedCommand(wish.tag));
     const replies = await sendTogether(this.#redis, commands);
@@ -191,7 +193,10 @@ export class Claims {
   async inputs(tag: string, jobs: readonly ClaimedJob[]): Promise<(Buffer | null)[]> {
     const [values] = await sendTogether(this.#redis, [["mget", ...jobs.map((job) => keys.input(tag, job.id))]]);
     if (values instanceof Error) throw values;
-    return values as (Buffer | null)[];
+    const inputs = values as (Buffer | null)[];
+    if (inputs.reduce((sum, input) => sum + (input?.length ?? 0), 0) <= mostListedBytes) this.#listed.add(tag);
+    else this.#listed.delete(tag);
+    return inputs;
   }
 }
 

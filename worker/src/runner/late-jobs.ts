@@ -11,7 +11,7 @@ interface TimedJob {
   deadlineMs: number;
 }
 
-/** What any run is taken to last where nothing is known of it. It begins after this look, by as much as a server's network takes. */
+/** What any run is taken to need where nothing is known of it. One at a server begins only when the inputs have come there: with less left it would begin late. */
 const leastRunMs = 5;
 
 /** `nowMs`: the store's clock at the start of the run, never earlier than it is. Without a ladder what is over, or all but over, is late. */
