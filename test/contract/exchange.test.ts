@@ -147,11 +147,11 @@ test("single jobs whose inputs are too large for the answer are listed, too", as
 test("a batch of large inputs is known to be in hand before they come", async () => {
   const { claims, next, listed, wish } = await readingHost(12, wire, { inputBytes: 100_000 });
   const second = await next(await next());
-  assert.deepEqual([second?.jobs.length, second?.inputs, await listed()], [4, undefined, []]);
+  assert.deepEqual([second?.jobs.length, second?.inputs?.length, await listed()], [4, undefined, []]);
   // nor where they were small until then
   await claims.inputs(wish.tag, second!.jobs.slice(0, 1));
   const third = await next(second);
-  assert.deepEqual([third?.jobs.length, third?.inputs, await listed()], [4, undefined, []]);
+  assert.deepEqual([third?.jobs.length, third?.inputs?.length, await listed()], [4, undefined, []]);
 });
 
 test("a claim whose answer was lost is answered as it was, and no other batch's inputs with it", async () => {
