@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { newJobId } from "@switchyard/protocol/redis";
+import { bullPrefix, newJobId, ticketQueueName } from "@switchyard/protocol/redis";
 import type { JobNotice } from "../../coordinator/src/ports/job-store.ts";
 import { clockPasses, eventually, isRecord, lingeringHost, roomyQueue, succeeded, ticketEndMs } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
@@ -240,6 +240,28 @@ describe("tickets", () => {
       assert.equal(offered.length, 1, `after ${lost + 1} lost offers`);
       assert.ok((await rig.audit()).tickets.length <= 2, "tickets that nobody took never exceed matching hosts + 1");
     }
+  });
+
+  test("tickets that hosts fetched without hearing of it are replaced, while those that nobody fetched are offered again", async () => {
+    const rig = rigs.rig();
+    await rig.admit();
+    const lock = (id: string): Promise<unknown> =>
+      rigs.redis.set(`${bullPrefix}:${ticketQueueName(rig.tag)}:${id}:lock`, "host", "PX", 10_000);
+    const known = new Set<string>(rig.offered);
+    for (let lost = 0; lost < 5; lost++) {
+      const { tickets } = await rig.audit();
+      assert.equal(tickets.length, 1);
+      await lock(tickets[0]!.id);
+      await clockPasses(rig.store, tickets[0]!.untilMs + 20);
+      const { tickets: offered } = await rig.store.sweep(rig.tag, 1, 1);
+      assert.ok(offered.length === 1 && !known.has(offered[0]!), `${offered} after ${[...known]}`);
+      known.add(offered[0]!);
+      assert.equal(await rig.host().take(tickets[0]!.id), "gone");
+    }
+    const { tickets } = await rig.audit();
+    await clockPasses(rig.store, tickets[0]!.untilMs + 20);
+    await rig.store.sweep(rig.tag, 1, 1);
+    assert.ok((await rig.audit()).tickets.length <= 2, "those that nobody took never exceed matching hosts + 1");
   });
 
   test("a waiting job gets another ticket when every live one is busy and another host matches", async () => {

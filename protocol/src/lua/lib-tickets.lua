@@ -10,17 +10,22 @@ local forgetUntakenMs = 30000
 local deferMarginMs = 10      -- a job that must start sooner after a deferral's end wakes its host at once
 
 -- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
--- the ids among them that a host should have taken by now.
+-- the ids among them that a host should have taken by now. One of those that is locked was fetched by a host that never heard of it: BullMQ
+-- gives it back when the lock has ended, many seconds from now, and until then to offer it again does nothing. It is forgotten here.
 -- With `repair`, lost ones are removed, and what cannot be read counts as lost.
-local function countTickets(base, now, repair)
+local function countTickets(base, tag, now, repair)
   local entries = redis.call('HGETALL', base .. 'tickets')
   local count = { free = 0, busy = 0, untaken = 0, stale = {} }
   for index = 1, #entries, 2 do
     local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)$')
     till = tonumber(till) or 0
     if state == 'issued' then
-      count.untaken = count.untaken + 1
-      if till <= now then count.stale[#count.stale + 1] = entries[index] end
+      if till <= now and redis.call('EXISTS', 'sy:bull:{' .. tag .. '}:' .. entries[index] .. ':lock') == 1 then
+        redis.call('HDEL', base .. 'tickets', entries[index])
+      else
+        count.untaken = count.untaken + 1
+        if till <= now then count.stale[#count.stale + 1] = entries[index] end
+      end
     end
     if till > now then
       if state == 'busy' then
@@ -44,7 +49,7 @@ end
 local function issueTickets(base, tag, now, waiting, items, matchingHosts, batchItems, repair, urgent)
   local issued = {}
   if waiting == 0 then return issued end
-  local count = countTickets(base, now, repair)
+  local count = countTickets(base, tag, now, repair)
   local deferring = count.deferring
   local isDue = deferring and (items >= batchItems or (urgent and urgent <= deferring[3] + deferMarginMs))
   local sleeper = count.lingering or (isDue and deferring)

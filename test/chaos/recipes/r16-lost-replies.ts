@@ -9,13 +9,17 @@ import { Scene } from "../scene.ts";
 
 /** What clients and hosts of this load call again and again. */
 const frequent = ["admit", "claim", "commit", "heartbeat", "sweep", "take", "renew", "watch", "report", "cancel"];
+/** How hosts fetch tickets. One that is fetched unheard is locked for ten seconds, and only so many may be on offer. */
+const fetching = "bullmq moveToActive";
 /** BullMQ is asked only where no host lingers. */
-const queueing = ["bullmq addPrioritizedJob", "bullmq moveToActive", "bullmq moveToFinished"];
+const queueing = ["bullmq addPrioritizedJob", fetching, "bullmq moveToFinished"];
 const each = {
   smoke: { ms: 400, every: [10] },
   nightly: { ms: 3_000, every: [100, 20] },
   soak: { ms: 120_000, every: [100, 20] },
 } as const;
+const stormMs = 2_000;
+const runsAfterStorm = 10;
 const rate = { smoke: 30, nightly: 60, soak: 60 } as const;
 /** Of what is seldom called: whoever repeats a call is answered then. */
 const rareEvery = 3;
@@ -55,6 +59,12 @@ export const lostReplies: Recipe = {
         await until(`${script} to lose a reply`, async () => seen() > 0, { withinMs: 15_000 });
       }
     }
+    dropRepliesOf(fetching, 1);
+    await sleep(stormMs);
+    for (const proxy of scene.proxies.values()) proxy.onCommand = undefined;
+    const [calmMs, before] = [performance.now(), scene.executions().length];
+    await until("hosts to run again", async () => scene.executions().length >= before + runsAfterStorm, { withinMs: 30_000 });
+    const againMs = performance.now() - calmMs;
     for (const [script, bringAbout] of Object.entries(rare)) {
       const { seen } = dropRepliesOf(script, rareEvery);
       await bringAbout(scene, short, seen);
@@ -71,6 +81,7 @@ export const lostReplies: Recipe = {
     };
     return await scene.course(expected, ({ counts }) => [
       { what: "scripts that lost a reply", value: dropped.size, limit: scripts, better: "higher" },
+      { what: "hosts ran again after no fetch was heard of", value: againMs, limit: 5_000, better: "lower", unit: "ms" },
       { what: "jobs that failed", value: counts.failed, limit: 0, better: "lower" },
       {
         what: "jobs that expired, of those with hosts frozen beyond their deadlines",
