@@ -245,13 +245,13 @@ describe("tickets", () => {
   test("tickets that hosts fetched without hearing of it are replaced, while those that nobody fetched are offered again", async () => {
     const rig = rigs.rig();
     await rig.admit();
-    const lock = (id: string): Promise<unknown> =>
-      rigs.redis.set(`${bullPrefix}:${ticketQueueName(rig.tag)}:${id}:lock`, "host", "PX", 10_000);
+    const lock = (id: string, ms: number): Promise<unknown> =>
+      rigs.redis.set(`${bullPrefix}:${ticketQueueName(rig.tag)}:${id}:lock`, "host", "PX", ms);
     const known = new Set<string>(rig.offered);
     for (let lost = 0; lost < 5; lost++) {
       const { tickets } = await rig.audit();
       assert.equal(tickets.length, 1);
-      await lock(tickets[0]!.id);
+      await lock(tickets[0]!.id, 8_000);
       await clockPasses(rig.store, tickets[0]!.untilMs + 20);
       const { tickets: offered } = await rig.store.sweep(rig.tag, 1, 1);
       assert.ok(offered.length === 1 && !known.has(offered[0]!), `${offered} after ${[...known]}`);
@@ -259,8 +259,10 @@ describe("tickets", () => {
       assert.equal(await rig.host().take(tickets[0]!.id), "gone");
     }
     const { tickets } = await rig.audit();
+    await lock(tickets[0]!.id, 10_000);
     await clockPasses(rig.store, tickets[0]!.untilMs + 20);
     await rig.store.sweep(rig.tag, 1, 1);
+    assert.equal(await rig.host().take(tickets[0]!.id), "held", "it was fetched a moment ago");
     assert.ok((await rig.audit()).tickets.length <= 2, "those that nobody took never exceed matching hosts + 1");
   });
 

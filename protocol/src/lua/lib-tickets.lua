@@ -7,12 +7,15 @@ local heldMarginMs = 1500     -- the holder's main loop renews every 500 ms
 local wakeMarginMs = 60       -- a lingering host that was woken claims within milliseconds, or it is dead
 local untakenMarginMs = 400   -- after this a matching host that is idle would have taken it
 local forgetUntakenMs = 30000
+local lockMs = 10000          -- for which BullMQ locks what a host fetches: lockDuration in worker/src/intake/bullmq-tickets.ts
+local unheardMs = 1500        -- after this a host that had heard of a ticket which it fetched would have taken it; before its lock is renewed
 local deferMarginMs = 10      -- a job that must start sooner after a deferral's end wakes its host at once
 
 -- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
--- the ids among them that a host should have taken by now. One of those that is locked was fetched by a host that never heard of it: BullMQ
--- gives it back when the lock has ended, many seconds from now, and until then to offer it again does nothing. It is forgotten here.
--- With `repair`, lost ones are removed, and what cannot be read counts as lost.
+-- the ids among them that a host should have taken by now. One of those that has been locked for long was fetched by a host that never heard
+-- of it: BullMQ gives it back when the lock has ended, many seconds from now, and until then to offer it again does nothing. It is forgotten here;
+-- whoever takes it later is told that it is gone. Only what was offered in the queue of this tag shows: the locks of others may lie in other slots.
+-- With `repair`, lost ones are removed, too, and what cannot be read counts as lost.
 local function countTickets(base, tag, now, repair)
   local entries = redis.call('HGETALL', base .. 'tickets')
   local count = { free = 0, busy = 0, untaken = 0, stale = {} }
@@ -20,7 +23,8 @@ local function countTickets(base, tag, now, repair)
     local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)$')
     till = tonumber(till) or 0
     if state == 'issued' then
-      if till <= now and redis.call('EXISTS', 'sy:bull:{' .. tag .. '}:' .. entries[index] .. ':lock') == 1 then
+      local lock = till <= now and redis.call('PTTL', 'sy:bull:{' .. tag .. '}:' .. entries[index] .. ':lock') or 0
+      if lock > 0 and lock <= lockMs - unheardMs then
         redis.call('HDEL', base .. 'tickets', entries[index])
       else
         count.untaken = count.untaken + 1

@@ -5,7 +5,7 @@
 
 const prefix = "sy";
 
-/** Prefix of BullMQ's own keys; the queue name carries the braces. */
+/** Prefix of BullMQ's own keys; the queue name carries the braces. (lua looks at locks of tickets) */
 export const bullPrefix = "sy:bull";
 
 /** BullMQ queue name of one queue's tickets; with a profile, of those that only hosts of that profile are to take. */

@@ -75,7 +75,7 @@ export class TicketIntake {
       name: this.#parts.hostId,
       concurrency,
       autorun: false,
-      lockDuration: 10_000,
+      lockDuration: 10_000, // lua/lib-tickets reckons with it
       stalledInterval: 5_000,
       maxStalledCount: 1_000,
       drainDelay: 5,
