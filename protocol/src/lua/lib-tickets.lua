@@ -1,7 +1,7 @@
--- Fragment: which tickets live, and how many are missing. Included by admit, claim, sweep, take-back and release. A ticket is issued, held,
+-- Fragment: which tickets live, and how many are missing. Included by admit, cache-settle, sweep, take, renew, take-back and release. A ticket is issued, held,
 -- busy, lingering (its queue was empty) or deferring (it waits for a fuller batch).
 -- Keeps: a waiting queue has a ticket that can act, or one is issued here; a ticket id is never used twice; tickets that nobody
--- took never exceed matching hosts + 1.
+-- fetched never exceed matching hosts + 1.
 
 local heldMarginMs = 1500     -- the holder's main loop renews every 500 ms
 local wakeMarginMs = 60       -- a lingering host that was woken claims within milliseconds, or it is dead
