@@ -216,7 +216,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     const model = models.modelOf(notice.id);
     if (model === undefined) return;
     figures.ended(notice);
-    metrics.finished(model, notice.class, notice.state as Outcome, figuresOf(notice));
+    metrics.finished(models.has(model) ? model : undefined, notice.class, notice.state as Outcome, figuresOf(notice));
     if (tracing && notice.trace) tracing.jobEnded({ ...notice, trace: notice.trace, model });
   }
   redis.onHealth((answering) => {

@@ -101,6 +101,20 @@ test("an alias stands for what it did until this coordinator knows the version t
   assert.deepEqual([numberOf(slow, "followed", "stable"), numberOf(slow, "followed")], [2, 2]);
 });
 
+test("jobs of a version that was replaced or removed are still told to be its model's", async () => {
+  const models = registry();
+  const [old, replaced] = [versionOf("renewed", 1), { ...versionOf("renewed", 1), tag: queueTag("renewed", "other") }];
+  const jobOf = ({ tag }: ModelVersion): string => `${tag}-01`;
+  await models.publish([old]);
+  await models.publish([replaced]);
+  assert.deepEqual([models.modelOf(jobOf(old)), models.modelOf(jobOf(replaced))], ["renewed", "renewed"]);
+  await models.publish([]);
+  assert.deepEqual([models.modelOf(jobOf(replaced)), models.has("renewed")], ["renewed", false]);
+  assert.equal(models.modelOf(jobOf(versionOf("never", 1))), undefined);
+  await models.publish([old]);
+  assert.deepEqual([models.modelOf(jobOf(old)), models.has("renewed")], ["renewed", true]);
+});
+
 test("a coordinator that takes over a version and its alias refuses nobody meanwhile", async () => {
   const models = registry();
   const folder = [versionOf("watched", 1)];

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { rename, writeFile } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { pathToFileURL } from "node:url";
@@ -276,6 +276,31 @@ describe("tracing", { concurrency: 2 }, () => {
       await jobView(cluster.url, retried.json().id, 20);
       const jobs = (await collector.whole(traceId, ["job", "job", "attempt", "attempt", "attempt"])).filter(({ name }) => name === "job");
       assert.equal(jobs.find(({ spanId }) => spanId !== job.spanId)!.parentId, job.spanId);
+    });
+
+    test("a job whose model is taken away before it ends has its span, and its model no series", async (context) => {
+      const rescan = (): Promise<unknown> => call(`${cluster.url}/v2/repository/models/nobody/load`, { body: {} });
+      const isKnown = async (): Promise<boolean> => (await call(`${cluster.url}/v1/models/away`)).status === 200;
+      const { traceId, traceparent } = newTrace();
+      await models.add("away", layersModel(20));
+      await rescan();
+      await until("the model to be found", isKnown);
+      const folder = path.join(models.folder, "away");
+      const aside = `${models.folder}-away`;
+      await rename(folder, aside);
+      context.after(() => rm(aside, { recursive: true }));
+      const answer = await call(`${cluster.url}/v1/jobs`, {
+        body: { model: "away", inputs, timeout_ms: 3_000, max_attempts: 5 },
+        headers: { traceparent },
+      });
+      assert.equal(answer.status, 202, answer.bytes.toString());
+      await rescan();
+      await until("the model to be gone", async () => !(await isKnown()));
+      const view = await jobView(cluster.url, answer.json().id, 20);
+      assert.match(view.state, /^(expired|failed)$/);
+      const job = one(await collector.whole(traceId, ["job"]), "job");
+      assert.deepEqual([job.attributes["switchyard.model"], job.status], ["away", 2]);
+      assert.doesNotMatch(await coordinatorPage(), /model="away"/);
     });
 
     test("a job that expires while it waits is an error without an attempt", async () => {

@@ -109,6 +109,16 @@ test("tenants beyond the fiftieth share one label, and nobody's label changes", 
   assert.doesNotMatch(text, /tenant-5\d/);
 });
 
+test("a job that ends when its model is gone counts for its tenant alone", async () => {
+  const metrics = prometheusMetrics({ version: "1", processMetrics: false });
+  metrics.modelKnown("digits");
+  metrics.modelGone("digits");
+  metrics.finished(undefined, "standard", "expired", { e2eSeconds: 1, missed: true, tenant: "red" });
+  const text = await metrics.text();
+  assert.ok(text.includes('switchyard_tenant_jobs_finished_total{tenant="red",outcome="expired"} 1\n'), text);
+  assert.doesNotMatch(text, /model="/);
+});
+
 test("timeouts of the classes and budgets of waiting are edges, so that the shares below them are exact", () => {
   const wanted = [...Object.values(defaultTimeoutMs).map((ms) => ms / 1_000), ...Object.values(waitBudgets)];
   const families = [

@@ -207,11 +207,13 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
     },
     refusalTook: (seconds) => refusals.observe(seconds, traceId()),
     finished(model, jobClass, outcome, how) {
-      const series = jobSeries.of(model).of(jobClass);
-      series.finished[outcome].inc();
-      if (how.missed) series.missed.inc();
-      series.e2e.observe(how.e2eSeconds, how.traceId);
-      if (how.queueSeconds !== undefined) series.queued.observe(how.queueSeconds, how.traceId);
+      if (model !== undefined) {
+        const series = jobSeries.of(model).of(jobClass);
+        series.finished[outcome].inc();
+        if (how.missed) series.missed.inc();
+        series.e2e.observe(how.e2eSeconds, how.traceId);
+        if (how.queueSeconds !== undefined) series.queued.observe(how.queueSeconds, how.traceId);
+      }
       if (how.tenant === undefined) return;
       const tenant = tenantSeries.of(tenants.labelOf(how.tenant));
       tenant.finished[outcome].inc();

@@ -37,6 +37,8 @@ export interface Changed {
 
 const unchanged: Changed = { added: [], removed: [] };
 const noConfig: ModelConfig = {};
+/** More than a repository is meant to have, so that all of it may go at once. */
+const mostDeparted = 10_000;
 
 export class RedisModels implements ModelRegistry {
   readonly #redis: RedisConnection;
@@ -45,6 +47,8 @@ export class RedisModels implements ModelRegistry {
   /** By tag, as the repository has them, and with the queues of jobs that require more. */
   #own = new Map<string, ModelVersion>();
   #byTag = new Map<string, ModelVersion>();
+  /** By tag, the models of queues that are gone while jobs of theirs may still end; the newest last. */
+  readonly #departed = new Map<string, string>();
   readonly #choosy: ChoosyQueues;
   #choosyRevision: string | null = null;
   readonly #standing: PublishedVersions;
@@ -192,7 +196,12 @@ export class RedisModels implements ModelRegistry {
 
   #list(): void {
     const choosy = this.#choosy.versions(this.#byModel).map((version) => [version.tag, version] as const);
+    const before = this.#byTag;
     this.#byTag = new Map([...choosy, ...this.#own]);
+    for (const [tag, { model }] of before) if (!this.#byTag.has(tag)) this.#departed.set(tag, model);
+    for (const tag of this.#departed.keys()) {
+      if (this.#byTag.has(tag) || this.#departed.size > mostDeparted) this.#departed.delete(tag);
+    }
     this.#statuses.clear();
   }
 
@@ -397,9 +406,14 @@ export class RedisModels implements ModelRegistry {
     return [...this.#taken.uploads.values()].filter(({ leavingMs }) => leavingMs !== undefined);
   }
 
-  /** The model that a job belongs to, by its id. */
+  /** The model that a job belongs to, by its id; also where its version has been replaced or removed since. */
   modelOf(jobId: string): string | undefined {
-    return this.#byTag.get(tagOf(jobId))?.model;
+    const tag = tagOf(jobId);
+    return this.#byTag.get(tag)?.model ?? this.#departed.get(tag);
+  }
+
+  has(model: string): boolean {
+    return this.#byModel.has(model);
   }
 
   tags(): string[] {

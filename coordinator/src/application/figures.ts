@@ -78,6 +78,7 @@ export class Figures {
       },
       finished: (model, jobClass, outcome, took) => {
         metrics.finished(model, jobClass, outcome, took);
+        if (model === undefined) return;
         const figures = modelIn(this.#slot(), model);
         raise(figures.ended, outcome);
         observe(figures.total, 1_000 * took.e2eSeconds);

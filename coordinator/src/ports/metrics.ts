@@ -31,7 +31,8 @@ export interface Metrics extends ClusterMetrics, ToolServerMetrics {
   rejected(model: string, jobClass: JobClass, reason: ErrorCode, tenant?: string): void;
   /** From the check of the inputs to the refusal. */
   refusalTook(seconds: number): void;
-  finished(model: string, jobClass: JobClass, outcome: Outcome, how: Finished): void;
+  /** Of a job whose model is gone, without `model`, only what its tenant has is counted. */
+  finished(model: string | undefined, jobClass: JobClass, outcome: Outcome, how: Finished): void;
   /** One request of a model that has a response cache. `joined`: it waits for an equal one. */
   cacheAsked(model: string, result: "hit" | "miss" | "joined"): void;
   /** One request of an alias with a shadow. `skipped`: too many were under way. */
