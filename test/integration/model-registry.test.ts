@@ -69,6 +69,14 @@ function setAlias(model: string, alias: string, version: number): Promise<unknow
   return new RedisAliases(redis).change({ model, alias }, () => made);
 }
 
+/** Looks while a look takes long: what a coordinator saw two seconds ago it does not rely on, and a busy disk holds a store up for that long. */
+async function look(models: RedisModels): Promise<void> {
+  for (let startedMs = performance.now(), tookMs = Infinity; tookMs > 500; startedMs = performance.now()) {
+    await models.look();
+    tookMs = performance.now() - startedMs;
+  }
+}
+
 const numberOf = (models: RedisModels, model: string, alias?: string): number => models.resolve(model, alias).version.version;
 
 test("what was written and never told is seen half a minute later", async () => {
@@ -146,7 +154,7 @@ test("a version that somebody removes takes no jobs, is nobody's newest, and hos
   for (const { config: _config, path: _path, tag: _tag, ...facts } of versions) {
     await uploads.add({ ...facts, files: [{ name: "model.onnx", sha256: "0".repeat(64), sizeBytes: 1 }] });
   }
-  await models.look();
+  await look(models);
   const published = (): Promise<unknown[]> =>
     redis.sendAll([
       ["hgetall", keys.models],
@@ -158,12 +166,12 @@ test("a version that somebody removes takes no jobs, is nobody's newest, and hos
   const [one, two] = [1, 2].map((version) => models.resolve("left", version).version.tag) as [string, string];
   assert.deepEqual([numberOf(models, "left"), models.mayTake(one), models.mayTake(two)], [3, true, true]);
   await mark(3, 5);
-  await models.look();
+  await look(models);
   assert.deepEqual([models.resolve("left", 3).state, numberOf(models, "left")], ["leaving", 2]);
   assert.ok(models.mayTake(two), "version 2 has the same content");
   assert.equal(models.byTag(two)?.version.version, 2);
   await mark(2, 6);
-  await models.look();
+  await look(models);
   assert.deepEqual([numberOf(models, "left"), models.mayTake(one), models.mayTake(two)], [1, true, false]);
   assert.deepEqual(
     models.leaving().map(({ leavingMs, version }) => [version, leavingMs]),
@@ -174,7 +182,7 @@ test("a version that somebody removes takes no jobs, is nobody's newest, and hos
   );
   assert.deepEqual(await published(), before);
   for (const version of [2, 3]) await mark(version);
-  await models.look();
+  await look(models);
   assert.deepEqual([numberOf(models, "left"), models.mayTake(two), models.leaving()], [3, true, []]);
 });
 
@@ -183,13 +191,13 @@ test("a coordinator that could not look for two seconds takes no jobs for upload
   await models.publish([versionOf("lying", 1)]);
   const { config: _config, path: _path, tag: _tag, ...facts } = versionOf("sent", 1);
   await new RedisUploads(redis).add({ ...facts, files: [{ name: "model.onnx", sha256: "0".repeat(64), sizeBytes: 1 }] });
-  await models.look();
+  await look(models);
   const tags = ["lying", "sent"].map((model) => models.resolve(model).version.tag);
   const taken = (): boolean[] => tags.map((tag) => models.mayTake(tag));
   assert.deepEqual(taken(), [true, true]);
   laterMs += knownForMs + 1;
   assert.deepEqual(taken(), [true, false]);
-  await models.look();
+  await look(models);
   assert.deepEqual(taken(), [true, true]);
 });
 
