@@ -18,31 +18,64 @@ export interface Answer {
   body: Buffer;
 }
 
-/** A socket that is connected. */
-export function openSocket(host: string, port: number): Promise<Socket> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, noDelay: true }, () => {
-      socket.off("error", reject);
-      resolve(socket);
-    });
-    socket.once("error", reject);
-  });
-}
+const readBytes = 16_384;
 
-export abstract class Connection {
+/** A connected socket whose bytes come without a stream and its copies: for a small answer those cost as much as to read it. */
+export class PlainSocket {
   readonly #socket: Socket;
-  #pending: Buffer | undefined;
-  #waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | undefined;
+  #onBytes: ((bytes: Buffer) => void) | undefined;
 
-  constructor(socket: Socket) {
-    this.#socket = socket;
-    socket.on("data", (chunk) => this.#read(chunk));
-    socket.on("error", (error) => this.fail(error));
-    socket.on("close", () => this.fail(new Error("the server closed the connection")));
+  private constructor({ host, port }: { host: string; port: number }) {
+    const buffer = Buffer.allocUnsafe(readBytes);
+    const callback = (count: number): boolean => {
+      this.#onBytes?.(buffer.subarray(0, count));
+      return true;
+    };
+    this.#socket = connect({ host, port, noDelay: true, onread: { buffer, callback } });
+  }
+
+  static async open(host: string, port: number): Promise<PlainSocket> {
+    const { promise, reject, resolve } = Promise.withResolvers<void>();
+    const opened = new PlainSocket({ host, port });
+    opened.#socket.once("connect", resolve).once("error", reject);
+    await promise;
+    opened.#socket.off("error", reject);
+    return opened;
+  }
+
+  /** What it reads is overwritten by what comes next. */
+  listen(on: { bytes: (bytes: Buffer) => void; failed: (error: Error) => void }): void {
+    this.#onBytes = on.bytes;
+    this.#socket.on("error", on.failed);
+    this.#socket.on("close", () => on.failed(new Error("the server closed the connection")));
   }
 
   get isOpen(): boolean {
     return !this.#socket.destroyed;
+  }
+
+  write(bytes: Buffer): void {
+    this.#socket.write(bytes);
+  }
+
+  close(): void {
+    this.#socket.removeAllListeners("close");
+    this.#socket.destroy();
+  }
+}
+
+export abstract class Connection {
+  readonly #socket: PlainSocket;
+  #pending: Buffer | undefined;
+  #waiting: { resolve: (answer: Answer) => void; reject: (error: Error) => void } | undefined;
+
+  constructor(socket: PlainSocket) {
+    this.#socket = socket;
+    socket.listen({ bytes: (chunk) => this.#read(chunk), failed: (error) => this.fail(error) });
+  }
+
+  get isOpen(): boolean {
+    return this.#socket.isOpen;
   }
 
   /** A whole request, as it was made for this wire. */
@@ -54,11 +87,10 @@ export abstract class Connection {
   }
 
   close(): void {
-    this.#socket.removeAllListeners("close");
-    this.#socket.destroy();
+    this.#socket.close();
   }
 
-  /** Reads what is whole; answers how many bytes that was. */
+  /** Reads what is whole; answers how many bytes that was. What it keeps beyond the answer it copies. */
   protected abstract take(bytes: Buffer): number;
 
   protected write(bytes: Buffer): void {
@@ -74,12 +106,12 @@ export abstract class Connection {
   protected fail(error: Error): void {
     this.#waiting?.reject(error);
     this.#waiting = undefined;
-    this.#socket.destroy();
+    this.close();
   }
 
   #read(chunk: Buffer): void {
     const bytes = this.#pending === undefined ? chunk : Buffer.concat([this.#pending, chunk]);
     const taken = this.take(bytes);
-    this.#pending = taken === bytes.length ? undefined : bytes.subarray(taken);
+    this.#pending = taken === bytes.length ? undefined : Buffer.from(bytes.subarray(taken));
   }
 }

@@ -1,6 +1,6 @@
 /** gRPC over HTTP/2, its frames written by hand. Reads no header: an answer is good when a message came. */
 
-import { type Answer, Connection, openSocket } from "./connection.ts";
+import { type Answer, Connection, PlainSocket } from "./connection.ts";
 
 const frameHeadBytes = 9;
 const mostFrameBytes = 16_384;
@@ -68,7 +68,7 @@ export class GrpcConnection extends Connection {
   #parts: Buffer[] = [];
 
   static async open(host: string, port: number): Promise<GrpcConnection> {
-    const connection = new GrpcConnection(await openSocket(host, port));
+    const connection = new GrpcConnection(await PlainSocket.open(host, port));
     connection.write(opening());
     return connection;
   }
@@ -97,7 +97,7 @@ export class GrpcConnection extends Connection {
     if (kind === kinds.settings && (flags & ack) === 0) this.write(frame(kinds.settings, ack, new Uint8Array(0)));
     else if (kind === kinds.ping && (flags & ack) === 0) this.write(frame(kinds.ping, ack, payload));
     else if (kind === kinds.reset || kind === kinds.goAway) this.fail(new Error("the server ended the call"));
-    else if (kind === kinds.data) this.#parts.push(payload);
+    else if (kind === kinds.data) this.#parts.push(Buffer.from(payload));
     if ((kind === kinds.data || kind === kinds.headers) && (flags & endStream) !== 0) this.#ended();
   }
 

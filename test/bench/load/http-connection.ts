@@ -1,18 +1,17 @@
 /** HTTP/1.1, keep-alive. Understands answers with Content-Length, and those in chunks. */
 
-import type { Socket } from "node:net";
-import { Connection, openSocket, type Wire } from "./connection.ts";
+import { Connection, PlainSocket, type Wire } from "./connection.ts";
 
 export class HttpConnection extends Connection {
   readonly #wire: Wire;
 
-  constructor(socket: Socket, wire: Wire) {
+  constructor(socket: PlainSocket, wire: Wire) {
     super(socket);
     this.#wire = wire;
   }
 
   static async open(host: string, port: number, wire: Wire = "http"): Promise<HttpConnection> {
-    return new HttpConnection(await openSocket(host, port), wire);
+    return new HttpConnection(await PlainSocket.open(host, port), wire);
   }
 
   protected override take(bytes: Buffer): number {
@@ -20,8 +19,7 @@ export class HttpConnection extends Connection {
     if (headEnd === -1) return 0;
     const head = bytes.toString("latin1", 0, headEnd + 2).toLowerCase();
     const length = numberAfter(head, "\r\ncontent-length:");
-    const isChunked = /\r\ntransfer-encoding: *chunked/.test(head);
-    if (length === undefined && !isChunked) {
+    if (length === undefined && !/\r\ntransfer-encoding: *chunked/.test(head)) {
       this.fail(new Error(`an answer of unknown length: ${head}`));
       return bytes.length;
     }
