@@ -9,9 +9,9 @@ export interface UntilOptions {
   show?: () => string;
 }
 
-/** Resolves with the first answer that is neither false nor undefined; rejects when that takes longer than `withinMs` (10 s). */
+/** Resolves with the first answer that is neither false nor undefined; rejects when that takes longer than `withinMs` (30 s). */
 export async function until<T>(what: string, look: () => Promise<T | false | undefined>, options: UntilOptions = {}): Promise<T> {
-  const { withinMs = 10_000, everyMs = 20, show } = options;
+  const { withinMs = 30_000, everyMs = 20, show } = options;
   const endMs = performance.now() + withinMs;
   for (;;) {
     const seen = await look();
