@@ -1,6 +1,6 @@
 /** gRPC over HTTP/2, its frames written by hand. Reads no header: an answer is good when a message came. */
 
-import { type Answer, Connection, PlainSocket } from "./connection.ts";
+import { Connection, PlainSocket } from "./connection.ts";
 
 const frameHeadBytes = 9;
 const mostFrameBytes = 16_384;
@@ -73,13 +73,13 @@ export class GrpcConnection extends Connection {
     return connection;
   }
 
-  override ask(request: Buffer): Promise<Answer> {
+  override send(...[request, waiting]: Parameters<Connection["send"]>): void {
     if (request.length > mostRequestBytes) throw new Error(`a request of ${request.length} bytes is more than the server's first window`);
     const numbered = Buffer.from(request);
     for (let at = 0; at < numbered.length; at += frameHeadBytes + numbered.readUIntBE(at, 3)) numbered.writeUInt32BE(this.#stream, at + 5);
     this.#stream += 2;
     this.#parts = [];
-    return super.ask(numbered);
+    super.send(numbered, waiting);
   }
 
   protected override take(bytes: Buffer): number {

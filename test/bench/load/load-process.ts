@@ -42,22 +42,35 @@ class Load {
     this.#loops = this.#connections.map((connection, index) => this.#loop(connection, index));
   }
 
-  async #loop(connection: Connection, index: number): Promise<void> {
-    const { wire = "http" } = this.#order;
-    try {
-      for (let next = index; !this.#stopping; next += this.#order.clients) {
-        const sample = samples[next % samples.length]!;
-        const startedMs = performance.now();
-        const answer = await connection.ask(sample.requests[wire]());
+  #loop(connection: Connection, index: number): Promise<void> {
+    const { clients, wire = "http" } = this.#order;
+    const { promise, resolve: end } = Promise.withResolvers<void>();
+    const fail = (error: Error): void => {
+      this.#failure ??= error;
+      this.#stopping = true;
+      end();
+    };
+    let next = index;
+    const ask = (): void => {
+      const sample = samples[next % samples.length]!;
+      next += clients;
+      const startedMs = performance.now();
+      const resolve = (answer: Answer): void => {
         const doneMs = performance.now();
-        this.#check(answer, sample);
+        try {
+          this.#check(answer, sample);
+        } catch (error) {
+          fail(error as Error);
+        }
         this.#lastDoneMs = doneMs;
         if (this.#measuring) this.#latencies.push(doneMs - startedMs);
-      }
-    } catch (error) {
-      this.#failure ??= error as Error;
-      this.#stopping = true;
-    }
+        if (this.#stopping) end();
+        else ask();
+      };
+      connection.send(sample.requests[wire](), { resolve, reject: fail });
+    };
+    ask();
+    return promise;
   }
 
   /**
