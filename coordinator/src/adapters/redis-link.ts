@@ -6,6 +6,7 @@
 import { type RawReply, type RedisCommand, sendOnWire, type WireClient } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { betweenMomentsMs, type Clock, type MomentClock, momentAfter } from "../clock.ts";
+import { ClockOffset } from "./clock-offset.ts";
 import { socketOf } from "./redis-client.ts";
 
 const pingEveryMs = betweenMomentsMs;
@@ -37,7 +38,7 @@ export class RedisLink {
   readonly #onMark: () => void;
   readonly #onRoundtrip: (ms: number) => void;
   #answering = false;
-  #offsetMs = 0;
+  readonly #offset = new ClockOffset();
   #filled = 0;
   readonly #handshakeMs: number;
   #handshakePings = 0;
@@ -154,13 +155,15 @@ export class RedisLink {
     try {
       const askedMs = this.#clock.monotonicMs();
       const asked = this.redis.time();
-      const memory = this.#pings++ % memoryEveryPings === 0 ? this.redis.info("memory") : undefined;
+      const memory = this.#pings % memoryEveryPings === 0 ? this.redis.info("memory") : undefined;
       memory?.catch(() => {}); // what ends one ends both
       const time = await asked;
-      this.#onRoundtrip(this.#clock.monotonicMs() - askedMs);
-      this.#offsetMs = Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - this.#clock.nowMs();
+      const tookMs = this.#clock.monotonicMs() - askedMs;
+      this.#onRoundtrip(tookMs);
+      this.#offset.add({ serverMs: Number(time[0]) * 1_000 + Number(time[1]) / 1_000, nowMs: this.#clock.nowMs(), tookMs });
       this.#mark(true);
       if (memory) this.#filled = filledOf(await memory);
+      this.#pings++; // not where it failed: memory is to be looked at with the next one then
     } catch {
       if (this.#back === undefined) this.#mark(false);
     } finally {
@@ -180,7 +183,7 @@ export class RedisLink {
 
   /** The server's clock minus ours. */
   get offsetMs(): number {
-    return this.#offsetMs;
+    return this.#offset.ms;
   }
 
   /** How full its memory was when last looked at, from 0 to 1; 0 where it has no bound. */
