@@ -35,8 +35,11 @@ for _, key in ipairs(redis.call('KEYS', string.gsub(base, '[%[%]]', '?') .. '*')
     local row = { string.match(redis.call('GET', key), '^(%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) %S+ (%S+)') }
     answer.records[#answer.records + 1] = { id, ttl, row[1], row[2], row[3], row[5], row[4] }
     if row[1] ~= 'queued' and row[1] ~= 'running' and ttl < 0 then answer.immortal[#answer.immortal + 1] = name end
-  elseif (string.find(name, '^tomb:') or string.find(name, '^in:') or string.find(name, '^out:') or string.find(name, '^attempts:')) and ttl < 0 then
+  elseif (string.find(name, '^tomb:') or string.find(name, '^out:') or string.find(name, '^attempts:')) and ttl < 0 then
     answer.immortal[#answer.immortal + 1] = name
+  elseif string.find(name, '^in:') and ttl < 0 then
+    local state = string.match(redis.call('GET', base .. 'job:' .. string.sub(name, 4)) or '', '^%S+')
+    if state ~= 'queued' and state ~= 'running' then answer.immortal[#answer.immortal + 1] = name end
   end
 end
 answer.order = {}

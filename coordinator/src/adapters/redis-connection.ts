@@ -81,6 +81,9 @@ export class RedisConnection {
   readonly #links: Links;
   /** Apart from the rest, because every command of the hot path is sent by it. */
   readonly #send: Links["send"];
+  readonly #mayTransact: boolean;
+  /** Of each script, the last connection to a server that has run it. */
+  readonly #ran = new Map<ScriptName, number>();
   #answering = false;
   #changedMs: number;
   #listeners: ((answering: boolean) => void)[] = [];
@@ -90,7 +93,8 @@ export class RedisConnection {
     this.#target = target;
     this.#clock = clock;
     this.#changedMs = clock.monotonicMs();
-    const { form } = redisPlace(target);
+    const { form, username = "default" } = redisPlace(target);
+    this.#mayTransact = form !== "cluster" && username === "default";
     const isReplaceable = form !== "standalone";
     const onRoundtrip = (ms: number): void => this.#onRoundtrip(ms);
     const watch = (redis: Redis): RedisLink => new RedisLink(redis, { clock, onMark: () => this.#judge(), onRoundtrip, isReplaceable });
@@ -241,6 +245,7 @@ export class RedisConnection {
 
   /** As `run`; texts are bytes. */
   async runRaw(name: ScriptName, key: string, args: readonly (string | number)[], before: readonly RedisCommand[] = []): Promise<RawReply> {
+    const connections = this.#connections();
     const replies = await this.#sendRaw([...before, this.script(name, key, args)]);
     let last = replies.pop();
     for (const reply of replies) if (reply instanceof Error) throw translate(reply);
@@ -248,7 +253,31 @@ export class RedisConnection {
       [last] = await this.#sendRaw([["eval", (scripts.get(name) as Script).source, 1, key, ...args]]);
     }
     if (last instanceof Error) throw translate(last);
+    this.#ran.set(name, connections);
     return last ?? null;
+  }
+
+  /**
+   * Whether `runWith` may be used for a script: on one server, by the user without a name (others are told which commands they may use), and
+   * where the server of this connection has run the script before, since a transaction goes on when a script in it is unknown.
+   */
+  mayRunWith(name: ScriptName): boolean {
+    return this.#mayTransact && this.#ran.get(name) === this.#connections();
+  }
+
+  #connections(): number {
+    return this.#links.list()[0]?.connections ?? 0;
+  }
+
+  /** As `run`, in one transaction with commands that the server does first: all of it happens, or nothing. */
+  async runWith(name: ScriptName, key: string, args: readonly (string | number)[], commands: readonly RedisCommand[]): Promise<RedisReply> {
+    const [first, ...rest] = await this.#sendRaw([["multi"], ...commands, this.script(name, key, args), ["exec"]]);
+    // of a transaction that was given up, what was refused says why
+    for (const reply of [first, ...rest]) if (reply instanceof Error) throw translate(reply);
+    const done = (rest.at(-1) as (RawReply | Error)[]).at(-1);
+    if (!(done instanceof Error)) return replyText(done ?? null);
+    if (done.message.startsWith("NOSCRIPT")) return this.run(name, key, args);
+    throw translate(done);
   }
 
   /** Values of keys as bytes, in order. */

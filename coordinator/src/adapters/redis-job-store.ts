@@ -1,5 +1,5 @@
 /**
- * The job store on Redis. Owns: one write for all jobs of an event-loop turn (inputs by plain PSETEX, records by lua/admit), one read for all
+ * The job store on Redis. Owns: one write for all jobs of an event-loop turn (inputs by plain commands, records by lua/admit), one read for all
  * outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot. Large values go to the
  * blob store, with a reference in Redis in their place.
  */
@@ -41,6 +41,8 @@ import { listJobs } from "./redis-job-list.ts";
 /** How long inputs outlive the deadline: late claims, clock steps. */
 const inputMarginMs = 60_000;
 const maxJobsPerScript = 128;
+/** One command is read whole before it is carried out, and others wait meanwhile. */
+const mostBytesTogether = 1_048_576;
 /** As in lua/lib-dead.lua. */
 const deadMs = 86_400_000;
 /** More than any reference takes. */
@@ -144,14 +146,11 @@ export class RedisJobStore implements JobStore {
   }
 
   async #admitTogether(tag: string, pending: PendingAdmit[], turn: Turn): Promise<void> {
-    const inputs = pending.map(
-      ({ job, stored }): RedisCommand => ["psetex", keys.input(tag, job.id), job.timeoutMs + inputMarginMs, stored],
-    );
     const { matchingHosts, batchItems, mostWaiting } = turn.queue;
     const most = Math.min(mostWaiting, Number.MAX_SAFE_INTEGER);
     const args = [tag, matchingHosts, batchItems, most, ...this.#jobArgs(pending)];
     try {
-      const [nowMs, waiting, tickets, answers] = (await this.#redis.run("admit", keys.base(tag), args, inputs)) as AdmitReply;
+      const [nowMs, waiting, tickets, answers] = (await this.#runAdmit(tag, args, pending)) as AdmitReply;
       if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);
       const lines = answers === "" ? undefined : answers.split("\n");
       for (const [at, { job, resolve }] of pending.entries()) resolve(admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting }));
@@ -159,6 +158,26 @@ export class RedisJobStore implements JobStore {
       // one bad job must not refuse its neighbours; repeating is safe because ids are new
       if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
       else for (const { reject } of pending) reject(error);
+    }
+  }
+
+  /**
+   * With the inputs. Several small ones are written by one command, which is a third cheaper than one by one, and gives them no time to live: then in one
+   * transaction with the script, so that none is left without its job. What ends a job takes its inputs away.
+   */
+  async #runAdmit(tag: string, args: (string | number)[], pending: readonly PendingAdmit[]): Promise<RedisReply> {
+    const inputs = pending.map(({ job, stored }) => ({ key: keys.input(tag, job.id), stored, ttlMs: job.timeoutMs + inputMarginMs }));
+    const areSmall = inputs.length > 1 && inputs.reduce((sum, { stored }) => sum + sizeOf(stored), 0) <= mostBytesTogether;
+    if (!areSmall || !this.#redis.mayRunWith("admit")) {
+      const plain = inputs.map(({ key, stored, ttlMs }): RedisCommand => ["psetex", key, ttlMs, stored]);
+      return this.#redis.run("admit", keys.base(tag), args, plain);
+    }
+    try {
+      return await this.#redis.runWith("admit", keys.base(tag), args, [["mset", ...inputs.flatMap(({ key, stored }) => [key, stored])]]);
+    } catch (error) {
+      // where it was the script that failed, nobody else would let them go
+      void this.#redis.send(inputs.map(({ key, ttlMs }) => ["pexpire", key, ttlMs, "nx"])).catch(() => {});
+      throw error;
     }
   }
 

@@ -38,6 +38,7 @@ export class RedisLink {
   readonly #onMark: () => void;
   readonly #onRoundtrip: (ms: number) => void;
   #answering = false;
+  #connections = 0;
   readonly #offset = new ClockOffset();
   #filled = 0;
   readonly #handshakeMs: number;
@@ -64,6 +65,9 @@ export class RedisLink {
       this.#lastError = error; // failures show in health() and in each call; only the first connection tells its cause
     });
     redis.on("close", () => this.#onClose());
+    redis.on("ready", () => {
+      this.#connections += 1;
+    });
   }
 
   /**
@@ -179,6 +183,11 @@ export class RedisLink {
 
   get answering(): boolean {
     return this.#answering;
+  }
+
+  /** How often it was connected: each time may have led to another server, or to one that has been started again. */
+  get connections(): number {
+    return this.#connections;
   }
 
   /** The server's clock minus ours. */

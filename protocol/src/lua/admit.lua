@@ -1,4 +1,5 @@
--- Admit jobs into one queue: records, order, index, waiter registration and the ticket decision. Inputs were SET before, plainly.
+-- Admit jobs into one queue: records, order, index, waiter registration and the ticket decision. Inputs were SET before, plainly,
+-- several together without a time to live: then in one transaction with this.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 most jobs that may wait in this queue  5 number of flows, then per flow 2:
 --       name, tenant's weight; then the jobs in order, those together that are alike but for their ids: flow, timeoutMs, latestStartMs, keep,
@@ -7,7 +8,7 @@
 -- Answers  {now, jobs waiting then, ticket ids, answers}; ticket ids divided by spaces; answers a line per job, or "" when all were admitted:
 --          "admitted", "refused <items ahead>", "full <jobs waiting>", or "<state> <created ms> <deadline ms>" of the record that was there before.
 -- Keeps: an id is admitted once; a repeat registers the waiter and changes nothing else; a malformed job is refused before anything is
---        written; what is refused leaves nothing behind.
+--        written; what is refused leaves nothing behind, and a repeat no inputs of what has ended (those of a dead letter live on with it).
 -- @include lib-time.lua lib-record.lua lib-flows.lua lib-tickets.lua
 local base, tag, mostWaiting = KEYS[1], ARGV[1], tonumber(ARGV[4])
 local now = nowMs()
@@ -61,7 +62,7 @@ local function itemsAhead(name, order)
 end
 
 local texts, names = recordTexts(base, ids)
-local answers, orders, due, index, recent, written, refused = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}, {}
+local answers, orders, due, index, recent, written, unwanted = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}, {} -- unwanted: inputs without a job
 local writtenAt = {} -- where the record of an id stands in `written`: the same id may come twice in one call
 local allAdmitted, urgent = true, nil
 local itemsBefore = itemsOf(waitingBefore, mean)
@@ -83,6 +84,13 @@ for _, group in ipairs(groups) do
     local text = texts[number] or (writtenAt[id] and written[writtenAt[id]])
     if text then
       local record = parseRecord(text)
+      if not isOpen(record) then
+        if redis.call('ZSCORE', base .. 'dead', id) then
+          redis.call('PEXPIRE', base .. 'in:' .. id, dayMs)
+        else
+          unwanted[#unwanted + 1] = base .. 'in:' .. id
+        end
+      end
       if coordinator ~= '-' and addWaiter(record, coordinator) then
         if writtenAt[id] then written[writtenAt[id]] = recordText(record) else storeRecord(base, id, record) end
       end
@@ -92,11 +100,11 @@ for _, group in ipairs(groups) do
       local ahead = itemsBefore + added > mostAhead and itemsAhead(flow, order) or 0
       if waiting >= mostWaiting then
         answers[number] = 'full ' .. waiting
-        refused[#refused + 1] = base .. 'in:' .. id
+        unwanted[#unwanted + 1] = base .. 'in:' .. id
         allAdmitted = false
       elseif ahead > mostAhead then
         answers[number] = 'refused ' .. ahead
-        refused[#refused + 1] = base .. 'in:' .. id
+        unwanted[#unwanted + 1] = base .. 'in:' .. id
         allAdmitted = false
       else
         local last = #written + 2
@@ -135,7 +143,7 @@ if #written > 0 then
     end
   end
 end
-if #refused > 0 then redis.call('UNLINK', unpack(refused)) end
+if #unwanted > 0 then redis.call('UNLINK', unpack(unwanted)) end
 if #index > 1 then redis.call('ZADD', unpack(index)) end
 if #recent > 1 then
   redis.call('ZADD', unpack(recent))

@@ -57,8 +57,8 @@ export const keys = {
   base: (tag: string): string => `${prefix}:{${tag}}:`,
 
   /**
-   * string, framed inputs. Written by admit's pipeline; deleted with the job's end, else by its TTL (deadline + margin); those of a dead letter live
-   * a day. (lua deletes and prolongs)
+   * string, framed inputs. Written by admit's pipeline; deleted with the job's end. With a TTL (deadline + margin), but for several that were written in one
+   * transaction with their jobs; those of a dead letter live a day. (lua deletes and prolongs)
    */
   input: (tag: string, id: string): string => `${prefix}:{${tag}}:in:${id}`,
 

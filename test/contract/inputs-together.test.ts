@@ -1,0 +1,168 @@
+/** Inputs of jobs that come in one turn are written together, in one transaction with their admission: none is left without its job, whatever happens. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { SwitchyardError } from "@switchyard/protocol";
+import { keys } from "@switchyard/protocol/redis";
+import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapters/redis-connection.ts";
+import { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
+import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
+import { eventually, type HostJob, type HostOutcome, type JobRig, roomyQueue, succeeded } from "../support/job-rig.ts";
+import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { RedisRigs } from "../support/redis-rig.ts";
+
+let server: TestRedis;
+let rigs: RedisRigs;
+
+before(async () => {
+  server = await startTestRedis();
+  rigs = await RedisRigs.open(server.url);
+});
+
+after(async () => {
+  await rigs?.close();
+  await server?.stop();
+});
+
+/** A rig whose server has run the script that admits. */
+async function rigThatRan(): Promise<JobRig> {
+  const rig = rigs.rig();
+  await rig.admit();
+  const { host, ticket } = await rig.hostWithTicket();
+  await host.commit(
+    ticket,
+    (await host.batch(ticket)).map((job) => succeeded(job)),
+  );
+  return rig;
+}
+
+const jobsOf = (rig: JobRig, count: number, wishes: Partial<NewJob> = {}): NewJob[] =>
+  Array.from({ length: count }, (_, at) => rig.job({ inputs: [new Uint8Array([at, at]), new Uint8Array(300).fill(at)], ...wishes }));
+const admitAll = (rig: JobRig, jobs: readonly NewJob[], store = rig.store) =>
+  Promise.allSettled(jobs.map((job) => store.admit(job, roomyQueue)));
+const livesOf = (rig: JobRig, jobs: readonly NewJob[]): Promise<number[]> =>
+  Promise.all(jobs.map(({ id }) => rigs.redis.pttl(keys.input(rig.tag, id))));
+const isMortal = (ms: number): boolean => ms > 0;
+/** As PTTL answers. */
+const [immortal, gone] = [-1, -2];
+
+async function runAll(rig: JobRig, outcomeOf: (job: HostJob) => HostOutcome = (job) => succeeded(job)): Promise<void> {
+  const { host, ticket } = await rig.hostWithTicket();
+  const jobs = await host.batch(ticket);
+  await host.commit(
+    ticket,
+    jobs.map((job) => outcomeOf(job)),
+  );
+}
+
+test("inputs that came together live as long as their jobs are open, are what each job brought, and go with them", async () => {
+  const rig = await rigThatRan();
+  const jobs = jobsOf(rig, 5);
+  assert.ok((await admitAll(rig, jobs)).every(({ status }) => status === "fulfilled"));
+  assert.deepEqual(await livesOf(rig, jobs), Array(5).fill(immortal));
+  for (const [at, { id }] of jobs.entries()) {
+    assert.deepEqual(await rig.store.inputs(id), Buffer.concat([Buffer.from([at, at]), Buffer.alloc(300, at)]));
+  }
+  assert.deepEqual((await rig.audit()).immortal, []);
+  await rig.store.cancel(jobs[4]!.id);
+  await runAll(rig);
+  assert.deepEqual(await livesOf(rig, jobs), Array(5).fill(gone));
+});
+
+test("one alone, and several that are large together, have a time to live of their own", async () => {
+  const rig = await rigThatRan();
+  const [one] = jobsOf(rig, 1) as [NewJob];
+  await admitAll(rig, [one]);
+  const large = jobsOf(rig, 3, { inputs: [new Uint8Array(400_000)] });
+  await admitAll(rig, large);
+  for (const ms of await livesOf(rig, [one, ...large])) assert.ok(isMortal(ms), `${ms}`);
+});
+
+test("a server that has forgotten the script, or is another one since, is taught, and no input stays without its job", async () => {
+  const rig = await rigThatRan();
+  await rigs.redis.script("FLUSH");
+  const jobs = jobsOf(rig, 4);
+  assert.ok((await admitAll(rig, jobs)).every(({ status }) => status === "fulfilled"));
+  assert.deepEqual((await rig.audit()).immortal, []);
+  // every connection but this one is ended: what comes next goes to a server of which nothing is known
+  await rigs.redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes");
+  await sleep(50); // it is told of its end by now, or with the next command
+  await eventually("the store to answer", () =>
+    rig.store.read(jobs[0]!.id).then(
+      () => true,
+      () => false,
+    ),
+  );
+  const later = jobsOf(rig, 4);
+  await admitAll(rig, later);
+  for (const ms of await livesOf(rig, later)) assert.ok(isMortal(ms), `${ms}`);
+  await rig.admit();
+  const learned = jobsOf(rig, 4);
+  await admitAll(rig, learned);
+  assert.deepEqual(await livesOf(rig, learned), Array(4).fill(immortal));
+});
+
+test("a store without memory takes neither jobs nor inputs", async () => {
+  const rig = await rigThatRan();
+  const jobs = jobsOf(rig, 4);
+  await rigs.redis.config("SET", "maxmemory", "1mb");
+  try {
+    for (const answer of await admitAll(rig, jobs)) {
+      assert.equal(answer.status, "rejected");
+      assert.equal((answer.reason as SwitchyardError).code, "store_full");
+    }
+    assert.deepEqual(await livesOf(rig, jobs), Array(4).fill(gone));
+  } finally {
+    await rigs.redis.config("SET", "maxmemory", "0");
+  }
+});
+
+test("jobs that are refused, or have ended before they come again, leave no inputs; those of a dead letter stay with it", async () => {
+  const rig = await rigThatRan();
+  const jobs = jobsOf(rig, 3, { maxAttempts: 1 });
+  await admitAll(rig, jobs);
+  const error = { code: "run_failed", detail: "the run threw", retryable: true };
+  await runAll(rig, (job) =>
+    job.id === jobs[0]!.id ? { id: job.id, fence: job.fence, outcome: "retry", error, retryDelayMs: 1 } : succeeded(job),
+  );
+  const dead = await livesOf(rig, jobs);
+  assert.deepEqual(dead.slice(1), [gone, gone]);
+  assert.ok(dead[0]! > 80_000_000, "a dead letter keeps its inputs for a day");
+  await admitAll(rig, jobs);
+  const again = await livesOf(rig, jobs);
+  assert.deepEqual(again.slice(1), [gone, gone]);
+  assert.ok(again[0]! > 80_000_000, `${again[0]}`);
+
+  const crowd = jobsOf(rig, 4);
+  const refusing = { ...roomyQueue, mostWaiting: 2 };
+  const answers = await Promise.all(crowd.map((job) => rig.store.admit(job, refusing)));
+  assert.equal(answers.filter(({ answer }) => answer === "admitted").length, 2);
+  assert.deepEqual(await livesOf(rig, crowd), [immortal, immortal, gone, gone]);
+});
+
+/** Its transactions are carried out, and their replies are lost. */
+class CutConnection extends RedisConnection {
+  override async runWith(...args: Parameters<RedisConnection["runWith"]>): ReturnType<RedisConnection["runWith"]> {
+    await super.runWith(...args);
+    throw new SwitchyardError("store_unavailable", "the reply did not come");
+  }
+}
+
+test("inputs of which nobody knows whether their jobs were admitted get a time to live", async () => {
+  const rig = rigs.rig();
+  const redis = new CutConnection(server.url, "cut", systemClock);
+  await redis.open();
+  const subscription = new RedisSubscription(server.url, "cut-notices", systemClock);
+  try {
+    const store = new RedisJobStore({ redis, subscription, tickets: rigs.offers, coordinator: "cut" });
+    const [first, ...jobs] = jobsOf(rig, 4) as [NewJob, ...NewJob[]];
+    await admitAll(rig, [first], store);
+    for (const { status } of await admitAll(rig, jobs, store)) assert.equal(status, "rejected");
+    await eventually("them to get one", async () => (await livesOf(rig, jobs)).every(isMortal));
+  } finally {
+    subscription.close();
+    await redis.close();
+  }
+});
