@@ -103,7 +103,7 @@ export class RedisRigs {
         const args: (string | number)[] = [incarnation, ticketId, runMs, outcomes.length];
         for (const { id, fence, outcome, outputs, error, retryDelayMs } of outcomes) {
           if (outputs) await this.redis.set(keys.output(tag, id, fence), Buffer.from(outputs), "PX", 65_000);
-          args.push(id, fence, outcome, error ? JSON.stringify(error) : "", outcome === "succeeded" ? "" : (retryDelayMs ?? 0));
+          args.push(fence, outcome, error ? JSON.stringify(error) : "", 1, id, outcome === "succeeded" ? "" : (retryDelayMs ?? 0));
         }
         const reply = await this.script("commit", keys.base(tag), args);
         return Array.isArray(reply) ? reply.map(String) : outcomes.map(() => String(reply));

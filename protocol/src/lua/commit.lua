@@ -1,8 +1,9 @@
 -- Record what became of a claim's jobs. Large outputs were SET before, plainly, under the fence; small ones come with the outcome.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 incarnation  2 ticket id  3 runMs  4 items of the batch
---       then per job 5: id, fence, "succeeded" | "failed" | "retry" | "late" | "back" (unrun: same order, no attempt used), error JSON or "",
---       for "succeeded" the framed outputs or "" where they were SET before, for "retry" retryDelayMs
+--       then the jobs in order, those together that came to the same: fence, "succeeded" | "failed" | "retry" | "late" | "back" (unrun: same
+--       order, no attempt used), error JSON or "", number of jobs, then per job 2: id, and for "succeeded" the framed outputs or "" where they
+--       were SET before, for "retry" retryDelayMs
 -- Answers  "committed" when all were, as sent; else per job "committed", "expired" (too late), "requeued", "failed" (no attempts left), "stale"
 --          (another fence or host owns it), "ended" (already terminal), "no_output" (the store refused the bytes: write them and commit again);
 --          or only "barred".
@@ -17,9 +18,15 @@ local now = nowMs()
 local nowText = int(now)
 local claim = redis.call('HGET', base .. 'claims', incarnation) or '0 0'
 local told = string.find(claim, ' told', 1, true)
-local ids = {}
-for at = 5, #ARGV, 5 do ids[#ids + 1] = ARGV[at] end
-local texts = recordTexts(base, ids)
+local ids, groups = {}, {}
+local at, most = 5, #ARGV
+while at <= most do
+  groups[#groups + 1] = at
+  local last = at + 3 + 2 * ARGV[at + 3]
+  for each = at + 4, last, 2 do ids[#ids + 1] = ARGV[each] end
+  at = last + 1
+end
+local texts, names = recordTexts(base, ids)
 local answers, allCommitted, ended, inputs, number = {}, true, { base .. 'due' }, {}, 0
 local successPattern = '^running (%d+) (%S+) (%S+) (%d+) ([^\n]*)'
 local successEnding = '\n' .. nowText .. ' ' .. runMs .. ' ' .. batchItems .. ' -'
@@ -37,7 +44,7 @@ local function isOwn(text, fence)
   return ownFence == fence
 end
 
-local seenText, head, waiters, keep, deadline
+local seenText, head, waiters, keep, keptFor, deadline
 
 local buried = {}
 
@@ -65,10 +72,11 @@ local function settleFailure(id, record, outcome, err, delayMs)
 end
 
 -- The usual end, without taking the whole record apart.
-local function succeed(id, fence, text, outputs)
+local function succeed(id, name, fence, text, outputs)
   if text ~= seenText then
     local revision, rest
     seenText, revision, waiters, keep, deadline, rest = text, string.match(text, successPattern)
+    keptFor = string.sub(keep, 1, 1) == 'h' and string.sub(keep, 2)
     head = 'succeeded ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadline .. ' ' .. rest .. successEnding
     deadline = tonumber(deadline)
   end
@@ -76,55 +84,62 @@ local function succeed(id, fence, text, outputs)
     finish(base, id, parseRecord(text), 'expired', nowText, expiredError, runMs, batchItems)
     return 'expired'
   end
+  local final = head
   if outputs == '' then
     local key = base .. 'out:' .. id .. ':' .. fence
     if redis.call('EXISTS', key) == 0 then return 'no_output' end
     -- its host may have claimed it while it was still held, with a short life for the outputs
-    if string.sub(keep, 1, 1) == 'k' then redis.call('PEXPIRE', key, string.sub(keep, 2) + 5000) end
+    if not keptFor then redis.call('PEXPIRE', key, string.sub(keep, 2) + 5000) end
   else
-    outputs = '\n' .. outputs
+    final = head .. '\n' .. outputs
   end
-  local final = head .. outputs
-  retain(base, id, final, keep, 'succeeded', nowText)
+  if keptFor then -- the usual case of `retain`
+    redis.call('PSETEX', name, keptFor, final)
+  else
+    retain(base, id, final, keep, 'succeeded', nowText)
+  end
   note(id, waiters, final)
   return 'committed'
 end
 
-for at = 5, #ARGV, 5 do
-  number = number + 1
-  local id, fence, outcome, text = ARGV[at], ARGV[at + 1], ARGV[at + 2], texts[number]
-  local answer
-  if settled[id] or not isOwn(text, fence) then
-    local record = parseRecord(text)
-    answer = record and isOpen(record) and 'stale' or 'ended'
-    if not record then settled[id] = fence end
-  else
-    if outcome == 'succeeded' then
-      answer = succeed(id, fence, text, ARGV[at + 4])
-    else
+for _, group in ipairs(groups) do
+  local fence, outcome, err = ARGV[group], ARGV[group + 1], ARGV[group + 2]
+  for each = group + 4, group + 3 + 2 * ARGV[group + 3], 2 do
+    number = number + 1
+    local id, text = ids[number], texts[number]
+    local answer
+    if settled[id] or not isOwn(text, fence) then
       local record = parseRecord(text)
-      if tonumber(record[DEADLINE]) < now then
-        finish(base, id, record, 'expired', nowText, expiredError, runMs, batchItems)
-        answer = 'expired'
-      elseif outcome == 'late' then
-        finish(base, id, record, 'expired', nowText, lateError, '0', '0')
-        answer = 'committed'
+      answer = record and isOpen(record) and 'stale' or 'ended'
+      if not record then settled[id] = fence end
+    else
+      if outcome == 'succeeded' then
+        answer = succeed(id, names[number], fence, text, ARGV[each + 1])
       else
-        answer = settleFailure(id, record, outcome, ARGV[at + 3], ARGV[at + 4])
+        local record = parseRecord(text)
+        if tonumber(record[DEADLINE]) < now then
+          finish(base, id, record, 'expired', nowText, expiredError, runMs, batchItems)
+          answer = 'expired'
+        elseif outcome == 'late' then
+          finish(base, id, record, 'expired', nowText, lateError, '0', '0')
+          answer = 'committed'
+        else
+          answer = settleFailure(id, record, outcome, err, ARGV[each + 1])
+        end
+      end
+      told = true
+      if answer ~= 'no_output' then
+        own = own + 1
+        settled[id] = fence
+        if answer ~= 'requeued' then
+          ended[#ended + 1] = id
+          if not buried[id] then inputs[#inputs + 1] = base .. 'in:' .. id end
+        end
       end
     end
-    told = true
-    if answer ~= 'no_output' then
-      own = own + 1
-      settled[id] = fence
-      if answer ~= 'requeued' then
-        ended[#ended + 1] = id
-        if not buried[id] then inputs[#inputs + 1] = base .. 'in:' .. id end
-      end
-    end
+    if answer ~= 'committed' then allCommitted = false end
+    answers[number] = answer
   end
-  if answer ~= 'committed' then allCommitted = false end
-  answers[number] = answer
 end
 
 if #ended > 1 then
@@ -135,7 +150,7 @@ flushNotices()
 
 local rest = string.match(claim, '^%d+ %d+') .. (told and ' told' or '')
 -- usually a commit settles its whole claim
-local at = 0
+at = 0
 for _ = 0, own do at = at and string.find(claim, '=', at + 1, true) end
 if at then
   for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do

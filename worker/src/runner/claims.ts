@@ -139,24 +139,25 @@ export class Claims {
     return undefined;
   }
 
+  /** What neighbours have in common is said once. */
   #commitCommands(commit: Commit): RedisCommand[] {
     const commands: RedisCommand[] = [];
     const args: RedisArgument[] = [this.#incarnation, commit.ticketId, Math.round(commit.runMs * 1_000) / 1_000, commit.batchItems];
+    let common: readonly [fence: number, outcome: string, error: string] | undefined;
+    let countAt = 0;
     for (const result of commit.results) {
-      if (result.outcome === "succeeded") {
-        const isSmall = result.outputs.length <= recordOutputBytes;
-        if (!isSmall) {
-          commands.push(["set", keys.output(commit.tag, result.id, result.fence), result.outputs, "PX", result.ttlMs + outputMarginMs]);
-        }
-        args.push(result.id, result.fence, "succeeded", "", isSmall ? result.outputs : "");
-      } else {
-        args.push(
-          result.id,
-          result.fence,
-          result.outcome,
-          result.error ? JSON.stringify(result.error) : "",
-          Math.round(result.retryDelayMs ?? 0),
-        );
+      const { fence, id, outcome } = result;
+      const own = [fence, outcome, outcome !== "succeeded" && result.error ? JSON.stringify(result.error) : ""] as const;
+      if (!common?.every((word, at) => word === own[at])) {
+        countAt = args.push(...own, 0) - 1;
+        common = own;
+      }
+      args[countAt] = Number(args[countAt]) + 1;
+      if (outcome !== "succeeded") args.push(id, Math.round(result.retryDelayMs ?? 0));
+      else if (result.outputs.length <= recordOutputBytes) args.push(id, result.outputs);
+      else {
+        commands.push(["set", keys.output(commit.tag, id, fence), result.outputs, "PX", result.ttlMs + outputMarginMs]);
+        args.push(id, "");
       }
     }
     commands.push(scriptCommand("commit", keys.base(commit.tag), args));
