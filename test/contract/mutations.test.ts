@@ -134,7 +134,7 @@ const mutations: Mutation[] = [
   {
     rule: "nothing starts after its deadline",
     file: "claim.lua",
-    text: "if cannotFinish(deadline, job.size, own, jobShape, isAlone, texts, at) then",
+    text: "if job.isLate then",
     instead: "if false then",
     async scenario(rig) {
       const id = await rig.admit({ timeoutMs: 15 });

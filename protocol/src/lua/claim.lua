@@ -94,7 +94,9 @@ promoteDue(base, now, 100)
 
 -- The predicted run of so many items, nothing where none is known of that size class. Tables are read when they are first asked for.
 local ladders = {}
+local knownSize, knownFrom, knownTo, knownMs -- the rung that was asked for last: the next job is mostly on it, too
 local function runMs(size, items)
+  if size == knownSize and items > knownFrom and items <= knownTo then return knownMs end
   local ladder = ladders[size]
   if not ladder then
     ladder = {}
@@ -106,8 +108,13 @@ local function runMs(size, items)
     end
     ladders[size] = ladder
   end
+  local from = 0
   for _, step in ipairs(ladder) do
-    if items <= step[1] then return step[2] end
+    if items <= step[1] then
+      knownSize, knownFrom, knownTo, knownMs = size, from, step[1], step[2]
+      return knownMs
+    end
+    from = step[1]
   end
   local last = ladder[#ladder]
   return last and last[2] * items / last[1]
@@ -249,7 +256,8 @@ local function serve(flow, slots)
       if job then
         local deadline, own, jobShape, isAlone = job.deadline, job.items, job.shape, job.isAlone
         if not isSampled then see(jobShape) end
-        if cannotFinish(deadline, job.size, own, jobShape, isAlone, texts, at) then
+        if job.isLate == nil then job.isLate = cannotFinish(deadline, job.size, own, jobShape, isAlone, texts, at) end
+        if job.isLate then
           ended[#ended + 1] = id
           inputs[#inputs + 1] = base .. 'in:' .. id
           finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
