@@ -9,7 +9,9 @@ import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapte
 import { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
-import { eventually, type HostJob, type HostOutcome, type JobRig, roomyQueue, succeeded } from "../support/job-rig.ts";
+import { FaultProxy } from "../chaos/faults/proxy.ts";
+import { scriptOf } from "../chaos/faults/script-names.ts";
+import { eventually, type HostJob, type HostOutcome, isAccepted, type JobRig, roomyQueue, succeeded } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -142,27 +144,68 @@ test("jobs that are refused, or have ended before they come again, leave no inpu
   assert.deepEqual(await livesOf(rig, crowd), [immortal, immortal, gone, gone]);
 });
 
-/** Its transactions are carried out, and their replies are lost. */
-class CutConnection extends RedisConnection {
-  override async runWith(...args: Parameters<RedisConnection["runWith"]>): ReturnType<RedisConnection["runWith"]> {
-    await super.runWith(...args);
-    throw new SwitchyardError("store_unavailable", "the reply did not come");
-  }
-}
-
-test("inputs of which nobody knows whether their jobs were admitted get a time to live", async () => {
-  const rig = rigs.rig();
-  const redis = new CutConnection(server.url, "cut", systemClock);
+/** Another coordinator's store, which speaks to the server through what may break it. */
+async function withStore(
+  use: (parts: { store: RedisJobStore; proxy: FaultProxy }) => Promise<void>,
+  open: (url: string) => RedisConnection = (url) => new RedisConnection(url, "cut", systemClock),
+): Promise<void> {
+  const { hostname, port } = new URL(server.url);
+  await using proxy = await FaultProxy.open({ host: hostname, port: Number(port), isRedis: true });
+  const url = new URL(server.url);
+  url.port = String(proxy.port);
+  const redis = open(url.href);
   await redis.open();
   const subscription = new RedisSubscription(server.url, "cut-notices", systemClock);
   try {
-    const store = new RedisJobStore({ redis, subscription, tickets: rigs.offers, coordinator: "cut" });
-    const [first, ...jobs] = jobsOf(rig, 4) as [NewJob, ...NewJob[]];
-    await admitAll(rig, [first], store);
-    for (const { status } of await admitAll(rig, jobs, store)) assert.equal(status, "rejected");
-    await eventually("them to get one", async () => (await livesOf(rig, jobs)).every(isMortal));
+    await use({ store: new RedisJobStore({ redis, subscription, tickets: rigs.offers, coordinator: "cut" }), proxy });
   } finally {
     subscription.close();
     await redis.close();
   }
+}
+
+for (const kind of ["drop_reply", "drop_command"] as const) {
+  test(`a connection that ends ${kind === "drop_reply" ? "after" : "in the middle of"} the transaction costs no job, and none is there twice`, async () => {
+    const rig = rigs.rig();
+    await withStore(async ({ proxy, store }) => {
+      const [first, ...jobs] = jobsOf(rig, 5) as [NewJob, ...NewJob[]];
+      await admitAll(rig, [first], store);
+      let faults = 0;
+      proxy.onCommand = (words) => (scriptOf(words) === "admit" && faults++ === 0 ? { kind } : undefined);
+      const answers = await admitAll(rig, jobs, store);
+      assert.deepEqual(
+        answers.map((answer) => answer.status === "fulfilled" && isAccepted(answer.value)),
+        Array(4).fill(true),
+      );
+      assert.equal(faults, 2, "the reply that was lost, and the repeat");
+      const { due, immortal: forever, jobs: records } = await rig.audit();
+      assert.deepEqual([due.length, records.size, forever], [5, 5, []]);
+      for (const { id } of jobs) assert.equal((await store.inputs(id))?.length, 302);
+    });
+  });
+}
+
+/** The script fails in its transaction, whatever is asked. */
+class FailingConnection extends RedisConnection {
+  override script(...[name, key, args]: Parameters<RedisConnection["script"]>): ReturnType<RedisConnection["script"]> {
+    return name === "admit" && this.mayRunWith(name) ? ["evalsha", "0".repeat(40), 0] : super.script(name, key, args);
+  }
+
+  override async run(...args: Parameters<RedisConnection["run"]>): ReturnType<RedisConnection["run"]> {
+    if (this.mayRunWith("admit")) throw new SwitchyardError("store_unavailable", "it went away before the script could be taught");
+    return super.run(...args);
+  }
+}
+
+test("inputs whose script was not known in the end are let go", async () => {
+  const rig = rigs.rig();
+  await withStore(
+    async ({ store }) => {
+      const [first, ...jobs] = jobsOf(rig, 4) as [NewJob, ...NewJob[]];
+      await admitAll(rig, [first], store);
+      for (const { status } of await admitAll(rig, jobs, store)) assert.equal(status, "rejected");
+      await eventually("them to have a time to live", async () => (await livesOf(rig, jobs)).every(isMortal));
+    },
+    (url) => new FailingConnection(url, "failing", systemClock),
+  );
 });

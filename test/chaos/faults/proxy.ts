@@ -29,6 +29,10 @@ interface Pair {
   near: Socket;
   far: Socket;
   isFrozen: boolean;
+  /** Commands are being queued for one transaction: nothing of it is carried out before its end. */
+  isInTransaction: boolean;
+  /** What is to happen once it has been. */
+  faultOfTransaction?: CommandFault | undefined;
 }
 
 /** How long a command that loses its reply has to be carried out. */
@@ -95,13 +99,13 @@ export class FaultProxy implements AsyncDisposable {
     near.on("error", () => {});
     if (this.acceptsInSilence) {
       near.pause();
-      const silent: Pair = { near, far: near, isFrozen: true };
+      const silent: Pair = { near, far: near, isFrozen: true, isInTransaction: false };
       this.#pairs.add(silent);
       near.once("close", () => this.#pairs.delete(silent));
       return;
     }
     const far = dial({ host: this.#target.host, port: this.#target.port, noDelay: true });
-    const pair: Pair = { near, far, isFrozen: false };
+    const pair: Pair = { near, far, isFrozen: false, isInTransaction: false };
     this.#pairs.add(pair);
     far.on("error", () => {});
     near.once("close", () => {
@@ -143,7 +147,7 @@ export class FaultProxy implements AsyncDisposable {
       sent = end;
     };
     for (const { words, end } of reader.feed(chunk)) {
-      const fault = this.onCommand?.(words);
+      const fault = this.#faultOf(pair, words);
       if (fault === undefined) continue;
       if (fault.kind === "before" || fault.kind === "drop_command") {
         if (fault.kind === "before") fault.call();
@@ -161,6 +165,20 @@ export class FaultProxy implements AsyncDisposable {
     send(chunk.length);
     if (pair.far.writableNeedDrain) await drained(pair.far);
     return false;
+  }
+
+  #faultOf(pair: Pair, words: readonly string[]): CommandFault | undefined {
+    const fault = this.onCommand?.(words);
+    const name = words[0]?.toLowerCase();
+    if (name === "multi") pair.isInTransaction = true;
+    if (!pair.isInTransaction) return fault;
+    if (fault?.kind === "drop_reply" || fault?.kind === "after") pair.faultOfTransaction = fault;
+    else if (fault) return fault;
+    if (name !== "exec") return undefined;
+    const atEnd = pair.faultOfTransaction;
+    pair.isInTransaction = false;
+    pair.faultOfTransaction = undefined;
+    return atEnd;
   }
 
   #reset({ near, far }: Pair): void {
