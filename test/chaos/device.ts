@@ -22,6 +22,8 @@ export interface DeviceSettings {
   failingEvery?: number;
   /** Rows of jobs whose numbers divide by `every` run for so long. */
   slow?: { every: number; ms: number };
+  /** Runs begin and do not end while this file is there. */
+  heldWhile?: string;
   /** On SIGUSR2 the main loop stands still for so long. */
   blockMs?: number;
   /** By how much the process's clock is wrong; with `onSignal` only from SIGUSR2 on. */
@@ -56,7 +58,8 @@ function setClock(offByMs: number): void {
   } as DateConstructor;
 }
 
-async function wrap({ log, host, minMs, maxMs, deadlyEvery, deadlyWhile, failingEvery, slow }: DeviceSettings): Promise<void> {
+async function wrap(settings: DeviceSettings): Promise<void> {
+  const { log, host, minMs, maxMs, deadlyEvery, deadlyWhile, failingEvery, slow, heldWhile } = settings;
   const { InferenceSession } = await import("onnxruntime-node");
   const sleeper = new Int32Array(new SharedArrayBuffer(4));
   const { prototype } = InferenceSession as unknown as { prototype: { run(...given: unknown[]): Promise<unknown> } };
@@ -71,6 +74,7 @@ async function wrap({ log, host, minMs, maxMs, deadlyEvery, deadlyWhile, failing
     // a blocked thread, as a run blocks it, without the machine time of one
     const usualMs = minMs + ((numbers[0]! * 7919) % (maxMs - minMs + 1));
     Atomics.wait(sleeper, 0, 0, slow && divides(slow.every) ? slow.ms : usualMs);
+    while (heldWhile !== undefined && existsSync(heldWhile)) Atomics.wait(sleeper, 0, 0, 10);
     if (divides(failingEvery)) throw new Error("the device refuses a row of this batch");
     return await run.apply(this, given);
   };

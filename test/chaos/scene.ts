@@ -3,7 +3,7 @@
  * breaks things in it; in the end the checker judges what all of them saw.
  */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -34,7 +34,7 @@ export interface SceneOptions {
   coordinators?: number;
   /** Largest batch. */
   batch?: number;
-  device?: Partial<Omit<DeviceSettings, "log" | "host">>;
+  device?: Partial<Omit<DeviceSettings, "log" | "host" | "heldWhile">>;
   /** Further lines of the model's model.yaml. */
   settings?: string;
   /** Whether each process reaches Redis through a proxy of its own. */
@@ -59,6 +59,7 @@ const mutationProgram = new URL("./mutation.ts", import.meta.url).href;
 const memoryProgram = new URL("./memory-log.ts", import.meta.url).href;
 const shortDayProgram = new URL("./short-day.ts", import.meta.url).href;
 const cleanWithinMs = 15_000;
+const holdName = "hold";
 
 interface SceneParts {
   cluster: Processes;
@@ -120,6 +121,7 @@ export class Scene implements AsyncDisposable {
       const names = [...namesOf("coordinator", options.coordinators ?? 1), ...namesOf("worker", options.hosts)];
       for (const name of names) proxies.set(name, made.use(await FaultProxy.open({ host: "127.0.0.1", port: server.port, isRedis: true })));
     }
+    const heldWhile = path.join(folder, holdName);
     const envOf = (name: string): Record<string, string> => {
       const proxy = proxies.get(name);
       let url = storeUrl;
@@ -137,7 +139,7 @@ export class Scene implements AsyncDisposable {
         ...(options.memory && { CHAOS_MEMORY: path.join(folder, `${name}.memory`) }),
       };
       if (!name.startsWith("worker")) return common;
-      const device: DeviceSettings = { log: path.join(folder, `${name}.jsonl`), host: name, minMs: 20, maxMs: 80, ...options.device };
+      const device: DeviceSettings = { log: path.join(folder, `${name}.jsonl`), host: name, heldWhile, minMs: 20, maxMs: 80, ...options.device };
       return { ...common, NODE_OPTIONS: optionsOf([...changed, deviceProgram]), CHAOS_DEVICE: JSON.stringify(device) };
     };
     const access = options.tenants && (await writeKeys(path.join(folder, "keys.yaml"), options.tenants));
@@ -232,6 +234,15 @@ export class Scene implements AsyncDisposable {
   async inHand(incarnation: string): Promise<number> {
     const claim = (await this.redis.hget(`${keys.base(this.tag)}claims`, incarnation)) ?? "";
     return [...claim.matchAll(/ [\w-]+=\d+/g)].length;
+  }
+
+  /** From now on no run of any host ends, however quick the hosts are and however slow the clients, until they are let go. */
+  holdRuns(): void {
+    writeFileSync(path.join(this.#folder, holdName), "");
+  }
+
+  letRunsGo(): void {
+    rmSync(path.join(this.#folder, holdName));
   }
 
   /** How many jobs wait to be claimed. */

