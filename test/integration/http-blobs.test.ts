@@ -33,7 +33,7 @@ test("asking for a large value's size, or leaving before it came, holds no file 
     await new Promise((resolve) => socket.once(round % 2 === 0 ? "connect" : "data", resolve));
     socket.destroy();
   }
-  await until("the files to be closed", async () => (await openFiles(root)).length === 0, { withinMs: 3_000 });
+  await until("the files to be closed", async () => (await openFiles(root)).length === 0);
   const whole = await fetch(`${door.url}/v1/blobs/${sha256}`);
   assert.equal((await whole.bytes()).length, sizeBytes);
 });

@@ -181,11 +181,10 @@ test("one key makes one for each line: the same request finds the same jobs, a l
 
 test("with Prefer: wait a job is answered when it ends, with its result, and those that go on when the wait is over", async (t) => {
   const door = await openDoor(t);
-  const talk = new Talk(door.port, { prefer: "wait=1" });
+  const talk = new Talk(door.port, { prefer: "wait=60" });
   talk.request.write(`${job()}\n${job({ model: "none" })}\n${job({ id: "mine" })}\n`);
   assert.deepEqual([(await talk.line()).index], [1]);
-  talk.request.write(`${job()}\n`);
-  while (door.jobs.submissions.length < 3) await new Promise(setImmediate);
+  while (door.jobs.submissions.length < 2) await new Promise(setImmediate);
   const ids = (await (await fetch(`${door.url}/v1/jobs`)).json()).items.map(({ id }: { id: string }) => id).reverse();
   door.jobs.end(ids[1], "succeeded", { outputs: tinyScores() });
   const done = await talk.line();
@@ -195,9 +194,12 @@ test("with Prefer: wait a job is answered when it ends, with its result, and tho
   const failed = await talk.line();
   assert.deepEqual([failed.index, failed.status, failed.job.error.code], [0, 200, "run_failed"]);
   talk.request.end();
-  const late = await talk.line();
-  assert.deepEqual([late.index, late.status, late.job.state], [3, 202, "queued"]);
   assert.equal(await talk.line(), undefined);
+  const brief = new Talk(door.port, { prefer: "wait=1" });
+  brief.request.end(`${job()}\n`);
+  const late = await brief.line();
+  assert.deepEqual([late.index, late.status, late.job.state], [0, 202, "queued"]);
+  assert.equal(await brief.line(), undefined);
   assert.equal((await send(door, job(), { prefer: "wait=0" })).headers.get("preference-applied"), "wait=0");
   assert.equal((await send(door, job(), { prefer: "respond-async, wait=9" })).headers.get("preference-applied"), "respond-async");
 });
@@ -257,7 +259,7 @@ test("a coordinator that drains answers what it has, says where it stopped, and 
     [2, 503, "draining"],
   ]);
   await closed;
-  assert.ok(performance.now() - startedMs < 5_000, "the client's unfinished request kept the server");
+  assert.ok(performance.now() - startedMs < 30_000, "the client's unfinished request kept the server");
 });
 
 test("a line that is too long is refused alone; a body that is too long ends where the limit is", async (t) => {

@@ -53,7 +53,7 @@ test("another body under a key is refused, while the job runs and after it", asy
     assert.equal(answer.status, 422, answer.bytes.toString());
     assert.equal(answer.json().code, "idempotency_key_reused");
   }
-  await call(`${cluster.url}/v1/jobs/${first.json().id}?wait=10`);
+  await call(`${cluster.url}/v1/jobs/${first.json().id}?wait=60`);
   const again = await submit("mine", bodyOf(3), 1);
   assert.equal(again.json().id, first.json().id);
   assert.equal(again.json().state, "succeeded");

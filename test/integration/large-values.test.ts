@@ -10,6 +10,7 @@ import type { InputsView, SizesView } from "@switchyard/protocol";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { Redis } from "ioredis";
 import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
+import { whileDrained } from "../support/drained-host.ts";
 import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -80,19 +81,9 @@ async function memoryOf(pattern: string): Promise<number[]> {
   return Promise.all((await redis.keys(pattern)).map(async (key) => Number(await redis.memory("USAGE", key))));
 }
 
-/** Runs `act` while the only worker is frozen, for less time than it takes to be declared lost. */
-async function whileFrozen<T>(act: () => Promise<T>): Promise<T> {
-  worker.signal("SIGSTOP");
-  try {
-    return await act();
-  } finally {
-    worker.signal("SIGCONT");
-  }
-}
-
 test("a 12 MiB input and output come through, and Redis holds less than a kilobyte for either", async () => {
   let answering: Promise<Answer> | undefined;
-  const [input] = await whileFrozen(async () => {
+  const [input] = await whileDrained(cluster.url, worker.hostId, async () => {
     answering = infer(1);
     const stored = await until("the input to be stored", async () => {
       const sizes = await memoryOf("sy:*:in:*");
@@ -116,7 +107,7 @@ test("a job whose large input is gone fails and says so, and its neighbours go o
   await until("earlier calls to be over", async () => (await memoryOf("sy:*:in:*")).length === 0);
   const before = new Set(await blobsIn(folder));
   let losing: Promise<Answer> | undefined;
-  await whileFrozen(async () => {
+  await whileDrained(cluster.url, worker.hostId, async () => {
     losing = infer(2);
     await until("the input to be stored", async () => (await memoryOf("sy:*:in:*")).length === 1);
     for (const file of await blobsIn(folder)) if (!before.has(file)) await rm(file);
@@ -129,7 +120,7 @@ test("a job whose large input is gone fails and says so, and its neighbours go o
 
 test("a large result that is gone is told as gone", async () => {
   const id = await submit(4);
-  assert.equal((await jobView(cluster.url, id, 30)).state, "succeeded");
+  assert.equal((await jobView(cluster.url, id, 60)).state, "succeeded");
   const { inputs_bytes, outputs_bytes } = (await call(`${cluster.url}/v1/jobs/${id}/sizes`)).json() as SizesView;
   assert.equal(inputs_bytes, undefined);
   assert.ok(outputs_bytes! >= 4 * count && outputs_bytes! < 4 * count + 1_000, `${outputs_bytes} bytes, told before any is read`);
@@ -158,7 +149,7 @@ test("a body beyond the limit is refused whatever becomes of it inside, and so i
 test("a large value of a job that asks for the disk is synced with its record, its answer with its outcome", async () => {
   await redis.config("SET", "appendfsync", "always");
   const id = await submit(40, { durability: "fsync" });
-  const view = await jobView(cluster.url, id, 30);
+  const view = await jobView(cluster.url, id, 60);
   assert.deepEqual([view.state, view.durability], ["succeeded", "fsync"]);
   const answer = await call(`${cluster.url}/v1/jobs/${id}/result`, { headers: { accept: "application/octet-stream" } });
   assertRight(answer, 40);

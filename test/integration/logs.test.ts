@@ -53,7 +53,7 @@ function linesOf(jobId: string): Record<string, unknown>[] {
 
 test("each change of a job's state is one line, with the ids to find the rest by", async () => {
   const traceparent = `00-${traceId}-00f067aa0ba902b7-01`;
-  const asked = headers({ traceparent, prefer: "wait=10", "idempotency-key": '"very-own-key"' });
+  const asked = headers({ traceparent, prefer: "wait=60", "idempotency-key": '"very-own-key"' });
   const answer = await call(`${cluster.url}/v1/jobs`, {
     body: { model: "digits", inputs, tags: { mark: "tag-in-no-line" } },
     headers: asked,
@@ -95,7 +95,7 @@ test("no line holds a key, a token, a tag or a tensor", async () => {
 test("by default no line is about a job", async (t) => {
   const quiet = await startProcesses();
   t.after(() => quiet.stop());
-  const answer = await call(`${quiet.url}/v1/jobs`, { body: { model: "digits", inputs }, headers: { prefer: "wait=10" } });
+  const answer = await call(`${quiet.url}/v1/jobs`, { body: { model: "digits", inputs }, headers: { prefer: "wait=60" } });
   assert.equal(answer.json().state, "succeeded");
   assert.doesNotMatch(quiet.log(), /job_id|"debug"/);
   assert.match(quiet.log(), /"level":"info"/);

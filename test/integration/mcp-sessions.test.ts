@@ -56,9 +56,9 @@ test("a call whose stream broke is taken up where it was, while it goes on", asy
       statuses.push(response.status);
       return response.status === 200 && response;
     },
-    { withinMs: 3_000, show: () => String(statuses) },
+    { withinMs: 10_000, show: () => String(statuses) },
   );
-  assert.ok(performance.now() - startedMs < 3_000, "its headers come before anything else");
+  assert.ok(performance.now() - startedMs < 10_000, "its headers come before anything else");
   assert.deepEqual(door.jobs.cancelled, [], "in this era only a cancellation cancels");
   const [job] = (await door.jobs.list({ limit: 1 })).jobs;
   door.jobs.end(job!.id, "succeeded", { outputs: tinyScores() });
@@ -94,7 +94,7 @@ test("what a reader leaves unread is bounded, and a reader that is too slow is d
   const lines = [...headers.map((header) => header.join(": ")), "host: 127.0.0.1", `content-length: ${body.length}`];
   socket.write(`POST /mcp HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n${body}`);
   socket.pause();
-  await until("all answers", async () => answered >= many, { withinMs: 20_000 });
+  await until("all answers", async () => answered >= many, { withinMs: 60_000 });
   await sleep(500); // the last of them is being made
   let chars = 0;
   socket.on("data", (chunk: Buffer) => {
@@ -102,7 +102,7 @@ test("what a reader leaves unread is bounded, and a reader that is too slow is d
   });
   socket.on("error", () => {}); // that it is dropped
   socket.resume();
-  await until("all, or the end", async () => socket.closed || chars > many * values * 5, { withinMs: 20_000 });
+  await until("all, or the end", async () => socket.closed || chars > many * values * 5, { withinMs: 60_000 });
   assert.ok(chars < many * values * 3, `${chars} bytes came`);
   const next = await post(door, { id: "next", method: "ping" }, session);
   assert.match(await next.text(), /"result":\{\}/, "its session goes on");

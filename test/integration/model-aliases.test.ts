@@ -63,7 +63,7 @@ test("an alias may stand wherever a version is named, and as the default", async
   assert.equal(await until("the other coordinator", async () => (await infer("named", "stable", 1)).status === 200 && 1), 1);
   const job = await call(`${cluster.url}/v1/jobs`, { body: { model: "named", version: "stable", ...zeroRequest } });
   assert.equal(job.status, 202, `${job.bytes}`);
-  assert.equal((await jobView(cluster.url, job.json().id, 10)).version, 1);
+  assert.equal((await jobView(cluster.url, job.json().id, 60)).version, 1);
   assert.equal((await call(`${cluster.url}/v1/models/named/versions/stable`)).json().version, 1);
   assert.equal((await call(`${cluster.url}/v1/models/named/versions/stable/estimates`)).json().version, 1);
   assert.equal((await call(`${cluster.url}/v2/models/named/versions/stable/ready`)).status, 200);
@@ -71,7 +71,7 @@ test("an alias may stand wherever a version is named, and as the default", async
   await set("named", "default", { alias: "stable" });
   assert.equal(await versionOf("named"), 1);
   const unnamed = await call(`${cluster.url}/v1/jobs`, { body: { model: "named", ...zeroRequest } });
-  assert.equal((await jobView(cluster.url, unnamed.json().id, 10)).version, 1);
+  assert.equal((await jobView(cluster.url, unnamed.json().id, 60)).version, 1);
   await set("named", "stable", { version: 2 });
   assert.equal(await versionOf("named"), 2, "the default follows");
   const listed = (await call(`${cluster.url}/v1/models/named/aliases`)).json().items;
@@ -155,7 +155,7 @@ async function shadows(): Promise<number> {
   return Number(line?.[1] ?? 0);
 }
 
-test("promoting and rolling back under load fails no request, and every coordinator follows", { timeout: 60_000 }, async () => {
+test("promoting and rolling back under load fails no request, and every coordinator follows", { timeout: 150_000 }, async () => {
   await set("promoted", "stable", { version: 1 });
   await set("promoted", "default", { alias: "stable" });
   await until("both coordinators to know", async () => (await infer("promoted", "stable", 1)).status === 200);

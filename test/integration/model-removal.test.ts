@@ -54,6 +54,14 @@ function infer(model: string, coordinator = 0): Promise<Answer> {
   return call(`${cluster.urls[coordinator]}/v2/models/${model}/infer`, { body: { inputs: [floats("x", [1, 2], [1, 2])] } });
 }
 
+/** As `infer`; a coordinator that could not look for two seconds tells to come again. */
+function answered(model: string, coordinator = 0): Promise<Answer> {
+  return until("an answer", async () => {
+    const answer = await infer(model, coordinator);
+    return answer.status !== 503 && answer;
+  });
+}
+
 /** Resolves when its last answer is counted; answers where. */
 async function counted(model: string, version = 1): Promise<string> {
   const { tag } = JSON.parse((await redis.hget(keys.models, `${model}@${version}`))!);
@@ -62,19 +70,14 @@ async function counted(model: string, version = 1): Promise<string> {
   return tally;
 }
 
-/** As if a minute had passed since its last answer. */
-async function forgetAnswers(model: string, version = 1): Promise<void> {
+/** As if a minute had passed since its last answer; further answers may be told after the first one. */
+async function removeIdle(model: string, version: number, coordinator = 0): Promise<Answer> {
   const tally = await counted(model, version);
-  // further answers may be told after the first one
-  await until(
-    "no answer to be counted any more",
-    async () => {
-      await redis.hdel(tally, "last");
-      await sleep(400);
-      return (await redis.hexists(tally, "last")) === 0;
-    },
-    { withinMs: 20_000 },
-  );
+  return until("no answer to be counted any more", async () => {
+    await redis.hdel(tally, "last");
+    const answer = await remove(`${model}/versions/${version}`, coordinator);
+    return (answer.status !== 409 || !/answered a job/.test(answer.json().detail)) && answer;
+  });
 }
 
 function assertInUse(answer: Answer, why: RegExp): void {
@@ -102,7 +105,7 @@ test("a version with jobs that wait is not removed until they have ended", async
 describe("removals", { concurrency: 4 }, () => {
   test("a version whose removal ended in the middle takes no jobs for some seconds, and then stays: its host never lets it go", async () => {
     await upload("cut", [1]);
-    assert.deepEqual((await infer("cut")).json().outputs[0].data, [11, 12]);
+    assert.deepEqual((await answered("cut")).json().outputs[0].data, [11, 12]);
     const warm = async (): Promise<string> => JSON.stringify((await call(`${cluster.url}/v1/hosts`)).json().items[0].warm);
     await until("its host to tell that it holds it", async () => (await warm()).includes("cut"));
     const entry = JSON.parse((await redis.hget(keys.uploads, "cut@1"))!);
@@ -119,24 +122,22 @@ describe("removals", { concurrency: 4 }, () => {
     assert.equal((await send("PUT", "cut/versions/1", adder(10))).status, 503);
     assert.equal((await remove("cut/versions/1")).json().code, "model_not_ready");
     assert.match(await warm(), /cut/);
-    await until("it to stay", async () => (await infer("cut", 1)).status === 200, { withinMs: 30_000, everyMs: 200 });
+    await until("it to stay", async () => (await infer("cut", 1)).status === 200, { withinMs: 60_000, everyMs: 200 });
     assert.match(await warm(), /cut/);
     assert.deepEqual(JSON.parse((await redis.hget(keys.uploads, "cut@1"))!), entry);
   });
 
   test("a removed version is gone from every coordinator, and from the list that hosts read", async () => {
     await upload("grown", [1, 2]);
-    assert.deepEqual((await infer("grown")).json().outputs[0].data, [21, 22]);
-    await forgetAnswers("grown", 2);
-    assert.equal((await remove("grown/versions/2")).status, 204);
+    assert.deepEqual((await answered("grown")).json().outputs[0].data, [21, 22]);
+    assert.equal((await removeIdle("grown", 2)).status, 204);
     const gone = (path: string, coordinator: number): Promise<boolean> =>
       until("it to be gone", async () => (await send("GET", path, undefined, coordinator)).status === 404);
     for (const coordinator of [0, 1]) {
       await gone("grown/versions/2", coordinator);
-      assert.deepEqual((await infer("grown", coordinator)).json().outputs[0].data, [11, 12]);
+      assert.deepEqual((await answered("grown", coordinator)).json().outputs[0].data, [11, 12]);
     }
-    await forgetAnswers("grown", 1);
-    assert.equal((await remove("grown/versions/1", 1)).status, 204);
+    assert.equal((await removeIdle("grown", 1, 1)).status, 204);
     for (const coordinator of [0, 1]) await gone("grown", coordinator);
     const ofIt = (versions: readonly string[]): string[] => versions.filter((version) => version.startsWith("grown@"));
     assert.deepEqual(ofIt(await redis.hkeys(keys.models)), []);
@@ -152,7 +153,7 @@ describe("removals", { concurrency: 4 }, () => {
     assert.equal(other.status, 409, `${other.bytes}`);
     assert.equal(other.json().code, "version_exists");
     assert.equal((await send("PUT", "back/versions/1", adder(10))).status, 201);
-    assert.deepEqual((await infer("back")).json().outputs[0].data, [11, 12]);
+    assert.deepEqual((await answered("back")).json().outputs[0].data, [11, 12]);
   });
 
   test("a version that an alias names, in a split or as a shadow as well, is not removed until it names another one", async () => {
@@ -198,7 +199,8 @@ describe("removals", { concurrency: 4 }, () => {
         assert.equal(named.status, 200);
         await until("it to be there", async () => (await isThere(0)) && isThere(1));
       } else {
-        assert.equal(set.json().code, "model_not_ready");
+        // or this process was held up until all was over
+        assert.match(set.json().code, /^(model_not_ready|model_not_found|version_not_found)$/);
         assert.equal(removed.status, 204);
         assert.equal(named.status, 404);
         await until("it to be gone", async () => !(await isThere(0)) && !(await isThere(1)));
@@ -206,12 +208,13 @@ describe("removals", { concurrency: 4 }, () => {
       return `${set.status} ${removed.status}`;
     };
     const outcomes = await Promise.all([0, 5, 10, 20, 1_000].map(race));
+    for (let again = 1; again <= 5 && !outcomes.includes("503 204"); again++) outcomes.push(await race(1_000 + again));
     assert.ok(outcomes.includes("503 204"), `nothing was raced: ${outcomes}`);
   });
 
   test("a version that answered a job within the last minute is not removed, and is served all the time", async () => {
     await upload("asked", [1]);
-    assert.equal((await infer("asked")).status, 200);
+    assert.equal((await answered("asked")).status, 200);
     await counted("asked");
     assertInUse(await remove("asked/versions/1"), /it answered a job within the last 60 s; send no more/);
     for (const coordinator of [0, 1]) assert.equal((await infer("asked", coordinator)).status, 200);
@@ -232,7 +235,7 @@ describe("removals", { concurrency: 4 }, () => {
 
   test("what was not uploaded, or is not there, is not removed, and the answer says so", async () => {
     await models.add("in-folder", adder(100));
-    await until("it to be known", async () => (await send("GET", "in-folder")).status === 200, { withinMs: 15_000 });
+    await until("it to be known", async () => (await send("GET", "in-folder")).status === 200);
     const inFolder = await remove("in-folder/versions/1");
     assert.equal(inFolder.status, 400);
     assert.match(inFolder.json().detail, /lies in the repository's folder: remove it there/);

@@ -18,7 +18,7 @@ import { emptyRepository, type Repository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 /** The repository is looked at each 5 s; a change may need a second look when it is very young. */
-const seenWithinMs = 15_000;
+const seenWithinMs = 30_000;
 
 const samples: Record<Datatype, Tensor> = {
   BOOL: tensor("x", [true, false], [1, 2]),

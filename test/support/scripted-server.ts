@@ -1,7 +1,9 @@
 /** A real HTTP server that a test scripts request by request, to stand where a coordinator would and fail on purpose. */
 
+import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { until } from "./until.ts";
 
 export interface SeenRequest {
   method: string;
@@ -45,7 +47,8 @@ export async function startScriptedServer(script: Script): Promise<ScriptedServe
     server = createServer((message, response) => {
       onRequest(message, response).catch((error: unknown) => response.destroy(error as Error));
     });
-    await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+    server.listen(port, "127.0.0.1");
+    await once(server, "listening");
     return (server.address() as AddressInfo).port;
   };
   const port = await listen(0);
@@ -62,7 +65,8 @@ export async function startScriptedServer(script: Script): Promise<ScriptedServe
       seen.length >= count ? Promise.resolve(seen[count - 1]!) : new Promise((resolve) => waiting.push({ count, resolve })),
     stop,
     restart: async () => {
-      await listen(port);
+      // somebody may have been given it for a moment
+      await until(`port ${port} to be free`, () => listen(port).catch(() => undefined));
     },
     [Symbol.asyncDispose]: stop,
   };

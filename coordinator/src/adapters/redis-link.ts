@@ -152,10 +152,19 @@ export class RedisLink {
       return;
     }
     this.#handshakePings = 0;
-    const stopWatch = this.#clock.after(frozenAfterMs, () => {
-      this.#mark(false);
-      socket?.destroy(); // rejects everything that waits on this connection
+    let isWatched = true;
+    const stopTimer = this.#clock.after(frozenAfterMs, () => {
+      // a turn later: what came while this process stood still is read by then
+      setImmediate(() => {
+        if (!isWatched) return;
+        this.#mark(false);
+        socket?.destroy(); // rejects everything that waits on this connection
+      });
     });
+    const stopWatch = (): void => {
+      isWatched = false;
+      stopTimer();
+    };
     try {
       const askedMs = this.#clock.monotonicMs();
       const asked = this.redis.time();
