@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { type Answer, call, floats } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
-import { emptyRepository, layersModel, type Repository, rowsOf, slowModelOf } from "../support/timed-models.ts";
+import { emptyRepository, layersModel, type Repository, rowsOf, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 interface Duration {
@@ -31,8 +31,8 @@ before(async () => {
   models = await emptyRepository();
   await models.add("layers", layersModel(20), { settings: "max_batch_items: 8\n" });
   await models.add("cached", layersModel(1), { settings: "max_batch_items: 8\ncache: {ttl_s: 600}\n" });
-  await models.add("slow", await slowModelOf(700));
-  cluster = await startProcesses({ coordinators: 2, workers: 2, models: models.folder });
+  await models.add("slow", slowModel(1));
+  cluster = await startProcesses({ coordinators: 2, workers: 2, models: models.folder, workerEnv: slowRuns(1_500) });
 });
 after(async () => {
   await cluster?.stop();
@@ -93,6 +93,10 @@ test("what failed is counted apart: an inference that expired, and one whose cal
   const before = (await statisticsOf("slow")).inference_stats;
   const one = { inputs: [floats("x", [1], [1])] };
   const blocked = [infer("slow", one), infer("slow", one)]; // one for each host
+  await until("both to run", async () => {
+    const { items } = (await call(`${cluster.url}/v1/jobs?model=slow&state=running`)).json() as { items: unknown[] };
+    return items.length === 2;
+  });
   const late = await infer("slow", { ...one, parameters: { timeout: 400_000 } });
   assert.ok(late.status === 504 || late.status === 503, late.bytes.toString());
   for (const answer of await Promise.all(blocked)) assert.equal(answer.status, 200);

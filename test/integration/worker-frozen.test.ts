@@ -5,25 +5,31 @@ import { test } from "node:test";
 import type { JobView } from "@switchyard/protocol";
 import { call, jobView } from "../support/calls.ts";
 import { startProcesses } from "../support/processes.ts";
-import { emptyRepository, slowModelOf } from "../support/timed-models.ts";
+import { emptyRepository, slowModel, slowRuns } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const exitLost = 75;
 
 test("a worker frozen in mid-run loses its job to another, and ends itself when it wakes instead of answering twice", async (t) => {
   await using models = await emptyRepository();
-  await models.add("slow", await slowModelOf(500));
-  await using cluster = await startProcesses({ workers: 2, models: models.folder });
+  await models.add("slow", slowModel(1));
+  await using cluster = await startProcesses({ workers: 2, models: models.folder, workerEnv: slowRuns(500) });
   const { url, workers } = cluster;
   const body = { model: "slow", inputs: [{ name: "x", datatype: "FP32", shape: [1], data: [1] }], timeout_ms: 60_000 };
-  const { id } = (await call(`${url}/v1/jobs`, { body })).json() as JobView;
-  const running = await until("the job to run", async () => {
-    const view = await jobView(url, id);
-    return view.state === "running" && view;
+  // a run that ended before the signal came is no run to be frozen in
+  const { frozen, id } = await until("a job whose host is frozen while it runs", async () => {
+    const { id } = (await call(`${url}/v1/jobs`, { body })).json() as JobView;
+    const begun = await until("the job to run", async () => {
+      const view = await jobView(url, id);
+      return view.attempt > 0 && view;
+    });
+    const frozen = workers.find(({ name }) => name === begun.host)!;
+    frozen.signal("SIGSTOP");
+    if ((await jobView(url, id)).state === "running") return { frozen, id };
+    frozen.signal("SIGCONT");
+    return false;
   });
-  const frozen = workers.find(({ name }) => name === running.host)!;
   const other = workers.find((worker) => worker !== frozen)!;
-  frozen.signal("SIGSTOP");
   const frozenMs = performance.now();
   const ended = await jobView(url, id, 30);
   t.diagnostic(`ended on another host ${(performance.now() - frozenMs).toFixed(0)} ms after the freeze`);

@@ -98,7 +98,7 @@ export async function startCollector(): Promise<OtlpCollector> {
           }
           return seen;
         },
-        { withinMs: 15_000, show: () => JSON.stringify(ofTrace(traceId), undefined, 1) },
+        { show: () => JSON.stringify(ofTrace(traceId), undefined, 1) },
       ),
     close,
     [Symbol.asyncDispose]: close,
