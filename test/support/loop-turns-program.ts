@@ -24,7 +24,7 @@ const turns = new TurnTimes(systemClock, ({ tookMs }) => took.push(tookMs));
 
 async function toldOf(spend: () => Promise<unknown>): Promise<Told> {
   took = [];
-  const awakeMs = (): number => performance.now() - performance.nodeTiming.idleTime;
+  const awakeMs = (): number => systemClock.monotonicMs() - systemClock.idleMs();
   const beganMs = awakeMs();
   await spend();
   return { turns: took, awakeMs: awakeMs() - beganMs };
