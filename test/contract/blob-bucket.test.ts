@@ -94,7 +94,7 @@ test("downloads from a bucket that nobody reads on hold up no other request, how
   const { owner } = bucketPlace!;
   const bytes = content(4_000_000);
   const reference = await owner.put(bytes, { keepMs });
-  const hasty = { ...clock, after: (_ms: number, run: () => void) => systemClock.after(5_000, run) };
+  const hasty = { ...clock, after: (_ms: number, run: () => void) => systemClock.after(30_000, run) };
   const blobs = inBucket(s3).open(hasty);
   const opened = await Promise.all(Array.from({ length: 120 }, () => blobs.open(reference.sha256)));
   try {

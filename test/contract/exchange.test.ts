@@ -41,7 +41,7 @@ async function busyHost(): Promise<{ claims: Claims; commit: Commit; wish: Claim
     await rig.admit();
     const ticketId = rig.offered[0] as string;
     assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId }), "held");
-    queues.push({ rig, wish: { tag: rig.tag, ticketId, maxItems: 4, busyMs: 100, lingerMs: 50, ...unforeseen } });
+    queues.push({ rig, wish: { tag: rig.tag, ticketId, maxItems: 4, busyMs: 30_000, lingerMs: 50, ...unforeseen } });
   }
   const [{ rig: busy, wish: first }, { wish }] = queues as [(typeof queues)[0], (typeof queues)[0]];
   const { claim } = await claims.exchange(undefined, first);
@@ -51,7 +51,7 @@ async function busyHost(): Promise<{ claims: Claims; commit: Commit; wish: Claim
     fence,
     outcome: "succeeded" as const,
     outputs: Buffer.alloc(2_000), // too large for the record
-    ttlMs: 1_000,
+    ttlMs: 60_000,
   }));
   return { claims, busy, wish, commit: { tag: busy.tag, ticketId: first.ticketId, runMs: 1, batchItems: 1, results } };
 }
@@ -105,9 +105,9 @@ async function readingHost(waiting: number, redis: Redis, how: { inputBytes?: nu
   const claims = new Claims({ redis, incarnation, hostId: "host-1" });
   const ticketId = rig.offered[0] as string;
   assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId }), "held");
-  const wish = { tag: rig.tag, ticketId, maxItems: how.maxItems ?? 4, busyMs: 100, lingerMs: 50, ...unforeseen };
+  const wish = { tag: rig.tag, ticketId, maxItems: how.maxItems ?? 4, busyMs: 30_000, lingerMs: 50, ...unforeseen };
   const next = async (last?: Batch): Promise<Batch | undefined> => {
-    const results = last?.jobs.map(({ id, fence }) => ({ id, fence, outcome: "succeeded" as const, outputs: Buffer.of(1), ttlMs: 1_000 }));
+    const results = last?.jobs.map(({ id, fence }) => ({ id, fence, outcome: "succeeded" as const, outputs: Buffer.of(1), ttlMs: 60_000 }));
     const commit = results && { tag: rig.tag, ticketId, runMs: 1, batchItems: 1, results };
     const { claim } = await claims.exchange(commit, wish);
     if (claim?.kind !== "batch") return undefined;
@@ -158,7 +158,7 @@ test("a claim whose answer was lost is answered as it was, and no other batch's 
   const { claims, wish, next, listed } = await readingHost(12, wire);
   const second = await next(await next());
   assert.ok(second);
-  const results = second.jobs.map(({ id, fence }) => ({ id, fence, outcome: "succeeded" as const, outputs: Buffer.of(1), ttlMs: 1_000 }));
+  const results = second.jobs.map(({ id, fence }) => ({ id, fence, outcome: "succeeded" as const, outputs: Buffer.of(1), ttlMs: 60_000 }));
   const commit = { tag: wish.tag, ticketId: wish.ticketId, runMs: 1, batchItems: 1, results };
   const before = await listed();
   const cut = claims.exchange(commit, wish);
@@ -221,7 +221,7 @@ test("a claim in two parts takes half of what waits, of which 32 jobs are worth 
     const claims = new Claims({ redis: wire, incarnation, hostId: "host-1" });
     const ticketId = rig.offered[0] as string;
     assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId }), "held");
-    const wish = { tag: rig.tag, ticketId, maxItems: 64, busyMs: 100, lingerMs: 50, ...unforeseen, parts: 2 as const };
+    const wish = { tag: rig.tag, ticketId, maxItems: 64, busyMs: 30_000, lingerMs: 50, ...unforeseen, parts: 2 as const };
     const { claim } = await claims.exchange(undefined, wish);
     assert.equal(claim?.kind === "batch" && claim.jobs.length, taken, `of ${waiting}`);
   }

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { keys } from "@switchyard/protocol/redis";
-import { clockPasses, type JobRig, succeeded } from "../support/job-rig.ts";
+import { type JobRig, succeeded, timePasses } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
@@ -163,7 +163,7 @@ describe("in Redis", () => {
   test("those of a dead letter live a day, or until it is discarded", async () => {
     const rig = rigs.rig();
     const id = await failedOnce(rig, { maxAttempts: 2, timeoutMs: 30_000, ttlMs: 5_000 });
-    await clockPasses(rig.store, rig.store.nowMs());
+    await timePasses(rig, 1);
     const host = rig.host();
     const ticket = await freshTicket(rig);
     await host.take(ticket);

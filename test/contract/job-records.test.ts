@@ -58,7 +58,7 @@ class Host {
       this.#ticketId = this.rig.offered.at(-1) as string;
       assert.equal(await this.rig.side.take({ tag, incarnation: this.#incarnation, ticketId: this.#ticketId }), "held");
     }
-    const wish = { tag, ticketId: this.#ticketId, maxItems: 16, busyMs: 100, lingerMs: 50, ...unforeseen, ...more };
+    const wish = { tag, ticketId: this.#ticketId, maxItems: 16, busyMs: 30_000, lingerMs: 50, ...unforeseen, ...more };
     const { claim } = await this.claims.exchange(undefined, wish);
     assert.equal(claim?.kind, "batch");
     return claim as Batch;

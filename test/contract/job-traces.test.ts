@@ -50,7 +50,7 @@ async function take(rig: JobRig, tellsTraces: boolean): Promise<Taken> {
   const ticketId = rig.offered.at(-1) as string;
   assert.equal(await rig.side.take({ tag: rig.tag, incarnation, ticketId }), "held");
   const claims = new Claims({ redis: wire, incarnation, hostId: "host-1", tellsTraces });
-  const wish = { tag: rig.tag, ticketId, maxItems: 16, busyMs: 100, lingerMs: 50, ...unforeseen };
+  const wish = { tag: rig.tag, ticketId, maxItems: 16, busyMs: 30_000, lingerMs: 50, ...unforeseen };
   const look = async (): Promise<ClaimedJob[]> => {
     const { claim } = await claims.exchange(undefined, wish);
     assert.equal(claim?.kind, "batch");
@@ -77,7 +77,7 @@ test("a context comes back from the record, the claim and the notice, whatever e
   const { commit, jobs } = await take(rig, true);
   assert.equal(jobs[0]?.trace, traceWordOf(traced.context));
   assert.deepEqual(readTraceWord(jobs[0]!.trace!), traced.context);
-  assert.deepEqual(await commit([{ id, fence: 1, outcome: "succeeded", outputs: Buffer.from("out"), ttlMs: 1_000 }]), ["committed"]);
+  assert.deepEqual(await commit([{ id, fence: 1, outcome: "succeeded", outputs: Buffer.from("out"), ttlMs: 60_000 }]), ["committed"]);
   const bytes = await recordBytes(rig, id);
   assert.deepEqual(recordOf(id, bytes).trace, traced);
   const message = Buffer.concat([Buffer.from(`${id} 1 ${bytes.length}\n`), bytes, Buffer.from("\n")]);
@@ -99,7 +99,7 @@ test("a claim whose reply was lost tells the same contexts when it is repeated",
   const incarnation = newIncarnation();
   const ticketId = rig.offered.at(-1) as string;
   await rig.side.take({ tag: rig.tag, incarnation, ticketId });
-  const wish = { tag: rig.tag, ticketId, maxItems: 16, busyMs: 100, lingerMs: 50, ...unforeseen };
+  const wish = { tag: rig.tag, ticketId, maxItems: 16, busyMs: 30_000, lingerMs: 50, ...unforeseen };
   const host = (): Claims => new Claims({ redis: wire, incarnation, hostId: "host-1", tellsTraces: true });
   const jobsOf = async (): Promise<unknown> => ((await host().exchange(undefined, wish)).claim as { jobs: ClaimedJob[] }).jobs;
   const first = (await jobsOf()) as ClaimedJob[];
@@ -111,7 +111,7 @@ test("a host that knows no traces takes and ends a traced job, and one that does
   const old = await admitted({ ...lookalike, trace: traced });
   const { commit, jobs } = await take(old.rig, false);
   assert.deepEqual([jobs[0]?.id, jobs[0]?.trace], [old.id, undefined]);
-  assert.deepEqual(await commit([{ id: old.id, fence: 1, outcome: "succeeded", outputs: Buffer.from("o"), ttlMs: 1_000 }]), ["committed"]);
+  assert.deepEqual(await commit([{ id: old.id, fence: 1, outcome: "succeeded", outputs: Buffer.from("o"), ttlMs: 60_000 }]), ["committed"]);
   assert.deepEqual((await old.rig.record(old.id)).trace, traced);
 
   const plain = await admitted(lookalike);

@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { clockPasses, type JobRig, succeeded } from "../support/job-rig.ts";
+import { clockPasses, type JobRig, runningForAShortTime, succeeded } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { type LuaPatch, RedisRigs } from "../support/redis-rig.ts";
 
@@ -72,11 +72,9 @@ const mutations: Mutation[] = [
     text: "if deadline < now then",
     instead: "if false then",
     async scenario(rig) {
-      await rig.admit({ timeoutMs: 120 });
-      const { host, ticket } = await rig.hostWithTicket();
-      const [job] = await host.batch(ticket);
-      await clockPasses(rig.store, job!.deadlineMs);
-      assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["expired"]);
+      const { host, job, ticket } = await runningForAShortTime(rig);
+      await clockPasses(rig.store, job.deadlineMs);
+      assert.deepEqual(await host.commit(ticket, [succeeded(job)]), ["expired"]);
     },
   },
   {

@@ -189,7 +189,7 @@ class Walk {
 
   /** Everybody does his work until nothing is open; coordinators settle what they heard of. A leader that never came is waited for a while. */
   async finish(): Promise<void> {
-    for (const lateMs = Date.now() + 8_000; Date.now() < lateMs; ) {
+    for (const lateMs = Date.now() + 30_000; Date.now() < lateMs; ) {
       const open = [...(await this.rig.audit()).jobs].filter(([, { state }]) => !isTerminal(state));
       if (open.length === 0) break;
       for (const leader of [...this.#flights.keys()]) await this.settle(leader);

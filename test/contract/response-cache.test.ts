@@ -8,9 +8,10 @@ import { RedisResponseCache } from "../../coordinator/src/adapters/redis-respons
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { JobNotice } from "../../coordinator/src/ports/job-store.ts";
 import type { Asked, CacheableJob, CacheTerms, Flight } from "../../coordinator/src/ports/response-cache.ts";
-import { clockPasses, eventually, type JobRig, newJob, succeeded } from "../support/job-rig.ts";
+import { clockPasses, eventually, inTime, type JobRig, newJob, succeeded, timePasses } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
+import { until } from "../support/until.ts";
 
 let server: TestRedis;
 let rigs: RedisRigs;
@@ -229,10 +230,17 @@ test("a leader that was cancelled is followed by the first that still waits; the
 });
 
 test("a leader that expired does not take its followers along, and a follower keeps its own deadline", async () => {
-  const desk = new Desk();
-  const leader = await desk.lead({ timeoutMs: 150, latestStartMs: 150 });
-  const hasty = await desk.follow({ timeoutMs: 160, latestStartMs: 160 });
-  const patient = await desk.follow();
+  const { desk, hasty, leader, patient } = await inTime(150, async (timeoutMs) => {
+    const desk = new Desk();
+    const leader = await desk.lead({ timeoutMs, latestStartMs: timeoutMs });
+    const [hasty, patient] = [desk.job({ timeoutMs: timeoutMs + 10, latestStartMs: timeoutMs + 10 }), desk.job()];
+    for (const follower of [hasty, patient]) {
+      if ((await desk.ask(follower)).answer === "joined") continue;
+      assert.ok((await desk.rig.audit()).nowMs >= (await desk.rig.record(leader.id)).deadlineMs, "it joins while its leader has time");
+      return undefined;
+    }
+    return { desk, hasty, leader, patient };
+  });
   await clockPasses(desk.rig.store, (await desk.rig.record(hasty.id)).deadlineMs);
   await desk.rig.store.expire([leader.id, hasty.id, patient.id]);
   assert.deepEqual(
@@ -256,21 +264,27 @@ test("a leader that was not admitted is waited for a moment, unless its coordina
   const dead = other.job();
   await other.ask(dead);
   const waiting = await other.follow();
-  await clockPasses(other.rig.store, other.rig.store.nowMs() + 450);
+  await timePasses(other.rig, 450);
   assert.deepEqual(await other.settle(dead.id), { leader: waiting.id });
 });
 
 test("a follower whose leader is never heard of runs by itself after half of its time", async () => {
-  const desk = new Desk();
-  await desk.lead();
-  const { host, ticket } = await desk.rig.hostWithTicket();
-  await host.batch(ticket);
-  const follower = await desk.follow({ timeoutMs: 400, latestStartMs: 390 });
-  await desk.rig.store.sweep(desk.rig.tag, 1, 8);
-  assert.deepEqual((await desk.rig.audit()).later, [follower.id]);
-  await clockPasses(desk.rig.store, (await desk.rig.record(follower.id)).createdMs + 200);
-  await desk.rig.store.sweep(desk.rig.tag, 1, 8);
-  assert.deepEqual((await desk.rig.audit()).order.standard, [follower.id]);
+  await inTime(400, async (timeoutMs) => {
+    const desk = new Desk();
+    await desk.lead();
+    const { host, ticket } = await desk.rig.hostWithTicket();
+    await host.batch(ticket);
+    const follower = await desk.follow({ timeoutMs, latestStartMs: timeoutMs - 10 });
+    const { createdMs, deadlineMs } = await desk.rig.record(follower.id);
+    const early = await desk.rig.store.sweep(desk.rig.tag, 1, 8);
+    if (early.nowMs >= createdMs + timeoutMs / 2) return undefined;
+    assert.deepEqual((await desk.rig.audit()).later, [follower.id]);
+    await clockPasses(desk.rig.store, createdMs + timeoutMs / 2);
+    const late = await desk.rig.store.sweep(desk.rig.tag, 1, 8);
+    if (late.nowMs >= deadlineMs) return undefined;
+    assert.deepEqual((await desk.rig.audit()).order.standard, [follower.id]);
+    return desk;
+  });
 });
 
 test("a follower that was cancelled stays cancelled when its leader succeeds", async () => {
@@ -308,19 +322,27 @@ test("a follower that a host has taken, or had taken, is left alone when its lea
 });
 
 test("a deadline counts as equal within a fiftieth of the time, 100 ms at most", async () => {
-  for (const [timeoutMs, earlierMs] of [
-    [30_000, 300],
-    [1_000, 90],
+  for (const [timeoutMs, earlierMs, equalMs] of [
+    [30_000, 300, 100],
+    [1_000, 90, 20],
   ] as const) {
-    const desk = new Desk();
-    await desk.lead({ timeoutMs });
-    await desk.lead({ timeoutMs: timeoutMs - earlierMs, latestStartMs: 100 });
+    await until("a job to be asked for soon after the one that leads", async () => {
+      const desk = new Desk();
+      const leader = await desk.lead({ timeoutMs });
+      const job = desk.job({ timeoutMs: timeoutMs - earlierMs, latestStartMs: 100 });
+      const { answer } = await desk.ask(job);
+      if (answer === "lead") return true;
+      // the later it is asked for, the later is its end
+      const [own, leaders] = await Promise.all([job, leader].map(({ id }) => desk.rig.record(id)));
+      assert.ok(leaders!.deadlineMs - own!.deadlineMs <= equalMs, `${answer}: ${leaders!.deadlineMs - own!.deadlineMs} ms earlier`);
+      return false;
+    });
   }
 });
 
 test("a leader that waits holds up nobody who is more urgent, or of another tenant, and is answered with them", async () => {
   // where two tenants have equal rights the first by name is served first
-  for (const wishes of [{ class: "interactive" as const }, { tenant: "another" }, { timeoutMs: 1_000, latestStartMs: 100 }]) {
+  for (const wishes of [{ class: "interactive" as const }, { tenant: "another" }, { timeoutMs: 20_000, latestStartMs: 100 }]) {
     const desk = new Desk();
     const slow = await desk.lead();
     const urgent = await desk.lead(wishes);
@@ -361,20 +383,25 @@ test("the same job asked again is there already, or leads again", async () => {
 });
 
 test("an answer is gone after its time, counted from the end of its run, and leaves nothing behind", async () => {
-  const desk = new Desk();
-  const short = { ...terms, ttlMs: 150 };
-  const first = await desk.known({ cache: short });
-  assert.equal((await desk.ask(desk.job({ cache: short }))).answer, "hit");
-  await clockPasses(desk.rig.store, (await desk.rig.record(first.id)).finishedMs! + 150);
+  const { desk, finishedMs, short } = await inTime(150, async (ttlMs) => {
+    const desk = new Desk();
+    const short = { ...terms, ttlMs };
+    const first = await desk.known({ cache: short });
+    const finishedMs = (await desk.rig.record(first.id)).finishedMs!;
+    if ((await desk.ask(desk.job({ cache: short }))).answer === "hit") return { desk, finishedMs, short };
+    assert.ok((await desk.rig.audit()).nowMs >= finishedMs + ttlMs, "it is known until its time is over");
+    return undefined;
+  });
+  await clockPasses(desk.rig.store, finishedMs + short.ttlMs);
   const next = await desk.lead({ cache: short });
   assert.deepEqual(await rigs.redis.keys(`sy:{${desk.rig.tag}}:cache:*`), []);
   for (const name of ["cache-ends", "cache-bytes"]) {
     const leftMs = await rigs.redis.pttl(`sy:{${desk.rig.tag}}:${name}`);
-    assert.ok(leftMs > 0 && leftMs < 11_000, `${name} stays ${leftMs} ms`);
+    assert.ok(leftMs > 0 && leftMs < 11_000 + short.ttlMs, `${name} stays ${leftMs} ms`);
   }
   // a success that lies longer back than answers live is not taken either
   await desk.run();
-  await clockPasses(desk.rig.store, (await desk.rig.record(next.id)).finishedMs! + 150);
+  await clockPasses(desk.rig.store, (await desk.rig.record(next.id)).finishedMs! + short.ttlMs);
   assert.equal((await desk.ask(desk.job({ cache: short }))).answer, "lead");
 });
 

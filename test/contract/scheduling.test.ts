@@ -5,7 +5,16 @@ import { after, before, describe, test } from "node:test";
 import type { Ladder } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
-import { type ClaimWishes, clockPasses, type HostJob, type JobRig, roomyQueue, succeeded, type TestHost } from "../support/job-rig.ts";
+import {
+  type ClaimWishes,
+  clockPasses,
+  type HostJob,
+  inTime,
+  type JobRig,
+  roomyQueue,
+  succeeded,
+  type TestHost,
+} from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
@@ -196,7 +205,7 @@ function sentences(open: () => JobRig): void {
 
   test("while few wait, a batch shrinks for a head that is nearly late", async () => {
     const rig = open();
-    const tight = await rig.admit({ timeoutMs: 13_900, latestStartMs: 1 });
+    const tight = await rig.admit({ timeoutMs: 16_900, latestStartMs: 1 }); // two take 12 + 1 s, four would take 16
     const others = await admitAll(rig, 6, {});
     const { host, ticket } = await rig.hostWithTicket();
     assert.deepEqual(
@@ -229,7 +238,7 @@ function sentences(open: () => JobRig): void {
 
   test("a batch grows as long as all of its members end in time; the rest keeps its place", async () => {
     const rig = open();
-    const tight = await rig.admit({ timeoutMs: 18_000, latestStartMs: 1 });
+    const tight = await rig.admit({ timeoutMs: 24_000, latestStartMs: 1 });
     const others = await admitAll(rig, 6, {});
     const { host, ticket } = await rig.hostWithTicket();
     // four take 16 + 1 s, eight would take 24
@@ -405,11 +414,14 @@ function sentences(open: () => JobRig): void {
   });
 
   test("a claim that is repeated hands out none that is over by now; when all are, it is a new one", async () => {
-    const rig = open();
-    const short = await rig.admit({ timeoutMs: 300, latestStartMs: 1 });
-    const long = await rig.admit();
-    const { host, ticket } = await rig.hostWithTicket();
-    const first = await host.batch(ticket, { sequence: 1, maxItems: 2 });
+    const { first, host, long, rig, short, ticket } = await inTime(300, async (timeoutMs) => {
+      const rig = open();
+      const short = await rig.admit({ timeoutMs, latestStartMs: 1 });
+      const long = await rig.admit();
+      const { host, ticket } = await rig.hostWithTicket();
+      const first = await host.batch(ticket, { sequence: 1, maxItems: 2 });
+      return first.length === 2 ? { first, host, long, rig, short, ticket } : undefined;
+    });
     await clockPasses(rig.store, first[0]!.deadlineMs);
     const again = await host.batch(ticket, { sequence: 1, maxItems: 2 });
     assert.deepEqual(

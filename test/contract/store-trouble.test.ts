@@ -35,7 +35,7 @@ describe("the store in trouble", () => {
     await flush();
     const ticketId = rig.offered[0] as string;
     await rig.side.take({ tag: rig.tag, incarnation, ticketId });
-    const wish = { tag: rig.tag, ticketId, maxItems: 1, busyMs: 100, lingerMs: 50, ...unforeseen };
+    const wish = { tag: rig.tag, ticketId, maxItems: 1, busyMs: 30_000, lingerMs: 50, ...unforeseen };
     await flush();
     const { claim } = await claims.exchange(undefined, wish);
     assert.ok(claim?.kind === "batch");
@@ -45,7 +45,7 @@ describe("the store in trouble", () => {
       fence,
       outcome: "succeeded" as const,
       outputs: Buffer.from("x"),
-      ttlMs: 1_000,
+      ttlMs: 60_000,
     }));
     const exchanged = await claims.exchange({ tag: rig.tag, ticketId, runMs: 1, batchItems: 1, results }, wish);
     assert.deepEqual(exchanged.committed, ["committed"]);

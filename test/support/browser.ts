@@ -35,7 +35,7 @@ export async function watchedPage(browser: Browser, url: string, options: Browse
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();
   const watched: WatchedPage = { page, foreign: [], violations: [], errors: [], scripts: new Map() };
-  page.setDefaultTimeout(15_000);
+  page.setDefaultTimeout(30_000);
   page.on("request", (request) => {
     if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(`${url}/`)) watched.foreign.push(request.url());
   });

@@ -264,7 +264,7 @@ export function isRecord(found: JobRecord | TombState | undefined): found is Job
 
 /** Waits until something holds; for events that come through the network. */
 export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 5_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 3))) if (await holds()) return;
+  for (const end = Date.now() + 30_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 3))) if (await holds()) return;
   throw new Error(`never came true: ${what}`);
 }
 
@@ -273,13 +273,55 @@ export async function clockPasses(store: JobStore, untilMs: number): Promise<voi
   await eventually("the store's clock moves on", () => store.nowMs() > untilMs + 2);
 }
 
+/** Lets so much of the store's own time pass; what it is by the coordinator's reckoning may be set right on the way. */
+export async function timePasses(rig: JobRig, ms: number): Promise<void> {
+  await clockPasses(rig.store, (await rig.audit()).nowMs + ms);
+}
+
+/**
+ * What has to be done before a short time is over is tried with more of it, until there was enough: a test that waits for the time's end is
+ * quick, and may be held up all the same. `attempt` answers undefined where its time was over, and begins anew with each call.
+ */
+export async function inTime<T>(leastMs: number, attempt: (ms: number) => Promise<T | undefined>): Promise<T> {
+  for (let ms = leastMs; ms < 60_000; ms *= 4) {
+    const made = await attempt(ms);
+    if (made !== undefined) return made;
+  }
+  throw new Error("a minute was not enough");
+}
+
+/** One job that a host runs, whose time is over soon. */
+export function runningForAShortTime(rig: JobRig): Promise<{ id: string; host: TestHost; ticket: string; job: HostJob }> {
+  return inTime(120, async (timeoutMs) => {
+    const id = await rig.admit({ timeoutMs });
+    const { host, ticket } = await rig.hostWithTicket();
+    const claim = await host.claim(ticket);
+    return claim.kind === "batch" ? { id, host, ticket, job: claim.jobs[0] as HostJob } : undefined;
+  });
+}
+
+/** One job that a host ran, and whose time is over soon. */
+export function ranInAShortTime(rig: JobRig): Promise<HostJob> {
+  return inTime(400, async (timeoutMs) => {
+    await rig.admit({ timeoutMs });
+    const { host, ticket } = await rig.hostWithTicket();
+    const claim = await host.claim(ticket);
+    if (claim.kind !== "batch") return undefined;
+    const [job] = claim.jobs as [HostJob];
+    const [answer] = await host.commit(ticket, [succeeded(job)]);
+    if (answer === "expired") return undefined;
+    if (answer !== "committed") throw new Error(`a job that ran in time was to be committed, and is ${answer}`);
+    return job;
+  });
+}
+
 /** When the ticket stops counting. */
 export async function ticketEndMs(rig: JobRig, ticket: string): Promise<number> {
   return (await rig.audit()).tickets.find(({ id }) => id === ticket)?.untilMs ?? 0;
 }
 
 /** One that has run the only job, and waits for the next. */
-export async function lingeringHost(rig: JobRig, lingerMs = 2_000) {
+export async function lingeringHost(rig: JobRig, lingerMs = 30_000) {
   const first = await rig.admit();
   const { host, ticket } = await rig.hostWithTicket();
   await host.commit(

@@ -4,19 +4,36 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { TurnTimes } from "@switchyard/protocol/event-loop";
 
 export interface LoopTurns {
-  /** Milliseconds of each turn, by a second of rest and by one with 150 ms of work. */
-  resting: number[];
-  working: number[];
+  /** A second of rest, and one with 150 ms of work. */
+  resting: Told;
+  working: Told;
+}
+
+/** In milliseconds. */
+export interface Told {
+  /** Of each turn. */
+  turns: number[];
+  /** How long the process was awake, which is more than its work where the machine held it up. */
+  awakeMs: number;
 }
 
 const { systemClock } = await import(process.argv[2]!);
 await sleep(50);
 let took: number[] = [];
 const turns = new TurnTimes(systemClock, ({ tookMs }) => took.push(tookMs));
-await sleep(1_000);
-const resting = took;
-took = [];
-for (const untilMs = performance.now() + 150; performance.now() < untilMs; );
-await sleep(850);
+
+async function toldOf(spend: () => Promise<unknown>): Promise<Told> {
+  took = [];
+  const awakeMs = (): number => systemClock.monotonicMs() - systemClock.idleMs();
+  const beganMs = awakeMs();
+  await spend();
+  return { turns: took, awakeMs: awakeMs() - beganMs };
+}
+
+const resting = await toldOf(() => sleep(1_000));
+const working = await toldOf(() => {
+  for (const untilMs = performance.now() + 150; performance.now() < untilMs; );
+  return sleep(850);
+});
 turns.stop();
-console.log(JSON.stringify({ resting, working: took } satisfies LoopTurns));
+console.log(JSON.stringify({ resting, working } satisfies LoopTurns));

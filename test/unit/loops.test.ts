@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Loops } from "../../coordinator/src/application/loop.ts";
 import { betweenMomentsMs, momentAfter, systemClock } from "../../coordinator/src/clock.ts";
 import { ManualClock } from "../support/manual-clock.ts";
@@ -74,18 +73,34 @@ test("a call that takes longer than half a period is followed by half of it, and
   await loops.stop();
 });
 
-test("whatever waits for one moment is called at it by one timer, but for what was called off", async (context) => {
-  const timers = context.mock.method(globalThis, "setTimeout");
-  const momentMs = systemClock.monotonicMs() + 60.5;
+test("whatever waits for one moment is called at it by one timer, but for what was called off", (context) => {
+  const timers: { run: () => void; ms: number; isHeldOpen: boolean }[] = [];
+  context.mock.method(globalThis, "setTimeout", (run: () => void, ms: number) => {
+    const timer = { run, ms, isHeldOpen: true };
+    timers.push(timer);
+    return {
+      unref: () => {
+        timer.isHeldOpen = false;
+      },
+    };
+  });
+  const beforeMs = systemClock.monotonicMs();
+  const momentMs = beforeMs + 60.5;
   const called: string[] = [];
+  const told = (): string[] => [...called];
   systemClock.atMoment(momentMs, () => called.push("one"));
+  const tookMs = systemClock.monotonicMs() - beforeMs;
   const callOff = systemClock.atMoment(momentMs, () => called.push("never"));
-  await sleep(10);
   systemClock.atMoment(momentMs, () => called.push("other"));
   callOff();
-  assert.equal(timers.mock.callCount(), 1);
-  await sleep(5);
-  assert.deepEqual(called, []);
-  await sleep(150);
-  assert.deepEqual(called, ["one", "other"]);
+  assert.equal(timers.length, 1);
+  const [{ isHeldOpen, ms, run }] = timers as [(typeof timers)[0]];
+  assert.ok(ms <= 61 && ms >= Math.max(0, 60.5 - tookMs) && !isHeldOpen, `${ms} ms, asked for within ${tookMs}`);
+  assert.deepEqual(told(), []);
+  run();
+  assert.deepEqual(told(), ["one", "other"]);
+  systemClock.atMoment(momentMs, () => called.push("later"));
+  assert.equal(timers.length, 2, "what is asked for afterwards has a timer of its own");
+  timers[1]!.run();
+  assert.deepEqual(told(), ["one", "other", "later"]);
 });
