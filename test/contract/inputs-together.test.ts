@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { SwitchyardError } from "@switchyard/protocol";
+import type { SwitchyardError } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapters/redis-connection.ts";
 import { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
@@ -145,15 +145,12 @@ test("jobs that are refused, or have ended before they come again, leave no inpu
 });
 
 /** Another coordinator's store, which speaks to the server through what may break it. */
-async function withStore(
-  use: (parts: { store: RedisJobStore; proxy: FaultProxy }) => Promise<void>,
-  open: (url: string) => RedisConnection = (url) => new RedisConnection(url, "cut", systemClock),
-): Promise<void> {
+async function withStore(use: (parts: { store: RedisJobStore; proxy: FaultProxy }) => Promise<void>): Promise<void> {
   const { hostname, port } = new URL(server.url);
   await using proxy = await FaultProxy.open({ host: hostname, port: Number(port), isRedis: true });
   const url = new URL(server.url);
   url.port = String(proxy.port);
-  const redis = open(url.href);
+  const redis = new RedisConnection(url.href, "cut", systemClock);
   await redis.open();
   const subscription = new RedisSubscription(server.url, "cut-notices", systemClock);
   try {
@@ -185,27 +182,54 @@ for (const kind of ["drop_reply", "drop_command"] as const) {
   });
 }
 
-/** The script fails in its transaction, whatever is asked. */
-class FailingConnection extends RedisConnection {
-  override script(...[name, key, args]: Parameters<RedisConnection["script"]>): ReturnType<RedisConnection["script"]> {
-    return name === "admit" && this.mayRunWith(name) ? ["evalsha", "0".repeat(40), 0] : super.script(name, key, args);
-  }
-
-  override async run(...args: Parameters<RedisConnection["run"]>): ReturnType<RedisConnection["run"]> {
-    if (this.mayRunWith("admit")) throw new SwitchyardError("store_unavailable", "it went away before the script could be taught");
-    return super.run(...args);
-  }
-}
-
-test("inputs whose script was not known in the end are let go", async () => {
+test("what was begun on a connection is not carried out on the next one, whose server may not know the script", async () => {
   const rig = rigs.rig();
-  await withStore(
-    async ({ store }) => {
+  await withStore(async ({ proxy, store }) => {
+    const [first, ...jobs] = jobsOf(rig, 5) as [NewJob, ...NewJob[]];
+    await admitAll(rig, [first], store);
+    await rigs.redis.script("FLUSH");
+    // the transaction is cut off, and so is everything that would teach the script
+    proxy.onCommand = (words) => (/^(exec|eval)$/i.test(words[0] ?? "") ? { kind: "drop_command" } : undefined);
+    for (const { status } of await admitAll(rig, jobs, store)) assert.equal(status, "rejected");
+    for (const ms of await livesOf(rig, jobs)) assert.ok(ms !== immortal, `${ms}`);
+  });
+});
+
+test("where transactions are refused, jobs are admitted once all the same, and none is tried again", async () => {
+  await rigs.redis.call("ACL", "SETUSER", "default", "-multi");
+  try {
+    const rig = rigs.rig();
+    await withStore(async ({ proxy, store }) => {
       const [first, ...jobs] = jobsOf(rig, 4) as [NewJob, ...NewJob[]];
       await admitAll(rig, [first], store);
-      for (const { status } of await admitAll(rig, jobs, store)) assert.equal(status, "rejected");
-      await eventually("them to have a time to live", async () => (await livesOf(rig, jobs)).every(isMortal));
-    },
-    (url) => new FailingConnection(url, "failing", systemClock),
+      let begun = 0;
+      proxy.onCommand = ([name]) => {
+        if (name === "multi") begun++;
+        return undefined;
+      };
+      for (const some of [jobs, jobsOf(rig, 3)]) {
+        const answers = await Promise.all(some.map((job) => store.admit(job, roomyQueue)));
+        assert.deepEqual(
+          answers.map(({ answer }) => answer),
+          ["admitted", "admitted", "admitted"],
+        );
+      }
+      assert.equal(begun, 1);
+      assert.deepEqual((await rig.audit()).immortal, []);
+    });
+  } finally {
+    await rigs.redis.call("ACL", "SETUSER", "default", "+multi");
+  }
+});
+
+test("one id that comes twice in a turn, and is refused the first time, keeps its input", async () => {
+  const rig = await rigThatRan();
+  await admitAll(rig, jobsOf(rig, 3));
+  const job = rig.job({ inputs: [new Uint8Array(300)] });
+  const answers = await Promise.all([{ ...job, mostAhead: 0 }, job].map((one) => rig.store.admit(one, roomyQueue)));
+  assert.deepEqual(
+    answers.map(({ answer }) => answer),
+    ["refused", "admitted"],
   );
+  assert.deepEqual(await livesOf(rig, [job]), [immortal]);
 });

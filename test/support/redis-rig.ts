@@ -105,9 +105,14 @@ export class RedisRigs {
       },
       commit: async ({ tag, incarnation, ticketId, runMs, outcomes }) => {
         const args: (string | number)[] = [incarnation, ticketId, runMs, outcomes.length];
+        let [common, countAt] = ["", 0];
         for (const { id, fence, outcome, outputs, error, retryDelayMs } of outcomes) {
           if (outputs) await this.redis.set(keys.output(tag, id, fence), Buffer.from(outputs), "PX", 65_000);
-          args.push(fence, outcome, error ? JSON.stringify(error) : "", 1, id, outcome === "succeeded" ? "" : (retryDelayMs ?? 0));
+          const own = [fence, outcome, error ? JSON.stringify(error) : ""];
+          if (common !== own.join(" ")) countAt = args.push(...own, 0) - 1;
+          common = own.join(" ");
+          args[countAt] = Number(args[countAt]) + 1;
+          args.push(id, outcome === "succeeded" ? "" : (retryDelayMs ?? 0));
         }
         const reply = await this.script("commit", keys.base(tag), args);
         return Array.isArray(reply) ? reply.map(String) : outcomes.map(() => String(reply));

@@ -25,10 +25,15 @@ test("an answer that waited in a busy process does not put the server's clock ba
   assert.equal(offset.ms, 49.5, "the quickest is forgotten in the end");
 });
 
-test("a clock that is set, ours or the server's, and another server in its place are followed at once", () => {
+test("a clock that is set by more than an answer takes, ours or the server's, is followed at once, and another server by its first answer", () => {
   const offset = new ClockOffset();
   for (const aheadMs of [0, 5_000, -300_000, 4, 0.2]) {
     for (let at = 0; at < 3; at++) ask(offset, { askedMs: 1_000 * at, thereMs: 0.5, backMs: 0.5, aheadMs });
     assert.ok(Math.abs(offset.ms - aheadMs) < 1e-6, `${offset.ms} instead of ${aheadMs}`);
   }
+  ask(offset, { askedMs: 9_000, thereMs: 20, backMs: 20, aheadMs: 0.2 });
+  offset.otherServer();
+  assert.ok(Math.abs(offset.ms - 0.2) < 1e-6, "until it has answered");
+  ask(offset, { askedMs: 10_000, thereMs: 20, backMs: 20, aheadMs: 15 });
+  assert.equal(offset.ms, 15);
 });

@@ -24,9 +24,14 @@ export class ClockOffset {
     return this.#ms;
   }
 
+  /** What was seen of the one before says nothing of it; its clock counts until this one has answered. */
+  otherServer(): void {
+    this.#samples = [];
+  }
+
   add({ nowMs, serverMs, tookMs }: TimeAnswer): void {
     const sample = { offsetMs: serverMs - (nowMs - tookMs / 2), offMs: tookMs / 2 };
-    // a clock was set, or this is another server: what was seen before says nothing of it
+    // a clock was set: what was seen before says nothing of it
     const agrees = this.#samples.every(({ offMs, offsetMs }) => Math.abs(offsetMs - sample.offsetMs) <= offMs + sample.offMs + 1);
     if (!agrees) this.#samples = [];
     this.#samples.push(sample);

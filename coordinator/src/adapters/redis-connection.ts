@@ -25,7 +25,7 @@ import {
 import type { Redis } from "ioredis";
 import type { Clock, MomentClock } from "../clock.ts";
 import { commandClient, socketOf, subscriptionClient } from "./redis-client.ts";
-import { RedisLink } from "./redis-link.ts";
+import { againMs, RedisLink } from "./redis-link.ts";
 
 /** How often the masters of a cluster are asked who they are; trouble asks at once. */
 const refreshEveryMs = 1_000;
@@ -81,7 +81,7 @@ export class RedisConnection {
   readonly #links: Links;
   /** Apart from the rest, because every command of the hot path is sent by it. */
   readonly #send: Links["send"];
-  readonly #mayTransact: boolean;
+  #mayTransact: boolean;
   /** Of each script, the last connection to a server that has run it. */
   readonly #ran = new Map<ScriptName, number>();
   #answering = false;
@@ -245,7 +245,7 @@ export class RedisConnection {
 
   /** As `run`; texts are bytes. */
   async runRaw(name: ScriptName, key: string, args: readonly (string | number)[], before: readonly RedisCommand[] = []): Promise<RawReply> {
-    const connections = this.#connections();
+    const connections = this.#links.list()[0]?.connections;
     const replies = await this.#sendRaw([...before, this.script(name, key, args)]);
     let last = replies.pop();
     for (const reply of replies) if (reply instanceof Error) throw translate(reply);
@@ -253,31 +253,49 @@ export class RedisConnection {
       [last] = await this.#sendRaw([["eval", (scripts.get(name) as Script).source, 1, key, ...args]]);
     }
     if (last instanceof Error) throw translate(last);
-    this.#ran.set(name, connections);
+    if (connections !== undefined) this.#ran.set(name, connections);
     return last ?? null;
   }
 
   /**
-   * Whether `runWith` may be used for a script: on one server, by the user without a name (others are told which commands they may use), and
-   * where the server of this connection has run the script before, since a transaction goes on when a script in it is unknown.
+   * As `run`, with commands that are done before it: `together` in one transaction with the script where that is sure to do all or nothing, else `apart`, of
+   * which some may be done without it. It is sure on the connection, to one server, that has run the script before, since what is unknown stops no
+   * transaction; and for the user without a name, as others are told which commands they may use.
    */
-  mayRunWith(name: ScriptName): boolean {
-    return this.#mayTransact && this.#ran.get(name) === this.#connections();
-  }
-
-  #connections(): number {
-    return this.#links.list()[0]?.connections ?? 0;
-  }
-
-  /** As `run`, in one transaction with commands that the server does first: all of it happens, or nothing. */
-  async runWith(name: ScriptName, key: string, args: readonly (string | number)[], commands: readonly RedisCommand[]): Promise<RedisReply> {
-    const [first, ...rest] = await this.#sendRaw([["multi"], ...commands, this.script(name, key, args), ["exec"]]);
-    // of a transaction that was given up, what was refused says why
-    for (const reply of [first, ...rest]) if (reply instanceof Error) throw translate(reply);
-    const done = (rest.at(-1) as (RawReply | Error)[]).at(-1);
-    if (!(done instanceof Error)) return replyText(done ?? null);
-    if (done.message.startsWith("NOSCRIPT")) return this.run(name, key, args);
+  async runWith(
+    name: ScriptName,
+    key: string,
+    args: readonly (string | number)[],
+    before: { together: () => readonly RedisCommand[]; apart: () => readonly RedisCommand[] },
+  ): Promise<RedisReply> {
+    const [link] = this.#links.list();
+    if (!this.#mayTransact || link?.client.status !== "ready" || this.#ran.get(name) !== link.connections) {
+      return this.run(name, key, args, before.apart());
+    }
+    const sentMs = this.#clock.monotonicMs();
+    const replies = await link.sendHere([["multi"], ...before.together(), this.script(name, key, args), ["exec"]]);
+    // what was cut off was done, or not: done again, it changes nothing. But who waited for a server that stood still has waited long enough
+    if (replies === undefined) {
+      if (this.#clock.monotonicMs() - sentMs < againMs) return this.run(name, key, args, before.apart());
+      throw translate(new Error("the connection was cut off"));
+    }
+    const done = this.#doneOf(replies);
+    if (!(done instanceof Error)) return replyText(done);
+    if (done.message.startsWith("NOSCRIPT")) return this.run(name, key, args, before.apart());
     throw translate(done);
+  }
+
+  /** What the last command of a transaction came to. Throws why it was given up. */
+  #doneOf(replies: readonly (RawReply | Error)[]): RawReply | Error {
+    const [multi, ...rest] = replies;
+    if (multi instanceof Error) {
+      // it may not be used here, and so the others were done one by one
+      this.#mayTransact = false;
+      return rest.at(-2) ?? null;
+    }
+    for (const reply of rest) if (reply instanceof Error) throw translate(reply);
+    const all = rest.at(-1) as (RawReply | Error)[];
+    return all.find((reply) => reply instanceof Error) ?? all.at(-1) ?? null;
   }
 
   /** Values of keys as bytes, in order. */

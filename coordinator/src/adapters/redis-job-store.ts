@@ -165,20 +165,13 @@ export class RedisJobStore implements JobStore {
    * With the inputs. Several small ones are written by one command, which is a third cheaper than one by one, and gives them no time to live: then in one
    * transaction with the script, so that none is left without its job. What ends a job takes its inputs away.
    */
-  async #runAdmit(tag: string, args: (string | number)[], pending: readonly PendingAdmit[]): Promise<RedisReply> {
-    const inputs = pending.map(({ job, stored }) => ({ key: keys.input(tag, job.id), stored, ttlMs: job.timeoutMs + inputMarginMs }));
-    const areSmall = inputs.length > 1 && inputs.reduce((sum, { stored }) => sum + sizeOf(stored), 0) <= mostBytesTogether;
-    if (!areSmall || !this.#redis.mayRunWith("admit")) {
-      const plain = inputs.map(({ key, stored, ttlMs }): RedisCommand => ["psetex", key, ttlMs, stored]);
-      return this.#redis.run("admit", keys.base(tag), args, plain);
-    }
-    try {
-      return await this.#redis.runWith("admit", keys.base(tag), args, [["mset", ...inputs.flatMap(({ key, stored }) => [key, stored])]]);
-    } catch (error) {
-      // where it was the script that failed, nobody else would let them go
-      void this.#redis.send(inputs.map(({ key, ttlMs }) => ["pexpire", key, ttlMs, "nx"])).catch(() => {});
-      throw error;
-    }
+  #runAdmit(tag: string, args: (string | number)[], pending: readonly PendingAdmit[]): Promise<RedisReply> {
+    const apart = (): RedisCommand[] =>
+      pending.map(({ job, stored }) => ["psetex", keys.input(tag, job.id), job.timeoutMs + inputMarginMs, stored]);
+    const areSmall = pending.length > 1 && pending.reduce((sum, { stored }) => sum + sizeOf(stored), 0) <= mostBytesTogether;
+    if (!areSmall) return this.#redis.run("admit", keys.base(tag), args, apart());
+    const together = (): RedisCommand[] => [["mset", ...pending.flatMap(({ job, stored }) => [keys.input(tag, job.id), stored])]];
+    return this.#redis.runWith("admit", keys.base(tag), args, { together, apart });
   }
 
   /** Of the script: the flows' weights, then the jobs. What neighbours have in common is said once. */

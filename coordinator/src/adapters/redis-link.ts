@@ -17,7 +17,7 @@ const openWithinMs = 5_000;
 /** How long a connection that was ended may be away before it counts as such: longer than a server that is there needs to take a new one. */
 const graceMs = 300;
 /** What has been under way for longer is not sent again: its callers are to be told within 2.5 s. */
-const againMs = 200;
+export const againMs = 200;
 /** A single server is given time to load its data; where another can take its place, a handshake that hangs is not waited for. */
 const handshakeMs = { alone: 5_000, replaceable: 1_500 };
 
@@ -67,6 +67,7 @@ export class RedisLink {
     redis.on("close", () => this.#onClose());
     redis.on("ready", () => {
       this.#connections += 1;
+      this.#offset.otherServer();
     });
   }
 
@@ -82,6 +83,12 @@ export class RedisLink {
       const again = replies.some(isCutOff) && this.#clock.monotonicMs() - sentMs < againMs;
       return again ? this.#sendWhenBack(commands, stream) : replies;
     });
+  }
+
+  /** As `send`, but only on the connection that is there now, and never again: undefined where it was cut off, and so may or may not have been done. */
+  async sendHere(commands: readonly RedisCommand[]): Promise<(RawReply | Error)[] | undefined> {
+    const replies = await sendOnWire(this.client, commands);
+    return replies.some(isCutOff) ? undefined : replies;
   }
 
   /** `cutOff`: the socket on which a reply did not come. */
@@ -171,9 +178,10 @@ export class RedisLink {
       const memory = this.#pings % memoryEveryPings === 0 ? this.redis.info("memory") : undefined;
       memory?.catch(() => {}); // what ends one ends both
       const time = await asked;
+      const nowMs = this.#clock.nowMs(); // first, so that a pause between the two readings makes the answer a slow one
       const tookMs = this.#clock.monotonicMs() - askedMs;
       this.#onRoundtrip(tookMs);
-      this.#offset.add({ serverMs: Number(time[0]) * 1_000 + Number(time[1]) / 1_000, nowMs: this.#clock.nowMs(), tookMs });
+      this.#offset.add({ serverMs: Number(time[0]) * 1_000 + Number(time[1]) / 1_000, nowMs, tookMs });
       this.#mark(true);
       if (memory) this.#filled = filledOf(await memory);
       this.#pings++; // not where it failed: memory is to be looked at with the next one then

@@ -62,7 +62,8 @@ local function itemsAhead(name, order)
 end
 
 local texts, names = recordTexts(base, ids)
-local answers, orders, due, index, recent, written, unwanted = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}, {} -- unwanted: inputs without a job
+local answers, orders, due, index, recent, written = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}
+local unwanted = {} -- ids whose inputs came and have no open job
 local writtenAt = {} -- where the record of an id stands in `written`: the same id may come twice in one call
 local allAdmitted, urgent = true, nil
 local itemsBefore = itemsOf(waitingBefore, mean)
@@ -88,7 +89,7 @@ for _, group in ipairs(groups) do
         if redis.call('ZSCORE', base .. 'dead', id) then
           redis.call('PEXPIRE', base .. 'in:' .. id, dayMs)
         else
-          unwanted[#unwanted + 1] = base .. 'in:' .. id
+          unwanted[#unwanted + 1] = id
         end
       end
       if coordinator ~= '-' and addWaiter(record, coordinator) then
@@ -100,11 +101,11 @@ for _, group in ipairs(groups) do
       local ahead = itemsBefore + added > mostAhead and itemsAhead(flow, order) or 0
       if waiting >= mostWaiting then
         answers[number] = 'full ' .. waiting
-        unwanted[#unwanted + 1] = base .. 'in:' .. id
+        unwanted[#unwanted + 1] = id
         allAdmitted = false
       elseif ahead > mostAhead then
         answers[number] = 'refused ' .. ahead
-        unwanted[#unwanted + 1] = base .. 'in:' .. id
+        unwanted[#unwanted + 1] = id
         allAdmitted = false
       else
         local last = #written + 2
@@ -143,7 +144,9 @@ if #written > 0 then
     end
   end
 end
-if #unwanted > 0 then redis.call('UNLINK', unpack(unwanted)) end
+for _, id in ipairs(unwanted) do
+  if not writtenAt[id] then redis.call('UNLINK', base .. 'in:' .. id) end -- the second of one id may have been admitted
+end
 if #index > 1 then redis.call('ZADD', unpack(index)) end
 if #recent > 1 then
   redis.call('ZADD', unpack(recent))

@@ -141,15 +141,18 @@ export class FaultProxy implements AsyncDisposable {
 
   /** Hands on what a client sent, up to the first command that breaks the connection; answers whether one did. */
   async #breaks(pair: Pair, reader: CommandReader, chunk: Buffer): Promise<boolean> {
-    let sent = 0;
+    let [sent, before] = [0, 0];
     const send = (end: number): void => {
       if (end > sent) pair.far.write(chunk.subarray(sent, end));
       sent = end;
     };
     for (const { words, end } of reader.feed(chunk)) {
       const fault = this.#faultOf(pair, words);
+      const start = before;
+      before = end;
       if (fault === undefined) continue;
       if (fault.kind === "before" || fault.kind === "drop_command") {
+        send(start);
         if (fault.kind === "before") fault.call();
         this.#reset(pair);
         return true;
