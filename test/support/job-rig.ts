@@ -264,7 +264,7 @@ export function isRecord(found: JobRecord | TombState | undefined): found is Job
 
 /** Waits until something holds; for events that come through the network. */
 export async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 5_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 3))) if (await holds()) return;
+  for (const end = Date.now() + 30_000; Date.now() < end; await new Promise((resolve) => setTimeout(resolve, 3))) if (await holds()) return;
   throw new Error(`never came true: ${what}`);
 }
 
