@@ -139,7 +139,14 @@ export class Scene implements AsyncDisposable {
         ...(options.memory && { CHAOS_MEMORY: path.join(folder, `${name}.memory`) }),
       };
       if (!name.startsWith("worker")) return common;
-      const device: DeviceSettings = { log: path.join(folder, `${name}.jsonl`), host: name, heldWhile, minMs: 20, maxMs: 80, ...options.device };
+      const device: DeviceSettings = {
+        log: path.join(folder, `${name}.jsonl`),
+        host: name,
+        heldWhile,
+        minMs: 20,
+        maxMs: 80,
+        ...options.device,
+      };
       return { ...common, NODE_OPTIONS: optionsOf([...changed, deviceProgram]), CHAOS_DEVICE: JSON.stringify(device) };
     };
     const access = options.tenants && (await writeKeys(path.join(folder, "keys.yaml"), options.tenants));

@@ -3,13 +3,13 @@
 import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
 import { appendFile, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { ClientError, Switchyard } from "switchyard";
 import { checkAnswers, doublingModel, itemLine, startCli, writeItems } from "../support/batch-items.ts";
 import { startCommandHost } from "../support/command-host.ts";
+import { fixedPort } from "../support/fixed-port.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -22,7 +22,7 @@ let answers: string;
 before(async () => {
   models = await emptyRepository();
   await models.add("double", doublingModel(), { settings: "max_batch_items: 64\nbatch_axis: 0\n" });
-  const address = `127.0.0.1:${await freePort()}`; // where it comes back
+  const address = `127.0.0.1:${await fixedPort()}`; // where it comes back
   cluster = await startProcesses({
     models: models.folder,
     envOf: (name) => (name === "coordinator-1" ? { SWITCHYARD_HTTP: address } : {}) as Record<string, string>,
@@ -37,15 +37,6 @@ beforeEach(async () => {
   items = path.join(folder, "items.ndjson");
   answers = path.join(folder, "answers.ndjson");
 });
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 const command = (...more: string[]): string[] => ["batch", "run", items, "--model", "double", "--output", answers, ...more];
 const run = (...more: string[]) => startCli(cluster.url, command(...more)).ended;

@@ -6,6 +6,7 @@ import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import type { HostView, JobView, ModelView } from "@switchyard/protocol";
 import { call, floats, jobView } from "../support/calls.ts";
+import { fixedPort } from "../support/fixed-port.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { distance, emptyRepository, layersModel, type Repository, rowsOf, slowModel } from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
@@ -29,10 +30,10 @@ async function infer(url: string, model: string): Promise<number[]> {
 const modelOf = async (url: string, model: string): Promise<ModelView> =>
   (await call(`${url}/v1/models/${model}`)).json().items[0] as ModelView;
 
-async function behind(models: Repository, front: Repository): Promise<{ back: Processes; front: Processes }> {
-  const back = await startProcesses({ models: models.folder });
+async function behind(models: Repository, front: Repository, backEnv = {}): Promise<{ back: Processes; front: Processes }> {
+  const back = await startProcesses({ models: models.folder, env: backEnv });
   try {
-    const env = { SWITCHYARD_BRIDGE: `other=${back.url}`, SWITCHYARD_BRIDGE_TIMEOUT_MS: "5000" };
+    const env = { SWITCHYARD_BRIDGE: `other=${back.url}`, SWITCHYARD_BRIDGE_TIMEOUT_MS: "15000" };
     return { back, front: await startProcesses({ models: front.folder, workers: 1, env }) };
   } catch (error) {
     await back.stop();
@@ -75,7 +76,7 @@ describe("models of another server", { concurrency: 2 }, () => {
           return (answer.json() as JobView).id;
         }),
       );
-      const ended = await Promise.all(ids.map((id) => jobView(url, id, 30)));
+      const ended = await Promise.all(ids.map((id) => jobView(url, id, 60)));
       assert.deepEqual([...new Set(ended.map(({ host, state: end }) => `${end} ${host}`))], ["succeeded worker-1"]);
       assert.ok(
         ended.some(({ timings }) => timings!.batch_items > 1),
@@ -115,12 +116,12 @@ describe("models of another server", { concurrency: 2 }, () => {
     await using here = await emptyRepository();
     await there.add("layers", layersModel(2), { settings: "max_batch_items: 8\n" });
     await addRemote(here, "layers");
-    const { back, front } = await behind(there, here);
+    const address = { SWITCHYARD_HTTP: `127.0.0.1:${await fixedPort()}` }; // where it comes back
+    const { back, front } = await behind(there, here, address);
     await using _back = back;
     await using cluster = front;
     const { url } = cluster;
     await infer(url, "layers");
-    const port = Number(new URL(back.url).port);
     await back.coordinators[0]!.kill();
     const submit = async (more: object): Promise<string> => {
       const answer = await call(`${url}/v1/jobs`, { body: { model: "layers", inputs, ...more } });
@@ -128,18 +129,18 @@ describe("models of another server", { concurrency: 2 }, () => {
       return (answer.json() as JobView).id;
     };
     const once = await submit({ max_attempts: 1 });
-    const failed = await jobView(url, once, 20);
+    const failed = await jobView(url, once, 60);
     assert.deepEqual([failed.state, failed.error?.code, failed.error?.retryable], ["failed", "run_failed", true], JSON.stringify(failed));
     assert.match(failed.error!.detail, /cannot be reached/);
-    const patient = await submit({ max_attempts: 10, timeout_ms: 60_000 });
+    const patient = await submit({ max_attempts: 10, timeout_ms: 300_000 });
     await until("the job to be tried", async () => (await jobView(url, patient)).attempt >= 1);
     const again = await startProcesses({
       models: there.folder,
       workers: 0,
       redis: back.redis,
-      env: { SWITCHYARD_HTTP: `127.0.0.1:${port}` },
+      env: address,
     });
     await using _again = again;
-    assert.equal((await jobView(url, patient, 40)).state, "succeeded", JSON.stringify(await jobView(url, patient)));
+    assert.equal((await jobView(url, patient, 60)).state, "succeeded", JSON.stringify(await jobView(url, patient)));
   });
 });

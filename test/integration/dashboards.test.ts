@@ -66,16 +66,16 @@ test("every panel's query returns data, every rule is evaluated, and every metri
     "grpc OK",
   ];
   const show = (): string => `${JSON.stringify([...load.statuses])}\n${cluster.log()}\n${prometheus.log()}`;
-  await until("everything to happen", async () => happened.every((what) => (load.statuses.get(what) ?? 0) > 0), { withinMs: 20_000, show });
+  await until("everything to happen", async () => happened.every((what) => (load.statuses.get(what) ?? 0) > 0), { withinMs: 60_000, show });
   await cluster.workers[1]!.kill();
   const lost = async (): Promise<boolean> => {
     const pages = await Promise.all(coordinators.map(async (at) => (await call(`http://${at}/metrics`)).bytes.toString()));
     return pages.some((page) => /^switchyard_hosts_lost_total 1$/m.test(page));
   };
-  await until("the loss of the host to be counted", lost, { withinMs: 10_000, show });
+  await until("the loss of the host to be counted", lost, { show });
   // each rule needs two scrapes of what it is made of, and its own turn
   let verdict = await verifyDashboards(prometheus.url, { seconds: 60, rateInterval: "5s" });
-  for (const lateMs = performance.now() + 12_000; verdict.problems.length > 0 && performance.now() < lateMs; ) {
+  for (const lateMs = performance.now() + 40_000; verdict.problems.length > 0 && performance.now() < lateMs; ) {
     await sleep(1_000); // before the next scrape all queries answer the same
     verdict = await verifyDashboards(prometheus.url, { seconds: 60, rateInterval: "5s" });
   }
@@ -96,9 +96,9 @@ test("every panel's query returns data, every rule is evaluated, and every metri
   assert.deepEqual(missing, [], "declared, and never seen by Prometheus");
   assert.ok(recorded.length >= 20, `only ${recorded.length} series were recorded`);
 
-  const leaders = await sumNow(prometheus.url, "sum(switchyard_leader)");
-  assert.equal(leaders, 1);
-  assert.equal(await sumNow(prometheus.url, 'count(switchyard_queue_jobs{model="light",state="queued"})'), 1, "one coordinator exports it");
+  // a coordinator that stands still for a while loses the lease, and both say so until the next scrape
+  for (const query of ["sum(switchyard_leader)", 'count(switchyard_queue_jobs{model="light",state="queued"})'])
+    await until(`one coordinator to export ${query}`, async () => (await sumNow(prometheus.url, query)) === 1, { everyMs: 500 });
 });
 
 async function sumNow(prometheus: string, query: string): Promise<number> {

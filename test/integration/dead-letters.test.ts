@@ -70,7 +70,7 @@ async function ended(id: string): Promise<JobView> {
       const view = (await ask(`/v1/jobs/${id}?wait=10`)).json() as JobView;
       return view.finished_at !== undefined && view;
     },
-    { withinMs: 40_000, show: () => cluster.log() },
+    { withinMs: 60_000, show: () => cluster.log() },
   );
 }
 
@@ -79,8 +79,17 @@ async function failing(model: string, jobs: readonly object[]): Promise<string[]
   const there = path.join(hostModels, model, "1", "model.onnx");
   await rename(there, `${there}.away`);
   try {
-    // at once: the next beat tells that the model does not load, and then no more are taken
-    const ids = await Promise.all(jobs.map((more) => submit(model, { max_attempts: 1, ...more })));
+    // in one request: the next beat tells that the model does not load, and then no more are taken
+    const lines = jobs.map((more) => JSON.stringify({ model, inputs, max_attempts: 1, ...more }));
+    const headers = { "content-type": "application/x-ndjson" };
+    const { bytes } = await ask("/v1/jobs:batch", { body: Buffer.from(lines.join("\n")), headers });
+    const answers = bytes.toString().trim().split("\n");
+    assert.deepEqual(
+      answers.map((line) => JSON.parse(line).status),
+      jobs.map(() => 202),
+      bytes.toString(),
+    );
+    const ids = answers.map((line) => JSON.parse(line).job.id as string);
     for (const id of ids) assert.equal((await ended(id)).state, "failed");
     return ids;
   } finally {
@@ -91,7 +100,7 @@ async function failing(model: string, jobs: readonly object[]): Promise<string[]
       const tried = await ask("/v1/jobs", { body: { model, inputs, max_attempts: 10 } });
       return tried.status === 202 && (await ended(tried.json().id)).state === "succeeded" && (await isReady());
     };
-    await until(`${model} to be loaded`, loaded, { withinMs: 30_000, everyMs: 200, show: () => cluster.log() });
+    await until(`${model} to be loaded`, loaded, { withinMs: 60_000, everyMs: 200, show: () => cluster.log() });
   }
 }
 
@@ -125,7 +134,11 @@ describe("dead letters", { concurrency: 6 }, () => {
     assert.notEqual(view.id, id);
     assert.equal(tagOf(view.id), tagOf(id), "and so does the new one");
     assert.deepEqual([view.retry_of, view.tags, view.class, view.version], [id, { team: "a" }, "batch", 1]);
-    assert.equal(Date.parse(view.deadline) - Date.parse(view.created_at), 50_000);
+    const givenMs = Date.parse(view.deadline) - Date.parse(view.created_at);
+    assert.ok(
+      givenMs > 40_000 && givenMs <= 50_000,
+      `${givenMs} ms: what passed before the first was taken counts, and its class would give it a day`,
+    );
     const again = await ask(`/v1/jobs/${id}/retry`, { method: "POST", body: {} });
     assert.deepEqual([again.status, again.json().id, again.headers["idempotent-replayed"]], [202, view.id, "true"]);
     assert.deepEqual(await listed("?model=cold-8"), []);
@@ -150,7 +163,7 @@ describe("dead letters", { concurrency: 6 }, () => {
     const cancelled = await submit("cold-0", { timeout_ms: 60_000, class: "batch" });
     await ask(`/v1/jobs/${cancelled}`, { method: "DELETE" });
     const state = (await ended(cancelled)).state;
-    const waiting = await submit("cold-0", { require: { labels: { site: "nowhere" } }, wait_for_host: true, timeout_ms: 30_000 });
+    const waiting = await submit("cold-0", { require: { labels: { site: "nowhere" } }, wait_for_host: true, timeout_ms: 300_000 });
     const cases: [string, number, string, RegExp][] = [
       [succeeded, 409, "job_already_ended", /has succeeded/],
       [waiting, 409, "job_not_finished", /queued/],

@@ -118,7 +118,7 @@ test("the server ends when the process that started it is killed", async () => {
   const pid = holderOf(path.join(dataFolder, "redis.pid"));
   assert.ok(pid !== undefined && pid !== child.pid);
   child.kill("SIGKILL");
-  const patience = AbortSignal.timeout(10_000);
+  const patience = AbortSignal.timeout(30_000);
   while (holderOf(path.join(dataFolder, "redis.pid")) !== undefined) {
     patience.throwIfAborted();
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -49,7 +49,7 @@ test("a request's trace is an exemplar of its own time, of its job's and of its 
       const found = await metricsOf(prometheus.url, traceId);
       return expected.every((name) => found.includes(name)) && found;
     },
-    { withinMs: 20_000, show: () => `${prometheus.log()}\n${cluster.log()}` },
+    { withinMs: 60_000, show: () => `${prometheus.log()}\n${cluster.log()}` },
   );
   assert.ok(seen.length >= expected.length);
   const untraced = randomBytes(16).toString("hex");
@@ -62,6 +62,6 @@ test("a request's trace is an exemplar of its own time, of its job's and of its 
     return Number(data.result[0]?.value[1] ?? 0);
   };
   const before = await scrapes();
-  await until("two more scrapes of each", async () => (await scrapes()) >= before + 4, { withinMs: 20_000 });
+  await until("two more scrapes of each", async () => (await scrapes()) >= before + 4, { withinMs: 60_000 });
   assert.deepEqual(await metricsOf(prometheus.url, untraced), []);
 });

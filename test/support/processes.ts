@@ -161,10 +161,12 @@ async function untilHosts(coordinator: CoordinatorProcess, ids: readonly string[
   if (ids.length === 0) return; // nor one whose keys the test has yet to make
   const headers: Record<string, string> = apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` };
   await until(`${ids.join(", ")} to be listed by ${coordinator.name}`, async () => {
-    const answer = await fetch(`${coordinator.url}/v1/hosts`, { headers, signal: AbortSignal.timeout(2_000) }).catch(() => undefined);
-    if (answer === undefined) return !coordinator.runs;
-    const { items } = (await answer.json()) as { items: { id: string; state: string }[] };
-    const ready = new Set(items.filter(({ state }) => state === "ready").map(({ id }) => id));
+    // on a busy machine an answer may stop half-way, or be a refusal while the store stands still
+    const listed = await fetch(`${coordinator.url}/v1/hosts`, { headers, signal: AbortSignal.timeout(2_000) })
+      .then(async (answer) => (await answer.json()) as { items?: { id: string; state: string }[] })
+      .catch(() => undefined);
+    if (listed === undefined) return !coordinator.runs;
+    const ready = new Set(listed.items?.filter(({ state }) => state === "ready").map(({ id }) => id));
     return ids.every((id) => ready.has(id));
   });
 }

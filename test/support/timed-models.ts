@@ -99,10 +99,10 @@ export interface HeldRuns {
 }
 
 /** Runs of a `slowModel` that last for as long as a test wants them to: what it does meanwhile, it does while they run, however slow this machine is. */
-export function heldRuns({ folder }: Repository): HeldRuns {
+export function heldRuns({ folder }: Repository, leastMs = 0): HeldRuns {
   const file = path.join(folder, ".hold");
   return {
-    env: { ...slowRuns(0), SWITCHYARD_TEST_RUN_WHILE: file },
+    env: { ...slowRuns(leastMs), SWITCHYARD_TEST_RUN_WHILE: file },
     hold: () => writeFile(file, ""),
     letGo: () => rm(file),
   };

@@ -20,7 +20,7 @@ const manyClientsShare = 0.7;
 
 interface Server {
   fact(name: string): string;
-  /** Of its clock, beyond this machine's. */
+  /** Of its clock, beyond this machine's, at least. */
   offsetMs: number | undefined;
   /** Undefined where this user may not ask. */
   fsync: string | undefined;
@@ -53,7 +53,7 @@ async function inspect(connection: RedisConnection, target: RedisTarget): Promis
   const { form } = redisPlace(target);
   const beganMs = systemClock.nowMs();
   const times = await connection.askEach(["time"]);
-  const middleMs = (beganMs + systemClock.nowMs()) / 2;
+  const endedMs = systemClock.nowMs();
   const settings = await connection.askEach(["config", "get", "appendfsync"]);
   const servers = await connection.askEach(["info"]);
   const findings: Finding[] = [];
@@ -64,7 +64,7 @@ async function inspect(connection: RedisConnection, target: RedisTarget): Promis
     const server: Server = {
       form,
       fact: (name) => new RegExp(`^${name}:(.*?)\r?$`, "m").exec(text)?.[1] ?? "",
-      offsetMs: Array.isArray(time) ? Math.round(Number(time[0]) * 1_000 + Number(time[1]) / 1_000 - middleMs) : undefined,
+      offsetMs: Array.isArray(time) ? offsetOf(Number(time[0]) * 1_000 + Number(time[1]) / 1_000, { beganMs, endedMs }) : undefined,
       fsync: Array.isArray(setting) ? String(setting[1]) : undefined,
     };
     const of = servers.length > 1 ? `${at}: ` : "";
@@ -180,6 +180,12 @@ function replicaFindings({ fact, form }: Server): Finding[] {
         ),
       ]
     : [ok("replicas", `${words}, and writes need them`)];
+}
+
+/** How far a clock is off at least, in whole ms: it was read at some moment of the question, which may have taken long. */
+export function offsetOf(readMs: number, asked: { beganMs: number; endedMs: number }): number {
+  if (readMs < asked.beganMs) return Math.round(readMs - asked.beganMs);
+  return Math.max(0, Math.round(readMs - asked.endedMs));
 }
 
 function clockFinding(offsetMs: number | undefined): Finding {
