@@ -3,8 +3,7 @@
  * SWITCHYARD_TEST_REDIS names another redis-server or valkey-server program to test against.
  */
 
-import { rmSync } from "node:fs";
-import { mkdtemp, rm, statfs } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -33,25 +32,6 @@ export interface TestRedis {
 export const testRedisCache = process.env.SWITCHYARD_CACHE ?? fileURLToPath(new URL("../../.cache/debian", import.meta.url));
 let binary: Promise<RedisBinary> | undefined;
 
-const memoryFolder = "/dev/shm";
-const mostBytesOfAll = 4 * 1024 ** 3;
-
-/**
- * In memory, where the system has room there: while a disk is busy a server holds its writes up for two seconds, and its callers wait no longer.
- * Memory outlives a server that is killed, too.
- */
-async function folderForRedis(): Promise<string> {
-  const { bavail, bsize } = await statfs(memoryFolder).catch(() => ({ bavail: 0, bsize: 0 }));
-  const prefix = "switchyard-redis-";
-  const inMemory = bavail * bsize > mostBytesOfAll && mkdtemp(path.join(memoryFolder, prefix)).catch(() => undefined);
-  return (await inMemory) || mkdtemp(path.join(tmpdir(), prefix));
-}
-
-const folders = new Set<string>();
-process.on("exit", () => {
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-});
-
 /** The program that tests run against. */
 export function testRedisBinary(): Promise<RedisBinary> {
   const named = process.env.SWITCHYARD_TEST_REDIS;
@@ -61,8 +41,7 @@ export function testRedisBinary(): Promise<RedisBinary> {
 }
 
 export async function startTestRedis(options: { maxMemoryBytes?: number; binary?: RedisBinary } = {}): Promise<TestRedis> {
-  const dataFolder = await folderForRedis();
-  folders.add(dataFolder);
+  const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-redis-"));
   const program = options.binary ?? (await testRedisBinary());
   const start = { dataFolder, maxMemoryBytes: 1024 ** 3, ...options, binary: program };
   let server: RedisServer = await startRedis(start);
@@ -81,7 +60,6 @@ export async function startTestRedis(options: { maxMemoryBytes?: number; binary?
       if (ended === undefined) process.kill(pid, "SIGKILL"); // nobody reads its data again
       await server.exited;
       await rm(dataFolder, { recursive: true, force: true });
-      folders.delete(dataFolder);
     },
     pause() {
       process.kill(server.pid, "SIGSTOP");
