@@ -36,6 +36,8 @@ export interface ProcessesOptions {
   inOneProcess?: boolean;
   /** With which its hosts are asked for, where the coordinators take keys. */
   apiKey?: string;
+  /** Default true; see startTestRedis. */
+  redisPersists?: boolean;
   /** Default: a new one, stopped at the end. With an address of another form in `env`, none is started or needed. */
   redis?: TestRedis;
 }
@@ -96,7 +98,7 @@ process.on("exit", () => {
 /** Resolves when every coordinator is ready and every worker has registered. */
 export async function startProcesses(options: ProcessesOptions = {}): Promise<Processes> {
   const isElsewhere = options.env?.SWITCHYARD_REDIS_URL !== undefined;
-  const redis = options.redis ?? (isElsewhere ? noRedis : await startTestRedis());
+  const redis = options.redis ?? (isElsewhere ? noRedis : await startTestRedis({ persists: options.redisPersists ?? true }));
   const models = options.models ?? exampleModels;
   const common = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_MODELS: models, SWITCHYARD_METRICS: "127.0.0.1:0", ...options.env };
   const envOf = (name: string): Record<string, string> => ({
