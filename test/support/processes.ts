@@ -232,9 +232,9 @@ abstract class Started implements OneProcess {
     running.add(child);
     this.#exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
     let ended = false;
-    void this.#exited.then(() => {
-      ended = true;
-      running.delete(child);
+    void this.#exited.then(() => running.delete(child));
+    child.once("close", () => {
+      ended = true; // and all that it said has been read
     });
     child.stdio[3]?.on("error", () => {});
     for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk: Buffer) => this.#log.push(String(chunk)));
@@ -242,8 +242,10 @@ abstract class Started implements OneProcess {
       `${this.name} to start`,
       async () => {
         const text = this.#log.slice(mark).join("");
-        if (ended) throw new Error(`${this.name} ended before it was ready:\n${text}`);
-        return await this.started(text);
+        if (!ended) return await this.started(text);
+        // one that was ready may have met its end before this process looked again
+        if (await this.started(text).catch(() => false)) return true;
+        throw new Error(`${this.name} ended before it was ready:\n${text}`);
       },
       { withinMs: startMs, show: () => this.log() },
     );
