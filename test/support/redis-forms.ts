@@ -261,7 +261,7 @@ export async function startRedisCluster(
       `cluster-port ${bus}`,
       "cluster-node-timeout 2000",
       "repl-diskless-sync-delay 0",
-      "appendfsync no", // one that waits for a busy disk would be taken for gone
+      ...(withReplicas ? ["appendfsync no"] : []), // one that waits for a busy disk would be taken for gone
       ...(secured ? ["tls-cluster yes"] : []),
     ];
     const part = withReplicas ? "yes" : "no";
