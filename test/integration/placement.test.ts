@@ -35,7 +35,7 @@ async function heldBy(cluster: Processes, model: string, count: number): Promise
       const { warm_on: hosts = [] } = await modelOf(cluster.url, model);
       return hosts.length === count && [...hosts].sort();
     },
-    { withinMs: 20_000, show: () => cluster.log() },
+    { show: () => cluster.log() },
   );
 }
 
@@ -49,7 +49,6 @@ describe("placement", { concurrency: 2 }, () => {
     const { url } = cluster.coordinators[1]!;
     const held = (model: string, by: string): Promise<unknown> =>
       until(`${model} to be held by ${by}`, async () => (await modelOf(url, model)).warm_on?.includes(by), {
-        withinMs: 20_000,
         show: () => cluster.log(),
       });
     const before = await heldBy(cluster, "twice", 2);

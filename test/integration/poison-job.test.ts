@@ -6,7 +6,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import type { TimelineView } from "@switchyard/protocol";
+import type { JobView, TimelineView } from "@switchyard/protocol";
 import { Switchyard } from "switchyard";
 import type { DeviceSettings } from "../chaos/device.ts";
 import { answerTo, deviceGraph, deviceModelName, rowOf } from "../chaos/device-model.ts";
@@ -36,19 +36,29 @@ test("a job that hosts die of is given up after three, its neighbours succeed, a
   const kept = cluster.workers.map(async (worker) => {
     while (!isOver) {
       await worker.exited;
-      if (!isOver) await worker.respawn();
+      // it may meet the job that is deadly before it has said that it is there, and the end of the test may find it starting
+      if (!isOver) await worker.respawn().catch(() => {});
     }
   });
   t.after(() => {
     isOver = true;
   });
 
-  const submit = async (number: number): Promise<string> => {
+  const bodyOf = (number: number) => {
     const inputs = [floats("x", [1, 4], rowOf(number))];
-    const body = { model: deviceModelName, timeout_ms: 300_000, tags: { sent: "neighbours" }, inputs };
-    const answer = await call(`${cluster.url}/v1/jobs`, { body });
+    return { model: deviceModelName, timeout_ms: 300_000, tags: { sent: "neighbours" }, inputs };
+  };
+  const submit = async (number: number): Promise<string> => {
+    const answer = await call(`${cluster.url}/v1/jobs`, { body: bodyOf(number) });
     assert.equal(answer.status, 202, answer.bytes.toString());
     return answer.json().id;
+  };
+  /** In one write, so that they wait together however long this takes. */
+  const submitTogether = async (several: readonly number[]): Promise<string[]> => {
+    const body = Buffer.from(several.map((number) => `${JSON.stringify(bodyOf(number))}\n`).join(""));
+    const answer = await call(`${cluster.url}/v1/jobs:batch`, { body, headers: { "content-type": "application/x-ndjson" } });
+    const lines = answer.bytes.toString().trim().split("\n");
+    return lines.map((line) => (JSON.parse(line) as { job: JobView }).job.id);
   };
   const companies = (): number[] => {
     const runs = readFileSync(log, "utf8")
@@ -59,7 +69,8 @@ test("a job that hosts die of is given up after three, its neighbours succeed, a
   };
 
   await Promise.all([1, 2].map(submit)); // both hosts are busy while the batch gathers
-  const ids = new Map(await Promise.all(numbers.map(async (number) => [number, await submit(number)] as const)));
+  const together = await submitTogether(numbers);
+  const ids = new Map(numbers.map((number, at) => [number, together[at]!] as const));
   const poison = ids.get(guilty)!;
   const ended = await until(
     "the poison to be given up",
@@ -100,7 +111,7 @@ test("a job that hosts die of is given up after three, its neighbours succeed, a
     const text = (await call(`${metrics}/metrics`)).bytes.toString();
     return text.includes(`switchyard_dead_letters{model="${deviceModelName}"} ${count}\n`);
   };
-  await until("the metric to count it", () => gauge(1), { withinMs: 15_000 });
+  await until("the metric to count it", () => gauge(1));
 
   rmSync(deadlyWhile); // whatever was wrong with the hosts has been mended
   await Promise.all([3, 4].map(submit)); // both hosts are busy while it waits with others like it
@@ -113,7 +124,7 @@ test("a job that hosts die of is given up after three, its neighbours succeed, a
   assert.equal((await client.job(poison).retry()).id, again.id, "asked again, it is the same new job");
   assert.equal((await client.job(poison).status()).state, "failed", "the old one stays as it ended");
   assert.deepEqual((await client.deadLetters.list()).items, []);
-  await until("the metric to count none", () => gauge(0), { withinMs: 15_000 });
+  await until("the metric to count none", () => gauge(0));
   isOver = true;
   await cluster.stop();
   await Promise.all(kept);

@@ -217,7 +217,6 @@ test("a master that freezes is told in time, and what lies on it is served when 
   victim.signal("SIGCONT");
   const backMs = performance.now();
   await until("inference on it to work again", async () => (await infer(here)).status === 200, {
-    withinMs: 15_000,
     show: () => cluster.log(),
   });
   t.diagnostic(`served ${(performance.now() - backMs).toFixed(0)} ms after it was back`);

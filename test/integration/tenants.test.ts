@@ -1,7 +1,7 @@
 /** Two tenants on one cluster of real processes: each sees its own jobs and nothing of the other's, while keys come, go and break. */
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -41,6 +41,12 @@ function yamlOf(list: readonly Entry[]): string {
         `- id: ${id}\n  sha256: ${digestOfSecret(id)}\n  tenant: ${tenant}\n  weight: ${weight}\n  scopes: ${scopes}\n${more}`,
     )
     .join("");
+}
+
+/** In one step: a coordinator must not meet half a file. */
+async function replaceKeys(text: string): Promise<void> {
+  await writeFile(`${keyFile}.part`, text);
+  await rename(`${keyFile}.part`, keyFile);
 }
 
 const largeShape = [3072, 1024];
@@ -263,16 +269,16 @@ test("keys come and go while requests run, and a broken file changes nothing but
   };
   const kept = (): number => cluster.coordinators.reduce((sum, one) => sum + one.log().split('"api_keys_kept"').length - 1, 0);
   try {
-    await writeFile(keyFile, yamlOf([...entries.filter(({ id }) => id !== "blue"), { id: "green", tenant: "green", scopes: "[read]" }]));
+    await replaceKeys(yamlOf([...entries.filter(({ id }) => id !== "blue"), { id: "green", tenant: "green", scopes: "[read]" }]));
     await untilStatus("green", 200);
     await untilStatus("blue", 401);
-    await writeFile(keyFile, yamlOf([{ ...entries[0]!, scopes: "[everything]" }]));
+    await replaceKeys(yamlOf([{ ...entries[0]!, scopes: "[everything]" }]));
     await until("both coordinators to say so", async () => kept() === 2);
     assert.match(cluster.coordinators[0]!.log(), /"api_keys_kept".*keys\.yaml:5: entry 1 \(red\): scopes\[0\]: expected one of submit/);
     await rm(keyFile);
     await until("both coordinators to miss the file", async () => kept() === 4);
     await untilStatus("green", 200);
-    await writeFile(keyFile, yamlOf(entries));
+    await replaceKeys(yamlOf(entries));
     await untilStatus("blue", 200);
     await untilStatus("green", 401);
     assert.equal(kept(), 4, "each trouble is told once");

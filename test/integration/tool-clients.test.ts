@@ -140,7 +140,7 @@ describe("clients of tool servers", { concurrency: 4 }, () => {
     const pid = Number(rig.text(await rig.call("a", "pid")));
     process.kill(pid, "SIGSTOP");
     await assert.rejects(rig.call("a", "echo", { text: "x" }), failsWith("expired"));
-    await until("it to be lost", async () => rig.servers.get("a").view().losses === 1, { withinMs: 15_000 });
+    await until("it to be lost", async () => rig.servers.get("a").view().losses === 1);
     await rig.ready("a");
     assert.equal(isAlive(pid), false, "the old one is gone");
     assert.notEqual(Number(rig.text(await rig.call("a", "pid"))), pid);
@@ -182,7 +182,6 @@ describe("clients of tool servers", { concurrency: 4 }, () => {
     const children = [child, deaf].map((file) => Number(readFileSync(file, "utf8")));
     const everyone = [before.gone, before.changed, deafPid, ...children];
     await until("everybody to be gone", async () => everyone.every((pid) => !isAlive(pid)), {
-      withinMs: 15_000,
       show: () => everyone.filter(isAlive).join(),
     });
   });
@@ -257,10 +256,10 @@ describe("clients of tool servers", { concurrency: 4 }, () => {
 
   test("a call that is not answered ends by time, progress keeps one alive, and the total ends that", async (t) => {
     const rig = await toolRig(t);
-    rig.configure({ a: fixture({ timeoutMs: 1_200, maxTotalMs: 20_000 }) });
+    rig.configure({ a: fixture({ timeoutMs: 2_500, maxTotalMs: 60_000 }) });
     await rig.ready("a");
     await assert.rejects(rig.call("a", "hang"), failsWith("expired", /no sign of life.*may have run/));
-    assert.equal(rig.text(await rig.call("a", "slow", { ms: 3_600 })), "done", "longer than the silence that is allowed");
+    assert.equal(rig.text(await rig.call("a", "slow", { ms: 5_000 })), "done", "longer than the silence that is allowed");
     await assert.rejects(rig.call("a", "slow", { ms: 10_000 }, { timeoutMs: 700 }), failsWith("expired", /within 700 ms/));
     assert.equal(rig.state("a"), "ready", "the server itself answers");
   });

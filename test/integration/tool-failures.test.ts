@@ -96,7 +96,7 @@ describe("calls of tools when something fails", { concurrency: 4 }, () => {
     const pid = rig.text(await rig.call("a", "pid"));
     const hanging = failureOf(rig.call("a", "hang"));
     await new Promise((resolve) => setTimeout(resolve, 7_500)); // shortly before it is given up
-    const working = rig.call("a", "block", { ms: 7_000 });
+    const working = rig.call("a", "block", { ms: 6_000 });
     assert.equal((await hanging).code, "expired");
     assert.equal(rig.text(await working), "done");
     assert.equal(rig.text(await rig.call("a", "pid")), pid, "it is the same process");
@@ -231,7 +231,7 @@ describe("calls of tools when something fails", { concurrency: 4 }, () => {
     await rig.ready("a");
     const server = rig.servers.get("a");
     await rig.call("a", "add_row", { job: "before", output: 1 });
-    const first = rig.call("a", "slow", { ms: 1_000 });
+    const first = rig.call("a", "slow", { ms: 2_500 });
     await until("it to run", async () => server.slots.running === 1);
     const waiting = Promise.all([1, 2].map((job) => failureOf(rig.call("a", "add_row", { job: String(job), output: 1 }))));
     await until("them to wait", async () => server.slots.waiting === 2);
@@ -267,7 +267,7 @@ describe("calls of tools when something fails", { concurrency: 4 }, () => {
     const call = (server: string, tool = "echo") =>
       rig.calls.callTool({ server, tool, arguments: {}, complete, via: "test" }, localCaller, new AbortController().signal);
     assert.equal((await failureOf(call("asked"))).code, "consent_required");
-    const slow = rig.call("a", "slow", { ms: 500 });
+    const slow = rig.call("a", "slow", { ms: 2_000 });
     await until("it to run", async () => rig.servers.get("a").slots.running === 1);
     const bound = call("a");
     await until("it to wait", async () => rig.servers.get("a").slots.waiting === 1);

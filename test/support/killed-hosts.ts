@@ -212,7 +212,7 @@ export async function killRepeatedly(workers: number, kills: Kills): Promise<Kil
   await using models = await emptyRepository();
   await models.add("layers", graph, { settings: "max_batch_items: 8\n" });
   const expected = await directRun(graph, rows);
-  await using cluster = await startProcesses({ workers, models: models.folder });
+  await using cluster = await startProcesses({ workers, models: models.folder, redisPersists: false });
   const redis = new Redis(cluster.redis.url);
   using pulse = new Pulse();
   try {

@@ -36,6 +36,8 @@ export interface ProcessesOptions {
   inOneProcess?: boolean;
   /** With which its hosts are asked for, where the coordinators take keys. */
   apiKey?: string;
+  /** Default true; see startTestRedis. */
+  redisPersists?: boolean;
   /** Default: a new one, stopped at the end. With an address of another form in `env`, none is started or needed. */
   redis?: TestRedis;
 }
@@ -96,7 +98,7 @@ process.on("exit", () => {
 /** Resolves when every coordinator is ready and every worker has registered. */
 export async function startProcesses(options: ProcessesOptions = {}): Promise<Processes> {
   const isElsewhere = options.env?.SWITCHYARD_REDIS_URL !== undefined;
-  const redis = options.redis ?? (isElsewhere ? noRedis : await startTestRedis());
+  const redis = options.redis ?? (isElsewhere ? noRedis : await startTestRedis({ persists: options.redisPersists ?? true }));
   const models = options.models ?? exampleModels;
   const common = { SWITCHYARD_REDIS_URL: redis.url, SWITCHYARD_MODELS: models, SWITCHYARD_METRICS: "127.0.0.1:0", ...options.env };
   const envOf = (name: string): Record<string, string> => ({
@@ -232,9 +234,9 @@ abstract class Started implements OneProcess {
     running.add(child);
     this.#exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
     let ended = false;
-    void this.#exited.then(() => {
-      ended = true;
-      running.delete(child);
+    void this.#exited.then(() => running.delete(child));
+    child.once("close", () => {
+      ended = true; // and all that it said has been read
     });
     child.stdio[3]?.on("error", () => {});
     for (const stream of [child.stdout, child.stderr]) stream?.on("data", (chunk: Buffer) => this.#log.push(String(chunk)));
@@ -242,8 +244,10 @@ abstract class Started implements OneProcess {
       `${this.name} to start`,
       async () => {
         const text = this.#log.slice(mark).join("");
-        if (ended) throw new Error(`${this.name} ended before it was ready:\n${text}`);
-        return await this.started(text);
+        if (!ended) return await this.started(text);
+        // one that was ready may have met its end before this process looked again
+        if (await this.started(text).catch(() => false)) return true;
+        throw new Error(`${this.name} ended before it was ready:\n${text}`);
       },
       { withinMs: startMs, show: () => this.log() },
     );

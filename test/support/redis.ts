@@ -7,6 +7,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { Redis } from "ioredis";
 import { findRedis, type RedisBinary, type RedisServer, startRedis } from "../../coordinator/src/embedded/redis-server.ts";
 
 export interface TestRedis {
@@ -40,12 +41,24 @@ export function testRedisBinary(): Promise<RedisBinary> {
   return binary;
 }
 
-export async function startTestRedis(options: { maxMemoryBytes?: number; binary?: RedisBinary } = {}): Promise<TestRedis> {
+interface TestRedisOptions {
+  maxMemoryBytes?: number;
+  binary?: RedisBinary;
+  /** Default true. False: no write of it waits for a busy disk, for two seconds at times; for tests that measure time and never start it again. */
+  persists?: boolean;
+}
+
+export async function startTestRedis({ persists = true, ...options }: TestRedisOptions = {}): Promise<TestRedis> {
   const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-redis-"));
   const program = options.binary ?? (await testRedisBinary());
   const start = { dataFolder, maxMemoryBytes: 1024 ** 3, ...options, binary: program };
   let server: RedisServer = await startRedis(start);
   const { url, port, password } = server;
+  if (!persists) {
+    const client = new Redis(url);
+    await client.config("SET", "appendonly", "no");
+    client.disconnect();
+  }
   return {
     url,
     port,

@@ -84,10 +84,14 @@ export async function slowModelOf(ms: number): Promise<GraphBuilder> {
   return slowModel(Math.ceil(ms / stepMs));
 }
 
-/** Variables of workers that make each run of a `slowModel` last for so long, whatever else this machine does, and without its machine time. */
-export const slowRuns = (ms: number): Record<string, string> => ({
+/**
+ * Variables of workers that make each run of a `slowModel` last for so long, whatever else this machine does, and without its machine time; with a gate
+ * longer, for as long as there is such a file.
+ */
+export const slowRuns = (ms: number, gate?: string): Record<string, string> => ({
   NODE_OPTIONS: `--import=${new URL("slow-runs.ts", import.meta.url).href}`,
   SWITCHYARD_TEST_RUN_MS: String(ms),
+  ...(gate !== undefined && { SWITCHYARD_TEST_RUN_WHILE: gate }),
 });
 
 export interface HeldRuns {

@@ -139,7 +139,7 @@ export async function toolRig(test: TestContext, limits?: CallLimits): Promise<T
     async ready(...names) {
       for (const name of names) {
         const show = (): string => JSON.stringify([servers.get(name).view(), logged.slice(-10)]);
-        await until(`${name} to be ready`, async () => state(name) === "ready", { withinMs: 20_000, show });
+        await until(`${name} to be ready`, async () => state(name) === "ready", { withinMs: 60_000, show });
       }
     },
   };
