@@ -64,6 +64,8 @@ const waitSeconds = 10;
 const longestLifeMs = 120;
 /** A client gives an answer this long before it counts it as none and asks again. */
 const answerMs = 15_000;
+/** Longer than what waits takes to be run, and than a host lingers after it. */
+const turnMs = 4_000;
 /** How exactly the store forgets, with an answer's way. */
 const retentionSlackMs = 2_000;
 
@@ -93,6 +95,8 @@ export class Load {
   #turn = 0;
   /** Jobs whose outcome a client has heard. */
   answers = 0;
+  /** Whether nobody sends for now. */
+  #rests = false;
 
   constructor(plan: LoadPlan, parts: Parts) {
     this.#plan = plan;
@@ -139,8 +143,16 @@ export class Load {
       const waitMs = dueMs - performance.now();
       if (waitMs > 0) await sleep(waitMs);
       if (this.#over) return;
-      this.one();
+      if (!this.#rests) this.one();
     }
+  }
+
+  /**
+   * Sends and rests by turns while something is waited for since that moment (performance.now()): on a slow machine hosts never come to the end of
+   * their work otherwise, and ask for no ticket. Without a moment it goes on as ever.
+   */
+  takeTurns(sinceMs: number | undefined): void {
+    this.#rests = sinceMs !== undefined && (performance.now() - sinceMs) % (2 * turnMs) >= turnMs;
   }
 
   /** Sends one job now. */

@@ -64,6 +64,12 @@ export function longestRefusalMs({ events }: Ledger, pulse: Pulse, brokenMs: rea
   return events.reduce((most, event) => Math.max(most, own(event)), 0);
 }
 
+/**
+ * How soon a caller is told that the store is away: within 2.5 s. Beside other tests the coordinator has to wait for a core now and then; who is not told
+ * waits for as long as the store is away, which is five seconds at least.
+ */
+export const mostRefusalMs: Readonly<Record<Tier, number>> = { smoke: 4_000, nightly: 2_500, soak: 2_500 };
+
 /** That all went well in spite of everything. */
 export const unsuccessful = ({ counts }: Verdict): Check => ({
   what: "jobs that did not succeed",

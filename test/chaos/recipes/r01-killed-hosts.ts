@@ -10,6 +10,8 @@ const kills = { smoke: 8, nightly: 50, soak: 500 } as const;
 const jobs = { smoke: 300, nightly: 10_000, soak: 100_000 } as const;
 const hosts = { smoke: 3, nightly: 4, soak: 4 } as const;
 const rate = { smoke: 40, nightly: 100, soak: 100 } as const;
+/** Presence lasts for three seconds. Beside other tests whoever looks after it may have to wait for a core; a claim that nobody missed is not back at all. */
+const mostBackS = { smoke: 8, nightly: 4, soak: 4 } as const;
 const everyMs = { smoke: 1_000, nightly: 2_000, soak: 2_000 } as const;
 
 export const killedHosts: Recipe = {
@@ -20,7 +22,7 @@ export const killedHosts: Recipe = {
     const { tier, seed } = context;
     const random = seededRandom(seed);
     await using scene = await Scene.open(context, { hosts: hosts[tier] });
-    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 6_000, most: 10_000 } });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 12_000, most: 16_000 } });
     const backs: Promise<{ jobs: number; backMs: number }>[] = [];
     for (let kill = 0; kill < kills[tier]; kill++) {
       const worker = await scene.busyHost(random.below(hosts[tier]));
@@ -37,7 +39,7 @@ export const killedHosts: Recipe = {
         {
           what: "the slowest claim was back",
           value: Math.max(...losses.map(({ backMs }) => backMs)) / 1000,
-          limit: 4,
+          limit: mostBackS[tier],
           better: "lower",
           unit: "s",
         },

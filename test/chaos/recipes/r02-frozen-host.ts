@@ -19,7 +19,7 @@ export const frozenHost: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: hosts[tier] });
-    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 6_000, most: 10_000 } });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 12_000, most: 16_000 } });
     let inHand = 0;
     let ended = 0;
     for (let round = 0; round < rounds[tier]; round++) {

@@ -36,7 +36,7 @@ export const lostReplies: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, proxied: true });
-    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 10_000, most: 15_000 }, cancelEvery: 5 });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 20_000, most: 25_000 }, cancelEvery: 5 });
     const short = scene.clients({ seed: seed + 1, rate: 0, timeoutMs: shortMs, firstNumber: firstShort, manners: ["held"] });
     const dropped = new Map<string, number>();
     /** The first of each script, then one of so many: some are called once a second. */
@@ -55,8 +55,14 @@ export const lostReplies: Recipe = {
     for (const every of each[tier].every) {
       for (const script of [...frequent, ...queueing]) {
         const { seen } = dropRepliesOf(script, every);
+        const sinceMs = performance.now();
         await sleep(each[tier].ms);
-        await until(`${script} to lose a reply`, async () => seen() > 0, { withinMs: 15_000 });
+        const isSeen = async (): Promise<boolean> => {
+          load.takeTurns(sinceMs);
+          return seen() > 0;
+        };
+        await until(`${script} to lose a reply`, isSeen);
+        load.takeTurns(undefined);
       }
     }
     dropRepliesOf(fetching, 1);
@@ -68,7 +74,7 @@ export const lostReplies: Recipe = {
     for (const [script, bringAbout] of Object.entries(rare)) {
       const { seen } = dropRepliesOf(script, rareEvery);
       await bringAbout(scene, short, seen);
-      await until(`${script} to lose a reply`, async () => seen() > 0, { withinMs: 15_000 });
+      await until(`${script} to lose a reply`, async () => seen() > 0);
     }
     for (const proxy of scene.proxies.values()) proxy.onCommand = undefined;
     scene.say(`  replies dropped: ${[...dropped].map(([script, times]) => `${script} ${times}`).join(", ")}`);

@@ -15,7 +15,7 @@ export const flushedScripts: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 1, inOneProcess: tier === "smoke" });
-    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 6_000, most: 10_000 } });
+    const load = await scene.begin({ seed, rate: rate[tier], timeoutMs: { least: 12_000, most: 16_000 } });
     for (let flush = 0; flush < flushes[tier]; flush++) {
       await scene.redis.script("FLUSH");
       scene.fault("scripts flushed");

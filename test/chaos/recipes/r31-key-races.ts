@@ -15,7 +15,7 @@ export const keyRaces: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 1, coordinators: 2, inOneProcess: tier === "smoke" });
-    const load = await scene.begin({ seed, rate: 20, timeoutMs: { least: 8_000, most: 10_000 } });
+    const load = await scene.begin({ seed, rate: 20, timeoutMs: { least: 12_000, most: 16_000 } });
     const { urls } = scene.cluster;
     const post = (name: string, number: number, turn: number): Promise<Answer> => {
       const inputs = [{ name: "x", datatype: "FP32", shape: [1, 4], data: rowOf(number) }];

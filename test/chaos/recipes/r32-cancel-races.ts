@@ -14,7 +14,7 @@ export const cancelRaces: Recipe = {
   async run(context) {
     const { tier, seed } = context;
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, inOneProcess: tier === "smoke" });
-    const plan = { seed, rate, timeoutMs: { least: 6_000, most: 10_000 }, manners: ["queued"], cancelEvery: 2 } as const;
+    const plan = { seed, rate, timeoutMs: { least: 12_000, most: 16_000 }, manners: ["queued"], cancelEvery: 2 } as const;
     const load = await scene.begin(plan);
     await sleep(seconds[tier] * 1_000);
     const expected = { jobs: load.sent, faults: 0, executions: load.sent / 16 };
