@@ -117,16 +117,10 @@ async function measureTurns(
   return { admitMs: both(admits), claimMs: both(claims), noise };
 }
 
-/** Redis writes its file anew when it has doubled; that is measured by nobody here, and so it does it now, and not in the middle of a round. */
-async function rewrite(redis: Redis): Promise<void> {
-  await untilRewritten(redis);
-  await redis.bgrewriteaof();
-  await untilRewritten(redis);
-}
-
+/** Redis writes its file anew while it grows; that is measured by nobody here. */
 async function untilRewritten(redis: Redis): Promise<void> {
   for (let look = 0; look < 60; look++) {
-    if (/aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0/.test(await redis.info("persistence"))) return;
+    if (/aof_rewrite_in_progress:0/.test(await redis.info("persistence"))) return;
     await sleep(1);
   }
 }
@@ -135,63 +129,37 @@ async function usedBytes(redis: Redis): Promise<number> {
   return Number(/^used_memory:(\d+)/m.exec(await redis.info("memory"))?.[1]);
 }
 
-/** A Redis with a queue of its own, and a host under its ticket. */
-async function openSide(): Promise<Side> {
-  const server = await startBenchRedis({ maxMemoryBytes: memory });
-  const redis = new Redis(server.url);
-  const rigs = await RedisRigs.open(server.url);
-  const rig = rigs.rig();
-  return {
-    ...{ redis, rig, worker: await hostOf(rig), pid: server.pid },
-    close: async () => {
-      redis.disconnect();
-      await rigs.close();
-      await server.stop();
-    },
-  };
-}
-
-interface Side {
-  redis: Redis;
-  rig: JobRig;
-  worker: { host: TestHost; ticket: string };
-  pid: number;
-  close(): Promise<void>;
-}
-
 export async function millionRow(context: RowContext): Promise<RowResult> {
   const wanted = context.isQuick ? waitingQuick : waiting;
   const perRound = context.isQuick ? turns / 10 : turns;
-  const sides: Side[] = [];
+  const server = await startBenchRedis({ maxMemoryBytes: memory });
+  const redis = new Redis(server.url);
+  const rigs = await RedisRigs.open(server.url);
   try {
-    for (let side = 0; side < 2; side++) sides.push(await openSide());
-    const [emptySide, fullSide] = sides as [Side, Side];
-    const own = new Set([process.pid, ...sides.map(({ pid }) => pid)]);
+    const rig = rigs.rig();
+    const own = new Set([process.pid, server.pid]);
     const random = seededRandom(5);
     const spreadMs = (): number => random.below(timeoutMs / 2);
-    const measureSide = ({ rig, worker }: Side): Promise<Times> => measureTurns(rig, worker, { turns: perRound, spreadMs, own });
-    const { redis, rig, worker } = fullSide;
+    const worker = await hostOf(rig);
+    const measure = async (what: string): Promise<Times[]> => {
+      const found: Times[] = [];
+      for (let turn = 0; turn < context.rounds; turn++) {
+        found.push(await measureTurns(rig, worker, { turns: perRound, spreadMs, own }));
+        context.say(`  ${what}: ${JSON.stringify(found.at(-1))}`);
+      }
+      return found;
+    };
+    await measureTurns(rig, worker, { turns: perRound, spreadMs, own }); // warms both ends up
+    const empty = await measure("nothing waits");
     const bytesBefore = await usedBytes(redis);
     const startedMs = performance.now();
     const { jobs, tickets } = await fill(rig, wanted, spreadMs);
     const seconds = (performance.now() - startedMs) / 1000;
     const bytesPerJob = ((await usedBytes(redis)) - bytesBefore) / jobs;
     context.say(`  ${jobs} jobs admitted in ${seconds.toFixed(1)} s, ${bytesPerJob.toFixed(0)} bytes each`);
-    await rewrite(redis);
+    await untilRewritten(redis);
     await takeTicket(rig, worker, tickets);
-    // warms all ends up; a page that is written first after the file was costs a fault
-    for (const side of sides) await measureSide(side);
-    const [empty, full]: [Times[], Times[]] = [[], []];
-    for (let round = 0; round < context.rounds; round++) {
-      const inTurn: [string, Side, Times[]][] = [
-        ["nothing waits", emptySide, empty],
-        [`${jobs} wait`, fullSide, full],
-      ];
-      for (const [what, side, found] of round % 2 === 0 ? inTurn : inTurn.toReversed()) {
-        found.push(await measureSide(side));
-        context.say(`  ${what}: ${JSON.stringify(found.at(-1))}`);
-      }
-    }
+    const full = await measure(`${jobs} wait`);
     const sweepStartedMs = performance.now();
     const { figures } = await rig.store.sweep(rig.tag, 1, batch);
     const sweepMs = performance.now() - sweepStartedMs;
@@ -240,6 +208,8 @@ export async function millionRow(context: RowContext): Promise<RowResult> {
       ],
     };
   } finally {
-    for (const side of sides) await side.close();
+    redis.disconnect();
+    await rigs.close();
+    await server.stop();
   }
 }
