@@ -233,3 +233,21 @@ test("one id that comes twice in a turn, and is refused the first time, keeps it
   );
   assert.deepEqual(await livesOf(rig, [job]), [immortal]);
 });
+
+const scriptsRun = async (): Promise<number> => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await rigs.redis.info("commandstats"))?.[1]);
+
+test("sixteen jobs of a turn are sent before it ends where nothing else of ours is unanswered, and all others in one piece", async () => {
+  const rig = await rigThatRan();
+  const before = await scriptsRun();
+  const jobs = jobsOf(rig, 40);
+  assert.ok((await admitAll(rig, jobs)).every(({ status }) => status === "fulfilled"));
+  const early = await scriptsRun();
+  assert.equal(early - before, 2, "16, and the rest");
+  const [first, ...others] = jobsOf(rig, 41) as [NewJob, ...NewJob[]];
+  const one = rig.store.admit(first, roomyQueue);
+  await new Promise(setImmediate); // it is sent, and its answer is read in a later turn
+  assert.ok((await admitAll(rig, others)).every(({ status }) => status === "fulfilled"));
+  await one;
+  assert.equal((await scriptsRun()) - early, 2, "the one, and the rest");
+  assert.deepEqual((await rig.audit()).immortal, []);
+});

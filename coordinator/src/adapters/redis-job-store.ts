@@ -1,6 +1,6 @@
 /**
- * The job store on Redis. Owns: one write for all jobs of an event-loop turn (inputs by plain commands, records by lua/admit), one read for all
- * outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot. Large values go to the
+ * The job store on Redis. Owns: one write, or two, for all jobs of an event-loop turn (inputs by plain commands, records by lua/admit), one read for
+ * all outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot. Large values go to the
  * blob store, with a reference in Redis in their place.
  */
 
@@ -41,6 +41,8 @@ import { listJobs } from "./redis-job-list.ts";
 /** How long inputs outlive the deadline: late claims, clock steps. */
 const inputMarginMs = 60_000;
 const maxJobsPerScript = 128;
+/** So many of one turn are sent before it ends, when Redis has none of ours: it admits them while the others of that turn are read. */
+const enoughForRedis = 16;
 /** One command is read whole before it is carried out, and others wait meanwhile. */
 const mostBytesTogether = 1_048_576;
 /** As in lua/lib-dead.lua. */
@@ -81,6 +83,8 @@ export class RedisJobStore implements JobStore {
   readonly #tellsTraces: boolean;
   /** A new one for each turn of the event loop: see passing-map of the protocol. */
   #turns = new Map<string, Turn>();
+  /** Calls of lua/admit without an answer yet. */
+  #unanswered = 0;
   #outputs: PendingOutput[] = [];
   /** Dead letters whose large inputs this coordinator has seen to. */
   readonly #blobsKept = new Set<string>();
@@ -132,6 +136,7 @@ export class RedisJobStore implements JobStore {
         if (this.#turns.size === 1) setImmediate(() => this.#flushAdmits());
       }
       turn.jobs.push({ job, stored, resolve, reject });
+      if (turn.jobs.length >= enoughForRedis && this.#unanswered === 0) void this.#admitTogether(tag, turn.jobs.splice(0), turn);
     });
   }
 
@@ -149,8 +154,12 @@ export class RedisJobStore implements JobStore {
     const { matchingHosts, batchItems, mostWaiting } = turn.queue;
     const most = Math.min(mostWaiting, Number.MAX_SAFE_INTEGER);
     const args = [tag, matchingHosts, batchItems, most, ...this.#jobArgs(pending)];
+    this.#unanswered += 1;
+    const reply = this.#runAdmit(tag, args, pending).finally(() => {
+      this.#unanswered -= 1;
+    });
     try {
-      const [nowMs, waiting, tickets, answers] = (await this.#runAdmit(tag, args, pending)) as AdmitReply;
+      const [nowMs, waiting, tickets, answers] = (await reply) as AdmitReply;
       if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);
       const lines = answers === "" ? undefined : answers.split("\n");
       for (const [at, { job, resolve }] of pending.entries()) resolve(admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting }));
