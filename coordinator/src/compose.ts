@@ -171,6 +171,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     mostQueueBytes: options.mostQueueBytes,
   });
   const sweeper = new Sweeper({ store, hosts, models, tickets, metrics, log, onIdle: (tag) => forecasts.idle(tag) });
+  const onAdmitting = (tag: string): void => sweeper.remember(tag);
   const onAdmitted = (tag: string): void => sweeper.noteOpen(tag);
   const cache = new RedisResponseCache({ redis, tickets, metrics, coordinator });
   const statistics = new RedisModelStatistics(redis, coordinator);
@@ -187,6 +188,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     clock,
     metrics,
     resultTtlMs: options.resultTtlMs,
+    onAdmitting,
     onAdmitted,
     expectedHosts: options.expectedHosts,
     shadows: new Shadows({ models, metrics, chance }),

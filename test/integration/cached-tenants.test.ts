@@ -66,7 +66,7 @@ async function serve(model: string, config: ModelConfig): Promise<Served> {
   const history = { read: async () => new Map() };
   const forecasts = new Forecasts({ history, hosts, models, store, clock: systemClock, mostQueueJobs: 1_000, mostQueueBytes: 1e9 });
   const cache = new RedisResponseCache({ redis: connection, tickets: rigs.offers, metrics, coordinator: model });
-  const shared = { store, hosts, models, waiters, forecasts, metrics, onAdmitted() {} };
+  const shared = { store, hosts, models, waiters, forecasts, metrics, onAdmitting() {}, onAdmitted() {} };
   const cached = new CachedResponses({
     ...shared,
     cache,

@@ -76,7 +76,7 @@ async function startCoordinator(name: string): Promise<Coordinator> {
   const history = { read: async () => new Map() };
   const forecasts = new Forecasts({ history, hosts, models, store, clock: systemClock, mostQueueJobs: 1_000, mostQueueBytes: 1e9 });
   const metrics = prometheusMetrics({ version: "1.2.3", processMetrics: false });
-  const shared = { store, hosts, models, waiters, forecasts, metrics, onAdmitted() {} };
+  const shared = { store, hosts, models, waiters, forecasts, metrics, onAdmitting() {}, onAdmitted() {} };
   const jobs = new Jobs({ ...shared, clock: systemClock, resultTtlMs: 60_000, expectedHosts: 0 });
   await store.onNotice((notice) => waiters.onNotice(notice));
   const loops = new Loops(systemClock, log);

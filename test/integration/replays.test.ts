@@ -62,7 +62,7 @@ async function serve(t: TestContext, config: ModelConfig = {}, resultTtlMs = 60_
     hosts: { matching: () => 1, devices: () => [], isWarm: () => true },
     ...{ models: registry, store, clock: systemClock, mostQueueJobs: 1_000, mostQueueBytes: 1e9 },
   });
-  const jobs = new Jobs({ ...shared, store, forecasts, waiters, resultTtlMs, onAdmitted() {}, expectedHosts: 0 });
+  const jobs = new Jobs({ ...shared, store, forecasts, waiters, resultTtlMs, onAdmitting() {}, onAdmitted() {}, expectedHosts: 0 });
   const server = createHttpServer({
     ...shared,
     jobs,

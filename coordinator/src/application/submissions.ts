@@ -53,6 +53,8 @@ export interface SubmissionsParts {
   clock: Clock;
   metrics: Metrics;
   resultTtlMs: number;
+  /** Told before a queue may have its first job: nobody may know of it afterwards but by what was said until then. */
+  onAdmitting: (tag: string) => void;
   /** Told which queues have work, so that they are swept often. */
   onAdmitted: (tag: string) => void;
   /** Absent: nothing is traced. */
@@ -267,11 +269,16 @@ export class Submissions {
 
   /** Answers nothing when a job of that id was there before. */
   async #admit(job: NewJob): Promise<JobRecord | undefined> {
-    const { forecasts, hosts, metrics, models, onAdmitted, store, waiters } = this.#parts;
+    const { forecasts, hosts, metrics, models, onAdmitted, onAdmitting, store, waiters } = this.#parts;
     const tag = tagOf(job.id);
+    onAdmitting(tag);
     const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
     job.mostAhead = forecasts.mostAhead(job);
-    const queue = { matchingHosts: hosts.matching(tag), batchItems, mostWaiting: forecasts.mostWaiting(tag) };
+    const queue = {
+      matchingHosts: hosts.matching(tag),
+      batchItems,
+      mostWaiting: forecasts.mostWaiting(tag),
+    };
     const span = job.trace && this.#parts.tracing && admission(this.#parts.tracing, job, job.trace);
     let admitted: ReturnType<Forecasts["answered"]>;
     try {

@@ -51,6 +51,11 @@ export class Sweeper {
   /** A queue has work: sweep it often until it is empty. */
   noteOpen(tag: string): void {
     this.#open.add(tag);
+    this.remember(tag);
+  }
+
+  /** Sent at once, so that what is sent after it finds a queue that every coordinator sweeps, whatever becomes of this one. */
+  remember(tag: string): void {
     if (this.#remembered.has(tag)) return;
     this.#remembered.add(tag);
     // known to every coordinator, also after its model has left the repository
