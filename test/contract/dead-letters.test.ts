@@ -4,31 +4,19 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { keys } from "@switchyard/protocol/redis";
 import { FilesystemBlobs } from "../../coordinator/src/adapters/filesystem-blobs.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { firstPage, type NewJob } from "../../coordinator/src/ports/job-store.ts";
+import { redisRigs } from "../support/file-rigs.ts";
 import { type HostJob, type JobRig, succeeded, type TestHost, timePasses } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
 const dayMs = 86_400_000;
 const runError = { code: "run_failed", detail: "the run threw", retryable: true };
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 /** A new host with a ticket that a sweep gave out. */
 async function freshHost(rig: JobRig): Promise<{ host: TestHost; ticket: string }> {
@@ -307,7 +295,7 @@ test("large inputs, which are not in Redis, are kept on as long", async (t) => {
   const ids: string[] = [];
   for (const at of [1, 2]) {
     const job = rig.job({ maxAttempts: at, inputs: [large, Uint8Array.of(at)], latestStartMs: at });
-    await store.admit(job, { matchingHosts: 1, batchItems: 1, mostWaiting: 9 });
+    await store.admit(job, { matchingHosts: 1, batchItems: 1, mostWaiting: 9, isLight: false });
     ids.push(job.id);
   }
   const [dead, open] = ids as [string, string];

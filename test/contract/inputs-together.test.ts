@@ -1,7 +1,7 @@
 /** Inputs of jobs that come in one turn are written together, in one transaction with their admission: none is left without its job, whatever happens. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { SwitchyardError } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
@@ -11,22 +11,10 @@ import { systemClock } from "../../coordinator/src/clock.ts";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
 import { FaultProxy } from "../chaos/faults/proxy.ts";
 import { scriptOf } from "../chaos/faults/script-names.ts";
+import { redisRigs } from "../support/file-rigs.ts";
 import { eventually, type HostJob, type HostOutcome, isAccepted, type JobRig, roomyQueue, succeeded } from "../support/job-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 /** A rig whose server has run the script that admits. */
 async function rigThatRan(): Promise<JobRig> {
@@ -42,8 +30,10 @@ async function rigThatRan(): Promise<JobRig> {
 
 const jobsOf = (rig: JobRig, count: number, wishes: Partial<NewJob> = {}): NewJob[] =>
   Array.from({ length: count }, (_, at) => rig.job({ inputs: [new Uint8Array([at, at]), new Uint8Array(300).fill(at)], ...wishes }));
-const admitAll = (rig: JobRig, jobs: readonly NewJob[], store = rig.store) =>
-  Promise.allSettled(jobs.map((job) => store.admit(job, roomyQueue)));
+const admitAll = (rig: JobRig, jobs: readonly NewJob[], store = rig.store, queue = roomyQueue) =>
+  Promise.allSettled(jobs.map((job) => store.admit(job, queue)));
+const light = { ...roomyQueue, isLight: true };
+const scriptsRun = async (): Promise<number> => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await rigs.redis.info("commandstats"))?.[1]);
 const livesOf = (rig: JobRig, jobs: readonly NewJob[]): Promise<number[]> =>
   Promise.all(jobs.map(({ id }) => rigs.redis.pttl(keys.input(rig.tag, id))));
 const isMortal = (ms: number): boolean => ms > 0;
@@ -146,13 +136,13 @@ test("jobs that are refused, or have ended before they come again, leave no inpu
 
 /** Another coordinator's store, which speaks to the server through what may break it. */
 async function withStore(use: (parts: { store: RedisJobStore; proxy: FaultProxy }) => Promise<void>): Promise<void> {
-  const { hostname, port } = new URL(server.url);
+  const { hostname, port } = new URL(rigs.url);
   await using proxy = await FaultProxy.open({ host: hostname, port: Number(port), isRedis: true });
-  const url = new URL(server.url);
+  const url = new URL(rigs.url);
   url.port = String(proxy.port);
   const redis = new RedisConnection(url.href, "cut", systemClock);
   await redis.open();
-  const subscription = new RedisSubscription(server.url, "cut-notices", systemClock);
+  const subscription = new RedisSubscription(rigs.url, "cut-notices", systemClock);
   try {
     await use({ store: new RedisJobStore({ redis, subscription, tickets: rigs.offers, coordinator: "cut" }), proxy });
   } finally {
@@ -178,6 +168,26 @@ for (const kind of ["drop_reply", "drop_command"] as const) {
       const { due, immortal: forever, jobs: records } = await rig.audit();
       assert.deepEqual([due.length, records.size, forever], [5, 5, []]);
       for (const { id } of jobs) assert.equal((await store.inputs(id))?.length, 302);
+    });
+  });
+
+  test(`nor does one that ends so between the two pieces of a turn, and the next turn has two again`, async () => {
+    const rig = rigs.rig();
+    await withStore(async ({ proxy, store }) => {
+      const jobs = jobsOf(rig, 40);
+      await admitAll(rig, jobs.splice(0, 1), store);
+      let faults = 0;
+      proxy.onCommand = (words) => (scriptOf(words) === "admit" && faults++ === 0 ? { kind } : undefined);
+      const answers = await admitAll(rig, jobs, store, light);
+      assert.ok(answers.every((answer) => answer.status === "fulfilled" && isAccepted(answer.value)));
+      assert.ok(faults > 2, `${faults}: one that was lost, and two pieces`);
+      const { due, immortal: forever, jobs: records } = await rig.audit();
+      assert.deepEqual([due.length, records.size, forever], [40, 40, []]);
+      for (const { id } of jobs) assert.equal((await store.inputs(id))?.length, 302);
+      proxy.onCommand = undefined;
+      const before = await scriptsRun();
+      await admitAll(rig, jobsOf(rig, 40), store, light);
+      assert.equal((await scriptsRun()) - before, 2);
     });
   });
 }
@@ -234,20 +244,30 @@ test("one id that comes twice in a turn, and is refused the first time, keeps it
   assert.deepEqual(await livesOf(rig, [job]), [immortal]);
 });
 
-const scriptsRun = async (): Promise<number> => Number(/cmdstat_evalsha:calls=(\d+)/.exec(await rigs.redis.info("commandstats"))?.[1]);
-
-test("sixteen jobs of a turn are sent before it ends where nothing else of ours is unanswered, and all others in one piece", async () => {
+test("of light runs sixteen jobs of a turn are sent before it ends, if no admission is unanswered; of others all in one piece, 128 at most", async () => {
   const rig = await rigThatRan();
-  const before = await scriptsRun();
-  const jobs = jobsOf(rig, 40);
-  assert.ok((await admitAll(rig, jobs)).every(({ status }) => status === "fulfilled"));
-  const early = await scriptsRun();
-  assert.equal(early - before, 2, "16, and the rest");
-  const [first, ...others] = jobsOf(rig, 41) as [NewJob, ...NewJob[]];
-  const one = rig.store.admit(first, roomyQueue);
-  await new Promise(setImmediate); // it is sent, and its answer is read in a later turn
-  assert.ok((await admitAll(rig, others)).every(({ status }) => status === "fulfilled"));
-  await one;
-  assert.equal((await scriptsRun()) - early, 2, "the one, and the rest");
+  const scriptsFor = async (admit: () => Promise<readonly PromiseSettledResult<unknown>[]>): Promise<number> => {
+    const before = await scriptsRun();
+    assert.ok((await admit()).every(({ status }) => status === "fulfilled"));
+    return (await scriptsRun()) - before;
+  };
+  assert.equal(await scriptsFor(() => admitAll(rig, jobsOf(rig, 40), rig.store, light)), 2, "16, and the rest");
+  assert.equal(await scriptsFor(() => admitAll(rig, jobsOf(rig, 40))), 1);
+  assert.equal(await scriptsFor(() => admitAll(rig, jobsOf(rig, 300))), 3);
+  const beside = async () => {
+    const one = rig.admit();
+    await new Promise(setImmediate); // it is sent, and its answer is read in a later turn
+    const others = await admitAll(rig, jobsOf(rig, 300), rig.store, light);
+    await one;
+    return others;
+  };
+  assert.equal(await scriptsFor(beside), 4, "the one; then as those that are not light");
+  const spoiled = jobsOf(rig, 40).map((job, at) => (at === 3 ? { ...job, timeoutMs: Number.NaN } : job));
+  const answers = await admitAll(rig, spoiled, rig.store, light);
+  assert.deepEqual(
+    answers.flatMap(({ status }, at) => (status === "rejected" ? [at] : [])),
+    [3],
+  );
+  assert.equal(await scriptsFor(() => admitAll(rig, jobsOf(rig, 40), rig.store, light)), 2, "what failed was answered, too");
   assert.deepEqual((await rig.audit()).immortal, []);
 });

@@ -4,9 +4,10 @@
  */
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { isTerminal, type JobClass, type JobState, type Ladder, mayBecome } from "@switchyard/protocol";
 import fc from "fast-check";
+import { redisRigs } from "../support/file-rigs.ts";
 import {
   type AuditedJob,
   type ClaimWishes,
@@ -19,26 +20,13 @@ import {
   timePasses,
 } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
 const runs = Number(process.env.SWITCHYARD_FUZZ_RUNS ?? 300);
 const seed = Number(process.env.SWITCHYARD_FUZZ_SEED ?? Date.now() % 2 ** 31);
 const stepsPerRun = 40;
 const matchingHosts = 2;
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 /** A host as the walk knows it. `jobs` is the batch that it was told of and has not committed. */
 interface Actor {
@@ -256,7 +244,7 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
       return new Move(`admit(${wishes.class}, ${wishes.timeoutMs} ms, ${wishes.maxAttempts} attempts)`, async (walk, { rig }) => {
         const job = rig.job(wishes);
         const before = Object.values((await rig.audit()).order).flat().length;
-        const admitted = await rig.store.admit(job, { matchingHosts, batchItems: 2, mostWaiting });
+        const admitted = await rig.store.admit(job, { matchingHosts, batchItems: 2, mostWaiting, isLight: false });
         count(walk.seen.answers, admitted.answer);
         if (admitted.answer === "admitted") walk.ids.push(job.id);
         else assert.equal(await rig.store.read(job.id), undefined, "who is not admitted leaves nothing behind");

@@ -167,7 +167,7 @@ export const unforeseen: Pick<ClaimStep, "ladders" | "overheadMs" | "delayMs"> &
 };
 
 /** One host, batches of one, no bound. */
-export const roomyQueue: AdmitQueue = { matchingHosts: 1, batchItems: 1, mostWaiting: Number.POSITIVE_INFINITY };
+export const roomyQueue: AdmitQueue = { matchingHosts: 1, batchItems: 1, mostWaiting: Number.POSITIVE_INFINITY, isLight: false };
 
 /** One queue of its own, seen by one coordinator. */
 export class JobRig {

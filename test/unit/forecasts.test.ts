@@ -29,6 +29,8 @@ class Rig {
   nowMs = 5_000;
   storeNowMs = storeMs;
   hosts = 1;
+  /** Beside those. */
+  readonly devices: { device: string; count: number }[] = [];
   isWarm = true;
   readonly forecasts: Forecasts;
 
@@ -43,7 +45,7 @@ class Rig {
       },
       hosts: {
         matching: () => this.hosts,
-        devices: () => [{ device: "cpu", count: this.hosts }],
+        devices: () => [{ device: "cpu", count: this.hosts }, ...this.devices],
         isWarm: () => this.isWarm,
       },
       models: { byTag: () => ({ batching: { maxItems: 1, reason: "" } }) } as unknown as ModelRegistry,
@@ -135,6 +137,21 @@ test("once run times are known, a job may have as many ahead as its deadline all
   rig.nowMs += 1_000;
   assert.ok(most(1_000) >= 12, `${most(1_000)}: with two hosts twice as many`);
   assert.equal(rig.forecasts.costMs(tag, { size: 0, items: 1 }), runTakesMs);
+});
+
+test("runs are light where a full batch takes 2 ms at most on every kind of host, and only once that is known", async () => {
+  const taking = (runMs: number): Partial<DeviceRuns> => {
+    const runs = Array.from({ length: 25 }, () => ({ items: 1, runMs, atMs: storeMs }));
+    return { windows: new Map([[0, [{ bucket: 1, runs }]]]) };
+  };
+  assert.equal(new Rig().forecasts.isLight(tag, 0), false);
+  assert.equal((await Rig.known(taking(2.1))).forecasts.isLight(tag, 0), false);
+  const rig = await Rig.known(taking(1.9));
+  assert.equal(rig.forecasts.isLight(tag, 0), true);
+  assert.equal(rig.forecasts.isLight(tag, 9), false, "another size class");
+  rig.devices.push({ device: "other", count: 1 });
+  rig.nowMs += 1_000;
+  assert.equal(rig.forecasts.isLight(tag, 0), false, "of the other kind nothing is known");
 });
 
 test("a job whose own run takes too long is told when it could be done, and when to try again", async () => {

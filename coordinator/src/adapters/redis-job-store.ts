@@ -1,5 +1,5 @@
 /**
- * The job store on Redis. Owns: one write, or two, for all jobs of an event-loop turn (inputs by plain commands, records by lua/admit), one read for
+ * The job store on Redis. Owns: writes of many jobs, those of an event-loop turn together (inputs by plain commands, records by lua/admit), one read for
  * all outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot. Large values go to the
  * blob store, with a reference in Redis in their place.
  */
@@ -41,7 +41,7 @@ import { listJobs } from "./redis-job-list.ts";
 /** How long inputs outlive the deadline: late claims, clock steps. */
 const inputMarginMs = 60_000;
 const maxJobsPerScript = 128;
-/** So many of one turn are sent before it ends, when Redis has none of ours: it admits them while the others of that turn are read. */
+/** Where runs are light, so many of one turn are sent before it ends, if no admission is unanswered: Redis admits them while the others of that turn are read. */
 const enoughForRedis = 16;
 /** One command is read whole before it is carried out, and others wait meanwhile. */
 const mostBytesTogether = 1_048_576;
@@ -83,7 +83,7 @@ export class RedisJobStore implements JobStore {
   readonly #tellsTraces: boolean;
   /** A new one for each turn of the event loop: see passing-map of the protocol. */
   #turns = new Map<string, Turn>();
-  /** Calls of lua/admit without an answer yet. */
+  /** Calls of lua/admit without an answer yet, of all queues. */
   #unanswered = 0;
   #outputs: PendingOutput[] = [];
   /** Dead letters whose large inputs this coordinator has seen to. */
@@ -136,37 +136,50 @@ export class RedisJobStore implements JobStore {
         if (this.#turns.size === 1) setImmediate(() => this.#flushAdmits());
       }
       turn.jobs.push({ job, stored, resolve, reject });
-      if (turn.jobs.length >= enoughForRedis && this.#unanswered === 0) void this.#admitTogether(tag, turn.jobs.splice(0), turn);
+      if (this.#isEnough(turn)) void this.#admitTogether(tag, turn.jobs.splice(0), turn);
     });
+  }
+
+  #isEnough({ jobs, queue }: Turn): boolean {
+    return jobs.length >= maxJobsPerScript || (queue.isLight && jobs.length >= enoughForRedis && this.#unanswered === 0);
   }
 
   #flushAdmits(): void {
     const turns = this.#turns;
     this.#turns = new Map();
-    for (const [tag, turn] of turns) {
-      for (let from = 0; from < turn.jobs.length; from += maxJobsPerScript) {
-        void this.#admitTogether(tag, turn.jobs.slice(from, from + maxJobsPerScript), turn);
-      }
-    }
+    for (const [tag, turn] of turns) if (turn.jobs.length > 0) void this.#admitTogether(tag, turn.jobs, turn);
   }
 
   async #admitTogether(tag: string, pending: PendingAdmit[], turn: Turn): Promise<void> {
     const { matchingHosts, batchItems, mostWaiting } = turn.queue;
     const most = Math.min(mostWaiting, Number.MAX_SAFE_INTEGER);
     const args = [tag, matchingHosts, batchItems, most, ...this.#jobArgs(pending)];
-    this.#unanswered += 1;
-    const reply = this.#runAdmit(tag, args, pending).finally(() => {
-      this.#unanswered -= 1;
-    });
     try {
-      const [nowMs, waiting, tickets, answers] = (await reply) as AdmitReply;
+      const [nowMs, waiting, tickets, answers] = await this.#answered(() => this.#runAdmit(tag, args, pending));
       if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);
       const lines = answers === "" ? undefined : answers.split("\n");
       for (const [at, { job, resolve }] of pending.entries()) resolve(admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting }));
     } catch (error) {
       // one bad job must not refuse its neighbours; repeating is safe because ids are new
       if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
-      else for (const { reject } of pending) reject(error);
+      else {
+        if (!isStoreFailure(error)) await this.#forgetInputs(tag, pending);
+        for (const { reject } of pending) reject(error);
+      }
+    }
+  }
+
+  /** What was written with others, before the script found one that is malformed, would stay for good. Should the job be there in spite of all, it has a day. */
+  async #forgetInputs(tag: string, pending: readonly PendingAdmit[]): Promise<void> {
+    await this.#redis.send(pending.map(({ job }) => ["pexpire", keys.input(tag, job.id), deadMs])).catch(() => {});
+  }
+
+  async #answered(admit: () => Promise<RedisReply>): Promise<AdmitReply> {
+    this.#unanswered += 1;
+    try {
+      return (await admit()) as AdmitReply;
+    } finally {
+      this.#unanswered -= 1;
     }
   }
 

@@ -37,6 +37,8 @@ const probeShare = 0.05;
 const mostProbes = 100;
 const usualBatchItems = 8;
 const leastLoadMs = 1_000;
+/** What a run of a full batch takes at most where a host gains nothing by waiting for one. */
+const lightRunMs = 2;
 /** A queue that is full is asked again after this time. */
 const fullRetryMs = 1_000;
 const mostFlows = 10_000;
@@ -60,6 +62,7 @@ interface Outlook {
   view: QueueView;
   /** As it looks to jobs whose callers ask for the outcome later: the way back is nothing to them. */
   wayless: QueueView;
+  isLight: boolean;
   /** Predicted runs by items. */
   costs: Map<number, number>;
   /** By items, timeout and whether the caller waits. */
@@ -166,7 +169,9 @@ export class Forecasts {
     if (kept && queue.askedMs < kept.untilMs && kept.view.busy === queue.open > 0) return kept;
     const view = this.#newView(tag, queue, size);
     const wayless = { ...view, overheadMs: view.overheadMs - this.networkMs() };
-    const outlook = { untilMs: queue.askedMs + viewMs, view, wayless, costs: new Map(), decisions: new Map() };
+    const { maxItems, pools } = view;
+    const isLight = pools.length > 0 && pools.every(({ estimate }) => estimate && maxItems * estimate.itemMs <= lightRunMs);
+    const outlook = { untilMs: queue.askedMs + viewMs, view, wayless, isLight, costs: new Map(), decisions: new Map() };
     queue.views.set(size, outlook);
     return outlook;
   }
@@ -205,6 +210,11 @@ export class Forecasts {
       costs.set(job.items, costMs);
     }
     return costMs;
+  }
+
+  /** Whether a full batch takes any of its hosts next to nothing; false while nothing is known. */
+  isLight(tag: string, size: number): boolean {
+    return this.#outlook(tag, size).isLight;
   }
 
   /** When the last of so many jobs that came now would be done; undefined while nothing is known of their run time. */

@@ -278,6 +278,7 @@ export class Submissions {
       matchingHosts: hosts.matching(tag),
       batchItems,
       mostWaiting: forecasts.mostWaiting(tag),
+      isLight: forecasts.isLight(tag, job.size),
     };
     const span = job.trace && this.#parts.tracing && admission(this.#parts.tracing, job, job.trace);
     let admitted: ReturnType<Forecasts["answered"]>;

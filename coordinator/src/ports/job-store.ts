@@ -123,6 +123,8 @@ export interface AdmitQueue {
   batchItems: number;
   /** No job is admitted beside so many waiting ones. */
   mostWaiting: number;
+  /** Its runs are so short that a host gains nothing by waiting for a full batch. */
+  isLight: boolean;
 }
 
 /** `waiting`: jobs that wait in the queue after this step. */
