@@ -1,24 +1,12 @@
 /** Hosts that die, stop or are lost, each on a real Redis: who gets their jobs and tickets, and what is still accepted of them. */
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { keys, newIncarnation, type ScriptName } from "@switchyard/protocol/redis";
+import { redisRigs } from "../support/file-rigs.ts";
 import { clockPasses, eventually, type HostJob, lingeringHost, succeeded, ticketEndMs } from "../support/job-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 describe("hosts that die", () => {
   test("the ticket of a killed lingering host stops counting, and the next admit issues one for another host", async () => {

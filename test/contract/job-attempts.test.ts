@@ -1,28 +1,16 @@
 /** What stays of attempts after which their job waited again. The same sentences on both stores. */
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { keys } from "@switchyard/protocol/redis";
+import { redisRigs } from "../support/file-rigs.ts";
 import { type JobRig, succeeded, timePasses } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
 const dayMs = 86_400_000;
 const runError = { code: "run_failed", detail: 'the run threw: "no\nmemory"', retryable: true };
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 /** A ticket of the queue that nobody holds. */
 async function freshTicket(rig: JobRig): Promise<string> {

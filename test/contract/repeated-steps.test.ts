@@ -1,9 +1,10 @@
 /** Steps of the ticket protocol that are done again, each on a real Redis: a repeat of what was done, a retry of what failed, a hand-back of what was not run. */
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { keys, newIncarnation } from "@switchyard/protocol/redis";
 import { Claims } from "../../worker/src/runner/claims.ts";
+import { redisRigs } from "../support/file-rigs.ts";
 import {
   clockPasses,
   eventually,
@@ -15,21 +16,8 @@ import {
   timePasses,
   unforeseen,
 } from "../support/job-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 const late = { code: "run_failed", detail: "the run threw", retryable: true };
 

@@ -1,10 +1,11 @@
 /** What every job store must decide alike at admission and at a claim: the sentences of the scheduler's figures, on both stores. */
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import type { Ladder } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
+import { redisRigs } from "../support/file-rigs.ts";
 import {
   type ClaimWishes,
   clockPasses,
@@ -16,21 +17,8 @@ import {
   type TestHost,
 } from "../support/job-rig.ts";
 import { memoryRig } from "../support/memory-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 /** In seconds, so that no test depends on how fast it runs. */
 const ladder: Ladder = [

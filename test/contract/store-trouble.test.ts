@@ -1,25 +1,13 @@
 /** A Redis that forgets its scripts, is full, or is given something malformed; and what it keeps of jobs that are over. */
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { keys, newIncarnation } from "@switchyard/protocol/redis";
 import { Claims } from "../../worker/src/runner/claims.ts";
+import { redisRigs } from "../support/file-rigs.ts";
 import { clockPasses, eventually, isRecord, newJob, succeeded, unforeseen } from "../support/job-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 const late = { code: "run_failed", detail: "the run threw", retryable: true };
 

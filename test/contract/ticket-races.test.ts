@@ -1,9 +1,10 @@
 /** Races of the ticket protocol, each on a real Redis: what two parties do at once, in both orders; how many tickets there are, and whose jobs they serve. */
 
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { bullPrefix, newJobId, ticketQueueName } from "@switchyard/protocol/redis";
 import type { JobNotice } from "../../coordinator/src/ports/job-store.ts";
+import { redisRigs } from "../support/file-rigs.ts";
 import {
   clockPasses,
   eventually,
@@ -15,21 +16,8 @@ import {
   succeeded,
   ticketEndMs,
 } from "../support/job-rig.ts";
-import { startTestRedis, type TestRedis } from "../support/redis.ts";
-import { RedisRigs } from "../support/redis-rig.ts";
 
-let server: TestRedis;
-let rigs: RedisRigs;
-
-before(async () => {
-  server = await startTestRedis();
-  rigs = await RedisRigs.open(server.url);
-});
-
-after(async () => {
-  await rigs?.close();
-  await server?.stop();
-});
+const rigs = await redisRigs();
 
 describe("two parties at one thing", () => {
   test("of two holders of one ticket the last taker wins, and the first ends after its current claim", async () => {
