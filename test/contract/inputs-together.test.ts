@@ -171,7 +171,7 @@ for (const kind of ["drop_reply", "drop_command"] as const) {
     });
   });
 
-  test(`nor does one that ends so between the two pieces of a turn, and the next turn has two again`, async () => {
+  test(`two pieces of a turn lose no job where the connection ends by ${kind}, and the next turn has two again`, async () => {
     const rig = rigs.rig();
     await withStore(async ({ proxy, store }) => {
       const jobs = jobsOf(rig, 40);

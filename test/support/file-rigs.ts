@@ -5,10 +5,11 @@ import { RedisRigs } from "./redis-rig.ts";
 /** Rigs on a server of their own, which ends with the tests of the file. */
 export async function redisRigs(): Promise<RedisRigs> {
   const server = await startTestRedis();
-  const rigs = await RedisRigs.open(server.url);
+  let rigs: RedisRigs | undefined;
   after(async () => {
-    await rigs.close();
+    await rigs?.close();
     await server.stop();
   });
+  rigs = await RedisRigs.open(server.url);
   return rigs;
 }

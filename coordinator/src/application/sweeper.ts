@@ -54,7 +54,7 @@ export class Sweeper {
     this.remember(tag);
   }
 
-  /** Sent at once, so that what is sent after it finds a queue that every coordinator sweeps, whatever becomes of this one. */
+  /** Sent at once: a server has it before any job that is sent after it. In a cluster, where it may lie on another master, they are under way together. */
   remember(tag: string): void {
     if (this.#remembered.has(tag)) return;
     this.#remembered.add(tag);
