@@ -35,6 +35,11 @@ const requestTimeoutMs = 300_000;
 const headersTimeoutMs = 20_000;
 const keepAliveMs = 72_000;
 const maxPathPartChars = 512;
+/**
+ * Connections that may wait to be accepted; the system may allow fewer. Those beyond are not refused but dropped, and come again after 1, 3, 7, …
+ * seconds, and Node accepts one in each turn: with its own 511, clients that come together while turns are long wait for longer than the trouble lasts.
+ */
+const mostUnaccepted = 4_096;
 /** A coordinator that leaves closes its idle connections when nobody has asked for anything for so long: else a request may be on its way. */
 const quietMs = 250;
 /** Connections on which nothing was ever asked are closed so long after the others: a first request may be on its way. */
@@ -211,7 +216,7 @@ function addCors(app: FastifyInstance, origins: readonly string[]): void {
 
 export async function listen(app: FastifyInstance, where: { host: string; port: number }): Promise<{ host: string; port: number }> {
   try {
-    await app.listen(where);
+    await app.listen({ ...where, backlog: mostUnaccepted });
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "";
     throw cannotListen(where, code, error) ?? error;
