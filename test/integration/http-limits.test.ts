@@ -29,6 +29,7 @@ test("a body beyond the limit is refused by its announced length before it is se
 
 test("a streamed body beyond the limit is refused and not kept", async (t) => {
   const door = await openDoor(t, { maxBodyBytes: limit });
+  collect();
   const before = process.memoryUsage().arrayBuffers;
   const socket = connect(door.port, "127.0.0.1");
   socket.setEncoding("latin1");
@@ -49,7 +50,7 @@ test("a streamed body beyond the limit is refused and not kept", async (t) => {
   while (!/100000 bytes/.test(answer)) await new Promise(setImmediate);
   socket.destroy();
   assert.match(answer, /^HTTP\/1.1 413/);
-  assert.ok(mostBytes < 100_000_000, `${mostBytes} bytes were kept while 200 MB came`);
+  assert.ok(mostBytes < 60_000_000, `${mostBytes} bytes were kept while 200 MB came`);
 });
 
 test("a small body that decompresses beyond the limit is refused", async (t) => {
@@ -380,9 +381,10 @@ for (const [path, body] of [
 
 const manyClients = 1_500;
 
-test("clients that come together while this process is held up are connected at once", async (t) => {
+test("clients that come together while the coordinator is held up are connected", async (t) => {
   const somaxconn = "/proc/sys/net/core/somaxconn";
-  const allowed = existsSync(somaxconn) ? Number(readFileSync(somaxconn, "utf8")) : 0;
+  if (!existsSync(somaxconn)) return t.skip("how many connections may wait to be accepted is known on Linux only");
+  const allowed = Number(readFileSync(somaxconn, "utf8"));
   if (allowed < manyClients) return t.skip(`this system lets ${allowed} connections wait to be accepted`);
   const door = await openDoor(t);
   const connects = `
@@ -391,6 +393,7 @@ test("clients that come together while this process is held up are connected at 
     setTimeout(tell, 20_000);
     for (let client = 0; client < ${manyClients}; client++)
       require("node:net").connect(${door.port}, "127.0.0.1", () => ++connected === ${manyClients} && tell());`;
-  const { stdout } = spawnSync(process.execPath, ["-e", connects], { encoding: "utf8" }); // this process accepts none meanwhile
-  assert.equal(stdout, String(manyClients));
+  // this process accepts none meanwhile
+  const { stderr, stdout } = spawnSync(process.execPath, ["-e", connects], { encoding: "utf8", timeout: 60_000 });
+  assert.equal(stdout, String(manyClients), stderr || `${stdout} of ${manyClients} were connected`);
 });

@@ -36,8 +36,8 @@ const headersTimeoutMs = 20_000;
 const keepAliveMs = 72_000;
 const maxPathPartChars = 512;
 /**
- * Connections that may wait to be accepted; the system may allow fewer. Those beyond are not refused but dropped, and come again after 1, 3, 7, …
- * seconds, and Node accepts one in each turn: with its own 511, clients that come together while turns are long wait for longer than the trouble lasts.
+ * Connections that may wait to be accepted; the system may allow fewer. Those beyond are not refused but dropped, and their clients try again after a second or
+ * more, then ever more rarely. Node asks for 511 and accepts one in each turn, which is too few where clients come together while turns are long.
  */
 const mostUnaccepted = 4_096;
 /** A coordinator that leaves closes its idle connections when nobody has asked for anything for so long: else a request may be on its way. */
