@@ -5,17 +5,16 @@
  */
 
 import { appendFileSync } from "node:fs";
-import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
+import { getHeapSpaceStatistics } from "node:v8";
 import { threadId } from "node:worker_threads";
+import { garbageCollector } from "../support/garbage-collector.ts";
 
 const everyMs = 3_000;
 const ofCode = /^(code|trusted|shared_trusted)_/;
 
 const file = process.env.CHAOS_MEMORY;
 if (file !== undefined) {
-  setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as () => void;
+  const collect = garbageCollector();
   const look = (): void => {
     collect();
     const data = getHeapSpaceStatistics().filter(({ space_name: name }) => !ofCode.test(name));

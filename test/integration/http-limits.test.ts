@@ -4,16 +4,14 @@ import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { test } from "node:test";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { deflateSync, gzipSync } from "node:zlib";
 import { createMetricsServer } from "../../coordinator/src/doors/metrics-server.ts";
+import { garbageCollector } from "../support/garbage-collector.ts";
 import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
 
 const limit = 100_000;
-setFlagsFromString("--expose-gc");
-const collect = runInNewContext("gc") as () => void;
+const collect = garbageCollector();
 
 test("a body beyond the limit is refused by its announced length before it is sent, naming the limit", async (t) => {
   const door = await openDoor(t, { maxBodyBytes: limit });
