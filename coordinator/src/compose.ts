@@ -5,7 +5,9 @@ import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
 import { GraphProcess } from "./adapters/graph-process.ts";
+import { InputFileKeeper } from "./adapters/input-file-keeper.ts";
 import { KeyFile } from "./adapters/key-file.ts";
+import { LocalInputFiles } from "./adapters/local-input-files.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
@@ -158,7 +160,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
   const { blobs, sweepMs } = await openBlobs(options);
   const tellsTraces = tracing !== undefined || journal !== undefined;
-  const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs, tellsTraces });
+  const files = "folder" in options.blobs ? new LocalInputFiles({ blobsFolder: options.blobs.folder, clock }) : undefined;
+  const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs, files, tellsTraces });
   const durable = new RedisDurability({ redis, target: redisUrl, clock, blobs });
   const waiters = new Waiters(store, clock);
   const forecasts = new Forecasts({
@@ -343,6 +346,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "forecasts", everyMs: secondMs, inStep, call: () => forecasts.refresh() });
   loops.start({ name: "placement", everyMs: secondMs, inStep, call: () => placer.round() });
   loops.start({ name: "cluster-figures", everyMs: lookAtClusterMs, inStep, call: () => cluster.round() });
+  if (files) {
+    const seenFolder = (): string | undefined => hosts.blobFolder();
+    const keeper = new InputFileKeeper({ redis, files, folderId: () => blobs.id(), seenFolder, log });
+    loops.start({ name: "input-files", everyMs: secondMs, inStep, call: () => keeper.round() });
+  }
   loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, inStep, call: () => keys.look() });
   if (toolServers) loops.start({ name: "mcp-servers", everyMs: lookAtToolServersMs, inStep, call: () => toolServers.file.look() });

@@ -7,6 +7,7 @@ export * from "./host-facts.ts";
 export * from "./image-tensor.ts";
 export * from "./infer-request.ts";
 export * from "./infer-response.ts";
+export * from "./input-file.ts";
 export * from "./job-states.ts";
 export { type JsonDocument, parseJson } from "./json-text.ts";
 export * from "./local-names.ts";

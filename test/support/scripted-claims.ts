@@ -87,7 +87,7 @@ export class RunnerRig {
           return jobs.map(() => Buffer.from(encodeFrame([tensor("x", new Float32Array(this.itemFloats).fill(1), [1, this.itemFloats])])));
         },
       },
-      largeValues: { fetched: async (stored) => [...stored], stored: async (results) => [...results] },
+      largeValues: { fetched: async (_ids, stored) => [...stored], stored: async (results) => [...results] },
       models: {
         ensure: async ({ tag }) => {
           if (!this.loaded.has(tag)) {

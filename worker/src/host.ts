@@ -16,6 +16,7 @@ import { PlacementOrders } from "./models/placement-orders.ts";
 import { Presence } from "./presence/presence.ts";
 import { RequestedDrain } from "./presence/requested-drain.ts";
 import { RunReports } from "./presence/run-reports.ts";
+import { SeenFolder } from "./presence/seen-folder.ts";
 import { SharedId } from "./presence/shared-id.ts";
 import type { RedisClient } from "./redis-client.ts";
 import { runScript } from "./redis-connection.ts";
@@ -65,6 +66,7 @@ export class Host {
   readonly #leaving: LeavingModels;
   readonly #requestedDrain: RequestedDrain;
   readonly #sharedId: SharedId;
+  readonly #seenFolder: SeenFolder;
   readonly #coldSince = new Map<string, number>();
   /** Of a repository that is loaded before requests come. */
   readonly #ahead = new Set<string>();
@@ -110,6 +112,7 @@ export class Host {
       onTrouble: (message) => log("ticket_trouble", { message }),
       onLockLost: () => metrics.ticketLockLost(),
     });
+    this.#seenFolder = new SeenFolder(parts.runner.blobsFolder);
     this.#sharedId = new SharedId({ redis, clock, facts, log });
     this.#requestedDrain = new RequestedDrain({
       isAsked: async () => (await redis.hexists(keys.drains, facts.id)) === 1,
@@ -167,13 +170,14 @@ export class Host {
         failures: this.#held.tellFailures(),
         draining: this.#stop.signal.aborted || this.#requestedDrain.rests(),
         tickets: this.#desk.held().length,
+        ...this.#seenFolder.told(),
       }),
       knownClaims: () => this.#runner.knownClaim(),
       onLost: () => this.#giveUp("the cluster declared this host lost"),
       onBeat: () => void this.#afterBeat().catch((error: Error) => this.#troubleAfterBeat(error)),
       onRoundtrip: (ms) => metrics.storeRoundtrip(ms / 1_000),
     });
-    await this.#requestedDrain.begin();
+    await Promise.all([this.#requestedDrain.begin(), this.#seenFolder.look()]);
     await this.#subscribeHeld();
     await this.#presence.register();
     this.#registered = true;
@@ -222,7 +226,7 @@ export class Host {
     // asked together: at rest that is all that a beat looks at
     const orders = this.#orders.ask();
     orders.catch(() => {}); // thrown where it is awaited
-    await Promise.all([this.#requestedDrain.follow(), this.#known.refresh()]);
+    await Promise.all([this.#requestedDrain.follow(), this.#known.refresh(), this.#seenFolder.look()]);
     const change = this.#known.takeChange();
     if (change) await this.#followSettings(change);
     // to follow settings takes its time, and orders go with their moment

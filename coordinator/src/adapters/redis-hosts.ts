@@ -43,6 +43,7 @@ export class RedisHosts implements HostDirectory {
   #snapshots: HostSnapshot[] = [];
   #generation = 0;
   #warm = new Map<string, number>();
+  #blobFolder: string | undefined;
   #versionOf: (tag: string) => ModelVersion | undefined = () => undefined;
   /** Of queues to which it matters who takes their jobs; made anew with each look at the hosts. */
   readonly #choices = new Map<string, { version: ModelVersion; choice: HostChoice | undefined }>();
@@ -89,6 +90,7 @@ export class RedisHosts implements HostDirectory {
     this.#generation++;
     this.#choices.clear();
     this.#countWarm();
+    this.#blobFolder = blobFolderOf(snapshots);
   }
 
   async #rowsOf(incarnations: readonly string[]): Promise<HostRow[]> {
@@ -145,6 +147,7 @@ export class RedisHosts implements HostDirectory {
       loaded: changing.loaded,
       usedMs: changing.usedMs,
       batches: changing.batches ?? {},
+      blobFolder: changing.blobFolder,
       failures: changing.failures,
       claims: (row[5] ?? "").split(" ").filter((claim) => claim !== ""),
       lostMs: row[6] ? Number(row[6]) : undefined,
@@ -160,6 +163,11 @@ export class RedisHosts implements HostDirectory {
 
   #ready(): HostSnapshot[] {
     return this.#snapshots.filter((host) => host.view.state === "ready");
+  }
+
+  /** Id of the folder of large values that every living host sees on a disk of its own machine; undefined where one does not, or there is none. */
+  blobFolder(): string | undefined {
+    return this.#blobFolder;
   }
 
   generation(): number {
@@ -267,6 +275,11 @@ export class RedisHosts implements HostDirectory {
     const host = hosts[this.#turn++ % hosts.length];
     return host && { warm: warm.length > 0, profile: host.facts.profile };
   }
+}
+
+function blobFolderOf(snapshots: readonly HostSnapshot[]): string | undefined {
+  const seen = new Set(snapshots.filter(({ view }) => view.state !== "lost").map(({ blobFolder }) => blobFolder));
+  return seen.size === 1 ? [...seen][0] : undefined;
 }
 
 /** What hosts of an earlier version do not say yet. */

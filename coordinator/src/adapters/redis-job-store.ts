@@ -1,21 +1,26 @@
 /**
  * The job store on Redis. Owns: writes of many jobs, those of an event-loop turn together (inputs by plain commands, records by lua/admit), one read for
  * all outputs of a turn, and the translation between rows and records. Every transition is one script on one hash slot. Large values go to the
- * blob store, with a reference in Redis in their place.
+ * blob store, and inputs of some size to files where all hosts see them, with a reference in Redis in their place.
  */
 
 import { createHash } from "node:crypto";
 import {
   blobThresholdBytes,
   encodeBlobReference,
+  encodeInputFileReference,
+  inputFileThresholdBytes,
+  isTerminal,
   type JobState,
   joinParts,
   readBlobReference,
+  readInputReference,
   SwitchyardError,
   sizeOf,
 } from "@switchyard/protocol";
 import { channels, keys, type RedisCommand, type RedisReply, tagOf } from "@switchyard/protocol/redis";
 import type { BlobStore } from "../ports/blob-store.ts";
+import type { InputFiles } from "../ports/input-files.ts";
 import type {
   AdmitQueue,
   Admitted,
@@ -80,6 +85,7 @@ export class RedisJobStore implements JobStore {
   readonly #tickets: TicketQueue;
   readonly #coordinator: string;
   readonly #blobs: BlobStore | undefined;
+  readonly #files: InputFiles | undefined;
   readonly #tellsTraces: boolean;
   /** A new one for each turn of the event loop: see passing-map of the protocol. */
   #turns = new Map<string, Turn>();
@@ -89,13 +95,14 @@ export class RedisJobStore implements JobStore {
   /** Dead letters whose large inputs this coordinator has seen to. */
   readonly #blobsKept = new Set<string>();
 
-  /** Without `blobs` values of any size stay in Redis. */
+  /** Without `blobs` values of any size stay in Redis, without `files` all that are not too large for it. */
   constructor(parts: {
     redis: RedisConnection;
     subscription: RedisSubscription;
     tickets: TicketQueue;
     coordinator: string;
     blobs?: BlobStore;
+    files?: InputFiles | undefined;
     /** Whether notices say to which trace their job belongs. */
     tellsTraces?: boolean;
   }) {
@@ -104,20 +111,33 @@ export class RedisJobStore implements JobStore {
     this.#tickets = parts.tickets;
     this.#coordinator = parts.coordinator;
     this.#blobs = parts.blobs;
+    this.#files = parts.files;
     this.#tellsTraces = parts.tellsTraces ?? false;
   }
 
   async onNotice(listener: (notice: JobNotice) => void): Promise<void> {
     await this.#subscription.open(channels.notices(this.#coordinator), (message) => {
-      for (const notice of noticesOf(message, { traces: this.#tellsTraces })) listener(notice);
+      for (const notice of noticesOf(message, { traces: this.#tellsTraces })) {
+        this.#forgetFile(notice);
+        listener(notice);
+      }
     });
+  }
+
+  /** Most jobs need their inputs no more. One that failed is a dead letter, which may come back. */
+  #forgetFile({ id, state }: JobNotice): void {
+    if (state === "failed") this.#files?.leave(id);
+    else if (isTerminal(state)) this.#files?.remove(id);
   }
 
   admit(job: NewJob, queue: AdmitQueue): Promise<Admitted> {
     const { inputs } = job;
-    return this.#blobs && sizeOf(inputs) > blobThresholdBytes
-      ? this.#admitLarge(this.#blobs, job, queue)
-      : this.#admitStored(job, inputs, queue);
+    const sizeBytes = sizeOf(inputs);
+    if (this.#blobs && sizeBytes > blobThresholdBytes) return this.#admitLarge(this.#blobs, job, queue);
+    // what is to survive a power cut or the loss of a server goes where that is promised
+    const mayBeFile = sizeBytes > inputFileThresholdBytes && job.durability === undefined;
+    const file = mayBeFile ? this.#files?.write(job.id, inputs) : undefined;
+    return this.#admitStored(job, file ? [encodeInputFileReference(file)] : inputs, queue);
   }
 
   async #admitLarge(blobs: BlobStore, job: NewJob, queue: AdmitQueue): Promise<Admitted> {
@@ -158,7 +178,11 @@ export class RedisJobStore implements JobStore {
       const [nowMs, waiting, tickets, answers] = await this.#answered(() => this.#runAdmit(tag, args, pending));
       if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);
       const lines = answers === "" ? undefined : answers.split("\n");
-      for (const [at, { job, resolve }] of pending.entries()) resolve(admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting }));
+      for (const [at, { job, resolve }] of pending.entries()) {
+        const admitted = admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting });
+        if (admitted.answer === "refused" || admitted.answer === "full") this.#files?.remove(job.id);
+        resolve(admitted);
+      }
     } catch (error) {
       // one bad job must not refuse its neighbours; repeating is safe because ids are new
       if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
@@ -171,6 +195,7 @@ export class RedisJobStore implements JobStore {
 
   /** What was written with others, before the script found one that is malformed, would stay for good. Should the job be there in spite of all, it has a day. */
   async #forgetInputs(tag: string, pending: readonly PendingAdmit[]): Promise<void> {
+    for (const { job } of pending) this.#files?.leave(job.id);
     await this.#redis.send(pending.map(({ job }) => ["pexpire", keys.input(tag, job.id), deadMs])).catch(() => {});
   }
 
@@ -345,8 +370,9 @@ export class RedisJobStore implements JobStore {
   async inputs(id: string): Promise<Uint8Array | undefined> {
     const [stored] = await this.#redis.bytes([keys.input(tagOf(id), id)]);
     if (!stored) return undefined;
-    const reference = readBlobReference(stored);
+    const reference = readInputReference(stored);
     if (!reference) return stored;
+    if (reference.kind === "file") return this.#files?.read(id, reference);
     if (!this.#blobs) throw new SwitchyardError("internal", "the inputs are in a blob store, and this coordinator has none");
     return this.#blobs.get(reference);
   }
@@ -354,8 +380,9 @@ export class RedisJobStore implements JobStore {
   async inputsBeginning(id: string, bytes: number): Promise<Uint8Array | undefined> {
     const [reply] = await this.#redis.sendAllRaw([["getrange", keys.input(tagOf(id), id), 0, bytes - 1]]);
     const stored = reply as Buffer;
-    const reference = stored.length <= mostReferenceBytes ? readBlobReference(stored) : undefined;
+    const reference = stored.length <= mostReferenceBytes ? readInputReference(stored) : undefined;
     if (!reference) return stored.length === 0 ? undefined : stored;
+    if (reference.kind === "file") return this.#files?.read(id, reference, bytes);
     const found = await this.#blobs?.open(reference.sha256);
     if (!found) return undefined;
     const parts: Uint8Array[] = [];
@@ -400,8 +427,8 @@ export class RedisJobStore implements JobStore {
     if (ids.length === 0) return;
     const heads = await this.#redis.sendAllRaw(ids.map((id) => ["getrange", keys.input(tag, id), 0, mostReferenceBytes]));
     for (const [at, id] of ids.entries()) {
-      const reference = readBlobReference(heads[at] as Buffer);
-      if (reference) await blobs.keep(reference, { keepMs: deadMs });
+      const reference = readInputReference(heads[at] as Buffer);
+      if (reference?.kind === "blob") await blobs.keep(reference, { keepMs: deadMs });
       if (this.#blobsKept.size >= mostBlobsKept) this.#blobsKept.clear();
       this.#blobsKept.add(id);
     }
@@ -504,7 +531,7 @@ function isStoreFailure(error: unknown): boolean {
 /** `head`: its first bytes. Undefined where there is none. */
 function sizeOfStored(head: Buffer, sizeBytes: number): number | undefined {
   if (sizeBytes === 0) return undefined;
-  const reference = sizeBytes <= mostReferenceBytes ? readBlobReference(head) : undefined;
+  const reference = sizeBytes <= mostReferenceBytes ? readInputReference(head) : undefined;
   return reference?.sizeBytes ?? sizeBytes;
 }
 

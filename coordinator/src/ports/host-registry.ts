@@ -15,6 +15,8 @@ export interface HostSnapshot {
   usedMs: Readonly<Record<string, number>>;
   /** Runs and their items so far, by queue. */
   batches: NonNullable<ChangingFacts["batches"]>;
+  /** Id of the folder of large values that it sees on a disk of its own machine. */
+  blobFolder: string | undefined;
   /** Queues whose model it could not load, with the reason. */
   failures: Record<string, string>;
   /** Claims that it knows of, `<tag>=<sequence>`. */

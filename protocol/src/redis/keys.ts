@@ -146,6 +146,12 @@ export const keys = {
   /** string, id of the folder in which coordinators keep large values. Written by coordinators, again and again; never expires. */
   blobFolder: `${prefix}:blob-folder`,
 
+  /**
+   * string, name of the folder within that one in which coordinators leave inputs as files: ten characters of base32, the cluster's own. Written once by
+   * whichever coordinator finds none; never expires.
+   */
+  inputFiles: `${prefix}:input-files`,
+
   /** string, the credential that hosts show to coordinators for large values. Written once by whichever coordinator finds none; never expires. */
   hostToken: `${prefix}:host-token`,
 

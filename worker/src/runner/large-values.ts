@@ -1,43 +1,66 @@
 /**
- * Inputs and outputs over the threshold: Redis holds a reference, the bytes are in the coordinators' folder. Owns the choice of the way
- * there: the folder itself when this host sees the cluster's own, else a coordinator.
+ * Inputs and outputs for which Redis holds a reference. Large ones are blobs in the coordinators' folder: owns the choice of the way
+ * there, the folder itself when this host sees the cluster's own, else a coordinator. Inputs may also be files in that folder.
  */
 
-import { blobThresholdBytes, encodeBlobReference, readBlobReference, SwitchyardError } from "@switchyard/protocol";
+import { blobThresholdBytes, encodeBlobReference, readInputReference, SwitchyardError } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { RedisWire } from "../redis-connection.ts";
 import type { Blobs } from "./blobs.ts";
 import { type JobResult, outputMarginMs } from "./claims.ts";
 import type { FilesystemBlobs } from "./filesystem-blobs.ts";
+import type { InputFiles } from "./input-files.ts";
 
 /** What was read for a job: its frame, nothing when that is gone, or why it cannot be told now. */
 export type InputFrame = Uint8Array | null | SwitchyardError;
 
+/** A job whose inputs are not where they were told to be: they may have moved. */
+const moved = Symbol("moved");
+
 export class LargeValues {
   readonly #redis: RedisWire;
+  readonly #files: InputFiles;
   readonly #folder: FilesystemBlobs;
   readonly #remote: Blobs | undefined;
   #chosen: Blobs | undefined;
 
   /** `remote` is asked where the folder is not the cluster's. */
-  constructor(parts: { redis: RedisWire; folder: FilesystemBlobs; remote?: Blobs | undefined }) {
+  constructor(parts: { redis: RedisWire; files: InputFiles; folder: FilesystemBlobs; remote?: Blobs | undefined }) {
     this.#redis = parts.redis;
+    this.#files = parts.files;
     this.#folder = parts.folder;
     this.#remote = parts.remote;
   }
 
-  /** Puts the bytes in the place of references. Never throws. */
-  async fetched(stored: readonly (Uint8Array | null)[]): Promise<InputFrame[]> {
-    if (!stored.some((value) => value && readBlobReference(value))) return [...stored];
-    const frames: InputFrame[] = [];
-    for (const value of stored) frames.push(value && (await this.#fetch(value)));
-    return frames;
+  /**
+   * Puts the bytes in the place of references. `again` reads what Redis holds for jobs, in order: coordinators move files into Redis when a host joins that
+   * does not see them, maybe just now. Throws when that cannot be told yet: ask again.
+   */
+  async fetched(
+    ids: readonly string[],
+    stored: readonly (Uint8Array | null)[],
+    again: (places: readonly number[]) => Promise<readonly (Uint8Array | null)[]>,
+  ): Promise<InputFrame[]> {
+    if (!stored.some((value) => value && readInputReference(value))) return [...stored];
+    const frames: (InputFrame | typeof moved)[] = [];
+    for (const [at, value] of stored.entries()) frames.push(value && (await this.#fetch(ids[at]!, value)));
+    const places = frames.flatMap((frame, at) => (frame === moved ? at : []));
+    if (places.length === 0) return frames as InputFrame[];
+    const [values, seesFolder] = [await again(places), await this.#seesFolder()];
+    for (const [index, at] of places.entries()) {
+      const value = values[index] ?? null;
+      const frame = value && (await this.#fetch(ids[at]!, value));
+      if (frame === moved && !seesFolder) throw noPlace();
+      frames[at] = frame === moved ? null : frame;
+    }
+    return frames as InputFrame[];
   }
 
-  async #fetch(value: Uint8Array): Promise<InputFrame> {
+  async #fetch(id: string, value: Uint8Array): Promise<InputFrame | typeof moved> {
     try {
-      const reference = readBlobReference(value);
+      const reference = readInputReference(value);
       if (!reference) return value;
+      if (reference.kind === "file") return this.#files.read(id, reference) ?? moved;
       const place = await this.#place();
       if (!place) throw noPlace();
       return (await place.get(reference)) ?? null;
@@ -69,12 +92,16 @@ export class LargeValues {
     return encodeBlobReference(await place.put(outputs, { keepMs: ttlMs + outputMarginMs }));
   }
 
-  /** The cluster's folder bears the id that its coordinators tell in Redis; a folder of the same name elsewhere does not. */
   async #place(): Promise<Blobs | undefined> {
     if (this.#chosen) return this.#chosen;
-    const [told, found] = await Promise.all([this.#redis.get(keys.blobFolder), this.#folder.folderId()]);
-    if (told !== null && told === found) this.#chosen = this.#folder;
+    if (await this.#seesFolder()) this.#chosen = this.#folder;
     return this.#chosen ?? this.#remote;
+  }
+
+  /** The cluster's folder bears the id that its coordinators tell in Redis; a folder of the same name elsewhere does not. */
+  async #seesFolder(): Promise<boolean> {
+    const [told, found] = await Promise.all([this.#redis.get(keys.blobFolder), this.#folder.folderId()]);
+    return told !== null && told === found;
   }
 }
 

@@ -12,6 +12,7 @@ import { endModelThreads } from "../runtime/threaded-model.ts";
 import { Claims } from "./claims.ts";
 import { FilesystemBlobs } from "./filesystem-blobs.ts";
 import { HttpBlobs } from "./http-blobs.ts";
+import { InputFiles } from "./input-files.ts";
 import { LargeValues } from "./large-values.ts";
 import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
 import { ModelFileSource } from "./model-file-source.ts";
@@ -101,6 +102,7 @@ const models = new ModelCache({
 
 const largeValues = new LargeValues({
   redis,
+  files: new InputFiles(options.blobsFolder),
   folder: blobFolder,
   remote,
 });

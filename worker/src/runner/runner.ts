@@ -378,10 +378,18 @@ export class Runner {
   /** Nothing when they could not be had until the last deadline, or before the host is to end. */
   async #inputs(tag: string, claim: Batch, deadlineOffsetMs: number): Promise<InputFrame[] | undefined> {
     const { claims, clock, largeValues } = this.#parts;
+    const ids = claim.jobs.map(({ id }) => id);
+    const again = (places: readonly number[]) =>
+      claims.inputs(
+        tag,
+        places.map((at) => claim.jobs[at]!),
+      );
+    let came = claim.inputs;
     for (;;) {
       try {
-        return await largeValues.fetched(claim.inputs ?? (await claims.inputs(tag, claim.jobs)));
+        return await largeValues.fetched(ids, came ?? (await claims.inputs(tag, claim.jobs)), again);
       } catch {
+        came = undefined; // they may stand elsewhere by then
         const untilMs = Math.max(...claim.jobs.map(({ deadlineMs }) => deadlineMs)) + deadlineOffsetMs;
         if (this.#draining || clock.monotonicMs() >= untilMs) return undefined;
         await clock.sleep(retryExchangeMs);

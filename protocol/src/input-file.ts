@@ -1,0 +1,76 @@
+/**
+ * Inputs that pass from coordinator to host as a file, where all hosts share a disk with the coordinators: Redis then holds a reference in their
+ * place. This file owns what both must agree on: the reference's bytes, which inputs go so, and where a file lies.
+ *
+ *   ff ff ff ff | "file" | size in bytes, uint64 LE | name of the cluster's folder, 10 characters
+ *
+ * The file bears its job's id. As with blobs no tensor frame begins so.
+ */
+
+import { type BlobReference, readBlobReference } from "./blob-reference.ts";
+import { SwitchyardError } from "./errors.ts";
+
+export interface InputFileReference {
+  /** Ten characters of base32, the same for all jobs of a cluster: clusters may share a disk. */
+  folder: string;
+  sizeBytes: number;
+}
+
+/** Smaller frames cost less through Redis than a file that is made, read and removed. */
+export const inputFileThresholdBytes: number = 64 * 1024;
+
+/** Within the folder of large values. */
+export const inputFilesFolder = "inputs";
+
+const mark = Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0x66, 0x69, 0x6c, 0x65);
+const sizeAt = mark.length;
+const folderAt = sizeAt + 8;
+const folderChars = 10;
+const referenceBytes = folderAt + folderChars;
+
+export const inputFolderPattern: RegExp = /^[a-z2-7]{10}$/;
+
+export function encodeInputFileReference({ folder, sizeBytes }: InputFileReference): Uint8Array {
+  if (!inputFolderPattern.test(folder)) throw new TypeError(`ten characters of base32 are expected, got ${folder}`);
+  const bytes = new Uint8Array(referenceBytes);
+  bytes.set(mark);
+  new DataView(bytes.buffer).setBigUint64(sizeAt, BigInt(sizeBytes), true);
+  for (let at = 0; at < folderChars; at++) bytes[folderAt + at] = folder.charCodeAt(at);
+  return bytes;
+}
+
+/** What stands in Redis for a job's inputs: a reference, or undefined when it is the frame itself. Throws `internal` for one that cannot be read. */
+export function readInputReference(
+  stored: Uint8Array,
+): ({ kind: "file" } & InputFileReference) | ({ kind: "blob" } & BlobReference) | undefined {
+  if (!mark.every((byte, at) => stored[at] === byte)) {
+    const blob = readBlobReference(stored);
+    return blob && { kind: "blob", ...blob };
+  }
+  const folder = String.fromCharCode(...stored.subarray(folderAt, referenceBytes));
+  if (stored.length !== referenceBytes || !inputFolderPattern.test(folder))
+    throw new SwitchyardError(
+      "internal",
+      `A stored reference to a file cannot be read: ${stored.length} bytes, expected ${referenceBytes}`,
+    );
+  return { kind: "file", folder, sizeBytes: Number(new DataView(stored.buffer, stored.byteOffset).getBigUint64(sizeAt, true)) };
+}
+
+/**
+ * Types of file systems (`statfs`) whose files another process of the same machine sees as soon as they are written, and whose calls take no
+ * network. On others a coordinator's turn could take as long as a server's answer.
+ */
+const localTypes: ReadonlySet<number> = new Set([
+  0xef53, // ext2, ext3, ext4
+  0x58465342, // xfs
+  0x9123683e, // btrfs
+  0x2fc12fc1, // zfs
+  0xf2f52010, // f2fs
+  0xca451a4e, // bcachefs
+  0x01021994, // tmpfs
+  0x794c7630, // overlayfs
+]);
+
+export function isLocalDisk(statfsType: number): boolean {
+  return localTypes.has(statfsType);
+}
