@@ -347,9 +347,9 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "placement", everyMs: secondMs, inStep, call: () => placer.round() });
   loops.start({ name: "cluster-figures", everyMs: lookAtClusterMs, inStep, call: () => cluster.round() });
   if (files) {
-    const seenFolder = (): string | undefined => hosts.blobFolder();
-    const keeper = new InputFileKeeper({ redis, files, folderId: () => blobs.id(), seenFolder, log });
+    const keeper = new InputFileKeeper({ redis, files, folderId: () => blobs.id(), seenFolders: () => hosts.blobFolders(), log });
     loops.start({ name: "input-files", everyMs: secondMs, inStep, call: () => keeper.round() });
+    loops.start({ name: "input-files-sync", everyMs: secondMs, inStep, call: () => files.sync() });
   }
   loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, inStep, call: () => keys.look() });

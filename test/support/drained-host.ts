@@ -5,15 +5,16 @@ import type { HostView } from "@switchyard/protocol";
 import { call } from "./calls.ts";
 import { until } from "./until.ts";
 
-/** Runs `act` while the host is drained; it takes jobs again when this resolves. `url` is that of a coordinator. */
-export async function whileDrained<Answer>(url: string, host: string, act: () => Promise<Answer>): Promise<Answer> {
+/** Runs `act` while the host is drained; it takes jobs again when this resolves. `at` is the address of a coordinator, or tells it where it may change. */
+export async function whileDrained<Answer>(at: string | (() => string), host: string, act: () => Promise<Answer>): Promise<Answer> {
+  const url = (): string => (typeof at === "string" ? at : at());
   const drain = async (method: "POST" | "DELETE"): Promise<void> => {
-    const answer = await call(`${url}/v1/hosts/${host}/drain`, { method });
+    const answer = await call(`${url()}/v1/hosts/${host}/drain`, { method });
     assert.equal(answer.status, 202, `${answer.bytes}`);
   };
   const untilHost = (what: string, isSo: (view: HostView) => boolean): Promise<unknown> =>
     until(`${host} ${what}`, async () => {
-      const { items } = (await call(`${url}/v1/hosts`)).json() as { items: HostView[] };
+      const { items } = (await call(`${url()}/v1/hosts`)).json() as { items: HostView[] };
       return items.some((view) => view.id === host && isSo(view));
     });
   await drain("POST");

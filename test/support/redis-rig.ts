@@ -8,6 +8,7 @@ import { RedisConnection, RedisSubscription } from "../../coordinator/src/adapte
 import { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import type { BlobStore } from "../../coordinator/src/ports/blob-store.ts";
+import type { InputFiles } from "../../coordinator/src/ports/input-files.ts";
 import { hostConnection } from "../../worker/src/redis-connection.ts";
 import { type HostClaim, type HostJob, type HostSide, JobRig, OfferedTickets } from "./job-rig.ts";
 import { auditQueue } from "./queue-audit.ts";
@@ -47,7 +48,7 @@ export class RedisRigs {
   }
 
   /** Another coordinator's store on the same Redis. */
-  async coordinator(name: string, blobs?: BlobStore): Promise<RedisJobStore> {
+  async coordinator(name: string, blobs?: BlobStore, files?: InputFiles): Promise<RedisJobStore> {
     const connection = new RedisConnection(this.url, name, systemClock);
     await connection.open();
     const subscription = new RedisSubscription(this.url, `${name}-notices`, systemClock);
@@ -55,7 +56,8 @@ export class RedisRigs {
       subscription.close();
       await connection.close();
     });
-    return new RedisJobStore({ redis: connection, subscription, tickets: this.offers, coordinator: name, ...(blobs && { blobs }) });
+    const store = { redis: connection, subscription, tickets: this.offers, coordinator: name, files };
+    return new RedisJobStore({ ...store, ...(blobs && { blobs }) });
   }
 
   /** Another connection, closed with the rigs. */
@@ -65,10 +67,10 @@ export class RedisRigs {
     return redis;
   }
 
-  /** A rig with a queue of its own. */
-  rig(): JobRig {
+  /** A rig with a queue of its own, and that coordinator's store. */
+  rig(store = this.#store as RedisJobStore): JobRig {
     return new JobRig({
-      store: this.#store as RedisJobStore,
+      store,
       side: this.side,
       offers: this.offers,
       audit: (tag) => auditQueue(this.redis, tag),

@@ -1,6 +1,6 @@
 /**
- * Tends the files in which coordinators hand over inputs: whether they are written now, that they reach the disk, that none outlives its job's inputs
- * in Redis, and that they move there when a host has come that does not see them.
+ * Tends the files in which coordinators hand over inputs: whether they are written now, that none outlives its job's inputs in Redis, and that they
+ * move there when a host has come that does not see them.
  */
 
 import { readInputReference } from "@switchyard/protocol";
@@ -23,13 +23,18 @@ const mostFilled = 0.7;
 /** Looked up together. */
 const together = 256;
 
+/** Whether hosts see the coordinators' folder. */
+type Sight = "all" | "not_all" | "no_host";
+
+const obstacles: Partial<Record<Sight, string>> = { not_all: "a host does not see the folder", no_host: "there is no host" };
+
 interface Parts {
   redis: RedisConnection;
   files: LocalInputFiles;
   /** Id of the coordinators' folder of large values. */
   folderId: () => Promise<string>;
-  /** Id of the folder that every living host sees. */
-  seenFolder: () => string | undefined;
+  /** Ids of the folders that living hosts see, a new set after each look at them. */
+  seenFolders: () => ReadonlySet<string | undefined>;
   log: Log;
 }
 
@@ -38,8 +43,8 @@ export class InputFileKeeper {
   /** The cluster's, by its name. */
   #folder: string | undefined;
   #folderId: string | undefined;
-  /** As it was at the last look. */
-  #seen: string | undefined;
+  /** How hosts saw it at the last look. */
+  #sight: Sight | undefined;
   #rounds = 0;
   /** Writes failed: until then none is tried. */
   #failed: { why: string; untilRound: number } | undefined;
@@ -53,19 +58,23 @@ export class InputFileKeeper {
 
   /** To be called once a second. At rest only one call in so many looks. */
   async round(): Promise<void> {
-    const { files, folderId, seenFolder } = this.#parts;
-    const mayRest = this.#rounds++ % restRounds !== 0 && files.isIdle() && seenFolder() === this.#seen;
-    if (mayRest) return;
-    this.#folder = await this.#clusterFolder();
+    const { files, folderId } = this.#parts;
     this.#folderId ??= await folderId();
-    this.#seen = seenFolder();
-    const areSeen = this.#seen === this.#folderId;
-    const why = areSeen ? await this.#obstacle() : "a host does not see the folder, or there is none";
+    const sight = this.#sightOf(this.#folderId);
+    if (this.#rounds++ % restRounds !== 0 && files.isIdle() && sight === this.#sight) return;
+    this.#sight = sight;
+    this.#folder = await this.#clusterFolder();
+    const why = obstacles[sight] ?? (await this.#obstacle());
     await files.use(why === undefined ? this.#folder : undefined);
     this.#tell(why);
-    await files.sync();
-    if (!areSeen) await this.#move(this.#folder);
+    if (sight === "not_all") await this.#move(this.#folder);
     if (this.#rounds % restRounds === 1) await this.#sweep(this.#folder);
+  }
+
+  #sightOf(folderId: string): Sight {
+    const seen = this.#parts.seenFolders();
+    if (seen.size === 0) return "no_host";
+    return seen.size === 1 && seen.has(folderId) ? "all" : "not_all";
   }
 
   /** The cluster's own; made by whichever coordinator finds none. */
@@ -79,7 +88,8 @@ export class InputFileKeeper {
 
   /** Why no files are to be written now. */
   async #obstacle(): Promise<string | undefined> {
-    const { files } = this.#parts;
+    const { files, redis } = this.#parts;
+    if (redis.form !== "standalone") return "the store may be replaced by a server that knows less, and would ask for inputs again";
     const failure = files.takeFailure();
     if (failure) this.#failed = { why: failure.message, untilRound: this.#rounds + restRounds };
     if (this.#failed && this.#rounds < this.#failed.untilRound) return this.#failed.why;
@@ -88,7 +98,7 @@ export class InputFileKeeper {
       const { freeBytes, isLocal, totalBytes } = await files.disk();
       if (!isLocal) return "it is no local disk of a known kind";
       const least = Math.min(leastFreeBytes, totalBytes * leastFreeShare);
-      return freeBytes < least ? `the disk has ${freeBytes} bytes left, at least ${Math.ceil(least)} are wanted` : undefined;
+      return freeBytes < least ? "the disk is nearly full" : undefined;
     } catch (error) {
       return (error as Error).message;
     }

@@ -1,12 +1,20 @@
 /**
- * Inputs as files in a folder on this machine. Owns the calls to the file system; whether they are used, what is synced, swept and moved is input-file-keeper's.
+ * Inputs as files in a folder on this machine. Owns the calls to the file system; whether files are used, which are swept and which moved is input-file-keeper's.
  * Writes and removals are synchronous: they end in the system's memory, and each way through the pool of threads costs more than they do.
  */
 
 import { closeSync, openSync, unlinkSync, writevSync } from "node:fs";
-import { mkdir, open, readdir, rmdir, stat, statfs, unlink } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, rmdir, stat, statfs, unlink } from "node:fs/promises";
 import path from "node:path";
-import { type InputFileReference, inputFilesFolder, inputFolderPattern, isLocalDisk, PassingMap, sizeOf } from "@switchyard/protocol";
+import {
+  type InputFileReference,
+  inputFilesFolder,
+  inputFolderPattern,
+  isLocalDisk,
+  type JobState,
+  PassingMap,
+  sizeOf,
+} from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { InputFiles } from "../ports/input-files.ts";
 import { entries, orGone } from "./unfinished-files.ts";
@@ -26,7 +34,7 @@ export class LocalInputFiles implements InputFiles {
   /** The cluster's folder while files may be written. */
   #folder: string | undefined;
   /** Files of jobs whose end this process has not heard of. */
-  readonly #open = new PassingMap<string, InputFileReference>();
+  readonly #open = new PassingMap<string, InputFileReference & { held: boolean }>();
   #unsynced: { jobId: string; writtenMs: number }[] = [];
   #failed: Error | undefined;
 
@@ -42,7 +50,7 @@ export class LocalInputFiles implements InputFiles {
     this.#folder = folder;
   }
 
-  write(jobId: string, frame: readonly Uint8Array[]): InputFileReference | undefined {
+  write({ id: jobId, held }: { id: string; held: boolean }, frame: readonly Uint8Array[]): InputFileReference | undefined {
     const folder = this.#folder;
     if (folder === undefined) return undefined;
     const file = path.join(this.#root, folder, jobId);
@@ -64,20 +72,22 @@ export class LocalInputFiles implements InputFiles {
       return undefined;
     }
     const reference = { folder, sizeBytes: sizeOf(frame) };
-    this.#open.set(jobId, reference);
+    this.#open.set(jobId, { ...reference, held });
     this.#unsynced.push({ jobId, writtenMs: this.#clock.monotonicMs() });
     return reference;
   }
 
-  remove(jobId: string): void {
+  refused(jobId: string): void {
     const reference = this.#open.get(jobId);
     if (reference === undefined) return;
     this.#open.delete(jobId);
     removeNow(this.#file(jobId, reference));
   }
 
-  leave(jobId: string): void {
-    this.#open.delete(jobId);
+  /** What may be a dead letter's is left to the sweep. */
+  ended(jobId: string, state: JobState): void {
+    if (state === "failed" && this.#open.get(jobId)?.held === false) this.#open.delete(jobId);
+    else this.refused(jobId);
   }
 
   async read(jobId: string, reference: InputFileReference, bytes = reference.sizeBytes): Promise<Uint8Array | undefined> {
@@ -116,23 +126,29 @@ export class LocalInputFiles implements InputFiles {
     return { isLocal: isLocalDisk(type), freeBytes: bavail * bsize, totalBytes: blocks * bsize };
   }
 
-  /** Brings to the disk what was written a while ago and is still there. */
+  /** Brings to the disk what was written a while ago and is still there. To be called once a second: a power cut takes no more than that. */
   async sync(): Promise<void> {
     const untilMs = this.#clock.monotonicMs() - syncAfterMs;
     let due = this.#unsynced.findIndex(({ writtenMs }) => writtenMs > untilMs);
     if (due === -1) due = this.#unsynced.length;
     const folders = new Set<string>();
+    let trouble: unknown;
     for (const { jobId } of this.#unsynced.splice(0, due)) {
       const reference = this.#open.get(jobId);
-      const file = reference && (await orGone(open(this.#file(jobId, reference))));
-      if (!file) continue;
-      await file.datasync().finally(() => file.close());
-      folders.add(reference.folder);
+      try {
+        const file = reference && (await orGone(open(this.#file(jobId, reference))));
+        if (!file) continue;
+        await file.datasync().finally(() => file.close());
+        folders.add(reference.folder);
+      } catch (error) {
+        trouble = error; // of one file: the others are none the worse for it
+      }
     }
     for (const folder of folders) {
       const names = await orGone(open(path.join(this.#root, folder)));
       await names?.sync().finally(() => names.close());
     }
+    if (trouble) throw trouble;
   }
 
   /** Jobs that have a file in that folder, written at least so long ago. */
@@ -140,7 +156,7 @@ export class LocalInputFiles implements InputFiles {
     const untilMs = this.#clock.nowMs() - olderMs;
     const found: string[] = [];
     for (const jobId of await entries(path.join(this.#root, folder))) {
-      const facts = await orGone(stat(path.join(this.#root, folder, jobId)));
+      const facts = await orGone(lstat(path.join(this.#root, folder, jobId)));
       if (facts && facts.mtimeMs <= untilMs) found.push(jobId);
     }
     return found;

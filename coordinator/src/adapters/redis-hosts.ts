@@ -43,7 +43,7 @@ export class RedisHosts implements HostDirectory {
   #snapshots: HostSnapshot[] = [];
   #generation = 0;
   #warm = new Map<string, number>();
-  #blobFolder: string | undefined;
+  #blobFolders: ReadonlySet<string | undefined> = new Set();
   #versionOf: (tag: string) => ModelVersion | undefined = () => undefined;
   /** Of queues to which it matters who takes their jobs; made anew with each look at the hosts. */
   readonly #choices = new Map<string, { version: ModelVersion; choice: HostChoice | undefined }>();
@@ -90,7 +90,7 @@ export class RedisHosts implements HostDirectory {
     this.#generation++;
     this.#choices.clear();
     this.#countWarm();
-    this.#blobFolder = blobFolderOf(snapshots);
+    this.#blobFolders = new Set(snapshots.flatMap(({ blobFolder, view }) => (view.state === "lost" ? [] : [blobFolder])));
   }
 
   async #rowsOf(incarnations: readonly string[]): Promise<HostRow[]> {
@@ -165,9 +165,9 @@ export class RedisHosts implements HostDirectory {
     return this.#snapshots.filter((host) => host.view.state === "ready");
   }
 
-  /** Id of the folder of large values that every living host sees on a disk of its own machine; undefined where one does not, or there is none. */
-  blobFolder(): string | undefined {
-    return this.#blobFolder;
+  /** Ids of the folders of large values that living hosts see on disks of their own machines; undefined is among them where one sees none. */
+  blobFolders(): ReadonlySet<string | undefined> {
+    return this.#blobFolders;
   }
 
   generation(): number {
@@ -275,11 +275,6 @@ export class RedisHosts implements HostDirectory {
     const host = hosts[this.#turn++ % hosts.length];
     return host && { warm: warm.length > 0, profile: host.facts.profile };
   }
-}
-
-function blobFolderOf(snapshots: readonly HostSnapshot[]): string | undefined {
-  const seen = new Set(snapshots.filter(({ view }) => view.state !== "lost").map(({ blobFolder }) => blobFolder));
-  return seen.size === 1 ? [...seen][0] : undefined;
 }
 
 /** What hosts of an earlier version do not say yet. */

@@ -118,16 +118,10 @@ export class RedisJobStore implements JobStore {
   async onNotice(listener: (notice: JobNotice) => void): Promise<void> {
     await this.#subscription.open(channels.notices(this.#coordinator), (message) => {
       for (const notice of noticesOf(message, { traces: this.#tellsTraces })) {
-        this.#forgetFile(notice);
+        if (isTerminal(notice.state)) this.#files?.ended(notice.id, notice.state);
         listener(notice);
       }
     });
-  }
-
-  /** Most jobs need their inputs no more. One that failed is a dead letter, which may come back. */
-  #forgetFile({ id, state }: JobNotice): void {
-    if (state === "failed") this.#files?.leave(id);
-    else if (isTerminal(state)) this.#files?.remove(id);
   }
 
   admit(job: NewJob, queue: AdmitQueue): Promise<Admitted> {
@@ -136,7 +130,7 @@ export class RedisJobStore implements JobStore {
     if (this.#blobs && sizeBytes > blobThresholdBytes) return this.#admitLarge(this.#blobs, job, queue);
     // what is to survive a power cut or the loss of a server goes where that is promised
     const mayBeFile = sizeBytes > inputFileThresholdBytes && job.durability === undefined;
-    const file = mayBeFile ? this.#files?.write(job.id, inputs) : undefined;
+    const file = mayBeFile ? this.#files?.write(job, inputs) : undefined;
     return this.#admitStored(job, file ? [encodeInputFileReference(file)] : inputs, queue);
   }
 
@@ -180,7 +174,7 @@ export class RedisJobStore implements JobStore {
       const lines = answers === "" ? undefined : answers.split("\n");
       for (const [at, { job, resolve }] of pending.entries()) {
         const admitted = admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting });
-        if (admitted.answer === "refused" || admitted.answer === "full") this.#files?.remove(job.id);
+        if (admitted.answer === "refused" || admitted.answer === "full") this.#files?.refused(job.id);
         resolve(admitted);
       }
     } catch (error) {
@@ -195,7 +189,6 @@ export class RedisJobStore implements JobStore {
 
   /** What was written with others, before the script found one that is malformed, would stay for good. Should the job be there in spite of all, it has a day. */
   async #forgetInputs(tag: string, pending: readonly PendingAdmit[]): Promise<void> {
-    for (const { job } of pending) this.#files?.leave(job.id);
     await this.#redis.send(pending.map(({ job }) => ["pexpire", keys.input(tag, job.id), deadMs])).catch(() => {});
   }
 

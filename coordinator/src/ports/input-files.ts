@@ -3,18 +3,18 @@
  * here keeps the reference in their place; a file lives as long as the job has it.
  */
 
-import type { InputFileReference } from "@switchyard/protocol";
+import type { InputFileReference, JobState } from "@switchyard/protocol";
 
 export interface InputFiles {
   /**
    * Writes a job's frame, given in parts, at once. Undefined when it must go another way: hosts do not see the folder, there is no room, the file
    * cannot be written, or is there.
    */
-  write(jobId: string, frame: readonly Uint8Array[]): InputFileReference | undefined;
-  /** Of a job that is over and needs its inputs no more; without effect where it has no file of this coordinator's. */
-  remove(jobId: string): void;
-  /** Of a job whose inputs are to be kept on though it is over. */
-  leave(jobId: string): void;
+  write(job: { id: string; held: boolean }, frame: readonly Uint8Array[]): InputFileReference | undefined;
+  /** The job was not admitted. */
+  refused(jobId: string): void;
+  /** The job is over, and needs its inputs no more, unless it may have become a dead letter. */
+  ended(jobId: string, state: JobState): void;
   /** The first `bytes` of the frame, all by default; undefined when the file is gone or not whole. */
   read(jobId: string, reference: InputFileReference, bytes?: number): Promise<Uint8Array | undefined>;
 }

@@ -1,0 +1,398 @@
+/**
+ * Inputs as files: Redis holds a reference, hosts on the same machine read the file, and it lives no longer than the job's inputs in Redis, whatever
+ * happens. Files move into Redis when a host comes that does not see them.
+ */
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import { mkdir, mkdtemp, readdir, rm, stat, symlink, truncate, utimes, writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, afterEach, before, type TestContext, test } from "node:test";
+import { type InputFileReference, inputFileThresholdBytes, joinParts, type SwitchyardError } from "@switchyard/protocol";
+import { keys } from "@switchyard/protocol/redis";
+import type { Redis } from "ioredis";
+import { FilesystemBlobs } from "../../coordinator/src/adapters/filesystem-blobs.ts";
+import { InputFileKeeper } from "../../coordinator/src/adapters/input-file-keeper.ts";
+import { LocalInputFiles } from "../../coordinator/src/adapters/local-input-files.ts";
+import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
+import type { RedisJobStore } from "../../coordinator/src/adapters/redis-job-store.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
+import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
+import { systemClock as hostClock } from "../../worker/src/clock.ts";
+import { wireConnection } from "../../worker/src/redis-connection.ts";
+import { FilesystemBlobs as SharedFolder } from "../../worker/src/runner/filesystem-blobs.ts";
+import { InputFiles } from "../../worker/src/runner/input-files.ts";
+import { LargeValues } from "../../worker/src/runner/large-values.ts";
+import { content, same } from "../support/blob-places.ts";
+import { redisRigs } from "../support/file-rigs.ts";
+import { eventually, type JobRig, roomyQueue, succeeded } from "../support/job-rig.ts";
+
+const rigs = await redisRigs();
+const dayMs = 86_400_000;
+
+/** What files are aged by; only their age is told by it. */
+let laterMs = 0;
+const clock = { ...systemClock, nowMs: () => Date.now() + laterMs };
+const told: object[] = [];
+const log = { info: (_event: string, fields?: object) => told.push({ ...fields }), warn() {}, error() {} };
+
+let root: string;
+let folderId: string;
+let seen: ReadonlySet<string | undefined>;
+let connection: RedisConnection;
+let store: RedisJobStore;
+let files: LocalInputFiles;
+let keeper: InputFileKeeper;
+let wire: Redis;
+
+/** A coordinator's files and their keeper, as compose.ts has them. */
+function openFiles(blobsFolder = root): { files: LocalInputFiles; keeper: InputFileKeeper } {
+  const opened = new LocalInputFiles({ blobsFolder, clock });
+  const parts = { redis: connection, files: opened, folderId: async () => folderId, seenFolders: () => seen, log };
+  return { files: opened, keeper: new InputFileKeeper(parts) };
+}
+
+before(async () => {
+  root = await mkdtemp(path.join(tmpdir(), "switchyard-inputs-"));
+  folderId = await new FilesystemBlobs({ root, clock }).id();
+  seen = new Set([folderId]);
+  await rigs.redis.set(keys.blobFolder, folderId);
+  connection = new RedisConnection(rigs.url, "keeper", systemClock);
+  await connection.open();
+  ({ files, keeper } = openFiles());
+  store = await rigs.coordinator("with-files", undefined, files);
+  await store.onNotice(() => {});
+  await keeper.round();
+  wire = wireConnection(rigs.url, "reader") as Redis;
+  await once(wire, "ready");
+});
+after(async () => {
+  wire?.disconnect();
+  await connection?.close();
+  await rm(root, { recursive: true, force: true });
+});
+afterEach(() => {
+  seen = new Set([folderId]);
+  laterMs = 0;
+});
+
+const large = (wishes: Partial<NewJob> = {}): Partial<NewJob> => ({
+  inputs: [content(100), content(inputFileThresholdBytes)],
+  wait: true,
+  ...wishes,
+});
+
+async function filesOf(rig: JobRig, folder = root): Promise<string[]> {
+  const names = await readdir(path.join(folder, "inputs"), { recursive: true }).catch(() => []);
+  return names.filter((name) => path.basename(name).startsWith(rig.tag)).map((name) => path.join(folder, "inputs", name));
+}
+
+const storedFor = (id: string): Promise<Buffer | null> => rigs.redis.getBuffer(keys.input(id.slice(0, 10), id));
+
+/** Rounds until the next one that sweeps is over. */
+async function sweeps(of = keeper): Promise<void> {
+  for (let round = 0; round < 10; round++) await of.round();
+}
+
+/** Of a host whose folder is `blobsFolder`. */
+const valuesOf = (blobsFolder = root): LargeValues =>
+  new LargeValues({
+    redis: wire,
+    files: new InputFiles(blobsFolder),
+    folder: new SharedFolder({ root: blobsFolder, clock: hostClock }),
+  });
+
+/** What a host gets that had been told `stored` for a job. */
+function fetched(id: string, stored: Buffer | null, blobsFolder = root) {
+  return valuesOf(blobsFolder)
+    .fetched([id], [stored], async () => [await storedFor(id)])
+    .then(([frame]) => frame);
+}
+
+async function runAll(rig: JobRig, outcome: "succeeded" | "retry" = "succeeded"): Promise<void> {
+  const { host, ticket } = await rig.hostWithTicket();
+  const error = { code: "run_failed", detail: "the run threw", retryable: true };
+  const jobs = await host.batch(ticket);
+  await host.commit(
+    ticket,
+    jobs.map((job) => (outcome === "succeeded" ? succeeded(job) : { id: job.id, fence: job.fence, outcome, error, retryDelayMs: 1 })),
+  );
+}
+
+test("an input of 64 KiB and more is a file while its job is open, and Redis holds a reference to it; a host reads what came", async () => {
+  const rig = rigs.rig(store);
+  const job = rig.job(large());
+  const { id } = await rig.admitted(job);
+  const [file, ...others] = await filesOf(rig);
+  assert.deepEqual(others, []);
+  assert.equal(path.basename(file!), id);
+  assert.equal((await stat(file!)).mode & 0o777, 0o600);
+  const stored = await storedFor(id);
+  assert.ok(stored!.length < 64, `${stored!.length} bytes`);
+  const frame = joinParts(job.inputs);
+  assert.ok(same((await fetched(id, stored)) as Uint8Array, frame));
+  assert.ok(same(await store.inputs(id), frame));
+  assert.ok(same(await store.inputsBeginning(id, 1_000), frame.subarray(0, 1_000)));
+  assert.equal((await store.sizes(id, 0)).inputs, frame.length);
+  await runAll(rig);
+  await eventually("the file to go with its job", async () => (await filesOf(rig)).length === 0);
+});
+
+test("smaller inputs, and those of jobs that are to outlive the machine, pass Redis", async () => {
+  const rig = rigs.rig(store);
+  const small = rig.job({ inputs: [content(inputFileThresholdBytes)] });
+  const synced = rig.job(large({ durability: "fsync" }));
+  for (const job of [small, synced]) {
+    await rig.admitted(job);
+    assert.ok(same((await storedFor(job.id)) ?? undefined, joinParts(job.inputs)));
+  }
+  assert.deepEqual(await filesOf(rig), []);
+});
+
+test("a job that is cancelled, or whose time is over, takes its file with it, and one that is refused leaves none", async () => {
+  const rig = rigs.rig(store);
+  await store.cancel(await rig.admit(large()));
+  const queue = { ...roomyQueue, mostWaiting: 0 };
+  assert.equal((await store.admit(rig.job(large()), queue)).answer, "full");
+  const late = await rig.admitted(rig.job(large({ timeoutMs: 50, latestStartMs: 40 })));
+  await eventually("its time to be over", () => store.nowMs() > late.deadlineMs + 2);
+  await store.expire([late.id]);
+  await eventually("all of them to be gone", async () => (await filesOf(rig)).length === 0);
+});
+
+test("a job that comes again while it waits keeps its input", async () => {
+  const rig = rigs.rig(store);
+  const job = rig.job(large());
+  await rig.admitted(job);
+  assert.equal((await store.admit(job, roomyQueue)).answer, "existing");
+  assert.ok(same((await fetched(job.id, await storedFor(job.id))) as Uint8Array, joinParts(job.inputs)));
+  await runAll(rig);
+});
+
+test("a held job that failed leaves neither a dead letter nor a file", async () => {
+  const rig = rigs.rig(store);
+  await rig.admit(large({ maxAttempts: 1, held: true }));
+  await runAll(rig, "retry");
+  await eventually("the file to go", async () => (await filesOf(rig)).length === 0);
+});
+
+test("a dead letter keeps its file; discarded, it is swept, and not before a second look", async () => {
+  const rig = rigs.rig(store);
+  const job = rig.job(large({ maxAttempts: 1 }));
+  await rig.admitted(job);
+  await runAll(rig, "retry");
+  await eventually("the dead letter", async () => (await rig.audit()).dead.length === 1);
+  laterMs = 60_000;
+  await sweeps();
+  await sweeps();
+  assert.ok(same(await store.inputs(job.id), joinParts(job.inputs)));
+  await store.discard(job.id);
+  await sweeps();
+  assert.equal((await filesOf(rig)).length, 1);
+  await sweeps();
+  assert.deepEqual(await filesOf(rig), []);
+});
+
+test("what a coordinator that died has left is swept once its job is over, whoever sees to it", async () => {
+  const dying = openFiles();
+  await dying.keeper.round();
+  const rig = rigs.rig(await rigs.coordinator("died", undefined, dying.files)); // and hears of nothing
+  const [over, open] = [await rig.admit(large()), await rig.admit(large())];
+  await rig.store.cancel(over);
+  await sweeps();
+  await sweeps();
+  assert.equal((await filesOf(rig)).length, 2, "too young to be looked at");
+  laterMs = 60_000;
+  await sweeps();
+  await sweeps();
+  assert.deepEqual(
+    (await filesOf(rig)).map((file) => path.basename(file)),
+    [open],
+  );
+});
+
+test("files move into Redis when a host has come that does not see the folder, and new inputs go there; then back", async () => {
+  const rig = rigs.rig(store);
+  const job = rig.job(large());
+  await rig.admitted(job);
+  const before = await storedFor(job.id);
+  const livesMs = await rigs.redis.pttl(keys.input(rig.tag, job.id));
+  const elsewhere = await mkdtemp(path.join(tmpdir(), "switchyard-elsewhere-"));
+  await assert.rejects(fetched(job.id, before, elsewhere), /SWITCHYARD_BLOBS/, "it asks again until they have moved");
+  seen = new Set([folderId, undefined]);
+  await keeper.round();
+  assert.deepEqual(await filesOf(rig), []);
+  assert.deepEqual(told.at(-1), { used: false, why: "a host does not see the folder" });
+  const frame = joinParts(job.inputs);
+  assert.ok(same((await storedFor(job.id)) ?? undefined, frame));
+  const leftMs = await rigs.redis.pttl(keys.input(rig.tag, job.id));
+  assert.ok(leftMs > 0 && leftMs <= livesMs, `${leftMs} of ${livesMs} ms`);
+  for (const host of [root, elsewhere])
+    assert.ok(same((await fetched(job.id, before, host)) as Uint8Array, frame), "told before they moved");
+  await rig.admit(large());
+  assert.deepEqual(await filesOf(rig), []);
+  seen = new Set([folderId]);
+  await keeper.round();
+  assert.deepEqual(told.at(-1), { used: true });
+  await rig.admit(large());
+  assert.equal((await filesOf(rig)).length, 1);
+  await rm(elsewhere, { recursive: true });
+});
+
+test("while no host is there files stay where they are, and new inputs pass Redis", async () => {
+  const rig = rigs.rig(store);
+  await rig.admit(large());
+  seen = new Set();
+  await keeper.round();
+  await rig.admit(large());
+  assert.equal((await filesOf(rig)).length, 1);
+  seen = new Set([folderId]);
+  await keeper.round();
+});
+
+for (const [what, damage] of [
+  ["gone", (file: string) => rm(file)],
+  ["cut off", (file: string) => truncate(file, 1_000)],
+] as const) {
+  test(`a file that is ${what} is told as lost, and nothing else is`, async () => {
+    const rig = rigs.rig(store);
+    const [id, other] = [await rig.admit(large()), rig.job(large())];
+    const [file] = await filesOf(rig);
+    await rig.admitted(other);
+    await damage(file!);
+    const stored = [await storedFor(id), await storedFor(other.id)];
+    const frames = await valuesOf().fetched([id, other.id], stored, async () => [stored[0]!]);
+    assert.equal(frames[0], null);
+    assert.ok(same(frames[1] as Uint8Array, joinParts(other.inputs)));
+    assert.equal(await store.inputs(id), undefined);
+  });
+}
+
+test("a folder that is gone costs no job: inputs pass Redis until it can be used again", async () => {
+  const rig = rigs.rig(store);
+  await rm(path.join(root, "inputs"), { recursive: true });
+  const job = rig.job(large());
+  await rig.admitted(job);
+  assert.ok(same((await storedFor(job.id)) ?? undefined, joinParts(job.inputs)));
+  await keeper.round();
+  assert.match(String((told.at(-1) as { why: string }).why), /ENOENT/);
+  await sweeps();
+  await keeper.round();
+  assert.deepEqual(told.at(-1), { used: true });
+  await rig.admit(large());
+  assert.equal((await filesOf(rig)).length, 1);
+});
+
+test("a full disk costs no job, and keeps no half of a file", async (context) => {
+  const small = await mkdtemp(path.join(tmpdir(), "switchyard-full-"));
+  context.after(() => rm(small, { recursive: true }));
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=256k", "tmpfs", small], { stdio: "ignore" });
+  } catch {
+    context.skip("mounting a small file system is not allowed here");
+    return;
+  }
+  try {
+    const full = openFiles(small);
+    await full.keeper.round();
+    const rig = rigs.rig(await rigs.coordinator("full", undefined, full.files));
+    const job = rig.job({ inputs: [content(200_000), content(200_000)] });
+    await rig.admitted(job);
+    assert.deepEqual(await filesOf(rig, small), []);
+    assert.ok(same((await storedFor(job.id)) ?? undefined, joinParts(job.inputs)));
+    await writeFile(path.join(small, "other"), content(250_000));
+    const next = openFiles(small);
+    await next.keeper.round();
+    assert.deepEqual(told.at(-1), { used: false, why: "the disk is nearly full" });
+  } finally {
+    execFileSync("umount", [small]);
+  }
+});
+
+function mocked(context: TestContext, name: "writevSync" | "statfs", replace: (real: (...args: never[]) => unknown) => unknown): void {
+  const where = (name === "statfs" ? fs.promises : fs) as unknown as Record<string, (...args: never[]) => unknown>;
+  const mock = context.mock.method(where, name, replace(where[name]!.bind(where)) as () => unknown);
+  syncBuiltinESMExports();
+  context.after(() => {
+    mock.mock.restore();
+    syncBuiltinESMExports();
+  });
+}
+
+test("a disk that takes less at a time than it is given gets all of it", (context) => {
+  mocked(context, "writevSync", (real) => (handle: never, parts: Uint8Array[]) => real(handle, [parts[0]!.subarray(0, 30_000)] as never));
+  const parts = [content(10), new Uint8Array(), content(70_000), content(100)];
+  const reference = files.write({ id: "aaaaaaaaaa-pieces", held: true }, parts) as InputFileReference;
+  assert.equal(reference.sizeBytes, 70_110);
+  assert.ok(same(new InputFiles(root).read("aaaaaaaaaa-pieces", reference), joinParts(parts)));
+  files.refused("aaaaaaaaaa-pieces");
+});
+
+test("a disk across a network is not written to in a coordinator's turn", async (context) => {
+  mocked(context, "statfs", (real) => async (where: never) => ({ ...(await (real(where) as Promise<object>)), type: 0x6969 }));
+  const remote = openFiles();
+  await remote.keeper.round();
+  assert.deepEqual(told.at(-1), { used: false, why: "it is no local disk of a known kind" });
+  const rig = rigs.rig(await rigs.coordinator("remote", undefined, remote.files));
+  await rig.admit(large());
+  assert.deepEqual(await filesOf(rig), []);
+});
+
+test("a host that cannot read a file, though it may be there, says so: the job may be tried again", async () => {
+  const rig = rigs.rig(store);
+  const id = await rig.admit(large());
+  const [file] = await filesOf(rig);
+  await rm(file!);
+  await symlink(file!, file!); // whoever follows it goes round in a circle
+  const failure = (await fetched(id, await storedFor(id))) as SwitchyardError;
+  assert.deepEqual([failure.code, failure.retryable], ["store_unavailable", true]);
+  await rm(file!);
+});
+
+test("files of clusters that are no more go after eight days, those of others stay", async () => {
+  const folders = ["aaaaaaaaaa", "bbbbbbbbbb"].map((name) => path.join(root, "inputs", name));
+  for (const folder of folders) {
+    await mkdir(folder);
+    await writeFile(path.join(folder, "aaaaaaaaaa-old"), "x");
+  }
+  const longAgo = new Date(Date.now() - 9 * dayMs);
+  await utimes(path.join(folders[0]!, "aaaaaaaaaa-old"), longAgo, longAgo);
+  await utimes(folders[0]!, longAgo, longAgo);
+  await sweeps();
+  assert.deepEqual(await readdir(folders[0]!), []);
+  assert.deepEqual(await readdir(folders[1]!), ["aaaaaaaaaa-old"]);
+  await utimes(folders[0]!, longAgo, longAgo);
+  await sweeps();
+  await assert.rejects(stat(folders[0]!), { code: "ENOENT" });
+});
+
+test("what is still there after half a second is brought to the disk", async (context) => {
+  const synced: string[] = [];
+  const { open } = fs.promises;
+  const mock = context.mock.method(fs.promises, "open", async (...args: Parameters<typeof open>) => {
+    const handle = await open(...args);
+    const { datasync, sync } = handle;
+    handle.datasync = () => datasync.call(handle).then(() => void synced.push(path.basename(String(args[0]))));
+    handle.sync = () => sync.call(handle).then(() => void synced.push("folder"));
+    return handle;
+  });
+  syncBuiltinESMExports();
+  context.after(() => {
+    mock.mock.restore();
+    syncBuiltinESMExports();
+  });
+  const rig = rigs.rig(store);
+  const [over, waits] = [await rig.admit(large()), await rig.admit(large())];
+  await store.cancel(over);
+  await eventually("the file of the cancelled job to go", async () => (await filesOf(rig)).length === 1);
+  await eventually("the other's to be synced", async () => {
+    await files.sync();
+    return synced.includes(waits);
+  });
+  assert.ok(!synced.includes(over));
+  assert.equal(synced.at(-1), "folder");
+});
