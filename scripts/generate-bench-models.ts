@@ -1,6 +1,6 @@
 /**
  * Writes the models that benches and load tests run, with seeded random weights, as a model repository.
- * Usage: node scripts/generate-bench-models.ts <folder> [--seed 1] [--which mlp,transformer,resnet50,tiny] [--tiny-count 2000]
+ * Usage: node scripts/generate-bench-models.ts <folder> [--seed 1] [--which mlp,average,transformer,resnet50,tiny] [--tiny-count 2000]
  * What a former call with the same seed has written stays. The folder belongs into a cache: resnet50 takes 100 MB.
  */
 
@@ -8,7 +8,7 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { resnet50Model } from "./bench-models/resnet50.ts";
-import { mlpModel, tinyModel } from "./bench-models/small-models.ts";
+import { averageModel, mlpModel, tinyModel } from "./bench-models/small-models.ts";
 import { transformerModel } from "./bench-models/transformer.ts";
 import { type SeededRandom, seededRandom } from "./seeded-random.ts";
 
@@ -19,6 +19,7 @@ interface Recipe {
 
 const recipes = {
   mlp: { build: mlpModel, maxBatchItems: 64 },
+  average: { build: averageModel, maxBatchItems: 8 },
   transformer: { build: transformerModel, maxBatchItems: 16 },
   resnet50: { build: resnet50Model, maxBatchItems: 8 },
   tiny: { build: tinyModel, maxBatchItems: 64 },

@@ -28,3 +28,13 @@ export function tinyModel(random: SeededRandom): Uint8Array {
   graph.node("Add", [input, biasWeight(graph, random, "bias", 4)], {}, "output");
   return graph.toBytes();
 }
+
+/** `input` FP32 [-1,1,65536] → `average` FP32 [-1,1,1], 10,000 times the average: 256 KiB of input for each item, and little to do with it. */
+export function averageModel(): Uint8Array {
+  const graph = new GraphBuilder({ name: "average" });
+  const input = graph.input("input", "FP32", ["batch", 1, 65_536]);
+  graph.output("average", "FP32", ["batch", 1, 1]);
+  const scale = graph.weight("scale", [1], Float32Array.of(10_000));
+  graph.node("Mul", [graph.node("GlobalAveragePool", [input]), scale], {}, "average");
+  return graph.toBytes();
+}

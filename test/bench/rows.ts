@@ -1,6 +1,6 @@
 /** The rows of the bench by name, in the order in which they run. */
 
-import { latencyRow, mlpRow, resnetRow } from "./rows/comparisons.ts";
+import { inputsRow, latencyRow, mlpRow, resnetRow } from "./rows/comparisons.ts";
 import { goodputRow } from "./rows/goodput.ts";
 import { grpcRow } from "./rows/grpc.ts";
 import { idleRow } from "./rows/idle.ts";
@@ -18,6 +18,7 @@ export const rows = {
   mlp: mlpRow,
   latency: latencyRow,
   resnet: resnetRow,
+  inputs: inputsRow,
   grpc: grpcRow,
   mcp: mcpRow,
   goodput: goodputRow,

@@ -254,6 +254,26 @@ test("while no host is there files stay where they are, and new inputs pass Redi
   await keeper.round();
 });
 
+test("frames of a batch lie apart and aligned, whatever their sizes, and so do those of the next", async () => {
+  const rig = rigs.rig(store);
+  const values = valuesOf();
+  for (const sizes of [
+    [70_001, 200_003, 66_000],
+    [300_000, 70_007],
+    [66_001, 66_003, 66_005, 66_007],
+  ]) {
+    const jobs = sizes.map((size) => rig.job(large({ inputs: [content(size)] })));
+    for (const job of jobs) await rig.admitted(job);
+    const stored = await Promise.all(jobs.map(({ id }) => storedFor(id)));
+    const ids = jobs.map(({ id }) => id);
+    const frames = (await values.fetched(ids, stored, async () => [])) as Uint8Array[];
+    for (const [at, frame] of frames.entries()) {
+      assert.ok(same(frame, jobs[at]!.inputs[0]!), `frame ${at} of ${sizes}`);
+      assert.equal(frame.byteOffset % 8, 0);
+    }
+  }
+});
+
 for (const [what, damage] of [
   ["gone", (file: string) => rm(file)],
   ["cut off", (file: string) => truncate(file, 1_000)],

@@ -8,7 +8,10 @@ const sharedSettingWords = {
   REDIS_KEY: { default: "unset", meaning: "PEM file: the private key of that certificate" },
   MODELS: { default: "./models", meaning: "the model repository" },
   DATA: { default: "./.switchyard", meaning: "where the folder of large values lies, and where fetched models are kept" },
-  BLOBS: { default: "<data>/blobs", meaning: "the coordinators' folder of values over 8 MiB, and of inputs as files; a bucket (`s3://…`) needs `--url`" },
+  BLOBS: {
+    default: "<data>/blobs",
+    meaning: "the coordinators' folder of values over 8 MiB, and of inputs as files; a bucket (`s3://…`) needs `--url`",
+  },
   LOG_LEVEL: { default: "info", meaning: "which lines are logged; `debug` has one for each attempt at each job" },
   METRICS: { default: "127.0.0.1:8002", meaning: "worker n serves `/metrics` and its health on this port + n" },
 };

@@ -16,4 +16,5 @@ function benchModel(which: BenchModel, itemShape: readonly number[]): SystemMode
 }
 
 export const mlp = (): SystemModel => benchModel("mlp", [784]);
+export const average = (): SystemModel => benchModel("average", [1, 65_536]);
 export const resnet = (): SystemModel => benchModel("resnet50", [3, 224, 224]);

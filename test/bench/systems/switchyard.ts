@@ -33,6 +33,8 @@ export interface SwitchyardOptions {
   threads?: number;
   /** Further variables of both processes. */
   env?: Record<string, string>;
+  /** The worker does not see the coordinator's folder of large values, as on another machine. */
+  isApart?: boolean;
   /** Which of its doors is under load; default: http. */
   wire?: Wire;
   /** SIGUSR2 switches the metrics of the coordinator and of the worker off, and on again. */
@@ -63,7 +65,7 @@ export interface RunningSwitchyard extends RunningSystem {
 
 export async function startSwitchyard(
   model: Pick<SystemModel, "repository">,
-  { env: more, profile, tenants, threads, wire = "http", switchesMetrics = false }: SwitchyardOptions = {},
+  { env: more, isApart, profile, tenants, threads, wire = "http", switchesMetrics = false }: SwitchyardOptions = {},
 ): Promise<RunningSwitchyard> {
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
@@ -104,7 +106,7 @@ export async function startSwitchyard(
     const worker = await startUntil({
       file: new URL("worker/src/main.ts", root),
       nodeArgs: nodeArgs("worker"),
-      env,
+      env: { ...env, ...(isApart && { SWITCHYARD_BLOBS: path.join(dataFolder, "elsewhere") }) },
       read: (line) => (line.includes('"registered"') ? true : undefined),
     });
     stops.push(worker.stop, coordinator.stop);

@@ -4,16 +4,41 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import path from "node:path";
 import { type InputFileReference, inputFilesFolder } from "@switchyard/protocol";
 
+/** A rare giant batch must not hold memory for good. */
+const largestKeptBytes = 64 * 1024 * 1024;
+const alignment = 8;
+
 export class InputFiles {
   readonly #root: string;
+  /** In which the frames of a batch lie, one after the other. Memory that is new costs as much as the copy into it. */
+  #memory = new Uint8Array();
+  #used = 0;
+  /** What this batch takes, whether it found room there or not. */
+  #wanted = 0;
 
   /** `blobsFolder`: the coordinators' folder, as far as this host sees it. */
   constructor(blobsFolder: string) {
     this.#root = path.join(blobsFolder, inputFilesFolder);
   }
 
+  /** A new batch begins: frames that were read before are over. */
+  reuse(): void {
+    if (this.#wanted > this.#memory.length && this.#wanted <= largestKeptBytes) this.#memory = new Uint8Array(this.#wanted);
+    this.#used = 0;
+    this.#wanted = 0;
+  }
+
+  #room(sizeBytes: number): Uint8Array {
+    const end = this.#used + sizeBytes;
+    this.#wanted += Math.ceil(sizeBytes / alignment) * alignment;
+    if (end > this.#memory.length) return new Uint8Array(sizeBytes);
+    const room = this.#memory.subarray(this.#used, end);
+    this.#used = Math.ceil(end / alignment) * alignment;
+    return room;
+  }
+
   /**
-   * The frame, or undefined when it is gone or not whole. Reads at once: the thread has nothing else to do, and each way through the pool of threads takes
+   * The frame, at an 8-byte aligned address and until the next batch, or undefined when it is gone or not whole. Reads at once: the thread has nothing else to do, and each way through the pool of threads takes
    * longer than the file, which mostly never left the memory.
    */
   read(jobId: string, { folder, sizeBytes }: InputFileReference): Uint8Array | undefined {
@@ -28,7 +53,7 @@ export class InputFiles {
     try {
       // a machine that lost its power may have kept the name, and not all of the bytes
       if (fstatSync(file).size !== sizeBytes) return undefined;
-      const bytes = new Uint8Array(sizeBytes);
+      const bytes = this.#room(sizeBytes);
       for (let at = 0; at < sizeBytes; ) {
         const count = readSync(file, bytes, at, sizeBytes - at, at);
         if (count === 0) return undefined;

@@ -33,7 +33,7 @@ export class LargeValues {
   }
 
   /**
-   * Puts the bytes in the place of references. `again` reads what Redis holds for jobs, in order: coordinators move files into Redis when a host joins that
+   * Puts the bytes in the place of references, for one batch: those of the batch before may be overwritten. `again` reads what Redis holds for jobs, in order: coordinators move files into Redis when a host joins that
    * does not see them, maybe just now. Throws when that cannot be told yet: ask again.
    */
   async fetched(
@@ -42,6 +42,7 @@ export class LargeValues {
     again: (places: readonly number[]) => Promise<readonly (Uint8Array | null)[]>,
   ): Promise<InputFrame[]> {
     if (!stored.some((value) => value && readInputReference(value))) return [...stored];
+    this.#files.reuse();
     const frames: (InputFrame | typeof moved)[] = [];
     for (const [at, value] of stored.entries()) frames.push(value && (await this.#fetch(ids[at]!, value)));
     const places = frames.flatMap((frame, at) => (frame === moved ? at : []));
