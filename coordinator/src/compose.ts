@@ -1,7 +1,8 @@
 /** Puts a coordinator together and takes it apart again: the one place that knows every part. Loops are listed here, all of them. */
 
+import { isLoopback } from "@switchyard/protocol";
 import type { LoopClock } from "@switchyard/protocol/event-loop";
-import { newIncarnation, type RedisTarget } from "@switchyard/protocol/redis";
+import { newIncarnation, type RedisTarget, redisPlace } from "@switchyard/protocol/redis";
 import { BullmqTickets } from "./adapters/bullmq-tickets.ts";
 import { FilesystemModels } from "./adapters/filesystem-models.ts";
 import { GraphProcess } from "./adapters/graph-process.ts";
@@ -65,6 +66,7 @@ import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
 import { TurnWait } from "./doors/turn-wait.ts";
 import { openBlobs } from "./open-blobs.ts";
+import type { InputFileUse } from "./ports/input-files.ts";
 import type { JobNotice } from "./ports/job-store.ts";
 import type { Log } from "./ports/log.ts";
 import type { Metrics, Outcome } from "./ports/metrics.ts";
@@ -75,6 +77,7 @@ export interface CoordinatorOptions {
   redisUrl: RedisTarget;
   modelsFolder: string;
   blobs: BlobPlace;
+  inputFiles: InputFileUse;
   /** For files while they come. */
   dataFolder: string;
   http: { host: string; port: number };
@@ -347,9 +350,15 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   loops.start({ name: "placement", everyMs: secondMs, inStep, call: () => placer.round() });
   loops.start({ name: "cluster-figures", everyMs: lookAtClusterMs, inStep, call: () => cluster.round() });
   if (files) {
-    const keeper = new InputFileKeeper({ redis, files, folderId: () => blobs.id(), seenFolders: () => hosts.blobFolders(), log });
+    const keeper = new InputFileKeeper({
+      ...{ redis, files, use: options.inputFiles, clock, log },
+      isRedisHere: redisPlace(redisUrl).nodes.every(({ host }) => isLoopback(host)),
+      sight: () => blobs.id().then(() => files.sight()),
+      hostSights: () => hosts.blobFolders(),
+    });
     loops.start({ name: "input-files", everyMs: secondMs, inStep, call: () => keeper.round() });
     loops.start({ name: "input-files-sync", everyMs: secondMs, inStep, call: () => files.sync() });
+    loops.start({ name: "input-files-over", everyMs: secondMs, inStep, call: async () => files.letGo() });
   }
   loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, inStep, call: () => keys.look() });
@@ -382,6 +391,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await tallies.tell().catch(() => {});
       await figures.leave({ all: true }).catch(() => {});
       await toolServersClosed;
+      files?.letGo("all");
       await tickets.close();
       subscription.close();
       durable.close();

@@ -14,7 +14,13 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
   DATA: { default: "./.switchyard", meaning: "files of the embedded Redis, large values, logs" },
   BLOBS: {
     default: "<data>/blobs",
-    meaning: "values over 8 MiB, inputs that hosts on this machine read as files, and uploaded models; all coordinators share this folder, or bucket (`s3://bucket/prefix`)",
+    meaning:
+      "values over 8 MiB, inputs that hosts on this machine read as files, and uploaded models; all coordinators share this folder, or bucket (`s3://bucket/prefix`)",
+  },
+  INPUT_FILES: {
+    default: "auto",
+    meaning:
+      "inputs of 64 KiB to 8 MiB pass as files to hosts that see that folder on this machine: `auto` where Redis is on it, too; `yes` also where not; `no`",
   },
   S3_ENDPOINT: { default: "AWS", meaning: "the server of that bucket, as http://host:port" },
   S3_REGION: { default: "the AWS SDK's, or us-east-1 with an endpoint", meaning: "the bucket's region" },

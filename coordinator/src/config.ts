@@ -17,6 +17,7 @@ import {
 import { type RedisTls, readRedisAddress, readRedisTls, redisAddressForms, redisFileNames } from "@switchyard/protocol/redis";
 import { z } from "zod";
 import type { BucketPlace } from "./adapters/s3-bucket.ts";
+import { type InputFileUse, inputFileUses } from "./ports/input-files.ts";
 
 export interface Address {
   host: string;
@@ -40,6 +41,8 @@ export interface Config {
   data: string;
   /** Where values too large for Redis are: the absolute path of a folder, or a bucket. Coordinators of one cluster share it. */
   blobs: BlobPlace;
+  /** Whether inputs are handed over as files in that folder, where all hosts see it. */
+  inputFiles: InputFileUse;
   workers: number;
   /** Absolute path of the key file. */
   apiKeys?: string;
@@ -163,6 +166,8 @@ const endpoint = text("http://host:port or https://host, without path, user or p
 
 const region = text("a region's name, such as eu-central-1", (value) => (/^[A-Za-z0-9-]{1,63}$/.test(value) ? value : undefined));
 
+const inputFileUse = text("auto, yes or no", (value) => inputFileUses.find((use) => use === value));
+
 const yesOrNo = text("yes or no", (value) => (value === "yes" || value === "no" ? value === "yes" : undefined));
 const logLevel = text(`one of ${logLevels.join(", ")}`, (value) => logLevels.find((level) => level === value));
 
@@ -179,6 +184,7 @@ const settings = z.object({
   MODELS: nonEmpty.prefault("./models"),
   DATA: nonEmpty.prefault("./.switchyard"),
   BLOBS: blobPlace.optional(),
+  INPUT_FILES: inputFileUse.prefault("auto"),
   S3_ENDPOINT: endpoint.optional(),
   S3_REGION: region.optional(),
   S3_PATH_STYLE: yesOrNo.optional(),
@@ -277,6 +283,7 @@ export function readConfig(source: ConfigSource): Config {
     models: path.resolve(folder, MODELS),
     data: path.resolve(folder, DATA),
     blobs: blobPlaceOf(parsed.data, folder),
+    inputFiles: parsed.data.INPUT_FILES,
     workers: WORKERS,
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
     ...(MCP_SERVERS === undefined ? {} : { mcpServers: path.resolve(folder, MCP_SERVERS) }),

@@ -95,6 +95,7 @@ try {
     redisUrl: { url: config.redisUrl, tls: config.redisTls },
     modelsFolder: config.models,
     blobs: config.blobs,
+    inputFiles: config.inputFiles,
     dataFolder: config.data,
     http: config.http,
     ...(config.grpc !== undefined && { grpc: config.grpc }),

@@ -35,7 +35,7 @@ export interface ChangingFacts {
   draining: boolean;
   /** Tickets at hand; hosts of an earlier version do not say it. */
   tickets?: number;
-  /** Id of the folder of large values that it sees on a disk of its own machine; absent where it sees none. */
+  /** How it sees the folder of large values, see `sightOfFolder`; absent where it sees none on a disk of its own machine. */
   blobFolder?: string;
   /** The store's clock minus the host's. */
   clockOffsetMs: number;

@@ -57,8 +57,8 @@ export function readInputReference(
 }
 
 /**
- * Types of file systems (`statfs`) whose files another process of the same machine sees as soon as they are written, and whose calls take no
- * network. On others a coordinator's turn could take as long as a server's answer.
+ * Types of file systems (`statfs`) that outlive their machine, whose files another process on it sees as soon as they are written, and whose calls
+ * take no network: a coordinator's turn must not take as long as a server's answer.
  */
 const localTypes: ReadonlySet<number> = new Set([
   0xef53, // ext2, ext3, ext4
@@ -67,10 +67,19 @@ const localTypes: ReadonlySet<number> = new Set([
   0x2fc12fc1, // zfs
   0xf2f52010, // f2fs
   0xca451a4e, // bcachefs
-  0x01021994, // tmpfs
-  0x794c7630, // overlayfs
 ]);
 
 export function isLocalDisk(statfsType: number): boolean {
   return localTypes.has(statfsType);
+}
+
+/** The same for all processes of a machine until it starts again, on Linux. */
+export const bootIdFile = "/proc/sys/kernel/random/boot_id";
+
+/**
+ * How one process sees a folder: two that tell the same see one folder, not a copy of it, on one machine. `id` as it stands in the folder, `bootId` as it
+ * stands in `bootIdFile`, `dev` and `ino` of the file with the id.
+ */
+export function sightOfFolder({ id, bootId, dev, ino }: { id: string; bootId: string; dev: number; ino: number }): string {
+  return `${id.trim()} ${bootId.trim()} ${dev}:${ino}`;
 }

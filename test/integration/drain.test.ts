@@ -29,6 +29,7 @@ async function coordinators(t: TestContext): Promise<() => Promise<Coordinator>>
       redisUrl: redis.url,
       modelsFolder: fileURLToPath(new URL("../../models", import.meta.url)),
       blobs: { folder },
+      inputFiles: "auto",
       dataFolder: folder,
       http: { host: "127.0.0.1", port: 0 },
       metricsAddress: { host: "127.0.0.1", port: 0 },

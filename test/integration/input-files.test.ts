@@ -1,10 +1,11 @@
 /** Inputs that are files between coordinator and host, through real processes: with a coordinator that dies, and a host that comes without the folder. */
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
+import { isLocalDisk } from "@switchyard/protocol";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
 import { Redis } from "ioredis";
 import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
@@ -74,7 +75,9 @@ const filesAreUsed = async (): Promise<boolean | undefined> =>
     ?.at(-1)
     ?.includes("true");
 
-test("an input of 256 KiB is a file from the coordinator to the host on its machine, and goes with its job", async () => {
+const skip = isLocalDisk((await statfs(tmpdir())).type) ? false : "the folder for temporary files lies on no disk of a known kind";
+
+test("an input of 256 KiB is a file from the coordinator to the host on its machine, and goes with its job", { skip }, async () => {
   await until("files to be used", filesAreUsed);
   let answering: Promise<Answer> | undefined;
   await whileDrained(
@@ -95,7 +98,7 @@ test("an input of 256 KiB is a file from the coordinator to the host on its mach
   await until("the file to be gone", async () => (await inputFiles()).length === 0);
 });
 
-test("jobs whose inputs are files outlive the coordinator that took them", async () => {
+test("jobs whose inputs are files outlive the coordinator that took them", { skip }, async () => {
   let id = "";
   await whileDrained(
     () => cluster.url,
@@ -112,7 +115,7 @@ test("jobs whose inputs are files outlive the coordinator that took them", async
   assertRight(await call(`${cluster.url}/v1/jobs/${id}/result`, { headers: { accept: "application/octet-stream" } }));
 });
 
-test("a host that comes without the folder runs jobs whose inputs were files", async () => {
+test("a host that comes without the folder runs jobs whose inputs were files", { skip }, async () => {
   const elsewhere = await mkdtemp(path.join(tmpdir(), "switchyard-elsewhere-"));
   await whileDrained(
     () => cluster.url,
@@ -126,7 +129,6 @@ test("a host that comes without the folder runs jobs whose inputs were files", a
       const view = await jobView(cluster.url, id, 60);
       assert.deepEqual([view.state, view.host, view.attempt], ["succeeded", other.hostId, 1]);
       assertRight(await call(`${cluster.url}/v1/jobs/${id}/result`, { headers: { accept: "application/octet-stream" } }));
-      assert.ok(!(await inputFiles()).includes(id));
       assertRight(await infer());
       await other.stop();
     },

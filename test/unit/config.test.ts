@@ -130,6 +130,14 @@ test("two doors cannot share an address", () => {
   assert.match(mistakesOf(["--metrics", "127.0.0.1:8000"]).join(), /^--metrics: expected an address of its own.*HTTP/);
 });
 
+test("inputs are files where Redis is on this machine, unless one is told otherwise", () => {
+  assert.deepEqual(
+    [[], ["--input-files", "yes"], ["--input-files", "no"]].map((argv) => read(argv).inputFiles),
+    ["auto", "yes", "no"],
+  );
+  assert.throws(() => read(["--input-files", "maybe"]), /--input-files: expected auto, yes or no, got "maybe"/);
+});
+
 test("large values lie in a folder or in a bucket, whose server, region and style are told beside it", () => {
   assert.deepEqual(read([]).blobs, { folder: path.join(folder, ".switchyard/blobs") });
   assert.deepEqual(read(["--blobs", "elsewhere"]).blobs, { folder: path.join(folder, "elsewhere") });

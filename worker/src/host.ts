@@ -177,7 +177,8 @@ export class Host {
       onBeat: () => void this.#afterBeat().catch((error: Error) => this.#troubleAfterBeat(error)),
       onRoundtrip: (ms) => metrics.storeRoundtrip(ms / 1_000),
     });
-    await Promise.all([this.#requestedDrain.begin(), this.#seenFolder.look()]);
+    this.#seenFolder.look();
+    await this.#requestedDrain.begin();
     await this.#subscribeHeld();
     await this.#presence.register();
     this.#registered = true;
@@ -226,7 +227,8 @@ export class Host {
     // asked together: at rest that is all that a beat looks at
     const orders = this.#orders.ask();
     orders.catch(() => {}); // thrown where it is awaited
-    await Promise.all([this.#requestedDrain.follow(), this.#known.refresh(), this.#seenFolder.look()]);
+    this.#seenFolder.look();
+    await Promise.all([this.#requestedDrain.follow(), this.#known.refresh()]);
     const change = this.#known.takeChange();
     if (change) await this.#followSettings(change);
     // to follow settings takes its time, and orders go with their moment

@@ -4,23 +4,41 @@
  */
 
 import { closeSync, openSync, unlinkSync, writevSync } from "node:fs";
-import { lstat, mkdir, open, readdir, rmdir, stat, statfs, unlink } from "node:fs/promises";
+import { lstat, mkdir, open, readdir, readFile, rmdir, stat, statfs, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
+  blobFolderIdFile,
+  bootIdFile,
   type InputFileReference,
   inputFilesFolder,
   inputFolderPattern,
   isLocalDisk,
   type JobState,
   PassingMap,
+  sightOfFolder,
   sizeOf,
 } from "@switchyard/protocol";
+import { jobIdPattern } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { InputFiles } from "../ports/input-files.ts";
 import { entries, orGone } from "./unfinished-files.ts";
 
-/** A file that was written so lately may be gone before a sync of it would have paid. */
+/** A file that was written so lately may be over before a sync of it would have paid. */
 const syncAfterMs = 500;
+const syncedTogether = 8;
+/** A store that ends without having written its file may have lost the end of a job: so long after it the job could be run again. */
+const lingerMs = 2_500;
+const mostLingeringBytes = 256 * 1024 * 1024;
+/** A disk that takes longer for a file holds up all calls. */
+const slowWriteMs = 200;
+
+/** One that this process wrote. */
+export interface OwnFile extends InputFileReference {
+  jobId: string;
+  held: boolean;
+  writtenMs: number;
+  isOver: boolean;
+}
 
 export interface DiskState {
   isLocal: boolean;
@@ -29,17 +47,22 @@ export interface DiskState {
 }
 
 export class LocalInputFiles implements InputFiles {
+  readonly #blobsFolder: string;
   readonly #root: string;
   readonly #clock: Clock;
   /** The cluster's folder while files may be written. */
   #folder: string | undefined;
-  /** Files of jobs whose end this process has not heard of. */
-  readonly #open = new PassingMap<string, InputFileReference & { held: boolean }>();
-  #unsynced: { jobId: string; writtenMs: number }[] = [];
+  /** Of jobs whose end this process has not heard of. */
+  readonly #open = new PassingMap<string, OwnFile>();
+  #unsynced: OwnFile[] = [];
+  #doubtful: OwnFile[] = [];
+  #lingering: { file: OwnFile; endedMs: number }[] = [];
+  #lingeringBytes = 0;
   #failed: Error | undefined;
 
   /** `blobsFolder`: the coordinators' folder of large values. */
   constructor(parts: { blobsFolder: string; clock: Clock }) {
+    this.#blobsFolder = parts.blobsFolder;
     this.#root = path.join(parts.blobsFolder, inputFilesFolder);
     this.#clock = parts.clock;
   }
@@ -53,10 +76,11 @@ export class LocalInputFiles implements InputFiles {
   write({ id: jobId, held }: { id: string; held: boolean }, frame: readonly Uint8Array[]): InputFileReference | undefined {
     const folder = this.#folder;
     if (folder === undefined) return undefined;
-    const file = path.join(this.#root, folder, jobId);
+    const name = path.join(this.#root, folder, jobId);
+    const beganMs = this.#clock.monotonicMs();
     let made = false;
     try {
-      const handle = openSync(file, "wx", 0o600);
+      const handle = openSync(name, "wx", 0o600);
       made = true;
       try {
         writeWhole(handle, frame);
@@ -64,34 +88,83 @@ export class LocalInputFiles implements InputFiles {
         closeSync(handle);
       }
     } catch (error) {
-      if (made) removeNow(file);
+      if (made) removeNow(name);
       // one that is there belongs to an admission of the same job, whose answer was lost or is still to come
       else if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
-      this.#failed = error as Error;
-      this.#folder = undefined; // the next look finds out whether it can be used
+      this.#fail(error as Error);
       return undefined;
     }
-    const reference = { folder, sizeBytes: sizeOf(frame) };
-    this.#open.set(jobId, { ...reference, held });
-    this.#unsynced.push({ jobId, writtenMs: this.#clock.monotonicMs() });
-    return reference;
+    const writtenMs = this.#clock.monotonicMs();
+    if (writtenMs - beganMs > slowWriteMs) this.#fail(new Error(`to write a file took ${Math.round(writtenMs - beganMs)} ms`));
+    const file: OwnFile = { folder, sizeBytes: sizeOf(frame), jobId, held, writtenMs, isOver: false };
+    this.#open.set(jobId, file);
+    this.#unsynced.push(file);
+    return file;
+  }
+
+  /** The next look finds out whether the folder can be used. */
+  #fail(error: Error): void {
+    this.#failed = error;
+    this.#folder = undefined;
+  }
+
+  #take(jobId: string): OwnFile | undefined {
+    const file = this.#open.get(jobId);
+    if (file) this.#open.delete(jobId);
+    return file;
   }
 
   refused(jobId: string): void {
-    const reference = this.#open.get(jobId);
-    if (reference === undefined) return;
-    this.#open.delete(jobId);
-    removeNow(this.#file(jobId, reference));
+    const file = this.#take(jobId);
+    if (file) this.#removeNow(file);
   }
 
-  /** What may be a dead letter's is left to the sweep. */
+  doubtful(jobId: string): void {
+    const file = this.#take(jobId);
+    if (file) this.#doubtful.push(file);
+  }
+
   ended(jobId: string, state: JobState): void {
-    if (state === "failed" && this.#open.get(jobId)?.held === false) this.#open.delete(jobId);
-    else this.refused(jobId);
+    const file = this.#open.get(jobId);
+    if (!file) return;
+    if (state === "failed" && !file.held) {
+      this.doubtful(jobId);
+      return;
+    }
+    this.#open.delete(jobId);
+    file.isOver = true;
+    this.#lingering.push({ file, endedMs: this.#clock.monotonicMs() });
+    this.#lingeringBytes += file.sizeBytes;
+    if (this.#lingeringBytes > mostLingeringBytes) this.letGo();
+  }
+
+  /** Removes files of jobs that were over a while ago, or all whose jobs are. */
+  letGo(how?: "all"): void {
+    const untilMs = how === "all" ? Number.POSITIVE_INFINITY : this.#clock.monotonicMs() - lingerMs;
+    let count = 0;
+    for (const { endedMs, file } of this.#lingering) {
+      if (endedMs > untilMs && this.#lingeringBytes <= mostLingeringBytes) break;
+      this.#removeNow(file);
+      this.#lingeringBytes -= file.sizeBytes;
+      count++;
+    }
+    if (count > 0) this.#lingering = this.#lingering.slice(count);
+  }
+
+  #removeNow(file: OwnFile): void {
+    file.isOver = true;
+    removeNow(this.#nameOf(file.jobId, file));
+  }
+
+  /** Of jobs that the store has to be asked about: whether they still have their inputs. */
+  takeDoubtful(): OwnFile[] {
+    const doubtful = this.#doubtful;
+    this.#doubtful = [];
+    return doubtful;
   }
 
   async read(jobId: string, reference: InputFileReference, bytes = reference.sizeBytes): Promise<Uint8Array | undefined> {
-    const file = await orGone(open(this.#file(jobId, reference)));
+    const file = await orGone(open(this.#nameOf(jobId, reference)));
     if (!file) return undefined;
     try {
       if ((await file.stat()).size !== reference.sizeBytes) return undefined;
@@ -107,9 +180,9 @@ export class LocalInputFiles implements InputFiles {
     }
   }
 
-  /** No job that is under way has a file, as far as this process knows, and no write failed. */
+  /** No job that is under way has a file, as far as this process knows, and nothing is to be told or asked. */
   isIdle(): boolean {
-    return this.#open.size === 0 && this.#failed === undefined;
+    return this.#open.size === 0 && this.#doubtful.length === 0 && this.#failed === undefined;
   }
 
   /** Why a write failed since this was last asked. */
@@ -119,73 +192,84 @@ export class LocalInputFiles implements InputFiles {
     return failed;
   }
 
+  /** How a process on this machine sees the folder: what hosts tell that see the same one. The folder is made if it is not there. */
+  async sight(): Promise<string> {
+    await mkdir(this.#root, { recursive: true, mode: 0o700 });
+    const idFile = path.join(this.#blobsFolder, blobFolderIdFile);
+    const [id, bootId, { dev, ino }] = await Promise.all([readFile(idFile, "utf8"), readFile(bootIdFile, "utf8"), stat(idFile)]);
+    return sightOfFolder({ id, bootId, dev, ino });
+  }
+
   /** Of the disk on which the folder lies. */
   async disk(): Promise<DiskState> {
-    await mkdir(this.#root, { recursive: true, mode: 0o700 });
     const { bavail, blocks, bsize, type } = await statfs(this.#root);
     return { isLocal: isLocalDisk(type), freeBytes: bavail * bsize, totalBytes: blocks * bsize };
   }
 
-  /** Brings to the disk what was written a while ago and is still there. To be called once a second: a power cut takes no more than that. */
+  /** Brings to the disk what was written a while ago and is still needed. To be called once a second: a power cut takes little more than that. */
   async sync(): Promise<void> {
     const untilMs = this.#clock.monotonicMs() - syncAfterMs;
-    let due = this.#unsynced.findIndex(({ writtenMs }) => writtenMs > untilMs);
-    if (due === -1) due = this.#unsynced.length;
-    const folders = new Set<string>();
-    let trouble: unknown;
-    for (const { jobId } of this.#unsynced.splice(0, due)) {
-      const reference = this.#open.get(jobId);
-      try {
-        const file = reference && (await orGone(open(this.#file(jobId, reference))));
-        if (!file) continue;
-        await file.datasync().finally(() => file.close());
-        folders.add(reference.folder);
-      } catch (error) {
-        trouble = error; // of one file: the others are none the worse for it
+    let count = this.#unsynced.findIndex(({ writtenMs }) => writtenMs > untilMs);
+    if (count === -1) count = this.#unsynced.length;
+    const due = this.#unsynced.slice(0, count).filter(({ isOver }) => !isOver);
+    this.#unsynced = this.#unsynced.slice(count);
+    const trouble: unknown[] = [];
+    for (let at = 0; at < due.length; at += syncedTogether) {
+      const settled = await Promise.allSettled(due.slice(at, at + syncedTogether).map((file) => this.#syncOne(file)));
+      for (const one of settled) if (one.status === "rejected") trouble.push(one.reason);
+    }
+    for (const folder of new Set(due.map((file) => file.folder))) {
+      for (const name of [path.join(this.#root, folder), this.#root]) {
+        const names = await orGone(open(name));
+        await names?.sync().finally(() => names.close());
       }
     }
-    for (const folder of folders) {
-      const names = await orGone(open(path.join(this.#root, folder)));
-      await names?.sync().finally(() => names.close());
-    }
-    if (trouble) throw trouble;
+    if (trouble.length > 0) throw trouble[0];
   }
 
-  /** Jobs that have a file in that folder, written at least so long ago. */
-  async jobs(folder: string, olderMs: number): Promise<string[]> {
-    const untilMs = this.#clock.nowMs() - olderMs;
-    const found: string[] = [];
-    for (const jobId of await entries(path.join(this.#root, folder))) {
-      const facts = await orGone(lstat(path.join(this.#root, folder, jobId)));
-      if (facts && facts.mtimeMs <= untilMs) found.push(jobId);
-    }
-    return found;
+  async #syncOne(file: OwnFile): Promise<void> {
+    const handle = file.isOver ? undefined : await orGone(open(this.#nameOf(file.jobId, file)));
+    await handle?.datasync().finally(() => handle.close());
+  }
+
+  /** Jobs that have a file in that folder. */
+  async jobs(folder: string): Promise<string[]> {
+    return (await entries(path.join(this.#root, folder))).filter((name) => jobIdPattern.test(name));
+  }
+
+  /** Milliseconds since the file was written; undefined when it is gone. */
+  async age(folder: string, jobId: string): Promise<number | undefined> {
+    const facts = await orGone(lstat(path.join(this.#root, folder, jobId)));
+    return facts && this.#clock.nowMs() - facts.mtimeMs;
   }
 
   /** Of any coordinator's job. */
   async drop(folder: string, jobId: string): Promise<void> {
-    this.#open.delete(jobId);
+    const file = this.#take(jobId);
+    if (file) file.isOver = true;
     await orGone(unlink(path.join(this.#root, folder, jobId)));
   }
 
-  /** Removes what other clusters, which are no more, have left: nothing in it is younger. Answers how many files. */
-  async dropOthers(own: string, olderMs: number): Promise<number> {
-    let dropped = 0;
+  /** What was open before `sinceMs`, by the monotonic clock, and is no more among those jobs' files, others have removed. */
+  forgetGone(jobs: ReadonlySet<string>, sinceMs: number): void {
+    for (const [jobId, { writtenMs }] of this.#open) if (writtenMs < sinceMs && !jobs.has(jobId)) this.#open.delete(jobId);
+  }
+
+  /** Removes what clusters that are no more have left: nothing in it is younger. */
+  async dropOthers(own: string, olderMs: number): Promise<void> {
     for (const folder of await entries(this.#root)) {
       if (folder === own || !inputFolderPattern.test(folder)) continue;
       const where = path.join(this.#root, folder);
-      for (const jobId of await this.jobs(folder, olderMs)) {
-        await orGone(unlink(path.join(where, jobId)));
-        dropped++;
+      for (const jobId of await this.jobs(folder)) {
+        if (((await this.age(folder, jobId)) ?? 0) >= olderMs) await orGone(unlink(path.join(where, jobId)));
       }
       const facts = await orGone(stat(where));
       if (facts && facts.mtimeMs <= this.#clock.nowMs() - olderMs && (await readdir(where)).length === 0)
         await rmdir(where).catch(() => {});
     }
-    return dropped;
   }
 
-  #file(jobId: string, { folder }: InputFileReference): string {
+  #nameOf(jobId: string, { folder }: InputFileReference): string {
     return path.join(this.#root, folder, jobId);
   }
 }

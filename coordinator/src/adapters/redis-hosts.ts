@@ -165,7 +165,7 @@ export class RedisHosts implements HostDirectory {
     return this.#snapshots.filter((host) => host.view.state === "ready");
   }
 
-  /** Ids of the folders of large values that living hosts see on disks of their own machines; undefined is among them where one sees none. */
+  /** How living hosts see their folders of large values; undefined is among them where one sees none. */
   blobFolders(): ReadonlySet<string | undefined> {
     return this.#blobFolders;
   }

@@ -63,6 +63,8 @@ interface PendingAdmit {
   job: NewJob;
   /** What stands in Redis: the frame, or a reference to it. */
   stored: readonly Uint8Array[];
+  /** A file was written for this admission. */
+  hasFile: boolean;
   resolve: (answer: Admitted) => void;
   reject: (error: unknown) => void;
 }
@@ -129,9 +131,9 @@ export class RedisJobStore implements JobStore {
     const sizeBytes = sizeOf(inputs);
     if (this.#blobs && sizeBytes > blobThresholdBytes) return this.#admitLarge(this.#blobs, job, queue);
     // what is to survive a power cut or the loss of a server goes where that is promised
-    const mayBeFile = sizeBytes > inputFileThresholdBytes && job.durability === undefined;
+    const mayBeFile = sizeBytes >= inputFileThresholdBytes && job.durability === undefined;
     const file = mayBeFile ? this.#files?.write(job, inputs) : undefined;
-    return this.#admitStored(job, file ? [encodeInputFileReference(file)] : inputs, queue);
+    return this.#admitStored(job, file ? [encodeInputFileReference(file)] : inputs, queue, file !== undefined);
   }
 
   async #admitLarge(blobs: BlobStore, job: NewJob, queue: AdmitQueue): Promise<Admitted> {
@@ -140,7 +142,7 @@ export class RedisJobStore implements JobStore {
     return this.#admitStored(job, [encodeBlobReference(reference)], queue);
   }
 
-  #admitStored(job: NewJob, stored: readonly Uint8Array[], queue: AdmitQueue): Promise<Admitted> {
+  #admitStored(job: NewJob, stored: readonly Uint8Array[], queue: AdmitQueue, hasFile = false): Promise<Admitted> {
     return new Promise((resolve, reject) => {
       const tag = tagOf(job.id);
       let turn = this.#turns.get(tag);
@@ -149,7 +151,7 @@ export class RedisJobStore implements JobStore {
         this.#turns.set(tag, turn);
         if (this.#turns.size === 1) setImmediate(() => this.#flushAdmits());
       }
-      turn.jobs.push({ job, stored, resolve, reject });
+      turn.jobs.push({ job, stored, hasFile, resolve, reject });
       if (this.#isEnough(turn)) void this.#admitTogether(tag, turn.jobs.splice(0), turn);
     });
   }
@@ -172,9 +174,9 @@ export class RedisJobStore implements JobStore {
       const [nowMs, waiting, tickets, answers] = await this.#answered(() => this.#runAdmit(tag, args, pending));
       if (tickets !== "") for (const ticketId of tickets.split(" ")) this.#tickets.offer(tag, ticketId);
       const lines = answers === "" ? undefined : answers.split("\n");
-      for (const [at, { job, resolve }] of pending.entries()) {
+      for (const [at, { hasFile, job, resolve }] of pending.entries()) {
         const admitted = admittedOf(job, lines?.[at] ?? "admitted", { nowMs, waiting });
-        if (admitted.answer === "refused" || admitted.answer === "full") this.#files?.refused(job.id);
+        if (hasFile) this.#settleFile(admitted);
         resolve(admitted);
       }
     } catch (error) {
@@ -182,9 +184,19 @@ export class RedisJobStore implements JobStore {
       if (pending.length > 1 && !isStoreFailure(error)) for (const one of pending) await this.#admitTogether(tag, [one], turn);
       else {
         if (!isStoreFailure(error)) await this.#forgetInputs(tag, pending);
-        for (const { reject } of pending) reject(error);
+        for (const { hasFile, job, reject } of pending) {
+          // any other failure may be a reply that was lost: then the sweep finds out
+          if (hasFile && (error as { code?: string }).code === "store_full") this.#files?.doubtful(job.id);
+          reject(error);
+        }
       }
     }
+  }
+
+  #settleFile(admitted: Admitted): void {
+    const { answer, id } = admitted;
+    if (answer === "refused" || answer === "full") this.#files?.refused(id);
+    else if (answer === "existing" && isTerminal(admitted.state)) this.#files?.ended(id, admitted.state);
   }
 
   /** What was written with others, before the script found one that is malformed, would stay for good. Should the job be there in spite of all, it has a day. */
@@ -365,9 +377,14 @@ export class RedisJobStore implements JobStore {
     if (!stored) return undefined;
     const reference = readInputReference(stored);
     if (!reference) return stored;
-    if (reference.kind === "file") return this.#files?.read(id, reference);
+    if (reference.kind === "file") return this.#fileStore().read(id, reference);
     if (!this.#blobs) throw new SwitchyardError("internal", "the inputs are in a blob store, and this coordinator has none");
     return this.#blobs.get(reference);
+  }
+
+  #fileStore(): InputFiles {
+    if (!this.#files) throw new SwitchyardError("internal", "the inputs are in a file, and this coordinator sees no folder of them");
+    return this.#files;
   }
 
   async inputsBeginning(id: string, bytes: number): Promise<Uint8Array | undefined> {
@@ -375,7 +392,7 @@ export class RedisJobStore implements JobStore {
     const stored = reply as Buffer;
     const reference = stored.length <= mostReferenceBytes ? readInputReference(stored) : undefined;
     if (!reference) return stored.length === 0 ? undefined : stored;
-    if (reference.kind === "file") return this.#files?.read(id, reference, bytes);
+    if (reference.kind === "file") return this.#fileStore().read(id, reference, bytes);
     const found = await this.#blobs?.open(reference.sha256);
     if (!found) return undefined;
     const parts: Uint8Array[] = [];

@@ -198,6 +198,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_MODELS: config.models,
     SWITCHYARD_DATA: config.data,
     ...blobSettings(config.blobs),
+    SWITCHYARD_INPUT_FILES: config.inputFiles,
     SWITCHYARD_WORKERS: String(config.workers),
     SWITCHYARD_API_KEYS: config.apiKeys,
     SWITCHYARD_MCP_SERVERS: config.mcpServers,

@@ -15,7 +15,7 @@ export interface HostSnapshot {
   usedMs: Readonly<Record<string, number>>;
   /** Runs and their items so far, by queue. */
   batches: NonNullable<ChangingFacts["batches"]>;
-  /** Id of the folder of large values that it sees on a disk of its own machine. */
+  /** How it sees the folder of large values on a disk of its own machine; see `sightOfFolder`. */
   blobFolder: string | undefined;
   /** Queues whose model it could not load, with the reason. */
   failures: Record<string, string>;

@@ -39,6 +39,7 @@ const coordinator = await startCoordinator({
   redisUrl: redis.url,
   modelsFolder: repository.folder,
   blobs: { folder: repository.folder },
+  inputFiles: "auto",
   dataFolder: repository.folder,
   http: loopback,
   metricsAddress: loopback,

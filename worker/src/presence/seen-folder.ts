@@ -3,36 +3,59 @@
  * whether inputs may be handed over as files. Looks until it is there, then now and then.
  */
 
-import { readFile, statfs } from "node:fs/promises";
+import { constants } from "node:fs";
+import { access, readFile, stat, statfs } from "node:fs/promises";
 import path from "node:path";
-import { blobFolderIdFile, type ChangingFacts, isLocalDisk } from "@switchyard/protocol";
+import { blobFolderIdFile, bootIdFile, type ChangingFacts, inputFilesFolder, isLocalDisk, sightOfFolder } from "@switchyard/protocol";
 
 /** One look in so many, once the folder is found. */
 const restLooks = 30;
+/** A look that is not over after so many beats may never be. */
+const longestBeats = 3;
 
 export class SeenFolder {
   readonly #root: string;
-  #id: string | undefined;
+  #sight: string | undefined;
   #rest = 0;
+  #isLooking = false;
+  /** Beats since the look began. */
+  #beats = 0;
 
   constructor(root: string) {
     this.#root = root;
   }
 
-  /** The folder's id, which its coordinators know; nothing while it is not seen. */
+  /** Nothing while the folder is not seen. */
   told(): Pick<ChangingFacts, "blobFolder"> {
-    return this.#id === undefined ? {} : { blobFolder: this.#id };
+    return this.#sight === undefined ? {} : { blobFolder: this.#sight };
   }
 
-  /** To be called with each beat. Never throws. */
-  async look(): Promise<void> {
-    if (this.#id !== undefined && this.#rest-- > 0) return;
-    this.#rest = restLooks;
-    try {
-      const { type } = await statfs(this.#root);
-      this.#id = isLocalDisk(type) ? await readFile(path.join(this.#root, blobFolderIdFile), "utf8") : undefined;
-    } catch {
-      this.#id = undefined; // not there, or not for this user
+  /** To be called with each beat; nobody waits for it: on a file system that hangs a look may never end. */
+  look(): void {
+    if (this.#isLooking) {
+      if (++this.#beats >= longestBeats) this.#sight = undefined;
+      return;
     }
+    if (this.#sight !== undefined && this.#rest-- > 0) return;
+    this.#rest = restLooks;
+    this.#isLooking = true;
+    this.#beats = 0;
+    this.#see().then(
+      (sight) => this.#saw(sight),
+      () => this.#saw(undefined), // not there, or not for this user
+    );
+  }
+
+  #saw(sight: string | undefined): void {
+    this.#isLooking = false;
+    this.#sight = sight;
+  }
+
+  async #see(): Promise<string | undefined> {
+    if (!isLocalDisk((await statfs(this.#root)).type)) return undefined;
+    await access(path.join(this.#root, inputFilesFolder), constants.R_OK | constants.X_OK);
+    const idFile = path.join(this.#root, blobFolderIdFile);
+    const [id, bootId, { dev, ino }] = await Promise.all([readFile(idFile, "utf8"), readFile(bootIdFile, "utf8"), stat(idFile)]);
+    return sightOfFolder({ id, bootId, dev, ino });
   }
 }

@@ -33,13 +33,14 @@ export class LargeValues {
   }
 
   /**
-   * Puts the bytes in the place of references, for one batch: those of the batch before may be overwritten. `again` reads what Redis holds for jobs, in order: coordinators move files into Redis when a host joins that
-   * does not see them, maybe just now. Throws when that cannot be told yet: ask again.
+   * Puts the bytes in the place of references, for one batch: those of the batch before may be overwritten. `again` reads what Redis holds for jobs, in order:
+   * when a host joins that does not see the files, coordinators bring what is in them to Redis, maybe just now. Throws when that may still come: ask again, and say
+   * with `isLate` that it had time enough.
    */
   async fetched(
     ids: readonly string[],
     stored: readonly (Uint8Array | null)[],
-    again: (places: readonly number[]) => Promise<readonly (Uint8Array | null)[]>,
+    { again, isLate }: { again: (places: readonly number[]) => Promise<readonly (Uint8Array | null)[]>; isLate: boolean },
   ): Promise<InputFrame[]> {
     if (!stored.some((value) => value && readInputReference(value))) return [...stored];
     this.#files.reuse();
@@ -51,7 +52,7 @@ export class LargeValues {
     for (const [index, at] of places.entries()) {
       const value = values[index] ?? null;
       const frame = value && (await this.#fetch(ids[at]!, value));
-      if (frame === moved && !seesFolder) throw noPlace();
+      if (frame === moved && !(seesFolder && isLate)) throw noPlace();
       frames[at] = frame === moved ? null : frame;
     }
     return frames as InputFrame[];
