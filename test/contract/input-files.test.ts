@@ -374,6 +374,23 @@ test("a repeat that is refused takes no file from the admission before it", asyn
   files.refused(job.id);
 });
 
+test("a file stays for a while when its job is over, for a store that forgets the end", async () => {
+  const own = openFiles();
+  await own.keeper.round();
+  const its = await rigs.coordinator("lingers", undefined, own.files);
+  await its.onNotice(() => {});
+  const rig = rigs.rig(its);
+  await rig.admit(large());
+  await runAll(rig);
+  await eventually("its end to be told", () => own.files.isIdle());
+  own.files.letGo();
+  assert.equal((await filesOf(rig)).length, 1);
+  await eventually("the while to be over", async () => {
+    own.files.letGo();
+    return (await filesOf(rig)).length === 0;
+  });
+});
+
 test("a coordinator forgets files that others have removed", async () => {
   const deaf = openFiles();
   await deaf.keeper.round();
