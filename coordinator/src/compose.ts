@@ -358,7 +358,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     });
     loops.start({ name: "input-files", everyMs: secondMs, inStep, call: () => keeper.round() });
     loops.start({ name: "input-files-sync", everyMs: secondMs, inStep, call: () => files.sync() });
-    loops.start({ name: "input-files-over", everyMs: secondMs, inStep, call: async () => files.letGo() });
+    loops.start({ name: "input-files-over", everyMs: secondMs, inStep, call: async () => keeper.letGo() });
   }
   loops.start({ name: "blobs", everyMs: sweepMs, jitter: 0.2, call: tendBlobs });
   if (keys) loops.start({ name: "api-keys", everyMs: lookAtKeysMs, inStep, call: () => keys.look() });
@@ -391,7 +391,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await tallies.tell().catch(() => {});
       await figures.leave({ all: true }).catch(() => {});
       await toolServersClosed;
-      files?.letGo("all");
+      files?.letGo(0, { mostBytes: 0 });
       await tickets.close();
       subscription.close();
       durable.close();

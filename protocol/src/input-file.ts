@@ -2,7 +2,7 @@
  * Inputs that pass from coordinator to host as a file, where all hosts share a disk with the coordinators: Redis then holds a reference in their
  * place. This file owns what both must agree on: the reference's bytes, which inputs go so, and where a file lies.
  *
- *   ff ff ff ff | "file" | size in bytes, uint64 LE | name of the cluster's folder, 10 characters
+ *   ff ff ff ff | "file" | size in bytes, uint64 LE | name of the cluster's folder, 10 characters | who wrote it sees it so, 10 characters
  *
  * The file bears its job's id. As with blobs no tensor frame begins so.
  */
@@ -13,6 +13,8 @@ import { SwitchyardError } from "./errors.ts";
 export interface InputFileReference {
   /** Ten characters of base32, the same for all jobs of a cluster: clusters may share a disk. */
   folder: string;
+  /** `sightMark` of who wrote the file: who has another one does not see it. */
+  sight: string;
   sizeBytes: number;
 }
 
@@ -25,17 +27,22 @@ export const inputFilesFolder = "inputs";
 const mark = Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0x66, 0x69, 0x6c, 0x65);
 const sizeAt = mark.length;
 const folderAt = sizeAt + 8;
-const folderChars = 10;
-const referenceBytes = folderAt + folderChars;
+const nameChars = 10;
+const sightAt = folderAt + nameChars;
+const referenceBytes = sightAt + nameChars;
 
 export const inputFolderPattern: RegExp = /^[a-z2-7]{10}$/;
 
-export function encodeInputFileReference({ folder, sizeBytes }: InputFileReference): Uint8Array {
-  if (!inputFolderPattern.test(folder)) throw new TypeError(`ten characters of base32 are expected, got ${folder}`);
+export function encodeInputFileReference({ folder, sight, sizeBytes }: InputFileReference): Uint8Array {
+  for (const name of [folder, sight])
+    if (!inputFolderPattern.test(name)) throw new TypeError(`ten characters of base32 are expected, got ${name}`);
   const bytes = new Uint8Array(referenceBytes);
   bytes.set(mark);
   new DataView(bytes.buffer).setBigUint64(sizeAt, BigInt(sizeBytes), true);
-  for (let at = 0; at < folderChars; at++) bytes[folderAt + at] = folder.charCodeAt(at);
+  for (let at = 0; at < nameChars; at++) {
+    bytes[folderAt + at] = folder.charCodeAt(at);
+    bytes[sightAt + at] = sight.charCodeAt(at);
+  }
   return bytes;
 }
 
@@ -47,13 +54,14 @@ export function readInputReference(
     const blob = readBlobReference(stored);
     return blob && { kind: "blob", ...blob };
   }
-  const folder = String.fromCharCode(...stored.subarray(folderAt, referenceBytes));
-  if (stored.length !== referenceBytes || !inputFolderPattern.test(folder))
+  const folder = String.fromCharCode(...stored.subarray(folderAt, sightAt));
+  const sight = String.fromCharCode(...stored.subarray(sightAt));
+  if (stored.length !== referenceBytes || !inputFolderPattern.test(folder) || !inputFolderPattern.test(sight))
     throw new SwitchyardError(
       "internal",
       `A stored reference to a file cannot be read: ${stored.length} bytes, expected ${referenceBytes}`,
     );
-  return { kind: "file", folder, sizeBytes: Number(new DataView(stored.buffer, stored.byteOffset).getBigUint64(sizeAt, true)) };
+  return { kind: "file", folder, sight, sizeBytes: Number(new DataView(stored.buffer, stored.byteOffset).getBigUint64(sizeAt, true)) };
 }
 
 /**

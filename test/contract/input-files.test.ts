@@ -128,7 +128,7 @@ async function sweeps(of = keeper): Promise<void> {
 /** Files of jobs that are over stay for a while; that while is over now. */
 async function goes(rig: JobRig): Promise<void> {
   await eventually("the files to go with their jobs", async () => {
-    files.letGo("all");
+    files.letGo(0, { mostBytes: 0 });
     return (await filesOf(rig)).length === 0;
   });
 }
@@ -142,9 +142,9 @@ const valuesOf = (blobsFolder = root): LargeValues =>
   });
 
 /** What a host gets that had been told `stored` for a job. */
-function fetched(id: string, stored: Buffer | null, { blobsFolder = root, isLate = false } = {}) {
+function fetched(id: string, stored: Buffer | null, { blobsFolder = root } = {}) {
   return valuesOf(blobsFolder)
-    .fetched([id], [stored], { again: async () => [await storedFor(id)], isLate })
+    .fetched([id], [stored], async () => [await storedFor(id)])
     .then(([frame]) => frame);
 }
 
@@ -259,7 +259,8 @@ test("when a host has come that does not see the folder, inputs of open jobs are
   const before = await storedFor(job.id);
   const livesMs = await rigs.redis.pttl(keys.input(rig.tag, job.id));
   const elsewhere = await mkdtemp(path.join(tmpdir(), "switchyard-elsewhere-"));
-  const blind = { blobsFolder: elsewhere, isLate: true };
+  await cp(path.join(root, "folder-id"), path.join(elsewhere, "folder-id")); // a copy of the folder is another one
+  const blind = { blobsFolder: elsewhere };
   await assert.rejects(fetched(job.id, before, blind), /SWITCHYARD_BLOBS/, "it asks again until they are there");
   const broken = await rig.admit(large());
   const file = (await filesOf(rig)).find((name) => name.endsWith(broken))!;
@@ -360,7 +361,7 @@ test("a job that comes again when it is over leaves no file, nor does one that f
   assert.equal((await filesOf(rig)).length, 3);
   await eventually("all to be seen to", async () => {
     await keeper.round();
-    files.letGo("all");
+    files.letGo(0, { mostBytes: 0 });
     return (await filesOf(rig)).length === 0;
   });
 });
@@ -383,12 +384,42 @@ test("a file stays for a while when its job is over, for a store that forgets th
   await rig.admit(large());
   await runAll(rig);
   await eventually("its end to be told", () => own.files.isIdle());
-  own.files.letGo();
+  own.keeper.letGo();
   assert.equal((await filesOf(rig)).length, 1);
   await eventually("the while to be over", async () => {
-    own.files.letGo();
+    own.keeper.letGo();
     return (await filesOf(rig)).length === 0;
   });
+});
+
+test("a store that was away, and has forgotten that jobs are over, finds their files; others go", async (context) => {
+  const own = openFiles();
+  await own.keeper.round();
+  const its = await rigs.coordinator("outage", undefined, own.files);
+  await its.onNotice(() => {});
+  const rig = rigs.rig(its);
+  const [over, forgotten] = [await rig.admit(large()), await rig.admit(large())];
+  const stored = await storedFor(forgotten);
+  await its.cancel(over);
+  await its.cancel(forgotten);
+  await eventually("their ends to be told", () => own.files.isIdle());
+  const health = context.mock.method(connection, "health", () => ({ answering: false, sinceMs: 5_000 }));
+  await new Promise((resolve) => setTimeout(resolve, 2_600));
+  own.keeper.letGo();
+  assert.equal((await filesOf(rig)).length, 2, "nothing is known of a store that is away");
+  await rigs.redis.set(keys.input(rig.tag, forgotten), stored!); // as if it had not heard of the end
+  health.mock.mockImplementation(() => ({ answering: true, sinceMs: 100 }));
+  own.keeper.letGo();
+  await own.keeper.round();
+  assert.deepEqual(
+    (await filesOf(rig)).map((file) => path.basename(file)),
+    [forgotten],
+  );
+  assert.equal(own.files.isIdle(), false, "its end will be told again");
+  own.files.ended(forgotten, "cancelled");
+  await rigs.redis.del(keys.input(rig.tag, forgotten));
+  own.files.letGo(0, { mostBytes: 0 });
+  assert.deepEqual(await filesOf(rig), []);
 });
 
 test("a coordinator forgets files that others have removed", async () => {
@@ -426,7 +457,7 @@ test("frames of a batch lie apart and aligned, whatever their sizes, and so do t
     for (const job of jobs) await rig.admitted(job);
     const stored = await Promise.all(jobs.map(({ id }) => storedFor(id)));
     const ids = jobs.map(({ id }) => id);
-    const frames = (await values.fetched(ids, stored, { again: async () => [], isLate: false })) as Uint8Array[];
+    const frames = (await values.fetched(ids, stored, async () => [])) as Uint8Array[];
     for (const [at, frame] of frames.entries()) {
       assert.ok(same(frame, jobs[at]!.inputs[0]!), `frame ${at} of ${sizes}`);
       assert.equal(frame.byteOffset % 8, 0);
@@ -445,9 +476,7 @@ for (const [what, damage] of [
     await rig.admitted(other);
     await damage(file!);
     const stored = [await storedFor(id), await storedFor(other.id)];
-    const fetch = (isLate: boolean) => valuesOf().fetched([id, other.id], stored, { again: async () => [stored[0]!], isLate });
-    await assert.rejects(fetch(false), /no way/, "it may be on its way to Redis");
-    const frames = await fetch(true);
+    const frames = await valuesOf().fetched([id, other.id], stored, async () => [stored[0]!]);
     assert.equal(frames[0], null);
     assert.ok(same(frames[1] as Uint8Array, joinParts(other.inputs)));
     assert.equal(await store.inputs(id), undefined);
@@ -573,7 +602,7 @@ test("what is still there after half a second is brought to the disk", async (co
   const [over, waits] = [await rig.admit(large()), await rig.admit(large())];
   await store.cancel(over);
   await eventually("its end to be told", async () => {
-    files.letGo("all");
+    files.letGo(0, { mostBytes: 0 });
     return (await filesOf(rig)).length === 1;
   });
   await eventually("the other's to be synced", async () => {

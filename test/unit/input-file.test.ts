@@ -13,13 +13,15 @@ import {
 } from "@switchyard/protocol";
 import fc from "fast-check";
 
+const name = fc.stringMatching(/^[a-z2-7]{10}$/);
+
 test("a reference to a file gives back folder and size, wherever it lies in memory, and is no frame and no blob's", () => {
   fc.assert(
-    fc.property(fc.stringMatching(/^[a-z2-7]{10}$/), fc.nat({ max: Number.MAX_SAFE_INTEGER }), fc.nat(9), (folder, sizeBytes, offset) => {
-      const bytes = encodeInputFileReference({ folder, sizeBytes });
+    fc.property(name, name, fc.nat({ max: Number.MAX_SAFE_INTEGER }), fc.nat(9), (folder, sight, sizeBytes, offset) => {
+      const bytes = encodeInputFileReference({ folder, sight, sizeBytes });
       const elsewhere = new Uint8Array(offset + bytes.length).subarray(offset);
       elsewhere.set(bytes);
-      assert.deepEqual(readInputReference(elsewhere), { kind: "file", folder, sizeBytes });
+      assert.deepEqual(readInputReference(elsewhere), { kind: "file", folder, sight, sizeBytes });
       assert.throws(() => decodeFrame(elsewhere), SwitchyardError);
       assert.throws(() => readBlobReference(elsewhere), SwitchyardError);
     }),
@@ -34,13 +36,13 @@ test("what stands for inputs is told apart: a frame, a blob, a file", () => {
 });
 
 test("a reference that is cut off, has something behind it, or names a path, is refused", () => {
-  const whole = encodeInputFileReference({ folder: "abcdefghij", sizeBytes: 70_000 });
+  const whole = encodeInputFileReference({ folder: "abcdefghij", sight: "klmnopqrst", sizeBytes: 70_000 });
   for (let length = 4; length < whole.length; length++) assert.throws(() => readInputReference(whole.subarray(0, length)), SwitchyardError);
   assert.throws(() => readInputReference(Uint8Array.of(...whole, 0)), SwitchyardError);
   for (const folder of ["../../etc/", "a/../../../", "ABCDEFGHIJ", "short"])
-    assert.throws(() => encodeInputFileReference({ folder, sizeBytes: 1 }), TypeError);
+    assert.throws(() => encodeInputFileReference({ folder, sight: "klmnopqrst", sizeBytes: 1 }), TypeError);
   const path = Uint8Array.from(whole);
-  path.set(new TextEncoder().encode("../../etc/"), whole.length - 10);
+  path.set(new TextEncoder().encode("../../etc/"), whole.length - 20);
   assert.throws(() => readInputReference(path), SwitchyardError);
 });
 

@@ -85,7 +85,7 @@ export class InputFileKeeper {
     this.#seen = this.#sightOf();
     this.#folder = await this.#clusterFolder();
     const obstacle = unseen ? { why: (unseen as Error).message, isTrouble: true } : await this.#obstacle(this.#seen);
-    await files.use(obstacle ? undefined : this.#folder);
+    await files.use(obstacle || this.#own === undefined ? undefined : { folder: this.#folder, sight: this.#own });
     this.#tell(obstacle);
     const folder = this.#folder;
     const tasks = [
@@ -142,15 +142,21 @@ export class InputFileKeeper {
     else log[obstacle.isTrouble ? "warn" : "info"]("input_files", { used: false, why: obstacle.why });
   }
 
-  /** Of jobs that failed those stay that have become dead letters. */
+  /** To be called once a second. While the store is away files stay: it may come back without having written that their jobs are over. */
+  letGo(): void {
+    const { answering, sinceMs } = this.#parts.redis.health();
+    if (answering) this.#parts.files.letGo(sinceMs);
+  }
+
+  /** Files of jobs that have no inputs in Redis go. Others may be dead letters, or jobs whose end the store has forgotten. */
   async #askAfterDoubtful(): Promise<void> {
     const { files } = this.#parts;
     const doubtful = files.takeDoubtful();
     const stored = await this.#headsOf(doubtful.map(({ jobId }) => jobId));
-    await each(
-      doubtful.filter((_file, at) => stored[at]!.length === 0),
-      ({ folder, jobId }) => files.drop(folder, jobId),
-    );
+    await each(doubtful, async (file, at) => {
+      if (stored[at]!.length === 0) await files.drop(file.folder, file.jobId);
+      else if (file.isOver) files.reopen(file);
+    });
   }
 
   async #sweep(folder: string): Promise<void> {

@@ -18,7 +18,7 @@ import {
   sightOfFolder,
   sizeOf,
 } from "@switchyard/protocol";
-import { jobIdPattern } from "@switchyard/protocol/redis";
+import { jobIdPattern, sightMark } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { InputFiles } from "../ports/input-files.ts";
 import { entries, orGone } from "./unfinished-files.ts";
@@ -31,6 +31,8 @@ const lingerMs = 2_500;
 const mostLingeringBytes = 256 * 1024 * 1024;
 /** A disk that takes longer for a file holds up all calls. */
 const slowWriteMs = 200;
+
+type Place = Pick<InputFileReference, "folder" | "sight">;
 
 /** One that this process wrote. */
 export interface OwnFile extends InputFileReference {
@@ -50,8 +52,8 @@ export class LocalInputFiles implements InputFiles {
   readonly #blobsFolder: string;
   readonly #root: string;
   readonly #clock: Clock;
-  /** The cluster's folder while files may be written. */
-  #folder: string | undefined;
+  /** The cluster's folder while files may be written, and how it is seen. */
+  #place: Place | undefined;
   /** Of jobs whose end this process has not heard of. */
   readonly #open = new PassingMap<string, OwnFile>();
   #unsynced: OwnFile[] = [];
@@ -67,16 +69,16 @@ export class LocalInputFiles implements InputFiles {
     this.#clock = parts.clock;
   }
 
-  /** From now on files are written, into that folder, which is made; nothing: they are not. */
-  async use(folder: string | undefined): Promise<void> {
-    if (folder !== undefined && this.#folder !== folder) await mkdir(path.join(this.#root, folder), { recursive: true, mode: 0o700 });
-    this.#folder = folder;
+  /** From now on files are written, into that folder, which is made; nothing: they are not. `sight` as this class told it. */
+  async use(place: { folder: string; sight: string } | undefined): Promise<void> {
+    if (place && this.#place?.folder !== place.folder) await mkdir(path.join(this.#root, place.folder), { recursive: true, mode: 0o700 });
+    this.#place = place && { folder: place.folder, sight: sightMark(place.sight) };
   }
 
   write({ id: jobId, held }: { id: string; held: boolean }, frame: readonly Uint8Array[]): InputFileReference | undefined {
-    const folder = this.#folder;
-    if (folder === undefined) return undefined;
-    const name = path.join(this.#root, folder, jobId);
+    if (this.#place === undefined) return undefined;
+    const place = this.#place;
+    const name = path.join(this.#root, place.folder, jobId);
     const beganMs = this.#clock.monotonicMs();
     let made = false;
     try {
@@ -96,7 +98,7 @@ export class LocalInputFiles implements InputFiles {
     }
     const writtenMs = this.#clock.monotonicMs();
     if (writtenMs - beganMs > slowWriteMs) this.#fail(new Error(`to write a file took ${Math.round(writtenMs - beganMs)} ms`));
-    const file: OwnFile = { folder, sizeBytes: sizeOf(frame), jobId, held, writtenMs, isOver: false };
+    const file: OwnFile = { ...place, sizeBytes: sizeOf(frame), jobId, held, writtenMs, isOver: false };
     this.#open.set(jobId, file);
     this.#unsynced.push(file);
     return file;
@@ -105,7 +107,7 @@ export class LocalInputFiles implements InputFiles {
   /** The next look finds out whether the folder can be used. */
   #fail(error: Error): void {
     this.#failed = error;
-    this.#folder = undefined;
+    this.#place = undefined;
   }
 
   #take(jobId: string): OwnFile | undefined {
@@ -135,20 +137,30 @@ export class LocalInputFiles implements InputFiles {
     file.isOver = true;
     this.#lingering.push({ file, endedMs: this.#clock.monotonicMs() });
     this.#lingeringBytes += file.sizeBytes;
-    if (this.#lingeringBytes > mostLingeringBytes) this.letGo();
+    if (this.#lingeringBytes > mostLingeringBytes) this.letGo(0, { mostBytes: mostLingeringBytes });
   }
 
-  /** Removes files of jobs that were over a while ago, or all whose jobs are. */
-  letGo(how?: "all"): void {
-    const untilMs = how === "all" ? Number.POSITIVE_INFINITY : this.#clock.monotonicMs() - lingerMs;
+  /**
+   * Removes files of jobs that were over a while ago. The store has answered since `answeringMs` ago: what ended before that it may have forgotten, and is
+   * to be asked about. With `mostBytes` the oldest are removed until no more than that are left.
+   */
+  letGo(answeringMs: number, { mostBytes }: { mostBytes?: number } = {}): void {
+    const nowMs = this.#clock.monotonicMs();
     let count = 0;
     for (const { endedMs, file } of this.#lingering) {
-      if (endedMs > untilMs && this.#lingeringBytes <= mostLingeringBytes) break;
-      this.#removeNow(file);
+      if (mostBytes === undefined ? endedMs > nowMs - lingerMs : this.#lingeringBytes <= mostBytes) break;
+      if (mostBytes === undefined && endedMs < nowMs - answeringMs) this.#doubtful.push(file);
+      else this.#removeNow(file);
       this.#lingeringBytes -= file.sizeBytes;
       count++;
     }
     if (count > 0) this.#lingering = this.#lingering.slice(count);
+  }
+
+  /** A job of which it was heard that it is over, and that is not, or not any more. */
+  reopen(file: OwnFile): void {
+    file.isOver = false;
+    this.#open.set(file.jobId, file);
   }
 
   #removeNow(file: OwnFile): void {

@@ -63,6 +63,11 @@ export function memberJobId(leadId: string, index: number): string {
   return `${tagOf(leadId)}-${base32(createHash("sha256").update(`${leadId}\0${index}`).digest(), 26)}`;
 }
 
+/** Stands for how a process sees a folder, see `sightOfFolder`, in references to files there. */
+export function sightMark(sight: string): string {
+  return base32(createHash("sha256").update(sight).digest(), 10);
+}
+
 export const jobIdPattern = /^[a-z2-7]{10}-[a-z2-7]{26}$/;
 
 /** The queue that a job or ticket id belongs to. */

@@ -54,8 +54,13 @@ export class SeenFolder {
   async #see(): Promise<string | undefined> {
     if (!isLocalDisk((await statfs(this.#root)).type)) return undefined;
     await access(path.join(this.#root, inputFilesFolder), constants.R_OK | constants.X_OK);
-    const idFile = path.join(this.#root, blobFolderIdFile);
-    const [id, bootId, { dev, ino }] = await Promise.all([readFile(idFile, "utf8"), readFile(bootIdFile, "utf8"), stat(idFile)]);
-    return sightOfFolder({ id, bootId, dev, ino });
+    return seenFolder(this.#root);
   }
+}
+
+/** See `sightOfFolder`. Throws where there is no such folder, or none with an id. */
+export async function seenFolder(blobsFolder: string): Promise<string> {
+  const idFile = path.join(blobsFolder, blobFolderIdFile);
+  const [id, bootId, { dev, ino }] = await Promise.all([readFile(idFile, "utf8"), readFile(bootIdFile, "utf8"), stat(idFile)]);
+  return sightOfFolder({ id, bootId, dev, ino });
 }

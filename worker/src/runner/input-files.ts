@@ -2,13 +2,16 @@
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import path from "node:path";
-import { type InputFileReference, inputFilesFolder } from "@switchyard/protocol";
+import { type InputFileReference, inputFilesFolder, readInputReference } from "@switchyard/protocol";
+import { sightMark } from "@switchyard/protocol/redis";
+import { seenFolder } from "../presence/seen-folder.ts";
 
 /** A rare giant batch must not hold memory for good. */
 const largestKeptBytes = 64 * 1024 * 1024;
 const alignment = 8;
 
 export class InputFiles {
+  readonly #blobsFolder: string;
   readonly #root: string;
   /** In which the frames of a batch lie, one after the other. Memory that is new costs as much as the copy into it. */
   #memory = new Uint8Array();
@@ -18,7 +21,15 @@ export class InputFiles {
 
   /** `blobsFolder`: the coordinators' folder, as far as this host sees it. */
   constructor(blobsFolder: string) {
+    this.#blobsFolder = blobsFolder;
     this.#root = path.join(blobsFolder, inputFilesFolder);
+  }
+
+  /** Whether the folder of a reference is the one that this host sees: then a file that is not there is nowhere. */
+  async sees(stored: Uint8Array): Promise<boolean> {
+    const reference = readInputReference(stored);
+    const sight = await seenFolder(this.#blobsFolder).catch(() => undefined);
+    return reference?.kind === "file" && sight !== undefined && reference.sight === sightMark(sight);
   }
 
   /** A new batch begins: frames that were read before are over. */

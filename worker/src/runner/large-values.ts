@@ -34,13 +34,13 @@ export class LargeValues {
 
   /**
    * Puts the bytes in the place of references, for one batch: those of the batch before may be overwritten. `again` reads what Redis holds for jobs, in order:
-   * when a host joins that does not see the files, coordinators bring what is in them to Redis, maybe just now. Throws when that may still come: ask again, and say
-   * with `isLate` that it had time enough.
+   * when a host joins that does not see the files, coordinators bring what is in them to Redis, maybe just now. Throws where this host is such a one and that is
+   * still to come: ask again.
    */
   async fetched(
     ids: readonly string[],
     stored: readonly (Uint8Array | null)[],
-    { again, isLate }: { again: (places: readonly number[]) => Promise<readonly (Uint8Array | null)[]>; isLate: boolean },
+    again: (places: readonly number[]) => Promise<readonly (Uint8Array | null)[]>,
   ): Promise<InputFrame[]> {
     if (!stored.some((value) => value && readInputReference(value))) return [...stored];
     this.#files.reuse();
@@ -48,11 +48,11 @@ export class LargeValues {
     for (const [at, value] of stored.entries()) frames.push(value && (await this.#fetch(ids[at]!, value)));
     const places = frames.flatMap((frame, at) => (frame === moved ? at : []));
     if (places.length === 0) return frames as InputFrame[];
-    const [values, seesFolder] = [await again(places), await this.#seesFolder()];
+    const values = await again(places);
     for (const [index, at] of places.entries()) {
       const value = values[index] ?? null;
       const frame = value && (await this.#fetch(ids[at]!, value));
-      if (frame === moved && !(seesFolder && isLate)) throw noPlace();
+      if (frame === moved && !(await this.#files.sees(value!))) throw noPlace();
       frames[at] = frame === moved ? null : frame;
     }
     return frames as InputFrame[];

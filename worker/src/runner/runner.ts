@@ -19,8 +19,6 @@ import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
 
 /** An exchange that got no reply is repeated after this time. */
 const retryExchangeMs = 200;
-/** Inputs that a host does not see come another way within this time, if ever. */
-const longestMoveMs = 3_000;
 /** After runs shorter than this, looking at what has arrived would cost more than it tells. */
 const deafMs = 1;
 /** A queue whose claim script fails is left alone for this time. */
@@ -387,11 +385,9 @@ export class Runner {
         places.map((at) => claim.jobs[at]!),
       );
     let came = claim.inputs;
-    const sinceMs = clock.monotonicMs();
     for (;;) {
       try {
-        const isLate = clock.monotonicMs() - sinceMs > longestMoveMs;
-        return await largeValues.fetched(ids, came ?? (await claims.inputs(tag, claim.jobs)), { again, isLate });
+        return await largeValues.fetched(ids, came ?? (await claims.inputs(tag, claim.jobs)), again);
       } catch {
         came = undefined; // they may stand elsewhere by then
         const untilMs = Math.max(...claim.jobs.map(({ deadlineMs }) => deadlineMs)) + deadlineOffsetMs;
