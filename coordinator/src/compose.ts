@@ -391,7 +391,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await tallies.tell().catch(() => {});
       await figures.leave({ all: true }).catch(() => {});
       await toolServersClosed;
-      files?.letGo(0, { mostBytes: 0 });
+      files?.letAllGo();
       await tickets.close();
       subscription.close();
       durable.close();

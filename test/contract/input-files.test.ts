@@ -128,7 +128,7 @@ async function sweeps(of = keeper): Promise<void> {
 /** Files of jobs that are over stay for a while; that while is over now. */
 async function goes(rig: JobRig): Promise<void> {
   await eventually("the files to go with their jobs", async () => {
-    files.letGo(0, { mostBytes: 0 });
+    files.letAllGo();
     return (await filesOf(rig)).length === 0;
   });
 }
@@ -361,7 +361,7 @@ test("a job that comes again when it is over leaves no file, nor does one that f
   assert.equal((await filesOf(rig)).length, 3);
   await eventually("all to be seen to", async () => {
     await keeper.round();
-    files.letGo(0, { mostBytes: 0 });
+    files.letAllGo();
     return (await filesOf(rig)).length === 0;
   });
 });
@@ -392,6 +392,16 @@ test("a file stays for a while when its job is over, for a store that forgets th
   });
 });
 
+test("what ends beside 64 MiB of files that stay goes at once", () => {
+  const frames = [content(40_000_000), content(30_000_000), content(20_000_000)];
+  const ids = frames.map((_frame, at) => `aaaaaaaaaa-much${at}`);
+  const references = frames.map((frame, at) => files.write({ id: ids[at]!, held: true }, [frame]) as InputFileReference);
+  for (const id of ids) files.ended(id, "succeeded");
+  const isThere = ids.map((id, at) => new InputFiles(root).read(id, references[at]!) !== undefined);
+  assert.deepEqual(isThere, [true, false, true]);
+  files.letAllGo();
+});
+
 test("a store that was away, and has forgotten that jobs are over, finds their files; others go", async (context) => {
   const own = openFiles();
   await own.keeper.round();
@@ -418,7 +428,7 @@ test("a store that was away, and has forgotten that jobs are over, finds their f
   assert.equal(own.files.isIdle(), false, "its end will be told again");
   own.files.ended(forgotten, "cancelled");
   await rigs.redis.del(keys.input(rig.tag, forgotten));
-  own.files.letGo(0, { mostBytes: 0 });
+  own.files.letAllGo();
   assert.deepEqual(await filesOf(rig), []);
 });
 
@@ -602,7 +612,7 @@ test("what is still there after half a second is brought to the disk", async (co
   const [over, waits] = [await rig.admit(large()), await rig.admit(large())];
   await store.cancel(over);
   await eventually("its end to be told", async () => {
-    files.letGo(0, { mostBytes: 0 });
+    files.letAllGo();
     return (await filesOf(rig)).length === 1;
   });
   await eventually("the other's to be synced", async () => {

@@ -28,7 +28,8 @@ const syncAfterMs = 500;
 const syncedTogether = 8;
 /** A store that ends without having written its file may have lost the end of a job: so long after it the job could be run again. */
 const lingerMs = 2_500;
-const mostLingeringBytes = 256 * 1024 * 1024;
+/** What ends beside so many is removed at once: memory that is free again at once is still in the processor's cache when the next file is written. */
+const mostLingeringBytes = 64 * 1024 * 1024;
 /** A disk that takes longer for a file holds up all calls. */
 const slowWriteMs = 200;
 
@@ -135,26 +136,36 @@ export class LocalInputFiles implements InputFiles {
     }
     this.#open.delete(jobId);
     file.isOver = true;
+    if (this.#lingeringBytes + file.sizeBytes > mostLingeringBytes) {
+      this.#removeNow(file);
+      return;
+    }
     this.#lingering.push({ file, endedMs: this.#clock.monotonicMs() });
     this.#lingeringBytes += file.sizeBytes;
-    if (this.#lingeringBytes > mostLingeringBytes) this.letGo(0, { mostBytes: mostLingeringBytes });
   }
 
   /**
    * Removes files of jobs that were over a while ago. The store has answered since `answeringMs` ago: what ended before that it may have forgotten, and is
-   * to be asked about. With `mostBytes` the oldest are removed until no more than that are left.
+   * to be asked about.
    */
-  letGo(answeringMs: number, { mostBytes }: { mostBytes?: number } = {}): void {
+  letGo(answeringMs: number): void {
     const nowMs = this.#clock.monotonicMs();
     let count = 0;
     for (const { endedMs, file } of this.#lingering) {
-      if (mostBytes === undefined ? endedMs > nowMs - lingerMs : this.#lingeringBytes <= mostBytes) break;
-      if (mostBytes === undefined && endedMs < nowMs - answeringMs) this.#doubtful.push(file);
+      if (endedMs > nowMs - lingerMs) break;
+      if (endedMs < nowMs - answeringMs) this.#doubtful.push(file);
       else this.#removeNow(file);
       this.#lingeringBytes -= file.sizeBytes;
       count++;
     }
     if (count > 0) this.#lingering = this.#lingering.slice(count);
+  }
+
+  /** Removes all files of jobs that are over. */
+  letAllGo(): void {
+    for (const { file } of this.#lingering) this.#removeNow(file);
+    this.#lingering = [];
+    this.#lingeringBytes = 0;
   }
 
   /** A job of which it was heard that it is over, and that is not, or not any more. */
