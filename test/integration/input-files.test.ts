@@ -6,47 +6,34 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { isLocalDisk } from "@switchyard/protocol";
-import { GraphBuilder } from "@switchyard/protocol/onnx";
-import { Redis } from "ioredis";
+import type { Redis } from "ioredis";
 import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
 import { whileDrained } from "../support/drained-host.ts";
-import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
-import { emptyRepository, type Repository } from "../support/timed-models.ts";
+import { type NegatingCluster, startNegatingCluster } from "../support/negating-cluster.ts";
+import type { Processes, WorkerProcess } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 const shape = [64, 1024];
 const values = Float32Array.from({ length: 64 * 1024 }, (_, at) => at % 4099);
 const smallReply = 1024;
 
-let models: Repository;
 let folder: string;
 let cluster: Processes;
 let redis: Redis;
 let worker: WorkerProcess;
+let negating: NegatingCluster | undefined;
 before(async () => {
-  models = await emptyRepository();
-  const graph = new GraphBuilder({ name: "negative" });
-  graph.input("x", "FP32", shape);
-  graph.output("y", "FP32", shape);
-  graph.node("Neg", ["x"], {}, "y");
-  await models.add("negative", graph);
-  folder = await mkdtemp(path.join(tmpdir(), "switchyard-files-"));
-  cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_DATA: folder } });
+  negating = await startNegatingCluster(shape);
+  ({ cluster, folder, redis } = negating);
   worker = cluster.workers[0]!;
-  redis = new Redis(cluster.redis.url);
 });
-after(async () => {
-  redis?.disconnect();
-  await cluster?.stop();
-  await models?.remove();
-  await rm(folder, { recursive: true, force: true });
-});
+after(() => negating?.close());
 
 const infer = (): Promise<Answer> => call(`${cluster.url}/v2/models/negative/infer`, binaryInference("x", shape, values));
 
 async function submit(): Promise<string> {
   const bytes = Buffer.from(values.buffer);
-  const x = { name: "x", datatype: "FP32", shape: shape, parameters: { binary_data_size: bytes.length } };
+  const x = { name: "x", datatype: "FP32", shape, parameters: { binary_data_size: bytes.length } };
   const json = Buffer.from(JSON.stringify({ model: "negative", inputs: [x] }));
   const headers = { "content-type": "application/octet-stream", "inference-header-content-length": String(json.length) };
   const answer = await call(`${cluster.url}/v1/jobs`, { body: Buffer.concat([json, bytes]), headers });

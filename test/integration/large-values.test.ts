@@ -7,41 +7,28 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import type { InputsView, SizesView } from "@switchyard/protocol";
-import { GraphBuilder } from "@switchyard/protocol/onnx";
-import { Redis } from "ioredis";
+import type { Redis } from "ioredis";
 import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
 import { whileDrained } from "../support/drained-host.ts";
-import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
-import { emptyRepository, type Repository } from "../support/timed-models.ts";
+import { type NegatingCluster, startNegatingCluster } from "../support/negating-cluster.ts";
+import type { Processes, WorkerProcess } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 const shape = [3072, 1024];
 const count = 3072 * 1024; // 12 MiB of FP32
 const smallReply = 1024;
 
-let models: Repository;
 let folder: string;
 let cluster: Processes;
 let redis: Redis;
 let worker: WorkerProcess;
+let negating: NegatingCluster | undefined;
 before(async () => {
-  models = await emptyRepository();
-  const graph = new GraphBuilder({ name: "negative" });
-  graph.input("x", "FP32", shape);
-  graph.output("y", "FP32", shape);
-  graph.node("Neg", ["x"], {}, "y");
-  await models.add("negative", graph);
-  folder = await mkdtemp(path.join(tmpdir(), "switchyard-large-"));
-  cluster = await startProcesses({ models: models.folder, env: { SWITCHYARD_DATA: folder } });
+  negating = await startNegatingCluster(shape);
+  ({ cluster, folder, redis } = negating);
   worker = cluster.workers[0]!;
-  redis = new Redis(cluster.redis.url);
 });
-after(async () => {
-  redis?.disconnect();
-  await cluster?.stop();
-  await models?.remove();
-  await rm(folder, { recursive: true, force: true });
-});
+after(() => negating?.close());
 
 /** Another tensor for each seed. */
 function tensorOf(seed: number): Float32Array {

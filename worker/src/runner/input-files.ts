@@ -49,8 +49,8 @@ export class InputFiles {
   }
 
   /**
-   * The frame, at an 8-byte aligned address and until the next batch, or undefined when it is gone or not whole. Reads at once: the thread has nothing else to do, and each way through the pool of threads takes
-   * longer than the file, which mostly never left the memory.
+   * The frame, at an 8-byte aligned address and until the next batch, or undefined when it is gone or not whole. Reads at once: the thread has
+   * nothing else to do, and each way through the pool of threads takes longer than the file, which mostly never left the memory.
    */
   read(jobId: string, { folder, sizeBytes }: InputFileReference): Uint8Array | undefined {
     let file: number;

@@ -94,16 +94,12 @@ export class LargeValues {
     return encodeBlobReference(await place.put(outputs, { keepMs: ttlMs + outputMarginMs }));
   }
 
+  /** The cluster's folder bears the id that its coordinators tell in Redis; a folder of the same name elsewhere does not. */
   async #place(): Promise<Blobs | undefined> {
     if (this.#chosen) return this.#chosen;
-    if (await this.#seesFolder()) this.#chosen = this.#folder;
-    return this.#chosen ?? this.#remote;
-  }
-
-  /** The cluster's folder bears the id that its coordinators tell in Redis; a folder of the same name elsewhere does not. */
-  async #seesFolder(): Promise<boolean> {
     const [told, found] = await Promise.all([this.#redis.get(keys.blobFolder), this.#folder.folderId()]);
-    return told !== null && told === found;
+    if (told !== null && told === found) this.#chosen = this.#folder;
+    return this.#chosen ?? this.#remote;
   }
 }
 
