@@ -57,6 +57,22 @@ async function runOne(rig: JobRig, wishes: Partial<NewJob> = {}): Promise<string
 }
 
 function sentences(open: () => JobRig): void {
+  test("a host that holds two tickets of a queue counts once, and as busy while one of them is", async () => {
+    const twoTickets = async () => {
+      const rig = open();
+      await rig.admit({}, 2);
+      const { host, ticket } = await rig.hostWithTicket();
+      await rig.admit({}, 2);
+      assert.equal(await host.take(rig.offered[1] as string), "held");
+      return { rig, host, ticket };
+    };
+    const idle = await twoTickets();
+    assert.equal((await idle.rig.store.sweep(idle.rig.tag, 2, 1)).tickets.length, 1, "two jobs wait, and one host is there for them");
+    const busy = await twoTickets();
+    await busy.host.batch(busy.ticket, { maxItems: 1, busyMs: 60_000 });
+    assert.equal((await busy.rig.store.sweep(busy.rig.tag, 2, 1)).tickets.length, 1, "a job waits beside a host that is busy");
+  });
+
   test("a job goes from its client to a host and back", async () => {
     const rig = open();
     const admitted = await rig.admitted(

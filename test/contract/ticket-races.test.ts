@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { bullPrefix, newJobId, ticketQueueName } from "@switchyard/protocol/redis";
+import { bullPrefix, keys, newJobId, ticketQueueName } from "@switchyard/protocol/redis";
 import type { JobNotice } from "../../coordinator/src/ports/job-store.ts";
 import { redisRigs } from "../support/file-rigs.ts";
 import {
@@ -269,6 +269,16 @@ describe("tickets", () => {
     assert.equal(rig.offered.length, 1, "the only host is busy");
     await rig.admit({}, 2);
     assert.equal(rig.offered.length, 2);
+  });
+
+  test("of hosts that linger one is woken that is not busy under another ticket of the queue", async () => {
+    const rig = rigs.rig();
+    const untilMs = (await rig.store.sweep(rig.tag, 2, 1)).nowMs + 60_000;
+    const entries = { a: `busy one ${untilMs}`, b: `lingering one ${untilMs}`, c: `lingering two ${untilMs}` };
+    await rigs.redis.hset(`${keys.base(rig.tag)}tickets`, entries);
+    await rig.admit({}, 2);
+    const { tickets } = await rig.audit();
+    assert.deepEqual(Object.fromEntries(tickets.map(({ id, state }) => [id, state])), { a: "busy", b: "lingering", c: "held" });
   });
 });
 

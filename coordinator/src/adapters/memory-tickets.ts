@@ -57,8 +57,15 @@ export class MemoryTickets {
     for (const [id, ticket] of this.all) if (ticket.incarnation === incarnation) this.all.delete(id);
   }
 
+  /** A host that holds several counts once, and as busy while one of them is. */
   #count(nowMs: number, { waitingItems, batchItems, urgentMs = Number.POSITIVE_INFINITY, repair }: TicketNeed) {
     const count = { free: 0, busy: 0, untaken: 0, stale: [] as string[], idle: undefined as Ticket | undefined };
+    const busy = new Set<string>();
+    const free = new Set<string>();
+    for (const { state, incarnation, untilMs } of this.all.values())
+      if (untilMs > nowMs && state !== "issued") (state === "busy" ? busy : free).add(incarnation);
+    count.busy = busy.size;
+    count.free = free.difference(busy).size;
     const mayDefer = ({ untilMs }: Ticket): boolean => waitingItems < batchItems && urgentMs > untilMs + deferMarginMs;
     for (const [id, ticket] of this.all) {
       const live = ticket.untilMs > nowMs;
@@ -66,10 +73,10 @@ export class MemoryTickets {
         count.untaken++;
         if (!live) count.stale.push(id);
       }
-      if (live && ticket.state === "busy") count.busy++;
+      if (live && ticket.state === "issued") count.free++;
       else if (live) {
-        count.free++;
-        if (ticket.state === "lingering" || (ticket.state === "deferring" && !mayDefer(ticket))) count.idle ??= ticket;
+        const isWoken = ticket.state === "lingering" || (ticket.state === "deferring" && !mayDefer(ticket));
+        if (isWoken && !busy.has(ticket.incarnation)) count.idle ??= ticket;
       } else if (repair && (ticket.state !== "issued" || ticket.untilMs + forgetUntakenMs < nowMs)) this.all.delete(id);
     }
     return count;

@@ -12,13 +12,16 @@ local unheardMs = 1500        -- after this a host that had heard of a ticket wh
 local deferMarginMs = 10      -- a job that must start sooner after a deferral's end wakes its host at once
 
 -- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
--- the ids among them that a host should have taken by now. One of those that has been locked for long was fetched by a host that never heard
--- of it: BullMQ gives it back when the lock has ended, many seconds from now, and until then to offer it again does nothing. It is forgotten here;
--- whoever takes it later is told that it is gone. Only what was offered in the queue of this tag shows: the locks of others may lie in other slots.
+-- the ids among them that a host should have taken by now. A host that holds several (it took them from queues of different reach, or kept one
+-- that a store without its last second forgot) has one device all the same: it counts once, and as busy while one of them is.
+-- An issued one that has been locked for long was fetched by a host that never heard of it: BullMQ gives it back when the lock has ended,
+-- many seconds from now, and until then to offer it again does nothing. It is forgotten here; whoever takes it later is told that it is gone.
+-- Only what was offered in the queue of this tag shows: the locks of others may lie in other slots.
 -- With `repair`, lost ones are removed, too, and what cannot be read counts as lost.
 local function countTickets(base, tag, now, repair)
   local entries = redis.call('HGETALL', base .. 'tickets')
   local count = { free = 0, busy = 0, untaken = 0, stale = {} }
+  local holders, sleepers = {}, {}
   for index = 1, #entries, 2 do
     local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)$')
     till = tonumber(till) or 0
@@ -32,16 +35,22 @@ local function countTickets(base, tag, now, repair)
       end
     end
     if till > now then
-      if state == 'busy' then
-        count.busy = count.busy + 1
-      else
+      if state == 'issued' then
         count.free = count.free + 1
-        if state == 'lingering' and not count.lingering then count.lingering = { entries[index], incarnation } end
-        if state == 'deferring' and not count.deferring then count.deferring = { entries[index], incarnation, till } end
+      else
+        if holders[incarnation] ~= 'busy' then holders[incarnation] = state end
+        if state == 'lingering' or state == 'deferring' then sleepers[#sleepers + 1] = { entries[index], incarnation, till, state } end
       end
     elseif repair and (state ~= 'issued' or till + forgetUntakenMs < now) then
       redis.call('HDEL', base .. 'tickets', entries[index])
     end
+  end
+  for _, state in pairs(holders) do
+    local can = state == 'busy' and 'busy' or 'free'
+    count[can] = count[can] + 1
+  end
+  for _, sleeper in ipairs(sleepers) do
+    if holders[sleeper[2]] ~= 'busy' and not count[sleeper[4]] then count[sleeper[4]] = sleeper end
   end
   return count
 end
