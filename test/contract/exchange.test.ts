@@ -81,6 +81,18 @@ test("a script that fails is told from one that was not heard", async () => {
   assert.match(failing.claimRefused?.message ?? "", /WRONGTYPE/);
 });
 
+test("a host that looks again without the commit of its last claim is told which one is open, and gives it back", async () => {
+  const { claims, commit, wish } = await busyHost();
+  const { tag, ticketId } = commit;
+  const again = { ...wish, tag, ticketId };
+  assert.deepEqual((await claims.exchange(undefined, again)).claim, { kind: "uncommitted", sequence: 1 });
+  assert.deepEqual([await claims.giveBack(tag, 1), await claims.giveBack(tag, 1)], [1, 0]);
+  const { claim } = await claims.exchange(undefined, again);
+  assert.ok(claim?.kind === "batch");
+  assert.deepEqual([claim.sequence, claim.jobs[0]?.fence, claim.jobs[0]?.attempt], [2, 2, 1], "it had cost no attempt");
+  assert.deepEqual((await claims.exchange(commit, undefined)).committed, ["stale"]);
+});
+
 test("a connection that breaks in mid-exchange answers nothing, and the repeat finds what had happened", async () => {
   const { claims, commit, wish } = await busyHost();
   const cut = claims.exchange(commit, wish);

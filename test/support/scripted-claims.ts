@@ -59,6 +59,8 @@ export class RunnerRig {
   onTurn: () => Promise<void> = async () => {};
   /** Called for each read of inputs; may throw. */
   onInputs: () => void = () => {};
+  /** A claim that the store has and the runner has not; answers how many jobs went back, and may throw. */
+  onGiveBack: (tag: string, sequence: number) => Promise<number> = async () => 0;
   /** Called for each run of a model; may throw, and let time pass. */
   onRun: (items: number) => void = () => {};
   /** Of every model. */
@@ -82,6 +84,7 @@ export class RunnerRig {
           this.#exchanges.put({ commit, wish, answer: reply.resolve, fail });
           return reply.promise;
         },
+        giveBack: (tag, sequence) => this.onGiveBack(tag, sequence),
         inputs: async (_tag, jobs) => {
           this.onInputs();
           return jobs.map(() => Buffer.from(encodeFrame([tensor("x", new Float32Array(this.itemFloats).fill(1), [1, this.itemFloats])])));

@@ -28,7 +28,7 @@ test("outputs that found no room wait by themselves: their neighbours are done, 
 
 test("a full store is asked less and less often, and no longer than until the deadline", async () => {
   const { rig, asked } = await committing(1, 10_000);
-  asked.answer({ committed: ["no_output"], claim: { kind: "uncommitted" } });
+  asked.answer({ committed: ["no_output"], claim: { kind: "uncommitted", sequence: 1 } });
   const waits: number[] = [];
   let sum = 0;
   while (sum < 10_000) {
@@ -48,7 +48,7 @@ test("a full store is asked less and less often, and no longer than until the de
 
 test("a commit that the store's script fails on is tried job by job", async () => {
   const { rig, asked } = await committing(3, 500);
-  asked.answer({ commitRefused: new Error("ERR bad record"), claim: { kind: "uncommitted" } });
+  asked.answer({ commitRefused: new Error("ERR bad record"), claim: { kind: "uncommitted", sequence: 1 } });
   for (const id of ["job-1", "job-2", "job-3"]) {
     const one = await rig.exchange();
     assert.deepEqual(shape(one), [[id], undefined]);
@@ -88,7 +88,7 @@ test("with too much waiting for room nothing more is run", async () => {
 
 test("a drain gives jobs back whose outputs find no room, with their attempts", async () => {
   const { rig, asked } = await committing();
-  asked.answer({ committed: ["no_output"], claim: { kind: "uncommitted" } });
+  asked.answer({ committed: ["no_output"], claim: { kind: "uncommitted", sequence: 1 } });
   await rig.idle();
   rig.runner.drain();
   const back = await rig.exchange();
@@ -100,7 +100,7 @@ test("a drain gives jobs back whose outputs find no room, with their attempts", 
 test("a drain tries a commit that fails job by job once more, and then leaves it to the sweeper", async () => {
   const { rig, asked } = await committing(2);
   rig.runner.drain();
-  asked.answer({ commitRefused: new Error("ERR bad record"), claim: { kind: "uncommitted" } });
+  asked.answer({ commitRefused: new Error("ERR bad record"), claim: { kind: "uncommitted", sequence: 1 } });
   (await rig.exchange()).answer({ committed: ["committed"] });
   (await rig.exchange()).answer({ commitRefused: new Error("ERR bad record") });
   await rig.ended;

@@ -40,7 +40,6 @@ test("an empty queue is lingered at, then looked into once more, which retires t
 const endings: { claim: ClaimAnswer; release: boolean; barred?: boolean }[] = [
   { claim: { kind: "retired" }, release: false },
   { claim: { kind: "not_yours" }, release: false },
-  { claim: { kind: "uncommitted" }, release: true },
   { claim: { kind: "stale_sequence" }, release: true },
   { claim: { kind: "barred" }, release: false, barred: true },
 ];
@@ -117,10 +116,40 @@ test("a look whose reply got lost is sent again without the commit that was answ
 
 test("a look that was refused because its commit got lost is repeated with the commit", async () => {
   const { rig, asked } = await committing();
-  asked.answer({ claim: { kind: "uncommitted" } });
+  asked.answer({ claim: { kind: "uncommitted", sequence: 1 } });
   const again = await rig.exchange();
   assert.deepEqual(shape(again), [["job-1"], "a1"]);
   again.answer({ committed: ["committed"], claim: { kind: "empty" } });
+  await rig.idle();
+  assert.deepEqual(rig.ends(), []);
+});
+
+test("a claim that the store has and the host has not is given back, and the queue looked into again at once", async () => {
+  const rig = new RunnerRig();
+  const given: string[] = [];
+  rig.onGiveBack = async (tag, sequence) => given.push(`${tag}=${sequence}`);
+  rig.serve("a1");
+  (await rig.exchange()).answer({ claim: { kind: "uncommitted", sequence: 7 } });
+  assert.equal((await rig.exchange()).wish?.ticketId, "a1");
+  assert.deepEqual([given, rig.ends(), rig.slept], [["a=7"], [], []]);
+  assert.match(rig.troubles()[0] ?? "", /forgotten how a claim ended, and 1 jobs/);
+});
+
+test("a claim that cannot be given back because the store is away again leaves the ticket for a moment", async () => {
+  const rig = new RunnerRig();
+  rig.onGiveBack = () => Promise.reject(new Error("the connection to Redis is not ready"));
+  rig.serve("a1");
+  (await rig.exchange()).answer({ claim: { kind: "uncommitted", sequence: 7 } });
+  assert.equal(await rig.idle(), 200);
+  rig.pass(200);
+  assert.equal((await rig.exchange()).wish?.ticketId, "a1");
+  assert.deepEqual([rig.ends(), rig.troubles()], [[], []]);
+});
+
+test("a claim whose commit waits for room in the store is not given back", async () => {
+  const { rig, asked } = await committing();
+  rig.onGiveBack = () => assert.fail("its jobs would run again");
+  asked.answer({ committed: ["no_output"], claim: { kind: "uncommitted", sequence: 1 } });
   await rig.idle();
   assert.deepEqual(rig.ends(), []);
 });

@@ -12,7 +12,7 @@
 --          if there are few and all of them small;
 --          {"empty", now} with the ticket lingering, {"defer", until, now} with the ticket deferring (until is now where so much was dropped
 --          that another look is due), {"retired", now} (a retry that is due later gets a ticket from the sweeper), {"not_yours"}, {"barred"},
---          {"stale_sequence"}, {"uncommitted"} while an earlier claim has jobs.
+--          {"stale_sequence"}, {"uncommitted", its sequence} while an earlier claim has jobs.
 -- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline, nor when its run could not end before; one
 --        batch holds one shape class and ends before the first of its deadlines, as far as run times are known; flows share by weight; a job
 --        whose host died while it ran is claimed alone, so that no other shares the blame when the next host dies too.
@@ -86,7 +86,7 @@ if outstanding then
     for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
     flushNotices()
   elseif string.find(outstanding, '=', 1, true) then
-    return { 'uncommitted' }
+    return { 'uncommitted', last }
   end
 end
 

@@ -88,7 +88,7 @@ export const lostPower: Recipe = {
           limit: load.sent / 4,
           better: "lower",
         },
-        { what: "hosts ran again after", value: Math.max(...back), limit: 5_000, better: "lower", unit: "ms" },
+        { what: "hosts ran again after", value: Math.max(...back), limit: 3_000, better: "lower", unit: "ms" },
       ],
     };
   },

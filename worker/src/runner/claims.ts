@@ -28,7 +28,9 @@ export type ClaimAnswer =
   | { kind: "batch"; nowMs: number; sequence: number; jobs: ClaimedJob[]; inputs?: (Buffer | null)[] }
   /** Jobs wait for a fuller batch: look again then, by the store's clock. */
   | { kind: "defer"; untilMs: number; nowMs: number }
-  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" | "uncommitted" };
+  /** The store has jobs in an earlier claim of this host, by that sequence. */
+  | { kind: "uncommitted"; sequence: number }
+  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" };
 
 export interface ClaimWish {
   tag: string;
@@ -117,6 +119,7 @@ export class Claims {
     // that sequence was given back in this host's name meanwhile: the next one is accepted
     if (kind === "stale_sequence") this.#sequences.set(wish.tag, sequence);
     if (kind === "defer") return { kind, untilMs: Number(row[1]), nowMs: Number(row[2]) };
+    if (kind === "uncommitted") return { kind, sequence: Number(row[1]) };
     if (kind !== "batch") return { kind };
     this.#sequences.set(wish.tag, sequence);
     const jobs = String(row[2]).split("\n").flatMap(claimedJobs);
@@ -188,6 +191,16 @@ export class Claims {
       else if (isRefusal(reply)) answer.claimRefused = reply;
     }
     return answer;
+  }
+
+  /**
+   * A claim that the store has and this host has not: its jobs go back to their places, and cost no attempt. Answers how many; a repeat gives
+   * back nothing more.
+   */
+  async giveBack(tag: string, sequence: number): Promise<number> {
+    const [reply] = await sendTogether(this.#redis, [scriptCommand("return-claim", keys.base(tag), [this.#incarnation, sequence])]);
+    if (reply instanceof Error) throw reply;
+    return Number(reply);
   }
 
   /** The framed inputs of claimed jobs, in order; null where they are gone. */

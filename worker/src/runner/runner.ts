@@ -36,7 +36,7 @@ export interface ModelSource {
 }
 
 export interface RunnerParts {
-  claims: Pick<Claims, "exchange" | "inputs">;
+  claims: Pick<Claims, "exchange" | "giveBack" | "inputs">;
   largeValues: Pick<LargeValues, "fetched" | "stored">;
   models: ModelSource;
   clock: Pick<Clock, "monotonicMs" | "sleep" | "after" | "turn">;
@@ -317,14 +317,26 @@ export class Runner {
         this.#end(ticket, false);
         return this.#parts.tell({ kind: "barred" });
       case "uncommitted":
-        // either its commit waits here, and the ticket with it; or the sweeper returns what this host no longer knows
-        return this.#isClosed(ticket.version.tag) ? undefined : this.#end(ticket, true);
+        return this.#giveBack(ticket, claim.sequence);
       case "stale_sequence":
         return this.#end(ticket, true);
       case "retired":
       case "not_yours":
         return this.#end(ticket, false);
     }
+  }
+
+  /**
+   * Either the commit of that claim waits here, and the ticket with it. Or there is none: a store that lost its last moments (power, a
+   * replica in the place of its master) has forgotten how the claim ended. Nobody runs its jobs, and until they have gone back this host gets no others.
+   */
+  async #giveBack(ticket: HeldTicket, sequence: number): Promise<void> {
+    const { claims, clock } = this.#parts;
+    const { tag } = ticket.version;
+    if (this.#isClosed(tag)) return;
+    const jobs = await claims.giveBack(tag, sequence).catch(() => 0); // the next look asks again
+    if (jobs === 0) this.#rotation.pause(ticket, clock.monotonicMs() + retryExchangeMs);
+    else this.#trouble(tag, `the store has forgotten how a claim ended, and ${jobs} jobs of it went back`);
   }
 
   /** Runs a batch; its commit is then open. */
