@@ -18,6 +18,7 @@ import { mlp, resnet } from "./rows/models.ts";
 import type { Row, RowContext, RowResult } from "./rows/row.ts";
 import { comparedWithBullmq, type RowName, rowNames, rows } from "./rows.ts";
 import { type BullmqVariant, bullmqVariants, inProcess, oneJobPerInference, variantName } from "./systems/baselines.ts";
+import { providers } from "./systems/direct-session.ts";
 import { type Profiled, switchyard } from "./systems/switchyard.ts";
 
 const usage = `npm run bench -- [--row all|${rowNames.join("|")}] [--rounds 3] [--seconds 6] [--clients 64] [--quick]
@@ -110,7 +111,14 @@ function versionOf(library: string): string {
 async function describe(wishes: Wishes): Promise<Record<string, unknown>> {
   const libraries = Object.fromEntries(["bullmq", "ioredis", "fastify", "onnxruntime-node"].map((name) => [name, versionOf(name)]));
   const { kind, version } = await testRedisBinary();
-  return { at: new Date().toISOString(), wishes, machine: describeMachine(), redis: `${kind} ${version}, appendfsync everysec`, libraries };
+  return {
+    at: new Date().toISOString(),
+    wishes,
+    providers,
+    machine: describeMachine(),
+    redis: `${kind} ${version}, appendfsync everysec`,
+    libraries,
+  };
 }
 
 /** A load process of its own for each row, so that one that fails leaves nothing to the next. */

@@ -41,7 +41,7 @@ export function makeCases(model: SampleModel, count: number): Promise<Case[]> {
 }
 
 async function runCases(model: SampleModel, count: number): Promise<Case[]> {
-  const session = await openSession(model.path, 1);
+  const session = await openSession(model.path, 1, ["cpu"]);
   const random = seededRandom(11);
   const size = model.itemShape.reduce((left, right) => left * right, 1);
   const cases: Case[] = [];

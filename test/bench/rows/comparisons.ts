@@ -2,6 +2,7 @@
 
 import { type Cell, type CellPlan, measureCell, quietest } from "../cell.ts";
 import { type LoopCell, measureLoop } from "../systems/bare-loop.ts";
+import { providers } from "../systems/direct-session.ts";
 import { switchyard } from "../systems/switchyard.ts";
 import type { System } from "../systems/system.ts";
 import { budget, type RoundValue, ratios } from "./budget.ts";
@@ -136,7 +137,7 @@ export async function resnetRow(context: RowContext): Promise<RowResult> {
     return { value: best.jobsPerSecond, isQuiet: round.every((cell) => !cell.noise.isNoisy) };
   });
   return {
-    title: `ResNet-50 class model, ${clients} clients, ${context.threads} threads`,
+    title: `ResNet-50 class model, ${clients} clients, ${providers.includes("cpu") ? `${context.threads} threads` : providers.join(", ")}`,
     cells,
     loops,
     budgets: [budget({ text: "jobs/s ≥ 97 % of c", rounds: ratios(rates(cells[s.id]), ceiling), limit: 0.97, better: "higher" })],

@@ -3,15 +3,18 @@
 import { alignedView } from "@switchyard/protocol";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 
+/** Of every system: the worker reads the same variable. */
+export const providers: readonly string[] = (process.env.SWITCHYARD_PROVIDERS || "cpu").split(",");
+
 export interface DirectSession {
   run(bytes: Uint8Array, shape: readonly number[]): Promise<{ data: Float32Array; dims: readonly number[] }>;
   release(): Promise<void>;
 }
 
 /** The session options are the product's: without spinning threads all systems are faster on few cores. */
-export async function openSession(path: string, threads: number): Promise<DirectSession> {
+export async function openSession(path: string, threads: number, executionProviders = providers): Promise<DirectSession> {
   const session = await InferenceSession.create(path, {
-    executionProviders: ["cpu"],
+    executionProviders: [...executionProviders],
     graphOptimizationLevel: "all",
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
