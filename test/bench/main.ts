@@ -23,7 +23,7 @@ import { type Profiled, switchyard } from "./systems/switchyard.ts";
 
 const usage = `npm run bench -- [--row all|${rowNames.join("|")}] [--rounds 3] [--seconds 6] [--clients 64] [--quick]
                  [--bullmq best|${bullmqVariants.map((variant) => `${variant.form}-${variant.pipelining}`).join("|")}]
-                 [--threads 2] [--json file] [--profile coordinator|worker]`;
+                 [--threads 2] [--workers 1] [--json file] [--profile coordinator|worker]`;
 
 class WrongUse extends Error {}
 
@@ -34,6 +34,7 @@ interface Wishes {
   warmSeconds: number;
   clients: number;
   threads: number;
+  workers: number;
   bullmq: string;
   json: string;
   profile: Profiled | undefined;
@@ -48,6 +49,7 @@ function readWishes(): Wishes {
       seconds: { type: "string" },
       clients: { type: "string", default: "64" },
       threads: { type: "string" },
+      workers: { type: "string", default: "1" },
       bullmq: { type: "string", default: "best" },
       json: { type: "string", default: "bench-results/latest.json" },
       profile: { type: "string" },
@@ -73,6 +75,7 @@ function readWishes(): Wishes {
     warmSeconds: values.quick ? 2 : 3,
     clients: number("clients", values.clients),
     threads: number("threads", values.threads ?? String(availableParallelism())),
+    workers: number("workers", values.workers),
     bullmq: values.bullmq,
     json: values.json,
     profile,
@@ -139,7 +142,11 @@ async function bench(wishes: Wishes): Promise<void> {
   const { variant, trials } = needsBullmq
     ? await withLoad((load) => bestBullmq(wishes, load))
     : { variant: bullmqVariants[0]!, trials: {} };
-  const systems: RowContext["systems"] = { a: inProcess, b: oneJobPerInference(variant), s: switchyard({ threads: wishes.threads }) };
+  const systems: RowContext["systems"] = {
+    a: inProcess,
+    b: oneJobPerInference(variant),
+    s: switchyard({ threads: wishes.threads, furtherWorkers: wishes.workers - 1 }),
+  };
   const { rounds, seconds, warmSeconds, clients, threads, isQuick } = wishes;
   const plan = { systems, rounds, seconds, warmSeconds, clients, threads, isQuick, say: (line: string) => console.log(line) };
   const results: { row: RowName; result: RowResult }[] = [];

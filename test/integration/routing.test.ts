@@ -12,7 +12,16 @@ import { call, floats, jobView } from "../support/calls.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { Pulse } from "../support/pulse.ts";
 import { stubProgram } from "../support/stub-program.ts";
-import { emptyRepository, type Repository, slowModel, slowRuns } from "../support/timed-models.ts";
+import {
+  directRun,
+  distance,
+  emptyRepository,
+  layersModel,
+  type Repository,
+  rowsOf,
+  slowModel,
+  slowRuns,
+} from "../support/timed-models.ts";
 import { until } from "../support/until.ts";
 
 const inputs = [floats("x", [1], [1])];
@@ -155,6 +164,37 @@ describe("routing", { concurrency: 3 }, () => {
     const refused = await call(`${url}/v2/models/gpu-only/infer`, { body: { inputs } });
     assert.equal(refused.status, 503, refused.bytes.toString());
     assert.doesNotMatch(cpu!.log(), /gpu-only|model_failed/);
+  });
+
+  test("where a run of another size than the last takes long, all runs have one size, and each job gets its own answer", async () => {
+    await using models = await emptyRepository();
+    const graph = layersModel(1);
+    await models.add("on-gpu", graph, { settings: "max_batch_items: 8\nrequire: { providers: [cuda] }\n" });
+    await using cluster = await clusterOf(models, { ...pretendCuda, SWITCHYARD_TEST_CUDA_CHANGE_MS: "30" });
+    const { url } = cluster;
+    const [host] = cluster.workers;
+    const inputsOf = (row: Float32Array) => ({ inputs: [floats("x", [1, 32], row)] });
+    const rows = rowsOf(19);
+    const expected = await directRun(graph, rows);
+    await submit(url, "on-gpu", inputsOf(rows[0]!));
+    await until("the model to be loaded", async () => (await modelOf(url, "on-gpu")).warm_on?.length === 1);
+    assert.match(
+      (await modelOf(url, "on-gpu")).batching?.reason ?? "",
+      /filled up to 8, because a run of another size than the last takes/,
+    );
+    const before = host!.log().length;
+    const ids = await Promise.all(rows.map((row) => submit(url, "on-gpu", inputsOf(row))));
+    await hostsOf(url, ids);
+    for (const [at, id] of ids.entries()) {
+      const answer = (await call(`${url}/v1/jobs/${id}/result`)).json().outputs[0];
+      assert.deepEqual(answer.shape, [1, 32]);
+      assert.ok(distance(answer.data, expected[at]!) < 1e-4, `row ${at}`);
+    }
+    const sizes = host!
+      .log()
+      .slice(before)
+      .match(/(?<=pretended run of )\d+/g);
+    assert.deepEqual([...new Set(sizes)], ["8"]);
   });
 
   test("a provider that a host has in name only runs nothing and is told: the load fails, and one that is missing altogether keeps a host unready", async () => {

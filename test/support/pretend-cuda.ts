@@ -1,14 +1,19 @@
 /**
  * Loaded before a worker (`node --import`): its ONNX Runtime then lists the provider `cuda`, as on a machine with a GPU, and computes on the
  * CPU what is asked of it, unless SWITCHYARD_TEST_CUDA_FAILS is 1. Each session says on stderr which providers it was asked for, so that a test can see that nothing else was.
+ * With SWITCHYARD_TEST_CUDA_CHANGE_MS a run of another first axis than the last takes so much longer, and each run says on stderr how many items it has.
  */
 
 import { writeSync } from "node:fs";
 import { createRequire } from "node:module";
 
+interface Handler {
+  run(feeds: Record<string, { dims: readonly number[] }>, ...rest: unknown[]): Promise<unknown>;
+}
+
 interface Backend {
   listSupportedBackends(): { name: string; bundled: boolean }[];
-  onnxruntimeBackend: { createInferenceSessionHandler(model: unknown, options: { executionProviders?: string[] }): Promise<unknown> };
+  onnxruntimeBackend: { createInferenceSessionHandler(model: unknown, options: { executionProviders?: string[] }): Promise<Handler> };
 }
 
 const require = createRequire(import.meta.url);
@@ -18,11 +23,27 @@ backend.listSupportedBackends = () => [...listed.filter(({ name }) => name !== "
 const { onnxruntimeBackend } = backend;
 let looked = false;
 const create = onnxruntimeBackend.createInferenceSessionHandler.bind(onnxruntimeBackend);
-onnxruntimeBackend.createInferenceSessionHandler = (model, options) => {
+const changeMs = Number(process.env.SWITCHYARD_TEST_CUDA_CHANGE_MS ?? 0);
+
+function payingForChanges(handler: Handler): Handler {
+  const run = handler.run.bind(handler);
+  let last: number | undefined;
+  handler.run = async (feeds, ...rest) => {
+    const items = Object.values(feeds)[0]?.dims[0];
+    writeSync(2, `pretended run of ${items} items\n`);
+    if (items !== last) await new Promise((resolve) => setTimeout(resolve, changeMs));
+    last = items;
+    return run(feeds, ...rest);
+  };
+  return handler;
+}
+
+onnxruntimeBackend.createInferenceSessionHandler = async (model, options) => {
   const providers = options.executionProviders ?? [];
   writeSync(2, `pretended session on [${providers}]\n`);
   // the first session is the host's own look at what is there
   if (providers.includes("cuda") && process.env.SWITCHYARD_TEST_CUDA_FAILS === "1" && looked) throw new Error("the device is gone");
   looked ||= providers.includes("cuda");
-  return create(model, { ...options, executionProviders: providers.map((name) => (name === "cuda" ? "cpu" : name)) });
+  const handler = await create(model, { ...options, executionProviders: providers.map((name) => (name === "cuda" ? "cpu" : name)) });
+  return changeMs > 0 && providers.includes("cuda") ? payingForChanges(handler) : handler;
 };

@@ -139,11 +139,15 @@ export function slowModel(steps: number): GraphBuilder {
 }
 
 /** What the graph answers on its own, without queue and batches: rows in, rows out. */
-export async function directRun(graph: GraphBuilder, rows: readonly Float32Array[]): Promise<Float32Array[]> {
+export async function directRun(
+  graph: GraphBuilder,
+  rows: readonly Float32Array[],
+  itemShape: readonly number[] = [1, rows[0]!.length],
+): Promise<Float32Array[]> {
   const session = await InferenceSession.create(graph.toBytes(), { intraOpNumThreads: 1 });
   const answers: Float32Array[] = [];
   for (const row of rows) {
-    const { y } = await session.run({ x: new Tensor("float32", row, [1, row.length]) });
+    const { y } = await session.run({ x: new Tensor("float32", row, itemShape) });
     answers.push(y!.data as Float32Array);
   }
   await session.release();

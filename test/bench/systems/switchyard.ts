@@ -7,7 +7,7 @@ import path from "node:path";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
 import type { Wire } from "../load/connection.ts";
 import { startBenchRedis } from "./bench-redis.ts";
-import { startUntil } from "./program.ts";
+import { type Program, startUntil } from "./program.ts";
 import { sumOf } from "./prometheus-text.ts";
 import type { MetricsPages, RunningSystem, System, SystemModel } from "./system.ts";
 
@@ -31,6 +31,8 @@ export interface SwitchyardOptions {
   tenants?: readonly Tenant[];
   /** Threads within an operator; default: as `up` has it, one per core. */
   threads?: number;
+  /** Hosts beside the first, on the same devices; default: none. Batches are told of the first. */
+  furtherWorkers?: number;
   /** Further variables of both processes. */
   env?: Record<string, string>;
   /** The worker does not see the coordinator's folder of large values, as on another machine. */
@@ -65,7 +67,7 @@ export interface RunningSwitchyard extends RunningSystem {
 
 export async function startSwitchyard(
   model: Pick<SystemModel, "repository">,
-  { env: more, isApart, profile, tenants, threads, wire = "http", switchesMetrics = false }: SwitchyardOptions = {},
+  { env: more, furtherWorkers = 0, isApart, profile, tenants, threads, wire = "http", switchesMetrics = false }: SwitchyardOptions = {},
 ): Promise<RunningSwitchyard> {
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
@@ -84,9 +86,8 @@ export async function startSwitchyard(
       SWITCHYARD_REDIS_URL: redis.url,
       SWITCHYARD_MODELS: model.repository,
       SWITCHYARD_DATA: dataFolder,
-      SWITCHYARD_WORKERS: "1",
-      SWITCHYARD_EXPECTED_HOSTS: "1",
-      SWITCHYARD_WORKER_INDEX: "1",
+      SWITCHYARD_WORKERS: String(1 + furtherWorkers),
+      SWITCHYARD_EXPECTED_HOSTS: String(1 + furtherWorkers),
       ...(keys && { SWITCHYARD_API_KEYS: keys.file }),
       ...(threads !== undefined && { SWITCHYARD_THREADS: String(threads) }),
       ...more,
@@ -103,13 +104,24 @@ export async function startSwitchyard(
       env,
       read: whereItListens,
     });
-    const worker = await startUntil({
-      file: new URL("worker/src/main.ts", root),
-      nodeArgs: nodeArgs("worker"),
-      env: { ...env, ...(isApart && { SWITCHYARD_BLOBS: path.join(dataFolder, "elsewhere") }) },
-      read: (line) => (line.includes('"registered"') ? true : undefined),
-    });
-    stops.push(worker.stop, coordinator.stop);
+    stops.push(coordinator.stop);
+    const startWorker = async (index: number): Promise<Program<true>> => {
+      const started = await startUntil({
+        file: new URL("worker/src/main.ts", root),
+        nodeArgs: nodeArgs("worker"),
+        env: {
+          ...env,
+          SWITCHYARD_WORKER_INDEX: String(index),
+          ...(isApart && { SWITCHYARD_BLOBS: path.join(dataFolder, "elsewhere") }),
+        },
+        read: (line) => (line.includes('"registered"') ? (true as const) : undefined),
+      });
+      stops.push(started.stop);
+      return started;
+    };
+    const worker = await startWorker(1);
+    const further: Program<true>[] = [];
+    for (let at = 0; at < furtherWorkers; at++) further.push(await startWorker(2 + at));
     const { url, metrics: doorMetrics, grpc } = coordinator.said;
     await untilReady(url);
     const readyMs = performance.now() - startedMs;
@@ -123,7 +135,12 @@ export async function startSwitchyard(
       port: Number(new URL(wire === "grpc" ? `http://${grpc}` : url).port),
       wire,
       readyMs,
-      roles: { door: coordinator.pid, redis: redis.pid, worker: worker.pid },
+      roles: {
+        door: coordinator.pid,
+        redis: redis.pid,
+        worker: worker.pid,
+        ...Object.fromEntries(further.map(({ pid }, at) => [`worker ${2 + at}`, pid])),
+      },
       metrics: async () => ({ door: await page(doorMetrics), worker: await page(workerMetrics) }),
       ...(!switchesMetrics && { batches: async () => batchesIn(await page(workerMetrics)) }),
       redisCommands: redis.commands,
@@ -131,6 +148,7 @@ export async function startSwitchyard(
       mustRun() {
         coordinator.mustRun();
         worker.mustRun();
+        for (const one of further) one.mustRun();
       },
       stop,
     };

@@ -16,6 +16,7 @@ import type { Clock } from "../clock.ts";
 import { axisObstacle, proveBatching } from "./batch-proof.ts";
 import { readModelFiles } from "./model-files.ts";
 import { loadSession, supportedProviders } from "./onnx-runtime.ts";
+import { costOfChange, isCostly, PaddedSession } from "./padded-session.ts";
 import { type InputRecipe, randomInputs, seededChance } from "./random-inputs.ts";
 import { openRemote } from "./remote-session.ts";
 import { RunFailure, type Session } from "./session.ts";
@@ -76,18 +77,20 @@ const lightRunMs = 1;
 export async function loadModel(options: LoadModelOptions): Promise<LoadedModel> {
   const { version, clock } = options;
   const startedMs = clock.monotonicMs();
-  const { session, sizeBytes } = await (version.remote ? openBridged(version.remote, options) : openFile(options));
+  const { session, sizeBytes, isAccelerated } = await (version.remote ? openBridged(version.remote, options) : openFile(options));
   let first: WarmModel;
   let loadMs: number;
   try {
     checkSignature(session, version);
     loadMs = clock.monotonicMs() - startedMs;
-    first = { session, ...(await warmUp(session, version, clock)) };
+    first = { session, ...(await warmUp(session, version, clock, { isAccelerated })) };
+    if (isAccelerated) first = await filledUp(first, clock);
   } catch (error) {
     await session.release();
     throw error;
   }
-  const chosen = (sizeBytes < smallModelBytes && (await onOneThread(first, options))) || first;
+  const mayBeLight = sizeBytes < smallModelBytes && !isAccelerated;
+  const chosen = (mayBeLight && (await onOneThread(first, options))) || first;
   const release = (): Promise<void> => chosen.session.release();
   return { version, ...chosen, sizeBytes, loadMs, clock, scratch: new Scratch(), release };
 }
@@ -102,7 +105,7 @@ async function onOneThread(first: WarmModel, options: LoadModelOptions): Promise
   let session: Session | undefined;
   try {
     ({ session } = await openFile({ ...options, threads: 1 }));
-    const alone = { session, ...(await warmUp(session, version, clock)) };
+    const alone = { session, ...(await warmUp(session, version, clock, { isAccelerated: false })) };
     if (isLight(alone)) {
       await first.session.release().catch(() => {});
       return alone;
@@ -121,18 +124,27 @@ function isLight({ batching, session, warmUpMs }: WarmModel): boolean {
   return !varies && warmUpMs.has(batching.maxItems) && longestMs < lightRunMs;
 }
 
-async function openFile({ folder, version, root, threads, providers }: LoadModelOptions): Promise<{ session: Session; sizeBytes: number }> {
+interface Opened {
+  session: Session;
+  sizeBytes: number;
+  /** It runs elsewhere than on this machine's processor: in numbers of less precision, and shape by shape. */
+  isAccelerated: boolean;
+}
+
+async function openFile({ folder, version, root, threads, providers }: LoadModelOptions): Promise<Opened> {
   const files = await readModelFiles(folder === undefined ? version : { ...version, path: onnxFileName }, folder ?? root);
   const chosen = await choose(version, providers);
   const bytes = files.hasExternalWeights ? {} : { bytes: files.bytes };
-  return { session: await loadSession({ path: files.path, ...bytes, providers: chosen, threads }), sizeBytes: files.sizeBytes };
+  const session = await loadSession({ path: files.path, ...bytes, providers: chosen, threads });
+  return { session, sizeBytes: files.sizeBytes, isAccelerated: chosen[0] !== "cpu" };
 }
 
-async function openBridged(remote: RemoteModel, options: LoadModelOptions): Promise<{ session: Session; sizeBytes: number }> {
+async function openBridged(remote: RemoteModel, options: LoadModelOptions): Promise<Opened> {
   const { bridges = {}, bridgeTimeoutMs = 30_000, clock, version } = options;
   const url = bridges[remote.framework];
   if (url === undefined) throw new SwitchyardError("model_not_ready", `this host has no server for framework ${remote.framework}`);
-  return { session: await openRemote({ url, remote, timeoutMs: bridgeTimeoutMs, clock }), sizeBytes: version.sizeBytes };
+  const session = await openRemote({ url, remote, timeoutMs: bridgeTimeoutMs, clock });
+  return { session, sizeBytes: version.sizeBytes, isAccelerated: false };
 }
 
 /** Never another provider than the one that is required: a model that belongs on a GPU does not run on a CPU, not even slowly. */
@@ -177,13 +189,15 @@ function mismatch(detail: string): SwitchyardError {
 interface WarmUp {
   batching: Batching;
   warmUpMs: Map<number, number>;
+  /** What it ran on; absent where nothing ran. */
+  recipe?: InputRecipe;
 }
 
 interface WarmModel extends WarmUp {
   session: Session;
 }
 
-async function warmUp(session: Session, version: ModelVersion, clock: Clock): Promise<WarmUp> {
+async function warmUp(session: Session, version: ModelVersion, clock: Clock, how: { isAccelerated: boolean }): Promise<WarmUp> {
   const promised = version.config.max_batch_items;
   const warmUpMs = new Map<number, number>();
   const found = await findRecipe(session);
@@ -192,7 +206,7 @@ async function warmUp(session: Session, version: ModelVersion, clock: Clock): Pr
     return { batching: { maxItems: promised ?? 1, reason: promised ? `model.yaml says ${promised}; ${reason}` : reason }, warmUpMs };
   }
   const { recipe } = found;
-  let batching = await decide(session, version, recipe, clock);
+  let batching = await decide({ session, version, recipe, clock, ...how });
   const startedMs = clock.monotonicMs();
   for (let items = 1; ; items = Math.min(items * 2, batching.maxItems)) {
     try {
@@ -208,10 +222,57 @@ async function warmUp(session: Session, version: ModelVersion, clock: Clock): Pr
     const usedMs = clock.monotonicMs() - startedMs;
     if (items >= batching.maxItems || usedMs + 2 * (warmUpMs.get(items) ?? 0) > warmUpBudgetMs) break;
   }
-  return { batching, warmUpMs };
+  return { batching, warmUpMs, recipe };
 }
 
-async function decide(session: Session, version: ModelVersion, recipe: InputRecipe, clock: Clock): Promise<Batching> {
+/**
+ * A model whose runs have one size only, in the place of one that pays for every change of size. The same where a change costs little, and
+ * where no batch of the largest size has run.
+ */
+async function filledUp(first: WarmModel, clock: Clock): Promise<WarmModel> {
+  const { batching, recipe, session, warmUpMs } = first;
+  const { maxItems, reason } = batching;
+  const [part] = [...warmUpMs].filter(([items]) => items < maxItems).reverse();
+  if (!recipe || !part || session.inputs.some(({ datatype }) => datatype === "BYTES")) return first;
+  const take = async (items: number): Promise<number> => {
+    const inputs = randomInputs(session.inputs, { ...recipe, items }, seededChance(3));
+    const startedMs = clock.monotonicMs();
+    await session.run(
+      inputs,
+      session.outputs.map(({ name }) => name),
+    );
+    return clock.monotonicMs() - startedMs;
+  };
+  let wholeMs: number;
+  let changeMs: number;
+  try {
+    // where the warm-up had no time left for the largest batch
+    if (!warmUpMs.has(maxItems)) await take(maxItems);
+    wholeMs = warmUpMs.get(maxItems) ?? (await take(maxItems));
+    const sizes = { take, whole: { items: maxItems, steadyMs: wholeMs }, part: { items: part[0], steadyMs: part[1] } };
+    changeMs = await costOfChange(sizes);
+  } catch {
+    return first; // it has no room for the largest batch
+  }
+  if (!isCostly(changeMs, wholeMs)) return first;
+  const why = `batches are filled up to ${maxItems}, because a run of another size than the last takes ${Math.round(changeMs)} ms longer`;
+  return {
+    ...first,
+    session: new PaddedSession(session, maxItems),
+    batching: { maxItems, reason: `${reason}; ${why}` },
+    warmUpMs: new Map([...warmUpMs.keys(), maxItems].map((items) => [items, wholeMs])),
+  };
+}
+
+interface Undecided {
+  session: Session;
+  version: ModelVersion;
+  recipe: InputRecipe;
+  clock: Clock;
+  isAccelerated: boolean;
+}
+
+async function decide({ session, version, recipe, clock, isAccelerated }: Undecided): Promise<Batching> {
   const promised = version.config.max_batch_items;
   if (promised === 1) return { maxItems: 1, reason: "model.yaml says max_batch_items: 1" };
   if (promised !== undefined) {
@@ -221,7 +282,7 @@ async function decide(session: Session, version: ModelVersion, recipe: InputReci
   }
   const obstacle = axisObstacle(version.signature) ?? axisObstacle({ inputs: [...session.inputs], outputs: [...session.outputs] });
   if (obstacle) return { maxItems: 1, reason: obstacle };
-  const proof = await proveBatching(session, recipe, clock);
+  const proof = await proveBatching(session, recipe, { clock, isAccelerated });
   if (!proof.isProven) return { maxItems: 1, reason: proof.reason };
   return { maxItems: defaultMaxItems, reason: `${proof.reason}; ${defaultMaxItems} is the default without max_batch_items` };
 }
