@@ -157,6 +157,8 @@ describe("routing", { concurrency: 3 }, () => {
     assert.deepEqual({ gpus, providers }, { gpus: [{ name: "NVIDIA H100 80GB HBM3", memory_mb: 81_559 }], providers: ["cuda", "cpu"] });
     const ran = await hostsOf(url, await repeat(40, () => submit(url, "gpu-only")));
     assert.deepEqual([...new Set(ran)], [gpu!.name]);
+    assert.match(gpu!.log(), /gpu_by_request_only.*SWITCHYARD_PROVIDERS=cuda gives them the GPU/);
+    assert.doesNotMatch(cpu!.log(), /gpu_by_request_only/);
     const sessions = gpu!.log().split("pretended session on [cuda]\n").length - 1;
     assert.ok(sessions >= 2, "beside the host's own look, the session that ran it was asked for CUDA and nothing else");
     await gpu!.kill();

@@ -185,6 +185,11 @@ export class Host {
     await this.#intake.subscribeCold(facts.profile);
     void this.#renewals();
     const { device, id, incarnation, providers } = facts;
+    const unasked = this.#abilities.unasked();
+    if (unasked.length > 0)
+      log("gpu_by_request_only", {
+        message: `models that require no provider run on the CPU; SWITCHYARD_PROVIDERS=${unasked[0]} gives them the GPU`,
+      });
     metrics.registered(facts, () => ({
       models: this.#held.tags().length,
       modelBytes: this.#held.sizeBytes(),

@@ -2,7 +2,7 @@
 
 import { type HostFacts, type ModelVersion, missingOfAll, requirementsOf } from "@switchyard/protocol";
 import { profileOf } from "@switchyard/protocol/redis";
-import { deviceOf, unreadyReason } from "./device.ts";
+import { deviceOf, unaskedProviders, unreadyReason } from "./device.ts";
 
 /** The rest is known once the runtime has been asked. */
 export type GivenFacts = Omit<HostFacts, "providers" | "profile" | "device">;
@@ -34,6 +34,11 @@ export class Abilities {
   /** Tickets of models with preferences are meant for hosts of one profile. */
   profileFor(version: ModelVersion | undefined): string | undefined {
     return version?.config.prefer?.length ? this.facts.profile : undefined;
+  }
+
+  /** Providers that work here and that only models get which require them. */
+  unasked(): string[] {
+    return unaskedProviders({ ...this.facts, configured: this.#settings.providers });
   }
 
   unreadyReason(versions: readonly ModelVersion[]): string | undefined {

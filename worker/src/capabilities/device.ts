@@ -31,6 +31,12 @@ export function unreadyReason(
   return undefined;
 }
 
+/** A GPU that works and that models get only when they insist on one: whoever has it may have forgotten to say so. */
+export function unaskedProviders(host: Capabilities & { configured: readonly string[] }): string[] {
+  if (host.gpus.length === 0 || host.configured.some((name) => name !== "cpu")) return [];
+  return host.providers.filter((name) => name !== "cpu");
+}
+
 /** What a host lends to models that was not told how much: the GPU's memory where they go there, else half of its own. */
 export function modelMemoryMb(host: { providers: readonly string[]; gpus: readonly Gpu[]; memoryMb: number }): number {
   const [gpu] = host.gpus;
