@@ -75,7 +75,7 @@ function readWishes(): Wishes {
     warmSeconds: values.quick ? 2 : 3,
     clients: number("clients", values.clients),
     threads: number("threads", values.threads ?? String(availableParallelism())),
-    workers: number("workers", values.workers),
+    workers: Math.ceil(number("workers", values.workers)),
     bullmq: values.bullmq,
     json: values.json,
     profile,

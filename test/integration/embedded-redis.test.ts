@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
-import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -37,6 +37,21 @@ test("without a redis-server on PATH the distribution's packages are fetched, on
   const server = await startRedis({ dataFolder: path.join(temporary, "fetched"), binary });
   assert.equal(await ask(server.url, (redis) => redis.ping()), "PONG");
   await server.stop();
+});
+
+test("a server that was fetched before needs no tools to fetch it; one whose cache is damaged says what to install", async (t) => {
+  const cacheFolder = path.join(temporary, "cache");
+  if (!(await readdir(cacheFolder).catch(() => undefined))) return t.skip("this system has no apt-get");
+  const { PATH } = process.env;
+  t.after(() => {
+    process.env.PATH = PATH;
+  });
+  process.env.PATH = path.join(temporary, "no-such-folder");
+  assert.equal((await findRedis({ pathEnv: "", cacheFolder })).source, "cache");
+  const damaged = path.join(temporary, "damaged");
+  const [folder] = await readdir(cacheFolder);
+  await mkdir(path.join(damaged, folder!), { recursive: true });
+  await assert.rejects(findRedis({ pathEnv: "", cacheFolder: damaged }), /No redis-server .* was found, .*Install redis-server/s);
 });
 
 test("the server keeps jobs through a kill: it writes an append-only file, evicts nothing and has a memory limit", async () => {

@@ -168,36 +168,43 @@ describe("routing", { concurrency: 3 }, () => {
     assert.doesNotMatch(cpu!.log(), /gpu-only|model_failed/);
   });
 
-  test("where a run of another size than the last takes long, all runs have one size, and each job gets its own answer", async () => {
-    await using models = await emptyRepository();
-    const graph = layersModel(1);
-    await models.add("on-gpu", graph, { settings: "max_batch_items: 8\nrequire: { providers: [cuda] }\n" });
-    await using cluster = await clusterOf(models, { ...pretendCuda, SWITCHYARD_TEST_CUDA_CHANGE_MS: "30" });
-    const { url } = cluster;
-    const [host] = cluster.workers;
-    const inputsOf = (row: Float32Array) => ({ inputs: [floats("x", [1, 32], row)] });
-    const rows = rowsOf(19);
-    const expected = await directRun(graph, rows);
-    await submit(url, "on-gpu", inputsOf(rows[0]!));
-    await until("the model to be loaded", async () => (await modelOf(url, "on-gpu")).warm_on?.length === 1);
-    assert.match(
-      (await modelOf(url, "on-gpu")).batching?.reason ?? "",
-      /filled up to 8, because a run of another size than the last takes/,
-    );
-    const before = host!.log().length;
-    const ids = await Promise.all(rows.map((row) => submit(url, "on-gpu", inputsOf(row))));
-    await hostsOf(url, ids);
-    for (const [at, id] of ids.entries()) {
-      const answer = (await call(`${url}/v1/jobs/${id}/result`)).json().outputs[0];
-      assert.deepEqual(answer.shape, [1, 32]);
-      assert.ok(distance(answer.data, expected[at]!) < 1e-4, `row ${at}`);
-    }
-    const sizes = host!
-      .log()
-      .slice(before)
-      .match(/(?<=pretended run of )\d+/g);
-    assert.deepEqual([...new Set(sizes)], ["8"]);
-  });
+  for (const [changeMs, settings, size, why] of [
+    [
+      30,
+      "max_batch_items: 8",
+      8,
+      /says max_batch_items: 8; batches are filled up to 8, because a run of another size than the last takes \d+ ms longer/,
+    ],
+    // more than a warm-up of all sizes has time for
+    [800, "max_batch_items: 8", 8, /filled up to 8, because a run of another size than the last takes \d{3,} ms longer/],
+    [30, "default_timeout_ms: 30000", 32, /stacked answer as they do apart; 32 is the default .* filled up to 32, because a run/],
+  ] as const)
+    test(`where a run of another size than the last takes ${changeMs} ms longer, all runs of a model with ${settings} have one size, and each job gets its own answer`, async () => {
+      await using models = await emptyRepository();
+      const graph = layersModel(1);
+      await models.add("on-gpu", graph, { settings: `${settings}\nrequire: { providers: [cuda] }\n` });
+      await using cluster = await clusterOf(models, { ...pretendCuda, SWITCHYARD_TEST_CUDA_CHANGE_MS: String(changeMs) });
+      const { url } = cluster;
+      const [host] = cluster.workers;
+      const inputsOf = (row: Float32Array) => ({ inputs: [floats("x", [1, 32], row)] });
+      const rows = rowsOf(19);
+      const expected = await directRun(graph, rows);
+      await hostsOf(url, [await submit(url, "on-gpu", inputsOf(rows[0]!))]);
+      assert.match((await modelOf(url, "on-gpu")).batching?.reason ?? "", why);
+      const before = host!.log().length;
+      const ids = await Promise.all(rows.map((row) => submit(url, "on-gpu", inputsOf(row))));
+      await hostsOf(url, ids);
+      for (const [at, id] of ids.entries()) {
+        const answer = (await call(`${url}/v1/jobs/${id}/result`)).json().outputs[0];
+        assert.deepEqual(answer.shape, [1, 32]);
+        assert.ok(distance(answer.data, expected[at]!) < 1e-4, `row ${at}`);
+      }
+      const sizes = host!
+        .log()
+        .slice(before)
+        .match(/(?<=pretended run of )\d+/g);
+      assert.deepEqual([...new Set(sizes)], [String(size)]);
+    });
 
   test("a provider that a host has in name only runs nothing and is told: the load fails, and one that is missing altogether keeps a host unready", async () => {
     await using models = await emptyRepository();

@@ -132,7 +132,26 @@ test("a claim that the store has and the host has not is given back, and the que
   (await rig.exchange()).answer({ claim: { kind: "uncommitted", sequence: 7 } });
   assert.equal((await rig.exchange()).wish?.ticketId, "a1");
   assert.deepEqual([given, rig.ends(), rig.slept], [["a=7"], [], []]);
-  assert.match(rig.troubles()[0] ?? "", /forgotten how a claim ended, and 1 jobs/);
+  assert.match(rig.troubles()[0] ?? "", /no longer in hand: 1 jobs/);
+});
+
+test("a claim whose jobs are all over is given back in silence, and the queue looked into again at once", async () => {
+  const rig = new RunnerRig();
+  rig.serve("a1");
+  (await rig.exchange()).answer({ claim: { kind: "uncommitted", sequence: 7 } });
+  const again = await rig.exchange();
+  assert.deepEqual([again.wish?.lingerMs, rig.troubles(), rig.slept], [lingerMs, [], []]);
+});
+
+test("a claim that the store refuses to take back is told, and holds up no other queue", async () => {
+  const rig = new RunnerRig();
+  rig.onGiveBack = () => Promise.reject(Object.assign(new Error("WRONGTYPE of a record"), { name: "ReplyError" }));
+  rig.serve("a1");
+  (await rig.exchange()).answer({ claim: { kind: "uncommitted", sequence: 7 } });
+  assert.equal(await rig.idle(), 1_000);
+  assert.match(rig.troubles()[0] ?? "", /could not be given back: WRONGTYPE/);
+  rig.serve("b1");
+  assert.equal((await rig.exchange()).wish?.ticketId, "b1");
 });
 
 test("a claim that cannot be given back because the store is away again leaves the ticket for a moment", async () => {

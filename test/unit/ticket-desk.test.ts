@@ -22,9 +22,11 @@ interface Wishes {
   waitsForRoom?: boolean;
   rests?: boolean;
   end?: "retired" | "release";
+  /** Until then the runner serves. */
+  served?: Promise<void>;
 }
 
-function rig({ rests = false, fits = true, config = {}, backsOff = false, waitsForRoom = false, end = "retired" }: Wishes) {
+function rig({ rests = false, fits = true, config = {}, backsOff = false, waitsForRoom = false, end = "retired", served }: Wishes) {
   const events: string[] = [];
   const version = { model: "digits", version: 1, tag, config } as ModelVersion;
   const evalsha = async (_sha: string, _keys: number, _base: string, ...args: unknown[]): Promise<unknown> => {
@@ -41,6 +43,7 @@ function rig({ rests = false, fits = true, config = {}, backsOff = false, waitsF
     runner: {
       serve: async (_ticketId: string, _version: ModelVersion, unready: string) => {
         events.push(`serve or ${unready}`);
+        await served;
         return end;
       },
     } as unknown as RunnerHandle,
@@ -65,6 +68,18 @@ test("a host that holds a model which few may hold takes its tickets directly fr
   const many = rig({});
   await many.desk.onTicket(tag, ticketId, false);
   assert.deepEqual(many.events, ["serve or leave"]);
+});
+
+test("a second ticket of a queue that this host serves is set aside for others; one of another queue is not", async () => {
+  const over = Promise.withResolvers<void>();
+  const { desk, events } = rig({ served: over.promise });
+  const first = desk.onTicket(tag, ticketId, false);
+  await desk.onTicket(tag, `${tag}-t2`, false);
+  const other = desk.onTicket("bbbbbbbbbb", "bbbbbbbbbb-t1", false);
+  over.resolve();
+  await Promise.all([first, other]);
+  await desk.onTicket(tag, `${tag}-t3`, false);
+  assert.deepEqual(events.toSorted(), [`release ${tag}-t2 0 aside`, "serve or leave", "serve or leave", "serve or leave"]);
 });
 
 test("a ticket whose model was here and is gone when the runner looks is offered to all hosts again", async () => {

@@ -5,7 +5,7 @@
  */
 
 import { isChoosy, type ModelVersion } from "@switchyard/protocol";
-import { keys } from "@switchyard/protocol/redis";
+import { keys, tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "./clock.ts";
 import type { HeldModels } from "./models/held-models.ts";
 import type { KnownModels } from "./models/known-models.ts";
@@ -74,6 +74,8 @@ export class TicketDesk {
     const taken = await runScript(redis, "take", keys.base(tag), [incarnation, ticketId]);
     if (taken === "barred") return onBarred();
     if (taken !== "held") return;
+    // one device, one ticket of a queue: another host shall have this one, or nobody
+    if (this.#servesAlready(tag, ticketId)) return this.#setAside(tag, ticketId);
     if (!version || !this.#parts.fits(version)) return this.#setAside(tag, ticketId);
     const place = stop.aborted ? "leave" : await this.#place(version);
     if (stop.aborted || this.#parts.rests()) return this.release(tag, ticketId);
@@ -81,6 +83,15 @@ export class TicketDesk {
     // a model that is here now may be gone, and without room to come back, when the runner looks
     const end = await runner.serve(ticketId, version, place === "serve" ? "leave" : "tell");
     if (end === "release") await this.release(tag, ticketId);
+  }
+
+  /** One that came before: of two that come together the first is served. */
+  #servesAlready(tag: string, ticketId: string): boolean {
+    for (const served of this.#serving.keys()) {
+      if (served === ticketId) return false;
+      if (tagOf(served) === tag) return true;
+    }
+    return false;
   }
 
   async #version(tag: string): Promise<ModelVersion | undefined> {

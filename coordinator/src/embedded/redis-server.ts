@@ -87,8 +87,9 @@ export async function findRedis(options: FindRedisOptions): Promise<RedisBinary>
     );
   }
   const onPath = await redisOnPath(options.pathEnv);
-  const found = onPath ?? (await cachedRedis(options.cacheFolder));
-  if (found) return found;
+  if (onPath) return onPath;
+  const cached = await cachedRedis(options.cacheFolder).catch(() => undefined); // damaged: fetched anew, or told below
+  if (cached) return cached;
   const advice =
     `Install redis-server or valkey-server, version ${oldestMajor} or newer, so that it is on PATH ` +
     "(macOS: brew install redis; Fedora: dnf install valkey; Debian, Ubuntu: apt install redis-server), or set SWITCHYARD_REDIS_URL to a running one.";

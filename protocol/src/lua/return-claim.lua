@@ -1,4 +1,5 @@
--- Return a claim that its living host does not know of: the reply was lost, nothing ran.
+-- Return a claim that its living host does not know of: the reply was lost, and nothing ran; or a store without its last moments has forgotten the commit.
+-- Called by coordinators, when the host has told other claims for long, and by the host itself, when it may not claim because of it.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 incarnation  2 sequence
 -- Answers  how many jobs came back.

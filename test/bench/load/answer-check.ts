@@ -6,7 +6,7 @@ import { providers } from "../systems/direct-session.ts";
 import type { Answer } from "./connection.ts";
 
 const tolerance = 1e-5;
-/** Of the largest value, where a GPU answers: it multiplies in TF32, whose fractions have ten bits. */
+/** Of the largest value, where a GPU answers: it multiplies in TF32, which has 11 bits. */
 const share = providers.every((name) => name === "cpu") ? 0 : 2e-2;
 
 /** Throws when a value is off. */

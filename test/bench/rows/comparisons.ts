@@ -137,7 +137,7 @@ export async function resnetRow(context: RowContext): Promise<RowResult> {
     return { value: best.jobsPerSecond, isQuiet: round.every((cell) => !cell.noise.isNoisy) };
   });
   return {
-    title: `ResNet-50 class model, ${clients} clients, ${providers.includes("cpu") ? `${context.threads} threads` : providers.join(", ")}`,
+    title: `ResNet-50 class model, ${clients} clients, ${providers[0] === "cpu" ? `${context.threads} threads` : providers.join(", ")}`,
     cells,
     loops,
     budgets: [budget({ text: "jobs/s ≥ 97 % of c", rounds: ratios(rates(cells[s.id]), ceiling), limit: 0.97, better: "higher" })],

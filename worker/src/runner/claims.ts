@@ -194,8 +194,8 @@ export class Claims {
   }
 
   /**
-   * A claim that the store has and this host has not: its jobs go back to their places, and cost no attempt. Answers how many; a repeat gives
-   * back nothing more.
+   * A claim that the store has and this host has not: its jobs go back to their places, and cost no attempt. Answers how many; those that are over do not
+   * count, and a repeat finds none. Throws while the connection is away, and what the store answers as an error.
    */
   async giveBack(tag: string, sequence: number): Promise<number> {
     const [reply] = await sendTogether(this.#redis, [scriptCommand("return-claim", keys.base(tag), [this.#incarnation, sequence])]);
@@ -237,7 +237,7 @@ function committedOf(reply: RedisReply, commit: Commit): string[] {
 }
 
 /** Redis answered with an error about this very command; one that every command would get now is as good as no answer. */
-function isRefusal(error: Error): boolean {
+export function isRefusal(error: Error): boolean {
   return (
     error.name === "ReplyError" &&
     !/^(LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|UNBLOCKED)\b/.test(error.message)

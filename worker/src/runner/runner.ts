@@ -6,7 +6,16 @@
 import { type CountedRun, type Ladder, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
-import type { ClaimAnswer, ClaimedJob, Claims, ClaimWish, Commit, Exchanged, JobResult } from "./claims.ts";
+import {
+  type ClaimAnswer,
+  type ClaimedJob,
+  type Claims,
+  type ClaimWish,
+  type Commit,
+  type Exchanged,
+  isRefusal,
+  type JobResult,
+} from "./claims.ts";
 import { type FollowedBatch, type Following, followedBatch, settledJobs, tracedOf } from "./followed-batch.ts";
 import type { InputFrame, LargeValues } from "./large-values.ts";
 import { splitLate } from "./late-jobs.ts";
@@ -334,9 +343,14 @@ export class Runner {
     const { claims, clock } = this.#parts;
     const { tag } = ticket.version;
     if (this.#isClosed(tag)) return;
-    const jobs = await claims.giveBack(tag, sequence).catch(() => 0); // the next look asks again
-    if (jobs === 0) this.#rotation.pause(ticket, clock.monotonicMs() + retryExchangeMs);
-    else this.#trouble(tag, `the store has forgotten how a claim ended, and ${jobs} jobs of it went back`);
+    try {
+      const jobs = await claims.giveBack(tag, sequence);
+      if (jobs > 0) this.#trouble(tag, `the store still had a claim that this host has no longer in hand: ${jobs} jobs of it went back`);
+    } catch (error) {
+      const isRefused = isRefusal(error as Error);
+      if (isRefused) this.#trouble(tag, `a claim could not be given back: ${(error as Error).message}`);
+      this.#rotation.pause(ticket, clock.monotonicMs() + (isRefused ? refusedClaimMs : retryExchangeMs));
+    }
   }
 
   /** Runs a batch; its commit is then open. */

@@ -19,8 +19,6 @@ export interface BatchProof {
 const tolerance = 1e-5;
 /** Half precision has 11 bits: its last place is coarser than the tolerance. */
 const halfTolerance = 1e-3;
-/** Of the largest value of an output, where it is not the processor that computes: GPUs multiply in TF32, of 11 bits, by ways that depend on the shape. */
-const roughShare = 1e-2;
 /** Different spreads reach different sides of thresholds and saturations. */
 const trials = [
   { seed: 11, spread: 1 },
@@ -46,12 +44,7 @@ export function axisObstacle(signature: ModelSignature): string | undefined {
 }
 
 /** Runs random items apart and stacked. Throws what the runtime throws when a run of one job fails. */
-export async function proveBatching(
-  session: Session,
-  recipe: InputRecipe,
-  how: { clock: Clock; isAccelerated: boolean },
-): Promise<BatchProof> {
-  const { clock, isAccelerated } = how;
+export async function proveBatching(session: Session, recipe: InputRecipe, clock: Clock): Promise<BatchProof> {
   const wanted = session.outputs.map((output) => output.name);
   const run = async (feeds: readonly Tensor[]): Promise<Tensor[]> => {
     const produced = await session.run(feeds, wanted);
@@ -76,19 +69,19 @@ export async function proveBatching(
     }
     for (const [job, outputs] of apart.entries()) {
       for (const [place, output] of outputs.entries()) {
-        const difference = firstDifference(output, together[job]![place]!, isAccelerated);
+        const difference = firstDifference(output, together[job]![place]!);
         if (difference)
           return { isProven: false, reason: `stacked items answer otherwise than apart: output '${output.name}' ${difference}` };
       }
     }
-    items ||= apart[0]!.some((output, place) => !startsAlike(output, apart[1]![place]!, isAccelerated));
+    items ||= apart[0]!.some((output, place) => !startsAlike(output, apart[1]![place]!));
   }
   if (!items) return { isProven: false, reason: "random items all gave the same answer, which proves nothing about stacking them" };
   return { isProven: true, reason: "random items stacked answer as they do apart" };
 }
 
 /** Undefined when equal: floats within the tolerance, everything else exactly. */
-function firstDifference(expected: Tensor, actual: Tensor, isRough: boolean): string | undefined {
+function firstDifference(expected: Tensor, actual: Tensor): string | undefined {
   if (expected.shape.length !== actual.shape.length || expected.shape.some((size, axis) => size !== actual.shape[axis])) {
     return `has shape [${actual.shape}] stacked, [${expected.shape}] apart`;
   }
@@ -99,35 +92,19 @@ function firstDifference(expected: Tensor, actual: Tensor, isRough: boolean): st
   const left = floatsOf(expected);
   const right = floatsOf(actual);
   const allowed = expected.datatype === "FP16" ? halfTolerance : tolerance;
-  const roughly = isRough ? roughShare * largest(left) : 0;
   for (let index = 0; index < left.length; index += 1) {
     const a = left[index]!;
     const b = right[index]!;
     if (Object.is(a, b) || a === b) continue;
-    if (!(Math.abs(a - b) <= Math.max(roughly, allowed + allowed * Math.abs(a))))
-      return `has ${b} stacked, ${a} apart, at element ${index} of a job's share`;
+    if (!(Math.abs(a - b) <= allowed + allowed * Math.abs(a))) return `has ${b} stacked, ${a} apart, at element ${index} of a job's share`;
   }
   return undefined;
 }
 
-/** Whether the first items of two outputs are byte for byte the same; where answers are rough, whether they could be the same. */
-function startsAlike(left: Tensor, right: Tensor, isRough: boolean): boolean {
-  if (isRough && isFloat(left.datatype)) {
-    const [one, other] = [floatsOf(left), floatsOf(right)];
-    const roughly = 2 * roughShare * largest(one);
-    for (let index = 0; index < Math.min(one.length, other.length); index += 1)
-      if (!(Math.abs(one[index]! - other[index]!) <= roughly)) return false;
-    return true;
-  }
+/** Whether the first items of two outputs are byte for byte the same. */
+function startsAlike(left: Tensor, right: Tensor): boolean {
   const size = Math.min(left.bytes.length, right.bytes.length);
   return Buffer.compare(left.bytes.subarray(0, size), right.bytes.subarray(0, size)) === 0;
-}
-
-/** Magnitude; what is no number does not count. */
-function largest(values: { length: number; [index: number]: number }): number {
-  let most = 0;
-  for (let index = 0; index < values.length; index += 1) if (Math.abs(values[index]!) > most) most = Math.abs(values[index]!);
-  return most;
 }
 
 function isFloat(datatype: Datatype): boolean {

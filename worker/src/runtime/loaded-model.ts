@@ -16,7 +16,7 @@ import type { Clock } from "../clock.ts";
 import { axisObstacle, proveBatching } from "./batch-proof.ts";
 import { readModelFiles } from "./model-files.ts";
 import { loadSession, supportedProviders } from "./onnx-runtime.ts";
-import { costOfChange, isCostly, PaddedSession } from "./padded-session.ts";
+import { type Change, canFillUp, costOfChange, isDear, PaddedSession } from "./padded-session.ts";
 import { type InputRecipe, randomInputs, seededChance } from "./random-inputs.ts";
 import { openRemote } from "./remote-session.ts";
 import { RunFailure, type Session } from "./session.ts";
@@ -83,8 +83,7 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
   try {
     checkSignature(session, version);
     loadMs = clock.monotonicMs() - startedMs;
-    first = { session, ...(await warmUp(session, version, clock, { isAccelerated })) };
-    if (isAccelerated) first = await filledUp(first, clock);
+    first = await warmUp(session, version, clock, { isAccelerated });
   } catch (error) {
     await session.release();
     throw error;
@@ -105,7 +104,7 @@ async function onOneThread(first: WarmModel, options: LoadModelOptions): Promise
   let session: Session | undefined;
   try {
     ({ session } = await openFile({ ...options, threads: 1 }));
-    const alone = { session, ...(await warmUp(session, version, clock, { isAccelerated: false })) };
+    const alone = await warmUp(session, version, clock, { isAccelerated: false });
     if (isLight(alone)) {
       await first.session.release().catch(() => {});
       return alone;
@@ -186,27 +185,29 @@ function mismatch(detail: string): SwitchyardError {
   return new SwitchyardError("model_not_ready", `The model does not keep its signature: the registry has ${detail}`);
 }
 
-interface WarmUp {
+interface WarmModel {
+  session: Session;
   batching: Batching;
   warmUpMs: Map<number, number>;
-  /** What it ran on; absent where nothing ran. */
-  recipe?: InputRecipe;
 }
 
-interface WarmModel extends WarmUp {
-  session: Session;
-}
-
-async function warmUp(session: Session, version: ModelVersion, clock: Clock, how: { isAccelerated: boolean }): Promise<WarmUp> {
+/** The session that is to be used may be another one, around the given one. */
+async function warmUp(session: Session, version: ModelVersion, clock: Clock, how: { isAccelerated: boolean }): Promise<WarmModel> {
   const promised = version.config.max_batch_items;
   const warmUpMs = new Map<number, number>();
   const found = await findRecipe(session);
   if ("failure" in found) {
     const reason = `random inputs do not run (${found.failure})`;
-    return { batching: { maxItems: promised ?? 1, reason: promised ? `model.yaml says ${promised}; ${reason}` : reason }, warmUpMs };
+    return {
+      session,
+      batching: { maxItems: promised ?? 1, reason: promised ? `model.yaml says ${promised}; ${reason}` : reason },
+      warmUpMs,
+    };
   }
   const { recipe } = found;
-  let batching = await decide({ session, version, recipe, clock, ...how });
+  const decided = how.isAccelerated ? await decideOnDevice({ session, version, recipe, clock }) : undefined;
+  if (decided && "session" in decided) return decided;
+  let batching = decided ?? (await decide({ session, version, recipe, clock }));
   const startedMs = clock.monotonicMs();
   for (let items = 1; ; items = Math.min(items * 2, batching.maxItems)) {
     try {
@@ -222,46 +223,7 @@ async function warmUp(session: Session, version: ModelVersion, clock: Clock, how
     const usedMs = clock.monotonicMs() - startedMs;
     if (items >= batching.maxItems || usedMs + 2 * (warmUpMs.get(items) ?? 0) > warmUpBudgetMs) break;
   }
-  return { batching, warmUpMs, recipe };
-}
-
-/**
- * A model whose runs have one size only, in the place of one that pays for every change of size. The same where a change costs little, and
- * where no batch of the largest size has run.
- */
-async function filledUp(first: WarmModel, clock: Clock): Promise<WarmModel> {
-  const { batching, recipe, session, warmUpMs } = first;
-  const { maxItems, reason } = batching;
-  const [part] = [...warmUpMs].filter(([items]) => items < maxItems).reverse();
-  if (!recipe || !part || session.inputs.some(({ datatype }) => datatype === "BYTES")) return first;
-  const take = async (items: number): Promise<number> => {
-    const inputs = randomInputs(session.inputs, { ...recipe, items }, seededChance(3));
-    const startedMs = clock.monotonicMs();
-    await session.run(
-      inputs,
-      session.outputs.map(({ name }) => name),
-    );
-    return clock.monotonicMs() - startedMs;
-  };
-  let wholeMs: number;
-  let changeMs: number;
-  try {
-    // where the warm-up had no time left for the largest batch
-    if (!warmUpMs.has(maxItems)) await take(maxItems);
-    wholeMs = warmUpMs.get(maxItems) ?? (await take(maxItems));
-    const sizes = { take, whole: { items: maxItems, steadyMs: wholeMs }, part: { items: part[0], steadyMs: part[1] } };
-    changeMs = await costOfChange(sizes);
-  } catch {
-    return first; // it has no room for the largest batch
-  }
-  if (!isCostly(changeMs, wholeMs)) return first;
-  const why = `batches are filled up to ${maxItems}, because a run of another size than the last takes ${Math.round(changeMs)} ms longer`;
-  return {
-    ...first,
-    session: new PaddedSession(session, maxItems),
-    batching: { maxItems, reason: `${reason}; ${why}` },
-    warmUpMs: new Map([...warmUpMs.keys(), maxItems].map((items) => [items, wholeMs])),
-  };
+  return { session, batching, warmUpMs };
 }
 
 interface Undecided {
@@ -269,10 +231,54 @@ interface Undecided {
   version: ModelVersion;
   recipe: InputRecipe;
   clock: Clock;
-  isAccelerated: boolean;
 }
 
-async function decide({ session, version, recipe, clock, isAccelerated }: Undecided): Promise<Batching> {
+/**
+ * Where it is not the processor that computes, a change of size may be dear, and numbers may depend on the size. Then all runs get one size, in
+ * which items are as they are apart.
+ */
+async function decideOnDevice(model: Undecided): Promise<WarmModel | Batching> {
+  const { clock, recipe, session, version } = model;
+  const promised = version.config.max_batch_items;
+  const size = promised ?? defaultMaxItems;
+  const change = canFillUp(session, size) ? await changeOf(model, size) : undefined;
+  if (!change) return decide(model);
+  const filled = new PaddedSession(session, size);
+  const filledUp = (reason: string, why: string): WarmModel => ({
+    session: filled,
+    batching: { maxItems: size, reason: `${reason}; batches are filled up to ${size}, because ${why}` },
+    warmUpMs: new Map([1, size].map((items) => [items, change.wholeMs])),
+  });
+  const dear = isDear(change) && `a run of another size than the last takes ${Math.round(change.changeMs)} ms longer`;
+  if (promised !== undefined || !dear) {
+    const plain = await decide(model);
+    if (promised !== undefined) return dear && plain.maxItems > 1 ? filledUp(plain.reason, dear) : plain;
+    if (plain.maxItems > 1) return plain;
+  }
+  const { isProven, reason } = await proveBatching(filled, recipe, clock);
+  if (!isProven) return { maxItems: 1, reason };
+  const proven = `${reason}; ${defaultMaxItems} is the default without max_batch_items`;
+  return filledUp(proven, dear || "in runs of several sizes they do not answer alike");
+}
+
+/** Undefined also where there is no room for the largest batch: the warm-up finds out what there is room for. */
+async function changeOf({ clock, recipe, session }: Undecided, size: number): Promise<Change | undefined> {
+  const wanted = session.outputs.map(({ name }) => name);
+  const take = async (items: number): Promise<number> => {
+    const inputs = randomInputs(session.inputs, { ...recipe, items }, seededChance(3));
+    const startedMs = clock.monotonicMs();
+    await session.run(inputs, wanted);
+    return clock.monotonicMs() - startedMs;
+  };
+  try {
+    return await costOfChange(size, take);
+  } catch (error) {
+    if (error instanceof RunFailure) return undefined;
+    throw error;
+  }
+}
+
+async function decide({ session, version, recipe, clock }: Undecided): Promise<Batching> {
   const promised = version.config.max_batch_items;
   if (promised === 1) return { maxItems: 1, reason: "model.yaml says max_batch_items: 1" };
   if (promised !== undefined) {
@@ -282,7 +288,7 @@ async function decide({ session, version, recipe, clock, isAccelerated }: Undeci
   }
   const obstacle = axisObstacle(version.signature) ?? axisObstacle({ inputs: [...session.inputs], outputs: [...session.outputs] });
   if (obstacle) return { maxItems: 1, reason: obstacle };
-  const proof = await proveBatching(session, recipe, { clock, isAccelerated });
+  const proof = await proveBatching(session, recipe, clock);
   if (!proof.isProven) return { maxItems: 1, reason: proof.reason };
   return { maxItems: defaultMaxItems, reason: `${proof.reason}; ${defaultMaxItems} is the default without max_batch_items` };
 }
