@@ -85,7 +85,7 @@ function convolutions(): GraphBuilder {
   return graph;
 }
 
-test("a model of convolutions runs batches of one size on the GPU, and each job gets its own answer", {
+test("a model of convolutions gives each job its own answer on the GPU, whatever comes together; told: whether batches are filled up", {
   skip: missing ?? false,
 }, async (t) => {
   await using models = await emptyRepository();
