@@ -91,6 +91,16 @@ test("what was written and never told is seen half a minute later", async () => 
   assert.deepEqual(models.aliases("cut")?.get("stable"), entry);
 });
 
+test("of two changes of an alias that come to the same at the same moment one is refused", async () => {
+  await setAlias("twice", "stable", 3);
+  const answers = await Promise.allSettled([setAlias("twice", "stable", 2), setAlias("twice", "stable", 2)]);
+  const refused = answers.filter((answer) => answer.status === "rejected");
+  assert.deepEqual(
+    refused.map(({ reason }) => reason.code),
+    ["changed_meanwhile"],
+  );
+});
+
 test("an alias stands for what it did until this coordinator knows the version that another one gave it", async () => {
   const [one, two] = [1, 2].map((version) => versionOf("followed", version)) as [ModelVersion, ModelVersion];
   const quick = registry();

@@ -3,6 +3,7 @@
  * counter, raised after every change, so that nobody reads what has not changed.
  */
 
+import { randomBytes } from "node:crypto";
 import { SwitchyardError } from "@switchyard/protocol";
 import { keys, type LifecycleHash, type RedisCommand } from "@switchyard/protocol/redis";
 import type { RedisConnection } from "./redis-connection.ts";
@@ -16,6 +17,12 @@ export function raise(hash: LifecycleHash): RedisCommand[] {
   ];
 }
 
+/** An entry as it was stored, without the change that wrote it. */
+export function entryIn<Entry>(text: string): Entry {
+  const { changeId: _change, ...entry } = JSON.parse(text);
+  return entry as Entry;
+}
+
 /** All entries of one hash, parsed once each. */
 export class RedisEntries<Entry> {
   readonly #redis: RedisConnection;
@@ -25,11 +32,7 @@ export class RedisEntries<Entry> {
   #entries: ReadonlyMap<string, Entry> = new Map();
 
   /** `parse` answers undefined for what is to be left out. */
-  constructor(
-    redis: RedisConnection,
-    hash: LifecycleHash,
-    parse: (text: string) => Entry | undefined = (text) => JSON.parse(text) as Entry,
-  ) {
+  constructor(redis: RedisConnection, hash: LifecycleHash, parse: (text: string) => Entry | undefined = entryIn) {
     this.#redis = redis;
     this.#hash = hash;
     this.#parse = parse;
@@ -52,8 +55,11 @@ export class RedisEntries<Entry> {
   }
 }
 
-/** Makes of an entry what `change` makes of it, and tells all coordinators to look. `what`: how a refusal names it. */
-export async function changeEntry<Entry>(
+/**
+ * Makes of an entry what `change` makes of it, and tells all coordinators to look. `what`: how a refusal names it. Two changes that come to the same
+ * are two all the same, and the later one is refused: whoever rolls back must know whether it was this call that did. So what is stored says which change wrote it.
+ */
+export async function changeEntry<Entry extends object>(
   redis: RedisConnection,
   of: { hash: LifecycleHash; field: string; what: string },
   change: (before: Entry | undefined, nowMs: number) => Entry | undefined,
@@ -62,8 +68,9 @@ export async function changeEntry<Entry>(
   const key = keys[hash];
   const [read] = await redis.sendAll([["hget", key, field]]);
   const before = (read as string | null) ?? "";
-  const made = change(before === "" ? undefined : (JSON.parse(before) as Entry), redis.nowMs());
-  const after = made === undefined ? "" : JSON.stringify(made);
+  const found = before === "" ? undefined : entryIn<Entry>(before);
+  const made = change(found, redis.nowMs());
+  const after = made === undefined ? "" : made === found ? before : JSON.stringify({ ...made, changeId: randomBytes(8).toString("hex") });
   const stands = await redis.run("put-entry", key, [field, before, after]);
   await redis.sendAll(raise(hash));
   if (stands === after) return made;

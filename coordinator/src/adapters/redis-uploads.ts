@@ -6,7 +6,7 @@ import { keys, type RedisCommand } from "@switchyard/protocol/redis";
 import { modelConfigSchema } from "@switchyard/protocol/schemas";
 import type { NewUpload, UploadStore, VersionName } from "../ports/upload-store.ts";
 import type { RedisConnection } from "./redis-connection.ts";
-import { changeEntry, RedisEntries, raise } from "./redis-entries.ts";
+import { changeEntry, entryIn, RedisEntries, raise } from "./redis-entries.ts";
 import { fieldsOf } from "./redis-fields.ts";
 
 export class RedisUploads implements UploadStore {
@@ -27,7 +27,7 @@ export class RedisUploads implements UploadStore {
 
   async find(of: VersionName): Promise<UploadedVersion | undefined> {
     const [reply] = await this.#redis.sendAll([["hget", keys.uploads, fieldOf(of)]]);
-    return reply === null ? undefined : (JSON.parse(reply as string) as UploadedVersion);
+    return reply === null ? undefined : entryIn(reply as string);
   }
 
   async firstDigest(of: VersionName): Promise<string | undefined> {
@@ -46,7 +46,7 @@ export class RedisUploads implements UploadStore {
     if (first !== upload.digest) return { version: { ...entry, digest: String(first) }, created: false };
     const stands = await this.#redis.run("put-entry", keys.uploads, [fieldOf(upload), "", text]);
     await this.#redis.sendAll(raise("uploads"));
-    return { version: JSON.parse(stands as string) as UploadedVersion, created: stands === text };
+    return { version: entryIn(stands as string), created: stands === text };
   }
 
   change(
