@@ -13,7 +13,11 @@ interface Point {
   who: "coordinator" | "worker";
   kind: "before" | "after";
   matches: (words: readonly string[]) => boolean;
+  /** So many jobs are sent at once, every so often, until it is come to: the load alone may never lead there. */
+  burst?: number;
 }
+
+const burstEveryMs = 500;
 
 const script = (name: string) => (words: readonly string[]) => scriptOf(words) === name;
 /** Of small batches they come with the claim, of others by a list that it made, or by their names. */
@@ -30,7 +34,7 @@ const points: readonly Point[] = [
   { what: "after the run, before commit", who: "worker", kind: "before", matches: script("commit") },
   { what: "after commit", who: "worker", kind: "after", matches: script("commit") },
   { what: "before the end of a ticket", who: "worker", kind: "before", matches: script("bullmq moveToFinished") },
-  { what: "before the inputs", who: "worker", kind: "before", matches: readsInputs },
+  { what: "before the inputs", who: "worker", kind: "before", matches: readsInputs, burst: 8 },
 ];
 const rate = { smoke: 12, nightly: 50, soak: 50 } as const;
 const times = { smoke: 1, nightly: 3, soak: 50 } as const;
@@ -56,8 +60,13 @@ export const crashPoints: Recipe = {
         };
       }
       const sinceMs = performance.now();
+      let burstMs = sinceMs;
       const isHit = async (): Promise<OneProcess | undefined> => {
         load.takeTurns(sinceMs);
+        if (point.burst && performance.now() >= burstMs) {
+          for (let job = 0; job < point.burst; job++) load.one();
+          burstMs = performance.now() + burstEveryMs;
+        }
         return hit;
       };
       const victim = await until(`a ${point.who} to come to the point ${point.what}`, isHit);
