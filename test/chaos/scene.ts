@@ -147,7 +147,9 @@ export class Scene implements AsyncDisposable {
         maxMs: 80,
         ...options.device,
       };
-      return { ...common, NODE_OPTIONS: optionsOf([...changed, deviceProgram]), CHAOS_DEVICE: JSON.stringify(device) };
+      // with cores to spare, hosts claim ahead
+      const threads = { SWITCHYARD_THREADS: "1" };
+      return { ...common, ...threads, NODE_OPTIONS: optionsOf([...changed, deviceProgram]), CHAOS_DEVICE: JSON.stringify(device) };
     };
     const access = options.tenants && (await writeKeys(path.join(folder, "keys.yaml"), options.tenants));
     const cluster = made.use(

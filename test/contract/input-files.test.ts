@@ -27,7 +27,7 @@ import { systemClock as hostClock } from "../../worker/src/clock.ts";
 import { SeenFolder } from "../../worker/src/presence/seen-folder.ts";
 import { wireConnection } from "../../worker/src/redis-connection.ts";
 import { FilesystemBlobs as SharedFolder } from "../../worker/src/runner/filesystem-blobs.ts";
-import { InputFiles } from "../../worker/src/runner/input-files.ts";
+import { FrameMemory, InputFiles } from "../../worker/src/runner/input-files.ts";
 import { LargeValues } from "../../worker/src/runner/large-values.ts";
 import { content, same } from "../support/blob-places.ts";
 import { redisRigs } from "../support/file-rigs.ts";
@@ -144,7 +144,7 @@ const valuesOf = (blobsFolder = root): LargeValues =>
 /** What a host gets that had been told `stored` for a job. */
 function fetched(id: string, stored: Buffer | null, { blobsFolder = root } = {}) {
   return valuesOf(blobsFolder)
-    .fetched([id], [stored], async () => [await storedFor(id)])
+    .fetched([id], [stored], { again: async () => [await storedFor(id)], memory: new FrameMemory() })
     .then(([frame]) => frame);
 }
 
@@ -397,7 +397,7 @@ test("what ends beside 64 MiB of files that stay goes at once", () => {
   const ids = frames.map((_frame, at) => `aaaaaaaaaa-much${at}`);
   const references = frames.map((frame, at) => files.write({ id: ids[at]!, held: true }, [frame]) as InputFileReference);
   for (const id of ids) files.ended(id, "succeeded");
-  const isThere = ids.map((id, at) => new InputFiles(root).read(id, references[at]!) !== undefined);
+  const isThere = ids.map((id, at) => new InputFiles(root).read(id, references[at]!, new FrameMemory()) !== undefined);
   assert.deepEqual(isThere, [true, false, true]);
   files.letAllGo();
 });
@@ -458,6 +458,7 @@ test("while no host is there files stay where they are, and new inputs pass Redi
 test("frames of a batch lie apart and aligned, whatever their sizes, and so do those of the next", async () => {
   const rig = rigs.rig(store);
   const values = valuesOf();
+  const memory = new FrameMemory();
   for (const sizes of [
     [70_001, 200_003, 66_000],
     [300_000, 70_007],
@@ -467,7 +468,7 @@ test("frames of a batch lie apart and aligned, whatever their sizes, and so do t
     for (const job of jobs) await rig.admitted(job);
     const stored = await Promise.all(jobs.map(({ id }) => storedFor(id)));
     const ids = jobs.map(({ id }) => id);
-    const frames = (await values.fetched(ids, stored, async () => [])) as Uint8Array[];
+    const frames = (await values.fetched(ids, stored, { again: async () => [], memory })) as Uint8Array[];
     for (const [at, frame] of frames.entries()) {
       assert.ok(same(frame, jobs[at]!.inputs[0]!), `frame ${at} of ${sizes}`);
       assert.equal(frame.byteOffset % 8, 0);
@@ -486,7 +487,7 @@ for (const [what, damage] of [
     await rig.admitted(other);
     await damage(file!);
     const stored = [await storedFor(id), await storedFor(other.id)];
-    const frames = await valuesOf().fetched([id, other.id], stored, async () => [stored[0]!]);
+    const frames = await valuesOf().fetched([id, other.id], stored, { again: async () => [stored[0]!], memory: new FrameMemory() });
     assert.equal(frames[0], null);
     assert.ok(same(frames[1] as Uint8Array, joinParts(other.inputs)));
     assert.equal(await store.inputs(id), undefined);
@@ -550,7 +551,7 @@ test("a disk that takes less at a time than it is given gets all of it", (contex
   const parts = [content(10), new Uint8Array(), content(70_000), content(100)];
   const reference = files.write({ id: "aaaaaaaaaa-pieces", held: true }, parts) as InputFileReference;
   assert.equal(reference.sizeBytes, 70_110);
-  assert.ok(same(new InputFiles(root).read("aaaaaaaaaa-pieces", reference), joinParts(parts)));
+  assert.ok(same(new InputFiles(root).read("aaaaaaaaaa-pieces", reference, new FrameMemory()), joinParts(parts)));
   files.refused("aaaaaaaaaa-pieces");
 });
 

@@ -28,12 +28,17 @@ const matchingHosts = 2;
 
 const rigs = await redisRigs();
 
-/** A host as the walk knows it. `jobs` is the batch that it was told of and has not committed. */
+interface Held {
+  sequence: number;
+  jobs: HostJob[];
+}
+
+/** A host as the walk knows it. `claims` are the batches that it was told of and has not committed: one, and one claimed ahead. */
 interface Actor {
   host: TestHost;
   ticket: string;
-  jobs: HostJob[];
-  lastClaim: { sequence: number; jobs: HostJob[] } | undefined;
+  claims: Held[];
+  lastClaim: (Held & { isAhead: boolean }) | undefined;
   lastCommit: { ticket: string; outcomes: HostOutcome[] } | undefined;
 }
 
@@ -64,8 +69,10 @@ interface Place {
 }
 
 function actor(rig: JobRig, walk: Walk): Actor {
-  return { host: rig.host(`host-${++walk.hostsMade}`), ticket: "", jobs: [], lastClaim: undefined, lastCommit: undefined };
+  return { host: rig.host(`host-${++walk.hostsMade}`), ticket: "", claims: [], lastClaim: undefined, lastCommit: undefined };
 }
+
+const jobsOf = ({ claims }: Actor): HostJob[] => claims.flatMap(({ jobs }) => jobs);
 
 const pick = <T>(list: readonly T[], nth: number): T | undefined => (list.length === 0 ? undefined : list[nth % list.length]);
 
@@ -191,21 +198,22 @@ async function seat(walk: Walk, rig: JobRig, one: Actor, nth: number): Promise<b
 async function claim(seen: Seen, one: Actor, how: ClaimWishes): Promise<void> {
   if (one.ticket.startsWith("lost:")) {
     assert.equal((await one.host.claim(one.ticket.slice(5), how)).kind, "not_yours");
-    if (one.jobs.length === 0) one.ticket = "";
+    if (one.claims.length === 0) one.ticket = "";
     return;
   }
-  const hadJobs = one.jobs.length > 0;
+  const isAhead = how.isAhead === true;
   const answer = await one.host.claim(one.ticket, { ...how, busyMs: 40 });
-  count(seen.answers, answer.kind);
+  count(seen.answers, isAhead ? `ahead: ${answer.kind}` : answer.kind);
   if (answer.kind === "batch") {
-    assert.ok(!hadJobs || one.jobs.length > 0);
-    one.jobs = answer.jobs;
-    one.lastClaim = { sequence: one.host.sequence, jobs: answer.jobs };
+    // what was claimed before has been settled by others, but for the claim that this one is ahead of
+    one.claims = isAhead ? one.claims.slice(-1) : [];
+    one.claims.push({ sequence: one.host.sequence, jobs: answer.jobs });
+    one.lastClaim = { sequence: one.host.sequence, jobs: answer.jobs, isAhead };
     for (const job of answer.jobs) assert.ok(job.deadlineMs > answer.nowMs, `${job.id} started after its deadline`);
   } else if (answer.kind === "retired" || answer.kind === "not_yours") {
     one.ticket = "";
   } else {
-    assert.ok(["defer", "empty", "uncommitted"].includes(answer.kind), answer.kind);
+    assert.ok(["empty", "uncommitted", ...(isAhead ? [] : ["defer"])].includes(answer.kind), answer.kind);
   }
 }
 
@@ -259,21 +267,24 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
     overheadMs: fc.constantFrom(0, 2),
     delayMs: fc.constantFrom(0, 0, 0, 4),
   });
-  const claims = fc.tuple(nat, nat, figures).map(([who, nth, how]) => {
-    return new Move(`claim(${who % 2}, ${how.maxItems} items, linger ${how.lingerMs} ms)`, async (walk, { rig }) => {
+  const claims = fc.tuple(nat, nat, figures, fc.boolean()).map(([who, nth, wishes, mayBeAhead]) => {
+    return new Move(`claim(${who % 2}, ${wishes.maxItems} items, linger ${wishes.lingerMs} ms)`, async (walk, { rig }) => {
       const one = pick(walk.actors, who) as Actor;
+      const how = { ...wishes, isAhead: mayBeAhead && one.claims.length > 0 };
       if (await seat(walk, rig, one, nth)) await claim(walk.seen, one, how);
     });
   });
   const commit = fc.tuple(nat, fc.array(outcome, { minLength: 1, maxLength: 3 }), fc.boolean()).map(([who, kinds, partly]) => {
     return new Move(`commit(${who % 2}, ${kinds.join(" ")}${partly ? ", one only" : ""})`, async (walk) => {
       const one = pick(walk.actors, who) as Actor;
-      const outcomes = outcomesOf(partly ? one.jobs.slice(0, 1) : one.jobs, kinds);
+      const [held] = one.claims;
+      const outcomes = outcomesOf(partly ? (held?.jobs.slice(0, 1) ?? []) : (held?.jobs ?? []), kinds);
       const ticket = one.ticket.replace("lost:", "");
       const answers = await one.host.commit(ticket, outcomes);
       assert.equal(answers.length, outcomes.length);
       for (const answer of answers) count(walk.seen.answers, answer);
-      one.jobs = one.jobs.slice(outcomes.length);
+      if (held) held.jobs = held.jobs.slice(outcomes.length);
+      one.claims = one.claims.filter(({ jobs }) => jobs.length > 0);
       one.lastCommit = { ticket, outcomes };
     });
   });
@@ -281,19 +292,23 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
     return new Move(`repeat the last claim(${who % 2})`, async (walk) => {
       const one = pick(walk.actors, who) as Actor;
       if (!one.lastClaim || one.ticket === "" || one.ticket.startsWith("lost:")) return;
-      const answer = await one.host.claim(one.ticket, { sequence: one.lastClaim.sequence, maxItems: 2, busyMs: 40, lingerMs: 20 });
+      const { isAhead, jobs, sequence } = one.lastClaim;
+      const answer = await one.host.claim(one.ticket, { sequence, maxItems: 2, busyMs: 40, lingerMs: 20, isAhead });
       count(walk.seen.answers, `again: ${answer.kind}`);
-      if (answer.kind === "batch" && one.jobs.length > 0) {
-        const known = new Map(one.lastClaim.jobs.map(({ id, fence }) => [id, fence]));
+      if (answer.kind === "batch") {
+        const known = new Map(jobs.map(({ id, fence }) => [id, fence]));
         // all of its jobs may have been cancelled or expired: then the repeat is a new look
         const same = answer.jobs.every(({ id, fence }) => known.get(id) === fence);
         const others = answer.jobs.every(({ id, fence }) => known.get(id) !== fence);
         assert.ok(same || others, "the same batch or another, never both");
-        if (others) one.jobs = answer.jobs;
-      } else if (answer.kind === "batch") {
+        const before = one.claims.filter((held) => held.sequence !== sequence);
+        const alsoBefore = before
+          .flatMap((held) => held.jobs)
+          .filter(({ id, fence }) => answer.jobs.some((job) => job.id === id && job.fence === fence));
+        assert.deepEqual(alsoBefore, [], "no job is in two claims");
         // nothing of it was committed, so it is not settled
         assert.ok(walk.last?.claims.some(({ incarnation }) => incarnation === one.host.incarnation));
-        one.jobs = answer.jobs;
+        one.claims = [...before, { sequence, jobs: answer.jobs }];
       } else if (["retired", "not_yours"].includes(answer.kind)) one.ticket = "";
     });
   });
@@ -349,25 +364,32 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
       const gone = pick(walk.zombies, who);
       if (!gone) return;
       const ticket = gone.ticket.replace("lost:", "") || "none";
-      assert.deepEqual(await gone.host.commit(ticket, outcomesOf(gone.jobs, [kind])), ["barred"]);
+      assert.deepEqual(await gone.host.commit(ticket, outcomesOf(jobsOf(gone), [kind])), ["barred"]);
       const answers = [(await gone.host.claim(ticket)).kind, await gone.host.renew(ticket), await gone.host.take(ticket)];
       assert.deepEqual(answers, ["barred", "barred", "barred"]);
     });
   });
-  const lostReply = nat.map((who) => {
+  const lostReply = fc.tuple(nat, fc.boolean()).map(([who, isOlder]) => {
     return new Move(`return an unknown claim(${who % 2})`, async (walk, { rig }) => {
       const one = pick(walk.actors, who) as Actor;
-      const sequence = one.lastClaim?.sequence ?? 1;
+      const sequence = (isOlder ? one.claims[0]?.sequence : one.lastClaim?.sequence) ?? 1;
+      const others = one.claims.filter((held) => held.sequence !== sequence).flatMap(({ jobs }) => jobs);
+      const claimed = (audit: QueueAudit | undefined): string[] => {
+        const own = audit?.claims.filter(({ incarnation }) => incarnation === one.host.incarnation) ?? [];
+        const fences = new Map(own.flatMap(({ jobs }) => jobs).map(({ id, fence }) => [id, fence]));
+        return others.filter(({ id, fence }) => fences.get(id) === fence).map(({ id }) => id);
+      };
       await rig.store.returnClaim(rig.tag, one.host.incarnation, sequence);
+      assert.deepEqual(claimed(await rig.audit()), claimed(walk.last), "jobs of another claim stay where they are");
       // its host may believe in it all the same: its commit will be refused
     });
   });
   const release = nat.map((who) => {
     return new Move(`release(${who % 2})`, async (walk, { rig }) => {
       const one = pick(walk.actors, who) as Actor;
-      if (one.jobs.length > 0) {
-        await one.host.commit(one.ticket.replace("lost:", ""), outcomesOf(one.jobs, ["back"]));
-        one.jobs = [];
+      if (one.claims.length > 0) {
+        await one.host.commit(one.ticket.replace("lost:", ""), outcomesOf(jobsOf(one), ["back"]));
+        one.claims = [];
       }
       if (one.ticket !== "") offer(rig, await one.host.release(one.ticket.replace("lost:", ""), matchingHosts));
       one.ticket = "";
@@ -439,7 +461,7 @@ const answers = [
   "stale",
   "ended",
 ];
-answers.push("again: batch", "again: stale_sequence", "discarded", "no dead letter");
+answers.push("ahead: batch", "ahead: empty", "ahead: uncommitted", "again: batch", "again: stale_sequence", "discarded", "no dead letter");
 
 /** Says what was seen; walks that saw too little have shown nothing. */
 function report(name: string, seen: Seen, startMs: number): void {

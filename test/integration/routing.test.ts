@@ -206,6 +206,30 @@ describe("routing", { concurrency: 3 }, () => {
       assert.deepEqual([...new Set(sizes)], [String(size)]);
     });
 
+  test("while a device beside the processor runs one batch, the next is claimed and made ready, and each job gets its own answer", async () => {
+    await using models = await emptyRepository();
+    const graph = layersModel(1);
+    await models.add("on-gpu", graph, { settings: "max_batch_items: 8\nrequire: { providers: [cuda] }\n" });
+    await using cluster = await clusterOf(models, { ...pretendCuda, SWITCHYARD_TEST_CUDA_RUN_MS: "50" });
+    const { url } = cluster;
+    const rows = rowsOf(120);
+    const expected = await directRun(graph, rows);
+    const ids = await repeat(rows.length, (at) => submit(url, "on-gpu", { inputs: [floats("x", [1, 32], rows[at]!)] }));
+    await hostsOf(url, ids);
+    for (const [at, id] of ids.entries()) {
+      const answer = (await call(`${url}/v1/jobs/${id}/result`)).json().outputs[0];
+      assert.ok(distance(answer.data, expected[at]!) < 1e-4, `row ${at}`);
+    }
+    const views = await Promise.all(ids.map((id) => jobView(url, id)));
+    const times = views.map(({ finished_at, started_at }) => [Date.parse(started_at!), Date.parse(finished_at!)] as const);
+    const batches = new Map([...times].sort(([one], [other]) => one - other));
+    const [starts, ends] = [[...batches.keys()], [...batches.values()]];
+    const ahead = starts.filter((startMs, at) => at > 0 && startMs < ends[at - 1]!).length;
+    assert.ok(ahead >= 3, `${ahead} of ${starts.length} batches were claimed before the end of the one before`);
+    const both = starts.filter((startMs, at) => at > 1 && startMs < ends[at - 2]!).length;
+    assert.equal(both, 0, "one ahead, not two");
+  });
+
   test("a provider that a host has in name only runs nothing and is told: the load fails, and one that is missing altogether keeps a host unready", async () => {
     await using models = await emptyRepository();
     await models.add("gpu-only", slowModel(1), { settings: "require: { providers: [cuda] }\n" });

@@ -271,6 +271,7 @@ export class Cluster {
         ...{ incarnation: host.incarnation, sequence, ticketId, hostId: host.spec.id, maxItems: model.maxItems, lingerMs: 0 },
         ...{ ladders: ladder ? new Map([[0, ladder]]) : new Map(), overheadMs: history.overheadMs, delayMs: model.delayMs },
         busyMs: 10_000,
+        isAhead: false,
       },
       nowMs,
     );

@@ -46,6 +46,7 @@ export interface ClaimStep {
   ladders: ReadonlyMap<number, Ladder>;
   overheadMs: number;
   delayMs: number;
+  isAhead: boolean;
 }
 
 /** What a claim may wish for; the rest is as a host without estimates asks. */
@@ -159,10 +160,11 @@ export function isAccepted(answer: Admitted): answer is Accepted {
 }
 
 /** The figures of a host that predicts nothing. */
-export const unforeseen: Pick<ClaimStep, "ladders" | "overheadMs" | "delayMs"> & { parts: 1 } = {
+export const unforeseen: Pick<ClaimStep, "ladders" | "overheadMs" | "delayMs" | "isAhead"> & { parts: 1 } = {
   ladders: new Map(),
   overheadMs: 0,
   delayMs: 0,
+  isAhead: false,
   parts: 1,
 };
 

@@ -40,9 +40,9 @@ function auditOf(store: MemoryJobStore, tag: string): QueueAudit {
     later: [...queue.later.keys()],
     dead: [...queue.dead.keys()],
     due: ids(jobs.filter(({ record }) => !isTerminal(record.state))),
-    claims: [...queue.claims].map(([incarnation, { fences }]) => ({
+    claims: [...queue.claims].map(([incarnation, { earlier, fences }]) => ({
       incarnation,
-      jobs: [...fences].map(([id, fence]) => ({ id, fence })),
+      jobs: [...fences, ...(earlier?.fences ?? [])].map(([id, fence]) => ({ id, fence })),
     })),
     tickets: [...queue.tickets.all].map(([id, { state, incarnation, untilMs }]) => ({
       id,

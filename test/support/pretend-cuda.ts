@@ -1,6 +1,7 @@
 /**
  * Loaded before a worker (`node --import`): its ONNX Runtime then lists the provider `cuda`, as on a machine with a GPU, and computes on the
  * CPU what is asked of it, unless SWITCHYARD_TEST_CUDA_FAILS is 1. Each session says on stderr which providers it was asked for, so that a test can see that nothing else was.
+ * With SWITCHYARD_TEST_CUDA_RUN_MS a run keeps its thread for so long in all, and takes no more of the processor than it does by itself.
  * With SWITCHYARD_TEST_CUDA_CHANGE_MS a run of another first axis than the last takes so much longer, and each run says on stderr how many items it has.
  */
 
@@ -25,6 +26,21 @@ let looked = false;
 const create = onnxruntimeBackend.createInferenceSessionHandler.bind(onnxruntimeBackend);
 const changeMs = Number(process.env.SWITCHYARD_TEST_CUDA_CHANGE_MS ?? 0);
 
+const runMs = Number(process.env.SWITCHYARD_TEST_CUDA_RUN_MS ?? 0);
+
+/** As the real one, it blocks the thread that it is called on. */
+function takingTime(handler: Handler): Handler {
+  const run = handler.run.bind(handler);
+  const sleeper = new Int32Array(new SharedArrayBuffer(4));
+  handler.run = async (...given) => {
+    const endMs = performance.now() + runMs;
+    const outputs = await run(...given);
+    Atomics.wait(sleeper, 0, 0, Math.max(0, endMs - performance.now()));
+    return outputs;
+  };
+  return handler;
+}
+
 function payingForChanges(handler: Handler): Handler {
   const run = handler.run.bind(handler);
   let last: number | undefined;
@@ -45,5 +61,7 @@ onnxruntimeBackend.createInferenceSessionHandler = async (model, options) => {
   if (providers.includes("cuda") && process.env.SWITCHYARD_TEST_CUDA_FAILS === "1" && looked) throw new Error("the device is gone");
   looked ||= providers.includes("cuda");
   const handler = await create(model, { ...options, executionProviders: providers.map((name) => (name === "cuda" ? "cpu" : name)) });
-  return changeMs > 0 && providers.includes("cuda") ? payingForChanges(handler) : handler;
+  if (!providers.includes("cuda")) return handler;
+  if (runMs > 0) return takingTime(handler);
+  return changeMs > 0 ? payingForChanges(handler) : handler;
 };

@@ -100,8 +100,21 @@ export class RedisRigs {
       take: ({ tag, incarnation, ticketId }) => answerOf("take", tag, [incarnation, ticketId]),
       renew: ({ tag, incarnation, ticketId }) => answerOf("renew", tag, [incarnation, ticketId]),
       claim: async (step) => {
-        const { tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs, overheadMs, delayMs, ladders } = step;
-        const args = [tag, incarnation, sequence, ticketId, encodeURIComponent(hostId), maxItems, busyMs, lingerMs, overheadMs, delayMs, 1];
+        const { tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs, overheadMs, delayMs, isAhead, ladders } = step;
+        const args = [
+          tag,
+          incarnation,
+          sequence,
+          ticketId,
+          encodeURIComponent(hostId),
+          maxItems,
+          busyMs,
+          lingerMs,
+          overheadMs,
+          delayMs,
+          1,
+          isAhead ? 1 : 0,
+        ];
         for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map((rung) => rung.join(" ")).join(" ")}`);
         return claimOf((await this.script("claim", keys.base(tag), args)) as (string | number)[]);
       },

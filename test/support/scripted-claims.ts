@@ -10,7 +10,7 @@ import type { FromRunner, Unready } from "../../worker/src/runner/messages.ts";
 import { RunTallies } from "../../worker/src/runner/run-tallies.ts";
 import { Runner } from "../../worker/src/runner/runner.ts";
 import type { LoadedModel } from "../../worker/src/runtime/loaded-model.ts";
-import { Scratch } from "../../worker/src/runtime/stacking.ts";
+import { freshMemory } from "../../worker/src/runtime/stacking.ts";
 
 export interface Exchange {
   commit: Commit | undefined;
@@ -63,6 +63,8 @@ export class RunnerRig {
   onGiveBack: (tag: string, sequence: number) => Promise<number> = async () => 0;
   /** Called for each run of a model; may throw, and let time pass. */
   onRun: (items: number) => void = () => {};
+  /** Models that run beside the runner's thread, and when each of their runs is over. */
+  readonly beside = new Map<string, (items: number) => Promise<void>>();
   /** Of every model. */
   config: ModelConfig = {};
   readonly #models = new Map<string, LoadedModel>();
@@ -103,6 +105,7 @@ export class RunnerRig {
           return model;
         },
         isLoaded: ({ tag }) => this.loaded.has(tag),
+        runsBeside: ({ tag }) => this.#models.get(tag)?.isBeside ?? false,
         pin: () => {
           this.pins += 1;
           return () => {
@@ -141,12 +144,13 @@ export class RunnerRig {
       run: async (feeds: readonly Tensor[]) => {
         const [x] = feeds as [Tensor];
         this.onRun(x.shape[0] ?? 0);
+        await this.beside.get(tag)?.(x.shape[0] ?? 0);
         const doubled = (toTypedArray(x) as Float32Array).map((number) => 2 * number);
         return new Map([["double", tensor("double", doubled, [...x.shape])]]);
       },
     };
-    const model = { version: versionOf(tag), session, scratch: new Scratch(), clock: { monotonicMs: () => this.#nowMs } };
-    return { ...model, batching: { maxItems: 8192, reason: "test" } } as unknown as LoadedModel;
+    const model = { version: versionOf(tag), session, scratch: freshMemory, clock: { monotonicMs: () => this.#nowMs } };
+    return { ...model, isBeside: this.beside.has(tag), batching: { maxItems: 8192, reason: "test" } } as unknown as LoadedModel;
   }
 
   serve(ticketId: string, unready: Unready = "tell"): void {

@@ -25,7 +25,7 @@ test("a model that has run nothing but its warm-up binds no claim", () => {
   const figures = figuresOf();
   assert.equal(figures.ladders("a", 1_000).size, 0);
   assert.equal(figures.ladders("b", 1_000).size, 0, "nor does one that is not known at all");
-  assert.equal(figures.maxItems("a", 64), 64);
+  assert.equal(figures.maxItems("a", 64, { isBeside: false }), 64);
   assert.ok(figures.busyMs("a") > 0);
 });
 
@@ -43,7 +43,7 @@ test("runs make a table for every batch up to the largest, shaped by the warm-up
 test("runs that are no samples move no table, and are still held against the ticket and the memory", () => {
   const figures = figuresOf({ isSample: false, runMs: 400, bytes: mostClaimBytes / 2 });
   assert.equal(figures.ladders("a", 1_000).size, 0);
-  assert.equal(figures.maxItems("a", 64), 2);
+  assert.equal(figures.maxItems("a", 64, { isBeside: false }), 2);
   assert.ok(figures.busyMs("a") >= 800);
 });
 
@@ -99,5 +99,5 @@ test("a claim costs what was measured beside its runs, and a guess before", () =
 
 test("a claim holds at least one item, however large", () => {
   const figures = figuresOf({ bytes: 4 * mostClaimBytes });
-  assert.equal(figures.maxItems("a", 64), 1);
+  assert.equal(figures.maxItems("a", 64, { isBeside: false }), 1);
 });

@@ -15,9 +15,16 @@ export class Batch implements Candidate {
   deadlineMs = Number.POSITIVE_INFINITY;
   /** A candidate would have made it too long. */
   closed = false;
+  readonly #isAhead: boolean;
 
-  constructor(maxItems: number) {
+  constructor(maxItems: number, isAhead: boolean) {
     this.maxItems = maxItems;
+    this.#isAhead = isAhead;
+  }
+
+  /** A job that may be what its host died of is not claimed while another batch runs, and nothing overtakes it. */
+  endsBefore({ record }: MemoryJob): boolean {
+    return this.#isAhead && record.deaths > 0;
   }
 
   /** A job that is larger than a batch runs alone. */

@@ -54,6 +54,12 @@ export interface Takings {
 
 const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs || (a.record.id < b.record.id ? -1 : 1);
 
+interface Late {
+  dropped: MemoryJob[];
+  /** Whose place is kept all the same. */
+  isKept: (job: MemoryJob) => boolean;
+}
+
 export class MemoryFlows {
   readonly #flows = new Map<string, Flow>();
   #virtual = 0;
@@ -118,7 +124,7 @@ export class MemoryFlows {
   }
 
   /** Takes a batch of one shape class out of the queue, and what is too late for any. */
-  take(known: FiguresOf, nowMs: number, maxItems: number): Takings {
+  take(known: FiguresOf, nowMs: number, { isAhead, maxItems }: { maxItems: number; isAhead: boolean }): Takings {
     const dropped: MemoryJob[] = [];
     const { waitingJobs } = this;
     const shapes = this.#shapes();
@@ -126,7 +132,9 @@ export class MemoryFlows {
       const sample = { seen: shapes.seen, alike: shapes.alike.get(job.shapeClass) ?? 1 };
       return { ...known(job.size), waitingJobs: runsAlone(job) ? 1 : waitingAlike(waitingJobs, sample) };
     };
-    for (const flow of this.#waiting()) this.#dropHeads(flow, figuresOf, dropped);
+    // after the run at hand they would be late, and another host may be free sooner
+    const isKept = (job: MemoryJob): boolean => isAhead && job.record.deadlineMs > nowMs;
+    for (const flow of this.#waiting()) this.#dropHeads(flow, figuresOf, { dropped, isKept });
     const flows = this.#waiting();
     const [first] = flows;
     const deferUntilMs =
@@ -137,8 +145,8 @@ export class MemoryFlows {
         figuresOf(headOf(first)),
       );
     if (deferUntilMs !== undefined && deferUntilMs > nowMs) return { taken: [], dropped, deferUntilMs };
-    const batch = new Batch(maxItems);
-    this.#fill(batch, flows, figuresOf, dropped);
+    const batch = new Batch(maxItems, isAhead);
+    this.#fill(batch, flows, figuresOf, { dropped, isKept });
     return { taken: batch.jobs, dropped };
   }
 
@@ -157,17 +165,17 @@ export class MemoryFlows {
     return shapes;
   }
 
-  #dropHeads(flow: Flow, figuresOf: (job: MemoryJob) => ClaimFigures, dropped: MemoryJob[]): void {
+  #dropHeads(flow: Flow, figuresOf: (job: MemoryJob) => ClaimFigures, { dropped, isKept }: Late): void {
     for (;;) {
       const job = flow.jobs.at(0);
-      if (!job || dropped.length >= mostDropped || !cannotFinish(candidateOf(job), figuresOf(job))) return;
+      if (!job || isKept(job) || dropped.length >= mostDropped || !cannotFinish(candidateOf(job), figuresOf(job))) return;
       this.remove(job);
       dropped.push(job);
     }
   }
 
   /** Gives out slots until the batch is full, has grown as far as its deadlines allow, or nothing that waits fits in. */
-  #fill(batch: Batch, flows: readonly Flow[], figuresOf: (job: MemoryJob) => ClaimFigures, dropped: MemoryJob[]): void {
+  #fill(batch: Batch, flows: readonly Flow[], figuresOf: (job: MemoryJob) => ClaimFigures, late: Late): void {
     const weights = flowWeights(flows);
     const lanes = new Map(flows.map((flow, at) => [flow.name, { flow, weight: weights[at] as number, at: 0, served: 0 }]));
     for (const { flow, weight } of lanes.values()) flow.finish = startTag({ finish: flow.finish, weight }, this.#virtual, batch.maxItems);
@@ -180,7 +188,7 @@ export class MemoryFlows {
       const before = batch.items;
       for (const { name, slots } of allot(backlog, room, this.#virtual)) {
         const lane = lanes.get(name) as { flow: Flow; at: number; served: number };
-        this.#serve(lane, slots, batch, figuresOf, dropped);
+        this.#serve(lane, slots, batch, figuresOf, late);
         if (batch.closed) break;
       }
       if (batch.items === before) break;
@@ -201,16 +209,21 @@ export class MemoryFlows {
     slots: number,
     batch: Batch,
     figuresOf: (job: MemoryJob) => ClaimFigures,
-    dropped: MemoryJob[],
+    { dropped, isKept }: Late,
   ): void {
     const { flow } = lane;
     for (let left = slots; left > 0 && maxRoom(batch) > 0 && lane.at < flow.jobs.length && lane.at < lookAhead; ) {
       const job = flow.jobs.at(lane.at) as MemoryJob;
       const figures = figuresOf(job);
-      if (cannotFinish(candidateOf(job), figures)) {
+      if (cannotFinish(candidateOf(job), figures) && isKept(job)) {
+        lane.at++;
+      } else if (cannotFinish(candidateOf(job), figures)) {
         if (dropped.length >= mostDropped) return;
         this.remove(job);
         dropped.push(job);
+      } else if (batch.endsBefore(job)) {
+        batch.closed = true;
+        return;
       } else if (!batch.fits(job)) {
         lane.at++;
       } else if (batch.jobs.length > 0 && !mayJoin(batch, candidateOf(job), figures)) {

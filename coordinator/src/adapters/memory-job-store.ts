@@ -246,18 +246,21 @@ export class MemoryJobStore implements JobStore {
     let expired = 0;
     for (const id of queue.jobs.keys()) if (queue.expire(id, nowMs)) expired++;
     queue.promote(nowMs);
-    const claims = [...queue.claims].filter(([, { fences }]) => fences.size > 0);
+    const claims = [...queue.claims].flatMap(([incarnation, claim]) =>
+      [claim, ...(claim.earlier ? [claim.earlier] : [])].map(({ fences, sequence }) => ({ incarnation, sequence, jobs: fences.size })),
+    );
+    const open = claims.filter(({ jobs }) => jobs > 0);
     const heads = queue.waiting.heads();
     return {
       nowMs,
       figures: {
         waiting: queue.waiting.waitingJobs,
-        running: claims.reduce((sum, [, { fences }]) => sum + fences.size, 0),
+        running: open.reduce((sum, { jobs }) => sum + jobs, 0),
         oldestMs: Math.max(0, ...heads.map(({ record }) => nowMs - record.createdMs)),
         dead: queue.dead.size,
       },
       expired,
-      claims: claims.map(([incarnation, { sequence }]) => ({ incarnation, sequence })),
+      claims: open.map(({ incarnation, sequence }) => ({ incarnation, sequence })),
       tickets: queue.issue(nowMs, matchingHosts, batchItems, true, queue.waiting.firstStartMs()),
     };
   }

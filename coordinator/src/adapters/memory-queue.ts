@@ -6,7 +6,7 @@
 import { isTerminal, type JobClass, type JobError, type JobState, type Ladder, sizeOf } from "@switchyard/protocol";
 import type { EndedAttempt, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
 import { MemoryFlows, type MemoryJob } from "./memory-flows.ts";
-import { MemoryTickets } from "./memory-tickets.ts";
+import { heldMarginMs, MemoryTickets } from "./memory-tickets.ts";
 
 const poisonHosts = 3;
 const tombMs = 86_400_000;
@@ -49,6 +49,8 @@ export interface ClaimStep {
   overheadMs: number;
   /** How long a job may wait for company; 0: not at all. */
   delayMs: number;
+  /** Its host still runs the claim before it. */
+  isAhead: boolean;
 }
 
 export type AdmitAnswer = { answer: "admitted" | "existing" } | { answer: "refused"; ahead: number } | { answer: "full" };
@@ -66,6 +68,10 @@ interface Claim {
   /** Whether its host has committed some of it, and so had its reply. */
   told: boolean;
   fences: Map<string, number>;
+  /** When its host is taken to be at its end. */
+  freeAtMs: number;
+  /** The claim before it, while some of its jobs are not committed. */
+  earlier?: Pick<Claim, "sequence" | "fences"> | undefined;
 }
 
 const expiredError: JobError = { code: "expired", detail: "the deadline passed before the run ended", retryable: false };
@@ -196,8 +202,11 @@ export class MemoryQueue {
 
   #endOutside(job: MemoryJob, state: JobState, nowMs: number, error: JobError): void {
     const { id } = job.record;
-    if (job.record.state === "running") this.claims.get(job.incarnation)?.fences.delete(id);
-    else {
+    if (job.record.state === "running") {
+      const claim = this.claims.get(job.incarnation);
+      claim?.fences.delete(id);
+      claim?.earlier?.fences.delete(id);
+    } else {
       this.later.delete(id);
       this.waiting.remove(job);
     }
@@ -270,25 +279,37 @@ export class MemoryQueue {
     if (!this.tickets.holds(ticketId, incarnation)) return { kind: "not_yours" };
     const last = this.claims.get(incarnation);
     if (last && last.sequence > sequence) return { kind: "stale_sequence" };
+    let earlier = last?.earlier?.fences.size ? last.earlier : undefined;
     if (last?.sequence === sequence) {
       const jobs = [...last.fences.keys()].map((id) => this.#claimed(id));
       const left = jobs.filter(({ deadlineMs }) => deadlineMs > nowMs); // its host must not start one that is over by now
       if (left.length > 0) return { kind: "batch", nowMs, jobs: left };
       if (last.told) return { kind: "stale_sequence" };
       for (const { id } of jobs) this.expire(id, nowMs);
-    } else if (last && last.fences.size > 0) return { kind: "uncommitted" };
+    } else if (last && last.fences.size > 0) {
+      if (earlier) return { kind: "uncommitted" };
+      earlier = last;
+      // a job that may be what its host died of takes nothing down with it that waits behind it
+      const [alone, ...others] = last.fences.keys();
+      if (step.isAhead && others.length === 0 && this.jobs.get(alone!)!.record.deaths > 0) return { kind: "empty" };
+    }
+    if (earlier && !step.isAhead) return { kind: "uncommitted" };
 
     this.promote(nowMs);
     const { ladders, overheadMs, delayMs, maxItems } = step;
     const figuresOf = (size: number) => ({ nowMs, ladder: ladders.get(size), overheadMs, delayMs, maxItems });
-    const { taken, dropped, deferUntilMs } = this.waiting.take(figuresOf, nowMs, maxItems);
+    const { taken, dropped, deferUntilMs } = this.waiting.take(figuresOf, nowMs, { maxItems, isAhead: step.isAhead });
     for (const job of dropped) this.#finish(job, "expired", nowMs, { error: job.record.deadlineMs <= nowMs ? expiredError : lateError });
     if (taken.length > 0) {
       for (const job of taken) this.#start(job, step, nowMs);
-      this.claims.set(incarnation, { sequence, told: false, fences: new Map(taken.map(({ record }) => [record.id, record.fence])) });
-      this.tickets.set(ticketId, "busy", incarnation, Math.floor(nowMs + step.busyMs));
+      const fences = new Map(taken.map(({ record }) => [record.id, record.fence]));
+      const freeAtMs = Math.floor(nowMs + step.busyMs);
+      const before = earlier && { sequence: earlier.sequence, fences: earlier.fences };
+      this.claims.set(incarnation, { sequence, told: false, fences, freeAtMs, earlier: before });
+      this.tickets.set(ticketId, "busy", incarnation, freeAtMs);
       return { kind: "batch", nowMs, jobs: taken.map(({ record }) => this.#claimed(record.id)) };
     }
+    if (step.isAhead) return { kind: "empty" };
     if (deferUntilMs !== undefined) {
       this.tickets.set(ticketId, "deferring", incarnation, deferUntilMs);
       return { kind: "defer", untilMs: deferUntilMs };
@@ -322,15 +343,22 @@ export class MemoryQueue {
   ): string[] {
     if (this.barred.has(incarnation)) return ["barred"];
     const claim = this.claims.get(incarnation);
+    const earlier = claim?.earlier?.fences.size ? claim.earlier : undefined;
     const answers = run.outcomes.map((outcome) => {
       const job = this.jobs.get(outcome.id);
-      if (!job || claim?.fences.get(outcome.id) !== outcome.fence) return job && !isTerminal(job.record.state) ? "stale" : "ended";
-      claim.told = true;
+      const own = [claim, earlier].find((one) => one?.fences.get(outcome.id) === outcome.fence);
+      if (!job || !own) return job && !isTerminal(job.record.state) ? "stale" : "ended";
+      if (own === claim) claim.told = true;
       const answer = this.#settle(job, outcome, run, nowMs);
-      if (answer !== "no_output") claim.fences.delete(outcome.id);
+      if (answer !== "no_output") own.fences.delete(outcome.id);
       return answer;
     });
-    if (this.tickets.holds(ticketId, incarnation)) this.tickets.hold(ticketId, incarnation, nowMs);
+    if (this.tickets.holds(ticketId, incarnation)) {
+      // of two claims the other one has the device, or will have it at once
+      if (earlier && claim && claim.fences.size + earlier.fences.size > 0)
+        this.tickets.set(ticketId, "busy", incarnation, Math.max(nowMs + heldMarginMs, claim.freeAtMs));
+      else this.tickets.hold(ticketId, incarnation, nowMs);
+    }
     return answers;
   }
 
@@ -387,18 +415,27 @@ export class MemoryQueue {
     const claim = this.claims.get(incarnation);
     this.claims.delete(incarnation);
     this.tickets.dropHolder(incarnation);
-    return claim ? this.#return(claim, nowMs, true) : { returned: 0, failed: 0 };
+    if (!claim) return { returned: 0, failed: 0 };
+    const own = this.#return(claim, nowMs, true);
+    const before = claim.earlier ? this.#return(claim.earlier, nowMs, true) : { returned: 0, failed: 0 };
+    return { returned: own.returned + before.returned, failed: own.failed + before.failed };
   }
 
   /** Gives back a claim whose reply its host never had. */
   returnClaim(incarnation: string, sequence: number, nowMs: number): number {
     const claim = this.claims.get(incarnation);
-    if (claim?.sequence !== sequence) return 0;
-    this.claims.set(incarnation, { sequence: sequence + 1, told: false, fences: new Map() });
-    return this.#return(claim, nowMs, false).returned;
+    if (!claim) return 0;
+    if (claim.sequence === sequence) {
+      this.claims.set(incarnation, { sequence: sequence + 1, told: false, fences: new Map(), freeAtMs: nowMs, earlier: claim.earlier });
+      return this.#return(claim, nowMs, false).returned;
+    }
+    const { earlier } = claim;
+    if (earlier?.sequence !== sequence) return 0;
+    claim.earlier = undefined;
+    return this.#return(earlier, nowMs, false).returned;
   }
 
-  #return(claim: Claim, nowMs: number, died: boolean): { returned: number; failed: number } {
+  #return(claim: Pick<Claim, "fences">, nowMs: number, died: boolean): { returned: number; failed: number } {
     const count = { returned: 0, failed: 0 };
     for (const [id, fence] of claim.fences) {
       const job = this.jobs.get(id);
@@ -425,5 +462,5 @@ export class MemoryQueue {
 function deathError({ failures, record: { deaths, maxAttempts } }: MemoryJob): JobError | undefined {
   if (deaths >= poisonHosts) return { code: "poison", detail: `${deaths} hosts died while running this job`, retryable: false };
   if (failures < maxAttempts) return undefined;
-  return { code: "run_failed", detail: "the host died during the run and no attempts are left", retryable: true };
+  return { code: "run_failed", detail: "the host died while it had the job in hand, and no attempts are left", retryable: true };
 }

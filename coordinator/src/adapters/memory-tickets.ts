@@ -1,6 +1,6 @@
 /** Which tickets of one queue live, and how many are missing; the rules of lua/lib-tickets.lua over a Map, without BullMQ and so without its locks. */
 
-const heldMarginMs = 1_500;
+export const heldMarginMs = 1_500;
 const wakeMarginMs = 60;
 const untakenMarginMs = 400;
 const deferMarginMs = 10;

@@ -4,6 +4,7 @@
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
 --       9 overheadMs: from the claim to the commit, without the run  10 delayMs: how long jobs may wait for a fuller batch
 --       11 parts: with 2 a claim takes half of what waits, but 32 jobs at least; with 1 all that fits
+--       12 "1" for a claim ahead: its host still runs the one before, which busyMs and overheadMs then hold, too; else "0"
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending;
 --       last "traced", where the trace contexts of jobs are to be told, and "listed", where the ids of claimed jobs are to be listed, too, for a
 --       plain command in the same write that answers their inputs: they are where all inputs together are not large
@@ -12,17 +13,19 @@
 --          if there are few and all of them small;
 --          {"empty", now} with the ticket lingering, {"defer", until, now} with the ticket deferring (until is now where so much was dropped
 --          that another look is due), {"retired", now} (a retry that is due later gets a ticket from the sweeper), {"not_yours"}, {"barred"},
---          {"stale_sequence"}, {"uncommitted", its sequence} while an earlier claim has jobs.
--- Keeps: one outstanding claim per incarnation and queue; nothing starts after its deadline, nor when its run could not end before; one
+--          {"stale_sequence"}, {"uncommitted", its sequence} while an earlier claim has jobs, of a claim ahead while the one before the last has some. A claim
+--          ahead leaves its ticket as it is where it answers no batch, and answers "empty" then. It ends no job but for its deadline.
+-- Keeps: one outstanding claim per incarnation and queue, and one ahead of it; nothing starts after its deadline, nor when its run could not end before; one
 --        batch holds one shape class and ends before the first of its deadlines, as far as run times are known; flows share by weight; a job
---        whose host died while it ran is claimed alone, so that no other shares the blame when the next host dies too.
+--        whose host died while it ran is claimed alone, and neither ahead nor with others ahead of its end, so that no other shares the blame when the next
+--        host dies too.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-flows.lua lib-shares.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-flows.lua lib-shares.lua lib-claims.lua
 
 local base, tag, incarnation, sequence, ticketId = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local hostId, maxItems, busyMs, lingerMs = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local overheadMs, delayMs, parts = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local overheadMs, delayMs, parts, isAhead = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12] == '1'
 local now = nowMs()
 local nowText = int(now)
 local lookAhead = 32 -- how many jobs of a flow may be skipped because they do not fit the batch
@@ -64,13 +67,16 @@ local function tell(id, told)
 end
 
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
+local earlier, earlierJobs -- the claim before this one, and its jobs that are not committed
 if outstanding then
-  local last = tonumber(string.match(outstanding, '^%d+'))
+  local own
+  own, earlier, earlierJobs = splitClaim(outstanding)
+  local last = tonumber(string.match(own, '^%d+'))
   if last > sequence then return { 'stale_sequence' } end
   if last == sequence then
-    local told = string.find(outstanding, ' told', 1, true) -- its host has committed, so it had its reply
+    local told = string.find(own, ' told', 1, true) -- its host has committed, so it had its reply
     local over = {}
-    for id in string.gmatch(outstanding, ' ([%w-]+)=%d+') do
+    for id in string.gmatch(own, ' ([%w-]+)=%d+') do
       local record = loadRecord(base, id)
       -- its host must not start one that is over by now
       if record and tonumber(record[DEADLINE]) > now then
@@ -85,9 +91,15 @@ if outstanding then
     -- another claim takes the place of this one, and none may lose a job that runs
     for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
     flushNotices()
-  elseif string.find(outstanding, '=', 1, true) then
-    return { 'uncommitted', last }
+  elseif string.find(own, '=', 1, true) then
+    if earlier then return { 'uncommitted', earlier } end
+    earlier, earlierJobs = last, string.match(own, ' [%w-]+=.*$')
+    -- a job that may be what its host died of takes nothing down with it that waits behind it
+    local alone = isAhead and string.match(earlierJobs, '^ ([%w-]+)=%d+$')
+    local record = alone and loadRecord(base, alone)
+    if record and record[DEATHS] ~= '0' then return { 'empty', now } end
   end
+  if earlier and not isAhead then return { 'uncommitted', earlier } end
 end
 
 promoteDue(base, now, 100)
@@ -100,7 +112,7 @@ local function runMs(size, items)
   local ladder = ladders[size]
   if not ladder then
     ladder = {}
-    for at = 12, #ARGV do
+    for at = 13, #ARGV do
       local rest = string.match(ARGV[at], '^' .. size .. ' (.*)$')
       if rest then
         for step, ms in string.gmatch(rest, '(%S+) (%S+)') do ladder[#ladder + 1] = { tonumber(step), tonumber(ms) } end
@@ -200,6 +212,7 @@ if waitingItems and waitingItems < maxItems then
   end
   till = till and math.floor(till)
   if till and till > now then
+    if isAhead then return { 'empty', now } end
     redis.call('HSET', base .. 'tickets', ticketId, 'deferring ' .. incarnation .. ' ' .. int(till))
     return { 'defer', till, now }
   end
@@ -229,6 +242,7 @@ local function readWaiting(text)
     size = size,
     shape = jobShape,
     isAlone = runsAlone(jobShape, deaths),
+    isSuspect = deaths ~= '0',
     held = '=' .. fence,
     told = facts(fence, attempt, keep, deadline, created, class, items, size, fixed),
     running = 'running ' .. int(revision + 1) .. ' ' .. waiters .. ' ' .. keep .. ' ' .. deadline .. ' ' .. fence .. ' ' .. failures .. ' '
@@ -257,11 +271,16 @@ local function serve(flow, slots)
         local deadline, own, jobShape, isAlone = job.deadline, job.items, job.shape, job.isAlone
         if not isSampled then see(jobShape) end
         if job.isLate == nil then job.isLate = cannotFinish(deadline, job.size, own, jobShape, isAlone, texts, at) end
-        if job.isLate then
+        if job.isLate and isAhead and deadline > now then
+          skip(heads[2 * at], id) -- after the run at hand it would be late, and another host may be free sooner
+        elseif job.isLate then
           ended[#ended + 1] = id
           inputs[#inputs + 1] = base .. 'in:' .. id
           finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
           dropped = dropped + 1
+        elseif isAhead and job.isSuspect then
+          isFull = true -- its host must die of nothing else: it is claimed when the device is free
+          skip(heads[2 * at], id)
         elseif isFull or (items > 0 and (jobShape ~= shape or apart or isAlone or items + own > maxItems)) then
           skip(heads[2 * at], id)
         else
@@ -333,7 +352,7 @@ end
 if #taken > 0 then
   redis.call('MSET', unpack(running))
   local freeAt = int(now + busyMs)
-  redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. table.concat(held))
+  redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. table.concat(held) .. claimBefore(earlier, earlierJobs or ''))
   redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. freeAt)
   local reply = { 'batch', now, table.concat(lines) }
   -- a few small inputs come with the claim: that saves a round trip where nothing else fills the time
@@ -351,6 +370,7 @@ if #taken > 0 then
   end
   return reply
 end
+if isAhead then return { 'empty', now } end
 if dropped >= mostDropped or (rounds == mostRounds and waiting > 0) then return { 'defer', now, now } end
 if lingerMs > 0 then
   redis.call('HSET', base .. 'tickets', ticketId, 'lingering ' .. incarnation .. ' ' .. int(now + lingerMs))

@@ -10,21 +10,22 @@
 -- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline; the inputs of what ends go,
 --        but for a kept job whose last "retry" was one too many: it becomes a dead letter; an attempt that lets its job wait again is noted.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-attempts.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-claims.lua
 
 local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
 local now = nowMs()
 local nowText = int(now)
 local claim = redis.call('HGET', base .. 'claims', incarnation) or '0 0'
-local told = string.find(claim, ' told', 1, true)
+local last, earlier, earlierJobs = splitClaim(claim)
+local isTold = string.find(last, ' told', 1, true)
 local ids, groups = {}, {}
 local at, most = 5, #ARGV
 while at <= most do
   groups[#groups + 1] = at
-  local last = at + 3 + 2 * ARGV[at + 3]
-  for each = at + 4, last, 2 do ids[#ids + 1] = ARGV[each] end
-  at = last + 1
+  local groupEnd = at + 3 + 2 * ARGV[at + 3]
+  for each = at + 4, groupEnd, 2 do ids[#ids + 1] = ARGV[each] end
+  at = groupEnd + 1
 end
 local texts, names = recordTexts(base, ids)
 local answers, allCommitted, ended, inputs, number = {}, true, { base .. 'due' }, {}, 0
@@ -127,7 +128,7 @@ for _, group in ipairs(groups) do
           answer = settleFailure(id, record, outcome, err, ARGV[each + 1])
         end
       end
-      told = true
+      if not earlier or string.find(last, ' ' .. id .. '=', 1, true) then isTold = true end
       if answer ~= 'no_output' then
         own = own + 1
         settled[id] = fence
@@ -148,18 +149,29 @@ if #ended > 1 then
 end
 flushNotices()
 
-local rest = string.match(claim, '^%d+ %d+') .. (told and ' told' or '')
+-- The jobs of a claim that are not settled.
+local function unsettled(jobs)
+  local left = {}
+  for id, fence in string.gmatch(jobs, ' ([%w-]+)=(%d+)') do
+    if settled[id] ~= fence then left[#left + 1] = ' ' .. id .. '=' .. fence end
+  end
+  return table.concat(left)
+end
+
+local sequence, freeAt = string.match(last, '^(%d+) (%d+)')
+local rest = ''
 -- usually a commit settles its whole claim
 at = 0
 for _ = 0, own do at = at and string.find(claim, '=', at + 1, true) end
-if at then
-  for id, fence in string.gmatch(claim, ' ([%w-]+)=(%d+)') do
-    if settled[id] ~= fence then rest = rest .. ' ' .. id .. '=' .. fence end
-  end
-end
-redis.call('HSET', base .. 'claims', incarnation, rest)
+if at then rest = unsettled(last) end
+local before = earlier and claimBefore(earlier, unsettled(earlierJobs)) or ''
+redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. (isTold and ' told' or '') .. rest
+  .. before)
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if ticket and string.match(ticket, '^%a+ (%S+)') == incarnation then
-  redis.call('HSET', base .. 'tickets', ticketId, 'held ' .. incarnation .. ' ' .. (now + 1500))
+  -- of two claims the other one has the device, or will have it at once
+  local isBusy = earlier and (rest ~= '' or before ~= '')
+  local till = math.max(now + 1500, isBusy and tonumber(freeAt) or 0)
+  redis.call('HSET', base .. 'tickets', ticketId, (isBusy and 'busy ' or 'held ') .. incarnation .. ' ' .. int(till))
 end
 return allCommitted and 'committed' or answers

@@ -15,7 +15,7 @@ local function returnJobs(base, claim, now, died)
       if tonumber(record[DEATHS]) >= poisonHosts then
         err = '{"code":"poison","detail":"' .. record[DEATHS] .. ' hosts died while running this job","retryable":false}'
       elseif tonumber(record[FAILURES]) >= tonumber(record[MAX_ATTEMPTS]) then
-        err = '{"code":"run_failed","detail":"the host died during the run and no attempts are left","retryable":true}'
+        err = '{"code":"run_failed","detail":"the host died while it had the job in hand, and no attempts are left","retryable":true}'
       end
       if tonumber(record[DEADLINE]) <= now then
         ended[#ended + 1] = id

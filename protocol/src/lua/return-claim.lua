@@ -5,11 +5,21 @@
 -- Answers  how many jobs came back.
 -- Keeps: only the named sequence is returned; the sequence stays recorded, so that a late repeat of that claim is refused.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua lib-claims.lua
 local base, incarnation, sequence = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local claim = redis.call('HGET', base .. 'claims', incarnation)
-if not claim or tonumber(string.match(claim, '^%d+')) ~= sequence then return 0 end
+if not claim then return 0 end
+local last, earlier, earlierJobs = splitClaim(claim)
 local now = nowMs()
-redis.call('HSET', base .. 'claims', incarnation, (sequence + 1) .. ' ' .. now)
-local returned = returnJobs(base, claim, now, false)
+local jobs
+if tonumber(string.match(last, '^%d+')) == sequence then
+  jobs = last
+  redis.call('HSET', base .. 'claims', incarnation, (sequence + 1) .. ' ' .. now .. claimBefore(earlier, earlierJobs))
+elseif earlier == sequence then
+  jobs = earlierJobs
+  redis.call('HSET', base .. 'claims', incarnation, last)
+else
+  return 0
+end
+local returned = returnJobs(base, jobs, now, false)
 return returned

@@ -5,7 +5,7 @@
 --          ticket ids to offer.
 -- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-flows.lua lib-tickets.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-flows.lua lib-tickets.lua lib-claims.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
 
@@ -50,16 +50,20 @@ end
 
 local claims, running = {}, 0
 local entries = redis.call('HGETALL', base .. 'claims')
+local function tellClaim(incarnation, sequence, jobs)
+  local _, count = string.gsub(jobs, '=', '')
+  if count == 0 then return end
+  running = running + count
+  claims[#claims + 1] = incarnation
+  claims[#claims + 1] = sequence
+end
 for index = 1, #entries, 2 do
-  local _, jobs = string.gsub(entries[index + 1], '=', '')
-  local sequence, freeAt = string.match(entries[index + 1], '^(%d+) (%d+)')
-  if jobs > 0 then
-    running = running + jobs
-    claims[#claims + 1] = entries[index]
-    claims[#claims + 1] = sequence
-  elseif tonumber(freeAt) + 3600000 < now then
-    redis.call('HDEL', base .. 'claims', entries[index])
-  end
+  local told = #claims
+  local last, earlier, earlierJobs = splitClaim(entries[index + 1])
+  local sequence, freeAt = string.match(last, '^(%d+) (%d+)')
+  tellClaim(entries[index], sequence, last)
+  tellClaim(entries[index], earlier, earlierJobs)
+  if #claims == told and tonumber(freeAt) + 3600000 < now then redis.call('HDEL', base .. 'claims', entries[index]) end
 end
 
 local reply = { now, waiting, running, oldest, redis.call('ZCARD', base .. 'dead'), #over, #claims / 2 }

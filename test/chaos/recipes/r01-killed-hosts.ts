@@ -49,6 +49,12 @@ export const killedHosts: Recipe = {
           limit: 0,
           better: "lower",
         },
+        {
+          what: "hosts that had ended by themselves",
+          value: scene.cluster.workers.filter(({ runs }) => !runs).length,
+          limit: 0,
+          better: "lower",
+        },
         { what: "jobs in hand at kills", value: inHand, limit: 1, better: "higher" },
       ];
     });

@@ -46,6 +46,8 @@ export interface ClaimWish {
   delayMs: number;
   /** 2: half of what waits is enough for one claim; 1: all that fits. */
   parts: 1 | 2;
+  /** The claim before it is still run: `busyMs` and `overheadMs` hold what is left of that. The ticket stays as it is where nothing is claimed. */
+  isAhead: boolean;
   /** Predicted runs, by size class. */
   ladders: ReadonlyMap<number, Ladder>;
 }
@@ -103,9 +105,9 @@ export class Claims {
 
   #claimCommand(wish: ClaimWish, isListed: boolean): RedisCommand {
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
-    const { tag, ticketId, maxItems, busyMs, lingerMs, overheadMs, delayMs, parts, ladders } = wish;
+    const { tag, ticketId, maxItems, busyMs, lingerMs, overheadMs, delayMs, parts, isAhead, ladders } = wish;
     const args: (string | number)[] = [tag, this.#incarnation, sequence, ticketId, this.#hostId, maxItems, Math.ceil(busyMs), lingerMs];
-    args.push(Math.ceil(overheadMs), delayMs, parts);
+    args.push(Math.ceil(overheadMs), delayMs, parts, isAhead ? 1 : 0);
     for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map(([items, ms]) => `${items} ${ms.toFixed(2)}`).join(" ")}`);
     if (this.#tellsTraces) args.push("traced");
     if (isListed) args.push("listed");

@@ -10,14 +10,34 @@ import { seenFolder } from "../presence/seen-folder.ts";
 const largestKeptBytes = 64 * 1024 * 1024;
 const alignment = 8;
 
-export class InputFiles {
-  readonly #blobsFolder: string;
-  readonly #root: string;
-  /** In which the frames of a batch lie, one after the other. Memory that is new costs as much as the copy into it. */
-  #memory = new Uint8Array();
+/** In which the frames of one batch lie, one after the other. Memory that is new costs as much as the copy into it. */
+export class FrameMemory {
+  #bytes = new Uint8Array();
   #used = 0;
   /** What this batch takes, whether it found room there or not. */
   #wanted = 0;
+
+  /** A batch begins: nobody looks at the frames that lay here. */
+  reuse(): void {
+    if (this.#wanted > this.#bytes.length && this.#wanted <= largestKeptBytes) this.#bytes = new Uint8Array(this.#wanted);
+    this.#used = 0;
+    this.#wanted = 0;
+  }
+
+  /** At an 8-byte aligned address. */
+  room(sizeBytes: number): Uint8Array {
+    const end = this.#used + sizeBytes;
+    this.#wanted += Math.ceil(sizeBytes / alignment) * alignment;
+    if (end > this.#bytes.length) return new Uint8Array(sizeBytes);
+    const room = this.#bytes.subarray(this.#used, end);
+    this.#used = Math.ceil(end / alignment) * alignment;
+    return room;
+  }
+}
+
+export class InputFiles {
+  readonly #blobsFolder: string;
+  readonly #root: string;
 
   /** `blobsFolder`: the coordinators' folder, as far as this host sees it. */
   constructor(blobsFolder: string) {
@@ -32,27 +52,11 @@ export class InputFiles {
     return reference?.kind === "file" && sight !== undefined && reference.sight === sightMark(sight);
   }
 
-  /** A new batch begins: frames that were read before are over. */
-  reuse(): void {
-    if (this.#wanted > this.#memory.length && this.#wanted <= largestKeptBytes) this.#memory = new Uint8Array(this.#wanted);
-    this.#used = 0;
-    this.#wanted = 0;
-  }
-
-  #room(sizeBytes: number): Uint8Array {
-    const end = this.#used + sizeBytes;
-    this.#wanted += Math.ceil(sizeBytes / alignment) * alignment;
-    if (end > this.#memory.length) return new Uint8Array(sizeBytes);
-    const room = this.#memory.subarray(this.#used, end);
-    this.#used = Math.ceil(end / alignment) * alignment;
-    return room;
-  }
-
   /**
-   * The frame, at an 8-byte aligned address and until the next batch, or undefined when it is gone or not whole. Reads at once: the thread has
-   * nothing else to do, and each way through the pool of threads takes longer than the file, which mostly never left the memory.
+   * The frame, in the memory of its batch, or undefined when it is gone or not whole. Reads at once: each way through the pool of threads takes longer than the
+   * file, which mostly never left the memory.
    */
-  read(jobId: string, { folder, sizeBytes }: InputFileReference): Uint8Array | undefined {
+  read(jobId: string, { folder, sizeBytes }: InputFileReference, memory: FrameMemory): Uint8Array | undefined {
     let file: number;
     try {
       file = openSync(path.join(this.#root, folder, jobId), "r");
@@ -64,7 +68,7 @@ export class InputFiles {
     try {
       // a machine that lost its power may have kept the name, and not all of the bytes
       if (fstatSync(file).size !== sizeBytes) return undefined;
-      const bytes = this.#room(sizeBytes);
+      const bytes = memory.room(sizeBytes);
       for (let at = 0; at < sizeBytes; ) {
         const count = readSync(file, bytes, at, sizeBytes - at, at);
         if (count === 0) return undefined;

@@ -9,7 +9,7 @@ import type { RedisWire } from "../redis-connection.ts";
 import type { Blobs } from "./blobs.ts";
 import { type JobResult, outputMarginMs } from "./claims.ts";
 import type { FilesystemBlobs } from "./filesystem-blobs.ts";
-import type { InputFiles } from "./input-files.ts";
+import type { FrameMemory, InputFiles } from "./input-files.ts";
 
 /** What was read for a job: its frame, nothing when that is gone, or why it cannot be told now. */
 export type InputFrame = Uint8Array | null | SwitchyardError;
@@ -33,36 +33,36 @@ export class LargeValues {
   }
 
   /**
-   * Puts the bytes in the place of references, for one batch: those of the batch before may be overwritten. `again` reads what Redis holds for jobs, in order:
+   * Puts the bytes in the place of references, for one batch, whose `memory` nobody else may use as long as its frames are looked at. `again` reads what Redis holds for jobs, in order:
    * when a host joins that does not see the files, coordinators bring what is in them to Redis, maybe just now. Throws where this host is such a one and that is
    * still to come: ask again.
    */
   async fetched(
     ids: readonly string[],
     stored: readonly (Uint8Array | null)[],
-    again: (places: readonly number[]) => Promise<readonly (Uint8Array | null)[]>,
+    { again, memory }: { again: (places: readonly number[]) => Promise<readonly (Uint8Array | null)[]>; memory: FrameMemory },
   ): Promise<InputFrame[]> {
     if (!stored.some((value) => value && readInputReference(value))) return [...stored];
-    this.#files.reuse();
+    memory.reuse();
     const frames: (InputFrame | typeof moved)[] = [];
-    for (const [at, value] of stored.entries()) frames.push(value && (await this.#fetch(ids[at]!, value)));
+    for (const [at, value] of stored.entries()) frames.push(value && (await this.#fetch(ids[at]!, value, memory)));
     const places = frames.flatMap((frame, at) => (frame === moved ? at : []));
     if (places.length === 0) return frames as InputFrame[];
     const values = await again(places);
     for (const [index, at] of places.entries()) {
       const value = values[index] ?? null;
-      const frame = value && (await this.#fetch(ids[at]!, value));
+      const frame = value && (await this.#fetch(ids[at]!, value, memory));
       if (frame === moved && !(await this.#files.sees(value!))) throw noPlace();
       frames[at] = frame === moved ? null : frame;
     }
     return frames as InputFrame[];
   }
 
-  async #fetch(id: string, value: Uint8Array): Promise<InputFrame | typeof moved> {
+  async #fetch(id: string, value: Uint8Array, memory: FrameMemory): Promise<InputFrame | typeof moved> {
     try {
       const reference = readInputReference(value);
       if (!reference) return value;
-      if (reference.kind === "file") return this.#files.read(id, reference) ?? moved;
+      if (reference.kind === "file") return this.#files.read(id, reference, memory) ?? moved;
       const place = await this.#place();
       if (!place) throw noPlace();
       return (await place.get(reference)) ?? null;

@@ -13,7 +13,7 @@ export interface OpenCommit {
   commit: Commit;
   /** Of the claim that it ends. */
   readonly sequence: number;
-  /** When that claim was sent, and when its answer came. */
+  /** When that claim was sent, later by what its batch waited for the run before it, and when its answer came. */
   readonly claimedMs: number;
   readonly cameMs: number;
   /** Runs of it that succeeded, and how long each of its jobs had waited: what is counted when it is settled. */
@@ -87,10 +87,10 @@ export class OpenCommits {
     return sum;
   }
 
-  /** Claims with open jobs; a queue has one at most. */
+  /** Claims with open jobs. */
   claims(): { tag: string; sequence: number }[] {
-    const sequences = new Map([...this.#open].map(({ commit, sequence }) => [commit.tag, sequence]));
-    return [...sequences].map(([tag, sequence]) => ({ tag, sequence }));
+    const claims = [...this.#open].map(({ commit: { tag }, sequence }) => [`${tag}=${sequence}`, { tag, sequence }] as const);
+    return [...new Map(claims).values()];
   }
 
   /** Redis answered per job. Jobs whose outputs it refused stay open. Answers the results that are given up: their deadlines have passed. */

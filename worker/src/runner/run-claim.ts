@@ -1,7 +1,7 @@
 /** What happens to one claimed batch, top to bottom: read the inputs, run once, frame the outputs, say what became of each job. */
 
 import { type CountedRun, decodeFrame, encodeFrame, frameExtra, type JobError, SwitchyardError } from "@switchyard/protocol";
-import { type BatchJob, runBatch } from "../runtime/batch-run.ts";
+import { type BatchJob, runBatch, type StackedFeeds, stackAhead } from "../runtime/batch-run.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { retryDelayMs } from "./backoff.ts";
 import type { ClaimedJob, JobResult } from "./claims.ts";
@@ -39,46 +39,67 @@ export function handBack({ id, fence }: { id: string; fence: number }): JobResul
   return { id, fence, outcome: "back" };
 }
 
-/** `nowMs` is the store's clock at the claim. Never throws: what goes wrong is an outcome of a job. */
-export async function runClaim(
-  model: LoadedModel,
+/** Jobs of a claim as a model takes them. */
+export interface ReadClaim {
+  /** In the places of jobs that cannot be run: what became of them. */
+  results: JobResult[];
+  /** What can be run, and the places of its jobs. */
+  ready: BatchJob[];
+  places: number[];
+  items: number;
+  /** Where they were laid side by side already. */
+  feeds?: StackedFeeds;
+}
+
+/** `nowMs` is the store's clock at the claim. `stackFor`: the model whose run will take them, to lay them side by side now. */
+export function readClaim(
   jobs: readonly ClaimedJob[],
   frames: readonly InputFrame[],
-  nowMs: number,
-): Promise<ClaimRun> {
-  const results: JobResult[] = new Array(jobs.length);
-  /** What can be run, and the places of its jobs. */
-  const ready: BatchJob[] = [];
-  const places: number[] = [];
-  let items = 0;
+  { nowMs, stackFor }: { nowMs: number; stackFor?: LoadedModel },
+): ReadClaim {
+  const read: ReadClaim = { results: new Array(jobs.length), ready: [], places: [], items: 0 };
   for (const [at, job] of jobs.entries()) {
     const frame = frames[at];
     if (!frame) {
       const error = { code: "input_lost", detail: "the job's inputs are no longer in the store", retryable: false };
-      results[at] = { id: job.id, fence: job.fence, outcome: "failed", error };
+      read.results[at] = { id: job.id, fence: job.fence, outcome: "failed", error };
       continue;
     }
     if (frame instanceof SwitchyardError) {
-      results[at] = failedResult(job, jobError(frame), nowMs);
+      read.results[at] = failedResult(job, jobError(frame), nowMs);
       continue;
     }
     try {
       const extra = frameExtra(frame) as { o?: string[] } | undefined;
       const batchJob: BatchJob = { inputs: decodeFrame(frame), items: job.items };
       if (extra?.o) batchJob.outputs = extra.o;
-      ready.push(batchJob);
-      places.push(at);
-      items += job.items;
+      read.ready.push(batchJob);
+      read.places.push(at);
+      read.items += job.items;
     } catch (error) {
-      results[at] = failedResult(job, jobError(error), nowMs);
+      read.results[at] = failedResult(job, jobError(error), nowMs);
     }
   }
+  const feeds = stackFor && stackAhead(stackFor, read.ready);
+  return feeds ? { ...read, feeds } : read;
+}
+
+/**
+ * `nowMs` is the store's clock at the claim; `freed` is called when the model has run. Never throws: what goes wrong is an outcome of a job.
+ */
+export async function runClaim(
+  model: LoadedModel,
+  jobs: readonly ClaimedJob[],
+  { feeds, items, places, ready, results }: ReadClaim,
+  { freed, nowMs }: { nowMs: number; freed: () => void },
+): Promise<ClaimRun> {
   let [runMs, runs, counted]: [number, number, CountedRun[]] = [0, 0, []];
   const isFirst = !ranBefore.has(model);
   if (ready.length > 0) {
     ranBefore.add(model);
     try {
-      const run = await runBatch({ model, jobs: ready });
+      const run = await runBatch({ model, jobs: ready, ...(feeds && { feeds }) });
+      freed();
       ({ runMs, runs, counted } = run);
       for (const [index, result] of run.results.entries()) {
         const at = places[index]!;

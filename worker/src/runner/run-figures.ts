@@ -20,7 +20,7 @@ import {
   withRun,
 } from "@switchyard/protocol";
 
-/** Inputs and outputs of one claim together, so that no batch outgrows the host's memory. */
+/** Inputs and outputs of what is in hand together, so that no batch outgrows the host's memory. */
 export const mostClaimBytes = 256 * 1024 * 1024;
 
 /** A run is light when so many of it take less than the rest of its claim. */
@@ -33,7 +33,18 @@ const fewRuns = 32;
 /** An estimate over many samples moves slowly, and to make it takes longer than a light run. */
 const estimateMs = 100;
 
+/** How much the newest run says of what runs usually take. */
+const newest = 0.2;
+/** A claim ahead is made so much sooner than batches usually take to get ready, and a turn of the clock. */
+const leadFactor = 1.5;
+const clockMs = 1;
+const mostReadyMs = 100;
+/** Shorter runs are over before the next batch could be ready. */
+const leastAheadMs = 1;
+
 interface SizeFigures {
+  /** What runs usually take, by bucket. */
+  usualMs: Map<number, number>;
   windows: Map<number, RunWindow>;
   /** Rises while runs take longer than they were predicted to. */
   factor: number;
@@ -45,6 +56,8 @@ interface QueueFigures {
   runMs: number;
   itemBytes: number;
   overhead: Overhead;
+  /** From a claim to when its inputs are there and laid side by side. */
+  readyMs: number;
   warmUp: Ladder;
   maxItems: number;
   sizes: Map<number, SizeFigures>;
@@ -69,7 +82,7 @@ export class RunFigures {
   #of(tag: string): QueueFigures {
     let figures = this.#queues.get(tag);
     if (!figures) {
-      figures = { runMs: 0, itemBytes: 0, overhead: noOverhead, warmUp: [], maxItems: 1, sizes: new Map() };
+      figures = { runMs: 0, itemBytes: 0, overhead: noOverhead, readyMs: 0, warmUp: [], maxItems: 1, sizes: new Map() };
       this.#queues.set(tag, figures);
     }
     return figures;
@@ -91,13 +104,15 @@ export class RunFigures {
   #sample(figures: QueueFigures, size: number, run: RunSample): void {
     let seen = figures.sizes.get(size);
     if (!seen) {
-      seen = { windows: new Map(), factor: 1, estimate: undefined, runs: 0 };
+      seen = { usualMs: new Map(), windows: new Map(), factor: 1, estimate: undefined, runs: 0 };
       figures.sizes.set(size, seen);
     }
     if (seen.estimate && isStale(seen.estimate, run.atMs))
       seen.factor = 1; // what was missed then says nothing of now
     else if (seen.estimate) seen.factor = factorAfter(seen.factor, seen.factor * runMs(seen.estimate.ladder, run.items), run.runMs);
     const bucket = bucketOf(run.items);
+    const usualMs = seen.usualMs.get(bucket) ?? run.runMs;
+    seen.usualMs.set(bucket, usualMs + newest * (run.runMs - usualMs));
     seen.windows.set(bucket, withRun(seen.windows.get(bucket), run));
     seen.runs += 1;
     const isYoung = run.atMs - (seen.estimate?.newestMs ?? 0) < estimateMs;
@@ -109,6 +124,28 @@ export class RunFigures {
   claimTook(tag: string, beside: { overheadMs: number }): void {
     const figures = this.#of(tag);
     figures.overhead = withOverhead(figures.overhead, beside.overheadMs);
+  }
+
+  /** A batch was ready that long after its claim was sent. */
+  readyTook(tag: string, tookMs: number): void {
+    const figures = this.#of(tag);
+    const ms = Math.min(tookMs, mostReadyMs); // one that had to be asked for again says nothing of others
+    figures.readyMs = figures.readyMs === 0 ? ms : figures.readyMs + newest * (ms - figures.readyMs);
+  }
+
+  readyMs(tag: string): number {
+    return this.#of(tag).readyMs;
+  }
+
+  /** What such a run usually takes; undefined where none was seen. */
+  usualMs(tag: string, { items, size }: { items: number; size: number }): number | undefined {
+    return this.#of(tag).sizes.get(size)?.usualMs.get(bucketOf(items));
+  }
+
+  /** How long after a run of that time has begun the next batch is claimed, so that it is ready in time: as late as can be, for whatever comes until then. */
+  aheadAfterMs(tag: string, usualMs: number | undefined): number {
+    if (usualMs === undefined || usualMs < leastAheadMs) return Number.POSITIVE_INFINITY;
+    return Math.max(0, usualMs - clockMs - leadFactor * this.#of(tag).readyMs);
   }
 
   /** Predicted runs by size class. What was not confirmed lately is left out: jobs then go by their deadlines alone, and heal it. */
@@ -139,9 +176,10 @@ export class RunFigures {
     return 2 * this.#of(tag).runMs + busyMarginMs;
   }
 
-  /** At least 1: a job larger than the bound still runs, alone. */
-  maxItems(tag: string, modelItems: number): number {
+  /** At least 1: a job larger than the bound still runs, alone. `isBeside`: two batches are in hand at once. */
+  maxItems(tag: string, modelItems: number, { isBeside }: { isBeside: boolean }): number {
     const { itemBytes } = this.#of(tag);
-    return itemBytes === 0 ? modelItems : Math.max(1, Math.min(modelItems, Math.floor(mostClaimBytes / itemBytes)));
+    const mostBytes = isBeside ? mostClaimBytes / 2 : mostClaimBytes;
+    return itemBytes === 0 ? modelItems : Math.max(1, Math.min(modelItems, Math.floor(mostBytes / itemBytes)));
   }
 }

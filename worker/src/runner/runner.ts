@@ -1,37 +1,28 @@
 /**
  * One device's loop: look into a queue, run what it gives, commit, look again. Commit of one claim and the next look travel in one write.
- * ONNX Runtime blocks this thread during a run, so nothing here keeps time for anybody else.
+ * Most models run on this thread, which ONNX Runtime blocks meanwhile: nothing here keeps time for anybody else. Others run beside it; then the next
+ * batch is claimed shortly before the run's end, made ready, and begins at once when the device is free.
  */
 
-import { type CountedRun, type Ladder, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { type Ladder, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
-import {
-  type ClaimAnswer,
-  type ClaimedJob,
-  type Claims,
-  type ClaimWish,
-  type Commit,
-  type Exchanged,
-  isRefusal,
-  type JobResult,
-} from "./claims.ts";
+import { type Batch, BatchRuns, handedBack, type ReadyBatch, type Run, retryExchangeMs, unready } from "./batch-runs.ts";
+import { type ClaimAnswer, type Claims, type ClaimWish, type Commit, type Exchanged, isRefusal } from "./claims.ts";
 import { type FollowedBatch, type Following, followedBatch, settledJobs, tracedOf } from "./followed-batch.ts";
-import type { InputFrame, LargeValues } from "./large-values.ts";
-import { splitLate } from "./late-jobs.ts";
-import type { ClaimBoard, FromRunner, RunSample, TracedJob, Unready } from "./messages.ts";
+import type { LargeValues } from "./large-values.ts";
+import type { ClaimBoard, FromRunner, TracedJob, Unready } from "./messages.ts";
 import { type OpenCommit, OpenCommits } from "./open-commits.ts";
-import { failedResult, handBack, runClaim } from "./run-claim.ts";
-import { RunFigures, type RunSeen } from "./run-figures.ts";
+import { RunFigures } from "./run-figures.ts";
 import type { RunTallies } from "./run-tallies.ts";
 import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
 
-/** An exchange that got no reply is repeated after this time. */
-const retryExchangeMs = 200;
 /** After runs shorter than this, looking at what has arrived would cost more than it tells. */
 const deafMs = 1;
 /** A queue whose claim script fails is left alone for this time. */
 const refusedClaimMs = 1_000;
+/** So long a batch that was claimed ahead waits at least for a run that is not over when it should be. */
+const leastPatienceMs = 250;
 /** With this much waiting for room in the store, no more is run. */
 const mostWaitingBytes = 256 * 1024 * 1024;
 
@@ -40,6 +31,8 @@ export interface ModelSource {
   ensure(version: ModelVersion): Promise<LoadedModel>;
   /** Whether `ensure` would answer at once. */
   isLoaded(version: ModelVersion): boolean;
+  /** Whether it is loaded and its runs leave this thread free. */
+  runsBeside(version: ModelVersion): boolean;
   /** Keeps a loaded model in memory until the answered function is called; throws when it has gone meanwhile. */
   pin(version: ModelVersion): () => void;
 }
@@ -57,25 +50,34 @@ export interface RunnerParts {
   following?: Following;
 }
 
-/** `sentMs`: when the claim was sent, by the local clock. */
-type Batch = ClaimAnswer & { kind: "batch"; sentMs: number };
 type Answer = Batch | Exclude<ClaimAnswer, { kind: "batch" }> | { kind: "refused" };
 
-interface Run {
-  results: JobResult[];
-  runMs: number;
-  items: number;
-  /** That the model ran; 0 when nothing did. */
-  jobs: number;
-  /** Jobs that were over when the run began: there should be none. */
-  startedLate: number;
-  sample?: RunSample;
-  /** Runs that succeeded. */
-  counted: CountedRun[];
-  /** When it began, by the store's clock; only where somebody follows its jobs. */
-  beganMs?: number;
-  /** Only where a trace of its jobs is recorded. */
-  traced?: TracedJob | undefined;
+/** A batch from its claim until its commit is open. */
+interface InHand {
+  readonly ticket: HeldTicket;
+  readonly claim: Batch;
+  /** When its answer came, by the local clock. */
+  readonly cameMs: number;
+  readonly deadlineOffsetMs: number;
+  readonly followed: FollowedBatch | undefined;
+}
+
+/** One whose model runs beside this thread. */
+interface Beside extends InHand {
+  readonly unpin: () => void;
+  ready?: ReadyBatch;
+  readyMs: number;
+  /** How long it waited, ready, for the run before it. */
+  waitedMs: number;
+  /** While it runs: when the run should be over, when the next batch is to be claimed, and until when that one waits for it, by the local clock. */
+  endMs: number;
+  aheadMs: number;
+  patientUntilMs: number;
+}
+
+/** It may be a job that a host died of: then nothing else may be in hand. */
+function mayBeDeadly({ jobs }: Batch): boolean {
+  return jobs.length === 1 && jobs[0]!.attempt > 1;
 }
 
 export class Runner {
@@ -83,6 +85,11 @@ export class Runner {
   readonly #rotation = new TicketRotation();
   readonly #commits = new OpenCommits();
   readonly #figures = new RunFigures();
+  readonly #runs: BatchRuns;
+  readonly #inHand = new Set<InHand>();
+  /** The batch that has the device, of a model that runs beside this thread, and the one claimed ahead of its end. */
+  #running: Beside | undefined;
+  #next: Beside | undefined;
   /** A run has kept this thread from hearing of tickets and wake-ups: they have a say in whose turn is next. */
   #wasDeaf = false;
   /** The store's clock minus the local one, never more than it is. */
@@ -94,6 +101,7 @@ export class Runner {
 
   constructor(parts: RunnerParts) {
     this.#parts = parts;
+    this.#runs = new BatchRuns({ ...parts, figures: this.#figures, isEnding: () => this.#draining });
   }
 
   /** A model came into memory: what its warm-up took is the first thing known of its runs. */
@@ -129,10 +137,11 @@ export class Runner {
         this.#wasDeaf = false;
         await clock.turn();
       }
-      if (this.#draining && this.#commits.size === 0) return this.#giveUp();
+      this.#startNext();
+      if (this.#draining && this.#commits.size === 0 && this.#inHand.size === 0) return this.#giveUp();
       const nowMs = clock.monotonicMs();
       const due = this.#commits.due(nowMs);
-      const ticket = this.#mayClaim() ? this.#rotation.next(nowMs, this.#isClosed) : undefined;
+      const ticket = this.#mayClaim() ? this.#turn(nowMs) : undefined;
       if (!ticket && due.length === 0) {
         await this.#idle();
         continue;
@@ -148,6 +157,18 @@ export class Runner {
     return !this.#draining && this.#commits.waitingBytes() < mostWaitingBytes;
   }
 
+  /** The ticket that should look into its queue now. While a run has the device one batch is claimed ahead, shortly before its end, and of a model that does not need this thread. */
+  #turn(nowMs: number): HeldTicket | undefined {
+    const running = this.#running;
+    if (this.#inHand.size === 0) return this.#rotation.next(nowMs, this.#isClosed);
+    if (!running || this.#inHand.size > 1 || nowMs < running.aheadMs || mayBeDeadly(running.claim)) return undefined;
+    const ticket = this.#rotation.upcoming(nowMs, this.#isClosed);
+    if (!ticket || !this.#parts.models.runsBeside(ticket.version)) return undefined;
+    running.aheadMs = Number.POSITIVE_INFINITY;
+    this.#rotation.take(ticket);
+    return ticket;
+  }
+
   readonly #isClosed = (tag: string): boolean => this.#commits.blocks(tag);
 
   /** One turn of a ticket: `open` is sent in the same write as the claim. */
@@ -158,9 +179,13 @@ export class Runner {
       if (open) await this.#exchange(open, undefined);
       return this.#end(ticket, true);
     }
+    const wish = this.#draining ? undefined : this.#wish(ticket, model);
+    const claim = await this.#exchange(open, wish);
+    if (claim?.kind === "batch" && !(model instanceof SwitchyardError) && model.isBeside)
+      return this.#takeBeside(ticket, claim, { model, unpin });
     try {
-      const claim = await this.#exchange(open, this.#draining ? undefined : this.#wish(ticket, model));
-      if (claim) await this.#follow(ticket, claim, model);
+      // a claim ahead that finds nothing leaves its ticket as it is
+      if (claim && !(claim.kind === "empty" && wish?.isAhead)) await this.#follow(ticket, claim, model);
     } finally {
       unpin();
     }
@@ -211,15 +236,20 @@ export class Runner {
 
   #wish(ticket: HeldTicket, model: LoadedModel | SwitchyardError): ClaimWish {
     const tag = ticket.version.tag;
+    const running = this.#running;
+    const isBeside = !(model instanceof SwitchyardError) && model.isBeside;
+    // what is left of the run at hand when the batch is ready
+    const leftMs = running ? Math.max(0, running.endMs - this.#parts.clock.monotonicMs() - this.#figures.readyMs(tag)) : 0;
     return {
       tag,
       ticketId: ticket.ticketId,
-      maxItems: this.#figures.maxItems(tag, model instanceof SwitchyardError ? 64 : model.batching.maxItems),
-      busyMs: this.#figures.busyMs(tag),
+      maxItems: this.#figures.maxItems(tag, model instanceof SwitchyardError ? 64 : model.batching.maxItems, { isBeside }),
+      busyMs: leftMs + this.#figures.busyMs(tag),
       lingerMs: ticket.mode === "closing" ? 0 : this.#parts.lingerMs,
-      overheadMs: this.#figures.overheadMs(tag),
+      overheadMs: leftMs + this.#figures.overheadMs(tag),
       delayMs: this.#draining ? 0 : (ticket.version.config.max_delay_ms ?? 0),
       parts: this.#figures.parts(tag),
+      isAhead: running !== undefined,
       ladders: this.#figures.ladders(tag, this.#storeNowMs()),
     };
   }
@@ -230,7 +260,7 @@ export class Runner {
 
   /**
    * Commits and looks in one write, and repeats what got no reply: both may be. Answers what the claim came to; nothing when there was
-   * none, or when the host is to end and only the claim was left to repeat: what it may have taken goes back by the sweeper.
+   * none, or only it was left to repeat and the host is to end, or it was made ahead: what it may have taken goes back by the sweeper.
    */
   async #exchange(open: OpenCommit | undefined, look: ClaimWish | undefined): Promise<Answer | undefined> {
     const { claims, clock } = this.#parts;
@@ -254,7 +284,8 @@ export class Runner {
       // while the commit before it is unheard of, "uncommitted" says nothing
       if (answer.claim && !(answer.claim.kind === "uncommitted" && commit)) claimed = this.#timed(answer.claim, sentMs);
       if (claimed) wish = undefined;
-      if (!commit && this.#draining) break;
+      // what a claim ahead may have taken is answered to the next claim; results do not wait for it
+      if (!commit && (this.#draining || wish?.isAhead)) break;
       isRepeat = true;
       if (commit || wish) await clock.sleep(retryExchangeMs);
     }
@@ -277,7 +308,7 @@ export class Runner {
       ? this.#commits.refused(open, nowMs, { isLastTry: this.#draining })
       : this.#commits.answered(open, committed ?? [], nowMs);
     // told as in hand it would never be given back where the store does not know of this commit: a replica took over that had not heard of it
-    this.#parts.board.write(this.#commits.claims());
+    this.#writeBoard();
     if (this.#draining) this.#commits.hurry();
     if (commitRefused && failures <= 1)
       this.#trouble(commit.tag, `a commit of ${commit.results.length} jobs failed: ${commitRefused.message}`);
@@ -314,8 +345,7 @@ export class Runner {
   async #follow(ticket: HeldTicket, claim: Answer, model: LoadedModel | SwitchyardError): Promise<void> {
     switch (claim.kind) {
       case "batch":
-        ticket.mode = "active";
-        return this.#runBatch(ticket, claim, model);
+        return this.#runHere(ticket, claim, model);
       case "empty":
         return this.#rotation.linger(ticket, this.#parts.clock.monotonicMs() + this.#parts.lingerMs);
       case "defer":
@@ -343,6 +373,9 @@ export class Runner {
     const { claims, clock } = this.#parts;
     const { tag } = ticket.version;
     if (this.#isClosed(tag)) return;
+    const isIt = (claim: { tag: string; sequence: number }): boolean => claim.tag === tag && claim.sequence === sequence;
+    if (this.#commits.claims().some(isIt)) return; // it is sent before the next look
+    if (this.#claims().some(isIt)) return this.#rotation.pause(ticket, clock.monotonicMs() + retryExchangeMs);
     try {
       const jobs = await claims.giveBack(tag, sequence);
       if (jobs > 0) this.#trouble(tag, `the store still had a claim that this host has no longer in hand: ${jobs} jobs of it went back`);
@@ -353,84 +386,140 @@ export class Runner {
     }
   }
 
-  /** Runs a batch; its commit is then open. */
-  async #runBatch(ticket: HeldTicket, claim: Batch, model: LoadedModel | SwitchyardError): Promise<void> {
+  /** Runs a batch on this thread, if there is a model; its commit is then open. */
+  async #runHere(ticket: HeldTicket, claim: Batch, model: LoadedModel | SwitchyardError): Promise<void> {
     const { tag } = ticket.version;
-    const { sequence, nowMs } = claim;
-    const localMs = this.#parts.clock.monotonicMs();
-    const deadlineOffsetMs = localMs - nowMs;
-    this.#parts.board.write([{ tag, sequence }, ...this.#commits.claims()]);
-    const { following } = this.#parts;
-    const followed = following && followedBatch(following, claim);
-    if (followed && following === "all") this.#parts.tell({ kind: "claimed", tag, jobs: [...followed.jobs.values()] });
-    const run = model instanceof SwitchyardError ? unready(claim, model) : await this.#run(tag, claim, model, deadlineOffsetMs);
-    if (followed) run.traced = tracedOf(claim.jobs);
+    const hand = this.#take(ticket, claim);
+    const { deadlineOffsetMs } = hand;
+    const run =
+      model instanceof SwitchyardError
+        ? unready(claim, model)
+        : await this.#runs.run(tag, await this.#runs.ready(tag, claim, { model, deadlineOffsetMs }));
     this.#wasDeaf = run.runMs >= deafMs;
     this.#rotation.used(tag, run.runMs);
-    const queueMs = claim.jobs.map((job) => nowMs - job.createdMs);
-    this.#report(tag, { queueMs, slackMs: claim.jobs.map((job) => job.deadlineMs - nowMs), run });
-    const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
-    const { counted: runs } = run;
-    if (followed) [followed.beganMs, followed.ranMs] = [run.beganMs ?? claim.nowMs, this.#storeNowMs()];
-    const { jobs, sentMs: claimedMs } = claim;
-    this.#commits.add(commit, { sequence, jobs, deadlineOffsetMs, claimedMs, cameMs: localMs, runs, queueMs, followed });
-    if (this.#draining) this.#commits.hurry();
+    this.#finish(hand, run, 0);
   }
 
-  async #run(tag: string, claim: Batch, model: LoadedModel, deadlineOffsetMs: number): Promise<Run> {
-    const frames = await this.#inputs(tag, claim, deadlineOffsetMs);
-    if (!frames) return { results: claim.jobs.map(handBack), runMs: 0, items: 0, jobs: 0, startedLate: 0, counted: [] };
-    const size = claim.jobs[0]?.size ?? 0;
-    // never earlier than the store's clock: the claim ran after it was sent
-    const nowMs = claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs;
-    const { inTime, late } = splitLate(claim.jobs, { nowMs, ladder: this.#figures.ladders(tag, nowMs).get(size) });
-    const kept = late.length === 0 ? frames : frames.filter((_frame, at) => inTime.includes(claim.jobs[at] as ClaimedJob));
-    const startMs = claim.nowMs + this.#parts.clock.monotonicMs() - claim.sentMs;
-    let startedLate = 0;
-    for (const { deadlineMs } of inTime) if (deadlineMs <= startMs) startedLate += 1;
-    const beganMs = this.#parts.following && this.#storeNowMs();
-    const { results, runMs, items, jobs, runs, counted, isFirst } = await runClaim(model, inTime, kept, claim.nowMs);
-    const isSample = !isFirst && runs === 1 && results.every(({ outcome }) => outcome === "succeeded");
-    const seen: RunSeen = { runMs, items, bytes: bytesOf(kept, results), size, atMs: claim.nowMs, isSample };
-    this.#figures.ran(tag, seen);
-    const stored = await this.#parts.largeValues.stored(results, (result, why) => unstored(result, why, claim));
-    const all = late.length === 0 ? stored : [...stored, ...late.map(tooLate)];
-    const run: Run = { results: all, runMs, items, jobs, startedLate, counted };
-    if (beganMs !== undefined) run.beganMs = beganMs;
-    if (isSample) run.sample = { size, items, runMs, atMs: claim.nowMs };
-    return run;
+  #take(ticket: HeldTicket, claim: Batch): InHand {
+    const { clock, following, tell } = this.#parts;
+    const { tag } = ticket.version;
+    ticket.mode = "active";
+    const cameMs = clock.monotonicMs();
+    const followed = following && followedBatch(following, claim);
+    const hand: InHand = { ticket, claim, cameMs, deadlineOffsetMs: cameMs - claim.nowMs, followed };
+    this.#inHand.add(hand);
+    this.#writeBoard();
+    if (followed && following === "all") tell({ kind: "claimed", tag, jobs: [...followed.jobs.values()] });
+    return hand;
   }
 
-  /** Nothing when they could not be had until the last deadline, or before the host is to end. */
-  async #inputs(tag: string, claim: Batch, deadlineOffsetMs: number): Promise<InputFrame[] | undefined> {
-    const { claims, clock, largeValues } = this.#parts;
-    const ids = claim.jobs.map(({ id }) => id);
-    const again = (places: readonly number[]) =>
-      claims.inputs(
-        tag,
-        places.map((at) => claim.jobs[at]!),
-      );
-    let came = claim.inputs;
-    for (;;) {
-      try {
-        return await largeValues.fetched(ids, came ?? (await claims.inputs(tag, claim.jobs)), again);
-      } catch {
-        came = undefined; // they may stand elsewhere by then
-        const untilMs = Math.max(...claim.jobs.map(({ deadlineMs }) => deadlineMs)) + deadlineOffsetMs;
-        if (this.#draining || clock.monotonicMs() >= untilMs) return undefined;
-        await clock.sleep(retryExchangeMs);
-      }
+  /** Makes a batch ready while the one before it may have the device; this thread goes on. */
+  #takeBeside(ticket: HeldTicket, claim: Batch, { model, unpin }: { model: LoadedModel; unpin: () => void }): void {
+    const { clock } = this.#parts;
+    const { tag } = ticket.version;
+    const never = Number.POSITIVE_INFINITY;
+    const times = { readyMs: 0, waitedMs: 0, endMs: 0, aheadMs: never, patientUntilMs: never };
+    const hand: Beside = Object.assign(this.#take(ticket, claim), { unpin, ...times });
+    this.#next = hand;
+    const ready = this.#runs.ready(tag, claim, { model, deadlineOffsetMs: hand.deadlineOffsetMs });
+    void ready.then((batch) => {
+      hand.ready = batch;
+      hand.readyMs = clock.monotonicMs();
+      this.#figures.readyTook(tag, hand.readyMs - claim.sentMs);
+      this.#startNext();
+      this.#nudge();
+    });
+  }
+
+  /**
+   * Gives the device to the batch that is ready, when nobody else has it. A host that is to end hands it back, and so does one whose run takes far longer than
+   * was expected: others may run it.
+   */
+  #startNext(): void {
+    const hand = this.#next;
+    const running = this.#running;
+    if (!hand?.ready) return;
+    if (this.#draining || (running && this.#parts.clock.monotonicMs() >= running.patientUntilMs)) {
+      this.#next = undefined;
+      hand.waitedMs = this.#parts.clock.monotonicMs() - hand.readyMs;
+      this.#over(hand, handedBack(hand.claim));
+    } else if (!running) {
+      this.#next = undefined;
+      void this.#runBeside(hand, hand.ready);
     }
   }
 
-  #report(tag: string, { queueMs, slackMs, run }: { queueMs: number[]; slackMs: number[]; run: Run }): void {
+  async #runBeside(hand: Beside, batch: ReadyBatch): Promise<void> {
+    const { clock } = this.#parts;
+    const { tag } = hand.ticket.version;
+    const items = hand.claim.jobs.reduce((sum, job) => sum + job.items, 0);
+    const usualMs = this.#figures.usualMs(tag, { items, size: hand.claim.jobs[0]?.size ?? 0 });
+    const nowMs = clock.monotonicMs();
+    hand.waitedMs = nowMs - hand.readyMs;
+    hand.endMs = nowMs + (usualMs ?? 0);
+    hand.patientUntilMs = hand.endMs + Math.max(usualMs ?? 0, leastPatienceMs);
+    hand.aheadMs = nowMs + this.#figures.aheadAfterMs(tag, usualMs);
+    this.#running = hand;
+    // whose turn is next is asked before it is known how long this one took
+    this.#rotation.used(tag, usualMs ?? 0);
+    const freed = (): void => {
+      if (this.#running !== hand) return;
+      this.#running = undefined;
+      this.#startNext();
+    };
+    const run = await this.#runs.run(tag, batch, freed);
+    freed();
+    this.#rotation.corrected(tag, run.runMs - (usualMs ?? 0));
+    this.#over(hand, run);
+  }
+
+  #over(hand: Beside, run: Run): void {
+    hand.unpin();
+    this.#finish(hand, run, hand.waitedMs);
+    this.#nudge();
+  }
+
+  /** The commit of a batch is open. `waitedMs`: of the time since its claim, what it waited for the run before it. */
+  #finish(hand: InHand, run: Run, waitedMs: number): void {
+    const { cameMs, claim, deadlineOffsetMs, followed, ticket } = hand;
+    const { jobs, nowMs, sequence, sentMs } = claim;
+    const { tag } = ticket.version;
+    const queueMs = jobs.map((job) => nowMs - job.createdMs);
+    this.#report(tag, { queueMs, slackMs: jobs.map((job) => job.deadlineMs - nowMs), run, traced: followed && tracedOf(jobs) });
+    const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
+    const { beganMs, counted: runs } = run;
+    if (followed) {
+      followed.beganMs = beganMs === undefined ? nowMs : beganMs + this.#storeOffsetMs;
+      followed.ranMs = this.#storeNowMs();
+    }
+    this.#inHand.delete(hand);
+    this.#commits.add(commit, { sequence, jobs, deadlineOffsetMs, claimedMs: sentMs + waitedMs, cameMs, runs, queueMs, followed });
+    if (this.#draining) this.#commits.hurry();
+  }
+
+  /** Those in hand, and those whose commits are open. */
+  #claims(): { tag: string; sequence: number }[] {
+    return [
+      ...[...this.#inHand].map(({ claim, ticket }) => ({ tag: ticket.version.tag, sequence: claim.sequence })),
+      ...this.#commits.claims(),
+    ];
+  }
+
+  #writeBoard(): void {
+    this.#parts.board.write(this.#claims());
+  }
+
+  #report(
+    tag: string,
+    { queueMs, slackMs, run, traced }: { queueMs: number[]; slackMs: number[]; run: Run; traced: TracedJob | undefined },
+  ): void {
     const { results, runMs, items, jobs, startedLate, sample } = run;
     const outcomes: Record<string, number> = {};
     for (const result of results) outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1;
     const overheadMs = this.#figures.overheadMs(tag);
     const told: FromRunner = { kind: "ran", tag, jobs, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs };
     if (sample) told.sample = sample;
-    if (run.traced) told.traced = run.traced;
+    if (traced) told.traced = traced;
     this.#parts.tell(told);
   }
 
@@ -446,10 +535,16 @@ export class Runner {
   /** Sleeps until a ticket, a wake-up, the end of a linger, or a commit that is due again. */
   async #idle(): Promise<void> {
     const { clock } = this.#parts;
-    const ends = [this.#commits.nextDueMs(), this.#mayClaim() ? this.#rotation.nextEndMs(this.#isClosed) : undefined];
+    const nowMs = clock.monotonicMs();
+    const ends = [this.#commits.nextDueMs()];
+    if (this.#mayClaim()) {
+      if (this.#inHand.size === 0) ends.push(this.#rotation.nextEndMs(this.#isClosed));
+      else if (this.#running && this.#running.aheadMs > nowMs) ends.push(this.#running.aheadMs);
+    }
+    if (this.#running && this.#next?.ready) ends.push(this.#running.patientUntilMs);
     const endMs = Math.min(...ends.filter((end) => end !== undefined));
     await new Promise<void>((resolve) => {
-      const cancel = endMs === Infinity ? () => {} : clock.after(Math.max(0, endMs - clock.monotonicMs()), resolve);
+      const cancel = endMs === Infinity ? () => {} : clock.after(Math.max(0, endMs - nowMs), resolve);
       this.#nudge = () => {
         cancel();
         resolve();
@@ -462,33 +557,4 @@ export class Runner {
     for (const ticket of this.#rotation.all()) this.#end(ticket, true);
     this.#parts.tell({ kind: "drained" });
   }
-}
-
-function unready(claim: Batch, why: SwitchyardError): Run {
-  const error = { code: "model_not_ready", detail: why.message, retryable: true };
-  return {
-    results: claim.jobs.map((job) => failedResult(job, error, claim.nowMs)),
-    runMs: 0,
-    items: 0,
-    jobs: 0,
-    startedLate: 0,
-    counted: [],
-  };
-}
-
-function tooLate({ id, fence }: ClaimedJob): JobResult {
-  return { id, fence, outcome: "late" };
-}
-
-function unstored(result: JobResult, why: SwitchyardError, claim: Batch): JobResult {
-  const job = claim.jobs.find(({ id }) => id === result.id);
-  if (!job) throw new Error(`job ${result.id} is not of this claim`);
-  return failedResult(job, { code: why.code, detail: why.message, retryable: why.retryable }, claim.nowMs);
-}
-
-function bytesOf(frames: readonly InputFrame[], results: readonly JobResult[]): number {
-  let sum = 0;
-  for (const frame of frames) if (frame instanceof Uint8Array) sum += frame.length;
-  for (const result of results) if (result.outcome === "succeeded") sum += result.outputs.length;
-  return sum;
 }

@@ -49,6 +49,13 @@ export class TicketRotation {
     this.#usedMs.set(this.#sharerOf(tag), this.#startOf(tag) + ms);
   }
 
+  /** What it was said to use was so much too little, or too much. */
+  corrected(tag: string, ms: number): void {
+    const sharer = this.#sharerOf(tag);
+    const usedMs = this.#usedMs.get(sharer);
+    if (usedMs !== undefined) this.#usedMs.set(sharer, usedMs + ms);
+  }
+
   /** A queue that was away gains no credit. */
   #startOf(tag: string): number {
     return Math.max(this.#virtualMs, this.#usedMs.get(this.#sharerOf(tag)) ?? 0);
@@ -67,19 +74,37 @@ export class TicketRotation {
    * the end of the line. Tickets of closed queues keep their place.
    */
   next(nowMs: number, isClosed: (tag: string) => boolean): HeldTicket | undefined {
+    for (const ticket of this.#held.values()) {
+      if (isClosed(ticket.version.tag) || ticket.lingerUntilMs > nowMs) continue;
+      if (ticket.mode === "lingering") ticket.mode = "closing";
+      if (ticket.mode === "deferring") ticket.mode = "active";
+    }
+    const best = this.#first((ticket) => (ticket.mode === "active" || ticket.mode === "closing") && !isClosed(ticket.version.tag));
+    if (best) this.take(best);
+    return best;
+  }
+
+  /** Whose turn it would be, of the queues that may have work. */
+  upcoming(nowMs: number, isClosed: (tag: string) => boolean): HeldTicket | undefined {
+    return this.#first(({ lingerUntilMs, mode, version }) => {
+      return (mode === "active" || (mode === "deferring" && lingerUntilMs <= nowMs)) && !isClosed(version.tag);
+    });
+  }
+
+  /** It looks now. */
+  take(ticket: HeldTicket): void {
+    this.#virtualMs = this.#startOf(ticket.version.tag);
+    this.#held.delete(ticket.ticketId);
+    this.#held.set(ticket.ticketId, ticket);
+    ticket.woken = false;
+  }
+
+  /** Of those, the one whose queue had the device least. */
+  #first(isMeant: (ticket: HeldTicket) => boolean): HeldTicket | undefined {
     let best: HeldTicket | undefined;
     for (const ticket of this.#held.values()) {
-      if (isClosed(ticket.version.tag)) continue;
-      if (ticket.mode === "lingering" && ticket.lingerUntilMs <= nowMs) ticket.mode = "closing";
-      if (ticket.mode === "deferring" && ticket.lingerUntilMs <= nowMs) ticket.mode = "active";
-      if (ticket.mode === "lingering" || ticket.mode === "deferring") continue;
-      if (!best || this.#startOf(ticket.version.tag) < this.#startOf(best.version.tag)) best = ticket;
+      if (isMeant(ticket) && (!best || this.#startOf(ticket.version.tag) < this.#startOf(best.version.tag))) best = ticket;
     }
-    if (!best) return undefined;
-    this.#virtualMs = this.#startOf(best.version.tag);
-    this.#held.delete(best.ticketId);
-    this.#held.set(best.ticketId, best);
-    best.woken = false;
     return best;
   }
 

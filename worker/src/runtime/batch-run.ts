@@ -6,7 +6,7 @@
 import { type CountedRun, SwitchyardError, type Tensor } from "@switchyard/protocol";
 import type { LoadedModel } from "./loaded-model.ts";
 import { RunFailure } from "./session.ts";
-import { NotStackable, split, stack } from "./stacking.ts";
+import { NotStackable, Scratch, split, stack } from "./stacking.ts";
 
 export interface BatchJob {
   inputs: readonly Tensor[];
@@ -33,6 +33,12 @@ export interface BatchOutcome {
 /** What a batch needs of a loaded model. */
 export type RunnableModel = Pick<LoadedModel, "session" | "batching" | "scratch" | "clock">;
 
+/** Inputs of a batch, laid side by side, and how long that took. */
+export interface StackedFeeds {
+  feeds: readonly Tensor[];
+  tookMs: number;
+}
+
 interface Entry {
   job: BatchJob;
   wanted: readonly string[];
@@ -40,11 +46,16 @@ interface Entry {
 }
 
 /**
- * Runs all jobs. One batch at a time per model: the stacked inputs share its scratch memory. Outputs of jobs that ran together are
+ * Runs all jobs. One batch at a time per model: the stacked inputs share its memory. Outputs of jobs that ran together are
  * views on common memory. Throws only on a fault of Switchyard itself; whatever a job can cause is in its result.
  */
-export async function runBatch(batch: { model: RunnableModel; jobs: readonly BatchJob[] }): Promise<BatchOutcome> {
-  const { model, jobs } = batch;
+export async function runBatch(batch: {
+  model: RunnableModel;
+  jobs: readonly BatchJob[];
+  /** Of all jobs together, as `stackAhead` has laid them. */
+  feeds?: StackedFeeds;
+}): Promise<BatchOutcome> {
+  const { feeds, model, jobs } = batch;
   const modelOutputs = model.session.outputs.map((output) => output.name);
   const outcome: BatchOutcome = { results: [], runMs: 0, runs: 0, counted: [] };
   const entries = jobs.map((job): Entry => {
@@ -56,16 +67,34 @@ export async function runBatch(batch: { model: RunnableModel; jobs: readonly Bat
     return { job, wanted, result: { error: new SwitchyardError("signature_mismatch", detail) } };
   });
   const runnable = entries.filter((entry) => entry.result === undefined);
-  if (model.batching.maxItems > 1) await runTogether(model, runnable, outcome);
+  if (model.batching.maxItems > 1) await runTogether(model, runnable, outcome, runnable.length === jobs.length ? feeds : undefined);
   else for (const entry of runnable) await runTogether(model, [entry], outcome);
   outcome.results = entries.map((entry) => entry.result!);
   return outcome;
 }
 
-async function runTogether(model: RunnableModel, entries: readonly Entry[], outcome: BatchOutcome): Promise<void> {
+/**
+ * Lays the inputs of a batch side by side before its turn has come, in memory that no other batch uses. Undefined where that is to be found out by
+ * the run, or would not help.
+ */
+export function stackAhead(model: RunnableModel, jobs: readonly BatchJob[]): StackedFeeds | undefined {
+  if (jobs.length < 2 || model.batching.maxItems <= 1 || model.scratch instanceof Scratch) return undefined;
+  const startedMs = model.clock.monotonicMs();
+  try {
+    const feeds = stack(
+      jobs.map(({ inputs }) => inputs),
+      model.scratch,
+    );
+    return { feeds, tookMs: model.clock.monotonicMs() - startedMs };
+  } catch {
+    return undefined;
+  }
+}
+
+async function runTogether(model: RunnableModel, entries: readonly Entry[], outcome: BatchOutcome, stacked?: StackedFeeds): Promise<void> {
   if (entries.length === 0) return;
   try {
-    const outputs = await runOnce(model, entries, outcome);
+    const outputs = await runOnce(model, entries, outcome, stacked);
     for (const [index, entry] of entries.entries()) entry.result = { outputs: outputs[index]! };
   } catch (error) {
     const fault = expectedFault(error);
@@ -86,14 +115,21 @@ async function runTogether(model: RunnableModel, entries: readonly Entry[], outc
 }
 
 /** Per entry the outputs it wants, in its order. */
-async function runOnce(model: RunnableModel, entries: readonly Entry[], outcome: BatchOutcome): Promise<Tensor[][]> {
+async function runOnce(
+  model: RunnableModel,
+  entries: readonly Entry[],
+  outcome: BatchOutcome,
+  stacked?: StackedFeeds,
+): Promise<Tensor[][]> {
   const { session, clock } = model;
   const union = session.outputs.map((output) => output.name).filter((name) => entries.some((entry) => entry.wanted.includes(name)));
   const stackedMs = clock.monotonicMs();
-  const feeds = stack(
-    entries.map((entry) => entry.job.inputs),
-    model.scratch,
-  );
+  const feeds =
+    stacked?.feeds ??
+    stack(
+      entries.map((entry) => entry.job.inputs),
+      model.scratch,
+    );
   const startedMs = clock.monotonicMs();
   outcome.runs += 1;
   let endedMs = startedMs;
@@ -107,7 +143,7 @@ async function runOnce(model: RunnableModel, entries: readonly Entry[], outcome:
     jobs: entries.length,
     // what is not batched has no items: its first axis may be time
     items: model.batching.maxItems > 1 ? entries.reduce((sum, { job }) => sum + job.items, 0) : entries.length,
-    inputMs: startedMs - stackedMs,
+    inputMs: stacked?.tookMs ?? startedMs - stackedMs,
     inferMs: endedMs - startedMs,
     outputMs: clock.monotonicMs() - endedMs,
   });

@@ -20,7 +20,7 @@ import { type Change, canFillUp, costOfChange, isDear, PaddedSession } from "./p
 import { type InputRecipe, randomInputs, seededChance } from "./random-inputs.ts";
 import { openRemote } from "./remote-session.ts";
 import { RunFailure, type Session } from "./session.ts";
-import { NotStackable, Scratch, split, stack } from "./stacking.ts";
+import { type BatchMemory, freshMemory, NotStackable, Scratch, split, stack } from "./stacking.ts";
 
 export interface Batching {
   /** Most items in one run; 1 when the model is not batched. */
@@ -42,7 +42,11 @@ export interface LoadedModel {
   readonly warmUpMs: ReadonlyMap<number, number>;
   readonly clock: Clock;
   /** Memory for stacked inputs. */
-  readonly scratch: Scratch;
+  readonly scratch: BatchMemory;
+  /** Its runs leave the thread that asks for them free, and something to compute with: the next batch can be made ready meanwhile. */
+  readonly isBeside: boolean;
+  /** It runs elsewhere than on this machine's processor. */
+  readonly isElsewhere: boolean;
   release(): Promise<void>;
 }
 
@@ -91,7 +95,17 @@ export async function loadModel(options: LoadModelOptions): Promise<LoadedModel>
   const mayBeLight = sizeBytes < smallModelBytes && !isAccelerated;
   const chosen = (mayBeLight && (await onOneThread(first, options))) || first;
   const release = (): Promise<void> => chosen.session.release();
-  return { version, ...chosen, sizeBytes, loadMs, clock, scratch: new Scratch(), release };
+  return {
+    version,
+    ...chosen,
+    sizeBytes,
+    loadMs,
+    clock,
+    isElsewhere: isAccelerated || version.remote !== undefined,
+    isBeside: version.remote !== undefined,
+    scratch: version.remote ? freshMemory : new Scratch(),
+    release,
+  };
 }
 
 /**

@@ -3,12 +3,12 @@
  * number run out. A model in use is pinned and never let go. A version that would not load is not tried again before its back-off.
  */
 
-import { estimatedModelBytes, type ModelVersion, noRoomFor, SwitchyardError } from "@switchyard/protocol";
+import { estimatedModelBytes, type ModelVersion, noRoomFor, requirementsOf, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { FetchedModels } from "./fetched-models.ts";
 import { type LoadedModel, loadModel, smallModelBytes } from "./loaded-model.ts";
 import { DamagedFiles } from "./model-files.ts";
-import { loadModelBeside } from "./threaded-model.ts";
+import { hasCoresToSpare, loadModelBeside } from "./threaded-model.ts";
 
 export interface ModelCacheOptions {
   /** Folder of the model repository. */
@@ -93,6 +93,11 @@ export class ModelCache {
   /** Whether `ensure` would answer at once. */
   isLoaded(version: ModelVersion): boolean {
     return this.#entries.has(keyOf(version));
+  }
+
+  /** Whether its runs leave this thread free; false for what is not loaded. */
+  runsBeside(version: ModelVersion): boolean {
+    return this.#entries.get(keyOf(version))?.model.isBeside ?? false;
   }
 
   /** Versions that did not load when last tried. */
@@ -272,9 +277,10 @@ export class ModelCache {
 
   readonly #read = (version: ModelVersion, folder?: string): Promise<LoadedModel> => {
     const { root, clock, threads, providers, bridges = {}, bridgeTimeoutMs = 30_000, isBusy } = this.#options;
-    // a small one on the runner's thread in any case: a thread takes some 10 MB
-    const isBeside = version.sizeBytes >= smallModelBytes && (isBusy?.() ?? false);
-    return (isBeside ? loadModelBeside : loadModel)({ version, root, folder, clock, threads, providers, bridges, bridgeTimeoutMs });
+    // a thread takes some 10 MB, and a run that crosses to it 0.1 ms: on the processor small ones stay on the runner's
+    const isWorthIt = version.sizeBytes >= smallModelBytes && (hasCoresToSpare(threads) || (isBusy?.() ?? false));
+    const load = !version.remote && (isWorthIt || runsElsewhere(version, providers)) ? loadModelBeside : loadModel;
+    return load({ version, root, folder, clock, threads, providers, bridges, bridgeTimeoutMs });
   };
 
   /** Older content or configuration of the same version goes first, then the least recently used. */
@@ -313,6 +319,12 @@ export class ModelCache {
     await entry.model.release();
     return true;
   }
+}
+
+/** On another provider than this machine's processor: its own requirement comes before what the host is set to. */
+function runsElsewhere(version: ModelVersion, own: readonly string[]): boolean {
+  const required = requirementsOf(version).flatMap(({ providers = [] }) => providers);
+  return required.length > 0 ? required.some((provider) => provider !== "cpu") : own[0] !== "cpu";
 }
 
 const keyCache = new WeakMap<ModelVersion, string>();

@@ -10,6 +10,7 @@ import { systemClock } from "../clock.ts";
 import { loadModel } from "./loaded-model.ts";
 import { DamagedFiles } from "./model-files.ts";
 import { RunFailure } from "./session.ts";
+import { buffersOf } from "./stacking.ts";
 import type { FromSession, ThreadLoad, ToSession } from "./threaded-model.ts";
 
 const port = parentPort;
@@ -36,10 +37,8 @@ async function run({ id, feeds, wanted }: ToSession & { kind: "run" }): Promise<
   try {
     const { session } = await loading;
     const outputs = [...(await session.run(feeds, wanted)).values()].map(copied);
-    tell(
-      { kind: "ran", id, outputs },
-      outputs.map(({ bytes }) => bytes.buffer as ArrayBuffer),
-    );
+    const spent = buffersOf(feeds);
+    tell({ kind: "ran", id, outputs, spent }, [...buffersOf(outputs), ...spent]);
   } catch (error) {
     const isTransient = error instanceof RunFailure && error.retryable;
     tell({ kind: "run_failed", id, detail: (error as Error).message, isTransient });
@@ -52,13 +51,14 @@ function copied(tensor: Tensor): Tensor {
 }
 
 loading.then(
-  ({ batching, loadMs, session, sizeBytes, warmUpMs }) => {
+  ({ batching, isElsewhere, loadMs, session, sizeBytes, warmUpMs }) => {
     giveBackMemory();
     tell({
       kind: "loaded",
       inputs: [...session.inputs],
       outputs: [...session.outputs],
       batching,
+      isElsewhere,
       loadMs,
       sizeBytes,
       warmUpMs: new Map(warmUpMs),

@@ -8,11 +8,19 @@ import { elementBytes, elementCount, SwitchyardError, type Tensor } from "@switc
 /** Larger buffers are not kept between runs: one rare giant batch must not hold memory for good. */
 const largestKeptBytes = 64 * 1024 * 1024;
 
+/** Where stacked inputs are laid. */
+export interface BatchMemory {
+  take(name: string, sizeBytes: number): Uint8Array;
+}
+
+/** Of a model whose inputs are laid side by side while others of its are being read: each batch gets memory of its own. */
+export const freshMemory: BatchMemory = { take: (_name, sizeBytes) => new Uint8Array(sizeBytes) };
+
 /**
  * Memory that stacked inputs are laid in, one buffer per input, used again by the next run. Owned by one model; what `stack`
  * answered is valid until the next `stack` with the same scratch.
  */
-export class Scratch {
+export class Scratch implements BatchMemory {
   readonly #buffers = new Map<string, Uint8Array>();
 
   take(name: string, sizeBytes: number): Uint8Array {
@@ -23,6 +31,11 @@ export class Scratch {
     if (fresh.length <= largestKeptBytes) this.#buffers.set(name, fresh);
     return fresh.subarray(0, sizeBytes);
   }
+}
+
+/** Each memory once that tensors lie in. */
+export function buffersOf(tensors: readonly Tensor[]): ArrayBuffer[] {
+  return [...new Set(tensors.map(({ bytes }) => bytes.buffer as ArrayBuffer))];
 }
 
 /** Inputs or outputs that cannot be laid along one first axis. `faultOf` tells whether this batch or the model itself is to blame. */
@@ -40,7 +53,7 @@ export class NotStackable extends SwitchyardError {
  * other axes; within a job all inputs share the first axis. Throws NotStackable, naming tensor and job, when they are not.
  * One job alone comes back as it is, without a copy.
  */
-export function stack(jobs: readonly (readonly Tensor[])[], scratch: Scratch): readonly Tensor[] {
+export function stack(jobs: readonly (readonly Tensor[])[], scratch: BatchMemory): readonly Tensor[] {
   const first = jobs[0];
   if (first === undefined) throw new NotStackable("no jobs to stack");
   if (jobs.length === 1) return first;
@@ -71,7 +84,7 @@ function partLike(input: Tensor, from: { job: readonly Tensor[]; index: number; 
 }
 
 /** BYTES elements carry their lengths, so that they too are stacked by laying bytes side by side. */
-function concatenate(parts: readonly Tensor[], scratch: Scratch): Tensor {
+function concatenate(parts: readonly Tensor[], scratch: BatchMemory): Tensor {
   const { name, datatype, shape } = parts[0]!;
   let sizeBytes = 0;
   let items = 0;

@@ -1,14 +1,16 @@
 /**
- * A model on a thread of its own, so that its load stalls no other model of the runner. Runs cross to that thread and back: some 0.1 ms and
- * a copy of the tensors, which a model that is large enough to be loaded here does not notice.
+ * A model on a thread of its own, so that its load stalls no other model of the runner, and its runs leave the runner's thread free. They cross to that thread and
+ * back in some 0.1 ms; what was laid in the memory that travels is not copied.
  */
 
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { type ModelVersion, SwitchyardError, type Tensor, type TensorSignature } from "@switchyard/protocol";
 import type { Batching, LoadedModel, LoadModelOptions } from "./loaded-model.ts";
 import { DamagedFiles } from "./model-files.ts";
 import { RunFailure, type Session } from "./session.ts";
-import { Scratch } from "./stacking.ts";
+import { buffersOf } from "./stacking.ts";
+import { TravellingMemory } from "./travelling-memory.ts";
 
 export interface ThreadLoad extends Omit<LoadModelOptions, "clock"> {
   version: ModelVersion;
@@ -21,14 +23,23 @@ interface ToldLoaded {
   inputs: TensorSignature[];
   outputs: TensorSignature[];
   batching: Batching;
+  isElsewhere: boolean;
   loadMs: number;
   sizeBytes: number;
   warmUpMs: Map<number, number>;
 }
 
-type ToldRun = { kind: "ran"; id: number; outputs: Tensor[] } | { kind: "run_failed"; id: number; detail: string; isTransient: boolean };
+/** `spent`: the memory that the feeds came in, for others. */
+type ToldRun =
+  | { kind: "ran"; id: number; outputs: Tensor[]; spent: ArrayBuffer[] }
+  | { kind: "run_failed"; id: number; detail: string; isTransient: boolean };
 
 export type FromSession = ToldLoaded | { kind: "load_failed"; reason: string; isDamaged: boolean } | ToldRun;
+
+/** Where runs take all cores, whatever is done beside them only makes them longer. */
+export function hasCoresToSpare(threads: number): boolean {
+  return threads < availableParallelism();
+}
 
 const live = new Set<ModelThread>();
 
@@ -36,7 +47,7 @@ const live = new Set<ModelThread>();
 export async function loadModelBeside(options: LoadModelOptions): Promise<LoadedModel> {
   const { clock, ...load } = options;
   const thread = new ModelThread(load);
-  const { batching, inputs, loadMs, outputs, sizeBytes, warmUpMs } = await thread.loaded;
+  const { batching, inputs, isElsewhere, loadMs, outputs, sizeBytes, warmUpMs } = await thread.loaded;
   const session: Session = { inputs, outputs, run: (feeds, wanted) => thread.run(feeds, wanted), release: () => thread.release() };
   const release = (): Promise<void> => thread.release();
   return {
@@ -47,8 +58,9 @@ export async function loadModelBeside(options: LoadModelOptions): Promise<Loaded
     loadMs,
     warmUpMs,
     clock,
-    scratch: new Scratch(),
-
+    scratch: thread.memory,
+    isElsewhere,
+    isBeside: isElsewhere || hasCoresToSpare(options.threads),
     release,
   };
 }
@@ -63,6 +75,7 @@ class ModelThread {
   readonly #runs = new Map<number, PromiseWithResolvers<Map<string, Tensor>>>();
   readonly #ended: Promise<void>;
   readonly loaded: Promise<ToldLoaded>;
+  readonly memory = new TravellingMemory();
   #lastRun = 0;
 
   constructor(load: ThreadLoad) {
@@ -94,6 +107,7 @@ class ModelThread {
   #settle(message: ToldRun): void {
     const run = this.#runs.get(message.id);
     this.#runs.delete(message.id);
+    if (message.kind === "ran") this.memory.back(message.spent);
     if (message.kind === "ran") run?.resolve(new Map(message.outputs.map((output) => [output.name, output])));
     else run?.reject(new RunFailure(message.detail, { isTransient: message.isTransient }));
   }
@@ -103,12 +117,9 @@ class ModelThread {
     const run = Promise.withResolvers<Map<string, Tensor>>();
     this.#lastRun += 1;
     this.#runs.set(this.#lastRun, run);
-    // copied here: the caller's bytes are views on memory that it will use again
-    const sent = feeds.map((feed) => ({ ...feed, bytes: new Uint8Array(feed.bytes) }));
-    this.#send(
-      { kind: "run", id: this.#lastRun, feeds: sent, wanted },
-      sent.map(({ bytes }) => bytes.buffer as ArrayBuffer),
-    );
+    // what was not laid in the memory that travels is copied: the caller's bytes are views on memory that it will use again
+    const sent = feeds.map((feed) => (this.memory.owns(feed.bytes) ? feed : { ...feed, bytes: new Uint8Array(feed.bytes) }));
+    this.#send({ kind: "run", id: this.#lastRun, feeds: sent, wanted }, buffersOf(sent));
     return run.promise;
   }
 
