@@ -1,6 +1,6 @@
 /** The rows of the bench by name, in the order in which they run. */
 
-import { inputsRow, latencyRow, mlpRow, resnetRow } from "./rows/comparisons.ts";
+import { deviceRow, inputsRow, latencyRow, mlpRow, resnetRow } from "./rows/comparisons.ts";
 import { goodputRow } from "./rows/goodput.ts";
 import { grpcRow } from "./rows/grpc.ts";
 import { idleRow } from "./rows/idle.ts";
@@ -19,6 +19,7 @@ export const rows = {
   latency: latencyRow,
   resnet: resnetRow,
   inputs: inputsRow,
+  device: deviceRow,
   grpc: grpcRow,
   mcp: mcpRow,
   goodput: goodputRow,

@@ -98,6 +98,42 @@ export async function inputsRow(context: RowContext): Promise<RowResult> {
   };
 }
 
+const deviceMs = 5;
+/** Both sides find a GPU that takes so long for each run, whatever its size, and leaves the processor to others meanwhile. */
+const waitingDevice = {
+  NODE_OPTIONS: `--import ${new URL("../../support/pretend-cuda.ts", import.meta.url).href}`,
+  SWITCHYARD_PROVIDERS: "cuda",
+  SWITCHYARD_TEST_CUDA_RUN_MS: String(deviceMs),
+};
+
+/** How busy a device that is not the processor is kept: what lies between two runs is lost to it. */
+export async function deviceRow(context: RowContext): Promise<RowResult> {
+  const model = average();
+  const clients = 4 * model.maxBatchItems;
+  const { warmSeconds, seconds } = context;
+  await context.load.prepare(model, 13);
+  const s = switchyard({ threads: 1, env: waitingDevice });
+  const plan = { model, clients, warmClients: clients, warmSeconds, seconds, verifyEvery: 16 };
+  const cells: Record<string, Cell[]> = { [s.id]: [] };
+  const loops: LoopCell[][] = [];
+  for (let round = 0; round < context.rounds; round++) {
+    const loopPlan = { items: model.maxBatchItems, threads: 1, warmSeconds, seconds, env: waitingDevice };
+    const loop = await quietest(() => measureLoop(model, loopPlan));
+    loops.push([loop]);
+    context.say(`  round ${round + 1} c: ${loop.jobsPerSecond.toFixed(1)} jobs/s at batch ${loop.items}`);
+    const cell = await measureCell(s, plan, context.load);
+    cells[s.id]!.push(cell);
+    context.say(describeCell(round + 1, s, cell));
+  }
+  const ceiling = loops.map(([loop]) => ({ value: loop!.jobsPerSecond, isQuiet: !loop!.noise.isNoisy }));
+  return {
+    title: `a device beside the processor, ${deviceMs} ms a run, 256 KiB of input, ${clients} clients`,
+    cells,
+    loops,
+    budgets: [budget({ text: "jobs/s ≥ 85 % of c", rounds: ratios(rates(cells[s.id]), ceiling), limit: 0.85, better: "higher" })],
+  };
+}
+
 /** V8 optimises what was called some thousand times; a coordinator of this row is called forty times a second. */
 const steadyAfterSeconds = 30;
 

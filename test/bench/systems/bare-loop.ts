@@ -18,13 +18,13 @@ export interface LoopCell {
 /** Threads as the worker has them. */
 export function measureLoop(
   model: SystemModel,
-  plan: { items: number; threads: number; warmSeconds: number; seconds: number },
+  plan: { items: number; threads: number; warmSeconds: number; seconds: number; env?: Record<string, string> },
 ): Promise<LoopCell> {
-  const { items, threads, warmSeconds, seconds } = plan;
+  const { env = {}, items, threads, warmSeconds, seconds } = plan;
   const child = fork(
     fileURLToPath(new URL("./bare-loop-process.ts", import.meta.url)),
     [model.path, threads, items, model.itemShape.join("x"), warmSeconds, seconds].map(String),
-    { execArgv: [] },
+    { execArgv: [], env: { ...process.env, ...env } },
   );
   const endIt = (): void => void child.kill("SIGKILL");
   process.once("exit", endIt);
