@@ -238,3 +238,26 @@ test("nothing is claimed ahead of a job that a host may have died of", async () 
   await device.ends(1);
   assert.deepEqual(shape(await rig.exchange()), [["job-4"], "a1"]);
 });
+
+test("a ticket that is due to be given up is looked at when the run ends, however much work the other queue has", async () => {
+  const device = new Device();
+  const { rig } = device;
+  await device.running();
+  rig.serve("b1");
+  await turn();
+  rig.pass(runMs - 1);
+  await device.ends(1);
+  const regular = await rig.exchange();
+  assert.deepEqual([shape(regular), regular.wish?.isAhead], [[["job-3"], "b1"], false]);
+  regular.answer({ committed: ["committed"], claim: { kind: "empty" } });
+  (await rig.exchange()).answer({ claim: rig.batch() });
+  await turn();
+  rig.pass(runMs - 1); // b's linger is over since long
+  await device.ends(1);
+  const last = await rig.exchange();
+  assert.deepEqual(
+    [shape(last), last.wish?.lingerMs, last.wish?.isAhead],
+    [[["job-4"], "b1"], 0, false],
+    "nothing was claimed ahead of it",
+  );
+});

@@ -179,7 +179,7 @@ export class Runner {
       if (open) await this.#exchange(open, undefined);
       return this.#end(ticket, true);
     }
-    const wish = this.#draining ? undefined : this.#wish(ticket, model);
+    const wish = this.#draining ? undefined : this.#wish(ticket, model, open);
     const claim = await this.#exchange(open, wish);
     if (claim?.kind === "batch" && !(model instanceof SwitchyardError) && model.isBeside)
       return this.#takeBeside(ticket, claim, { model, unpin });
@@ -234,7 +234,8 @@ export class Runner {
     }
   }
 
-  #wish(ticket: HeldTicket, model: LoadedModel | SwitchyardError): ClaimWish {
+  /** `open`: the commit that goes before it in the same write. */
+  #wish(ticket: HeldTicket, model: LoadedModel | SwitchyardError, open: OpenCommit | undefined): ClaimWish {
     const tag = ticket.version.tag;
     const running = this.#running;
     const isBeside = !(model instanceof SwitchyardError) && model.isBeside;
@@ -249,7 +250,8 @@ export class Runner {
       overheadMs: leftMs + this.#figures.overheadMs(tag),
       delayMs: this.#draining ? 0 : (ticket.version.config.max_delay_ms ?? 0),
       parts: this.#figures.parts(tag),
-      isAhead: running !== undefined,
+      // the run at hand may have ended since it was this ticket's turn, and its commit not have gone
+      isAhead: this.#inHand.size > 0 || this.#commits.claims().some((claim) => claim.tag === tag && claim.sequence !== open?.sequence),
       ladders: this.#figures.ladders(tag, this.#storeNowMs()),
     };
   }
@@ -301,7 +303,9 @@ export class Runner {
   #settle(open: OpenCommit, answer: Exchanged): void {
     const { commit, failures } = open;
     const nowMs = this.#parts.clock.monotonicMs();
-    if (failures === 0) this.#figures.claimTook(commit.tag, { overheadMs: Math.max(0, nowMs - open.claimedMs - commit.runMs) });
+    // where nothing ran, what was waited for says nothing of others
+    if (failures === 0 && open.runs.length > 0)
+      this.#figures.claimTook(commit.tag, { overheadMs: Math.max(0, nowMs - open.claimedMs - commit.runMs) });
     const { committed, commitRefused } = answer;
     if (committed?.[0] === "barred") this.#parts.tell({ kind: "barred" });
     const givenUp = commitRefused
@@ -439,10 +443,13 @@ export class Runner {
     const hand = this.#next;
     const running = this.#running;
     if (!hand?.ready) return;
-    if (this.#draining || (running && this.#parts.clock.monotonicMs() >= running.patientUntilMs)) {
+    const nowMs = this.#parts.clock.monotonicMs();
+    if (this.#draining || (running && nowMs >= running.patientUntilMs)) {
       this.#next = undefined;
-      hand.waitedMs = this.#parts.clock.monotonicMs() - hand.readyMs;
+      hand.waitedMs = nowMs - hand.readyMs;
       this.#over(hand, handedBack(hand.claim));
+      // to the store a ticket of another queue than the one that runs could act: another host gets it
+      if (!this.#draining && hand.ticket.version.tag !== running?.ticket.version.tag) this.#end(hand.ticket, true);
     } else if (!running) {
       this.#next = undefined;
       void this.#runBeside(hand, hand.ready);

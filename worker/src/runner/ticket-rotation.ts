@@ -84,8 +84,11 @@ export class TicketRotation {
     return best;
   }
 
-  /** Whose turn it would be, of the queues that may have work. */
+  /** Whose turn it would be, of the queues that may have work; nobody's while a ticket is due to be given up, for which the device must be free once. */
   upcoming(nowMs: number, isClosed: (tag: string) => boolean): HeldTicket | undefined {
+    for (const { lingerUntilMs, mode, version } of this.#held.values()) {
+      if ((mode === "closing" || (mode === "lingering" && lingerUntilMs <= nowMs)) && !isClosed(version.tag)) return undefined;
+    }
     return this.#first(({ lingerUntilMs, mode, version }) => {
       return (mode === "active" || (mode === "deferring" && lingerUntilMs <= nowMs)) && !isClosed(version.tag);
     });
