@@ -87,10 +87,20 @@ export class OpenCommits {
     return sum;
   }
 
+  /** Whether the queue has one beside this one. */
+  hasOthers(tag: string, than: OpenCommit | undefined): boolean {
+    for (const open of this.#open) if (open.commit.tag === tag && open.sequence !== than?.sequence) return true;
+    return false;
+  }
+
   /** Claims with open jobs. */
   claims(): { tag: string; sequence: number }[] {
-    const claims = [...this.#open].map(({ commit: { tag }, sequence }) => [`${tag}=${sequence}`, { tag, sequence }] as const);
-    return [...new Map(claims).values()];
+    const claims: { tag: string; sequence: number }[] = [];
+    for (const { commit, sequence } of this.#open) {
+      const { tag } = commit;
+      if (!claims.some((claim) => claim.tag === tag && claim.sequence === sequence)) claims.push({ tag, sequence });
+    }
+    return claims;
   }
 
   /** Redis answered per job. Jobs whose outputs it refused stay open. Answers the results that are given up: their deadlines have passed. */

@@ -251,7 +251,7 @@ export class Runner {
       delayMs: this.#draining ? 0 : (ticket.version.config.max_delay_ms ?? 0),
       parts: this.#figures.parts(tag),
       // the run at hand may have ended since it was this ticket's turn, and its commit not have gone
-      isAhead: this.#inHand.size > 0 || this.#commits.claims().some((claim) => claim.tag === tag && claim.sequence !== open?.sequence),
+      isAhead: this.#inHand.size > 0 || this.#commits.hasOthers(tag, open),
       ladders: this.#figures.ladders(tag, this.#storeNowMs()),
     };
   }
@@ -506,10 +506,9 @@ export class Runner {
 
   /** Those in hand, and those whose commits are open. */
   #claims(): { tag: string; sequence: number }[] {
-    return [
-      ...[...this.#inHand].map(({ claim, ticket }) => ({ tag: ticket.version.tag, sequence: claim.sequence })),
-      ...this.#commits.claims(),
-    ];
+    const claims = this.#commits.claims();
+    for (const { claim, ticket } of [...this.#inHand].reverse()) claims.unshift({ tag: ticket.version.tag, sequence: claim.sequence });
+    return claims;
   }
 
   #writeBoard(): void {
