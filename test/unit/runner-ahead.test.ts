@@ -43,6 +43,14 @@ class Device {
     assert.equal(this.runs.length, 1);
   }
 
+  /** As `running`, and the claim ahead would be due, but for a ticket of a queue that needs the thread. */
+  async runningBeside(ticketId: string): Promise<void> {
+    await this.running();
+    this.rig.serve(ticketId);
+    await turn();
+    this.rig.pass(runMs - 1);
+  }
+
   /** Time passes until the claim ahead is due. */
   async due(): Promise<Exchange> {
     this.rig.pass(runMs - 1);
@@ -164,10 +172,7 @@ test("jobs whose deadlines pass while their batch waits for the device are not r
 test("the turn of a model that needs this thread is waited for", async () => {
   const device = new Device();
   const { rig } = device;
-  await device.running();
-  rig.serve("b1");
-  await turn();
-  rig.pass(runMs - 1);
+  await device.runningBeside("b1");
   await device.ends(1);
   const commit = await rig.exchange();
   assert.deepEqual([shape(commit), commit.wish?.isAhead], [[["job-3"], "b1"], false], "b had the device less");
@@ -242,10 +247,7 @@ test("nothing is claimed ahead of a job that a host may have died of", async () 
 test("a ticket that is due to be given up is looked at when the run ends, however much work the other queue has", async () => {
   const device = new Device();
   const { rig } = device;
-  await device.running();
-  rig.serve("b1");
-  await turn();
-  rig.pass(runMs - 1);
+  await device.runningBeside("b1");
   await device.ends(1);
   const regular = await rig.exchange();
   assert.deepEqual([shape(regular), regular.wish?.isAhead], [[["job-3"], "b1"], false]);
@@ -260,4 +262,30 @@ test("a ticket that is due to be given up is looked at when the run ends, howeve
     [[["job-4"], "b1"], 0, false],
     "nothing was claimed ahead of it",
   );
+});
+
+test("a batch of another queue that is handed back takes its ticket along: to the store it could act", async () => {
+  const device = new Device();
+  const { rig } = device;
+  rig.beside.set("b", async () => {});
+  await device.running();
+  rig.serve("b1");
+  await device.ends(1);
+  (await rig.exchange()).answer({ committed: ["committed"], claim: rig.batch() });
+  (await rig.exchange()).answer({ committed: ["committed"], claim: { kind: "empty" } });
+  (await rig.exchange()).answer({ claim: rig.batch() });
+  await turn();
+  rig.runner.wake("b");
+  rig.pass(runMs - 1);
+  const asked = await rig.exchange();
+  assert.deepEqual([shape(asked), asked.wish?.isAhead], [[[], "b1"], true], "it had the device less");
+  asked.answer({ claim: rig.batch() });
+  await turn();
+  rig.pass(251);
+  const back = await rig.exchange();
+  assert.deepEqual(
+    back.commit?.results.map(({ id, outcome }) => `${id} ${outcome}`),
+    ["job-6 back"],
+  );
+  assert.deepEqual(rig.ends(), [["b1", true]]);
 });
