@@ -88,7 +88,7 @@ test("memory that travels to a model's thread is nobody else's until it is back,
   memory.back([one.buffer as ArrayBuffer]);
   const again = memory.take("x", 1_100);
   assert.deepEqual([again.buffer === one.buffer, again.length], [true, 1_100]);
-  assert.notEqual(memory.take("x", 1_000).buffer, two.buffer);
+  assert.ok(![one.buffer, two.buffer].includes(memory.take("x", 1_000).buffer), "it was given once");
   memory.back([two.buffer as ArrayBuffer]);
   assert.notEqual(memory.take("x", 10_000).buffer, two.buffer, "too small");
   const giant = new ArrayBuffer(65 * 1024 * 1024);
