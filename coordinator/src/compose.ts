@@ -12,6 +12,7 @@ import { LocalInputFiles } from "./adapters/local-input-files.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
+import { RedisCoordinatorDoors } from "./adapters/redis-coordinator-doors.ts";
 import { RedisDrains } from "./adapters/redis-drains.ts";
 import { RedisDurability } from "./adapters/redis-durability.ts";
 import { RedisFigures } from "./adapters/redis-figures.ts";
@@ -63,6 +64,7 @@ import { type BlobPlace, shownPlace } from "./config.ts";
 import { bodyBudget, type DoorParts } from "./doors/door-context.ts";
 import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
+import type { Place } from "./doors/listening.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
 import { TurnWait } from "./doors/turn-wait.ts";
 import { openBlobs } from "./open-blobs.ts";
@@ -80,10 +82,12 @@ export interface CoordinatorOptions {
   inputFiles: InputFileUse;
   /** For files while they come. */
   dataFolder: string;
-  http: { host: string; port: number };
+  http: Place;
   /** Absent: no gRPC. */
-  grpc?: { host: string; port: number };
-  metricsAddress: { host: string; port: number };
+  grpc?: Place;
+  /** Other coordinators of this machine listen on these two addresses, too. */
+  isShared?: boolean;
+  metricsAddress: Place;
   maxBodyBytes: number;
   maxJsonBytes: number;
   maxModelBytes: number;
@@ -129,6 +133,9 @@ const lookForUploadsMs = secondMs / 2;
 const lookAtClusterMs = 2 * secondMs;
 /** For which a coordinator that is asked to end serves those who have not noticed yet. */
 const mostLeavingMs = 2_000;
+/** Of an address that is shared, for which a coordinator that has just started leaves it to the others; then whoever asks is told what is missing. */
+const mostUnknowingMs = 5_000;
+const lookAtReadinessMs = 20;
 /** A change of the key file is taken over by the second look that sees it. */
 const lookAtKeysMs = secondMs / 2;
 /** As of the key file. */
@@ -143,7 +150,7 @@ const lastSpansMs = 2_000;
 const lastAnswersMs = 3_000;
 
 export async function startCoordinator(options: CoordinatorOptions): Promise<Coordinator> {
-  const { clock, log, redisUrl, tracing } = options;
+  const { clock, isShared = false, log, redisUrl, tracing } = options;
   const journal = log.debug && new JobJournal(log.debug);
   const keys = options.apiKeysFile === undefined ? undefined : new KeyFile({ path: options.apiKeysFile, log });
   const redis = new RedisConnection(redisUrl, "switchyard-coordinator", clock);
@@ -151,6 +158,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
 
   const coordinator = newIncarnation();
+  const siblings = new RedisCoordinatorDoors(redis, coordinator);
   const figures = new Figures({ board: new RedisFigures(redis, coordinator), nowMs: () => redis.nowMs() });
   const metrics = figures.counting(options.metrics);
   const hosts = new RedisHosts(redis);
@@ -313,6 +321,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     aliases,
     control,
     secret: new RedisSharedSecret(redis, clock),
+    ...(isShared && { siblings }),
     ...(tools && { tools }),
     bodies: bodyBudget(options),
     ...(options.consoleFolder !== undefined && { consoleFolder: options.consoleFolder }),
@@ -336,9 +345,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const http: HttpServer = createHttpServer(doors);
   const grpc: GrpcServer | undefined = options.grpc && createGrpcServer(doors);
   const metricsServer: MetricsServer = createMetricsServer(metrics);
-  const at = await http.listen(options.http);
-  const grpcAt = options.grpc && (await grpc?.listen(options.grpc));
-  const metricsAt = await metricsServer.listen(options.metricsAddress);
+  const alone = isShared ? await http.listenAlone() : undefined;
+  if (alone) await siblings.announce(alone);
 
   const loops = new Loops(clock, log);
   const inStep = true;
@@ -366,7 +374,15 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, inStep, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, wanted: (signal) => tallies.some(signal), call: () => tallies.tell() });
   loops.start({ name: "figures", everyMs: secondMs, inStep, call: () => figures.leave() });
+  if (alone) loops.start({ name: "door", everyMs: secondMs, inStep, call: () => siblings.announce(alone) });
   loops.start({ name: "waiters", everyMs: 50, wanted: (signal) => waiters.someone(signal), call: () => waiters.tick() });
+
+  // others serve there already: one that knows no models and hosts yet would refuse what they take
+  const openByMs = clock.monotonicMs() + (isShared ? mostUnknowingMs : 0);
+  while (jobs.unready().length > 0 && clock.monotonicMs() < openByMs) await clock.sleep(lookAtReadinessMs);
+  const at = await http.listen({ ...options.http, isShared });
+  const grpcAt = options.grpc && (await grpc?.listen({ ...options.grpc, isShared }));
+  const metricsAt = await metricsServer.listen(options.metricsAddress);
 
   return {
     url: urlOf(at),
@@ -430,8 +446,8 @@ function toolService(
   return { servers, desk, audit, calls: new ToolCalls({ servers, desk, clock: parts.clock, metrics: parts.metrics }) };
 }
 
-const placeOf = ({ host, port }: { host: string; port: number }): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;
+const placeOf = ({ host, port }: Place): string => `${host.includes(":") ? `[${host}]` : host}:${port}`;
 
-function urlOf(at: { host: string; port: number }): string {
+function urlOf(at: Place): string {
   return `http://${placeOf(at)}`;
 }

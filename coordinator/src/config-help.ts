@@ -5,7 +5,11 @@ import { flagOf, type SettingName, settingNames } from "./config.ts";
 export const settingWords: Readonly<Record<SettingName, { default: string; meaning: string }>> = {
   HTTP: { default: "127.0.0.1:8000", meaning: "REST and the Open Inference Protocol" },
   GRPC: { default: "127.0.0.1:8001", meaning: "the Open Inference Protocol over gRPC; `off` for none" },
-  METRICS: { default: "127.0.0.1:8002", meaning: "the coordinator's `/metrics`; worker n serves its own on this port + n" },
+  METRICS: {
+    default: "127.0.0.1:8002",
+    meaning:
+      "the coordinator's `/metrics`; worker n serves its own on this port + n, and further coordinators on the ports behind the workers'",
+  },
   REDIS_URL: { default: "embedded", meaning: "a Redis of your own, 7.0 or newer; `up` starts one when unset" },
   REDIS_CA: { default: "unset", meaning: "PEM file: who signed the certificates of a Redis with TLS; unset: whom Node trusts" },
   REDIS_CERT: { default: "unset", meaning: "PEM file: the certificate that is shown to Redis" },
@@ -25,6 +29,10 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
   S3_ENDPOINT: { default: "AWS", meaning: "the server of that bucket, as http://host:port" },
   S3_REGION: { default: "the AWS SDK's, or us-east-1 with an endpoint", meaning: "the bucket's region" },
   S3_PATH_STYLE: { default: "yes with an endpoint", meaning: "`yes`: requests name the bucket in the path; `no`: in the host's name" },
+  COORDINATORS: {
+    default: "1",
+    meaning: "coordinator processes that `up` starts; they share `http` and `grpc`, and each uses a core",
+  },
   WORKERS: { default: "1", meaning: "worker processes that `up` starts; 0 for none" },
   API_KEYS: {
     default: "unset",
@@ -51,7 +59,7 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
 };
 
 const programs = {
-  up: "Start Redis, a coordinator and workers on this machine, and keep them running until Ctrl-C.",
+  up: "Start Redis, coordinators and workers on this machine, and keep them running until Ctrl-C.",
   coordinator: "Start a coordinator on a Redis that runs already (--redis-url is required).",
   doctor:
     "Check this machine, as `up` with the same options would find it, and say how to fix what is wrong; --json prints one JSON value.",

@@ -28,7 +28,7 @@ export interface Config {
   http: Address;
   /** Undefined: no gRPC. */
   grpc?: Address;
-  /** The coordinator's; worker n serves its own on this port + n. */
+  /** The coordinator's; worker n serves its own on this port + n, and further coordinators on those behind the workers'. */
   metrics: Address;
   /** Undefined: the embedded server. */
   redisUrl?: string;
@@ -43,6 +43,8 @@ export interface Config {
   blobs: BlobPlace;
   /** Whether inputs are handed over as files in that folder, where all hosts see it. */
   inputFiles: InputFileUse;
+  /** Coordinators of this machine that share `http` and `grpc`; this is one of them, or `up`, which starts them. */
+  coordinators: number;
   workers: number;
   /** Absolute path of the key file. */
   apiKeys?: string;
@@ -188,6 +190,7 @@ const settings = z.object({
   S3_ENDPOINT: endpoint.optional(),
   S3_REGION: region.optional(),
   S3_PATH_STYLE: yesOrNo.optional(),
+  COORDINATORS: atLeastOne(64).prefault("1"),
   WORKERS: count(256).prefault("1"),
   API_KEYS: nonEmpty.optional(),
   MCP_SERVERS: nonEmpty.optional(),
@@ -284,6 +287,7 @@ export function readConfig(source: ConfigSource): Config {
     data: path.resolve(folder, DATA),
     blobs: blobPlaceOf(parsed.data, folder),
     inputFiles: parsed.data.INPUT_FILES,
+    coordinators: parsed.data.COORDINATORS,
     workers: WORKERS,
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
     ...(MCP_SERVERS === undefined ? {} : { mcpServers: path.resolve(folder, MCP_SERVERS) }),

@@ -99,6 +99,7 @@ try {
     dataFolder: config.data,
     http: config.http,
     ...(config.grpc !== undefined && { grpc: config.grpc }),
+    isShared: config.coordinators > 1,
     metricsAddress: config.metrics,
     maxBodyBytes: config.maxBodyBytes,
     maxJsonBytes: config.maxJsonBytes,

@@ -9,6 +9,7 @@ import path from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { holderOf } from "../../coordinator/src/embedded/process-lock.ts";
+import { GrpcClient } from "../support/grpc-client.ts";
 import { testRedisCache } from "../support/redis.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -94,6 +95,30 @@ async function incarnations(url: string): Promise<string[]> {
   return items.map(({ incarnation }) => incarnation);
 }
 
+/** Each request on a connection of its own. */
+const fresh = { connection: "close" };
+
+/** Opens one of the protocol's earlier revision; what is answered asks in it and answers the status. */
+async function mcpSession(url: string): Promise<() => Promise<number>> {
+  const headers = {
+    ...fresh,
+    accept: "application/json, text/event-stream",
+    "content-type": "application/json",
+    "mcp-protocol-version": "2025-11-25",
+  };
+  const post = (message: object, more: Record<string, string> = {}): Promise<Response> =>
+    fetch(`${url}/mcp`, { method: "POST", headers: { ...headers, ...more }, body: JSON.stringify({ jsonrpc: "2.0", id: 1, ...message }) });
+  const params = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "test", version: "1" } };
+  const opened = await post({ method: "initialize", params });
+  await opened.text();
+  const id = opened.headers.get("mcp-session-id")!;
+  return async () => {
+    const answer = await post({ method: "tools/list" }, { "mcp-session-id": id });
+    await answer.text();
+    return answer.status;
+  };
+}
+
 const onLinux = { skip: process.platform !== "linux" && "reads /proc" };
 
 /** Each on a data folder of its own. */
@@ -132,6 +157,51 @@ describe("switchyard up", { concurrency: 2 }, () => {
     await eventually(async () => (await incarnations(url)).some((name) => !before.includes(name)), "a new incarnation is registered");
     up.process.kill("SIGTERM");
     assert.deepEqual(await up.exited, [0, null]);
+  });
+
+  test("several coordinators answer at one address, and go on while one of them is started again", onLinux, async () => {
+    const data = path.join(temporary, "shared");
+    const up = startUp(data, ["--coordinators", "2"]);
+    const [, url = ""] = await up.says(/ready at (http:\S+)/);
+    const [, grpc = ""] = await up.says(/gRPC: (\S+)/);
+    const inputs = [{ name: "image", shape: [1, 64], datatype: "FP32", data: Array(64).fill(0) }];
+    const infer = async (): Promise<void> => {
+      const answer = await fetch(`${url}/v2/models/digits/infer`, { method: "POST", body: JSON.stringify({ inputs }), headers: fresh });
+      assert.equal(answer.status, 200, await answer.text());
+    };
+    const metricsOf = (name: string): string => {
+      const lines = readFileSync(path.join(data, "logs", `${name}.log`), "utf8").matchAll(/"listening".*"metrics":"([^"]+)"/g);
+      return [...lines].at(-1)![1]!;
+    };
+    const names = ["coordinator", "coordinator-2"];
+    const inferences = async (name: string): Promise<number> => {
+      const text = await (await fetch(`${metricsOf(name)}/metrics`)).text();
+      return Number(/^switchyard_http_request_seconds_count\{route="[^"]*infer".* (\d+)$/m.exec(text)?.[1] ?? 0);
+    };
+    await eventually(async () => {
+      await infer();
+      return (await Promise.all(names.map(inferences))).every((count) => count > 0);
+    }, "both have run a job");
+
+    const session = await mcpSession(url);
+    for (let call = 0; call < 12; call++) assert.equal(await session(), 200, "wherever its requests come to");
+    using client = new GrpcClient(grpc);
+    assert.equal((await client.call("ServerReady", {})).message.ready, true);
+
+    const [, port = ""] = /:(\d+)$/.exec(metricsOf("coordinator-2")) ?? [];
+    const second = processesOf(data).find((pid) =>
+      readFileSync(`/proc/${pid}/environ`, "utf8").includes(`SWITCHYARD_METRICS=127.0.0.1:${port}\0`),
+    );
+    process.kill(second!, "SIGKILL");
+    await up.says(/coordinator-2: it was ended by SIGKILL; starting it again in 0\.25 s/);
+    await infer();
+    await eventually(async () => {
+      await infer();
+      return (await inferences("coordinator-2").catch(() => 0)) > 0;
+    }, "the new one has run a job");
+    up.process.kill("SIGTERM");
+    assert.deepEqual(await up.exited, [0, null]);
+    assert.deepEqual(processesOf(data), []);
   });
 
   test("nothing outlives an up that is killed without warning", onLinux, async () => {

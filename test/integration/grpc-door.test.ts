@@ -392,27 +392,47 @@ test("health is told when asked and when it changes", async (t) => {
   await closed;
 });
 
-test("a server that closes lets calls end that had come, ends streams between messages, and sends clients away", async (t) => {
-  const door = await openGrpc(t);
-  const held = door.client.call("ModelInfer", tinyMessage({ id: "held" }));
-  const stream = door.client.stream();
-  const streamed = collect(stream);
-  stream.write(tinyMessage({ id: "streamed" }));
-  await until("both jobs", async () => door.jobs.submissions.length === 2);
-  const closed = door.grpcServer.close();
-  using late = new GrpcClient(door.grpc);
-  assert.equal((await late.call("ServerLive", {})).code, "UNAVAILABLE");
-  const { jobs } = await door.jobs.list({ limit: 10, state: "queued" } as never);
-  for (const { id } of jobs) door.jobs.end(id, "succeeded", { outputs: tinyScores() });
-  assert.equal((await held).code, "OK");
-  const { messages, code, details } = await streamed;
-  assert.deepEqual(
-    messages.map(({ infer_response }) => infer_response.id),
-    ["streamed"],
-  );
-  assert.equal(code, "UNAVAILABLE");
-  assert.match(details, /shutting down/);
-  await closed;
+for (const isShared of [false, true]) {
+  const where = isShared ? "at an address that others may share" : "at an address of its own";
+  test(`a server ${where} that closes lets calls end that had come, ends streams between messages, and sends clients away`, async (t) => {
+    const door = await openGrpc(t, {}, { isShared });
+    const held = door.client.call("ModelInfer", tinyMessage({ id: "held" }));
+    const stream = door.client.stream();
+    const streamed = collect(stream);
+    stream.write(tinyMessage({ id: "streamed" }));
+    await until("both jobs", async () => door.jobs.submissions.length === 2);
+    const closed = door.grpcServer.close();
+    using late = new GrpcClient(door.grpc);
+    assert.equal((await late.call("ServerLive", {})).code, "UNAVAILABLE");
+    const { jobs } = await door.jobs.list({ limit: 10, state: "queued" } as never);
+    for (const { id } of jobs) door.jobs.end(id, "succeeded", { outputs: tinyScores() });
+    assert.equal((await held).code, "OK");
+    const { messages, code, details } = await streamed;
+    assert.deepEqual(
+      messages.map(({ infer_response }) => infer_response.id),
+      ["streamed"],
+    );
+    assert.equal(code, "UNAVAILABLE");
+    assert.match(details, /shutting down/);
+    await closed;
+  });
+}
+
+test("servers that share an address both serve, and go on when one of them closes", async (t) => {
+  const door = await openGrpc(t, {}, { isShared: true });
+  const [host, port] = door.grpc.split(":") as [string, string];
+  const other = createGrpcServer({ ...door.parts, version: "other" });
+  await other.listen({ host, port: Number(port), isShared: true });
+  const versionOf = async (): Promise<string> => {
+    using client = new GrpcClient(door.grpc);
+    const { code, message } = await client.call("ServerMetadata", {});
+    assert.equal(code, "OK");
+    return message.version;
+  };
+  const seen = new Set<string>();
+  await until("answers of both", async () => seen.add(await versionOf()).size === 2);
+  await other.close();
+  for (let call = 0; call < 10; call++) assert.equal(await versionOf(), "1.2.3");
 });
 
 test("a stream whose last messages came while the server ended does not look whole, though its client had ended it", async (t) => {
@@ -451,14 +471,16 @@ test("calls that outlast a drain hear where their jobs are", async (t) => {
   await closed;
 });
 
-test("a port that is taken is said in words", async (t) => {
+test("a port that is taken is said in words, also where others would share it", async (t) => {
   const door = await openGrpc(t);
   const port = Number(door.grpc.split(":")[1]);
-  const other = createGrpcServer(door.parts);
-  await assert.rejects(other.listen({ host: "127.0.0.1", port }), {
-    message: `127.0.0.1:${port} is in use by another process; choose another address`,
-  });
-  await other.close();
+  for (const isShared of [false, true]) {
+    const other = createGrpcServer(door.parts);
+    await assert.rejects(other.listen({ host: "127.0.0.1", port, isShared }), {
+      message: `127.0.0.1:${port} is in use by another process; choose another address`,
+    });
+    await other.close();
+  }
 });
 
 for (const version of ["v1", "v1alpha"] as const) {

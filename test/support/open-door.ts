@@ -49,6 +49,7 @@ type Replaceable =
   | "models"
   | "overview"
   | "secret"
+  | "siblings"
   | "tracing";
 type MoreParts = Partial<Pick<DoorParts, Replaceable>>;
 

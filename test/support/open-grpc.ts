@@ -20,11 +20,11 @@ export interface OpenGrpc extends OpenDoor {
 export async function openGrpc(
   test: TestContext,
   config: Partial<HttpConfig> = {},
-  more: { access?: Access; tracing?: Tracing } = {},
+  { isShared = false, ...more }: { access?: Access; tracing?: Tracing; isShared?: boolean } = {},
 ): Promise<OpenGrpc> {
   const door = await openDoor(test, config, more);
   const grpcServer = createGrpcServer(door.parts);
-  const { host, port } = await grpcServer.listen({ host: "127.0.0.1", port: 0 });
+  const { host, port } = await grpcServer.listen({ host: "127.0.0.1", port: 0, isShared });
   const grpc = `${host}:${port}`;
   const client = new GrpcClient(grpc);
   const leaving: (() => void)[] = [];

@@ -12,6 +12,7 @@ import type { VersionRemoval } from "../application/version-removal.ts";
 import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
+import type { CoordinatorDoors } from "../ports/coordinator-doors.ts";
 import type { DrainBoard } from "../ports/drain-board.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
@@ -69,6 +70,8 @@ export interface DoorContext {
   uploads?: ModelUploads;
   /** With what is signed that clients keep for the cluster. Absent: each server has one of its own. */
   secret?: SharedSecret;
+  /** Coordinators that share this one's address. Absent: there are none. */
+  siblings?: Pick<CoordinatorDoors, "me" | "placeOf">;
   /** Absent: no servers of tools are configured. */
   tools?: ToolService;
   /** Absent: nothing is traced. */

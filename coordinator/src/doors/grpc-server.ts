@@ -3,6 +3,7 @@
  * messages, who is refused before its message is read, draining.
  */
 
+import { createServer, type Server as TcpServer } from "node:net";
 import {
   logVerbosity,
   type Metadata,
@@ -25,7 +26,8 @@ import { healthService, inferenceService, reflectionServices } from "./grpc-serv
 import { grpcCodeOf, grpcStatus } from "./grpc-status.ts";
 import { streamInfer } from "./grpc-stream.ts";
 import { callerFor } from "./guard.ts";
-import { cannotListen, requestIds } from "./http-server.ts";
+import { requestIds } from "./http-server.ts";
+import { cannotListen, listenOn, type Place, type Where } from "./listening.ts";
 import { isMethod, type MethodName } from "./route-access.ts";
 
 /** Calls under way on one connection. */
@@ -36,7 +38,7 @@ const keepAliveAnswerMs = 20_000;
 
 export interface GrpcServer {
   /** Resolves with the address once it listens; throws a plain Error that says what to do when the port is taken. */
-  listen(where: { host: string; port: number }): Promise<{ host: string; port: number }>;
+  listen(where: Where): Promise<Place>;
   /** Tells those who watch the server's health what has changed. */
   lookAtHealth(): void;
   /** Answers held inferences now: `draining`, with their job's id; jobs that nobody could ask for again are cancelled. */
@@ -63,12 +65,14 @@ export function createGrpcServer(parts: DoorParts): GrpcServer {
   server.addService(inferenceService, inferenceHandlers(context, ends));
   server.addService(healthService, { Check: unary(ends, "Check", health.check()), Watch: health.watch() });
   for (const service of reflectionServices) server.addService(service, { ServerReflectionInfo: reflect });
+  const shared = sharedDoor(server);
   return {
-    listen: (where) => listen(server, where),
+    listen: (where) => (where.isShared ? shared.listen(where) : listen(server, where)),
     lookAtHealth: () => health.look(),
     endHeld: () => context.calls.endHeld(),
     close: () => {
       closing = true;
+      shared.close();
       // first: clients that are sent away by a status must not come back on the same connection
       const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       context.calls.endWaits();
@@ -116,7 +120,20 @@ function refuseEarly(ends: CallEnds): ServerInterceptor {
   };
 }
 
-function listen(server: Server, where: { host: string; port: number }): Promise<{ host: string; port: number }> {
+/** The library opens addresses itself, and not so that other processes may listen there, too: here they are opened for it. */
+function sharedDoor(server: Server): { listen: (where: Where) => Promise<Place>; close: () => void } {
+  let door: TcpServer | undefined;
+  return {
+    listen(where) {
+      const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+      door = createServer({ allowHalfOpen: true }, (socket) => injector.injectConnection(socket));
+      return listenOn(door, where);
+    },
+    close: () => void door?.close(),
+  };
+}
+
+function listen(server: Server, where: Place): Promise<Place> {
   const { host, port } = where;
   return new Promise((resolve, reject) => {
     server.bindAsync(`${host.includes(":") ? `[${host}]` : host}:${port}`, ServerCredentials.createInsecure(), (error, bound) => {

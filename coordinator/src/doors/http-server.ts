@@ -5,7 +5,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, Server } from "node:http";
-import type { Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
 import { openAccess } from "../application/access.ts";
@@ -13,6 +13,7 @@ import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
+import { cannotListen, listenOn, listenOptions, type Place, type Where } from "./listening.ts";
 import { addMcp } from "./mcp/serving.ts";
 import { wrongMediaType } from "./media-type.ts";
 import { sendError } from "./problem.ts";
@@ -35,11 +36,6 @@ const requestTimeoutMs = 300_000;
 const headersTimeoutMs = 20_000;
 const keepAliveMs = 72_000;
 const maxPathPartChars = 512;
-/**
- * Connections that may wait to be accepted; the system may allow fewer. Those beyond are not refused but dropped, and their clients try again after a second or
- * more, then ever more rarely. Node asks for 511 and accepts one in each turn, which is too few where clients come together while turns are long.
- */
-const mostUnaccepted = 4_096;
 /** A coordinator that leaves closes its idle connections when nobody has asked for anything for so long: else a request may be on its way. */
 const quietMs = 250;
 /** Connections on which nothing was ever asked are closed so long after the others: a first request may be on its way. */
@@ -50,7 +46,9 @@ const probes = new Set(["/livez", "/readyz", "/v2/health/live", "/v2/health/read
 
 export interface HttpServer {
   /** Resolves with the address once it listens; throws a plain Error that says what to do when the port is taken. */
-  listen(where: { host: string; port: number }): Promise<{ host: string; port: number }>;
+  listen(where: Where): Promise<Place>;
+  /** Listens on a loopback address of its own, too, for those who ask this very process. Ends with the server. */
+  listenAlone(): Promise<Place>;
   /** Resolves when no request has come for a while, or after `mostMs`; to be asked when callers are told to go elsewhere. */
   quiet(mostMs: number): Promise<void>;
   /** Answers waits and ends streams now, so that clients move on to another coordinator; held inferences go on. */
@@ -94,6 +92,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   if (context.tracing) addTracing(app, context.tracing);
   addEveryRequest(app, context, requests);
   const endUnheard = unheardOf(app.server);
+  const alone = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => app.server.emit("connection", socket));
   addGuards(app, context.access);
   addInference(app, context);
   addModels(app, context);
@@ -110,6 +109,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
     listen: (where) => listen(app, where),
+    listenAlone: () => listenOn(alone, { host: "127.0.0.1", port: 0 }),
     async quiet(mostMs) {
       const startedMs = clock.monotonicMs();
       for (let leftMs = quietMs; leftMs > 0; ) {
@@ -124,6 +124,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
       closing = true;
       context.calls.endWaits();
       clock.after(unheardMs, endUnheard);
+      alone.close();
       return app.close();
     },
   };
@@ -214,28 +215,13 @@ function addCors(app: FastifyInstance, origins: readonly string[]): void {
   });
 }
 
-export async function listen(app: FastifyInstance, where: { host: string; port: number }): Promise<{ host: string; port: number }> {
+export async function listen(app: FastifyInstance, where: Where): Promise<Place> {
   try {
-    await app.listen({ ...where, backlog: mostUnaccepted });
+    await app.listen(listenOptions(where));
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : "";
     throw cannotListen(where, code, error) ?? error;
   }
   const address = app.server.address();
   return { host: where.host, port: typeof address === "object" && address !== null ? address.port : where.port };
-}
-
-/** What to do about an address that the system refuses, by its code; undefined for other codes. */
-export function cannotListen({ host, port }: { host: string; port: number }, code: string, cause: unknown): Error | undefined {
-  switch (code) {
-    case "EADDRINUSE":
-      return new Error(`${host}:${port} is in use by another process; choose another address`, { cause });
-    case "EACCES":
-      return new Error(`${host}:${port} may not be opened by this user; choose a port above 1023`, { cause });
-    case "EADDRNOTAVAIL":
-    case "ENOTFOUND":
-      return new Error(`${host} is no address of this machine`, { cause });
-    default:
-      return undefined;
-  }
 }

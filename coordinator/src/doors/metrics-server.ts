@@ -6,9 +6,10 @@
 import { isLocalName, isLoopback } from "@switchyard/protocol";
 import Fastify from "fastify";
 import { listen, withoutSchemas } from "./http-server.ts";
+import type { Place } from "./listening.ts";
 
 export interface MetricsServer {
-  listen(where: { host: string; port: number }): Promise<{ host: string; port: number }>;
+  listen(where: Place): Promise<Place>;
   close(): Promise<void>;
 }
 

@@ -1,5 +1,5 @@
 /**
- * `switchyard up`: Redis, one coordinator and workers on this machine, each a process of its own, kept running and ended in order.
+ * `switchyard up`: Redis, coordinators and workers on this machine, each a process of its own, kept running and ended in order.
  * Nothing outlives it, not even when it is killed: its children hold pipes from it and drain when these close, and Redis ends when the
  * last of them is gone. It owns the data folder while it runs.
  */
@@ -51,11 +51,20 @@ async function main(): Promise<void> {
   }
 }
 
+interface Placed extends Config {
+  /** Of each coordinator; further ones have the ports behind the workers'. */
+  coordinatorMetrics: Address[];
+}
+
 /** Port 0 means any; a number is chosen here, because the children and the printed address must agree on it. */
-async function withPorts(config: Config): Promise<Config> {
+async function withPorts(config: Config): Promise<Placed> {
   const fill = async (address: Address): Promise<Address> => (address.port === 0 ? { ...address, port: await freePort() } : address);
-  const { http, grpc, metrics } = config;
-  return { ...config, http: await fill(http), ...(grpc && { grpc: await fill(grpc) }), metrics: await fill(metrics) };
+  const { coordinators, http, grpc, metrics, workers } = config;
+  const coordinatorMetrics = [await fill(metrics)];
+  for (let index = 2; index <= coordinators; index++)
+    coordinatorMetrics.push(await fill({ ...metrics, port: metrics.port === 0 ? 0 : metrics.port + workers + index - 1 }));
+  const [first = metrics] = coordinatorMetrics;
+  return { ...config, http: await fill(http), ...(grpc && { grpc: await fill(grpc) }), metrics: first, coordinatorMetrics };
 }
 
 function takeDataFolder(folder: string): ProcessLock {
@@ -64,12 +73,13 @@ function takeDataFolder(folder: string): ProcessLock {
   return lock;
 }
 
-async function refuseTakenPorts(config: Config): Promise<void> {
+async function refuseTakenPorts({ coordinatorMetrics, grpc, http }: Placed): Promise<void> {
   const taken: string[] = [];
-  for (const flag of ["http", "grpc", "metrics"] as const) {
-    const address = config[flag];
-    const why = address && (await cannotListen(address));
-    if (address && why !== undefined) taken.push(`  ${shown(address)} ${why}; choose another address with --${flag}`);
+  for (const [flag, addresses] of Object.entries({ http: [http], grpc: grpc ? [grpc] : [], metrics: coordinatorMetrics })) {
+    for (const address of addresses) {
+      const why = await cannotListen(address);
+      if (why !== undefined) taken.push(`  ${shown(address)} ${why}; choose another address with --${flag}`);
+    }
   }
   if (taken.length > 0) throw new Error(`Switchyard cannot listen:\n${taken.join("\n")}`);
 }
@@ -94,7 +104,7 @@ interface Embedded {
 }
 
 interface House {
-  config: Config;
+  config: Placed;
   logs: LogTail[];
   /** Ends everything with exit code 1. */
   fail: (message: string) => void;
@@ -199,6 +209,7 @@ function childEnv(config: Config, redisUrl: string): Record<string, string | und
     SWITCHYARD_DATA: config.data,
     ...blobSettings(config.blobs),
     SWITCHYARD_INPUT_FILES: config.inputFiles,
+    SWITCHYARD_COORDINATORS: String(config.coordinators),
     SWITCHYARD_WORKERS: String(config.workers),
     SWITCHYARD_API_KEYS: config.apiKeys,
     SWITCHYARD_MCP_SERVERS: config.mcpServers,
@@ -247,7 +258,7 @@ function keepProgram(
   return keep(house, program.name, start, log);
 }
 
-async function run(config: Config): Promise<number> {
+async function run(config: Placed): Promise<number> {
   let end: (ending: { code: number; message?: string }) => void = () => {};
   const ended = new Promise<{ code: number; message?: string }>((resolve) => {
     end = resolve;
@@ -295,13 +306,13 @@ async function open(house: House, started: KeptProcess[]): Promise<void> {
     await mustAnswer({ url, tls: config.redisTls });
   }
   const env = childEnv(config, url);
-  const coordinator = keepProgram(
-    house,
-    { name: "coordinator", module: "@switchyard/coordinator/main", env: { ...env, SWITCHYARD_EXPECTED_HOSTS: String(config.workers) } },
-    lifeline,
-  );
-  started.push(coordinator);
-  await coordinator.start();
+  for (const [at, metrics] of config.coordinatorMetrics.entries()) {
+    const name = at === 0 ? "coordinator" : `coordinator-${at + 1}`;
+    const own = { ...env, SWITCHYARD_METRICS: shown(metrics), SWITCHYARD_EXPECTED_HOSTS: String(config.workers) };
+    const coordinator = keepProgram(house, { name, module: "@switchyard/coordinator/main", env: own }, lifeline);
+    started.push(coordinator);
+    await coordinator.start();
+  }
   for (let index = 1; index <= config.workers; index++) {
     const own = { ...env, SWITCHYARD_WORKER_INDEX: String(index) };
     const worker = keepProgram(house, { name: `worker-${index}`, module: "@switchyard/worker/main", env: own }, lifeline);
@@ -319,22 +330,27 @@ async function open(house: House, started: KeptProcess[]): Promise<void> {
   terminal.say(`Logs: ${path.join(config.data, "logs")}. Ctrl-C drains and ends.`);
 }
 
-async function untilReady(config: Config): Promise<void> {
+async function untilReady(config: Placed): Promise<void> {
+  const coordinators = config.coordinators === 1 ? "the coordinator" : `${config.coordinators} coordinators`;
   const workers = config.workers === 1 ? "one worker" : `${config.workers} workers`;
-  for (;;) {
-    const why = await notReady(config);
-    if (why === undefined) return;
-    terminal.wait(`Starting the coordinator and ${workers}${why === "" ? "" : `: ${why}`}`);
-    await clock.sleep(100);
+  // whoever of them is asked at the shared address answers for the cluster; that the others listen, their own addresses say
+  const further = config.coordinatorMetrics.slice(1).map((address) => `http://${shown(address)}/livez`);
+  for (const url of [`http://${shown(config.http)}/readyz`, ...further]) {
+    for (;;) {
+      const why = await notReady(url);
+      if (why === undefined) break;
+      terminal.wait(`Starting ${coordinators} and ${workers}${why === "" ? "" : `: ${why}`}`);
+      await clock.sleep(100);
+    }
   }
 }
 
 /** Undefined when ready, else the reason as the coordinator gives it, empty before it answers. */
-async function notReady(config: Config): Promise<string | undefined> {
+async function notReady(url: string): Promise<string | undefined> {
   const time = new AbortController();
   const cancelTimer = clock.after(readyAnswerMs, () => time.abort());
   try {
-    const answer = await fetch(`http://${shown(config.http)}/readyz`, { signal: time.signal });
+    const answer = await fetch(url, { signal: time.signal });
     if (answer.ok) return undefined;
     const body = (await answer.json()) as { detail?: unknown; error?: unknown };
     return String(body.detail ?? body.error ?? "");
@@ -348,7 +364,7 @@ async function notReady(config: Config): Promise<string | undefined> {
 /** The coordinator goes first, because the calls it holds need the workers; Redis goes last, because all others need it. */
 async function close(started: readonly KeptProcess[]): Promise<void> {
   const named = (test: (name: string) => boolean): KeptProcess[] => started.filter(({ name }) => test(name));
-  const coordinators = named((name) => name === "coordinator").map((kept) => kept.stop(graceMs));
+  const coordinators = named((name) => name.startsWith("coordinator")).map((kept) => kept.stop(graceMs));
   await Promise.race([Promise.all(coordinators), clock.sleep(coordinatorHeadStartMs)]);
   const workers = named((name) => name.startsWith("worker-")).map((kept) => kept.stop(graceMs));
   await Promise.all([...coordinators, ...workers]);

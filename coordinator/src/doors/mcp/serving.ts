@@ -14,6 +14,7 @@ import { readBody } from "../request-body.ts";
 import { addRoute } from "../routes.ts";
 import type { ChangeStreams } from "./change-streams.ts";
 import type { Exchange } from "./exchange.ts";
+import { handOn, siblingOf } from "./sibling.ts";
 
 export const mcpPath = "/mcp";
 
@@ -59,6 +60,8 @@ export function addMcp(app: FastifyInstance, context: DoorContext, load: () => P
   };
   const answer = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     refuseForeignOrigin(context, request);
+    const sibling = await siblingOf(context, request);
+    if (sibling) return handOn(context, sibling, { request, reply });
     const { inMs, outMs } = context.turns.waited();
     let document: JsonDocument | undefined;
     try {

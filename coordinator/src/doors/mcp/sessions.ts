@@ -1,6 +1,6 @@
 /**
- * Sessions of the legacy era. Each lives in the coordinator that opened it and is bound to the key that opened it; another coordinator, or the
- * same one after a restart, answers 404, on which clients open a new one. Bounded in number, by key and in all, and by idle time.
+ * Sessions of the legacy era. Each lives in the coordinator that opened it and is bound to the key that opened it; the same one after a restart, or
+ * another one that does not share its address, answers 404, on which clients open a new one. Bounded in number, by key and in all, and by idle time.
  */
 
 import { randomUUID } from "node:crypto";
@@ -18,12 +18,11 @@ import type { DoorContext } from "../door-context.ts";
 import { isSameCaller, principalOf } from "./request-facts.ts";
 import type { MakeServer } from "./serving.ts";
 import { SessionEvents } from "./session-events.ts";
+import { unknownSession as unknownSessionWords } from "./session-words.ts";
 
 const idleMs = 30 * 60_000;
 const mostSessions = 1_024;
 const mostOfOneKey = 64;
-/** As the library answers it. */
-const sessionNotFound = -32_001;
 const serverError = -32_000;
 /** As the Language Server Protocol has it; this one has no word for it. */
 const requestCancelled = -32_800;
@@ -47,13 +46,14 @@ export interface SessionUse {
 export class Sessions {
   readonly #context: DoorContext;
   readonly #make: MakeServer;
-  readonly #coordinator = newIncarnation();
+  readonly #coordinator: string;
   /** By id; those that were used last stand last. */
   readonly #sessions = new Map<string, Session>();
 
   constructor(context: DoorContext, make: MakeServer) {
     this.#context = context;
     this.#make = make;
+    this.#coordinator = context.siblings?.me ?? newIncarnation();
   }
 
   use(id: string | undefined, caller: Caller): SessionUse {
@@ -197,7 +197,7 @@ function countsOf(held: readonly HeldSession[], nameOf: (session: HeldSession) =
 }
 
 function unknownSession(): Response {
-  return refusal(404, sessionNotFound, "There is no such session here: begin a new one with initialize");
+  return Response.json(unknownSessionWords, { status: 404 });
 }
 
 function refusalOf({ code, facts, message }: SwitchyardError): Response {
