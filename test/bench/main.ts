@@ -23,7 +23,7 @@ import { type Profiled, switchyard } from "./systems/switchyard.ts";
 
 const usage = `npm run bench -- [--row all|${rowNames.join("|")}] [--rounds 3] [--seconds 6] [--clients 64] [--quick]
                  [--bullmq best|${bullmqVariants.map((variant) => `${variant.form}-${variant.pipelining}`).join("|")}]
-                 [--threads 2] [--workers 1] [--json file] [--profile coordinator|worker]`;
+                 [--threads 2] [--workers 1] [--coordinators 1] [--json file] [--profile coordinator|worker]`;
 
 class WrongUse extends Error {}
 
@@ -35,6 +35,7 @@ interface Wishes {
   clients: number;
   threads: number;
   workers: number;
+  coordinators: number;
   bullmq: string;
   json: string;
   profile: Profiled | undefined;
@@ -50,6 +51,7 @@ function readWishes(): Wishes {
       clients: { type: "string", default: "64" },
       threads: { type: "string" },
       workers: { type: "string", default: "1" },
+      coordinators: { type: "string", default: "1" },
       bullmq: { type: "string", default: "best" },
       json: { type: "string", default: "bench-results/latest.json" },
       profile: { type: "string" },
@@ -76,6 +78,7 @@ function readWishes(): Wishes {
     clients: number("clients", values.clients),
     threads: number("threads", values.threads ?? String(availableParallelism())),
     workers: Math.ceil(number("workers", values.workers)),
+    coordinators: Math.ceil(number("coordinators", values.coordinators)),
     bullmq: values.bullmq,
     json: values.json,
     profile,
@@ -145,7 +148,7 @@ async function bench(wishes: Wishes): Promise<void> {
   const systems: RowContext["systems"] = {
     a: inProcess,
     b: oneJobPerInference(variant),
-    s: switchyard({ threads: wishes.threads, furtherWorkers: wishes.workers - 1 }),
+    s: switchyard({ threads: wishes.threads, furtherWorkers: wishes.workers - 1, coordinators: wishes.coordinators }),
   };
   const { rounds, seconds, warmSeconds, clients, threads, isQuick } = wishes;
   const plan = { systems, rounds, seconds, warmSeconds, clients, threads, isQuick, say: (line: string) => console.log(line) };

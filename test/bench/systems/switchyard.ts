@@ -5,6 +5,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
+import { freePort } from "../../../coordinator/src/embedded/redis-server.ts";
 import type { Wire } from "../load/connection.ts";
 import { startBenchRedis } from "./bench-redis.ts";
 import { type Program, startUntil } from "./program.ts";
@@ -31,6 +32,8 @@ export interface SwitchyardOptions {
   tenants?: readonly Tenant[];
   /** Threads within an operator; default: as `up` has it, one per core. */
   threads?: number;
+  /** Coordinators that share the address, as `up --coordinators` has them; the first one's metrics are told. Default: 1. */
+  coordinators?: number;
   /** Hosts beside the first, on the same devices; default: none. Batches are told of the first. */
   furtherWorkers?: number;
   /** Further variables of both processes. */
@@ -67,7 +70,17 @@ export interface RunningSwitchyard extends RunningSystem {
 
 export async function startSwitchyard(
   model: Pick<SystemModel, "repository">,
-  { env: more, furtherWorkers = 0, isApart, profile, tenants, threads, wire = "http", switchesMetrics = false }: SwitchyardOptions = {},
+  {
+    coordinators = 1,
+    env: more,
+    furtherWorkers = 0,
+    isApart,
+    profile,
+    tenants,
+    threads,
+    wire = "http",
+    switchesMetrics = false,
+  }: SwitchyardOptions = {},
 ): Promise<RunningSwitchyard> {
   const stops: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
@@ -80,8 +93,9 @@ export async function startSwitchyard(
     stops.push(redis.stop);
     const keys = tenants && (await writeKeys(path.join(dataFolder, "keys.yaml"), tenants));
     const env = {
-      SWITCHYARD_HTTP: "127.0.0.1:0",
-      SWITCHYARD_GRPC: "127.0.0.1:0",
+      SWITCHYARD_HTTP: `127.0.0.1:${coordinators > 1 ? await freePort() : 0}`,
+      SWITCHYARD_GRPC: `127.0.0.1:${coordinators > 1 ? await freePort() : 0}`,
+      SWITCHYARD_COORDINATORS: String(coordinators),
       SWITCHYARD_METRICS: "127.0.0.1:0",
       SWITCHYARD_REDIS_URL: redis.url,
       SWITCHYARD_MODELS: model.repository,
@@ -98,13 +112,12 @@ export async function startSwitchyard(
       ...(profile?.process === process ? ["--cpu-prof", "--cpu-prof-interval", "500", "--cpu-prof-dir", profile.folder] : []),
     ];
     const startedMs = performance.now();
-    const coordinator = await startUntil({
-      file: new URL("coordinator/src/main.ts", root),
-      nodeArgs: nodeArgs("coordinator"),
-      env,
-      read: whereItListens,
-    });
-    stops.push(coordinator.stop);
+    const startCoordinator = async (): Promise<Door> => {
+      const file = new URL("coordinator/src/main.ts", root);
+      const started = await startUntil({ file, nodeArgs: nodeArgs("coordinator"), env, read: whereItListens });
+      stops.push(started.stop);
+      return started;
+    };
     const startWorker = async (index: number): Promise<Program<true>> => {
       const started = await startUntil({
         file: new URL("worker/src/main.ts", root),
@@ -119,7 +132,10 @@ export async function startSwitchyard(
       stops.push(started.stop);
       return started;
     };
-    const worker = await startWorker(1);
+    // those that share an address wait a while for the worker before they listen
+    const alone = coordinators === 1 ? [await startCoordinator()] : undefined;
+    const doors = alone ?? Promise.all(Array.from({ length: coordinators }, startCoordinator));
+    const [worker, [coordinator, ...others]] = await Promise.all([startWorker(1), doors as Promise<[Door, ...Door[]]>]);
     const further: Program<true>[] = [];
     for (let at = 0; at < furtherWorkers; at++) further.push(await startWorker(2 + at));
     const { url, metrics: doorMetrics, grpc } = coordinator.said;
@@ -137,6 +153,7 @@ export async function startSwitchyard(
       readyMs,
       roles: {
         door: coordinator.pid,
+        ...Object.fromEntries(others.map(({ pid }, at) => [`door ${2 + at}`, pid])),
         redis: redis.pid,
         worker: worker.pid,
         ...Object.fromEntries(further.map(({ pid }, at) => [`worker ${2 + at}`, pid])),
@@ -146,7 +163,7 @@ export async function startSwitchyard(
       redisCommands: redis.commands,
       ...(profile !== undefined && { redisScripts: redis.scripts }),
       mustRun() {
-        coordinator.mustRun();
+        for (const one of [coordinator, ...others]) one.mustRun();
         worker.mustRun();
         for (const one of further) one.mustRun();
       },
@@ -158,7 +175,15 @@ export async function startSwitchyard(
   }
 }
 
-function whereItListens(line: string): { url: string; metrics: string; grpc: string } | undefined {
+interface Listening {
+  url: string;
+  metrics: string;
+  grpc: string;
+}
+
+type Door = Program<Listening>;
+
+function whereItListens(line: string): Listening | undefined {
   const found = /"listening".*?"url":"(http:\/\/[^"]+)".*?"metrics":"(http:\/\/[^"]+)".*?"grpc":"([^"]+)"/.exec(line);
   return found === null ? undefined : { url: found[1]!, metrics: found[2]!.replace(/\/metrics$/, ""), grpc: found[3]! };
 }
