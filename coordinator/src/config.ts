@@ -337,6 +337,12 @@ export function blobSettings(place: BlobPlace): Record<string, string | undefine
   };
 }
 
+/** Where each coordinator of this machine has its metrics: further ones on the ports behind the workers'. Port 0, any, stays 0. */
+export function coordinatorMetrics({ coordinators, metrics, workers }: Pick<Config, "coordinators" | "metrics" | "workers">): Address[] {
+  const ports = Array.from({ length: coordinators }, (_, at) => (at === 0 || metrics.port === 0 ? 0 : workers + at));
+  return ports.map((behind) => ({ ...metrics, port: metrics.port + behind }));
+}
+
 const readText = (file: string): string => readFileSync(file, "utf8");
 
 /** Values that are right alone and wrong together. */

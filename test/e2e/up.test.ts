@@ -224,6 +224,16 @@ describe("switchyard up", { concurrency: 2 }, () => {
     taken.close();
   });
 
+  test("further coordinators that cannot have an address for their metrics are told of before anything starts", async () => {
+    const flags = ["--coordinators", "2", "--workers", "3", "--http", "127.0.0.1:65534", "--metrics", "127.0.0.1:65530"];
+    const own = startUp(path.join(temporary, "own"), flags);
+    assert.deepEqual(await own.exited, [1, null]);
+    assert.match(own.output(), /127\.0\.0\.1:65534 is another of its addresses; choose another address with --metrics/);
+    const beyond = startUp(path.join(temporary, "beyond"), ["--coordinators", "2", "--workers", "9", "--metrics", "127.0.0.1:65530"]);
+    assert.deepEqual(await beyond.exited, [1, null]);
+    assert.match(beyond.output(), /127\.0\.0\.1:65540 has no such port; choose another address with --metrics/);
+  });
+
   test("a given Redis that does not answer is told at once", async () => {
     const up = startUp(path.join(temporary, "no-redis"), ["--redis-url", "redis://:secret@127.0.0.1:1"]);
     assert.deepEqual(await up.exited, [1, null]);

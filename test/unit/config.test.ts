@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { test } from "node:test";
-import { blobSettings, type Config, ConfigError, readConfig } from "../../coordinator/src/config.ts";
+import { blobSettings, type Config, ConfigError, coordinatorMetrics, readConfig } from "../../coordinator/src/config.ts";
 
 const folder = path.resolve("some-folder");
 const read = (argv: string[], env: Record<string, string> = {}): Config => readConfig({ argv, env, folder });
@@ -37,6 +37,15 @@ test("a flag wins over its variable, and an empty variable is no value", () => {
   assert.equal(read(["--workers", "2"], env).workers, 2);
   assert.equal(read(["--workers=3"], env).workers, 3);
   assert.equal(read([], env).models, path.join(folder, "models"));
+});
+
+test("there is one coordinator unless more are asked for, whose metrics lie behind the workers'", () => {
+  const portsOf = (argv: string[]): number[] => coordinatorMetrics(read(argv)).map(({ port }) => port);
+  assert.deepEqual(portsOf([]), [8002]);
+  assert.deepEqual(portsOf(["--coordinators", "3", "--workers", "2"]), [8002, 8005, 8006]);
+  assert.deepEqual(portsOf(["--coordinators", "2", "--metrics", "127.0.0.1:0"]), [0, 0]);
+  for (const wrong of ["0", "-1", "1.5", "many", "65"])
+    assert.match(mistakesOf([`--coordinators=${wrong}`]).join(), /^--coordinators: expected a whole number from 1 to 64, got/, wrong);
 });
 
 test("gRPC can be switched off, and nothing else can", () => {

@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { FilesystemModels } from "../adapters/filesystem-models.ts";
 import { systemClock } from "../clock.ts";
-import { type Address, type Config, ConfigError, readConfig, shownPlace } from "../config.ts";
+import { type Address, type Config, ConfigError, coordinatorMetrics, readConfig, shownPlace } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
 import { bucketFault } from "../open-blobs.ts";
 import { canFetchDebianPackages } from "./debian-packages.ts";
@@ -94,8 +94,9 @@ function runningUp(config: Config): RunningUp {
 async function checkPort(name: "http" | "grpc" | "metrics", address: Address, up: RunningUp): Promise<Finding> {
   const subject = `${name} port`;
   const shown = `${address.host}:${address.port}`;
-  const probe = createServer().listen({ host: address.host, port: address.port, exclusive: true });
+  const probe = createServer();
   try {
+    probe.listen({ host: address.host, port: address.port, exclusive: true }); // throws where there is no such port
     await once(probe, "listening");
   } catch (error) {
     if (up.pid !== undefined) return ok(subject, `${shown} is taken while process ${up.pid} (switchyard up) runs on this data folder`);
@@ -150,7 +151,7 @@ export async function examine(config: Config): Promise<Finding[]> {
     ...(await checkBlobs(config)),
     await checkPort("http", config.http, up),
     ...(config.grpc ? [await checkPort("grpc", config.grpc, up)] : []),
-    await checkPort("metrics", config.metrics, up),
+    ...(await Promise.all(coordinatorMetrics(config).map((address) => checkPort("metrics", address, up)))),
     await checkModels(config),
     ...keyFileFindings(config.apiKeys, clock.nowMs()),
     ...toolServerFindings(config.mcpServers),

@@ -16,7 +16,7 @@ import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { toolServerMistakes } from "../adapters/tool-server-file.ts";
 import { systemClock } from "../clock.ts";
-import { type Address, blobSettings, type Config, ConfigError, readConfig } from "../config.ts";
+import { type Address, blobSettings, type Config, ConfigError, coordinatorMetrics, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
 import { KeptProcess, type RunningProcess } from "./kept-process.ts";
 import { LogTail } from "./log-tail.ts";
@@ -52,19 +52,17 @@ async function main(): Promise<void> {
 }
 
 interface Placed extends Config {
-  /** Of each coordinator; further ones have the ports behind the workers'. */
+  /** Of each coordinator. */
   coordinatorMetrics: Address[];
 }
 
 /** Port 0 means any; a number is chosen here, because the children and the printed address must agree on it. */
 async function withPorts(config: Config): Promise<Placed> {
   const fill = async (address: Address): Promise<Address> => (address.port === 0 ? { ...address, port: await freePort() } : address);
-  const { coordinators, http, grpc, metrics, workers } = config;
-  const coordinatorMetrics = [await fill(metrics)];
-  for (let index = 2; index <= coordinators; index++)
-    coordinatorMetrics.push(await fill({ ...metrics, port: metrics.port === 0 ? 0 : metrics.port + workers + index - 1 }));
-  const [first = metrics] = coordinatorMetrics;
-  return { ...config, http: await fill(http), ...(grpc && { grpc: await fill(grpc) }), metrics: first, coordinatorMetrics };
+  const { http, grpc } = config;
+  const metrics: Address[] = [];
+  for (const address of coordinatorMetrics(config)) metrics.push(await fill(address));
+  return { ...config, http: await fill(http), ...(grpc && { grpc: await fill(grpc) }), metrics: metrics[0]!, coordinatorMetrics: metrics };
 }
 
 function takeDataFolder(folder: string): ProcessLock {
@@ -75,9 +73,11 @@ function takeDataFolder(folder: string): ProcessLock {
 
 async function refuseTakenPorts({ coordinatorMetrics, grpc, http }: Placed): Promise<void> {
   const taken: string[] = [];
+  const used = new Set<string>();
   for (const [flag, addresses] of Object.entries({ http: [http], grpc: grpc ? [grpc] : [], metrics: coordinatorMetrics })) {
     for (const address of addresses) {
-      const why = await cannotListen(address);
+      const why = used.has(shown(address)) ? "is another of its addresses" : await cannotListen(address);
+      used.add(shown(address));
       if (why !== undefined) taken.push(`  ${shown(address)} ${why}; choose another address with --${flag}`);
     }
   }
@@ -85,6 +85,7 @@ async function refuseTakenPorts({ coordinatorMetrics, grpc, http }: Placed): Pro
 }
 
 async function cannotListen({ host, port }: Address): Promise<string | undefined> {
+  if (port > 65_535) return "has no such port";
   const probe = createServer().listen({ host, port, exclusive: true });
   try {
     await once(probe, "listening");
