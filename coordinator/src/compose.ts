@@ -12,7 +12,6 @@ import { LocalInputFiles } from "./adapters/local-input-files.ts";
 import type { PrometheusMetrics } from "./adapters/prometheus-metrics.ts";
 import { RedisAliases } from "./adapters/redis-aliases.ts";
 import { RedisConnection, RedisSubscription } from "./adapters/redis-connection.ts";
-import { RedisCoordinatorDoors } from "./adapters/redis-coordinator-doors.ts";
 import { RedisDrains } from "./adapters/redis-drains.ts";
 import { RedisDurability } from "./adapters/redis-durability.ts";
 import { RedisFigures } from "./adapters/redis-figures.ts";
@@ -66,6 +65,7 @@ import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import type { Place } from "./doors/listening.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
+import { SiblingDoors, siblingsFolder } from "./doors/sibling-doors.ts";
 import { TurnWait } from "./doors/turn-wait.ts";
 import { openBlobs } from "./open-blobs.ts";
 import type { InputFileUse } from "./ports/input-files.ts";
@@ -158,7 +158,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
 
   const coordinator = newIncarnation();
-  const siblings = new RedisCoordinatorDoors(redis, coordinator);
+  const siblings = isShared ? new SiblingDoors(siblingsFolder(options.dataFolder), coordinator) : undefined;
   const figures = new Figures({ board: new RedisFigures(redis, coordinator), nowMs: () => redis.nowMs() });
   const metrics = figures.counting(options.metrics);
   const hosts = new RedisHosts(redis);
@@ -303,6 +303,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     options.toolServersFile === undefined ? undefined : openToolServers(options, { path: options.toolServersFile, metrics });
   const tools = toolServers && toolService(toolServers.servers, { redis, clock, metrics, log });
 
+  let listening = false;
   let leaving = false;
   let draining = false;
   const turns = new TurnWait(clock, (turn) => options.metrics.turnTook(turn));
@@ -321,7 +322,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     aliases,
     control,
     secret: new RedisSharedSecret(redis, clock),
-    ...(isShared && { siblings }),
+    ...(siblings && { siblings }),
     ...(tools && { tools }),
     bodies: bodyBudget(options),
     ...(options.consoleFolder !== undefined && { consoleFolder: options.consoleFolder }),
@@ -342,11 +343,17 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     draining: () => draining,
     version: options.version,
   };
+  function unready(): string | undefined {
+    if (leaving) return "draining";
+    const [failed] = jobs.unready();
+    if (failed) return `${failed.check}: ${failed.detail}`;
+    return listening ? undefined : "its address is not open yet";
+  }
   const http: HttpServer = createHttpServer(doors);
   const grpc: GrpcServer | undefined = options.grpc && createGrpcServer(doors);
-  const metricsServer: MetricsServer = createMetricsServer(metrics);
-  const alone = isShared ? await http.listenAlone() : undefined;
-  if (alone) await siblings.announce(alone);
+  const metricsServer: MetricsServer = createMetricsServer(metrics, unready);
+  const metricsAt = await metricsServer.listen(options.metricsAddress);
+  if (siblings) await http.listenAlone(siblings.own());
 
   const loops = new Loops(clock, log);
   const inStep = true;
@@ -374,15 +381,15 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, inStep, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, wanted: (signal) => tallies.some(signal), call: () => tallies.tell() });
   loops.start({ name: "figures", everyMs: secondMs, inStep, call: () => figures.leave() });
-  if (alone) loops.start({ name: "door", everyMs: secondMs, inStep, call: () => siblings.announce(alone) });
   loops.start({ name: "waiters", everyMs: 50, wanted: (signal) => waiters.someone(signal), call: () => waiters.tick() });
 
   // others serve there already: one that knows no models and hosts yet would refuse what they take
   const openByMs = clock.monotonicMs() + (isShared ? mostUnknowingMs : 0);
   while (jobs.unready().length > 0 && clock.monotonicMs() < openByMs) await clock.sleep(lookAtReadinessMs);
-  const at = await http.listen({ ...options.http, isShared });
+  // last, and together, what others may have, too: one that cannot open the rest must not take calls and go
   const grpcAt = options.grpc && (await grpc?.listen({ ...options.grpc, isShared }));
-  const metricsAt = await metricsServer.listen(options.metricsAddress);
+  const at = await http.listen({ ...options.http, isShared });
+  listening = true;
 
   return {
     url: urlOf(at),

@@ -184,7 +184,17 @@ describe("switchyard up", { concurrency: 2 }, () => {
     }, "both have run a job");
 
     const session = await mcpSession(url);
-    for (let call = 0; call < 12; call++) assert.equal(await session(), 200, "wherever its requests come to");
+    const asked = async (): Promise<number> => {
+      const pages = await Promise.all(names.map(async (name) => (await fetch(`${metricsOf(name)}/metrics`)).text()));
+      const counts = pages.flatMap((page) => [...page.matchAll(/^switchyard_http_request_seconds_count\{route="\/mcp".* (\d+)$/gm)]);
+      return counts.reduce((sum, [, count]) => sum + Number(count), 0);
+    };
+    let sent = 1;
+    await eventually(async () => {
+      assert.equal(await session(), 200, "wherever its requests come to");
+      sent += 1;
+      return (await asked()) > sent;
+    }, "one came to the other coordinator, and was handed on");
     using client = new GrpcClient(grpc);
     assert.equal((await client.call("ServerReady", {})).message.ready, true);
 

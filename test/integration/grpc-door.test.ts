@@ -1,7 +1,10 @@
 /** The gRPC door: what each method answers, statuses and trailers, deadlines, keys, limits, reflection, health, draining. The job service is a fake. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type ErrorCode, errors, SwitchyardError } from "@switchyard/protocol";
 import { type Scope, scopes } from "@switchyard/protocol/api-keys";
 import { OpentelemetryTracing } from "../../coordinator/src/adapters/opentelemetry-tracing.ts";
@@ -401,9 +404,14 @@ for (const isShared of [false, true]) {
     const streamed = collect(stream);
     stream.write(tinyMessage({ id: "streamed" }));
     await until("both jobs", async () => door.jobs.submissions.length === 2);
-    const closed = door.grpcServer.close();
+    let isClosed = false;
+    const closed = door.grpcServer.close().then(() => {
+      isClosed = true;
+    });
     using late = new GrpcClient(door.grpc);
     assert.equal((await late.call("ServerLive", {})).code, "UNAVAILABLE");
+    await sleep(200);
+    assert.equal(isClosed, false, "calls are open");
     const { jobs } = await door.jobs.list({ limit: 10, state: "queued" } as never);
     for (const { id } of jobs) door.jobs.end(id, "succeeded", { outputs: tinyScores() });
     assert.equal((await held).code, "OK");
@@ -415,6 +423,29 @@ for (const isShared of [false, true]) {
     assert.equal(code, "UNAVAILABLE");
     assert.match(details, /shutting down/);
     await closed;
+  });
+}
+
+for (const isShared of [false, true]) {
+  const where = isShared ? "at an address that others may share" : "at an address of its own";
+  test(`a client of a server ${where} that dies takes its job along`, async (t) => {
+    const door = await openGrpc(t, {}, { isShared });
+    const socket = connect(Number(door.grpc.split(":")[1]), "127.0.0.1");
+    const tunnel = createServer(
+      (client) =>
+        void client
+          .on("error", () => {})
+          .pipe(socket)
+          .pipe(client),
+    );
+    await once(tunnel.listen(0, "127.0.0.1"), "listening");
+    t.after(() => tunnel.close());
+    const plain = new PlainGrpc({ ...door, grpc: `127.0.0.1:${(tunnel.address() as AddressInfo).port}` });
+    const call = await plain.begin(framed(methodOf(inferenceService, "ModelInfer").requestSerialize(tinyMessage())));
+    call.stream.end();
+    await until("the job", async () => door.jobs.submissions.length === 1);
+    socket.destroy(); // what the system does for a process that is killed: no word of the protocol
+    await until("it is cancelled", async () => door.jobs.cancelled.length === 1);
   });
 }
 

@@ -305,7 +305,7 @@ test("a taken port is told in words", async (t) => {
   await new Promise((resolve) => taken.once("listening", resolve));
   const address = taken.address();
   assert.ok(typeof address === "object" && address !== null);
-  const server = createMetricsServer({ contentType: "text/plain", text: async () => "" });
+  const server = createMetricsServer({ contentType: "text/plain", text: async () => "" }, () => undefined);
   await assert.rejects(server.listen({ host: "127.0.0.1", port: address.port }), /is in use by another process/);
 });
 
@@ -324,7 +324,7 @@ test("metrics count requests by route pattern and start known models at zero", a
   metrics.queueFigures({ model: "tiny", version: 1, tag: "queue-1" }, { waiting: 3, running: 1, oldestSeconds: 2, dead: 2 });
   metrics.queueFigures({ model: "tiny", version: 1, tag: "queue-2" }, { waiting: 1, running: 0, oldestSeconds: 5, dead: 1 });
   metrics.finished("tiny", "standard", "succeeded", { e2eSeconds: 0.02, queueSeconds: 0.01 });
-  const server = createMetricsServer(metrics);
+  const server = createMetricsServer(metrics, () => undefined);
   const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
   t.after(() => server.close());
   const response = await fetch(`http://127.0.0.1:${port}/metrics`);

@@ -1,15 +1,24 @@
 /** Sessions of the protocol's earlier revisions where several coordinators share an address: a client's next request comes to any of them. */
 
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { Agent, type IncomingMessage, request } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { text } from "node:stream/consumers";
 import { type TestContext, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { newIncarnation } from "@switchyard/protocol/redis";
 import { KeyedAccess } from "../../coordinator/src/application/access.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
+import { createHttpServer } from "../../coordinator/src/doors/http-server.ts";
+import { SiblingDoors } from "../../coordinator/src/doors/sibling-doors.ts";
 import { connectMcp } from "../support/mcp-client.ts";
-import { type OpenDoor, openDoor, tinyScores } from "../support/open-door.ts";
+import { fakeDoorParts, type OpenDoor, openDoor, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
 
-type Place = { host: string; port: number };
 const image = [[1, 2, 3, 4]];
 const params = { name: "infer_tiny", arguments: { inputs: { image } } };
 const legacyHeaders = { accept: "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25" };
@@ -19,20 +28,19 @@ interface Siblings {
   first: OpenDoor;
   /** Is asked for them. */
   second: OpenDoor;
-  places: Map<string, Place>;
-  /** Of `first`. */
-  name: string;
+  /** Of `first`, for those who ask it alone. */
+  socket: string;
 }
 
 async function openSiblings(t: TestContext, more: Parameters<typeof openDoor>[2] = {}): Promise<Siblings> {
-  const places = new Map<string, Place>();
-  const placeOf = async (name: string): Promise<Place | undefined> => places.get(name);
-  const [name, other] = [newIncarnation(), newIncarnation()];
-  const first = await openDoor(t, {}, { ...more, siblings: { me: name, placeOf } });
-  const second = await openDoor(t, {}, { ...more, siblings: { me: other, placeOf } });
-  places.set(name, await first.server.listenAlone());
-  places.set(other, await second.server.listenAlone());
-  return { first, second, places, name };
+  const folder = await mkdtemp(path.join(tmpdir(), "doors-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const [one, other] = [new SiblingDoors(folder, newIncarnation()), new SiblingDoors(folder, newIncarnation())];
+  const first = await openDoor(t, {}, { ...more, siblings: one });
+  const second = await openDoor(t, {}, { ...more, siblings: other });
+  await first.server.listenAlone(one.own());
+  await second.server.listenAlone(other.own());
+  return { first, second, socket: one.own() };
 }
 
 function post(door: OpenDoor, message: object, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<Response> {
@@ -115,7 +123,7 @@ test("a stream without end ends when the coordinator that hands it on leaves, an
   const stream = await fetch(`${second.url}/mcp`, { headers: { ...legacyHeaders, ...session } });
   assert.equal(stream.status, 200);
   second.server.endWaits();
-  await assert.doesNotReject(Promise.race([stream.text().catch(() => {}), rejectedIn(5_000)]));
+  await Promise.race([stream.text(), rejectedIn(5_000)]); // it ends, and is not cut
   const answer = await post(first, { id: 1, method: "tools/list" }, session);
   assert.equal(answer.status, 200);
   await answer.text();
@@ -125,17 +133,22 @@ const rejectedIn = (ms: number): Promise<never> =>
   new Promise((_, reject) => setTimeout(() => reject(new Error(`not within ${ms} ms`)), ms).unref());
 
 test("a session whose coordinator has gone is told as one that is not known", async (t) => {
-  const { first, places, name, second } = await openSiblings(t);
+  const { first, second, socket } = await openSiblings(t);
   const session = await openSession(first);
-  const isUnknown = async (why: string): Promise<void> => {
-    const answer = await post(second, { id: 1, method: "tools/list" }, session);
+  const isUnknown = async (id: string, why: string): Promise<void> => {
+    const answer = await post(second, { id: 1, method: "tools/list" }, { "mcp-session-id": id });
     assert.equal(answer.status, 404, why);
     assert.equal(((await answer.json()) as { error: { code: number } }).error.code, -32_001, why);
   };
-  places.set(name, { host: "127.0.0.1", port: 1 });
-  await isUnknown("nobody listens there any more");
-  places.delete(name);
-  await isUnknown("nobody says where it is");
+  await rm(socket);
+  await isUnknown(session["mcp-session-id"]!, "it has ended in order");
+  const killed = spawnSync(process.execPath, [
+    "-e",
+    `require("net").createServer().listen(${JSON.stringify(socket)}, () => process.kill(process.pid, "SIGKILL"))`,
+  ]);
+  assert.equal(killed.signal, "SIGKILL");
+  await isUnknown(session["mcp-session-id"]!, "it was killed, and left its socket");
+  for (const id of [`${newIncarnation()}.1`, "../../x.1", "none"]) await isUnknown(id, id);
 });
 
 test("what a sibling is asked it asks the caller's key for, as if it had been asked itself", async (t) => {
@@ -150,4 +163,101 @@ test("what a sibling is asked it asks the caller's key for, as if it had been as
     return answer.status;
   };
   assert.deepEqual([await status("Bearer a"), await status("Bearer b"), await status("Bearer c")], [200, 404, 401]);
+});
+
+test("a coordinator that closes answers first what was handed on to it, and its session is there until then", async (t) => {
+  const { first, second } = await openSiblings(t);
+  const session = await openSession(first);
+  const answer = await post(second, { id: 7, method: "tools/call", params }, session);
+  await until("the job", async () => first.jobs.submissions.length === 1);
+  let isClosed = false;
+  const closed = first.server.close().then(() => {
+    isClosed = true;
+  });
+  await sleep(300);
+  assert.equal(isClosed, false);
+  const cancelled = await post(second, { method: "notifications/cancelled", params: { requestId: 99 } }, session);
+  assert.notEqual(cancelled.status, 404, "while it closes it can be asked");
+  await cancelled.text();
+  const [job] = (await first.jobs.list({ limit: 1 })).jobs;
+  first.jobs.end(job!.id, "succeeded", { outputs: tinyScores() });
+  assert.match(await answer.text(), /0\.125/);
+  await Promise.race([closed, rejectedIn(5_000)]);
+});
+
+test("a coordinator that hands a call on waits for it when it closes, and then for nothing else", async (t) => {
+  const { first, second } = await openSiblings(t);
+  const session = await openSession(first);
+  const agent = new Agent({ keepAlive: true });
+  t.after(() => agent.destroy());
+  const headers = { ...legacyHeaders, ...session, "content-type": "application/json" };
+  const asked = request(`${second.url}/mcp`, { method: "POST", agent, headers });
+  asked.end(JSON.stringify({ jsonrpc: "2.0", id: 7, method: "tools/call", params }));
+  const [answer] = (await once(asked, "response")) as [IncomingMessage];
+  await until("the job", async () => first.jobs.submissions.length === 1);
+  let isClosed = false;
+  second.drain();
+  const closed = second.server.close().then(() => {
+    isClosed = true;
+  });
+  await sleep(300);
+  assert.equal(isClosed, false);
+  const [job] = (await first.jobs.list({ limit: 1 })).jobs;
+  first.jobs.end(job!.id, "succeeded", { outputs: tinyScores() });
+  assert.match(await text(answer), /0\.125/);
+  await Promise.race([closed, rejectedIn(2_000)]);
+});
+
+test("a body that is refused is refused as by the coordinator itself, and the connection goes on", async (t) => {
+  const { first, second } = await openSiblings(t);
+  const session = await openSession(first);
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  t.after(() => agent.destroy());
+  const send = async (id: string, bytes: number): Promise<number> => {
+    const headers = { ...legacyHeaders, "mcp-session-id": id, "content-type": "application/json", "content-length": bytes };
+    const asked = request(`${second.url}/mcp`, { method: "POST", agent, headers });
+    asked.on("error", () => {});
+    asked.end(Buffer.alloc(bytes, " "));
+    const [answer] = (await Promise.race([once(asked, "response"), rejectedIn(5_000)])) as [IncomingMessage];
+    await text(answer);
+    return answer.statusCode!;
+  };
+  const itself = await post(first, { id: 1, method: "tools/list", padding: " ".repeat(3_000_000) }, session);
+  await itself.text();
+  assert.equal(itself.status, 413);
+  assert.equal(await send(session["mcp-session-id"]!, 3_000_000), 413);
+  const nobody = `${newIncarnation()}.1`;
+  assert.deepEqual([await send(nobody, 700_000), await send(nobody, 700_000), await send(nobody, 1)], [404, 404, 404]);
+});
+
+test("a client that goes away in the midst of a call takes its stream along, and the session goes on", async (t) => {
+  const { first, second } = await openSiblings(t);
+  const session = await openSession(first);
+  for (let round = 0; round < 5; round++) {
+    const leave = new AbortController();
+    const answer = await post(second, { id: round, method: "tools/call", params }, session, leave.signal);
+    await until("the job", async () => first.jobs.submissions.length === round + 1);
+    leave.abort();
+    await assert.rejects(answer.text());
+  }
+  const answer = await post(second, { id: 9, method: "tools/list" }, session);
+  assert.match(await answer.text(), /infer_tiny/);
+  assert.deepEqual(
+    second.logged.filter(({ event }) => event === "request_failed"),
+    [],
+  );
+});
+
+test("who asks a coordinator alone before it listens for all is answered", async (t) => {
+  const folder = await mkdtemp(path.join(tmpdir(), "doors-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const doors = new SiblingDoors(folder, newIncarnation());
+  const server = createHttpServer(fakeDoorParts().parts);
+  await server.listenAlone(doors.own());
+  const asked = request({ socketPath: doors.own(), path: "/livez" }).end();
+  const [answer] = (await once(asked, "response")) as [IncomingMessage];
+  assert.equal(answer.statusCode, 200);
+  answer.resume();
+  asked.destroy();
+  await server.close();
 });

@@ -11,7 +11,7 @@ const figures = "figures 1\n";
 
 const servers: Record<string, (t: TestContext, host: string) => Promise<number>> = {
   coordinator: async (t, host) => {
-    const server = createMetricsServer({ contentType: "text/plain", text: async () => figures });
+    const server = createMetricsServer({ contentType: "text/plain", text: async () => figures }, () => undefined);
     t.after(() => server.close());
     return (await server.listen({ host, port: 0 })).port;
   },

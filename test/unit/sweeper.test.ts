@@ -15,6 +15,8 @@ function rig(tags: readonly string[]) {
   let onLook = async (): Promise<void> => {};
   const silent = new Set<string>();
   const takenBack: string[] = [];
+  const claims: { incarnation: string; sequence: number }[] = [];
+  const returned: string[] = [];
   const hosts: object[] = [];
   const versionOf = (tag: string) => (known.has(tag) ? { model: "digits", version: 1, tag } : undefined);
   const sweeper = new Sweeper({
@@ -29,11 +31,15 @@ function rig(tags: readonly string[]) {
         takenBack.push(incarnation);
         return { returned: 0, failed: 0, tickets: [] };
       },
+      returnClaim: async (tag: string, incarnation: string, sequence: number) => {
+        returned.push(`${tag} ${incarnation} ${sequence}`);
+        return 1;
+      },
       knownQueues: async () => [],
       forgetQueue: async () => {},
       sweep: async (tag: string) => {
         onSweep(tag);
-        return { tickets: [], claims: [], figures: { waiting, running: 0, oldestMs: 10, dead: 1 } };
+        return { tickets: [], claims: [...claims], figures: { waiting, running: 0, oldestMs: 10, dead: 1 } };
       },
     } as never,
     hosts: {
@@ -61,8 +67,10 @@ function rig(tags: readonly string[]) {
     log: { warn: () => {} } as never,
   });
   return {
+    claims,
     hosts,
     known,
+    returned,
     silent,
     takenBack,
     sweeper,
@@ -131,4 +139,52 @@ test("what a dead host had in hand goes back while a queue of another cannot be 
   hosts.push({ incarnation: "dead", claims: [], subscribed: ["one"], loaded: {}, view: { state: "lost", models: [] } });
   await assert.rejects(sweeper.round(), /not served/);
   assert.deepEqual(takenBack, ["dead"]);
+});
+
+test("a claim whose host does not tell of it for three seconds goes back, however many others come and go meanwhile", async () => {
+  const { claims, hosts, returned, sweeper } = rig(["one"]);
+  const view = { state: "ready", heartbeat_age_ms: 100, models: [] };
+  hosts.push({ incarnation: "a", claims: ["one=8"], subscribed: ["one"], loaded: {}, view });
+  sweeper.noteOpen("one");
+  const lost = [
+    { incarnation: "a", sequence: 7 },
+    { incarnation: "a", sequence: 8 },
+  ];
+  for (let sweep = 1; sweep <= 13; sweep++) {
+    assert.deepEqual(returned, [], `sweep ${sweep}`);
+    const passing = Array.from({ length: 1_500 }, (_, at) => ({ incarnation: "a", sequence: 1_500 * sweep + at }));
+    claims.splice(0, claims.length, ...lost, ...passing);
+    await sweeper.round();
+  }
+  assert.deepEqual(returned, ["one a 7"]);
+});
+
+test("a host that is late with its beat is waited for, and a claim that it tells of in between is counted anew", async () => {
+  const { claims, hosts, returned, sweeper } = rig(["one"]);
+  const host = {
+    incarnation: "a",
+    claims: [] as string[],
+    subscribed: ["one"],
+    loaded: {},
+    view: { state: "ready", heartbeat_age_ms: 100, models: [] },
+  };
+  hosts.push(host);
+  sweeper.noteOpen("one");
+  claims.push({ incarnation: "a", sequence: 7 });
+  const sweep = async (times: number): Promise<void> => {
+    for (let count = 0; count < times; count++) await sweeper.round();
+  };
+  await sweep(10);
+  host.view.heartbeat_age_ms = 2_000;
+  await sweep(20);
+  host.view.heartbeat_age_ms = 100;
+  await sweep(2);
+  assert.deepEqual(returned, []);
+  host.claims.push("one=7");
+  await sweep(1);
+  host.claims.pop();
+  await sweep(12);
+  assert.deepEqual(returned, []);
+  await sweep(1);
+  assert.deepEqual(returned, ["one a 7"]);
 });

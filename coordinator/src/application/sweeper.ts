@@ -41,7 +41,11 @@ export class Sweeper {
   readonly #shown = new Set<string>();
   /** Lost incarnations whose claims were taken back in every queue that they could have reached. */
   readonly #buried = new Set<string>();
-  readonly #unknown = new Map<string, number>();
+  /**
+   * By queue: in how many sweeps in a row each outstanding claim was met that its host does not tell of. One that is new is no cause for alarm.
+   * What is outstanding no more is forgotten.
+   */
+  readonly #unknown = new Map<string, ReadonlyMap<string, number>>();
   #rounds = 0;
 
   constructor(parts: Parts) {
@@ -139,6 +143,7 @@ export class Sweeper {
     if (spare && !spills) await this.#callBack(tag);
     if (waiting + running > 0 || (await store.openQueues([tag])).length > 0) return;
     this.#open.delete(tag);
+    this.#unknown.delete(tag);
     this.#parts.onIdle?.(tag);
   }
 
@@ -159,25 +164,21 @@ export class Sweeper {
   async #checkClaims(tag: string, answer: SweepAnswer): Promise<void> {
     const { hosts, metrics, store } = this.#parts;
     const byIncarnation = new Map(hosts.snapshots().map((host) => [host.incarnation, host]));
+    const before = this.#unknown.get(tag);
+    const unknown = new Map<string, number>();
     for (const { incarnation, sequence } of answer.claims) {
-      const claim = `${tag}=${sequence}`;
       const host = byIncarnation.get(incarnation);
+      const claim = `${incarnation} ${sequence}`;
+      const sweeps = before?.get(claim) ?? 0;
       if (host?.view.state === "lost") await this.#takeBack(tag, incarnation);
-      else if (host?.claims.includes(claim)) this.#unknown.delete(`${incarnation} ${claim}`);
-      else if (host && host.view.heartbeat_age_ms > freshBeatMs) continue;
-      else if (!this.#longUnknown(`${incarnation} ${claim}`)) continue;
+      else if (host?.claims.includes(`${tag}=${sequence}`)) continue;
+      else if (host && host.view.heartbeat_age_ms > freshBeatMs) unknown.set(claim, sweeps);
+      else if (sweeps + 1 < unknownSweeps) unknown.set(claim, sweeps + 1);
       else if (host) metrics.jobsReturned("unknown_claim", await store.returnClaim(tag, incarnation, sequence));
       else await this.#takeBack(tag, incarnation); // its registration is gone altogether
     }
-  }
-
-  /** Counts sweeps; a claim that is new, or whose host has not beaten since, is no cause for alarm. */
-  #longUnknown(claim: string): boolean {
-    const seen = (this.#unknown.get(claim) ?? 0) + 1;
-    if (this.#unknown.size > 10_000) this.#unknown.clear();
-    if (seen < unknownSweeps) this.#unknown.set(claim, seen);
-    else this.#unknown.delete(claim);
-    return seen >= unknownSweeps;
+    if (unknown.size > 0) this.#unknown.set(tag, unknown);
+    else this.#unknown.delete(tag);
   }
 
   /** A host that was lost is barred in every queue that it served, and its claims go back. Answers what failed; the next round tries again. */

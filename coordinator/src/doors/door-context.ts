@@ -12,7 +12,6 @@ import type { VersionRemoval } from "../application/version-removal.ts";
 import type { StatisticsService } from "../application/version-statistics.ts";
 import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
-import type { CoordinatorDoors } from "../ports/coordinator-doors.ts";
 import type { DrainBoard } from "../ports/drain-board.ts";
 import type { HostRegistry } from "../ports/host-registry.ts";
 import type { Log } from "../ports/log.ts";
@@ -22,6 +21,7 @@ import type { SharedSecret } from "../ports/shared-secret.ts";
 import type { Tracing } from "../ports/tracing.ts";
 import { BodyBudget } from "./body-budget.ts";
 import { OpenCalls } from "./open-calls.ts";
+import type { SiblingDoors } from "./sibling-doors.ts";
 import { StreamBudget, type StreamLimits } from "./stream-budget.ts";
 import type { TurnWait } from "./turn-wait.ts";
 
@@ -71,7 +71,7 @@ export interface DoorContext {
   /** With what is signed that clients keep for the cluster. Absent: each server has one of its own. */
   secret?: SharedSecret;
   /** Coordinators that share this one's address. Absent: there are none. */
-  siblings?: Pick<CoordinatorDoors, "me" | "placeOf">;
+  siblings?: SiblingDoors;
   /** Absent: no servers of tools are configured. */
   tools?: ToolService;
   /** Absent: nothing is traced. */

@@ -3,6 +3,8 @@
  * messages, who is refused before its message is read, draining.
  */
 
+import { lookup } from "node:dns/promises";
+import { once } from "node:events";
 import { createServer, type Server as TcpServer } from "node:net";
 import {
   logVerbosity,
@@ -65,18 +67,18 @@ export function createGrpcServer(parts: DoorParts): GrpcServer {
   server.addService(inferenceService, inferenceHandlers(context, ends));
   server.addService(healthService, { Check: unary(ends, "Check", health.check()), Watch: health.watch() });
   for (const service of reflectionServices) server.addService(service, { ServerReflectionInfo: reflect });
-  const shared = sharedDoor(server);
+  const shared = new SharedDoors(server);
   return {
     listen: (where) => (where.isShared ? shared.listen(where) : listen(server, where)),
     lookAtHealth: () => health.look(),
     endHeld: () => context.calls.endHeld(),
     close: () => {
       closing = true;
-      shared.close();
+      const doorsClosed = shared.close();
       // first: clients that are sent away by a status must not come back on the same connection
       const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
       context.calls.endWaits();
-      return closed;
+      return Promise.all([closed, doorsClosed]).then(() => {});
     },
   };
 }
@@ -121,16 +123,34 @@ function refuseEarly(ends: CallEnds): ServerInterceptor {
 }
 
 /** The library opens addresses itself, and not so that other processes may listen there, too: here they are opened for it. */
-function sharedDoor(server: Server): { listen: (where: Where) => Promise<Place>; close: () => void } {
-  let door: TcpServer | undefined;
-  return {
-    listen(where) {
-      const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-      door = createServer({ allowHalfOpen: true }, (socket) => injector.injectConnection(socket));
-      return listenOn(door, where);
-    },
-    close: () => void door?.close(),
-  };
+class SharedDoors {
+  readonly #server: Server;
+  readonly #doors: TcpServer[] = [];
+
+  constructor(server: Server) {
+    this.#server = server;
+  }
+
+  /** At each address that the host's name stands for, as the library does. */
+  async listen(where: Where): Promise<Place> {
+    const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    let at: Place = where;
+    for (const { address } of await lookup(where.host, { all: true })) {
+      const door = createServer((socket) => injector.injectConnection(socket));
+      this.#doors.push(door);
+      const { port } = await listenOn(door, { ...where, host: address, port: at.port });
+      at = { host: where.host, port };
+    }
+    return at;
+  }
+
+  /** Resolves when the last connection has ended, of which the library knows nothing where it did not open their address. */
+  async close(): Promise<void> {
+    const isOpen = this.#doors.filter(({ listening }) => listening);
+    const closed = isOpen.map((door) => once(door, "close"));
+    for (const door of isOpen) door.close();
+    await Promise.all(closed);
+  }
 }
 
 function listen(server: Server, where: Place): Promise<Place> {

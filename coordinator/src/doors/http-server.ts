@@ -5,7 +5,7 @@
 
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, Server } from "node:http";
-import { createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { SwitchyardError } from "@switchyard/protocol";
 import Fastify, { type FastifyInstance } from "fastify";
 import { openAccess } from "../application/access.ts";
@@ -13,9 +13,10 @@ import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
-import { cannotListen, listenOn, listenOptions, type Place, type Where } from "./listening.ts";
+import { cannotListen, listenOptions, type Place, type Where } from "./listening.ts";
 import { addMcp } from "./mcp/serving.ts";
 import { wrongMediaType } from "./media-type.ts";
+import { OwnDoor } from "./own-door.ts";
 import { sendError } from "./problem.ts";
 import { onEnd } from "./request-ends.ts";
 import { addTracing, endSpan } from "./traced-requests.ts";
@@ -47,8 +48,8 @@ const probes = new Set(["/livez", "/readyz", "/v2/health/live", "/v2/health/read
 export interface HttpServer {
   /** Resolves with the address once it listens; throws a plain Error that says what to do when the port is taken. */
   listen(where: Where): Promise<Place>;
-  /** Listens on a loopback address of its own, too, for those who ask this very process. Ends with the server. */
-  listenAlone(): Promise<Place>;
+  /** Listens on a Unix socket, too, for those who ask this very process; until the server has closed. */
+  listenAlone(file: string): Promise<void>;
   /** Resolves when no request has come for a while, or after `mostMs`; to be asked when callers are told to go elsewhere. */
   quiet(mostMs: number): Promise<void>;
   /** Answers waits and ends streams now, so that clients move on to another coordinator; held inferences go on. */
@@ -92,7 +93,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   if (context.tracing) addTracing(app, context.tracing);
   addEveryRequest(app, context, requests);
   const endUnheard = unheardOf(app.server);
-  const alone = createServer({ noDelay: true, allowHalfOpen: true }, (socket) => app.server.emit("connection", socket));
+  const alone = new OwnDoor(app.server);
   addGuards(app, context.access);
   addInference(app, context);
   addModels(app, context);
@@ -103,13 +104,17 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   addCluster(app, context);
   addModelUploads(app, context);
   addAliases(app, context);
-  addMcp(app, context, async () => (await import("./mcp/server.ts")).served(context));
+  const load = async () => (await import("./mcp/server.ts")).served(context);
+  addMcp(app, context, load, () => alone.close());
   addToolServers(app, context);
   if (context.consoleFolder !== undefined) addConsole(app, context.consoleFolder);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
     listen: (where) => listen(app, where),
-    listenAlone: () => listenOn(alone, { host: "127.0.0.1", port: 0 }),
+    async listenAlone(file) {
+      await app.ready();
+      await alone.listen(file);
+    },
     async quiet(mostMs) {
       const startedMs = clock.monotonicMs();
       for (let leftMs = quietMs; leftMs > 0; ) {
@@ -124,7 +129,6 @@ export function createHttpServer(parts: DoorParts): HttpServer {
       closing = true;
       context.calls.endWaits();
       clock.after(unheardMs, endUnheard);
-      alone.close();
       return app.close();
     },
   };

@@ -7,7 +7,7 @@ import type { AddressInfo, Server } from "node:net";
  * Connections that may wait to be accepted; the system may allow fewer. Those beyond are not refused but dropped, and their clients try again after a second or
  * more, then ever more rarely. Node asks for 511 and accepts one in each turn, which is too few where clients come together while turns are long.
  */
-const mostUnaccepted = 4_096;
+export const mostUnaccepted = 4_096;
 
 export interface Place {
   host: string;

@@ -13,8 +13,11 @@ export interface MetricsServer {
   close(): Promise<void>;
 }
 
-/** `exposition` is asked on every scrape. */
-export function createMetricsServer(exposition: { readonly contentType: string; text(): Promise<string> }): MetricsServer {
+/** `exposition` is asked on every scrape. `unready` says what this very coordinator lacks, where others answer at its public address, too. */
+export function createMetricsServer(
+  exposition: { readonly contentType: string; text(): Promise<string> },
+  unready: () => string | undefined,
+): MetricsServer {
   const app = Fastify({ logger: false, forceCloseConnections: true, schemaController: withoutSchemas });
   let isHere = false;
   app.get("/metrics", async ({ headers: { host } }, reply) => {
@@ -22,6 +25,14 @@ export function createMetricsServer(exposition: { readonly contentType: string; 
     return reply.header("content-type", exposition.contentType).send(await exposition.text());
   });
   app.get("/livez", (_request, reply) => reply.header("content-type", "application/json").send('{"live":true}'));
+  app.get("/readyz", (_request, reply) => {
+    const detail = unready();
+    const view = detail === undefined ? { ready: true } : { ready: false, detail };
+    reply
+      .code(view.ready ? 200 : 503)
+      .header("content-type", "application/json")
+      .send(JSON.stringify(view));
+  });
   return {
     listen: (where) => {
       isHere = isLoopback(where.host);

@@ -6,18 +6,19 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { closeSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type ListenOptions } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
-import { type RedisTarget, redisFileNames, shownAddress } from "@switchyard/protocol/redis";
+import { newIncarnation, type RedisTarget, redisFileNames, shownAddress } from "@switchyard/protocol/redis";
 import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { toolServerMistakes } from "../adapters/tool-server-file.ts";
 import { systemClock } from "../clock.ts";
 import { type Address, blobSettings, type Config, ConfigError, coordinatorMetrics, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
+import { SiblingDoors, siblingsFolder } from "../doors/sibling-doors.ts";
 import { KeptProcess, type RunningProcess } from "./kept-process.ts";
 import { LogTail } from "./log-tail.ts";
 import { watchParent } from "./parent-pipe.ts";
@@ -45,6 +46,7 @@ async function main(): Promise<void> {
   const lock = takeDataFolder(config.data);
   try {
     await refuseTakenPorts(config);
+    if (config.coordinators > 1) prepareDoors(config);
     process.exitCode = await run(config);
   } finally {
     lock.release();
@@ -71,12 +73,20 @@ function takeDataFolder(folder: string): ProcessLock {
   return lock;
 }
 
-async function refuseTakenPorts({ coordinatorMetrics, grpc, http }: Placed): Promise<void> {
+/** What coordinators of an earlier start left goes; throws where none could be there. */
+function prepareDoors({ data }: Config): void {
+  const folder = siblingsFolder(data);
+  rmSync(folder, { recursive: true, force: true });
+  new SiblingDoors(folder, newIncarnation()).own();
+}
+
+async function refuseTakenPorts({ coordinatorMetrics, coordinators, grpc, http }: Placed): Promise<void> {
   const taken: string[] = [];
   const used = new Set<string>();
   for (const [flag, addresses] of Object.entries({ http: [http], grpc: grpc ? [grpc] : [], metrics: coordinatorMetrics })) {
     for (const address of addresses) {
-      const why = used.has(shown(address)) ? "is another of its addresses" : await cannotListen(address);
+      const isShared = flag !== "metrics" && coordinators > 1;
+      const why = used.has(shown(address)) ? "is another of its addresses" : await cannotListen(address, isShared);
       used.add(shown(address));
       if (why !== undefined) taken.push(`  ${shown(address)} ${why}; choose another address with --${flag}`);
     }
@@ -84,13 +94,20 @@ async function refuseTakenPorts({ coordinatorMetrics, grpc, http }: Placed): Pro
   if (taken.length > 0) throw new Error(`Switchyard cannot listen:\n${taken.join("\n")}`);
 }
 
-async function cannotListen({ host, port }: Address): Promise<string | undefined> {
+async function cannotListen({ host, port }: Address, isShared: boolean): Promise<string | undefined> {
   if (port > 65_535) return "has no such port";
-  const probe = createServer().listen({ host, port, exclusive: true });
+  // alone first: to an address that is shared, others of this user might listen already
+  const why = await refusalOf({ host, port, exclusive: true });
+  return why === undefined && isShared ? refusalOf({ host, port, reusePort: true }) : why;
+}
+
+async function refusalOf(options: ListenOptions): Promise<string | undefined> {
+  const probe = createServer().listen(options);
   try {
     await once(probe, "listening");
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "ENOTSUP") return "cannot be shared by coordinators on this system (start without --coordinators)";
     return code === "EADDRINUSE" ? "is taken by another process" : code === "EACCES" ? "needs a privilege" : `does not work (${message})`;
   }
   probe.close();
@@ -334,9 +351,10 @@ async function open(house: House, started: KeptProcess[]): Promise<void> {
 async function untilReady(config: Placed): Promise<void> {
   const coordinators = config.coordinators === 1 ? "the coordinator" : `${config.coordinators} coordinators`;
   const workers = config.workers === 1 ? "one worker" : `${config.workers} workers`;
-  // whoever of them is asked at the shared address answers for the cluster; that the others listen, their own addresses say
-  const further = config.coordinatorMetrics.slice(1).map((address) => `http://${shown(address)}/livez`);
-  for (const url of [`http://${shown(config.http)}/readyz`, ...further]) {
+  // of several, any may answer at the shared address
+  const each = config.coordinators === 1 ? [] : config.coordinatorMetrics;
+  for (const address of [...each, config.http]) {
+    const url = `http://${shown(address)}/readyz`;
     for (;;) {
       const why = await notReady(url);
       if (why === undefined) break;

@@ -128,9 +128,6 @@ export const keys = {
   /** hash coordinator → what it counted in that slot of two seconds, as JSON. Written by coordinators once the slot is over; lives ten minutes. */
   figures: (slot: number): string => `${prefix}:figures:${slot}`,
 
-  /** string `<host> <port>`, where that coordinator can be asked, which shares its address with others. Written by it; lives 10 s after the last time. */
-  door: (coordinator: string): string => `${prefix}:door:${coordinator}`,
-
   /** hash host id → since when (Redis ms) it should take no jobs because somebody asked. Written by coordinators; removed when it may again. */
   drains: `${prefix}:drains`,
 

@@ -44,8 +44,13 @@ const maxDepth = 100;
 const parseError = -32_700;
 const invalidRequest = -32_600;
 
-/** `load` is called with the first request, and again after it has failed. */
-export function addMcp(app: FastifyInstance, context: DoorContext, load: () => Promise<Served>): void {
+/** `load` is called with the first request, and again after it has failed; `lastAsked` when the server has closed, and resolves when nobody asks any more. */
+export function addMcp(
+  app: FastifyInstance,
+  context: DoorContext,
+  load: () => Promise<Served>,
+  lastAsked = async (): Promise<void> => {},
+): void {
   let opened: Promise<Exchange> | undefined;
   const open = async (): Promise<Exchange> => {
     const [{ openExchange }, served] = await Promise.all([import("./exchange.ts"), load()]);
@@ -60,8 +65,8 @@ export function addMcp(app: FastifyInstance, context: DoorContext, load: () => P
   };
   const answer = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
     refuseForeignOrigin(context, request);
-    const sibling = await siblingOf(context, request);
-    if (sibling) return handOn(context, sibling, { request, reply });
+    const sibling = siblingOf(context, request);
+    if (sibling !== undefined) return handOn(context, sibling, { request, reply });
     const { inMs, outMs } = context.turns.waited();
     let document: JsonDocument | undefined;
     try {
@@ -75,6 +80,7 @@ export function addMcp(app: FastifyInstance, context: DoorContext, load: () => P
   };
   addRoute(app, mcpPath, { GET: answer, POST: answer, DELETE: answer });
   app.addHook("onClose", async () => {
+    await lastAsked();
     const room = await opened?.catch(() => undefined);
     await room?.close();
   });

@@ -18,7 +18,7 @@ import type { DoorContext } from "../door-context.ts";
 import { isSameCaller, principalOf } from "./request-facts.ts";
 import type { MakeServer } from "./serving.ts";
 import { SessionEvents } from "./session-events.ts";
-import { unknownSession as unknownSessionWords } from "./session-words.ts";
+import { unknownSession } from "./session-words.ts";
 
 const idleMs = 30 * 60_000;
 const mostSessions = 1_024;
@@ -59,7 +59,8 @@ export class Sessions {
   use(id: string | undefined, caller: Caller): SessionUse {
     const session = id === undefined ? undefined : this.#sessions.get(id);
     if (id === undefined) return { fetch: (asked, given) => this.#open(asked, given, caller), end: () => {} };
-    if (session === undefined || !isSameCaller(session.caller, caller)) return { fetch: async () => unknownSession(), end: () => {} };
+    if (session === undefined || !isSameCaller(session.caller, caller))
+      return { fetch: async () => Response.json(unknownSession, { status: 404 }), end: () => {} };
     session.open += 1;
     session.cancelIdle();
     this.#sessions.delete(id);
@@ -194,10 +195,6 @@ function countsOf(held: readonly HeldSession[], nameOf: (session: HeldSession) =
   const counts = new Map<string, number>();
   for (const session of held) counts.set(nameOf(session), (counts.get(nameOf(session)) ?? 0) + 1);
   return counts;
-}
-
-function unknownSession(): Response {
-  return Response.json(unknownSessionWords, { status: 404 });
 }
 
 function refusalOf({ code, facts, message }: SwitchyardError): Response {
