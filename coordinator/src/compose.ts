@@ -65,7 +65,7 @@ import { createGrpcServer, type GrpcServer } from "./doors/grpc-server.ts";
 import { createHttpServer, type HttpServer } from "./doors/http-server.ts";
 import type { Place } from "./doors/listening.ts";
 import { createMetricsServer, type MetricsServer } from "./doors/metrics-server.ts";
-import { SiblingDoors, siblingsFolder } from "./doors/sibling-doors.ts";
+import { SiblingDoors } from "./doors/sibling-doors.ts";
 import { TurnWait } from "./doors/turn-wait.ts";
 import { openBlobs } from "./open-blobs.ts";
 import type { InputFileUse } from "./ports/input-files.ts";
@@ -158,7 +158,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   for (const warning of await redis.open()) log.warn("store_configuration", { message: warning });
 
   const coordinator = newIncarnation();
-  const siblings = isShared ? new SiblingDoors(siblingsFolder(options.dataFolder), coordinator) : undefined;
+  const siblings = isShared ? new SiblingDoors(options.dataFolder, coordinator) : undefined;
   const figures = new Figures({ board: new RedisFigures(redis, coordinator), nowMs: () => redis.nowMs() });
   const metrics = figures.counting(options.metrics);
   const hosts = new RedisHosts(redis);
@@ -353,7 +353,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const grpc: GrpcServer | undefined = options.grpc && createGrpcServer(doors);
   const metricsServer: MetricsServer = createMetricsServer(metrics, unready);
   const metricsAt = await metricsServer.listen(options.metricsAddress);
-  if (siblings) await http.listenAlone(siblings.own());
+  if (siblings) await http.listenAlone(await siblings.prepare());
 
   const loops = new Loops(clock, log);
   const inStep = true;

@@ -502,6 +502,18 @@ test("calls that outlast a drain hear where their jobs are", async (t) => {
   await closed;
 });
 
+test("a name is listened on at its addresses where others may share them, and one that is no address is said in words", async (t) => {
+  const door = await openGrpc(t);
+  const named = createGrpcServer(door.parts);
+  t.after(() => named.close());
+  const { host, port } = await named.listen({ host: "localhost", port: 0, isShared: true });
+  assert.equal(host, "localhost");
+  using client = new GrpcClient(`127.0.0.1:${port}`);
+  assert.equal((await client.call("ServerLive", {})).code, "OK");
+  const elsewhere = createGrpcServer(door.parts).listen({ host: "192.0.2.1", port, isShared: true });
+  await assert.rejects(elsewhere, /192\.0\.2\.1 is no address of this machine/);
+});
+
 test("a port that is taken is said in words, also where others would share it", async (t) => {
   const door = await openGrpc(t);
   const port = Number(door.grpc.split(":")[1]);

@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { readdirSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { Agent, type IncomingMessage, request } from "node:http";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
@@ -38,9 +40,9 @@ async function openSiblings(t: TestContext, more: Parameters<typeof openDoor>[2]
   const [one, other] = [new SiblingDoors(folder, newIncarnation()), new SiblingDoors(folder, newIncarnation())];
   const first = await openDoor(t, {}, { ...more, siblings: one });
   const second = await openDoor(t, {}, { ...more, siblings: other });
-  await first.server.listenAlone(one.own());
-  await second.server.listenAlone(other.own());
-  return { first, second, socket: one.own() };
+  await first.server.listenAlone(await one.prepare());
+  await second.server.listenAlone(await other.prepare());
+  return { first, second, socket: one.of(one.me) };
 }
 
 function post(door: OpenDoor, message: object, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<Response> {
@@ -132,6 +134,12 @@ test("a stream without end ends when the coordinator that hands it on leaves, an
 const rejectedIn = (ms: number): Promise<never> =>
   new Promise((_, reject) => setTimeout(() => reject(new Error(`not within ${ms} ms`)), ms).unref());
 
+/** Leaves a socket behind, as a process does that is killed. */
+function killedAt(socket: string): void {
+  const program = `require("net").createServer().listen(${JSON.stringify(socket)}, () => process.kill(process.pid, "SIGKILL"))`;
+  assert.equal(spawnSync(process.execPath, ["-e", program]).signal, "SIGKILL");
+}
+
 test("a session whose coordinator has gone is told as one that is not known", async (t) => {
   const { first, second, socket } = await openSiblings(t);
   const session = await openSession(first);
@@ -142,11 +150,7 @@ test("a session whose coordinator has gone is told as one that is not known", as
   };
   await rm(socket);
   await isUnknown(session["mcp-session-id"]!, "it has ended in order");
-  const killed = spawnSync(process.execPath, [
-    "-e",
-    `require("net").createServer().listen(${JSON.stringify(socket)}, () => process.kill(process.pid, "SIGKILL"))`,
-  ]);
-  assert.equal(killed.signal, "SIGKILL");
+  killedAt(socket);
   await isUnknown(session["mcp-session-id"]!, "it was killed, and left its socket");
   for (const id of [`${newIncarnation()}.1`, "../../x.1", "none"]) await isUnknown(id, id);
 });
@@ -253,11 +257,55 @@ test("who asks a coordinator alone before it listens for all is answered", async
   t.after(() => rm(folder, { recursive: true, force: true }));
   const doors = new SiblingDoors(folder, newIncarnation());
   const server = createHttpServer(fakeDoorParts().parts);
-  await server.listenAlone(doors.own());
-  const asked = request({ socketPath: doors.own(), path: "/livez" }).end();
+  t.after(() => server.close());
+  const socketPath = await doors.prepare();
+  await server.listenAlone(socketPath);
+  const asked = request({ socketPath, path: "/livez" }).end();
   const [answer] = (await once(asked, "response")) as [IncomingMessage];
   assert.equal(answer.statusCode, 200);
   answer.resume();
   asked.destroy();
-  await server.close();
+});
+
+test("what a client sends behind a request without a body is no request to the sibling", async (t) => {
+  const { first, second } = await openSiblings(t);
+  const session = await openSession(first);
+  const inner = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+  const heads = Object.entries({ host: `127.0.0.1:${second.port}`, ...legacyHeaders, ...session }).map(
+    ([name, value]) => `${name}: ${value}\r\n`,
+  );
+  const chunked = `transfer-encoding: chunked\r\n\r\n${inner.length.toString(16)}\r\n${inner}\r\n0\r\n\r\n`;
+  const named = `connection: content-length\r\ncontent-length: ${inner.length}\r\n\r\n${inner}`;
+  for (const body of [chunked, named]) await second.raw(`GET /mcp HTTP/1.1\r\n${heads.join("")}${body}`, /\r\n\r\n/);
+  for (const body of [chunked, named]) await second.raw(`DELETE /mcp HTTP/1.1\r\n${heads.join("")}${body}`, /\r\n\r\n/);
+  assert.doesNotMatch(await first.metricsText(), /route="\/livez"/);
+  assert.match(await first.metricsText(), /route="\/mcp",method="DELETE"/);
+});
+
+test("a coordinator that leaves says so to who comes with a session of a sibling's", async (t) => {
+  const { first, second } = await openSiblings(t);
+  const session = await openSession(first);
+  second.drain();
+  second.server.endWaits();
+  const answer = await fetch(`${second.url}/mcp`, { headers: { ...legacyHeaders, ...session } });
+  assert.equal(answer.status, 503);
+  assert.match(await answer.text(), /shutting down/);
+});
+
+test("the folder of the sockets is its user's alone, what killed coordinators left in it goes, and a path that is too long is told", async (t) => {
+  const data = await mkdtemp(path.join(tmpdir(), "doors-"));
+  t.after(() => rm(data, { recursive: true, force: true }));
+  const left = new SiblingDoors(data, newIncarnation());
+  const lives = new SiblingDoors(data, newIncarnation());
+  for (const doors of [left, lives]) await doors.prepare();
+  killedAt(left.of(left.me));
+  const living = createServer().listen(lives.of(lives.me));
+  t.after(() => living.close());
+  await once(living, "listening");
+  await new SiblingDoors(data, newIncarnation()).prepare();
+  assert.deepEqual(readdirSync(path.join(data, "doors")), [lives.me]);
+  assert.equal(statSync(path.join(data, "doors")).mode & 0o777, 0o700);
+  assert.equal(SiblingDoors.mistake(data), undefined);
+  assert.match(SiblingDoors.mistake(`/${"long/".repeat(20)}`)!, /too long .* choose a shorter --data/);
+  await assert.rejects(new SiblingDoors(`/${"long/".repeat(20)}`, newIncarnation()).prepare(), /too long/);
 });

@@ -78,3 +78,15 @@ test("a worker that has not begun lives and is not ready", async (t) => {
   );
   assert.deepEqual(statuses, [200, 503, 503, 503, 404]);
 });
+
+test("a coordinator says on its metrics port what it lacks itself, where others answer at its public address, too", async (t) => {
+  let lacks: string | undefined = "its address is not open yet";
+  const server = createMetricsServer({ contentType: "text/plain", text: async () => figures }, () => lacks);
+  t.after(() => server.close());
+  const { port } = await server.listen({ host: "127.0.0.1", port: 0 });
+  const before = await ask(port, "/readyz", "localhost");
+  assert.deepEqual([before.status, JSON.parse(before.text)], [503, { ready: false, detail: "its address is not open yet" }]);
+  lacks = undefined;
+  const now = await ask(port, "/readyz", "localhost");
+  assert.deepEqual([now.status, JSON.parse(now.text)], [200, { ready: true }]);
+});

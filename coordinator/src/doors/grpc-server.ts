@@ -122,6 +122,16 @@ function refuseEarly(ends: CallEnds): ServerInterceptor {
   };
 }
 
+const absent = new Set(["EADDRNOTAVAIL", "EAFNOSUPPORT"]);
+
+async function addressesOf(where: Place): Promise<string[]> {
+  try {
+    return (await lookup(where.host, { all: true })).map(({ address }) => address);
+  } catch (error) {
+    throw cannotListen(where, String((error as NodeJS.ErrnoException).code), error) ?? error;
+  }
+}
+
 /** The library opens addresses itself, and not so that other processes may listen there, too: here they are opened for it. */
 class SharedDoors {
   readonly #server: Server;
@@ -134,13 +144,21 @@ class SharedDoors {
   /** At each address that the host's name stands for, as the library does. */
   async listen(where: Where): Promise<Place> {
     const injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    let at: Place = where;
-    for (const { address } of await lookup(where.host, { all: true })) {
+    let at: Place | undefined;
+    let missing: unknown;
+    for (const address of await addressesOf(where)) {
       const door = createServer((socket) => injector.injectConnection(socket));
-      this.#doors.push(door);
-      const { port } = await listenOn(door, { ...where, host: address, port: at.port });
-      at = { host: where.host, port };
+      try {
+        const { port } = await listenOn(door, { ...where, host: address, port: at?.port ?? where.port });
+        at = { host: where.host, port };
+        this.#doors.push(door);
+      } catch (error) {
+        const { code } = (error as Error & { cause?: NodeJS.ErrnoException }).cause ?? (error as NodeJS.ErrnoException);
+        if (!absent.has(String(code))) throw error;
+        missing = error; // a name may stand for addresses of a family that this machine does without
+      }
     }
+    if (at === undefined) throw missing;
     return at;
   }
 

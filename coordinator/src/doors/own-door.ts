@@ -25,11 +25,11 @@ export class OwnDoor {
     await once(this.#door, "listening");
   }
 
-  /** Resolves when nobody asks any more. Until then it can be asked: a call that is under way may need another one to go on. */
+  /** Resolves when nobody asks any more. While those who ask now do, it can be asked: a call that is under way may need another one to go on. */
   async close(): Promise<void> {
     if (!this.#door.listening) return;
     this.#http.closeIdleConnections();
-    for (const socket of this.#open) await new Promise((resolve) => void socket.once("close", resolve)); // once() would throw what broke it
+    for (const socket of [...this.#open]) if (!socket.destroyed) await new Promise((resolve) => void socket.once("close", resolve)); // once() would throw what broke it
     const closed = once(this.#door, "close");
     this.#door.close();
     await closed;

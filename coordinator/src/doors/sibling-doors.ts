@@ -3,34 +3,43 @@
  * else is ever asked in a coordinator's place: not another machine's, and not who came to a port after it.
  */
 
-import { chmodSync, mkdirSync } from "node:fs";
+import { once } from "node:events";
+import { chmodSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { connect } from "node:net";
 import path from "node:path";
+import { newIncarnation } from "@switchyard/protocol/redis";
 
 /** Of a Unix socket on Linux, in bytes. */
 const mostPathBytes = 107;
-
-/** Of the coordinators whose data folder this is. */
-export const siblingsFolder = (data: string): string => path.join(data, "doors");
+const coordinatorName = /^[a-z2-7]{26}$/;
 
 export class SiblingDoors {
   /** This process, as no other is called. */
   readonly me: string;
   readonly #folder: string;
 
-  /** `folder`: of all that share the address. */
-  constructor(folder: string, me: string) {
-    this.#folder = folder;
+  /** `data`: the data folder of all that share the address. */
+  constructor(data: string, me: string) {
+    this.#folder = path.join(data, "doors");
     this.me = me;
   }
 
-  /** Makes the folder; answers this one's socket. Throws a plain Error that says what to do. */
-  own(): string {
-    const file = this.of(this.me);
-    if (Buffer.byteLength(file) > mostPathBytes)
-      throw new Error(`${file} is too long for the path of a Unix socket (${mostPathBytes} bytes); choose a shorter --data`);
+  /** What is wrong with a data folder in which they would find each other. */
+  static mistake(data: string): string | undefined {
+    const file = new SiblingDoors(data, newIncarnation()).of(newIncarnation());
+    if (Buffer.byteLength(file) <= mostPathBytes) return undefined;
+    return `${file} is too long for the path of a Unix socket (${mostPathBytes} bytes), which coordinators that share an address need; choose a shorter --data`;
+  }
+
+  /** Makes the folder, and answers where this one listens. Sockets that killed ones left go. Throws a plain Error that says what to do. */
+  async prepare(): Promise<string> {
+    const mistake = SiblingDoors.mistake(path.dirname(this.#folder));
+    if (mistake !== undefined) throw new Error(mistake);
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     chmodSync(this.#folder, 0o700);
-    return file;
+    const left = readdirSync(this.#folder).filter((name) => coordinatorName.test(name));
+    for (const file of left.map((name) => this.of(name))) if (!(await isHeard(file))) rmSync(file, { force: true });
+    return this.of(this.me);
   }
 
   /** Where that one listens, if it does: as seen from here where that is shorter. */
@@ -38,5 +47,17 @@ export class SiblingDoors {
     const file = path.join(this.#folder, coordinator);
     const seenFromHere = path.relative(process.cwd(), file);
     return seenFromHere.length < file.length ? seenFromHere : file;
+  }
+}
+
+async function isHeard(file: string): Promise<boolean> {
+  const socket = connect(file);
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ECONNREFUSED";
+  } finally {
+    socket.destroy();
   }
 }

@@ -6,19 +6,19 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer, type ListenOptions } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
-import { newIncarnation, type RedisTarget, redisFileNames, shownAddress } from "@switchyard/protocol/redis";
+import { type RedisTarget, redisFileNames, shownAddress } from "@switchyard/protocol/redis";
 import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { toolServerMistakes } from "../adapters/tool-server-file.ts";
 import { systemClock } from "../clock.ts";
 import { type Address, blobSettings, type Config, ConfigError, coordinatorMetrics, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
-import { SiblingDoors, siblingsFolder } from "../doors/sibling-doors.ts";
+import { SiblingDoors } from "../doors/sibling-doors.ts";
 import { KeptProcess, type RunningProcess } from "./kept-process.ts";
 import { LogTail } from "./log-tail.ts";
 import { watchParent } from "./parent-pipe.ts";
@@ -46,7 +46,8 @@ async function main(): Promise<void> {
   const lock = takeDataFolder(config.data);
   try {
     await refuseTakenPorts(config);
-    if (config.coordinators > 1) prepareDoors(config);
+    const mistake = config.coordinators > 1 ? SiblingDoors.mistake(config.data) : undefined;
+    if (mistake !== undefined) throw new Error(mistake);
     process.exitCode = await run(config);
   } finally {
     lock.release();
@@ -71,13 +72,6 @@ function takeDataFolder(folder: string): ProcessLock {
   const lock = tryLock(path.join(folder, "up.pid"));
   if ("heldBy" in lock) throw new DataFolderInUse(folder, lock.heldBy);
   return lock;
-}
-
-/** What coordinators of an earlier start left goes; throws where none could be there. */
-function prepareDoors({ data }: Config): void {
-  const folder = siblingsFolder(data);
-  rmSync(folder, { recursive: true, force: true });
-  new SiblingDoors(folder, newIncarnation()).own();
 }
 
 async function refuseTakenPorts({ coordinatorMetrics, coordinators, grpc, http }: Placed): Promise<void> {

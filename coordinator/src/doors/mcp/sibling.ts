@@ -18,8 +18,19 @@ const named = /^([a-z2-7]{26})\./;
 const nobodyThere = new Set(["ECONNREFUSED", "ENOENT"]);
 /** For which an answer's headers are waited for; those of a call that goes on come at once. */
 const mostHeadersMs = 60_000;
-/** Between two ends of one connection, and nobody else's. */
-const ofConnection = ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"];
+/** Between two ends of one connection, and nobody else's. Others that `Connection` may name are handed on: what frames a message must not be taken away by who sends it. */
+const ofConnection = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "http2-settings",
+]);
+/** What a request without a body must not speak of. */
+const ofBody = new Set(["content-length", "expect"]);
 
 /** The socket of the coordinator that has the request's session; undefined where that is this one, or nobody who can be asked. */
 export function siblingOf({ siblings }: DoorContext, { headers }: FastifyRequest): string | undefined {
@@ -33,26 +44,38 @@ interface Came {
 }
 
 export async function handOn(context: DoorContext, socketPath: string, { request, reply }: Came): Promise<FastifyReply> {
-  const { raw } = request;
+  const { method, raw } = request;
   const line = httpLine(reply.raw);
   // a stream without end must end when this coordinator does; its client asks for what it missed
-  const call = request.method === "GET" ? context.calls.waiting(line) : context.calls.held(line);
-  const over = new AbortController();
-  const cancelTimer = context.clock.after(mostHeadersMs, () => over.abort());
+  const call = method === "GET" ? context.calls.waiting(line) : context.calls.held(line);
+  const headers = without(ofConnection, raw.headers);
+  const asked = httpRequest({
+    ...{ socketPath, method, path: request.url, agent: false, signal: call.signal },
+    headers: { ...(method === "POST" ? headers : without(ofBody, headers)), connection: "keep-alive", "x-request-id": request.id },
+  });
+  let isAnswered = false;
+  let cancelTimer = (): void => {};
+  asked.once("finish", () => {
+    if (!isAnswered) cancelTimer = context.clock.after(mostHeadersMs, () => asked.destroy());
+  });
   try {
-    const headers = { ...withoutConnection(raw.headers), connection: "keep-alive", "x-request-id": request.id };
-    const signal = AbortSignal.any([call.signal, over.signal]);
-    const asked = httpRequest({ socketPath, method: request.method, path: request.url, headers, agent: false, signal });
     const answered = Promise.withResolvers<IncomingMessage>();
     asked.on("response", answered.resolve).on("error", answered.reject);
-    raw.pipe(asked);
+    asked.on("close", () => answered.reject(new Error("no answer came")));
+    // Node frames the body of a POST anew, and no other's
+    if (method === "POST") raw.pipe(asked);
+    else asked.end();
     const answer = await answered.promise;
+    isAnswered = true;
     cancelTimer();
     reply.hijack();
-    reply.raw.writeHead(answer.statusCode!, { ...withoutConnection(answer.headers), ...(context.leaving() && { connection: "close" }) });
+    reply.raw.writeHead(answer.statusCode!, {
+      ...without(ofConnection, answer.headers),
+      ...(context.leaving() && { connection: "close" }),
+    });
     reply.raw.flushHeaders(); // a stream may say nothing for long
     await handBack(answer, reply, call);
-    asked.destroy();
+    if (context.draining()) raw.socket.destroySoon(); // its headers may have left before this coordinator did
     return reply;
   } catch (error) {
     if (call.toldToGo()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
@@ -68,10 +91,10 @@ export async function handOn(context: DoorContext, socketPath: string, { request
   } finally {
     cancelTimer();
     call.end();
+    asked.destroy();
     // what is left of the body must not stand before the next request on its connection
     raw.unpipe();
     raw.resume();
-    if (context.draining()) raw.socket.destroySoon(); // an answer that began before could not say that its connection ends
   }
 }
 
@@ -86,8 +109,6 @@ async function handBack(answer: IncomingMessage, reply: FastifyReply, call: Open
   }
 }
 
-function withoutConnection(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
-  const listed = (headers.connection ?? "").split(",").map((name) => name.trim().toLowerCase());
-  const own = new Set([...ofConnection, ...listed]);
-  return Object.fromEntries(Object.entries(headers).filter(([name]) => !own.has(name)));
+function without(names: ReadonlySet<string>, headers: IncomingHttpHeaders | OutgoingHttpHeaders): OutgoingHttpHeaders {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !names.has(name)));
 }
