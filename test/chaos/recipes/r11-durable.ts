@@ -40,8 +40,13 @@ export const durable: Recipe = {
       scene.fault("Redis killed");
       await sleep(2_000);
       await redis.restart();
-      // a server that was told while it ran has forgotten it
-      await scene.redis.config("SET", "appendfsync", "always");
+      // a server that was told while it ran has forgotten it; this connection may take its time to find the new one
+      const isTold = (): Promise<boolean> =>
+        scene.redis.config("SET", "appendfsync", "always").then(
+          () => true,
+          () => false,
+        );
+      await until("Redis to be told to sync", isTold, { withinMs: 10_000 });
       const before = scene.executions().length;
       await until("hosts to run again", async () => scene.executions().length > before, { withinMs: 20_000 });
     }
