@@ -10,6 +10,7 @@ import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { holderOf } from "../../coordinator/src/embedded/process-lock.ts";
 import { GrpcClient } from "../support/grpc-client.ts";
+import { openSession, postMessage } from "../support/mcp-sessions.ts";
 import { testRedisCache } from "../support/redis.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -98,27 +99,6 @@ async function incarnations(url: string): Promise<string[]> {
 /** Each request on a connection of its own. */
 const fresh = { connection: "close" };
 
-/** Opens one of the protocol's earlier revision; what is answered asks in it and answers the status. */
-async function mcpSession(url: string): Promise<() => Promise<number>> {
-  const headers = {
-    ...fresh,
-    accept: "application/json, text/event-stream",
-    "content-type": "application/json",
-    "mcp-protocol-version": "2025-11-25",
-  };
-  const post = (message: object, more: Record<string, string> = {}): Promise<Response> =>
-    fetch(`${url}/mcp`, { method: "POST", headers: { ...headers, ...more }, body: JSON.stringify({ jsonrpc: "2.0", id: 1, ...message }) });
-  const params = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "test", version: "1" } };
-  const opened = await post({ method: "initialize", params });
-  await opened.text();
-  const id = opened.headers.get("mcp-session-id")!;
-  return async () => {
-    const answer = await post({ method: "tools/list" }, { "mcp-session-id": id });
-    await answer.text();
-    return answer.status;
-  };
-}
-
 const onLinux = { skip: process.platform !== "linux" && "reads /proc" };
 
 /** Each on a data folder of its own. */
@@ -183,7 +163,7 @@ describe("switchyard up", { concurrency: 2 }, () => {
       return (await Promise.all(names.map(inferences))).every((count) => count > 0);
     }, "both have run a job");
 
-    const session = await mcpSession(url);
+    const session = await openSession({ url }, fresh);
     const asked = async (): Promise<number> => {
       const pages = await Promise.all(names.map(async (name) => (await fetch(`${metricsOf(name)}/metrics`)).text()));
       const counts = pages.flatMap((page) => [...page.matchAll(/^switchyard_http_request_seconds_count\{route="\/mcp".* (\d+)$/gm)]);
@@ -191,7 +171,8 @@ describe("switchyard up", { concurrency: 2 }, () => {
     };
     let sent = 1;
     await eventually(async () => {
-      assert.equal(await session(), 200, "wherever its requests come to");
+      const answer = await postMessage({ url }, { id: 1, method: "tools/list" }, session);
+      assert.equal(answer.status, 200, `wherever its requests come to: ${await answer.text()}`);
       sent += 1;
       return (await asked()) > sent;
     }, "one came to the other coordinator, and was handed on");

@@ -6,48 +6,23 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { resourceUris } from "../../coordinator/src/doors/mcp/resource-uris.ts";
 import { send } from "../support/mcp-client.ts";
-import { type OpenDoor, openDoor, tinyScores } from "../support/open-door.ts";
+import { firstEventId, initialize, legacyHeaders, openSession, postMessage } from "../support/mcp-sessions.ts";
+import { openDoor, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
 
 const image = [[1, 2, 3, 4]];
-const legacyHeaders = { accept: "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25" };
-
-function post(door: OpenDoor, message: object, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<Response> {
-  return fetch(`${door.url}/mcp`, {
-    method: "POST",
-    headers: { ...legacyHeaders, "content-type": "application/json", ...headers },
-    body: JSON.stringify({ jsonrpc: "2.0", ...message }),
-    ...(signal && { signal }),
-  });
-}
-
-function initialize(door: OpenDoor, headers: Record<string, string> = {}): Promise<Response> {
-  const params = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "test", version: "1" } };
-  return post(door, { id: "initialize", method: "initialize", params }, headers);
-}
-
-/** The header that names the new session. */
-async function openSession(door: OpenDoor, headers: Record<string, string> = {}): Promise<Record<string, string>> {
-  const response = await initialize(door, headers);
-  await response.text();
-  assert.equal(response.status, 200);
-  return { ...headers, "mcp-session-id": response.headers.get("mcp-session-id")! };
-}
 
 test("a call whose stream broke is taken up where it was, while it goes on", async (t) => {
   const door = await openDoor(t);
   const session = await openSession(door);
   const leave = new AbortController();
   const params = { name: "infer_tiny", arguments: { inputs: { image } } };
-  const broken = await post(door, { id: 1, method: "tools/call", params }, session, leave.signal);
-  const reader = broken.body!.pipeThrough(new TextDecoderStream()).getReader();
-  let begun = "";
-  while (!/^id: \S+\n/m.test(begun)) begun += (await reader.read()).value;
-  const [, lastEventId] = /^id: (\S+)$/m.exec(begun)!;
+  const broken = await postMessage(door, { id: 1, method: "tools/call", params }, session, leave.signal);
+  const lastEventId = await firstEventId(broken);
   await until("the job", async () => door.jobs.submissions.length === 1);
   leave.abort();
   const startedMs = performance.now();
-  const resume = () => fetch(`${door.url}/mcp`, { headers: { ...legacyHeaders, ...session, "last-event-id": lastEventId! } });
+  const resume = () => fetch(`${door.url}/mcp`, { headers: { ...legacyHeaders, ...session, "last-event-id": lastEventId } });
   const statuses: number[] = [];
   const resumed = await until(
     "the stream",
@@ -104,7 +79,7 @@ test("what a reader leaves unread is bounded, and a reader that is too slow is d
   socket.resume();
   await until("all, or the end", async () => socket.closed || chars > many * values * 5, { withinMs: 60_000 });
   assert.ok(chars < many * values * 3, `${chars} bytes came`);
-  const next = await post(door, { id: "next", method: "ping" }, session);
+  const next = await postMessage(door, { id: "next", method: "ping" }, session);
   assert.match(await next.text(), /"result":\{\}/, "its session goes on");
 });
 

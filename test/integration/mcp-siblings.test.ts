@@ -18,12 +18,12 @@ import { systemClock } from "../../coordinator/src/clock.ts";
 import { createHttpServer } from "../../coordinator/src/doors/http-server.ts";
 import { SiblingDoors } from "../../coordinator/src/doors/sibling-doors.ts";
 import { connectMcp } from "../support/mcp-client.ts";
+import { firstEventId, legacyHeaders, openSession, postMessage } from "../support/mcp-sessions.ts";
 import { fakeDoorParts, type OpenDoor, openDoor, tinyScores } from "../support/open-door.ts";
 import { until } from "../support/until.ts";
 
 const image = [[1, 2, 3, 4]];
 const params = { name: "infer_tiny", arguments: { inputs: { image } } };
-const legacyHeaders = { accept: "application/json, text/event-stream", "mcp-protocol-version": "2025-11-25" };
 
 interface Siblings {
   /** Has the sessions. */
@@ -42,24 +42,7 @@ async function openSiblings(t: TestContext, more: Parameters<typeof openDoor>[2]
   const second = await openDoor(t, {}, { ...more, siblings: other });
   await first.server.listenAlone(await one.prepare());
   await second.server.listenAlone(await other.prepare());
-  return { first, second, socket: one.of(one.me) };
-}
-
-function post(door: OpenDoor, message: object, headers: Record<string, string> = {}, signal?: AbortSignal): Promise<Response> {
-  return fetch(`${door.url}/mcp`, {
-    method: "POST",
-    headers: { ...legacyHeaders, "content-type": "application/json", ...headers },
-    body: JSON.stringify({ jsonrpc: "2.0", ...message }),
-    ...(signal && { signal }),
-  });
-}
-
-async function openSession(door: OpenDoor, headers: Record<string, string> = {}): Promise<Record<string, string>> {
-  const params = { protocolVersion: "2025-11-25", capabilities: {}, clientInfo: { name: "test", version: "1" } };
-  const response = await post(door, { id: "initialize", method: "initialize", params }, headers);
-  await response.text();
-  assert.equal(response.status, 200);
-  return { ...headers, "mcp-session-id": response.headers.get("mcp-session-id")! };
+  return { first, second, socket: one.of(one.me)! };
 }
 
 /** Each request to the other door than the last one. */
@@ -82,7 +65,7 @@ test("a client whose requests come to two coordinators in turn notices nothing",
 test("an answer comes through a sibling as it is, with the id of the request and as a stream", async (t) => {
   const { first, second } = await openSiblings(t);
   const session = await openSession(first);
-  const answer = await post(second, { id: 7, method: "tools/call", params }, { ...session, "x-request-id": "mine" });
+  const answer = await postMessage(second, { id: 7, method: "tools/call", params }, { ...session, "x-request-id": "mine" });
   assert.equal(answer.status, 200);
   assert.equal(answer.headers.get("content-type"), "text/event-stream");
   assert.equal(answer.headers.get("x-request-id"), "mine");
@@ -94,22 +77,19 @@ test("an answer comes through a sibling as it is, with the id of the request and
 
   const ended = await fetch(`${second.url}/mcp`, { method: "DELETE", headers: { ...legacyHeaders, ...session } });
   assert.equal(ended.status, 200);
-  assert.equal((await post(first, { id: 8, method: "tools/list" }, session)).status, 404, "it was the session itself that ended");
+  assert.equal((await postMessage(first, { id: 8, method: "tools/list" }, session)).status, 404, "it was the session itself that ended");
 });
 
 test("a stream that broke at one coordinator is taken up at the other", async (t) => {
   const { first, second } = await openSiblings(t);
   const session = await openSession(first);
   const leave = new AbortController();
-  const broken = await post(second, { id: 1, method: "tools/call", params }, session, leave.signal);
-  const reader = broken.body!.pipeThrough(new TextDecoderStream()).getReader();
-  let begun = "";
-  while (!/^id: \S+\n/m.test(begun)) begun += (await reader.read()).value;
-  const [, lastEventId] = /^id: (\S+)$/m.exec(begun)!;
+  const broken = await postMessage(second, { id: 1, method: "tools/call", params }, session, leave.signal);
+  const lastEventId = await firstEventId(broken);
   await until("the job", async () => first.jobs.submissions.length === 1);
   leave.abort();
   const resumed = await until("the stream", async () => {
-    const response = await fetch(`${second.url}/mcp`, { headers: { ...legacyHeaders, ...session, "last-event-id": lastEventId! } });
+    const response = await fetch(`${second.url}/mcp`, { headers: { ...legacyHeaders, ...session, "last-event-id": lastEventId } });
     return response.status === 200 && response;
   });
   const [job] = (await first.jobs.list({ limit: 1 })).jobs;
@@ -126,7 +106,7 @@ test("a stream without end ends when the coordinator that hands it on leaves, an
   assert.equal(stream.status, 200);
   second.server.endWaits();
   await Promise.race([stream.text(), rejectedIn(5_000)]); // it ends, and is not cut
-  const answer = await post(first, { id: 1, method: "tools/list" }, session);
+  const answer = await postMessage(first, { id: 1, method: "tools/list" }, session);
   assert.equal(answer.status, 200);
   await answer.text();
 });
@@ -144,7 +124,7 @@ test("a session whose coordinator has gone is told as one that is not known", as
   const { first, second, socket } = await openSiblings(t);
   const session = await openSession(first);
   const isUnknown = async (id: string, why: string): Promise<void> => {
-    const answer = await post(second, { id: 1, method: "tools/list" }, { "mcp-session-id": id });
+    const answer = await postMessage(second, { id: 1, method: "tools/list" }, { "mcp-session-id": id });
     assert.equal(answer.status, 404, why);
     assert.equal(((await answer.json()) as { error: { code: number } }).error.code, -32_001, why);
   };
@@ -162,7 +142,7 @@ test("what a sibling is asked it asks the caller's key for, as if it had been as
   const { first, second } = await openSiblings(t, { access });
   const session = await openSession(first, { authorization: "Bearer a" });
   const status = async (authorization: string): Promise<number> => {
-    const answer = await post(second, { id: 1, method: "tools/list" }, { ...session, authorization });
+    const answer = await postMessage(second, { id: 1, method: "tools/list" }, { ...session, authorization });
     await answer.text();
     return answer.status;
   };
@@ -172,7 +152,7 @@ test("what a sibling is asked it asks the caller's key for, as if it had been as
 test("a coordinator that closes answers first what was handed on to it, and its session is there until then", async (t) => {
   const { first, second } = await openSiblings(t);
   const session = await openSession(first);
-  const answer = await post(second, { id: 7, method: "tools/call", params }, session);
+  const answer = await postMessage(second, { id: 7, method: "tools/call", params }, session);
   await until("the job", async () => first.jobs.submissions.length === 1);
   let isClosed = false;
   const closed = first.server.close().then(() => {
@@ -180,7 +160,7 @@ test("a coordinator that closes answers first what was handed on to it, and its 
   });
   await sleep(300);
   assert.equal(isClosed, false);
-  const cancelled = await post(second, { method: "notifications/cancelled", params: { requestId: 99 } }, session);
+  const cancelled = await postMessage(second, { method: "notifications/cancelled", params: { requestId: 99 } }, session);
   assert.notEqual(cancelled.status, 404, "while it closes it can be asked");
   await cancelled.text();
   const [job] = (await first.jobs.list({ limit: 1 })).jobs;
@@ -226,7 +206,7 @@ test("a body that is refused is refused as by the coordinator itself, and the co
     await text(answer);
     return answer.statusCode!;
   };
-  const itself = await post(first, { id: 1, method: "tools/list", padding: " ".repeat(3_000_000) }, session);
+  const itself = await postMessage(first, { id: 1, method: "tools/list", padding: " ".repeat(3_000_000) }, session);
   await itself.text();
   assert.equal(itself.status, 413);
   assert.equal(await send(session["mcp-session-id"]!, 3_000_000), 413);
@@ -239,12 +219,12 @@ test("a client that goes away in the midst of a call takes its stream along, and
   const session = await openSession(first);
   for (let round = 0; round < 5; round++) {
     const leave = new AbortController();
-    const answer = await post(second, { id: round, method: "tools/call", params }, session, leave.signal);
+    const answer = await postMessage(second, { id: round, method: "tools/call", params }, session, leave.signal);
     await until("the job", async () => first.jobs.submissions.length === round + 1);
     leave.abort();
     await assert.rejects(answer.text());
   }
-  const answer = await post(second, { id: 9, method: "tools/list" }, session);
+  const answer = await postMessage(second, { id: 9, method: "tools/list" }, session);
   assert.match(await answer.text(), /infer_tiny/);
   assert.deepEqual(
     second.logged.filter(({ event }) => event === "request_failed"),
@@ -298,8 +278,8 @@ test("the folder of the sockets is its user's alone, what killed coordinators le
   const left = new SiblingDoors(data, newIncarnation());
   const lives = new SiblingDoors(data, newIncarnation());
   for (const doors of [left, lives]) await doors.prepare();
-  killedAt(left.of(left.me));
-  const living = createServer().listen(lives.of(lives.me));
+  killedAt(left.of(left.me)!);
+  const living = createServer().listen(lives.of(lives.me)!);
   t.after(() => living.close());
   await once(living, "listening");
   await new SiblingDoors(data, newIncarnation()).prepare();

@@ -26,7 +26,7 @@ export class SiblingDoors {
 
   /** What is wrong with a data folder in which they would find each other. */
   static mistake(data: string): string | undefined {
-    const file = new SiblingDoors(data, newIncarnation()).of(newIncarnation());
+    const file = new SiblingDoors(data, newIncarnation()).#file(newIncarnation());
     if (Buffer.byteLength(file) <= mostPathBytes) return undefined;
     return `${file} is too long for the path of a Unix socket (${mostPathBytes} bytes), which coordinators that share an address need; choose a shorter --data`;
   }
@@ -38,12 +38,16 @@ export class SiblingDoors {
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
     chmodSync(this.#folder, 0o700);
     const left = readdirSync(this.#folder).filter((name) => coordinatorName.test(name));
-    for (const file of left.map((name) => this.of(name))) if (!(await isHeard(file))) rmSync(file, { force: true });
-    return this.of(this.me);
+    for (const file of left.map((name) => this.#file(name))) if (!(await isHeard(file))) rmSync(file, { force: true });
+    return this.#file(this.me);
   }
 
-  /** Where that one listens, if it does: as seen from here where that is shorter. */
-  of(coordinator: string): string {
+  /** Where that one listens, if it does: as seen from here where that is shorter. Undefined where none is called so. */
+  of(coordinator: string): string | undefined {
+    return coordinatorName.test(coordinator) ? this.#file(coordinator) : undefined;
+  }
+
+  #file(coordinator: string): string {
     const file = path.join(this.#folder, coordinator);
     const seenFromHere = path.relative(process.cwd(), file);
     return seenFromHere.length < file.length ? seenFromHere : file;

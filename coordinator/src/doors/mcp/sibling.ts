@@ -12,8 +12,6 @@ import { httpLine, type OpenCall } from "../open-calls.ts";
 import { headerOf } from "../request-options.ts";
 import { unknownSession } from "./session-words.ts";
 
-/** Of ids of sessions: the coordinator that has it. */
-const named = /^([a-z2-7]{26})\./;
 /** Nobody has listened there for a while, or never did. */
 const nobodyThere = new Set(["ECONNREFUSED", "ENOENT"]);
 /** For which an answer's headers are waited for; those of a call that goes on come at once. */
@@ -34,8 +32,9 @@ const ofBody = new Set(["content-length", "expect"]);
 
 /** The socket of the coordinator that has the request's session; undefined where that is this one, or nobody who can be asked. */
 export function siblingOf({ siblings }: DoorContext, { headers }: FastifyRequest): string | undefined {
-  const [, coordinator] = named.exec(headerOf(headers, "mcp-session-id") ?? "") ?? [];
-  return siblings === undefined || coordinator === undefined || coordinator === siblings.me ? undefined : siblings.of(coordinator);
+  // the first part of a session's id is the coordinator that has it
+  const coordinator = headerOf(headers, "mcp-session-id")?.split(".", 1)[0];
+  return coordinator === undefined || coordinator === siblings?.me ? undefined : siblings?.of(coordinator);
 }
 
 interface Came {
