@@ -289,3 +289,18 @@ test("the folder of the sockets is its user's alone, what killed coordinators le
   assert.match(SiblingDoors.mistake(`/${"long/".repeat(20)}`)!, /too long .* choose a shorter --data/);
   await assert.rejects(new SiblingDoors(`/${"long/".repeat(20)}`, newIncarnation()).prepare(), /too long/);
 });
+
+test("a coordinator that dies in the midst of what was handed on to it breaks the client's connection, which is not told that there is no session", async (t) => {
+  const { second, socket } = await openSiblings(t);
+  const dies = path.join(path.dirname(socket), newIncarnation());
+  for (const words of ["", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nbegun\r\n"]) {
+    const dying = createServer((asked) => void asked.once("data", () => asked.write(words, () => asked.destroy())));
+    t.after(() => dying.close());
+    await once(dying.listen(dies), "listening");
+    const session = { "mcp-session-id": `${path.basename(dies)}.1` };
+    const answer = postMessage(second, { id: 1, method: "tools/call", params }, session).then((came) => came.text());
+    await assert.rejects(answer, TypeError);
+    dying.close();
+    assert.equal((await postMessage(second, { id: 2, method: "tools/list" }, session)).status, 404, "once it is gone");
+  }
+});
