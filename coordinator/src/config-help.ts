@@ -34,6 +34,11 @@ export const settingWords: Readonly<Record<SettingName, { default: string; meani
     meaning: "coordinator processes that `up` starts; they share `http` and `grpc`, and each uses a core",
   },
   WORKERS: { default: "1", meaning: "worker processes that `up` starts; 0 for none" },
+  BIND_CORES: {
+    default: "auto",
+    meaning:
+      "`auto`: where `up` may use exactly two cores, its only coordinator keeps to the first and the Redis that it starts to the second while both are busy; `always`: also while they are not; `no`: never",
+  },
   API_KEYS: {
     default: "unset",
     meaning: "file of API keys, made by `switchyard keys`; without one there is one tenant, on loopback addresses only",

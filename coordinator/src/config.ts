@@ -46,6 +46,8 @@ export interface Config {
   /** Coordinators of this machine that share `http` and `grpc`; this is one of them, or `up`, which starts them. */
   coordinators: number;
   workers: number;
+  /** When `up`, where it may use exactly two cores, keeps the coordinator and its Redis to one each; auto: while both are busy. */
+  bindCores: "auto" | "always" | "no";
   /** Absolute path of the key file. */
   apiKeys?: string;
   /** Absolute path of the file that names MCP servers whose tools are used. */
@@ -171,6 +173,7 @@ const region = text("a region's name, such as eu-central-1", (value) => (/^[A-Za
 const inputFileUse = text("auto, yes or no", (value) => inputFileUses.find((use) => use === value));
 
 const yesOrNo = text("yes or no", (value) => (value === "yes" || value === "no" ? value === "yes" : undefined));
+const bindCores = text("auto, always or no", (value) => (["auto", "always", "no"] as const).find((when) => when === value));
 const logLevel = text(`one of ${logLevels.join(", ")}`, (value) => logLevels.find((level) => level === value));
 
 const nonEmpty = text("a path", (value) => (value === "" ? undefined : value));
@@ -192,6 +195,7 @@ const settings = z.object({
   S3_PATH_STYLE: yesOrNo.optional(),
   COORDINATORS: atLeastOne(64).prefault("1"),
   WORKERS: count(256).prefault("1"),
+  BIND_CORES: bindCores.prefault("auto"),
   API_KEYS: nonEmpty.optional(),
   MCP_SERVERS: nonEmpty.optional(),
   MAX_BODY: size.prefault("64MiB"),
@@ -289,6 +293,7 @@ export function readConfig(source: ConfigSource): Config {
     inputFiles: parsed.data.INPUT_FILES,
     coordinators: parsed.data.COORDINATORS,
     workers: WORKERS,
+    bindCores: parsed.data.BIND_CORES,
     ...(API_KEYS === undefined ? {} : { apiKeys: path.resolve(folder, API_KEYS) }),
     ...(MCP_SERVERS === undefined ? {} : { mcpServers: path.resolve(folder, MCP_SERVERS) }),
     maxBodyBytes: parsed.data.MAX_BODY,

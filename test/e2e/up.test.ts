@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { allowedCores, coresIn } from "../../coordinator/src/embedded/core-pair.ts";
 import { holderOf } from "../../coordinator/src/embedded/process-lock.ts";
 import { GrpcClient } from "../support/grpc-client.ts";
 import { openSession, postMessage } from "../support/mcp-sessions.ts";
@@ -29,11 +30,14 @@ interface Up {
   output(): string;
 }
 
-function startUp(data: string, flags: readonly string[] = []): Up {
+/** `cores`: which ones it may use. */
+function startUp(data: string, flags: readonly string[] = [], cores?: readonly number[]): Up {
   const free = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--cache", testRedisCache];
   // two addresses for the command line, which would be nonsense to a worker
   const env = { ...process.env, SWITCHYARD_URL: "http://127.0.0.1:1,http://127.0.0.1:2" };
-  const child = spawn(process.execPath, ["coordinator/src/embedded/up.ts", ...free, "--data", data, ...flags], { cwd: root, env });
+  const command = [process.execPath, "coordinator/src/embedded/up.ts", ...free, "--data", data, ...flags];
+  const [program, ...args] = cores === undefined ? command : ["taskset", "-c", cores.join(","), ...command];
+  const child = spawn(program!, args, { cwd: root, env });
   let output = "";
   const news = new Set<() => void>();
   for (const stream of [child.stdout, child.stderr]) {
@@ -81,6 +85,38 @@ function processesOf(data: string): number[] {
       }
     });
   return redis === undefined ? others : [...others, redis];
+}
+
+interface Cores {
+  pid: number;
+  /** Of the main thread. */
+  main: number[];
+  /** Of each other one. */
+  others: number[][];
+}
+
+/** Which cores the processes of a data folder may use. */
+function coresOf(data: string): Record<"coordinator" | "redis" | "worker", Cores> {
+  const none: Cores = { pid: 0, main: [], others: [] };
+  const roles = { coordinator: /coordinator\/src\/main/, worker: /worker\/src\/main/, redis: /(redis|valkey)-server/ };
+  const found: Partial<Record<keyof typeof roles, Cores>> = {};
+  const orGone = (file: string): string => {
+    try {
+      return readFileSync(file, "utf8");
+    } catch {
+      return "";
+    }
+  };
+  for (const pid of processesOf(data)) {
+    const command = orGone(`/proc/${pid}/cmdline`);
+    const role = (Object.keys(roles) as (keyof typeof roles)[]).find((name) => roles[name].test(command));
+    if (role === undefined) continue;
+    const cores = (task: string): number[] =>
+      coresIn(/^Cpus_allowed_list:\s*(\S+)/m.exec(orGone(`/proc/${pid}/task/${task}/status`))?.[1] ?? "");
+    const tasks = existsSync(`/proc/${pid}/task`) ? readdirSync(`/proc/${pid}/task`).filter((task) => task !== String(pid)) : [];
+    found[role] = { pid, main: cores(String(pid)), others: tasks.map(cores).filter((list) => list.length > 0) };
+  }
+  return { coordinator: none, redis: none, worker: none, ...found };
 }
 
 async function eventually(holds: () => Promise<boolean> | boolean, what: string, withinMs = 30_000): Promise<void> {
@@ -193,6 +229,29 @@ describe("switchyard up", { concurrency: 2 }, () => {
     up.process.kill("SIGTERM");
     assert.deepEqual(await up.exited, [0, null]);
     assert.deepEqual(processesOf(data), []);
+  });
+
+  const twoCores = allowedCores().slice(0, 2);
+  const hasTwoCores = process.platform === "linux" && twoCores.length === 2 && spawnSync("taskset", ["--version"]).status === 0;
+  const onTwoCores = { skip: !hasTwoCores && "needs two cores, and taskset" };
+  test("on two cores coordinator and Redis keep to one each, after a restart, too", onTwoCores, async () => {
+    const [first, second] = twoCores as [number, number];
+    const data = path.join(temporary, "bound");
+    const up = startUp(data, ["--bind-cores", "always"], twoCores); // at once; under load is the unit tests'
+    await up.says(/ready at (http:\S+)/);
+    await up.says(new RegExp(`From now on the coordinator keeps to core ${first}, and its Redis to core ${second}`));
+    const { coordinator, redis, worker } = coresOf(data);
+    assert.deepEqual([coordinator.main, redis.main], [[first], [second]]);
+    assert.ok(coordinator.others.length > 4);
+    for (const cores of [...coordinator.others, ...redis.others, worker.main, ...worker.others]) assert.deepEqual(cores, twoCores);
+
+    process.kill(coordinator.pid, "SIGKILL");
+    await up.says(/coordinator: it was ended by SIGKILL; starting it again/);
+    const isAgain = (): boolean => coresOf(data).coordinator.main.length === 1 && coresOf(data).coordinator.pid !== coordinator.pid;
+    await eventually(isAgain, "the new coordinator keeps to a core");
+    assert.deepEqual([coresOf(data).coordinator.main, coresOf(data).redis.main], [[first], [second]]);
+    up.process.kill("SIGTERM");
+    assert.deepEqual(await up.exited, [0, null]);
   });
 
   test("nothing outlives an up that is killed without warning", onLinux, async () => {

@@ -13,6 +13,7 @@ import { type Datatype, elementBytes, SwitchyardError } from "@switchyard/protoc
 import { z } from "zod";
 import type { Clock } from "../clock.ts";
 import type { GraphInspector, InspectedGraph } from "../ports/graph-inspector.ts";
+import { freeChild } from "./child-cores.ts";
 
 const megabyte = 1024 * 1024;
 /** Beside the file itself: the process, and what its code makes of the graph. */
@@ -76,6 +77,7 @@ export class GraphProcess implements GraphInspector {
     // -d: memory that a process can write to; what Node only reserves does not count
     const limits = `ulimit -c 0; ulimit -t ${limitMs / 1_000}; ulimit -d ${how.memoryMb * 1024} && exec "$@"`;
     const child = spawn("/bin/sh", ["-c", limits, "sh", ...node], { env: {}, cwd: "/", stdio: [fd, "pipe", "pipe"] });
+    freeChild(child.pid);
     const { stderr, stdout } = child as ChildProcess & { stdout: Readable; stderr: Readable };
     return new Promise((resolve, reject) => {
       const output: Buffer[] = [];

@@ -6,6 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { isAbsolute } from "node:path";
 import type { Clock } from "../clock.ts";
+import { freeChild } from "./child-cores.ts";
 import { Pace, type PaceLimits, usualPace } from "./paced-bytes.ts";
 
 export interface ToolProcessSettings {
@@ -113,6 +114,7 @@ export class ToolProcess {
       detached: true, // a group of its own
       ...(cwd !== undefined && { cwd }),
     });
+    freeChild(child.pid);
     this.#child = child;
     this.#exited = new Promise((resolve) => {
       child.once("exit", (code, signal) => {

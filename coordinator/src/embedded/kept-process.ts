@@ -41,6 +41,11 @@ export class KeptProcess {
     return this.#options.name;
   }
 
+  /** Undefined while it does not run. */
+  get pid(): number | undefined {
+    return this.#running?.pid || undefined;
+  }
+
   /** Resolves when it runs for the first time; throws if that first start fails. */
   async start(): Promise<void> {
     this.#running = await this.#options.start();

@@ -121,6 +121,8 @@ export interface StartRedisOptions {
   logFile?: string;
   /** Default: a quarter of the machine's memory, at most 4 GiB. */
   maxMemoryBytes?: number;
+  /** The cores of children that write its files, wherever its main thread may run when they begin. Default: as it is then. */
+  childCores?: readonly number[];
   /** What keeps it alive; default: one of its own, which this process holds. */
   lifeline?: Lifeline;
 }
@@ -218,6 +220,9 @@ function configuration(options: StartRedisOptions, own: { folder: string; port: 
     "tcp-keepalive 60",
     "slowlog-log-slower-than 10000",
     "latency-monitor-threshold 50",
+    ...(options.childCores === undefined
+      ? []
+      : ["aof_rewrite", "bgsave"].map((name) => `${name}_cpulist ${options.childCores!.join(",")}`)),
     "",
   ].join("\n");
 }

@@ -19,6 +19,7 @@ import { systemClock } from "../clock.ts";
 import { type Address, blobSettings, type Config, ConfigError, coordinatorMetrics, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
 import { SiblingDoors } from "../doors/sibling-doors.ts";
+import { CorePair } from "./core-pair.ts";
 import { KeptProcess, type RunningProcess } from "./kept-process.ts";
 import { LogTail } from "./log-tail.ts";
 import { watchParent } from "./parent-pipe.ts";
@@ -31,6 +32,7 @@ const terminal = createTerminal(process.stderr, clock);
 
 /** Repeats of a signal within this time are one: terminal and npm both deliver a Ctrl-C. */
 const oneSignalMs = 400;
+const corePairMs = 1_000;
 const coordinatorHeadStartMs = 5_000;
 /** Longer than a coordinator drains: its last calls are told where to go. */
 const graceMs = 35_000;
@@ -158,7 +160,8 @@ async function startEmbeddedRedis(house: House): Promise<Embedded> {
   let server: RedisServer | undefined;
   const start = async (): Promise<RunningProcess> => {
     const again = server ? { port: server.port, password: server.password } : {};
-    server = await startRedis({ dataFolder, binary, lifeline, logFile: log.file, ...again });
+    const cores = coresToBind(config);
+    server = await startRedis({ dataFolder, binary, lifeline, logFile: log.file, ...(cores && { childCores: cores }), ...again });
     writeFileSync(endpoint, server.url, { mode: 0o600 });
     return asRunning(server.pid, server.exited);
   };
@@ -270,6 +273,37 @@ function keepProgram(
   return keep(house, program.name, start, log);
 }
 
+/** Of coordinator and Redis, where both are ours and there is one of each. */
+function coresToBind({ bindCores, coordinators, redisUrl }: Config): [number, number] | undefined {
+  return bindCores !== "no" && redisUrl === undefined && coordinators === 1 ? CorePair.cores() : undefined;
+}
+
+function keepCorePair(config: Config, started: readonly KeptProcess[]): () => void {
+  const cores = coresToBind(config);
+  if (cores === undefined) return () => {};
+  const pid = (name: string): number | undefined => started.find((kept) => kept.name === name)?.pid;
+  const when = config.bindCores === "always" ? "From now on" : "From now on, under load,";
+  const pair = new CorePair({
+    cores,
+    pids: () => ({ coordinator: pid("coordinator"), redis: pid("redis") }),
+    isAlways: config.bindCores === "always",
+    clock,
+    events: {
+      bound: ({ coordinator, redis }) =>
+        terminal.say(`${when} the coordinator keeps to core ${coordinator}, and its Redis to core ${redis} (--bind-cores no: never)`),
+      failed: (why) => terminal.say(`The coordinator and its Redis cannot be kept to a core each, where they do more under load: ${why}`),
+    },
+  });
+  const stop = new AbortController();
+  void (async () => {
+    while (!stop.signal.aborted) {
+      await pair.look();
+      await clock.sleep(corePairMs, stop.signal);
+    }
+  })();
+  return () => stop.abort();
+}
+
 async function run(config: Placed): Promise<number> {
   let end: (ending: { code: number; message?: string }) => void = () => {};
   const ended = new Promise<{ code: number; message?: string }>((resolve) => {
@@ -287,12 +321,14 @@ async function run(config: Placed): Promise<number> {
   watchParent(process.env, () => end({ code: 0, message: "the process that started this one is gone: draining" }));
 
   const stopTailing = tailLogs(house.logs);
+  const stopBinding = keepCorePair(config, started);
   let failure: unknown;
   const opening = open(house, started).catch((error: unknown) => {
     failure = error;
     end({ code: 1 });
   });
   const ending = await ended;
+  stopBinding();
   terminal.wait(undefined);
   if (ending.message) terminal.say(ending.message);
   await Promise.race([opening, clock.sleep(100)]);

@@ -21,7 +21,7 @@ export interface BenchRedis {
   stop(): Promise<void>;
 }
 
-export async function startBenchRedis(options: { maxMemoryBytes?: number } = {}): Promise<BenchRedis> {
+export async function startBenchRedis(options: { maxMemoryBytes?: number; childCores?: readonly number[] } = {}): Promise<BenchRedis> {
   const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-bench-"));
   const clear = (): void => rmSync(dataFolder, { recursive: true, force: true });
   process.once("exit", clear);

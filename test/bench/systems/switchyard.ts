@@ -7,6 +7,7 @@ import path from "node:path";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
 import { freePort } from "../../../coordinator/src/embedded/redis-server.ts";
 import type { Wire } from "../load/connection.ts";
+import { benchCores, keepBenchPair } from "./bench-cores.ts";
 import { startBenchRedis } from "./bench-redis.ts";
 import { type Program, startUntil } from "./program.ts";
 import { sumOf } from "./prometheus-text.ts";
@@ -89,7 +90,8 @@ export async function startSwitchyard(
   try {
     const dataFolder = await mkdtemp(path.join(tmpdir(), "switchyard-bench-data-"));
     stops.push(() => rm(dataFolder, { recursive: true, force: true }));
-    const redis = await startBenchRedis();
+    const cores = coordinators === 1 ? benchCores() : undefined;
+    const redis = await startBenchRedis(cores && { childCores: cores });
     stops.push(redis.stop);
     const keys = tenants && (await writeKeys(path.join(dataFolder, "keys.yaml"), tenants));
     const env = {
@@ -138,6 +140,10 @@ export async function startSwitchyard(
     const [worker, [coordinator, ...others]] = await Promise.all([startWorker(1), doors as Promise<[Door, ...Door[]]>]);
     const further: Program<true>[] = [];
     for (let at = 0; at < furtherWorkers; at++) further.push(await startWorker(2 + at));
+    if (cores) {
+      const leave = keepBenchPair({ coordinator: coordinator.pid, redis: redis.pid });
+      stops.push(async () => leave());
+    }
     const { url, metrics: doorMetrics, grpc } = coordinator.said;
     await untilReady(url);
     const readyMs = performance.now() - startedMs;
