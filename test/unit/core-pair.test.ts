@@ -23,6 +23,7 @@ class Rig {
   refusal: Error | undefined;
   refusesFreeing = false;
   binds = 0;
+  slow: Promise<void> | undefined;
   readonly #usedMs = new Map<number, number>([10, 20, 11, 21].map((pid) => [pid, 0]));
   readonly gone = new Set<number>();
   readonly pair: CorePair;
@@ -33,6 +34,7 @@ class Rig {
       bind: async (pid, cores) => {
         if (this.gone.has(pid)) throw new Error("no such process");
         this.binds++;
+        await this.slow;
         if (this.refusal && (cores.length === 1 || this.refusesFreeing) && pid === this.pids.redis) throw this.refusal;
         this.placed.set(pid, String(cores));
       },
@@ -161,7 +163,16 @@ describe("core pair", () => {
   test("looks do not overlap, and what goes wrong in one ends them, and nothing else", async () => {
     const rig = new Rig();
     await rig.pass(2, 0.6, 0.4);
-    await Promise.all([rig.pass(1, 0.6, 0.4), rig.pair.look(), rig.pair.look()]);
+    const slow = Promise.withResolvers<void>();
+    rig.slow = slow.promise;
+    const binding = rig.pass(1, 0.6, 0.4);
+    for (let second = 0; second < 6; second++) {
+      await rig.clock.advance(1_000);
+      await rig.pair.look(); // would find both calm
+    }
+    slow.resolve();
+    await binding;
+    assert.deepEqual(rig.places, { 10: "3", 20: "7" });
     assert.equal(rig.binds, 2);
     const broken = new CorePair({
       cores: both,
