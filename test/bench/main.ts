@@ -113,7 +113,8 @@ async function bestBullmq(wishes: Wishes, load: LoadProcess): Promise<{ variant:
     }
   }
   const of = (variant: BullmqVariant): number => trials[variantName(variant)]!;
-  return { variant: bullmqVariants.reduce((best, variant) => (of(variant) > of(best) ? variant : best)), trials };
+  const variant = bullmqVariants.reduce((best, one) => (of(one) > of(best) ? one : best));
+  return { variant, trials: Object.fromEntries(Object.entries(trials).map(([name, rate]) => [name, Math.round(rate)])) };
 }
 
 function versionOf(library: string): string {
@@ -130,7 +131,7 @@ async function describe(wishes: Wishes): Promise<Record<string, unknown>> {
     providers,
     machine: describeMachine(),
     redis: `${kind} ${version}, appendfsync everysec`,
-    cores: benchCores() ? "coordinator and Redis bound to one each while busy" : "as the system likes",
+    cores: benchCores() && wishes.coordinators === 1 ? "coordinator and Redis bound to one each while busy" : "as the system likes",
     libraries,
   };
 }

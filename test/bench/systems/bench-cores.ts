@@ -15,6 +15,6 @@ export function keepBenchPair(pids: CorePairPids): () => void {
   if (cores === undefined) return () => {};
   const events = { failed: (why: string) => console.log(`  nothing is bound to a core: ${why}`) };
   const pair = new CorePair({ cores, pids: () => pids, clock: systemClock, times: systemTimes, events });
-  const looking = setInterval(() => void pair.look(), lookMs);
+  const looking = setInterval(() => void pair.look(), lookMs).unref();
   return () => clearInterval(looking);
 }
