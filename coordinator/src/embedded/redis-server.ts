@@ -8,13 +8,14 @@ import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { totalmem } from "node:os";
 import path from "node:path";
 import type { Writable } from "node:stream";
 import { promisify } from "node:util";
 import { systemClock } from "../clock.ts";
+import { leastRewriteBytes } from "./calm-rewrites.ts";
 import { canFetchDebianPackages, fetchDebianPackages, packagesFolder } from "./debian-packages.ts";
 import { type ProcessLock, tryLock } from "./process-lock.ts";
 
@@ -43,6 +44,7 @@ const redisPackages = {
   programs: ["redis-server"],
 };
 const oldestMajor = 7;
+const mostRewriteBytes = 2 * 1024 ** 3;
 const isNewEnough = ({ version }: { version: string }): boolean => Number.parseInt(version, 10) >= oldestMajor;
 
 async function versionOf(file: string, libraryPath?: string): Promise<{ version: string; kind: "redis" | "valkey" } | undefined> {
@@ -198,7 +200,19 @@ export async function freePort(): Promise<number> {
   return address.port;
 }
 
-function configuration(options: StartRedisOptions, own: { folder: string; port: number; password: string; logFile: string }): string {
+/**
+ * How large the append-only file may get before the server rewrites it, whatever else it has to do. Tensors pass through it, so that the usual 64 MB mean a rewrite
+ * every second under load. Two GiB are read in six seconds at a start, and are an eighth at most of what the disk has free.
+ */
+async function rewriteBytes(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return Math.max(leastRewriteBytes, Math.min(mostRewriteBytes, Math.floor((bavail * bsize) / 8)));
+}
+
+function configuration(
+  options: StartRedisOptions,
+  own: { folder: string; port: number; password: string; logFile: string; rewriteBytes: number },
+): string {
   return [
     "bind 127.0.0.1",
     `port ${own.port}`,
@@ -213,7 +227,7 @@ function configuration(options: StartRedisOptions, own: { folder: string; port: 
     "appendfsync everysec",
     "aof-use-rdb-preamble yes",
     "no-appendfsync-on-rewrite no",
-    "auto-aof-rewrite-min-size 512mb", // tensors pass through the file; the usual 64 MB means a rewrite every two seconds under load
+    `auto-aof-rewrite-min-size ${own.rewriteBytes}`,
     'save ""',
     "hash-max-listpack-value 512",
     "timeout 0",
@@ -241,7 +255,7 @@ async function launch(options: StartRedisOptions, own: Own): Promise<RedisServer
   const newLog = async (): Promise<string> => (await readFile(logFile)).subarray(logStart).toString().trimEnd();
   const configFile = path.join(own.folder, "redis.conf");
   await rm(configFile, { force: true });
-  await writeFile(configFile, configuration(options, { ...own, logFile }), { mode: 0o600 });
+  await writeFile(configFile, configuration(options, { ...own, logFile, rewriteBytes: await rewriteBytes(own.folder) }), { mode: 0o600 });
 
   const env = options.binary.libraryPath === undefined ? process.env : { ...process.env, LD_LIBRARY_PATH: options.binary.libraryPath };
   // A group of its own: Ctrl-C in the terminal must not reach the server before those that still use it.

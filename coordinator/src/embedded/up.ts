@@ -5,9 +5,7 @@
  */
 
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { closeSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer, type ListenOptions } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
@@ -16,15 +14,17 @@ import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { toolServerMistakes } from "../adapters/tool-server-file.ts";
 import { systemClock } from "../clock.ts";
-import { type Address, blobSettings, type Config, ConfigError, coordinatorMetrics, readConfig } from "../config.ts";
+import { blobSettings, type Config, ConfigError, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
 import { SiblingDoors } from "../doors/sibling-doors.ts";
+import { askForRewrite, CalmRewrites } from "./calm-rewrites.ts";
 import { CorePair } from "./core-pair.ts";
 import { KeptProcess, type RunningProcess } from "./kept-process.ts";
 import { LogTail } from "./log-tail.ts";
+import { type Placed, refuseTakenPorts, shown, withPorts } from "./own-addresses.ts";
 import { watchParent } from "./parent-pipe.ts";
 import { holderOf, type ProcessLock, tryLock } from "./process-lock.ts";
-import { createLifeline, DataFolderInUse, findRedis, freePort, type Lifeline, type RedisServer, startRedis } from "./redis-server.ts";
+import { createLifeline, DataFolderInUse, findRedis, type Lifeline, type RedisServer, startRedis } from "./redis-server.ts";
 import { createTerminal } from "./terminal.ts";
 
 const clock = systemClock;
@@ -32,15 +32,12 @@ const terminal = createTerminal(process.stderr, clock);
 
 /** Repeats of a signal within this time are one: terminal and npm both deliver a Ctrl-C. */
 const oneSignalMs = 400;
-const corePairMs = 1_000;
+const watchMs = 1_000;
 const coordinatorHeadStartMs = 5_000;
 /** Longer than a coordinator drains: its last calls are told where to go. */
 const graceMs = 35_000;
 /** /readyz is asked again when it has not answered by then. */
 const readyAnswerMs = 2_000;
-
-const shown = (address: Address): string =>
-  address.host.includes(":") ? `[${address.host}]:${address.port}` : `${address.host}:${address.port}`;
 
 async function main(): Promise<void> {
   if (asksForHelp(process.argv.slice(2))) return void process.stdout.write(helpText("up"));
@@ -56,59 +53,10 @@ async function main(): Promise<void> {
   }
 }
 
-interface Placed extends Config {
-  /** Of each coordinator. */
-  coordinatorMetrics: Address[];
-}
-
-/** Port 0 means any; a number is chosen here, because the children and the printed address must agree on it. */
-async function withPorts(config: Config): Promise<Placed> {
-  const fill = async (address: Address): Promise<Address> => (address.port === 0 ? { ...address, port: await freePort() } : address);
-  const { http, grpc } = config;
-  const metrics: Address[] = [];
-  for (const address of coordinatorMetrics(config)) metrics.push(await fill(address));
-  return { ...config, http: await fill(http), ...(grpc && { grpc: await fill(grpc) }), metrics: metrics[0]!, coordinatorMetrics: metrics };
-}
-
 function takeDataFolder(folder: string): ProcessLock {
   const lock = tryLock(path.join(folder, "up.pid"));
   if ("heldBy" in lock) throw new DataFolderInUse(folder, lock.heldBy);
   return lock;
-}
-
-async function refuseTakenPorts({ coordinatorMetrics, coordinators, grpc, http }: Placed): Promise<void> {
-  const taken: string[] = [];
-  const used = new Set<string>();
-  for (const [flag, addresses] of Object.entries({ http: [http], grpc: grpc ? [grpc] : [], metrics: coordinatorMetrics })) {
-    for (const address of addresses) {
-      const isShared = flag !== "metrics" && coordinators > 1;
-      const why = used.has(shown(address)) ? "is another of its addresses" : await cannotListen(address, isShared);
-      used.add(shown(address));
-      if (why !== undefined) taken.push(`  ${shown(address)} ${why}; choose another address with --${flag}`);
-    }
-  }
-  if (taken.length > 0) throw new Error(`Switchyard cannot listen:\n${taken.join("\n")}`);
-}
-
-async function cannotListen({ host, port }: Address, isShared: boolean): Promise<string | undefined> {
-  if (port > 65_535) return "has no such port";
-  // alone first: to an address that is shared, others of this user might listen already
-  const why = await refusalOf({ host, port, exclusive: true });
-  return why === undefined && isShared ? refusalOf({ host, port, reusePort: true }) : why;
-}
-
-async function refusalOf(options: ListenOptions): Promise<string | undefined> {
-  const probe = createServer().listen(options);
-  try {
-    await once(probe, "listening");
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "ENOTSUP") return "cannot be shared by coordinators on this system (start without --coordinators)";
-    return code === "EADDRINUSE" ? "is taken by another process" : code === "EACCES" ? "needs a privilege" : `does not work (${message})`;
-  }
-  probe.close();
-  await once(probe, "close");
-  return undefined;
 }
 
 interface Embedded {
@@ -120,6 +68,8 @@ interface Embedded {
 interface House {
   config: Placed;
   logs: LogTail[];
+  /** What looks after the processes, once a second; it guards against itself, and never throws. */
+  watches: { look(): Promise<void> }[];
   /** Ends everything with exit code 1. */
   fail: (message: string) => void;
 }
@@ -170,6 +120,8 @@ async function startEmbeddedRedis(house: House): Promise<Embedded> {
   terminal.say(
     `Redis ${binary.version} (${binary.source === "path" ? binary.path : "fetched from the distribution"}), data in ${dataFolder}`,
   );
+  const rewrite = (): Promise<void> => askForRewrite(server!.url, clock);
+  house.watches.push(new CalmRewrites({ folder: dataFolder, rewrite, clock }));
   return { url: readFileSync(endpoint, "utf8"), kept, lifeline };
 }
 
@@ -278,12 +230,12 @@ function coresToBind({ bindCores, coordinators, redisUrl }: Config): [number, nu
   return bindCores !== "no" && redisUrl === undefined && coordinators === 1 ? CorePair.cores() : undefined;
 }
 
-function keepCorePair(config: Config, started: readonly KeptProcess[]): () => void {
+function corePair(config: Config, started: readonly KeptProcess[]): CorePair | undefined {
   const cores = coresToBind(config);
-  if (cores === undefined) return () => {};
+  if (cores === undefined) return undefined;
   const pid = (name: string): number | undefined => started.find((kept) => kept.name === name)?.pid;
   const when = config.bindCores === "always" ? "From now on" : "From now on, under load,";
-  const pair = new CorePair({
+  return new CorePair({
     cores,
     pids: () => ({ coordinator: pid("coordinator"), redis: pid("redis") }),
     isAlways: config.bindCores === "always",
@@ -294,11 +246,14 @@ function keepCorePair(config: Config, started: readonly KeptProcess[]): () => vo
       failed: (why) => terminal.say(`The coordinator and its Redis cannot be kept to a core each, where they do more under load: ${why}`),
     },
   });
+}
+
+function keepWatch({ watches }: House): () => void {
   const stop = new AbortController();
   void (async () => {
     while (!stop.signal.aborted) {
-      await pair.look();
-      await clock.sleep(corePairMs, stop.signal);
+      for (const watch of watches) void watch.look();
+      await clock.sleep(watchMs, stop.signal);
     }
   })();
   return () => stop.abort();
@@ -309,8 +264,9 @@ async function run(config: Placed): Promise<number> {
   const ended = new Promise<{ code: number; message?: string }>((resolve) => {
     end = resolve;
   });
-  const house: House = { config, logs: [], fail: (message) => end({ code: 1, message }) };
   const started: KeptProcess[] = []; // in the order of their start
+  const pair = corePair(config, started);
+  const house: House = { config, logs: [], watches: pair ? [pair] : [], fail: (message) => end({ code: 1, message }) };
   const stopSignals = onStopSignals({
     first: (name) => end({ code: 0, message: `${name}: draining; once more ends at once` }),
     second() {
@@ -321,14 +277,14 @@ async function run(config: Placed): Promise<number> {
   watchParent(process.env, () => end({ code: 0, message: "the process that started this one is gone: draining" }));
 
   const stopTailing = tailLogs(house.logs);
-  const stopBinding = keepCorePair(config, started);
+  const stopWatching = keepWatch(house);
   let failure: unknown;
   const opening = open(house, started).catch((error: unknown) => {
     failure = error;
     end({ code: 1 });
   });
   const ending = await ended;
-  stopBinding();
+  stopWatching();
   terminal.wait(undefined);
   if (ending.message) terminal.say(ending.message);
   await Promise.race([opening, clock.sleep(100)]);
