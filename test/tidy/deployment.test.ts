@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
+import { serverNodeFlags } from "@switchyard/protocol/node-flags";
 import { parse } from "yaml";
 import { z } from "zod";
 import { settingNames } from "../../coordinator/src/config.ts";
@@ -140,6 +141,12 @@ test("the compose file names files, services and settings that exist", () => {
     }
   }
   assert.ok(checked > 10, `only ${checked} settings and mounts were checked`);
+});
+
+test("compose starts coordinators and workers with the flags that `up` gives them", () => {
+  const { services } = composeFile();
+  for (const service of ["coordinator", "worker"])
+    assert.deepEqual(services[service]?.command, ["node", ...serverNodeFlags, `${service}/src/main.ts`]);
 });
 
 test("the image is made of files that exist, with all workspaces before each npm ci and the console that it built", () => {

@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import { serverNodeFlags } from "@switchyard/protocol/node-flags";
 
 const readyMark = "bench-ready ";
 const startMs = 120_000;
@@ -36,11 +37,11 @@ export interface StartOptions<Said> extends ProgramOptions {
   read: (line: string) => Said | undefined;
 }
 
-/** A program of the bench itself. */
+/** A program of the bench itself. Node runs it with the flags that coordinators and workers have. */
 export function startProgram<Said>(options: ProgramOptions): Promise<Program<Said>> {
   const read = (line: string): Said | undefined =>
     line.startsWith(readyMark) ? (JSON.parse(line.slice(readyMark.length)) as Said) : undefined;
-  return startUntil({ ...options, read });
+  return startUntil({ nodeArgs: serverNodeFlags, ...options, read });
 }
 
 /** Starts any program of ours and waits until `read` finds what it looks for in a line of either output. */
