@@ -4,7 +4,8 @@
  *
  *   ff ff ff ff | "file" | size in bytes, uint64 LE | name of the cluster's folder, 10 characters | who wrote it sees it so, 10 characters
  *
- * The file bears its job's id. As with blobs no tensor frame begins so.
+ * The file bears its job's id. As with blobs no tensor frame begins so. A coordinator writes the file of a job that is over again for the next one: under another name, which it gives it before
+ * it changes a byte. So a reader looks once more, when it has read, whether the name still leads to the file.
  */
 
 import { type BlobReference, readBlobReference } from "./blob-reference.ts";
@@ -20,6 +21,14 @@ export interface InputFileReference {
 
 /** Smaller frames cost less through Redis than a file that is made, read and removed. */
 export const inputFileThresholdBytes: number = 64 * 1024;
+
+/**
+ * A file that is whole on the disk says so by its mode. What a power cut leaves of any other is not known, not even where its size is right: part of it may be of the job
+ * for which it was written before. It is taken for whole as long as the machine runs on, which `InputFileReference.sight` tells.
+ */
+export const inputFileModes = { written: 0o600, whole: 0o400 } as const;
+
+export const isKnownWhole = (mode: number): boolean => (mode & 0o777) === inputFileModes.whole;
 
 /** Within the folder of large values. */
 export const inputFilesFolder = "inputs";
@@ -84,10 +93,13 @@ export function isLocalDisk(statfsType: number): boolean {
 /** The same for all processes of a machine until it starts again, on Linux. */
 export const bootIdFile = "/proc/sys/kernel/random/boot_id";
 
+/** Of what coordinators and hosts must agree on beyond this: releases whose number differs hand over nothing here. 2: files are written again. */
+const rules = 2;
+
 /**
- * How one process sees a folder: two that tell the same see one folder, not a copy of it, on one machine. `id` as it stands in the folder, `bootId` as it
+ * How one process sees a folder: two that tell the same see one folder, not a copy of it, on one machine since its last start. `id` as it stands in the folder, `bootId` as it
  * stands in `bootIdFile`, `dev` and `ino` of the file with the id.
  */
 export function sightOfFolder({ id, bootId, dev, ino }: { id: string; bootId: string; dev: number; ino: number }): string {
-  return `${id.trim()} ${bootId.trim()} ${dev}:${ino}`;
+  return `${rules} ${id.trim()} ${bootId.trim()} ${dev}:${ino}`;
 }

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { cp, mkdir, mkdtemp, readdir, rm, stat, statfs, symlink, truncate, utimes, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readdir, rm, stat, statfs, symlink, truncate, utimes, writeFile } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -318,6 +318,7 @@ for (const [isRedisHere, use, isUsed] of [
     const reference = opened.files.write({ id: "aaaaaaaaaa-used", held: true }, [content()]);
     assert.equal(reference !== undefined, isUsed);
     opened.files.refused("aaaaaaaaaa-used");
+    opened.files.letAllGo();
   });
 }
 
@@ -392,14 +393,142 @@ test("a file stays for a while when its job is over, for a store that forgets th
   });
 });
 
-test("what ends beside 64 MiB of files that stay goes at once", () => {
-  const frames = [content(40_000_000), content(30_000_000), content(20_000_000)];
-  const ids = frames.map((_frame, at) => `aaaaaaaaaa-much${at}`);
-  const references = frames.map((frame, at) => files.write({ id: ids[at]!, held: true }, [frame]) as InputFileReference);
-  for (const id of ids) files.ended(id, "succeeded");
-  const isThere = ids.map((id, at) => new InputFiles(root).read(id, references[at]!, new FrameMemory()) !== undefined);
-  assert.deepEqual(isThere, [true, false, true]);
+/** What a host reads. */
+const readAs = (jobId: string, reference: InputFileReference): Promise<Uint8Array | undefined> =>
+  new InputFiles(root).read(jobId, reference, new FrameMemory());
+
+/** Writes one input of that many bytes. */
+function written(jobId: string, sizeBytes: number): { reference: InputFileReference; frame: Uint8Array } {
+  const frame = content(sizeBytes);
+  return { frame, reference: files.write({ id: jobId, held: true }, [frame]) ?? assert.fail("it was not written") };
+}
+
+test("what ends beside 64 MiB of files that stay is written again at once", async () => {
+  const sizes = [40_000_000, 30_000_000, 20_000_000];
+  const jobs = sizes.map((size, at) => ({ id: `aaaaaaaaaa-much${at}`, ...written(`aaaaaaaaaa-much${at}`, size) }));
+  const ino = (await stat(path.join(root, "inputs", jobs[1]!.reference.folder, jobs[1]!.id))).ino;
+  for (const { id } of jobs) files.ended(id, "succeeded");
+  const next = written("aaaaaaaaaa-next", 30_000_000);
+  assert.equal((await stat(path.join(root, "inputs", next.reference.folder, "aaaaaaaaaa-next"))).ino, ino);
+  assert.ok(same(await readAs("aaaaaaaaaa-next", next.reference), next.frame));
+  const read = await Promise.all(jobs.map(({ id, reference }) => readAs(id, reference)));
+  assert.deepEqual(
+    read.map((frame, at) => frame !== undefined && same(frame, jobs[at]!.frame)),
+    [true, false, true],
+  );
+  files.refused("aaaaaaaaaa-next");
   files.letAllGo();
+});
+
+test("a file that is written again holds the next job's input alone, whatever its size, and nothing under its old name", async () => {
+  const folder = written("aaaaaaaaaa-first", 200_000).reference.folder;
+  const inoOf = async (jobId: string): Promise<number> => (await stat(path.join(root, "inputs", folder, jobId))).ino;
+  const ino = await inoOf("aaaaaaaaaa-first");
+  let before = "aaaaaaaaaa-first";
+  for (const size of [200_000, 70_000, 300_000]) {
+    const jobId = `aaaaaaaaaa-${size}`;
+    files.refused(before);
+    const { frame, reference } = written(jobId, size);
+    assert.equal(await inoOf(jobId), ino, "the same file");
+    assert.ok(same(await readAs(jobId, reference), frame));
+    await assert.rejects(inoOf(before), { code: "ENOENT" });
+    before = jobId;
+  }
+  files.refused(before);
+  files.letAllGo();
+});
+
+test("of a file that is written again while a host reads it nothing is told", async (context) => {
+  const { reference } = written("aaaaaaaaaa-slow", 100_000);
+  mocked(context, "readSync", (real) => (...args: never[]) => {
+    const count = real(...args);
+    files.refused("aaaaaaaaaa-slow"); // as if it were over, and the store had forgotten that
+    files.write({ id: "aaaaaaaaaa-meanwhile", held: true }, [content(100_000)]);
+    return count;
+  });
+  assert.equal(await readAs("aaaaaaaaaa-slow", reference), undefined);
+  files.refused("aaaaaaaaaa-meanwhile");
+  files.letAllGo();
+});
+
+test("a job that has a file gets no other one, and the spare one stays", async () => {
+  const { frame, reference } = written("aaaaaaaaaa-twice", 100_000);
+  written("aaaaaaaaaa-spare", 100_000);
+  files.refused("aaaaaaaaaa-spare");
+  assert.equal(files.write({ id: "aaaaaaaaaa-twice", held: true }, [content(100_000)]), undefined);
+  assert.ok(same(await readAs("aaaaaaaaaa-twice", reference), frame));
+  const next = written("aaaaaaaaaa-after", 100_000);
+  await assert.rejects(stat(path.join(root, "inputs", reference.folder, "aaaaaaaaaa-spare")), { code: "ENOENT" }, "it was taken");
+  assert.ok(same(await readAs("aaaaaaaaaa-after", next.reference), next.frame));
+  for (const jobId of ["aaaaaaaaaa-twice", "aaaaaaaaaa-after"]) files.refused(jobId);
+  files.letAllGo();
+});
+
+test("a job that was refused and comes again gets a file, whichever is spare", async () => {
+  for (const others of [[], ["aaaaaaaaaa-other"]]) {
+    for (const jobId of ["aaaaaaaaaa-again", ...others]) written(jobId, 100_000);
+    for (const jobId of ["aaaaaaaaaa-again", ...others]) files.refused(jobId);
+    const { frame, reference } = written("aaaaaaaaaa-again", 100_000);
+    assert.ok(same(await readAs("aaaaaaaaaa-again", reference), frame));
+    const next = written("aaaaaaaaaa-after", 100_000);
+    assert.ok(same(await readAs("aaaaaaaaaa-again", reference), frame));
+    assert.ok(same(await readAs("aaaaaaaaaa-after", next.reference), next.frame));
+    for (const jobId of ["aaaaaaaaaa-again", "aaaaaaaaaa-after"]) files.refused(jobId);
+    files.letAllGo();
+  }
+});
+
+test("where no second name can be given, or the spare file is gone, a new file is made", async (context) => {
+  for (const failure of ["EPERM", "ENOENT"] as const) {
+    const { reference } = written("aaaaaaaaaa-gone", 100_000);
+    files.refused("aaaaaaaaaa-gone");
+    if (failure === "ENOENT") await rm(path.join(root, "inputs", reference.folder, "aaaaaaaaaa-gone"));
+    else mocked(context, "linkSync", () => () => assert.fail(Object.assign(new Error("not here"), { code: failure })));
+    const next = written("aaaaaaaaaa-new", 100_000);
+    assert.ok(same(await readAs("aaaaaaaaaa-new", next.reference), next.frame));
+    await assert.rejects(stat(path.join(root, "inputs", reference.folder, "aaaaaaaaaa-gone")), { code: "ENOENT" });
+    files.refused("aaaaaaaaaa-new");
+    files.letAllGo();
+  }
+});
+
+test("after the machine has started again only what is known to be on the disk is taken for whole", async () => {
+  const rig = rigs.rig(store);
+  const jobs = [rig.job(large()), rig.job(large())];
+  for (const job of jobs) await rig.admitted(job);
+  const [id, other] = jobs.map((job) => job.id) as [string, string];
+  const place = (jobId: string): string => path.join(root, "inputs", keysOf(stored[jobId === id ? 0 : 1]!), jobId);
+  const stored = [(await storedFor(id))!, (await storedFor(other))!];
+  const keysOf = (reference: Buffer): string => reference.subarray(16, 26).toString();
+  await eventually("the first to be synced", async () => {
+    await files.sync();
+    return ((await stat(place(id))).mode & 0o777) === 0o400;
+  });
+  await chmod(place(other), 0o600); // as if the power had gone before that
+  const earlier = stored.map((reference) => Buffer.concat([reference.subarray(0, 26), Buffer.from("earlierone")]));
+  const { again } = { again: async () => [earlier[1]!] };
+  const frames = await valuesOf()
+    .fetched([id, other], earlier, { again, memory: new FrameMemory() })
+    .catch((error: Error) => error);
+  assert.match(String(frames), /SWITCHYARD_BLOBS/, "a host that cannot tell asks again");
+  const [first] = (await valuesOf().fetched([id], [earlier[0]!], { again: async () => [], memory: new FrameMemory() })) as Uint8Array[];
+  assert.ok(same(first, joinParts(jobs[0]!.inputs)));
+  await rigs.redis.set(keys.input(rig.tag, other), earlier[1]!, "KEEPTTL");
+  assert.equal(await store.inputs(other), undefined);
+  await rigs.redis.set(keys.input(rig.tag, id), earlier[0]!, "KEEPTTL");
+  assert.ok(same(await store.inputs(id), joinParts(jobs[0]!.inputs)));
+});
+
+test("a file that is known to be whole is not written again", async () => {
+  const rig = rigs.rig(store);
+  const id = await rig.admit(large());
+  const [file] = await filesOf(rig);
+  await eventually("it to be synced", async () => {
+    await files.sync();
+    return ((await stat(file!)).mode & 0o777) === 0o400;
+  });
+  await store.cancel(id);
+  await goes(rig);
 });
 
 test("a store that was away, and has forgotten that jobs are over, finds their files; others go", async (context) => {
@@ -536,7 +665,11 @@ test("a full disk costs no job, and keeps no half of a file", async (context) =>
   }
 });
 
-function mocked(context: TestContext, name: "writevSync" | "statfs", replace: (real: (...args: never[]) => unknown) => unknown): void {
+function mocked(
+  context: TestContext,
+  name: "writevSync" | "readSync" | "linkSync" | "statfs",
+  replace: (real: (...args: never[]) => unknown) => unknown,
+): void {
   const where = (name === "statfs" ? fs.promises : fs) as unknown as Record<string, (...args: never[]) => unknown>;
   const mock = context.mock.method(where, name, replace(where[name]!.bind(where)) as () => unknown);
   syncBuiltinESMExports();
@@ -546,12 +679,12 @@ function mocked(context: TestContext, name: "writevSync" | "statfs", replace: (r
   });
 }
 
-test("a disk that takes less at a time than it is given gets all of it", (context) => {
+test("a disk that takes less at a time than it is given gets all of it", async (context) => {
   mocked(context, "writevSync", (real) => (handle: never, parts: Uint8Array[]) => real(handle, [parts[0]!.subarray(0, 30_000)] as never));
   const parts = [content(10), new Uint8Array(), content(70_000), content(100)];
   const reference = files.write({ id: "aaaaaaaaaa-pieces", held: true }, parts) as InputFileReference;
   assert.equal(reference.sizeBytes, 70_110);
-  assert.ok(same(new InputFiles(root).read("aaaaaaaaaa-pieces", reference, new FrameMemory()), joinParts(parts)));
+  assert.ok(same(await readAs("aaaaaaaaaa-pieces", reference), joinParts(parts)));
   files.refused("aaaaaaaaaa-pieces");
 });
 

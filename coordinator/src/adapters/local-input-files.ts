@@ -3,15 +3,17 @@
  * Writes and removals are synchronous: they end in the system's memory, and each way through the pool of threads costs more than they do.
  */
 
-import { closeSync, openSync, unlinkSync, writevSync } from "node:fs";
+import { closeSync, ftruncateSync, linkSync, openSync, unlinkSync, writevSync } from "node:fs";
 import { lstat, mkdir, open, readdir, readFile, rmdir, stat, statfs, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
   blobFolderIdFile,
   bootIdFile,
   type InputFileReference,
+  inputFileModes,
   inputFilesFolder,
   inputFolderPattern,
+  isKnownWhole,
   isLocalDisk,
   type JobState,
   PassingMap,
@@ -21,6 +23,7 @@ import {
 import { jobIdPattern, sightMark } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { InputFiles } from "../ports/input-files.ts";
+import { type SpareFile, SpareInputFiles } from "./spare-input-files.ts";
 import { entries, orGone } from "./unfinished-files.ts";
 
 /** A file that was written so lately may be over before a sync of it would have paid. */
@@ -41,6 +44,8 @@ export interface OwnFile extends InputFileReference {
   held: boolean;
   writtenMs: number;
   isOver: boolean;
+  /** A sync of it has begun. Then it says of itself that it is whole, and is not written again. */
+  isSynced: boolean;
 }
 
 export interface DiskState {
@@ -61,6 +66,7 @@ export class LocalInputFiles implements InputFiles {
   #doubtful: OwnFile[] = [];
   #lingering: { file: OwnFile; endedMs: number }[] = [];
   #lingeringBytes = 0;
+  readonly #spare = new SpareInputFiles();
   #failed: Error | undefined;
 
   /** `blobsFolder`: the coordinators' folder of large values. */
@@ -83,7 +89,7 @@ export class LocalInputFiles implements InputFiles {
     const beganMs = this.#clock.monotonicMs();
     let made = false;
     try {
-      const handle = openSync(name, "wx", 0o600);
+      const handle = this.#openFor(name, sizeOf(frame));
       made = true;
       try {
         writeWhole(handle, frame);
@@ -93,16 +99,57 @@ export class LocalInputFiles implements InputFiles {
     } catch (error) {
       if (made) removeNow(name);
       // one that is there belongs to an admission of the same job, whose answer was lost or is still to come
-      else if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
+      else if (codeOf(error) === "EEXIST") return undefined;
       this.#fail(error as Error);
       return undefined;
     }
     const writtenMs = this.#clock.monotonicMs();
     if (writtenMs - beganMs > slowWriteMs) this.#fail(new Error(`to write a file took ${Math.round(writtenMs - beganMs)} ms`));
-    const file: OwnFile = { ...place, sizeBytes: sizeOf(frame), jobId, held, writtenMs, isOver: false };
+    const file: OwnFile = { ...place, sizeBytes: sizeOf(frame), jobId, held, writtenMs, isOver: false, isSynced: false };
     this.#open.set(jobId, file);
     this.#unsynced.push(file);
     return file;
+  }
+
+  /** Opens a file of that name which was not there, to be written from its beginning. Nothing is left of it when this throws. */
+  #openFor(name: string, sizeBytes: number): number {
+    const spare = this.#spare.take();
+    if (spare !== undefined) {
+      const handle = this.#reopen(spare, name, sizeBytes);
+      if (handle !== undefined) return handle;
+    }
+    return openSync(name, "wx", inputFileModes.written);
+  }
+
+  /** The spare file under another name; undefined where that cannot be. */
+  #reopen(spare: SpareFile, name: string, sizeBytes: number): number | undefined {
+    try {
+      linkSync(spare.name, name); // `rename` would replace one that is there
+    } catch (error) {
+      if (codeOf(error) !== "EEXIST") {
+        removeNow(spare.name); // gone, or the file system has its limits: a new one does as well
+        return undefined;
+      }
+      if (spare.name !== name) this.#putAside(spare);
+      if (spare.name !== name && !this.#spare.forget(name)) throw error;
+      removeNow(name); // the job's own, from when it was refused
+      return undefined;
+    }
+    try {
+      // before a byte changes, so that who has opened it by its old name finds out
+      unlinkSync(spare.name);
+      const handle = openSync(name, "r+");
+      if (spare.sizeBytes !== sizeBytes) ftruncateSync(handle, sizeBytes);
+      return handle;
+    } catch {
+      removeNow(name);
+      return undefined;
+    }
+  }
+
+  /** To be written again, or removed. */
+  #putAside(spare: SpareFile): void {
+    for (const { name } of this.#spare.put(spare, this.#clock.monotonicMs())) removeNow(name);
   }
 
   /** The next look finds out whether the folder can be used. */
@@ -119,7 +166,7 @@ export class LocalInputFiles implements InputFiles {
 
   refused(jobId: string): void {
     const file = this.#take(jobId);
-    if (file) this.#removeNow(file);
+    if (file) this.#leave(file);
   }
 
   doubtful(jobId: string): void {
@@ -137,7 +184,7 @@ export class LocalInputFiles implements InputFiles {
     this.#open.delete(jobId);
     file.isOver = true;
     if (this.#lingeringBytes + file.sizeBytes > mostLingeringBytes) {
-      this.#removeNow(file);
+      this.#leave(file);
       return;
     }
     this.#lingering.push({ file, endedMs: this.#clock.monotonicMs() });
@@ -154,29 +201,35 @@ export class LocalInputFiles implements InputFiles {
     for (const { endedMs, file } of this.#lingering) {
       if (endedMs > nowMs - lingerMs) break;
       if (endedMs < nowMs - answeringMs) this.#doubtful.push(file);
-      else this.#removeNow(file);
+      else this.#leave(file);
       this.#lingeringBytes -= file.sizeBytes;
       count++;
     }
     if (count > 0) this.#lingering = this.#lingering.slice(count);
+    for (const { name } of this.#spare.letGo(nowMs)) removeNow(name);
   }
 
   /** Removes all files of jobs that are over. */
   letAllGo(): void {
-    for (const { file } of this.#lingering) this.#removeNow(file);
+    for (const { file } of this.#lingering) this.#leave(file);
     this.#lingering = [];
     this.#lingeringBytes = 0;
+    for (const { name } of this.#spare.letAllGo()) removeNow(name);
   }
 
   /** A job of which it was heard that it is over, and that is not, or not any more. */
   reopen(file: OwnFile): void {
     file.isOver = false;
     this.#open.set(file.jobId, file);
+    if (!file.isSynced) this.#unsynced.push(file);
   }
 
-  #removeNow(file: OwnFile): void {
+  /** Nobody needs it any more. One that says of itself that it is whole must not be written again: a power cut might leave it so with half of the next job's input. */
+  #leave(file: OwnFile): void {
     file.isOver = true;
-    removeNow(this.#nameOf(file.jobId, file));
+    const name = this.#nameOf(file.jobId, file);
+    if (file.isSynced) removeNow(name);
+    else this.#putAside({ name, sizeBytes: file.sizeBytes });
   }
 
   /** Of jobs that the store has to be asked about: whether they still have their inputs. */
@@ -187,17 +240,21 @@ export class LocalInputFiles implements InputFiles {
   }
 
   async read(jobId: string, reference: InputFileReference, bytes = reference.sizeBytes): Promise<Uint8Array | undefined> {
-    const file = await orGone(open(this.#nameOf(jobId, reference)));
+    const name = this.#nameOf(jobId, reference);
+    const file = await orGone(open(name));
     if (!file) return undefined;
     try {
-      if ((await file.stat()).size !== reference.sizeBytes) return undefined;
+      const { ino, mode, size } = await file.stat();
+      if (size !== reference.sizeBytes) return undefined;
+      if (!isKnownWhole(mode) && reference.sight !== sightMark(await this.sight())) return undefined;
       const read = new Uint8Array(Math.min(bytes, reference.sizeBytes));
       for (let at = 0; at < read.length; ) {
         const { bytesRead } = await file.read(read, at, read.length - at, at);
         if (bytesRead === 0) return undefined;
         at += bytesRead;
       }
-      return read;
+      // it may have been written again meanwhile, for another job
+      return (await orGone(stat(name)))?.ino === ino ? read : undefined;
     } finally {
       await file.close();
     }
@@ -251,8 +308,17 @@ export class LocalInputFiles implements InputFiles {
   }
 
   async #syncOne(file: OwnFile): Promise<void> {
-    const handle = file.isOver ? undefined : await orGone(open(this.#nameOf(file.jobId, file)));
-    await handle?.datasync().finally(() => handle.close());
+    if (file.isOver) return;
+    file.isSynced = true;
+    const handle = await orGone(open(this.#nameOf(file.jobId, file)));
+    if (!handle) return;
+    try {
+      await handle.datasync();
+      await handle.chmod(inputFileModes.whole); // not before its bytes are there
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
   }
 
   /** Jobs that have a file in that folder. */
@@ -310,6 +376,8 @@ function writeWhole(handle: number, frame: readonly Uint8Array[]): void {
     left = rest;
   }
 }
+
+const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code;
 
 function removeNow(file: string): void {
   try {

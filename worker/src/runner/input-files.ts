@@ -1,8 +1,8 @@
 /** Inputs that coordinators left as files, see protocol/src/input-file.ts. Only they write and remove them. */
 
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import path from "node:path";
-import { type InputFileReference, inputFilesFolder, readInputReference } from "@switchyard/protocol";
+import { type InputFileReference, inputFilesFolder, isKnownWhole, readInputReference } from "@switchyard/protocol";
 import { sightMark } from "@switchyard/protocol/redis";
 import { seenFolder } from "../presence/seen-folder.ts";
 
@@ -38,6 +38,8 @@ export class FrameMemory {
 export class InputFiles {
   readonly #blobsFolder: string;
   readonly #root: string;
+  /** How this host saw the folder when it last looked. */
+  #sight: string | undefined;
 
   /** `blobsFolder`: the coordinators' folder, as far as this host sees it. */
   constructor(blobsFolder: string) {
@@ -48,35 +50,54 @@ export class InputFiles {
   /** Whether the folder of a reference is the one that this host sees: then a file that is not there is nowhere. */
   async sees(stored: Uint8Array): Promise<boolean> {
     const reference = readInputReference(stored);
-    const sight = await seenFolder(this.#blobsFolder).catch(() => undefined);
-    return reference?.kind === "file" && sight !== undefined && reference.sight === sightMark(sight);
+    return reference?.kind === "file" && this.#isSeen(reference);
+  }
+
+  /** Since this machine started. */
+  async #isSeen({ sight }: InputFileReference): Promise<boolean> {
+    if (sight === this.#sight) return true;
+    const seen = await seenFolder(this.#blobsFolder).catch(() => undefined);
+    this.#sight = seen && sightMark(seen);
+    return sight === this.#sight;
   }
 
   /**
    * The frame, in the memory of its batch, or undefined when it is gone or not whole. Reads at once: each way through the pool of threads takes longer than the
    * file, which mostly never left the memory.
    */
-  read(jobId: string, { folder, sizeBytes }: InputFileReference, memory: FrameMemory): Uint8Array | undefined {
-    let file: number;
+  async read(jobId: string, reference: InputFileReference, memory: FrameMemory): Promise<Uint8Array | undefined> {
+    const { folder, sight } = reference;
+    const name = path.join(this.#root, folder, jobId);
+    const isOfThisStart = sight === this.#sight || (await this.#isSeen(reference));
     try {
-      file = openSync(path.join(this.#root, folder, jobId), "r");
+      return readWhole(name, reference, { isOfThisStart, memory });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === "ENOENT" || code === "ENOTDIR") return undefined;
       throw error;
     }
-    try {
-      // a machine that lost its power may have kept the name, and not all of the bytes
-      if (fstatSync(file).size !== sizeBytes) return undefined;
-      const bytes = memory.room(sizeBytes);
-      for (let at = 0; at < sizeBytes; ) {
-        const count = readSync(file, bytes, at, sizeBytes - at, at);
-        if (count === 0) return undefined;
-        at += count;
-      }
-      return bytes;
-    } finally {
-      closeSync(file);
+  }
+}
+
+function readWhole(
+  name: string,
+  { sizeBytes }: InputFileReference,
+  { isOfThisStart, memory }: { isOfThisStart: boolean; memory: FrameMemory },
+): Uint8Array | undefined {
+  const file = openSync(name, "r");
+  try {
+    const { ino, mode, size } = fstatSync(file);
+    // a machine that lost its power may have kept the name, and not all of the bytes
+    if (size !== sizeBytes || !(isOfThisStart || isKnownWhole(mode))) return undefined;
+    const bytes = memory.room(sizeBytes);
+    for (let at = 0; at < sizeBytes; ) {
+      const count = readSync(file, bytes, at, sizeBytes - at, at);
+      if (count === 0) return undefined;
+      at += count;
     }
+    // its job may be over, and what was read another's
+    return statSync(name).ino === ino ? bytes : undefined;
+  } finally {
+    closeSync(file);
   }
 }
