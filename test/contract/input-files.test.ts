@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs";
-import { chmod, cp, mkdir, mkdtemp, readdir, rm, stat, statfs, symlink, truncate, utimes, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, open, readdir, rm, stat, statfs, symlink, truncate, utimes, writeFile } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -520,15 +520,20 @@ test("after the machine has started again only what is known to be on the disk i
 });
 
 test("a file that is known to be whole is not written again", async () => {
-  const rig = rigs.rig(store);
-  const id = await rig.admit(large());
-  const [file] = await filesOf(rig);
+  const { reference } = written("aaaaaaaaaa-whole", 100_000);
+  const file = path.join(root, "inputs", reference.folder, "aaaaaaaaaa-whole");
   await eventually("it to be synced", async () => {
     await files.sync();
-    return ((await stat(file!)).mode & 0o777) === 0o400;
+    return ((await stat(file)).mode & 0o777) === 0o400;
   });
-  await store.cancel(id);
-  await goes(rig);
+  const whole = await open(file); // so that no other file gets its number
+  files.refused("aaaaaaaaaa-whole");
+  await assert.rejects(stat(file), { code: "ENOENT" });
+  written("aaaaaaaaaa-next", 100_000);
+  assert.notEqual((await stat(path.join(root, "inputs", reference.folder, "aaaaaaaaaa-next"))).ino, (await whole.stat()).ino);
+  await whole.close();
+  files.refused("aaaaaaaaaa-next");
+  files.letAllGo();
 });
 
 test("a store that was away, and has forgotten that jobs are over, finds their files; others go", async (context) => {
