@@ -415,6 +415,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await figures.leave({ all: true }).catch(() => {});
       await toolServersClosed;
       files?.letAllGo();
+      await files?.sync({ all: true }).catch(() => {}); // what is still open is of jobs that may outlive this machine's next start
       await tickets.close();
       subscription.close();
       durable.close();

@@ -4,8 +4,8 @@
  *
  *   ff ff ff ff | "file" | size in bytes, uint64 LE | name of the cluster's folder, 10 characters | who wrote it sees it so, 10 characters
  *
- * The file bears its job's id. As with blobs no tensor frame begins so. A coordinator writes the file of a job that is over again for the next one: under another name, which it gives it before
- * it changes a byte. So a reader looks once more, when it has read, whether the name still leads to the file.
+ * The file bears its job's id. As with blobs no tensor frame begins so. A coordinator writes the file of a job that is over again for the next one: it takes the first one's name away before it
+ * changes a byte, and gives it the next one's when all are written. So a reader looks once more, when it has read, whether the name still leads to the file as it was.
  */
 
 import { type BlobReference, readBlobReference } from "./blob-reference.ts";
@@ -98,8 +98,8 @@ const rules = 2;
 
 /**
  * How one process sees a folder: two that tell the same see one folder, not a copy of it, on one machine since its last start. `id` as it stands in the folder, `bootId` as it
- * stands in `bootIdFile`, `dev` and `ino` of the file with the id.
+ * stands in `bootIdFile`, `dev` and `ino` of the file with the id. The first word is the same after the machine has started anew; a disk may have another number then.
  */
 export function sightOfFolder({ id, bootId, dev, ino }: { id: string; bootId: string; dev: number; ino: number }): string {
-  return `${rules} ${id.trim()} ${bootId.trim()} ${dev}:${ino}`;
+  return `${rules}:${id.trim()}:${ino} ${bootId.trim()} ${dev}`;
 }

@@ -6,7 +6,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { Redis } from "ioredis";
 import { systemClock } from "../../coordinator/src/clock.ts";
-import { askForRewrite, CalmRewrites, idleMs } from "../../coordinator/src/embedded/calm-rewrites.ts";
+import { askForRewrite, CalmRewrites, idleOfMachine } from "../../coordinator/src/embedded/calm-rewrites.ts";
 import { ManualClock } from "../support/manual-clock.ts";
 import { startTestRedis } from "../support/redis.ts";
 
@@ -17,6 +17,7 @@ class Rig {
   readonly clock = new ManualClock();
   asked = 0;
   refusal: Error | undefined;
+  cores = 2;
   readonly rewrites: CalmRewrites;
   #idle = 0;
 
@@ -29,7 +30,7 @@ class Rig {
         await rewrite();
       },
       clock: this.clock,
-      idleMs: () => this.#idle,
+      idle: () => ({ cores: this.cores, idleMs: this.#idle }),
       leastBytes: megabyte,
     });
   }
@@ -75,7 +76,15 @@ test("a large file is rewritten when a core has been free for three looks, and n
   for (let at = 0; at < 8; at++) await client.set("same", randomBytes(megabyte / 2));
   assert.ok((await parts(redis.dataFolder)).incr > 4 * megabyte);
   await rig.look(10, 0.9);
-  assert.equal(rig.asked, 0, "no whole core is free");
+  assert.equal(rig.asked, 0, "it is less than a core");
+  rig.cores = 1;
+  await rig.look(10, 0.7);
+  assert.equal(rig.asked, 0, "it is less than most of the only core");
+  const single = new Rig(redis.dataFolder);
+  single.cores = 1;
+  await single.look(4, 0.9);
+  assert.equal(single.asked, 1);
+  rig.cores = 2;
   await rig.look(2, 1);
   await rig.look(1, 0.5);
   await rig.look(2, 1);
@@ -117,10 +126,13 @@ test("what cannot be rewritten is tried again a minute later, and a folder that 
 });
 
 test("the machine tells how long its cores had nothing to do", async () => {
-  const before = idleMs();
-  assert.ok(before > 0);
-  await systemClock.sleep(50);
-  assert.ok(idleMs() >= before);
+  const before = idleOfMachine();
+  const beganMs = systemClock.monotonicMs();
+  await systemClock.sleep(300);
+  const { cores, idleMs } = idleOfMachine();
+  const tookMs = systemClock.monotonicMs() - beganMs;
+  assert.ok(cores >= 1 && before.idleMs > 0);
+  assert.ok(idleMs >= before.idleMs && idleMs - before.idleMs <= cores * (tookMs + 50), `${idleMs - before.idleMs} ms of ${cores} cores`);
 });
 
 test("a server of ours rewrites by itself from 512 MiB to 2 GiB on, by what the disk has free", async (t) => {

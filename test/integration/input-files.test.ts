@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { isLocalDisk } from "@switchyard/protocol";
+import { jobIdPattern } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
 import { whileDrained } from "../support/drained-host.ts";
@@ -51,7 +52,7 @@ function assertRight(answer: Answer): void {
 /** Jobs whose inputs lie in a file. */
 async function inputFiles(): Promise<string[]> {
   const names = await readdir(path.join(folder, "blobs", "inputs"), { recursive: true }).catch(() => []);
-  return names.map((name) => path.basename(name)).filter((name) => name.includes("-"));
+  return names.map((name) => path.basename(name)).filter((name) => jobIdPattern.test(name));
 }
 
 /** As the coordinator's log has it last. */

@@ -10,6 +10,7 @@ import {
   decodeFrame,
   encodeFrame,
   encodeInputFileReference,
+  inputFileModes,
   inputFilesFolder,
   type Tensor,
   tensor,
@@ -35,7 +36,7 @@ test("a batch that fails is halved with its own inputs, although those of the ne
   const stored = new Map<string, Buffer>();
   for (const value of [9, 8, 1, 2, 100, 200]) {
     const frame = Buffer.from(encodeFrame([tensor("x", new Float32Array(itemFloats).fill(value), [1, itemFloats])]));
-    await writeFile(path.join(root, inputFilesFolder, folder, `job-${value}`), frame);
+    await writeFile(path.join(root, inputFilesFolder, folder, `job-${value}`), frame, { mode: inputFileModes.whole });
     stored.set(`job-${value}`, Buffer.from(encodeInputFileReference({ folder, sight: "bbbbbbbbbb", sizeBytes: frame.length })));
   }
   const clock = { monotonicMs: () => performance.now(), sleep: async () => {} };

@@ -3,7 +3,7 @@
  * inputs of open jobs are in Redis, too, when a host has come that does not see the files.
  */
 
-import { readInputReference } from "@switchyard/protocol";
+import { type InputFileReference, readInputReference } from "@switchyard/protocol";
 import { keys, newIncarnation, tagOf } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { InputFileUse } from "../ports/input-files.ts";
@@ -20,6 +20,8 @@ const sweepRounds = 60;
 const othersRounds = 3_600;
 /** What is younger may belong to a job whose admission is still under way, however slowly. */
 const youngMs = 300_000;
+/** Its writer would have synced it long before. */
+const orphanMs = 30_000;
 /** Longer than any job lives with its inputs, as waiting one and as dead letter. */
 const othersMs = 8 * 86_400_000;
 /** Redis keeps its own file on a disk, often this one, and must not find it full. */
@@ -165,6 +167,8 @@ export class InputFileKeeper {
     const jobIds = await files.jobs(folder);
     files.forgetGone(new Set(jobIds), sinceMs);
     const heads = await this.#headsOf(jobIds);
+    await files.dropHidden(folder, youngMs);
+    await files.adopt(fileReferences(jobIds, heads), orphanMs);
     const suspects = new Set<string>();
     const without = jobIds.filter((_jobId, at) => heads[at]!.length === 0);
     await each(without, async (jobId) => {
@@ -180,10 +184,7 @@ export class InputFileKeeper {
     const { files, redis } = this.#parts;
     const jobIds = await files.jobs(folder);
     const heads = await this.#headsOf(jobIds);
-    const inFiles = jobIds.flatMap((jobId, at) => {
-      const reference = heads[at]!.length > 0 ? readInputReference(heads[at]!) : undefined;
-      return reference?.kind === "file" ? { jobId, reference } : [];
-    });
+    const inFiles = fileReferences(jobIds, heads);
     const records = await this.#beginnings(inFiles.map(({ jobId }) => `${keys.base(tagOf(jobId))}job:${jobId}`));
     let movedBytes = 0;
     await each(inFiles, async ({ jobId, reference }, at) => {
@@ -209,6 +210,14 @@ export class InputFileKeeper {
     }
     return found;
   }
+}
+
+/** Of those jobs whose inputs are files, by how that begins which Redis holds for each. */
+function fileReferences(jobIds: readonly string[], heads: readonly Buffer[]): { jobId: string; reference: InputFileReference }[] {
+  return jobIds.flatMap((jobId, at) => {
+    const reference = heads[at]!.length > 0 ? readInputReference(heads[at]!) : undefined;
+    return reference?.kind === "file" ? { jobId, reference } : [];
+  });
 }
 
 /** One that fails is no reason to leave the others; the first failure is thrown when all are done. */

@@ -3,14 +3,13 @@
  * Writes and removals are synchronous: they end in the system's memory, and each way through the pool of threads costs more than they do.
  */
 
-import { closeSync, ftruncateSync, linkSync, openSync, unlinkSync, writevSync } from "node:fs";
+import { linkSync } from "node:fs";
 import { lstat, mkdir, open, readdir, readFile, rmdir, stat, statfs, unlink } from "node:fs/promises";
 import path from "node:path";
 import {
   blobFolderIdFile,
   bootIdFile,
   type InputFileReference,
-  inputFileModes,
   inputFilesFolder,
   inputFolderPattern,
   isKnownWhole,
@@ -23,15 +22,15 @@ import {
 import { jobIdPattern, sightMark } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
 import type { InputFiles } from "../ports/input-files.ts";
-import { type SpareFile, SpareInputFiles } from "./spare-input-files.ts";
+import { type HiddenFile, HiddenInputFiles, isHidden, removeNow } from "./hidden-input-files.ts";
 import { entries, orGone } from "./unfinished-files.ts";
+import { makeWhole } from "./whole-files.ts";
 
 /** A file that was written so lately may be over before a sync of it would have paid. */
 const syncAfterMs = 500;
-const syncedTogether = 8;
 /** A store that ends without having written its file may have lost the end of a job: so long after it the job could be run again. */
 const lingerMs = 2_500;
-/** What ends beside so many is removed at once: memory that is free again at once is still in the processor's cache when the next file is written. */
+/** What ends beside so many goes at once: its memory is still in the processor's cache when the next file is written. */
 const mostLingeringBytes = 64 * 1024 * 1024;
 /** A disk that takes longer for a file holds up all calls. */
 const slowWriteMs = 200;
@@ -44,8 +43,8 @@ export interface OwnFile extends InputFileReference {
   held: boolean;
   writtenMs: number;
   isOver: boolean;
-  /** A sync of it has begun. Then it says of itself that it is whole, and is not written again. */
-  isSynced: boolean;
+  /** By which it may be written again when its job is over. */
+  hidden: HiddenFile | undefined;
 }
 
 export interface DiskState {
@@ -66,7 +65,7 @@ export class LocalInputFiles implements InputFiles {
   #doubtful: OwnFile[] = [];
   #lingering: { file: OwnFile; endedMs: number }[] = [];
   #lingeringBytes = 0;
-  readonly #spare = new SpareInputFiles();
+  readonly #hidden: HiddenInputFiles;
   #failed: Error | undefined;
 
   /** `blobsFolder`: the coordinators' folder of large values. */
@@ -74,6 +73,7 @@ export class LocalInputFiles implements InputFiles {
     this.#blobsFolder = parts.blobsFolder;
     this.#root = path.join(parts.blobsFolder, inputFilesFolder);
     this.#clock = parts.clock;
+    this.#hidden = new HiddenInputFiles(parts.clock);
   }
 
   /** From now on files are written, into that folder, which is made; nothing: they are not. `sight` as this class told it. */
@@ -85,71 +85,31 @@ export class LocalInputFiles implements InputFiles {
   write({ id: jobId, held }: { id: string; held: boolean }, frame: readonly Uint8Array[]): InputFileReference | undefined {
     if (this.#place === undefined) return undefined;
     const place = this.#place;
-    const name = path.join(this.#root, place.folder, jobId);
     const beganMs = this.#clock.monotonicMs();
-    let made = false;
+    let hidden: HiddenFile | undefined;
     try {
-      const handle = this.#openFor(name, sizeOf(frame));
-      made = true;
-      try {
-        writeWhole(handle, frame);
-      } finally {
-        closeSync(handle);
-      }
+      hidden = this.#hidden.filled(path.join(this.#root, place.folder), frame);
+      linkSync(hidden.name, path.join(this.#root, place.folder, jobId)); // from now on a reader finds it, whole; `rename` would replace one that is there
     } catch (error) {
-      if (made) removeNow(name);
       // one that is there belongs to an admission of the same job, whose answer was lost or is still to come
-      else if (codeOf(error) === "EEXIST") return undefined;
-      this.#fail(error as Error);
+      const isThere = codeOf(error) === "EEXIST";
+      if (hidden) this.#hidden.putAside(hidden);
+      if (!isThere) this.#fail(error as Error);
       return undefined;
     }
     const writtenMs = this.#clock.monotonicMs();
     if (writtenMs - beganMs > slowWriteMs) this.#fail(new Error(`to write a file took ${Math.round(writtenMs - beganMs)} ms`));
-    const file: OwnFile = { ...place, sizeBytes: sizeOf(frame), jobId, held, writtenMs, isOver: false, isSynced: false };
+    const file: OwnFile = { ...place, sizeBytes: sizeOf(frame), jobId, held, writtenMs, isOver: false, hidden };
     this.#open.set(jobId, file);
     this.#unsynced.push(file);
     return file;
   }
 
-  /** Opens a file of that name which was not there, to be written from its beginning. Nothing is left of it when this throws. */
-  #openFor(name: string, sizeBytes: number): number {
-    const spare = this.#spare.take();
-    if (spare !== undefined) {
-      const handle = this.#reopen(spare, name, sizeBytes);
-      if (handle !== undefined) return handle;
-    }
-    return openSync(name, "wx", inputFileModes.written);
-  }
-
-  /** The spare file under another name; undefined where that cannot be. */
-  #reopen(spare: SpareFile, name: string, sizeBytes: number): number | undefined {
-    try {
-      linkSync(spare.name, name); // `rename` would replace one that is there
-    } catch (error) {
-      if (codeOf(error) !== "EEXIST") {
-        removeNow(spare.name); // gone, or the file system has its limits: a new one does as well
-        return undefined;
-      }
-      if (spare.name !== name) this.#putAside(spare);
-      if (spare.name !== name && !this.#spare.forget(name)) throw error;
-      removeNow(name); // the job's own, from when it was refused
-      return undefined;
-    }
-    try {
-      // before a byte changes, so that who has opened it by its old name finds out
-      unlinkSync(spare.name);
-      const handle = openSync(name, "r+");
-      if (spare.sizeBytes !== sizeBytes) ftruncateSync(handle, sizeBytes);
-      return handle;
-    } catch {
-      removeNow(name);
-      return undefined;
-    }
-  }
-
-  /** To be written again, or removed. */
-  #putAside(spare: SpareFile): void {
-    for (const { name } of this.#spare.put(spare, this.#clock.monotonicMs())) removeNow(name);
+  /** It will not be written again. */
+  #settle(file: OwnFile): OwnFile {
+    if (file.hidden) removeNow(file.hidden.name);
+    file.hidden = undefined;
+    return file;
   }
 
   /** The next look finds out whether the folder can be used. */
@@ -171,7 +131,7 @@ export class LocalInputFiles implements InputFiles {
 
   doubtful(jobId: string): void {
     const file = this.#take(jobId);
-    if (file) this.#doubtful.push(file);
+    if (file) this.#doubtful.push(this.#settle(file));
   }
 
   ended(jobId: string, state: JobState): void {
@@ -192,7 +152,7 @@ export class LocalInputFiles implements InputFiles {
   }
 
   /**
-   * Removes files of jobs that were over a while ago. The store has answered since `answeringMs` ago: what ended before that it may have forgotten, and is
+   * Takes the names of jobs that were over a while ago from their files. The store has answered since `answeringMs` ago: what ended before that it may have forgotten, and is
    * to be asked about.
    */
   letGo(answeringMs: number): void {
@@ -200,36 +160,37 @@ export class LocalInputFiles implements InputFiles {
     let count = 0;
     for (const { endedMs, file } of this.#lingering) {
       if (endedMs > nowMs - lingerMs) break;
-      if (endedMs < nowMs - answeringMs) this.#doubtful.push(file);
+      if (endedMs < nowMs - answeringMs) this.#doubtful.push(this.#settle(file));
       else this.#leave(file);
       this.#lingeringBytes -= file.sizeBytes;
       count++;
     }
     if (count > 0) this.#lingering = this.#lingering.slice(count);
-    for (const { name } of this.#spare.letGo(nowMs)) removeNow(name);
+    this.#hidden.letGo();
   }
 
-  /** Removes all files of jobs that are over. */
+  /** Removes all files of jobs that are over, and those that might be written again. */
   letAllGo(): void {
     for (const { file } of this.#lingering) this.#leave(file);
     this.#lingering = [];
     this.#lingeringBytes = 0;
-    for (const { name } of this.#spare.letAllGo()) removeNow(name);
+    this.#hidden.letAllGo();
   }
 
   /** A job of which it was heard that it is over, and that is not, or not any more. */
   reopen(file: OwnFile): void {
     file.isOver = false;
     this.#open.set(file.jobId, file);
-    if (!file.isSynced) this.#unsynced.push(file);
+    this.#unsynced.push(file);
   }
 
-  /** Nobody needs it any more. One that says of itself that it is whole must not be written again: a power cut might leave it so with half of the next job's input. */
+  /** Nobody needs it any more. Its job's name goes before a byte changes, so that who has opened it by that finds out. */
   #leave(file: OwnFile): void {
     file.isOver = true;
-    const name = this.#nameOf(file.jobId, file);
-    if (file.isSynced) removeNow(name);
-    else this.#putAside({ name, sizeBytes: file.sizeBytes });
+    const isGone = removeNow(this.#nameOf(file.jobId, file));
+    if (!isGone || !file.hidden) return void this.#settle(file);
+    this.#hidden.putAside(file.hidden);
+    file.hidden = undefined;
   }
 
   /** Of jobs that the store has to be asked about: whether they still have their inputs. */
@@ -244,17 +205,18 @@ export class LocalInputFiles implements InputFiles {
     const file = await orGone(open(name));
     if (!file) return undefined;
     try {
-      const { ino, mode, size } = await file.stat();
+      const { ino, mode, mtimeMs, size } = await file.stat();
       if (size !== reference.sizeBytes) return undefined;
-      if (!isKnownWhole(mode) && reference.sight !== sightMark(await this.sight())) return undefined;
+      if (!isKnownWhole(mode) && reference.sight !== (await this.#mark())) return undefined;
       const read = new Uint8Array(Math.min(bytes, reference.sizeBytes));
       for (let at = 0; at < read.length; ) {
         const { bytesRead } = await file.read(read, at, read.length - at, at);
         if (bytesRead === 0) return undefined;
         at += bytesRead;
       }
-      // it may have been written again meanwhile, for another job
-      return (await orGone(stat(name)))?.ino === ino ? read : undefined;
+      // its job may be over, and what was read another's
+      const now = await orGone(stat(name));
+      return now?.ino === ino && now.mtimeMs === mtimeMs ? read : undefined;
     } finally {
       await file.close();
     }
@@ -272,6 +234,12 @@ export class LocalInputFiles implements InputFiles {
     return failed;
   }
 
+  /** How references written now say it; undefined where the folder cannot be seen. */
+  async #mark(): Promise<string | undefined> {
+    const sight = await this.sight().catch(() => undefined);
+    return sight && sightMark(sight);
+  }
+
   /** How a process on this machine sees the folder: what hosts tell that see the same one. The folder is made if it is not there. */
   async sight(): Promise<string> {
     await mkdir(this.#root, { recursive: true, mode: 0o700 });
@@ -286,39 +254,38 @@ export class LocalInputFiles implements InputFiles {
     return { isLocal: isLocalDisk(type), freeBytes: bavail * bsize, totalBytes: blocks * bsize };
   }
 
-  /** Brings to the disk what was written a while ago and is still needed. To be called once a second: a power cut takes little more than that. */
-  async sync(): Promise<void> {
-    const untilMs = this.#clock.monotonicMs() - syncAfterMs;
+  /**
+   * Brings to the disk what was written a while ago and is still needed; `all`: and what was written since. To be called once a second: a power cut takes little more than
+   * that. What fails is tried again.
+   */
+  async sync({ all = false } = {}): Promise<void> {
+    const untilMs = this.#clock.monotonicMs() - (all ? 0 : syncAfterMs);
     let count = this.#unsynced.findIndex(({ writtenMs }) => writtenMs > untilMs);
     if (count === -1) count = this.#unsynced.length;
     const due = this.#unsynced.slice(0, count).filter(({ isOver }) => !isOver);
     this.#unsynced = this.#unsynced.slice(count);
-    const trouble: unknown[] = [];
-    for (let at = 0; at < due.length; at += syncedTogether) {
-      const settled = await Promise.allSettled(due.slice(at, at + syncedTogether).map((file) => this.#syncOne(file)));
-      for (const one of settled) if (one.status === "rejected") trouble.push(one.reason);
+    try {
+      await makeWhole(
+        due.map((file) => this.#nameOf(file.jobId, this.#settle(file))),
+        this.#root,
+      );
+    } catch (error) {
+      this.#unsynced.push(...due); // whichever it was: to sync one twice does no harm
+      throw error;
     }
-    for (const folder of new Set(due.map((file) => file.folder))) {
-      for (const name of [path.join(this.#root, folder), this.#root]) {
-        const names = await orGone(open(name));
-        await names?.sync().finally(() => names.close());
-      }
-    }
-    if (trouble.length > 0) throw trouble[0];
   }
 
-  async #syncOne(file: OwnFile): Promise<void> {
-    if (file.isOver) return;
-    file.isSynced = true;
-    const handle = await orGone(open(this.#nameOf(file.jobId, file)));
-    if (!handle) return;
-    try {
-      await handle.datasync();
-      await handle.chmod(inputFileModes.whole); // not before its bytes are there
-      await handle.sync();
-    } finally {
-      await handle.close();
+  /** As `sync`, for files that were written by a process that is no more, and have been there for so long. The jobs are open, and those are their references. */
+  async adopt(jobs: readonly { jobId: string; reference: InputFileReference }[], olderMs: number): Promise<void> {
+    const mark = await this.#mark();
+    const names: string[] = [];
+    for (const { jobId, reference } of jobs) {
+      if (reference.sight !== mark || this.#open.has(jobId)) continue;
+      const name = this.#nameOf(jobId, reference);
+      const facts = await orGone(lstat(name));
+      if (facts && !isKnownWhole(facts.mode) && this.#clock.nowMs() - facts.mtimeMs >= olderMs) names.push(name);
     }
+    if (names.length > 0) await makeWhole(names, this.#root);
   }
 
   /** Jobs that have a file in that folder. */
@@ -335,13 +302,26 @@ export class LocalInputFiles implements InputFiles {
   /** Of any coordinator's job. */
   async drop(folder: string, jobId: string): Promise<void> {
     const file = this.#take(jobId);
-    if (file) file.isOver = true;
+    if (file) this.#settle(file).isOver = true;
     await orGone(unlink(path.join(this.#root, folder, jobId)));
   }
 
   /** What was open before `sinceMs`, by the monotonic clock, and is no more among those jobs' files, others have removed. */
   forgetGone(jobs: ReadonlySet<string>, sinceMs: number): void {
-    for (const [jobId, { writtenMs }] of this.#open) if (writtenMs < sinceMs && !jobs.has(jobId)) this.#open.delete(jobId);
+    for (const [jobId, file] of this.#open) {
+      if (file.writtenMs >= sinceMs || jobs.has(jobId)) continue;
+      this.#settle(file);
+      this.#open.delete(jobId);
+    }
+  }
+
+  /** Removes names of files that processes which died were writing or would have written again. */
+  async dropHidden(folder: string, olderMs: number): Promise<void> {
+    for (const name of await entries(path.join(this.#root, folder))) {
+      if (!isHidden(name)) continue;
+      const facts = await orGone(lstat(path.join(this.#root, folder, name)));
+      if (facts && this.#clock.nowMs() - facts.mtimeMs >= olderMs) await orGone(unlink(path.join(this.#root, folder, name)));
+    }
   }
 
   /** Removes what clusters that are no more have left: nothing in it is younger. */
@@ -352,6 +332,7 @@ export class LocalInputFiles implements InputFiles {
       for (const jobId of await this.jobs(folder)) {
         if (((await this.age(folder, jobId)) ?? 0) >= olderMs) await orGone(unlink(path.join(where, jobId)));
       }
+      await this.dropHidden(folder, olderMs);
       const facts = await orGone(stat(where));
       if (facts && facts.mtimeMs <= this.#clock.nowMs() - olderMs && (await readdir(where)).length === 0)
         await rmdir(where).catch(() => {});
@@ -363,26 +344,4 @@ export class LocalInputFiles implements InputFiles {
   }
 }
 
-function writeWhole(handle: number, frame: readonly Uint8Array[]): void {
-  let left = frame.filter(({ length }) => length > 0);
-  while (left.length > 0) {
-    let written = writevSync(handle, left);
-    if (written === 0) throw new Error("the disk took nothing");
-    const rest: Uint8Array[] = [];
-    for (const part of left) {
-      if (written < part.length) rest.push(part.subarray(written));
-      written = Math.max(0, written - part.length);
-    }
-    left = rest;
-  }
-}
-
 const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code;
-
-function removeNow(file: string): void {
-  try {
-    unlinkSync(file);
-  } catch {
-    // gone, or the sweep's
-  }
-}

@@ -1,8 +1,9 @@
 /**
- * Has Redis rewrite its append-only file when a core is free for that. Under load the server itself does so as late as can be (redis-server.ts): the process that
+ * Has Redis rewrite its append-only file when there is a core's time for that which nobody takes. Under load the server itself does so as late as can be (redis-server.ts): the process that
  * writes the new file takes a core for seconds, from those that serve (docs/decisions/0018-when-the-file-is-rewritten.md).
  */
 
+import { readFileSync } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { cpus } from "node:os";
 import path from "node:path";
@@ -12,23 +13,42 @@ import { allowedCores } from "./core-pair.ts";
 
 /** A smaller file is read at a start within two seconds. */
 export const leastRewriteBytes: number = 512 * 1024 * 1024;
-/** So much of one core must have been free, in so many looks in a row: what the new file's writer takes is then nobody's. */
+/** What a core has free, or most of one where there is one, in so many looks in a row: what the new file's writer takes is then nobody's. */
 const freeCores = 1;
+const freeOfOneCore = 0.8;
 const calmLooks = 3;
 /** A rewrite, or what keeps it from happening, takes seconds. */
 const againMs = 60_000;
+/** Of the kernel's figures for users, on every Linux. */
+const tickMs = 10;
 
-/** Milliseconds for which cores had nothing to do, summed over those that this process may use, on a system that tells which these are. */
-export function idleMs(): number {
-  const allowed = new Set(allowedCores());
-  return cpus().reduce((sum, { times }, core) => (allowed.size === 0 || allowed.has(core) ? sum + times.idle : sum), 0);
+export interface Idle {
+  cores: number;
+  /** For which they had nothing to do so far, in milliseconds, summed. */
+  idleMs: number;
+}
+
+/** Of the cores that this process may use, on a system that tells which these are; in a container that is given less than the machine, of the machine. */
+export function idleOfMachine(): Idle {
+  const allowed = allowedCores();
+  if (allowed.length === 0) {
+    const all = cpus();
+    return { cores: all.length, idleMs: all.reduce((sum, { times }) => sum + times.idle, 0) };
+  }
+  const idleTicks = new Map(
+    [...readFileSync("/proc/stat", "utf8").matchAll(/^cpu(\d+) +\d+ +\d+ +\d+ +(\d+)/gm)].map(([, core, ticks]) => [
+      Number(core),
+      Number(ticks),
+    ]),
+  );
+  return { cores: allowed.length, idleMs: allowed.reduce((sum, core) => sum + (idleTicks.get(core) ?? 0) * tickMs, 0) };
 }
 
 export class CalmRewrites {
   readonly #folder: string;
   readonly #rewrite: () => Promise<void>;
   readonly #clock: Clock;
-  readonly #idleMs: () => number;
+  readonly #idle: () => Idle;
   readonly #leastBytes: number;
   #seen: { atMs: number; idleMs: number } | undefined;
   #looks = 0;
@@ -41,15 +61,15 @@ export class CalmRewrites {
     /** Asks the server for a rewrite. May fail: that is tried again. */
     rewrite: () => Promise<void>;
     clock: Clock;
-    /** Default: `idleMs`. */
-    idleMs?: () => number;
+    /** Default: `idleOfMachine`. */
+    idle?: () => Idle;
     /** Below that nothing is asked. Default: `leastRewriteBytes`. */
     leastBytes?: number;
   }) {
     this.#folder = parts.folder;
     this.#rewrite = parts.rewrite;
     this.#clock = parts.clock;
-    this.#idleMs = parts.idleMs ?? idleMs;
+    this.#idle = parts.idle ?? idleOfMachine;
     this.#leastBytes = parts.leastBytes ?? leastRewriteBytes;
   }
 
@@ -70,10 +90,12 @@ export class CalmRewrites {
   }
 
   #isCalm(): boolean {
-    const now = { atMs: this.#clock.monotonicMs(), idleMs: this.#idleMs() };
+    const { cores, idleMs } = this.#idle();
+    const now = { atMs: this.#clock.monotonicMs(), idleMs };
     const before = this.#seen;
     this.#seen = now;
-    return before !== undefined && now.idleMs - before.idleMs >= freeCores * (now.atMs - before.atMs);
+    const needed = Math.min(freeCores, cores * freeOfOneCore);
+    return before !== undefined && now.idleMs - before.idleMs >= needed * (now.atMs - before.atMs);
   }
 
   #isAskable(): boolean {

@@ -202,7 +202,7 @@ export async function freePort(): Promise<number> {
 
 /**
  * How large the append-only file may get before the server rewrites it, whatever else it has to do. Tensors pass through it, so that the usual 64 MB mean a rewrite
- * every second under load. Two GiB are read in six seconds at a start, and are an eighth at most of what the disk has free.
+ * every second under load. Two GiB are read in six seconds at a start; an eighth of what the disk has free where that is less, but not less than half a GiB.
  */
 async function rewriteBytes(folder: string): Promise<number> {
   const { bavail, bsize } = await statfs(folder);

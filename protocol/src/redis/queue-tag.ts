@@ -63,9 +63,21 @@ export function memberJobId(leadId: string, index: number): string {
   return `${tagOf(leadId)}-${base32(createHash("sha256").update(`${leadId}\0${index}`).digest(), 26)}`;
 }
 
-/** Stands for how a process sees a folder, see `sightOfFolder`, in references to files there. */
+const folderMarkChars = 6;
+
+/**
+ * Stands for how a process sees a folder, see `sightOfFolder`, in references to files there: first for the folder, then for the machine's start in which it is seen so.
+ * Ten characters of base32.
+ */
 export function sightMark(sight: string): string {
-  return base32(createHash("sha256").update(sight).digest(), 10);
+  const [folder = "", ...start] = sight.split(" ");
+  const mark = (text: string, chars: number): string => base32(createHash("sha256").update(text).digest(), chars);
+  return mark(folder, folderMarkChars) + mark(start.join(" "), 10 - folderMarkChars);
+}
+
+/** Whether two marks are of one folder, be it that the machine has started anew between them. */
+export function areOfOneFolder(mark: string, other: string): boolean {
+  return mark.slice(0, folderMarkChars) === other.slice(0, folderMarkChars);
 }
 
 export const jobIdPattern = /^[a-z2-7]{10}-[a-z2-7]{26}$/;

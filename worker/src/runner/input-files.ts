@@ -3,7 +3,7 @@
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import path from "node:path";
 import { type InputFileReference, inputFilesFolder, isKnownWhole, readInputReference } from "@switchyard/protocol";
-import { sightMark } from "@switchyard/protocol/redis";
+import { areOfOneFolder, sightMark } from "@switchyard/protocol/redis";
 import { seenFolder } from "../presence/seen-folder.ts";
 
 /** A rare giant batch must not hold memory for good. */
@@ -38,8 +38,8 @@ export class FrameMemory {
 export class InputFiles {
   readonly #blobsFolder: string;
   readonly #root: string;
-  /** How this host saw the folder when it last looked. */
-  #sight: string | undefined;
+  /** How this host saw the folder when it last looked, as references say it. */
+  #mark: string | undefined;
 
   /** `blobsFolder`: the coordinators' folder, as far as this host sees it. */
   constructor(blobsFolder: string) {
@@ -50,27 +50,37 @@ export class InputFiles {
   /** Whether the folder of a reference is the one that this host sees: then a file that is not there is nowhere. */
   async sees(stored: Uint8Array): Promise<boolean> {
     const reference = readInputReference(stored);
-    return reference?.kind === "file" && this.#isSeen(reference);
+    return reference?.kind === "file" && (await this.#markFor(reference)) === reference.sight;
   }
 
-  /** Since this machine started. */
-  async #isSeen({ sight }: InputFileReference): Promise<boolean> {
-    if (sight === this.#sight) return true;
+  /** Its own, looked up again where the reference has another one. */
+  async #markFor({ sight }: InputFileReference): Promise<string | undefined> {
+    if (sight === this.#mark) return sight;
     const seen = await seenFolder(this.#blobsFolder).catch(() => undefined);
-    this.#sight = seen && sightMark(seen);
-    return sight === this.#sight;
+    this.#mark = seen && sightMark(seen);
+    return this.#mark;
   }
 
   /**
-   * The frame, in the memory of its batch, or undefined when it is gone or not whole. Reads at once: each way through the pool of threads takes longer than the
-   * file, which mostly never left the memory.
+   * The frame, in the memory of its batch. Undefined when there is no such file, or another job's: the input may be elsewhere. Null when it is lost: there is a file that the
+   * machine may have left half written when it lost its power. Reads at once: each way through the pool of threads takes longer than the file, which mostly never left the memory.
    */
-  async read(jobId: string, reference: InputFileReference, memory: FrameMemory): Promise<Uint8Array | undefined> {
-    const { folder, sight } = reference;
-    const name = path.join(this.#root, folder, jobId);
-    const isOfThisStart = sight === this.#sight || (await this.#isSeen(reference));
+  async read(jobId: string, reference: InputFileReference, memory: FrameMemory): Promise<Uint8Array | null | undefined> {
+    const mark = reference.sight === this.#mark ? reference.sight : await this.#markFor(reference);
+    const name = path.join(this.#root, reference.folder, jobId);
     try {
-      return readWhole(name, reference, { isOfThisStart, memory });
+      const file = openSync(name, "r");
+      try {
+        const { ino, mode, mtimeMs, size } = fstatSync(file);
+        const isWhole = size === reference.sizeBytes && (mark === reference.sight || isKnownWhole(mode));
+        if (!isWhole) return mark !== undefined && mark !== reference.sight && areOfOneFolder(mark, reference.sight) ? null : undefined;
+        const bytes = readAll(file, memory.room(size));
+        // its job may be over, and what was read another's
+        const now = statSync(name);
+        return now.ino === ino && now.mtimeMs === mtimeMs ? bytes : undefined;
+      } finally {
+        closeSync(file);
+      }
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === "ENOENT" || code === "ENOTDIR") return undefined;
@@ -79,25 +89,12 @@ export class InputFiles {
   }
 }
 
-function readWhole(
-  name: string,
-  { sizeBytes }: InputFileReference,
-  { isOfThisStart, memory }: { isOfThisStart: boolean; memory: FrameMemory },
-): Uint8Array | undefined {
-  const file = openSync(name, "r");
-  try {
-    const { ino, mode, size } = fstatSync(file);
-    // a machine that lost its power may have kept the name, and not all of the bytes
-    if (size !== sizeBytes || !(isOfThisStart || isKnownWhole(mode))) return undefined;
-    const bytes = memory.room(sizeBytes);
-    for (let at = 0; at < sizeBytes; ) {
-      const count = readSync(file, bytes, at, sizeBytes - at, at);
-      if (count === 0) return undefined;
-      at += count;
-    }
-    // its job may be over, and what was read another's
-    return statSync(name).ino === ino ? bytes : undefined;
-  } finally {
-    closeSync(file);
+/** Fills `bytes`; undefined when the file ends before. */
+function readAll(file: number, bytes: Uint8Array): Uint8Array | undefined {
+  for (let at = 0; at < bytes.length; ) {
+    const count = readSync(file, bytes, at, bytes.length - at, at);
+    if (count === 0) return undefined;
+    at += count;
   }
+  return bytes;
 }

@@ -62,7 +62,10 @@ export class LargeValues {
     try {
       const reference = readInputReference(value);
       if (!reference) return value;
-      if (reference.kind === "file") return (await this.#files.read(id, reference, memory)) ?? moved;
+      if (reference.kind === "file") {
+        const frame = await this.#files.read(id, reference, memory);
+        return frame === undefined ? moved : frame;
+      }
       const place = await this.#place();
       if (!place) throw noPlace();
       return (await place.get(reference)) ?? null;
