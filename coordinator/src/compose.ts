@@ -144,6 +144,8 @@ const lookAtToolServersMs = secondMs / 2;
 const lookAtHealthMs = betweenMomentsMs;
 /** As soon as hosts tell theirs. */
 const tellTalliesMs = 150;
+/** How long an end waits for a disk. */
+const lastSyncMs = 2_000;
 /** How long an end waits for a collector. */
 const lastSpansMs = 2_000;
 /** Held calls that are told to go have this long to hear of it. */
@@ -414,8 +416,11 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
       await tallies.tell().catch(() => {});
       await figures.leave({ all: true }).catch(() => {});
       await toolServersClosed;
-      files?.letAllGo();
-      await files?.sync({ all: true }).catch(() => {}); // what is still open is of jobs that may outlive this machine's next start
+      if (files) {
+        // what is still open is of jobs that may outlive this machine's next start
+        await Promise.race([files.sync({ all: true }).catch(() => {}), clock.sleep(lastSyncMs)]);
+        files.letAllGo();
+      }
       await tickets.close();
       subscription.close();
       durable.close();

@@ -14,7 +14,7 @@ import { SwitchyardError } from "./errors.ts";
 export interface InputFileReference {
   /** Ten characters of base32, the same for all jobs of a cluster: clusters may share a disk. */
   folder: string;
-  /** `sightMark` of who wrote the file: who has another one does not see it. */
+  /** `sightMark` of who wrote the file: who has another one does not see it, or its machine has started anew. */
   sight: string;
   sizeBytes: number;
 }
@@ -26,9 +26,16 @@ export const inputFileThresholdBytes: number = 64 * 1024;
  * A file that is whole on the disk says so by its mode. What a power cut leaves of any other is not known, not even where its size is right: part of it may be of the job
  * for which it was written before. It is taken for whole as long as the machine runs on, which `InputFileReference.sight` tells.
  */
-export const inputFileModes = { written: 0o600, whole: 0o400 } as const;
+export const inputFileModes = {
+  written: 0o600,
+  whole: 0o400,
+  /** The disk failed to take it: nobody reads it any more. */
+  unsure: 0o700,
+} as const;
 
-export const isKnownWhole = (mode: number): boolean => (mode & 0o777) === inputFileModes.whole;
+const permissions = 0o777;
+export const isKnownWhole = (mode: number): boolean => (mode & permissions) === inputFileModes.whole;
+export const isUnsynced = (mode: number): boolean => (mode & permissions) === inputFileModes.written;
 
 /** Within the folder of large values. */
 export const inputFilesFolder = "inputs";

@@ -601,6 +601,79 @@ test("what a coordinator that died wrote and did not sync is synced by another o
   assert.equal(await mode(other!), 0o600);
 });
 
+/** Files that this process opens as promises fail so, as long as the answered object says. */
+function failing(context: TestContext, what: "datasync" | "chmod", of: string): { fails: boolean } {
+  const state = { fails: true };
+  const { open } = fs.promises;
+  const mock = context.mock.method(fs.promises, "open", async (...args: Parameters<typeof open>) => {
+    const handle = await open(...args);
+    const real = handle[what] as (...args: never[]) => Promise<void>;
+    if (String(args[0]).endsWith(of) && state.fails)
+      handle[what] = () => (state.fails ? Promise.reject(Object.assign(new Error("the disk fails"), { code: "EIO" })) : real.call(handle));
+    return handle;
+  });
+  syncBuiltinESMExports();
+  context.after(() => {
+    mock.mock.restore();
+    syncBuiltinESMExports();
+  });
+  return state;
+}
+
+test("a file that the disk did not take is read by nobody any more, and not said to be whole by a later sync", async (context) => {
+  const own = openFiles();
+  await own.keeper.round();
+  const rig = rigs.rig(await rigs.coordinator("bad-disk", undefined, own.files));
+  const [bad, good] = [rig.job(large()), rig.job(large())];
+  for (const job of [bad, good]) await rig.admitted(job);
+  const disk = failing(context, "datasync", bad.id);
+  await assert.rejects(own.files.sync({ all: true }), { code: "EIO" });
+  disk.fails = false; // the system says it once
+  await own.files.sync({ all: true });
+  const modes = new Map(
+    await Promise.all((await filesOf(rig)).map(async (name) => [path.basename(name), (await stat(name)).mode & 0o777] as const)),
+  );
+  assert.deepEqual([modes.get(bad.id), modes.get(good.id)], [0o700, 0o400]);
+  laterMs = 31_000;
+  await sweeps();
+  assert.equal((await stat((await filesOf(rig)).find((name) => name.endsWith(bad.id))!)).mode & 0o777, 0o700);
+  assert.equal(await fetched(bad.id, await storedFor(bad.id)), null);
+  assert.equal(await rig.store.inputs(bad.id), undefined);
+  assert.ok(same((await fetched(good.id, await storedFor(good.id))) as Uint8Array, joinParts(good.inputs)));
+});
+
+test("what may go well the next time is tried again, and alone", async (context) => {
+  const own = openFiles();
+  await own.keeper.round();
+  const rig = rigs.rig(await rigs.coordinator("slow-disk", undefined, own.files));
+  const [one, other] = [await rig.admit(large()), await rig.admit(large())];
+  const disk = failing(context, "chmod", one);
+  await assert.rejects(own.files.sync({ all: true }), { code: "EIO" });
+  const mode = async (id: string): Promise<number> => (await stat((await filesOf(rig)).find((name) => name.endsWith(id))!)).mode & 0o777;
+  assert.deepEqual([await mode(one), await mode(other)], [0o600, 0o400]);
+  await chmod((await filesOf(rig)).find((name) => name.endsWith(other))!, 0o600); // to see that it is left alone
+  disk.fails = false;
+  await own.files.sync({ all: true });
+  assert.deepEqual([await mode(one), await mode(other)], [0o400, 0o600]);
+});
+
+test("one file that cannot be synced keeps the sweep from nothing", async (context) => {
+  const dying = openFiles();
+  await dying.keeper.round();
+  const rig = rigs.rig(await rigs.coordinator("died-badly", undefined, dying.files));
+  const [over, open] = [await rig.admit(large()), await rig.admit(large())];
+  await rig.store.cancel(over);
+  failing(context, "datasync", open);
+  laterMs = 600_000;
+  await assert.rejects(sweeps(), { code: "EIO" });
+  await sweeps().catch(() => {});
+  await sweeps();
+  assert.deepEqual(
+    (await filesOf(rig)).map((name) => path.basename(name)),
+    [open],
+  );
+});
+
 test("at its end a coordinator syncs what is still open", async () => {
   const own = openFiles();
   await own.keeper.round();

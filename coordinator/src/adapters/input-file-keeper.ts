@@ -20,7 +20,7 @@ const sweepRounds = 60;
 const othersRounds = 3_600;
 /** What is younger may belong to a job whose admission is still under way, however slowly. */
 const youngMs = 300_000;
-/** Its writer would have synced it long before. */
+/** Its writer would have synced it long before; and it must be longer than a file is written again and again (hidden-input-files.ts), or one that lives might do so at that moment. */
 const orphanMs = 30_000;
 /** Longer than any job lives with its inputs, as waiting one and as dead letter. */
 const othersMs = 8 * 86_400_000;
@@ -167,8 +167,6 @@ export class InputFileKeeper {
     const jobIds = await files.jobs(folder);
     files.forgetGone(new Set(jobIds), sinceMs);
     const heads = await this.#headsOf(jobIds);
-    await files.dropHidden(folder, youngMs);
-    await files.adopt(fileReferences(jobIds, heads), orphanMs);
     const suspects = new Set<string>();
     const without = jobIds.filter((_jobId, at) => heads[at]!.length === 0);
     await each(without, async (jobId) => {
@@ -177,6 +175,8 @@ export class InputFileKeeper {
       else suspects.add(jobId);
     });
     this.#suspects = suspects;
+    const tasks = [() => files.dropHidden(folder, youngMs), () => files.adopt(fileReferences(jobIds, heads), orphanMs)];
+    await each(tasks, (task) => task());
   }
 
   /** Open jobs' inputs into Redis, where every host finds them. The files stay as long as their jobs: hosts may have been told of them. */

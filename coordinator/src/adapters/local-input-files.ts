@@ -14,6 +14,7 @@ import {
   inputFolderPattern,
   isKnownWhole,
   isLocalDisk,
+  isUnsynced,
   type JobState,
   PassingMap,
   sightOfFolder,
@@ -28,6 +29,9 @@ import { makeWhole } from "./whole-files.ts";
 
 /** A file that was written so lately may be over before a sync of it would have paid. */
 const syncAfterMs = 500;
+/** So many files are open at once. */
+const syncedInOneGo = 64;
+const adoptedInOneGo = 256;
 /** A store that ends without having written its file may have lost the end of a job: so long after it the job could be run again. */
 const lingerMs = 2_500;
 /** What ends beside so many goes at once: its memory is still in the processor's cache when the next file is written. */
@@ -66,6 +70,8 @@ export class LocalInputFiles implements InputFiles {
   #lingering: { file: OwnFile; endedMs: number }[] = [];
   #lingeringBytes = 0;
   readonly #hidden: HiddenInputFiles;
+  /** Files of other processes' open jobs with which nothing is to be done any more. */
+  #others = new Set<string>();
   #failed: Error | undefined;
 
   /** `blobsFolder`: the coordinators' folder of large values. */
@@ -93,8 +99,11 @@ export class LocalInputFiles implements InputFiles {
     } catch (error) {
       // one that is there belongs to an admission of the same job, whose answer was lost or is still to come
       const isThere = codeOf(error) === "EEXIST";
-      if (hidden) this.#hidden.putAside(hidden);
-      if (!isThere) this.#fail(error as Error);
+      if (hidden && isThere) this.#hidden.putAside(hidden);
+      if (!isThere) {
+        if (hidden) removeNow(hidden.name); // it may have got the other name all the same
+        this.#fail(error as Error);
+      }
       return undefined;
     }
     const writtenMs = this.#clock.monotonicMs();
@@ -207,7 +216,7 @@ export class LocalInputFiles implements InputFiles {
     try {
       const { ino, mode, mtimeMs, size } = await file.stat();
       if (size !== reference.sizeBytes) return undefined;
-      if (!isKnownWhole(mode) && reference.sight !== (await this.#mark())) return undefined;
+      if (!isKnownWhole(mode) && !(isUnsynced(mode) && reference.sight === (await this.#mark()))) return undefined;
       const read = new Uint8Array(Math.min(bytes, reference.sizeBytes));
       for (let at = 0; at < read.length; ) {
         const { bytesRead } = await file.read(read, at, read.length - at, at);
@@ -256,36 +265,47 @@ export class LocalInputFiles implements InputFiles {
 
   /**
    * Brings to the disk what was written a while ago and is still needed; `all`: and what was written since. To be called once a second: a power cut takes little more than
-   * that. What fails is tried again.
+   * that. What may go well the next time is tried again.
    */
   async sync({ all = false } = {}): Promise<void> {
     const untilMs = this.#clock.monotonicMs() - (all ? 0 : syncAfterMs);
     let count = this.#unsynced.findIndex(({ writtenMs }) => writtenMs > untilMs);
     if (count === -1) count = this.#unsynced.length;
-    const due = this.#unsynced.slice(0, count).filter(({ isOver }) => !isOver);
+    const due = this.#unsynced.slice(0, count);
     this.#unsynced = this.#unsynced.slice(count);
-    try {
-      await makeWhole(
-        due.map((file) => this.#nameOf(file.jobId, this.#settle(file))),
-        this.#root,
-      );
-    } catch (error) {
-      this.#unsynced.push(...due); // whichever it was: to sync one twice does no harm
-      throw error;
+    const trouble: unknown[] = [];
+    for (let at = 0; at < due.length; at += syncedInOneGo) {
+      const files = new Map<string, OwnFile>();
+      for (const file of due.slice(at, at + syncedInOneGo)) if (!file.isOver) files.set(this.#nameOf(file.jobId, file), this.#settle(file));
+      if (files.size === 0) continue;
+      const outcome = await makeWhole([...files.keys()], this.#root);
+      trouble.push(...outcome.trouble);
+      this.#unsynced.push(...outcome.again.map((name) => files.get(name)!));
     }
+    if (trouble.length > 0) throw trouble[0];
   }
 
-  /** As `sync`, for files that were written by a process that is no more, and have been there for so long. The jobs are open, and those are their references. */
+  /**
+   * As `sync`, for files that were written by a process that is no more, and have been there for so long. The jobs are open, and those are their references. Of many some at a time: call it again.
+   */
   async adopt(jobs: readonly { jobId: string; reference: InputFileReference }[], olderMs: number): Promise<void> {
     const mark = await this.#mark();
+    const foreign = jobs.filter(({ jobId, reference }) => reference.sight === mark && !this.#open.has(jobId));
+    const seen = new Set<string>();
     const names: string[] = [];
-    for (const { jobId, reference } of jobs) {
-      if (reference.sight !== mark || this.#open.has(jobId)) continue;
+    for (const { jobId, reference } of foreign) {
       const name = this.#nameOf(jobId, reference);
-      const facts = await orGone(lstat(name));
-      if (facts && !isKnownWhole(facts.mode) && this.#clock.nowMs() - facts.mtimeMs >= olderMs) names.push(name);
+      const isSeen = this.#others.has(name);
+      const facts = isSeen || names.length >= adoptedInOneGo ? undefined : await orGone(lstat(name));
+      if (facts && isUnsynced(facts.mode)) {
+        if (this.#clock.nowMs() - facts.mtimeMs >= olderMs) names.push(name);
+      } else if (facts || isSeen) seen.add(name);
     }
-    if (names.length > 0) await makeWhole(names, this.#root);
+    this.#others = seen;
+    for (let at = 0; at < names.length; at += syncedInOneGo) {
+      const { trouble } = await makeWhole(names.slice(at, at + syncedInOneGo), this.#root);
+      if (trouble.length > 0) throw trouble[0];
+    }
   }
 
   /** Jobs that have a file in that folder. */

@@ -2,7 +2,7 @@
 
 import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import path from "node:path";
-import { type InputFileReference, inputFilesFolder, isKnownWhole, readInputReference } from "@switchyard/protocol";
+import { type InputFileReference, inputFilesFolder, isKnownWhole, isUnsynced, readInputReference } from "@switchyard/protocol";
 import { areOfOneFolder, sightMark } from "@switchyard/protocol/redis";
 import { seenFolder } from "../presence/seen-folder.ts";
 
@@ -50,12 +50,10 @@ export class InputFiles {
   /** Whether the folder of a reference is the one that this host sees: then a file that is not there is nowhere. */
   async sees(stored: Uint8Array): Promise<boolean> {
     const reference = readInputReference(stored);
-    return reference?.kind === "file" && (await this.#markFor(reference)) === reference.sight;
+    return reference?.kind === "file" && (await this.#look()) === reference.sight;
   }
 
-  /** Its own, looked up again where the reference has another one. */
-  async #markFor({ sight }: InputFileReference): Promise<string | undefined> {
-    if (sight === this.#mark) return sight;
+  async #look(): Promise<string | undefined> {
     const seen = await seenFolder(this.#blobsFolder).catch(() => undefined);
     this.#mark = seen && sightMark(seen);
     return this.#mark;
@@ -66,13 +64,13 @@ export class InputFiles {
    * machine may have left half written when it lost its power. Reads at once: each way through the pool of threads takes longer than the file, which mostly never left the memory.
    */
   async read(jobId: string, reference: InputFileReference, memory: FrameMemory): Promise<Uint8Array | null | undefined> {
-    const mark = reference.sight === this.#mark ? reference.sight : await this.#markFor(reference);
+    const mark = reference.sight === this.#mark ? this.#mark : await this.#look();
     const name = path.join(this.#root, reference.folder, jobId);
     try {
       const file = openSync(name, "r");
       try {
         const { ino, mode, mtimeMs, size } = fstatSync(file);
-        const isWhole = size === reference.sizeBytes && (mark === reference.sight || isKnownWhole(mode));
+        const isWhole = size === reference.sizeBytes && (isKnownWhole(mode) || (isUnsynced(mode) && mark === reference.sight));
         if (!isWhole) return mark !== undefined && mark !== reference.sight && areOfOneFolder(mark, reference.sight) ? null : undefined;
         const bytes = readAll(file, memory.room(size));
         // its job may be over, and what was read another's
