@@ -19,6 +19,7 @@ const version = "v1.8.0";
 const cache = fileURLToPath(new URL("../../.cache/go", import.meta.url));
 /** A first build takes two minutes on two cores. */
 const buildMs = 600_000;
+const mostAttempts = 5;
 const run = promisify(execFile);
 
 /** What the SDK finds its credentials by. */
@@ -44,29 +45,38 @@ process.on("exit", () => {
 export async function startTestS3(): Promise<TestS3 | { missing: string }> {
   const program = await findProgram();
   if ("missing" in program) return program;
+  for (let attempt = 1; ; attempt++) {
+    const started = await start(program.file);
+    if ("folder" in started) return started;
+    if (attempt === mostAttempts) throw new Error(`the S3 server ended ${attempt} times while it started, and said: ${started.said}`);
+  }
+}
+
+/** Answers what it said if it ended by itself: its port may have been taken meanwhile. */
+async function start(file: string): Promise<TestS3 | { said: string }> {
   const root = await mkdtemp(path.join(tmpdir(), "switchyard-s3-"));
   const [objects, notes, bucket] = [path.join(root, "objects"), path.join(root, "notes"), "switchyard-test"];
   await mkdir(path.join(objects, bucket), { recursive: true });
   await mkdir(notes);
   const port = await freePort();
   const env = testS3Credentials;
-  const child = spawn(
-    program.file,
-    ["--port", `127.0.0.1:${port}`, "--quiet", "--health", "/health", "posix", "--sidecar", notes, objects],
-    {
-      env: { PATH: process.env.PATH, ROOT_ACCESS_KEY_ID: env.AWS_ACCESS_KEY_ID, ROOT_SECRET_ACCESS_KEY: env.AWS_SECRET_ACCESS_KEY },
-      stdio: ["ignore", "pipe", "pipe"],
-    },
-  );
+  const child = spawn(file, ["--port", `127.0.0.1:${port}`, "--quiet", "--health", "/health", "posix", "--sidecar", notes, objects], {
+    env: { PATH: process.env.PATH, ROOT_ACCESS_KEY_ID: env.AWS_ACCESS_KEY_ID, ROOT_SECRET_ACCESS_KEY: env.AWS_SECRET_ACCESS_KEY },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   children.add(child);
   let output = "";
   for (const stream of [child.stdout, child.stderr])
     stream.on("data", (chunk) => {
       output = `${output}${chunk}`.slice(-10_000);
     });
+  const ended = new AbortController();
+  child.once("exit", () => ended.abort());
   const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   const endpoint = `http://127.0.0.1:${port}`;
-  const answers = async (): Promise<boolean> => (await fetch(`${endpoint}/health`).catch(() => undefined))?.ok ?? false;
+  // who has the port in its place may never answer
+  const health = (): Promise<Response | undefined> => fetch(`${endpoint}/health`, { signal: ended.signal }).catch(() => undefined);
+  const answers = async (): Promise<boolean> => (await health())?.ok || ended.signal.aborted;
   const stop = async (): Promise<void> => {
     child.kill("SIGKILL");
     await exited;
@@ -77,6 +87,10 @@ export async function startTestS3(): Promise<TestS3 | { missing: string }> {
     await stop();
     throw error;
   });
+  if (ended.signal.aborted) {
+    await stop();
+    return { said: output };
+  }
   const signal = (name: NodeJS.Signals): void => void child.kill(name);
   return { endpoint, bucket, env, folder: path.join(objects, bucket), signal, stop, [Symbol.asyncDispose]: stop };
 }
