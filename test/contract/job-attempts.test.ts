@@ -27,7 +27,7 @@ async function handBack(rig: JobRig, id: string, fence: number): Promise<void> {
     (await host.batch(ticket)).map((job) => [job.id, job.fence]),
     [[id, fence]],
   );
-  assert.deepEqual(await host.commit(ticket, [{ id, fence, outcome: "back" }], 0), ["requeued"]);
+  assert.deepEqual(await host.commit(ticket, [{ id, fence, outcome: "back" }], { runMs: 0 }), ["requeued"]);
   for (const issued of await host.release(ticket)) rig.offers.offer(rig.tag, issued);
 }
 
@@ -37,7 +37,9 @@ function sentences(open: () => JobRig): void {
     const id = await rig.admit({ maxAttempts: 9 });
     const { host, ticket } = await rig.hostWithTicket("host a/1");
     const [first] = await host.batch(ticket);
-    assert.deepEqual(await host.commit(ticket, [{ ...first!, outcome: "retry", error: runError, retryDelayMs: 0 }], 12.5), ["requeued"]);
+    assert.deepEqual(await host.commit(ticket, [{ ...first!, outcome: "retry", error: runError, retryDelayMs: 0 }], { runMs: 12.5 }), [
+      "requeued",
+    ]);
     await host.release(ticket);
     await handBack(rig, id, 2);
     const dead = rig.host("host-dead");

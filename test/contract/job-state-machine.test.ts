@@ -274,18 +274,22 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
       if (await seat(walk, rig, one, nth)) await claim(walk.seen, one, how);
     });
   });
-  const commit = fc.tuple(nat, fc.array(outcome, { minLength: 1, maxLength: 3 }), fc.boolean()).map(([who, kinds, partly]) => {
-    return new Move(`commit(${who % 2}, ${kinds.join(" ")}${partly ? ", one only" : ""})`, async (walk) => {
+  const lingers = fc.constantFrom(0, 0, 5, 100);
+  const commit = fc.tuple(nat, fc.array(outcome, { minLength: 1, maxLength: 3 }), fc.boolean(), lingers).map((drawn) => {
+    const [who, kinds, partly, lingerMs] = drawn;
+    return new Move(`commit(${who % 2}, ${kinds.join(" ")}${partly ? ", one only" : ""}, linger ${lingerMs} ms)`, async (walk) => {
       const one = pick(walk.actors, who) as Actor;
       const [held] = one.claims;
       const outcomes = outcomesOf(partly ? (held?.jobs.slice(0, 1) ?? []) : (held?.jobs ?? []), kinds);
       const ticket = one.ticket.replace("lost:", "");
-      const answers = await one.host.commit(ticket, outcomes);
+      const answers = await one.host.commit(ticket, outcomes, { lingerMs });
       assert.equal(answers.length, outcomes.length);
       for (const answer of answers) count(walk.seen.answers, answer);
       if (held) held.jobs = held.jobs.slice(outcomes.length);
       one.claims = one.claims.filter(({ jobs }) => jobs.length > 0);
       one.lastCommit = { ticket, outcomes };
+      // as it goes out with the next look, in one write
+      if (lingerMs > 0 && one.ticket !== "") await claim(walk.seen, one, { lingerMs, maxItems: 2, follows: true });
     });
   });
   const repeatClaim = nat.map((who) => {

@@ -85,7 +85,7 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual(job, { id: admitted.id, fence: 1, deadlineMs, items: 1, attempt: 1, createdMs, class: "interactive", ttlMs: 9_000 });
     const running = await rig.record(admitted.id);
     assert.deepEqual([running.state, running.hostId, running.revision, running.finishedMs], ["running", "host-7", 2, undefined]);
-    assert.deepEqual(await host.commit(ticket, [succeeded(job, Buffer.from("answer"))], 12.5), ["committed"]);
+    assert.deepEqual(await host.commit(ticket, [succeeded(job, Buffer.from("answer"))], { runMs: 12.5 }), ["committed"]);
     const record = await rig.record(admitted.id);
     assert.deepEqual([record.state, record.revision, record.fence, record.attempt], ["succeeded", 3, 1, 1]);
     assert.deepEqual(

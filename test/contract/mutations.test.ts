@@ -120,13 +120,40 @@ const mutations: Mutation[] = [
   {
     rule: "only a ticket's last taker claims under it",
     file: "claim.lua",
-    text: "if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then",
-    instead: "if not ticket then",
+    text: "if holder ~= incarnation then",
+    instead: "if not holder then",
     async scenario(rig) {
       await rig.admit();
       const { host, ticket } = await rig.hostWithTicket();
       await rig.host("host-2").take(ticket);
       assert.equal((await host.claim(ticket)).kind, "not_yours");
+    },
+  },
+  {
+    rule: "a ticket lingers only where no job is left",
+    file: "commit.lua",
+    text: "elseif ARGV[5] ~= '0' and redis.call('EXISTS', base .. 'due') == 0 then",
+    instead: "elseif ARGV[5] ~= '0' then",
+    async scenario(rig) {
+      for (let at = 0; at < 2; at++) await rig.admit({ latestStartMs: at });
+      const { host, ticket } = await rig.hostWithTicket();
+      const [job] = await host.batch(ticket, { maxItems: 1 });
+      await host.commit(ticket, [succeeded(job!)], { lingerMs: 1_000 });
+      assert.equal((await host.claim(ticket, { lingerMs: 1_000, follows: true })).kind, "batch");
+    },
+  },
+  {
+    rule: "a claim behind a commit looks when its ticket was woken",
+    file: "claim.lua",
+    text: "and state == 'lingering' and tonumber(till) > now then",
+    instead: "then",
+    async scenario(rig) {
+      await rig.admit();
+      const { host, ticket } = await rig.hostWithTicket();
+      const [job] = await host.batch(ticket);
+      await host.commit(ticket, [succeeded(job!)], { lingerMs: 1_000 });
+      await rig.admit();
+      assert.equal((await host.claim(ticket, { lingerMs: 1_000, follows: true })).kind, "batch");
     },
   },
   {

@@ -47,10 +47,22 @@ export interface ClaimStep {
   overheadMs: number;
   delayMs: number;
   isAhead: boolean;
+  /** A commit that may have let the ticket linger was made just before. */
+  follows?: boolean;
 }
 
 /** What a claim may wish for; the rest is as a host without estimates asks. */
 export type ClaimWishes = Partial<Omit<ClaimStep, "tag" | "incarnation" | "ticketId" | "hostId">>;
+
+export interface CommitStep {
+  tag: string;
+  incarnation: string;
+  ticketId: string;
+  runMs: number;
+  outcomes: readonly HostOutcome[];
+  /** The ticket lingers so long where no job is open afterwards; without it, or with 0, it is held. */
+  lingerMs?: number;
+}
 
 /** What a store answers to hosts; every call may be repeated. */
 export interface HostSide {
@@ -58,7 +70,7 @@ export interface HostSide {
   renew(step: { tag: string; incarnation: string; ticketId: string }): Promise<string>;
   claim(step: ClaimStep): Promise<HostClaim>;
   /** Writes the outputs first, then the outcomes. */
-  commit(step: { tag: string; incarnation: string; ticketId: string; runMs: number; outcomes: readonly HostOutcome[] }): Promise<string[]>;
+  commit(step: CommitStep): Promise<string[]>;
   release(step: { tag: string; incarnation: string; ticketId: string; matchingHosts: number }): Promise<string[]>;
 }
 
@@ -129,8 +141,8 @@ export class TestHost {
     return answer.jobs;
   }
 
-  commit(ticketId: string, outcomes: readonly HostOutcome[], runMs = 3): Promise<string[]> {
-    return this.#side.commit({ ...this.#step(ticketId), runMs, outcomes });
+  commit(ticketId: string, outcomes: readonly HostOutcome[], { runMs = 3, lingerMs = 0 } = {}): Promise<string[]> {
+    return this.#side.commit({ ...this.#step(ticketId), runMs, outcomes, lingerMs });
   }
 
   release(ticketId: string, matchingHosts = 1): Promise<string[]> {

@@ -100,7 +100,8 @@ export class RedisRigs {
       take: ({ tag, incarnation, ticketId }) => answerOf("take", tag, [incarnation, ticketId]),
       renew: ({ tag, incarnation, ticketId }) => answerOf("renew", tag, [incarnation, ticketId]),
       claim: async (step) => {
-        const { tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs, overheadMs, delayMs, isAhead, ladders } = step;
+        const { tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs, overheadMs, delayMs, isAhead, follows, ladders } =
+          step;
         const args = [
           tag,
           incarnation,
@@ -113,13 +114,13 @@ export class RedisRigs {
           overheadMs,
           delayMs,
           1,
-          isAhead ? 1 : 0,
+          isAhead ? "ahead" : follows ? "after" : "alone",
         ];
         for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map((rung) => rung.join(" ")).join(" ")}`);
         return claimOf((await this.script("claim", keys.base(tag), args)) as (string | number)[]);
       },
-      commit: async ({ tag, incarnation, ticketId, runMs, outcomes }) => {
-        const args: (string | number)[] = [incarnation, ticketId, runMs, outcomes.length];
+      commit: async ({ tag, incarnation, ticketId, runMs, outcomes, lingerMs }) => {
+        const args: (string | number)[] = [incarnation, ticketId, runMs, outcomes.length, lingerMs ?? 0];
         let [common, countAt] = ["", 0];
         for (const { id, fence, outcome, outputs, error, retryDelayMs } of outcomes) {
           if (outputs) await this.redis.set(keys.output(tag, id, fence), Buffer.from(outputs), "PX", 65_000);

@@ -310,7 +310,12 @@ export class MemoryJobStore implements JobStore {
 
   /** Writes outputs under their fences, then the outcomes; answers per job as lua/commit.lua does. */
   async commit(
-    step: HostStep & { runMs: number; batchItems: number; outcomes: readonly (RunOutcome & { outputs?: Uint8Array })[] },
+    step: HostStep & {
+      runMs: number;
+      batchItems: number;
+      outcomes: readonly (RunOutcome & { outputs?: Uint8Array })[];
+      lingerMs?: number | undefined;
+    },
   ): Promise<string[]> {
     const queue = this.queue(step.tag);
     for (const { id, fence, outputs } of step.outcomes) {

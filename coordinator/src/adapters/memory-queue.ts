@@ -51,6 +51,8 @@ export interface ClaimStep {
   delayMs: number;
   /** Its host still runs the claim before it. */
   isAhead: boolean;
+  /** A commit was made just before it, which may have let the ticket linger: as long as it does nothing has come since. */
+  follows?: boolean;
 }
 
 export type AdmitAnswer = { answer: "admitted" | "existing" } | { answer: "refused"; ahead: number } | { answer: "full" };
@@ -277,6 +279,7 @@ export class MemoryQueue {
     const { incarnation, sequence, ticketId } = step;
     if (this.barred.has(incarnation)) return { kind: "barred" };
     if (!this.tickets.holds(ticketId, incarnation)) return { kind: "not_yours" };
+    if (step.follows && this.tickets.lingers(ticketId, nowMs)) return { kind: "empty" };
     const last = this.claims.get(incarnation);
     if (last && last.sequence > sequence) return { kind: "stale_sequence" };
     let earlier = last?.earlier?.fences.size ? last.earlier : undefined;
@@ -338,7 +341,7 @@ export class MemoryQueue {
   commit(
     incarnation: string,
     ticketId: string,
-    run: { runMs: number; batchItems: number; outcomes: readonly RunOutcome[] },
+    run: { runMs: number; batchItems: number; outcomes: readonly RunOutcome[]; lingerMs?: number | undefined },
     nowMs: number,
   ): string[] {
     if (this.barred.has(incarnation)) return ["barred"];
@@ -357,6 +360,8 @@ export class MemoryQueue {
       // of two claims the other one has the device, or will have it at once
       if (earlier && claim && claim.fences.size + earlier.fences.size > 0)
         this.tickets.set(ticketId, "busy", incarnation, Math.max(nowMs + heldMarginMs, claim.freeAtMs));
+      else if (run.lingerMs && [...this.jobs.values()].every(({ record }) => isTerminal(record.state)))
+        this.tickets.set(ticketId, "lingering", incarnation, Math.floor(nowMs + run.lingerMs));
       else this.tickets.hold(ticketId, incarnation, nowMs);
     }
     return answers;

@@ -39,6 +39,11 @@ export class MemoryTickets {
     return this.all.get(ticketId)?.incarnation === incarnation;
   }
 
+  lingers(ticketId: string, nowMs: number): boolean {
+    const ticket = this.all.get(ticketId);
+    return ticket?.state === "lingering" && ticket.untilMs > nowMs;
+  }
+
   set(ticketId: string, state: Ticket["state"], incarnation: string, untilMs: number): void {
     this.all.set(ticketId, { state, incarnation, untilMs });
   }

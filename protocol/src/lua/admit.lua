@@ -15,15 +15,12 @@ local now = nowMs()
 local nowText = int(now)
 local interactiveShare = 0.1
 local firstJob = 6 + 2 * ARGV[5]
-local function isNumber(text)
-  local value = tonumber(text)
-  return value ~= nil and value == value
-end
 local ids, groups = {}, {}
 local at, most = firstJob, #ARGV
 while at <= most do
   local timeout, latestStart, count = ARGV[at + 1], ARGV[at + 2], ARGV[at + 8]
-  if not (isNumber(timeout) and isNumber(latestStart)) then
+  local timeoutMs, latestStartMs = tonumber(timeout), tonumber(latestStart)
+  if not (timeoutMs and latestStartMs and timeoutMs == timeoutMs and latestStartMs == latestStartMs) then -- NaN is none
     return redis.error_reply('ERR job ' .. ARGV[at + 9] .. ' names no time: timeout ' .. timeout .. ', latest start ' .. latestStart)
   end
   groups[#groups + 1] = at

@@ -10,7 +10,7 @@
 --          it), or "existing" (a record of that id was there before).
 -- Keeps: a follower is an open job in `due` and `later`; a leader that waits is followed only by jobs of its tenant that are not more urgent;
 --        the same id asked again leads again.
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-cache.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-cache.lua
 local base, coordinator = KEYS[1], ARGV[1]
 local now = nowMs()
 local nowText = int(now)

@@ -6,7 +6,7 @@
 -- Answers  now, evicted entries, ticket ids to offer divided by spaces, then per flight "settled", "open <leader>" (this coordinator hears of its
 --          end), or "more" (settle it again).
 -- Keeps: only what a host has committed is kept and shared; a follower that runs, or ran, is left alone; nobody's end is another's end.
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-flows.lua lib-tickets.lua lib-cache.lua
+-- @include lib-time.lua lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-flows.lua lib-tickets.lua lib-cache.lua
 local base, tag, coordinator = KEYS[1], ARGV[1], ARGV[4]
 local now = nowMs()
 local nowText = int(now)

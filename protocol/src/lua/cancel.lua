@@ -4,7 +4,7 @@
 -- Answers  "cancelled" (now or before), the terminal state it had reached otherwise, or "none".
 -- Keeps: a terminal record never changes.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-notices.lua lib-finish.lua
 local base, id = KEYS[1], ARGV[1]
 local record = loadRecord(base, id)
 if not record then return 'none' end

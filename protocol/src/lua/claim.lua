@@ -4,7 +4,8 @@
 --       6 largest batch in items  7 busyMs: predicted run + margin  8 lingerMs (0 retires the ticket when nothing waits)
 --       9 overheadMs: from the claim to the commit, without the run  10 delayMs: how long jobs may wait for a fuller batch
 --       11 parts: with 2 a claim takes half of what waits, but 32 jobs at least; with 1 all that fits
---       12 "1" for a claim ahead: its host still runs the one before, which busyMs and overheadMs then hold, too; else "0"
+--       12 "ahead": its host still runs the one before, which busyMs and overheadMs then hold, too. "after": a commit stands before it in the same
+--       write, and may have let the ticket linger: as long as it does nothing has come since. Else "alone"
 --       then the run times known, per size class one text: size class, then items and ms by turns, ascending;
 --       last "traced", where the trace contexts of jobs are to be told, and "listed", where the ids of claimed jobs are to be listed, too, for a
 --       plain command in the same write that answers their inputs: they are where all inputs together are not large
@@ -21,13 +22,26 @@
 --        host dies too.
 -- Under repetition: the same incarnation and sequence get the same batch; after its commit, "stale_sequence".
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-flows.lua lib-shares.lua lib-claims.lua
+-- @include lib-time.lua
 
 local base, tag, incarnation, sequence, ticketId = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local hostId, maxItems, busyMs, lingerMs = ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local overheadMs, delayMs, parts, isAhead = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12] == '1'
+local overheadMs, delayMs, parts, isAhead = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12] == 'ahead'
 local now = nowMs()
 local nowText = int(now)
+
+-- No byte of another batch goes out, whatever is answered.
+local isListed, list = ARGV[#ARGV] == 'listed', base .. 'batch:' .. incarnation
+if isListed then redis.call('DEL', list) end
+
+if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
+local ticket = redis.call('HGET', base .. 'tickets', ticketId)
+local state, holder, till = string.match(ticket or '', '^(%a+) (%S+) (%d+)$')
+if holder ~= incarnation then return { 'not_yours' } end
+if ARGV[12] == 'after' and state == 'lingering' and tonumber(till) > now then return { 'empty', now } end
+
+-- @include lib-record.lua lib-claims.lua lib-flows.lua
+
 local lookAhead = 32 -- how many jobs of a flow may be skipped because they do not fit the batch
 local mostJobs = 128 -- in one claim: right after a fork each page that a script writes is copied, some 40 a job of a commit, 3 µs each
 local mostDropped = 500
@@ -40,13 +54,14 @@ local mostWithInputs, mostInputBytes = 2, 16384
 local mostListedBytes, listedMs = 262144, 60000
 local waitShare = 0.1 -- of its time, how much an interactive job waits for a fuller batch at most, and any of which no run time is known
 
--- No byte of another batch goes out, whatever is answered.
-local isListed, list = ARGV[#ARGV] == 'listed', base .. 'batch:' .. incarnation
-if isListed then redis.call('DEL', list) end
-
-if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
-local ticket = redis.call('HGET', base .. 'tickets', ticketId)
-if not ticket or string.match(ticket, '^%a+ (%S+)') ~= incarnation then return { 'not_yours' } end
+-- What ends jobs. A function costs its making at every call of the script, so these are made when they are first needed.
+local ends
+local function ending()
+  if ends then return ends end
+  -- @include lib-tally.lua lib-notices.lua lib-finish.lua
+  ends = { finish = finish, endOutside = endOutside, flushNotices = flushNotices, expiredError = expiredError, lateError = lateError }
+  return ends
+end
 
 local lines = {} -- the answer's, in pieces
 local tellsTraces = ARGV[#ARGV - (isListed and 1 or 0)] == 'traced'
@@ -89,8 +104,8 @@ if outstanding then
     if #lines > 0 then return { 'batch', now, table.concat(lines) } end
     if told then return { 'stale_sequence' } end
     -- another claim takes the place of this one, and none may lose a job that runs
-    for id, record in pairs(over) do endOutside(base, id, record, 'expired', nowText, expiredError) end
-    flushNotices()
+    for id, record in pairs(over) do ending().endOutside(base, id, record, 'expired', nowText, ending().expiredError) end
+    if ends then ends.flushNotices() end
   elseif string.find(own, '=', 1, true) then
     if earlier then return { 'uncommitted', earlier } end
     earlier, earlierJobs = last, string.match(own, ' [%w-]+=.*$')
@@ -102,7 +117,11 @@ if outstanding then
   if earlier and not isAhead then return { 'uncommitted', earlier } end
 end
 
-promoteDue(base, now, 100)
+local retries = redis.call('ZRANGEBYSCORE', base .. 'later', '-inf', now, 'LIMIT', 0, 100)
+if retries[1] then
+  -- @include lib-waiting.lua
+  promote(base, retries)
+end
 
 -- The predicted run of so many items, nothing where none is known of that size class. Tables are read when they are first asked for.
 local ladders = {}
@@ -259,7 +278,8 @@ local function serve(flow, slots)
     skipped[#skipped + 1] = id
   end
   while count < slots and items < maxItems and not isFull and #taken < mostJobs and dropped < mostDropped and #skipped / 2 < lookAhead do
-    local heads = redis.call('ZPOPMIN', order, math.min(slots - count, 64))
+    local asked = math.min(slots - count, 64)
+    local heads = redis.call('ZPOPMIN', order, asked)
     if #heads == 0 then break end
     local ids = {}
     for at = 1, #heads, 2 do ids[#ids + 1] = heads[at] end
@@ -276,7 +296,8 @@ local function serve(flow, slots)
         elseif job.isLate then
           ended[#ended + 1] = id
           inputs[#inputs + 1] = base .. 'in:' .. id
-          finish(base, id, parseRecord(text), 'expired', nowText, deadline <= now and expiredError or lateError, '0', '0')
+          local err = deadline <= now and ending().expiredError or ending().lateError
+          ending().finish(base, id, parseRecord(text), 'expired', nowText, err, '0', '0')
           dropped = dropped + 1
         elseif isAhead and job.isSuspect then
           isFull = true -- its host must die of nothing else: it is claimed when the device is free
@@ -302,30 +323,33 @@ local function serve(flow, slots)
         end
       end
     end
+    if #heads < 2 * asked then break end
   end
   if #skipped > 0 then redis.call('ZADD', order, unpack(skipped)) end
   return served
 end
 
--- One round of turns; answers whether anything came of it.
-local function serveFairly()
-  local virtual, changed = readTags(base, flows, mostItems)
-  local before, droppedBefore = items, dropped
-  for _, flow in ipairs(allot(flows, math.min(maxItems - items, mostJobs, waiting))) do
-    local served = serve(flow, flow.slots)
-    if served > 0 then
-      virtual = math.max(virtual, flow.start + (served - 1) / flow.share)
-      changeTag(changed, flow.name, flow.start + served / flow.share)
-    end
-  end
-  storeTags(base, virtual, changed)
-  return items > before or dropped > droppedBefore
-end
-
 local rounds = 0
 if #flows == 1 then
   serve(flows[1], maxItems)
-else
+elseif #flows > 1 then
+  -- @include lib-shares.lua
+
+  -- One round of turns; answers whether anything came of it.
+  local function serveFairly()
+    local virtual, changed = readTags(base, flows, mostItems)
+    local before, droppedBefore = items, dropped
+    for _, flow in ipairs(allot(flows, math.min(maxItems - items, mostJobs, waiting))) do
+      local served = serve(flow, flow.slots)
+      if served > 0 then
+        virtual = math.max(virtual, flow.start + (served - 1) / flow.share)
+        changeTag(changed, flow.name, flow.start + served / flow.share)
+      end
+    end
+    storeTags(base, virtual, changed)
+    return items > before or dropped > droppedBefore
+  end
+
   while rounds < mostRounds and #flows > 1 and items < maxItems and not isFull and not apart and dropped < mostDropped and #taken < mostJobs
     and serveFairly() do
     rounds = rounds + 1
@@ -339,7 +363,7 @@ if #ended > 1 then
   redis.call('ZREM', unpack(ended))
   redis.call('UNLINK', unpack(inputs))
 end
-flushNotices()
+if ends then ends.flushNotices() end
 
 -- Of all that were taken: items of one shape class are of one size, unless they are texts.
 local function inputBytes()
@@ -357,12 +381,12 @@ if #taken > 0 then
   local reply = { 'batch', now, table.concat(lines) }
   -- a few small inputs come with the claim: that saves a round trip where nothing else fills the time
   for at = 1, #taken <= mostWithInputs and #taken or 0 do
-    local key = base .. 'in:' .. taken[at]
-    if redis.call('STRLEN', key) > mostInputBytes then
+    local input = redis.call('GETRANGE', base .. 'in:' .. taken[at], 0, mostInputBytes)
+    if #input > mostInputBytes then
       reply = { 'batch', now, reply[3] }
       break
     end
-    reply[at + 3] = redis.call('GET', key)
+    reply[at + 3] = input ~= '' and input -- no input is empty: this one is gone
   end
   if isListed and #reply == 3 and inputBytes() <= mostListedBytes then
     redis.call('RPUSH', list, unpack(taken))

@@ -1,6 +1,7 @@
 -- Record what became of a claim's jobs. Large outputs were SET before, plainly, under the fence; small ones come with the outcome.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 incarnation  2 ticket id  3 runMs  4 items of the batch
+--       5 lingerMs: where no job of the queue is open afterwards, the ticket lingers so long; 0: it is held all the same
 --       then the jobs in order, those together that came to the same: fence, "succeeded" | "failed" | "retry" | "late" | "back" (unrun: same
 --       order, no attempt used), error JSON or "", number of jobs, then per job 2: id, and for "succeeded" the framed outputs or "" where they
 --       were SET before, for "retry" retryDelayMs
@@ -10,7 +11,7 @@
 -- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline; the inputs of what ends go,
 --        but for a kept job whose last "retry" was one too many: it becomes a dead letter; an attempt that lets its job wait again is noted.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-claims.lua
+-- @include lib-time.lua lib-record.lua lib-notices.lua lib-claims.lua
 
 local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
@@ -20,7 +21,7 @@ local claim = redis.call('HGET', base .. 'claims', incarnation) or '0 0'
 local last, earlier, earlierJobs = splitClaim(claim)
 local isTold = string.find(last, ' told', 1, true)
 local ids, groups = {}, {}
-local at, most = 5, #ARGV
+local at, most = 6, #ARGV
 while at <= most do
   groups[#groups + 1] = at
   local groupEnd = at + 3 + 2 * ARGV[at + 3]
@@ -49,27 +50,45 @@ local seenText, head, waiters, keep, keptFor, deadline
 
 local buried = {}
 
--- A failed attempt: back to wait, or the end.
-local function settleFailure(id, record, outcome, err, delayMs)
-  if outcome ~= 'back' then record[FAILURES] = int(record[FAILURES] + 1) end
-  local dueAt = now + delayMs
-  local mayRetry = outcome == 'back'
-    or (outcome == 'retry' and tonumber(record[FAILURES]) < tonumber(record[MAX_ATTEMPTS]) and dueAt < tonumber(record[DEADLINE]))
-  if not mayRetry then
-    if outcome == 'retry' then
-      buried[id] = bury(base, id, record, now, err, runMs, batchItems)
-      return 'failed'
+-- All but the usual end. A function costs its making at every call of the script, so these are made when they are first needed.
+local others
+local function unusual()
+  if others then return others end
+  -- @include lib-waiting.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-attempts.lua
+
+  -- A failed attempt: back to wait, or the end.
+  local function settleFailure(id, record, outcome, err, delayMs)
+    if outcome ~= 'back' then record[FAILURES] = int(record[FAILURES] + 1) end
+    local dueAt = now + delayMs
+    local mayRetry = outcome == 'back'
+      or (outcome == 'retry' and tonumber(record[FAILURES]) < tonumber(record[MAX_ATTEMPTS]) and dueAt < tonumber(record[DEADLINE]))
+    if not mayRetry then
+      if outcome == 'retry' then
+        buried[id] = bury(base, id, record, now, err, runMs, batchItems)
+        return 'failed'
+      end
+      finish(base, id, record, 'failed', nowText, err, runMs, batchItems)
+      return 'committed'
     end
-    finish(base, id, record, 'failed', nowText, err, runMs, batchItems)
-    return 'committed'
+    noteAttempt(base, id, record, now, outcome == 'back' and 'handed_back' or 'failed', runMs, batchItems, err)
+    record[STATE], record[REVISION], record[INCARNATION], record[HOST] = 'queued', int(record[REVISION] + 1), '-', '-'
+    if err ~= '' then setEnding(record, '0', '0', '0', err) end
+    if outcome == 'back' then record[ATTEMPT] = record[FAILURES] end
+    storeRecord(base, id, record)
+    if outcome == 'back' then enqueue(base, id, record) else redis.call('ZADD', base .. 'later', dueAt, id) end
+    return 'requeued'
   end
-  noteAttempt(base, id, record, now, outcome == 'back' and 'handed_back' or 'failed', runMs, batchItems, err)
-  record[STATE], record[REVISION], record[INCARNATION], record[HOST] = 'queued', int(record[REVISION] + 1), '-', '-'
-  if err ~= '' then setEnding(record, '0', '0', '0', err) end
-  if outcome == 'back' then record[ATTEMPT] = record[FAILURES] end
-  storeRecord(base, id, record)
-  if outcome == 'back' then enqueue(base, id, record) else redis.call('ZADD', base .. 'later', dueAt, id) end
-  return 'requeued'
+
+  local function expire(id, record, err, ranMs, ranItems) finish(base, id, record, 'expired', nowText, err, ranMs, ranItems) end
+
+  others = {
+    expired = function(id, record) expire(id, record, expiredError, runMs, batchItems) end,
+    late = function(id, record) expire(id, record, lateError, '0', '0') end,
+    settleFailure = settleFailure,
+    retain = retain,
+    countFails = countFails,
+  }
+  return others
 end
 
 -- The usual end, without taking the whole record apart.
@@ -82,7 +101,7 @@ local function succeed(id, name, fence, text, outputs)
     deadline = tonumber(deadline)
   end
   if deadline < now then
-    finish(base, id, parseRecord(text), 'expired', nowText, expiredError, runMs, batchItems)
+    unusual().expired(id, parseRecord(text))
     return 'expired'
   end
   local final = head
@@ -97,7 +116,7 @@ local function succeed(id, name, fence, text, outputs)
   if keptFor then -- the usual case of `retain`
     redis.call('PSETEX', name, keptFor, final)
   else
-    retain(base, id, final, keep, 'succeeded', nowText)
+    unusual().retain(base, id, final, keep, 'succeeded', nowText)
   end
   note(id, waiters, final)
   return 'committed'
@@ -119,13 +138,13 @@ for _, group in ipairs(groups) do
       else
         local record = parseRecord(text)
         if tonumber(record[DEADLINE]) < now then
-          finish(base, id, record, 'expired', nowText, expiredError, runMs, batchItems)
+          unusual().expired(id, record)
           answer = 'expired'
         elseif outcome == 'late' then
-          finish(base, id, record, 'expired', nowText, lateError, '0', '0')
+          unusual().late(id, record)
           answer = 'committed'
         else
-          answer = settleFailure(id, record, outcome, err, ARGV[each + 1])
+          answer = unusual().settleFailure(id, record, outcome, err, ARGV[each + 1])
         end
       end
       if not earlier or string.find(last, ' ' .. id .. '=', 1, true) then isTold = true end
@@ -147,7 +166,8 @@ if #ended > 1 then
   redis.call('ZREM', unpack(ended))
   if #inputs > 0 then redis.call('UNLINK', unpack(inputs)) end
 end
-flushNotices()
+publishNotices()
+if others then others.countFails() end
 
 -- The jobs of a claim that are not settled.
 local function unsettled(jobs)
@@ -171,7 +191,12 @@ local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if ticket and string.match(ticket, '^%a+ (%S+)') == incarnation then
   -- of two claims the other one has the device, or will have it at once
   local isBusy = earlier and (rest ~= '' or before ~= '')
-  local till = math.max(now + 1500, isBusy and tonumber(freeAt) or 0)
-  redis.call('HSET', base .. 'tickets', ticketId, (isBusy and 'busy ' or 'held ') .. incarnation .. ' ' .. int(till))
+  local state, till = 'held ', now + 1500
+  if isBusy then
+    state, till = 'busy ', math.max(till, tonumber(freeAt))
+  elseif ARGV[5] ~= '0' and redis.call('EXISTS', base .. 'due') == 0 then
+    state, till = 'lingering ', now + ARGV[5]
+  end
+  redis.call('HSET', base .. 'tickets', ticketId, state .. incarnation .. ' ' .. int(till))
 end
 return allCommitted and 'committed' or answers

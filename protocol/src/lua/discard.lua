@@ -5,5 +5,5 @@
 -- Keeps: a terminal record is not written.
 -- Under repetition: 0.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua
 return dropDead(KEYS[1], ARGV[1]) and 1 or 0

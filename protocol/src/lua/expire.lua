@@ -4,7 +4,7 @@
 -- Answers  per job the state that the record then has, or "none".
 -- Keeps: a client hears `expired` only after the record says so.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua
+-- @include lib-time.lua lib-record.lua lib-tally.lua lib-notices.lua lib-finish.lua
 local base = KEYS[1]
 local now = nowMs()
 local answers = {}

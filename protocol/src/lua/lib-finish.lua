@@ -1,44 +1,19 @@
--- Fragment: ends jobs. Included, after lib-record and lib-tally, by every script that may reach an outcome.
--- Keeps: a terminal record never changes; every terminal key has a TTL; each waiting coordinator is told once per call; what ends other than
--- well is counted once (hosts count what they commit well: that is one write less for each).
+-- Fragment: ends jobs. Included, after lib-record, lib-tally and lib-notices, by every script that may reach an outcome.
+-- Keeps: a terminal record never changes; every terminal key has a TTL; what ends other than well is counted once (hosts count what they commit
+-- well: that is one write less for each).
 
-local notices = {} -- by waiter
-local lengths = {} -- what a notice says between the id and the record, where the waiter is to count it; by the record's bytes
 local fails = { jobs = 0, ms = 0 }
 
--- Collects one notice for every coordinator that waits for the job; flushNotices() publishes them, one message each, and counts fails. A notice is a line "<id>
--- <1 for the one waiter that counts it, else 0> <bytes of the record>", then the record and a newline.
-local function note(id, waiters, text)
-  if waiters == '-' then return end
-  local length = lengths[#text]
-  if not length then
-    length = ' 1 ' .. #text .. '\n'
-    lengths[#text] = length
-  end
-  local lines = notices[waiters]
-  if lines then -- the one waiter of a job, which has others
-    local at = #lines
-    lines[at + 1], lines[at + 2], lines[at + 3], lines[at + 4] = '\n', id, length, text
-    return
-  end
-  for waiter in string.gmatch(waiters, '[^,]+') do
-    lines = notices[waiter] or {}
-    local at = #lines
-    if at > 0 then
-      at = at + 1
-      lines[at] = '\n'
-    end
-    lines[at + 1], lines[at + 2], lines[at + 3] = id, length, text
-    notices[waiter] = lines
-    length = ' 0 ' .. #text .. '\n'
-  end
-end
-
-local function flushNotices()
-  for waiter, lines in pairs(notices) do redis.call('PUBLISH', 'sy:notices:' .. waiter, table.concat(lines)) end
-  notices = {}
+-- Counts what was finished.
+local function countFails()
   if fails.jobs > 0 then raise(fails.base, 'fail', fails.jobs .. ' ' .. int(1000 * fails.ms)) end
   fails = { jobs = 0, ms = 0 }
+end
+
+-- At the end of a script that finishes jobs.
+local function flushNotices()
+  publishNotices()
+  countFails()
 end
 
 -- Keeps a record that has just become terminal; `keep` is its word KEEP.

@@ -13,11 +13,9 @@ local dayMs = 86400000
 -- The trace context of a job, of the text from its shape on. Other members come behind it, and no text in them can hold the quotes.
 local tracePattern = ' {"m":"[^"]*","v":%d+,"tp":"([^"]+)"'
 
-local recordPattern = '^' .. string.rep('(%S+) ', 19) .. '([^\n]*)(.*)$'
-
 -- The words as a table, or nothing. Numbers are still text. ENDING is all after the first line, with its newline, or "".
 local function parseRecord(text)
-  return text and { string.match(text, recordPattern) } or nil
+  return text and { string.match(text, '^' .. string.rep('(%S+) ', 19) .. '([^\n]*)(.*)$') } or nil
 end
 
 local function recordText(record)
@@ -68,22 +66,6 @@ end
 
 local function keptMs(record)
   return tonumber(string.sub(record[KEEP], 2))
-end
-
--- Back among the waiting, under its old order key.
-local function enqueue(base, id, record)
-  local flow = record[FLOW]
-  redis.call('ZADD', base .. 'order:' .. flow, record[ORDER], id)
-  redis.call('HSETNX', base .. 'flows', flow, redis.call('HGET', base .. 'weights', string.match(flow, ':(.*)$')) or '1')
-end
-
--- Retries whose time has come wait again.
-local function promoteDue(base, now, most)
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. 'later', '-inf', now, 'LIMIT', 0, most)) do
-    redis.call('ZREM', base .. 'later', id)
-    local record = loadRecord(base, id)
-    if record and record[STATE] == 'queued' then enqueue(base, id, record) end
-  end
 end
 
 -- Registers a coordinator that wants to hear of the end. Answers whether the record changed.

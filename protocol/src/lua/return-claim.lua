@@ -5,7 +5,7 @@
 -- Answers  how many jobs came back.
 -- Keeps: only the named sequence is returned; the sequence stays recorded, so that a late repeat of that claim is refused.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua lib-claims.lua
+-- @include lib-time.lua lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua lib-claims.lua
 local base, incarnation, sequence = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local claim = redis.call('HGET', base .. 'claims', incarnation)
 if not claim then return 0 end

@@ -5,7 +5,7 @@
 --          ticket ids to offer.
 -- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-dead.lua lib-flows.lua lib-tickets.lua lib-claims.lua
+-- @include lib-time.lua lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua lib-flows.lua lib-tickets.lua lib-claims.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
 
@@ -20,7 +20,7 @@ for _, id in ipairs(over) do
   end
 end
 flushNotices()
-promoteDue(base, now, 500)
+promote(base, dueRetries(base, now, 500))
 
 trimDead(base, now)
 if tonumber(ARGV[4]) > 0 then

@@ -5,7 +5,7 @@
 -- Keeps: after this no claim, commit, renew or take of that incarnation is accepted here; no job runs on nobody.
 -- Under repetition: nothing is left to return.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-tally.lua lib-finish.lua lib-flows.lua lib-tickets.lua lib-dead.lua lib-attempts.lua lib-return.lua
+-- @include lib-time.lua lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-flows.lua lib-tickets.lua lib-dead.lua lib-attempts.lua lib-return.lua
 local base, tag, incarnation = KEYS[1], ARGV[1], ARGV[2]
 local now = nowMs()
 local barredMs = 7200000

@@ -103,11 +103,12 @@ export class Claims {
     this.#readsByList = mayReadUnnamed(parts.redis);
   }
 
-  #claimCommand(wish: ClaimWish, isListed: boolean): RedisCommand {
+  /** `follows`: a commit that lets the ticket linger where nothing waits stands before it in the same write. */
+  #claimCommand(wish: ClaimWish, { follows, isListed }: { follows: boolean; isListed: boolean }): RedisCommand {
     const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
     const { tag, ticketId, maxItems, busyMs, lingerMs, overheadMs, delayMs, parts, isAhead, ladders } = wish;
     const args: (string | number)[] = [tag, this.#incarnation, sequence, ticketId, this.#hostId, maxItems, Math.ceil(busyMs), lingerMs];
-    args.push(Math.ceil(overheadMs), delayMs, parts, isAhead ? 1 : 0);
+    args.push(Math.ceil(overheadMs), delayMs, parts, isAhead ? "ahead" : follows ? "after" : "alone");
     for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map(([items, ms]) => `${items} ${ms.toFixed(2)}`).join(" ")}`);
     if (this.#tellsTraces) args.push("traced");
     if (isListed) args.push("listed");
@@ -144,10 +145,11 @@ export class Claims {
     return undefined;
   }
 
-  /** What neighbours have in common is said once. */
-  #commitCommands(commit: Commit): RedisCommand[] {
+  /** What neighbours have in common is said once. `lingerMs`: how long the ticket lingers where no job is open afterwards; 0: it is held. */
+  #commitCommands(commit: Commit, lingerMs: number): RedisCommand[] {
     const commands: RedisCommand[] = [];
-    const args: RedisArgument[] = [this.#incarnation, commit.ticketId, Math.round(commit.runMs * 1_000) / 1_000, commit.batchItems];
+    const runMs = Math.round(commit.runMs * 1_000) / 1_000;
+    const args: RedisArgument[] = [this.#incarnation, commit.ticketId, runMs, commit.batchItems, lingerMs];
     let common: readonly [fence: number, outcome: string, error: string] | undefined;
     let countAt = 0;
     for (const result of commit.results) {
@@ -174,10 +176,12 @@ export class Claims {
    * again. Outputs that the store refused show as `no_output` in the commit's answer. Throws while the connection is away.
    */
   async exchange(commit: Commit | undefined, wish: ClaimWish | undefined): Promise<Exchanged> {
-    const commands = commit ? this.#commitCommands(commit) : [];
+    // then the claim behind it needs no look of its own
+    const lingerMs = wish && !wish.isAhead && wish.ticketId === commit?.ticketId ? wish.lingerMs : 0;
+    const commands = commit ? this.#commitCommands(commit, lingerMs) : [];
     const commitAt = commands.length - 1;
     const isListed = wish !== undefined && this.#readsByList && this.#listed.has(wish.tag);
-    if (wish) commands.push(this.#claimCommand(wish, isListed));
+    if (wish) commands.push(this.#claimCommand(wish, { follows: lingerMs > 0, isListed }));
     if (isListed) commands.push(this.#listedCommand(wish.tag));
     const replies = await sendTogether(this.#redis, commands);
     const answer: Exchanged = {};
