@@ -186,7 +186,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     mostQueueJobs: options.mostQueueJobs,
     mostQueueBytes: options.mostQueueBytes,
   });
-  const sweeper = new Sweeper({ store, hosts, models, tickets, metrics, log, onIdle: (tag) => forecasts.idle(tag) });
+  const sweeper = new Sweeper({ store, clock, hosts, models, tickets, metrics, log, onIdle: (tag) => forecasts.idle(tag) });
   const onAdmitting = (tag: string): void => sweeper.remember(tag);
   const onAdmitted = (tag: string): void => sweeper.noteOpen(tag);
   const cache = new RedisResponseCache({ redis, tickets, metrics, coordinator });

@@ -40,6 +40,8 @@ interface Actor {
   claims: Held[];
   lastClaim: (Held & { isAhead: boolean }) | undefined;
   lastCommit: { ticket: string; outcomes: HostOutcome[] } | undefined;
+  /** The sequence of the claim that stood for it last, while its ticket lingered. */
+  stood: number;
 }
 
 /** What the walk remembers to compare with: the last audit, and who is who. */
@@ -69,7 +71,7 @@ interface Place {
 }
 
 function actor(rig: JobRig, walk: Walk): Actor {
-  return { host: rig.host(`host-${++walk.hostsMade}`), ticket: "", claims: [], lastClaim: undefined, lastCommit: undefined };
+  return { host: rig.host(`host-${++walk.hostsMade}`), ticket: "", claims: [], lastClaim: undefined, lastCommit: undefined, stood: 0 };
 }
 
 const jobsOf = ({ claims }: Actor): HostJob[] => claims.flatMap(({ jobs }) => jobs);
@@ -202,6 +204,7 @@ async function claim(seen: Seen, one: Actor, how: ClaimWishes): Promise<void> {
     return;
   }
   const isAhead = how.isAhead === true;
+  const next = one.host.sequence + 1;
   const answer = await one.host.claim(one.ticket, { ...how, busyMs: 40 });
   count(seen.answers, isAhead ? `ahead: ${answer.kind}` : answer.kind);
   if (answer.kind === "batch") {
@@ -212,6 +215,8 @@ async function claim(seen: Seen, one: Actor, how: ClaimWishes): Promise<void> {
     for (const job of answer.jobs) assert.ok(job.deadlineMs > answer.nowMs, `${job.id} started after its deadline`);
   } else if (answer.kind === "retired" || answer.kind === "not_yours") {
     one.ticket = "";
+  } else if (answer.kind === "stale_sequence") {
+    assert.equal(next, one.stood, "it was made for it unasked, and returned in its name since");
   } else {
     assert.ok(["empty", "uncommitted", ...(isAhead ? [] : ["defer"])].includes(answer.kind), answer.kind);
   }
@@ -277,19 +282,25 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
   const lingers = fc.constantFrom(0, 0, 5, 100);
   const commit = fc.tuple(nat, fc.array(outcome, { minLength: 1, maxLength: 3 }), fc.boolean(), lingers).map((drawn) => {
     const [who, kinds, partly, lingerMs] = drawn;
-    return new Move(`commit(${who % 2}, ${kinds.join(" ")}${partly ? ", one only" : ""}, linger ${lingerMs} ms)`, async (walk) => {
+    return new Move(`commit(${who % 2}, ${kinds.join(" ")}${partly ? ", one only" : ""}, linger ${lingerMs} ms)`, async (walk, place) => {
       const one = pick(walk.actors, who) as Actor;
       const [held] = one.claims;
       const outcomes = outcomesOf(partly ? (held?.jobs.slice(0, 1) ?? []) : (held?.jobs ?? []), kinds);
       const ticket = one.ticket.replace("lost:", "");
-      const answers = await one.host.commit(ticket, outcomes, { lingerMs });
+      // without one for every other host, so that jobs are handed to some and others are woken
+      const standing = who % 4 < 2 ? `${one.host.sequence + 1} ${one.host.hostId} 40 2 4 -` : "";
+      if (standing !== "") one.stood = one.host.sequence + 1;
+      const answers = await one.host.commit(ticket, outcomes, { lingerMs, standing });
       assert.equal(answers.length, outcomes.length);
       for (const answer of answers) count(walk.seen.answers, answer);
       if (held) held.jobs = held.jobs.slice(outcomes.length);
       one.claims = one.claims.filter(({ jobs }) => jobs.length > 0);
       one.lastCommit = { ticket, outcomes };
       // as it goes out with the next look, in one write
-      if (lingerMs > 0 && one.ticket !== "") await claim(walk.seen, one, { lingerMs, maxItems: 2, follows: true });
+      if (lingerMs > 0 && one.ticket !== "") {
+        await look(walk, place, "commit");
+        await claim(walk.seen, one, { lingerMs, maxItems: 2, follows: true });
+      }
     });
   });
   const repeatClaim = nat.map((who) => {
@@ -399,9 +410,10 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
       one.ticket = "";
     });
   });
-  const sweep = fc.boolean().map((patient) => {
-    return new Move(`sweep(${patient ? "after some ms" : ""})`, async (_walk, { rig }) => {
-      if (patient) await timePasses(rig, 3);
+  // the longest for what was handed over and not begun
+  const sweep = fc.constantFrom(0, 0, 0, 3, 3, 3, 3, 70).map((ms) => {
+    return new Move(`sweep(after ${ms} ms)`, async (_walk, { rig }) => {
+      if (ms > 0) await timePasses(rig, ms);
       const { tickets, nowMs } = await rig.store.sweep(rig.tag, matchingHosts, 2);
       offer(rig, tickets);
       checkLiveness(await rig.audit(), nowMs);

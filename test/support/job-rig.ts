@@ -62,6 +62,8 @@ export interface CommitStep {
   outcomes: readonly HostOutcome[];
   /** The ticket lingers so long where no job is open afterwards; without it, or with 0, it is held. */
   lingerMs?: number;
+  /** What stands for the host's next claim meanwhile, see lua/lib-handing.lua; the memory store hands nothing over. */
+  standing?: string;
 }
 
 /** What a store answers to hosts; every call may be repeated. */
@@ -141,8 +143,8 @@ export class TestHost {
     return answer.jobs;
   }
 
-  commit(ticketId: string, outcomes: readonly HostOutcome[], { runMs = 3, lingerMs = 0 } = {}): Promise<string[]> {
-    return this.#side.commit({ ...this.#step(ticketId), runMs, outcomes, lingerMs });
+  commit(ticketId: string, outcomes: readonly HostOutcome[], { runMs = 3, lingerMs = 0, standing = "" } = {}): Promise<string[]> {
+    return this.#side.commit({ ...this.#step(ticketId), runMs, outcomes, lingerMs, standing });
   }
 
   release(ticketId: string, matchingHosts = 1): Promise<string[]> {

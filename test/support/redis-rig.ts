@@ -119,8 +119,8 @@ export class RedisRigs {
         for (const [size, ladder] of ladders) args.push(`${size} ${ladder.map((rung) => rung.join(" ")).join(" ")}`);
         return claimOf((await this.script("claim", keys.base(tag), args)) as (string | number)[]);
       },
-      commit: async ({ tag, incarnation, ticketId, runMs, outcomes, lingerMs }) => {
-        const args: (string | number)[] = [incarnation, ticketId, runMs, outcomes.length, lingerMs ?? 0];
+      commit: async ({ tag, incarnation, ticketId, runMs, outcomes, lingerMs, standing }) => {
+        const args: (string | number)[] = [incarnation, ticketId, runMs, outcomes.length, lingerMs ?? 0, standing ?? ""];
         let [common, countAt] = ["", 0];
         for (const { id, fence, outcome, outputs, error, retryDelayMs } of outcomes) {
           if (outputs) await this.redis.set(keys.output(tag, id, fence), Buffer.from(outputs), "PX", 65_000);

@@ -4,7 +4,7 @@
  */
 
 import { encodeFrame, type ModelConfig, type ModelVersion, SwitchyardError, type Tensor, tensor, toTypedArray } from "@switchyard/protocol";
-import type { ClaimAnswer, ClaimedJob, ClaimWish, Commit, Exchanged } from "../../worker/src/runner/claims.ts";
+import type { ClaimAnswer, ClaimedJob, ClaimWish, Commit, Exchanged, Handed } from "../../worker/src/runner/claims.ts";
 import type { Following } from "../../worker/src/runner/followed-batch.ts";
 import type { FromRunner, Unready } from "../../worker/src/runner/messages.ts";
 import { RunTallies } from "../../worker/src/runner/run-tallies.ts";
@@ -61,6 +61,8 @@ export class RunnerRig {
   onInputs: () => void = () => {};
   /** A claim that the store has and the runner has not; answers how many jobs went back, and may throw. */
   onGiveBack: (tag: string, sequence: number) => Promise<number> = async () => 0;
+  /** Whether a job that was handed over is what the next claim would have answered. */
+  onHanded: (handed: Handed) => boolean = () => true;
   /** Called for each run of a model; may throw, and let time pass. */
   onRun: (items: number) => void = () => {};
   /** Models that run beside the runner's thread, and when each of their runs is over. */
@@ -87,6 +89,7 @@ export class RunnerRig {
           return reply.promise;
         },
         giveBack: (tag, sequence) => this.onGiveBack(tag, sequence),
+        accepts: (handed) => this.onHanded(handed),
         inputs: async (_tag, jobs) => {
           this.onInputs();
           return jobs.map(() => Buffer.from(encodeFrame([tensor("x", new Float32Array(this.itemFloats).fill(1), [1, this.itemFloats])])));

@@ -18,8 +18,17 @@ function rig(tags: readonly string[]) {
   const claims: { incarnation: string; sequence: number }[] = [];
   const returned: string[] = [];
   const hosts: object[] = [];
+  /** What sweeps say of jobs that were handed over, one after the other. */
+  const doubted: number[] = [];
+  const comesBack: number[] = [];
+  const slept: number[] = [];
   const versionOf = (tag: string) => (known.has(tag) ? { model: "digits", version: 1, tag } : undefined);
   const sweeper = new Sweeper({
+    clock: {
+      sleep: async (ms) => {
+        slept.push(ms);
+      },
+    },
     store: {
       rememberQueue: async () => {},
       openQueues: async (some: string[]) => {
@@ -39,7 +48,13 @@ function rig(tags: readonly string[]) {
       forgetQueue: async () => {},
       sweep: async (tag: string) => {
         onSweep(tag);
-        return { tickets: [], claims: [...claims], figures: { waiting, running: 0, oldestMs: 10, dead: 1 } };
+        return {
+          tickets: [],
+          claims: [...claims],
+          returned: comesBack.shift() ?? 0,
+          doubted: doubted.shift() ?? 0,
+          figures: { waiting, running: 0, oldestMs: 10, dead: 1 },
+        };
       },
     } as never,
     hosts: {
@@ -62,16 +77,19 @@ function rig(tags: readonly string[]) {
       queueFigures: ({ tag }: { tag: string }) => void told.push(`figures ${tag}`),
       queueGone: (tag: string) => void told.push(`gone ${tag}`),
       hostLost: () => {},
-      jobsReturned: () => {},
+      jobsReturned: (why: string, jobs: number) => void told.push(`${jobs} returned, ${why}`),
     } as never,
     log: { warn: () => {} } as never,
   });
   return {
     claims,
+    comesBack,
+    doubted,
     hosts,
     known,
     returned,
     silent,
+    slept,
     takenBack,
     sweeper,
     told: () => told.splice(0),
@@ -187,4 +205,17 @@ test("a host that is late with its beat is waited for, and a claim that it tells
   assert.deepEqual(returned, []);
   await sweep(1);
   assert.deepEqual(returned, ["one a 7"]);
+});
+
+test("where a job that was handed over is late it is looked at again at once, and what came back is counted", async () => {
+  const { comesBack, doubted, duringSweeps, slept, sweeper, told } = rig(["one"]);
+  sweeper.noteOpen("one");
+  const swept: string[] = [];
+  duringSweeps((tag) => swept.push(tag));
+  doubted.push(1, 0);
+  comesBack.push(0, 1);
+  await sweeper.round();
+  assert.deepEqual([swept, slept, told()], [["one", "one"], [30], ["1 returned, unknown_claim", "figures one"]]);
+  await sweeper.round();
+  assert.deepEqual([swept.length, slept.length], [3, 1], "and then as ever");
 });

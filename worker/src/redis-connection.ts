@@ -104,7 +104,7 @@ export class RunnerCluster {
     return this.#wire.send(commands);
   }
 
-  /** Teaches all masters all scripts. */
+  /** Teaches all masters these scripts. */
   async teach(sources: readonly string[]): Promise<void> {
     const commands = sources.map((source): RedisCommand => ["script", "LOAD", source]);
     await Promise.all(this.#wire.links().map((link) => sendOnWire(link.client, commands).catch(() => {}))); // one that is away is taught later
@@ -207,16 +207,18 @@ export function scriptCommand(name: ScriptName, key: string, args: readonly Redi
 }
 
 /**
- * Sends commands in one write. When the server has forgotten a script (restart, SCRIPT FLUSH) it is taught all of them, and everything from
- * that command on is sent again: each of our commands may be repeated, and their order must hold. Replies may be errors.
+ * Sends commands in one write. When the server has forgotten a script (restart, SCRIPT FLUSH) it is taught those that are in the way, and everything
+ * from that command on is sent again: each of our commands may be repeated, and their order must hold. Replies may be errors.
  */
 export async function sendTogether(redis: RedisWire, commands: readonly RedisCommand[]): Promise<(RawReply | Error)[]> {
   const isCluster = redis instanceof RunnerCluster;
   const answers = await (isCluster ? redis.send(commands) : sendOnWire(redis as unknown as WireClient, commands));
   const forgotten = answers.findIndex((answer) => answer instanceof Error && answer.message.startsWith("NOSCRIPT"));
   if (forgotten === -1) return answers;
-  if (isCluster) await redis.teach([...scripts.values()].map(({ source }) => source));
-  else await Promise.all([...scripts.values()].map((script) => redis.script("LOAD", script.source)));
+  const named = new Set<unknown>(commands.map(([, sha]) => sha));
+  const sources = [...scripts.values()].filter(({ sha }) => named.has(sha)).map(({ source }) => source);
+  if (isCluster) await redis.teach(sources);
+  else await Promise.all(sources.map((source) => redis.script("LOAD", source)));
   return [...answers.slice(0, forgotten), ...(await sendTogether(redis, commands.slice(forgotten)))];
 }
 

@@ -260,6 +260,8 @@ export class MemoryJobStore implements JobStore {
         dead: queue.dead.size,
       },
       expired,
+      returned: 0, // nothing is handed over
+      doubted: 0,
       claims: open.map(({ incarnation, sequence }) => ({ incarnation, sequence })),
       tickets: queue.issue(nowMs, matchingHosts, batchItems, true, queue.waiting.firstStartMs()),
     };

@@ -467,7 +467,9 @@ export class RedisJobStore implements JobStore {
       batchItems,
       this.filled() > mostFilledWithDead ? givingWay : 0,
     ])) as (string | number)[];
-    const [nowMs, waiting, running, oldestMs, dead, expired, claimCount] = reply.slice(0, 7).map(Number) as [
+    const [nowMs, waiting, running, oldestMs, dead, expired, returned, doubted, claimCount] = reply.slice(0, 9).map(Number) as [
+      number,
+      number,
       number,
       number,
       number,
@@ -478,10 +480,11 @@ export class RedisJobStore implements JobStore {
     ];
     const claims: SweepAnswer["claims"] = [];
     for (let at = 0; at < claimCount; at++) {
-      claims.push({ incarnation: String(reply[7 + 2 * at]), sequence: Number(reply[8 + 2 * at]) });
+      claims.push({ incarnation: String(reply[9 + 2 * at]), sequence: Number(reply[10 + 2 * at]) });
     }
     if (dead > 0 && this.#blobs) await this.#keepDeadBlobs(tag, this.#blobs, nowMs).catch(() => {}); // the next sweep tries again
-    return { nowMs, figures: { waiting, running, oldestMs, dead }, expired, claims, tickets: reply.slice(7 + 2 * claimCount).map(String) };
+    const tickets = reply.slice(9 + 2 * claimCount).map(String);
+    return { nowMs, figures: { waiting, running, oldestMs, dead }, expired, returned, doubted, claims, tickets };
   }
 
   async takeBack(tag: string, incarnation: string, matchingHosts: number, batchItems: number) {

@@ -3,6 +3,7 @@
  * fell silent. Nothing here needs a leader; two coordinators doing it at once do it once.
  */
 
+import type { Clock } from "../clock.ts";
 import type { HostDirectory, HostSnapshot } from "../ports/host-registry.ts";
 import type { JobStore, SweepAnswer } from "../ports/job-store.ts";
 import type { Log } from "../ports/log.ts";
@@ -21,8 +22,12 @@ const unknownSweeps = 13;
 /** A host whose last beat is older may be dead: presence decides what became of its claims, and counts it where it died. */
 const freshBeatMs = 1_500;
 
+/** What is late is looked at again after this time: as lua/lib-handing.lua has it, and a little. */
+const doubtedMs = 30;
+
 interface Parts {
   store: JobStore;
+  clock: Pick<Clock, "sleep">;
   hosts: HostDirectory;
   models: ModelRegistry;
   tickets: TicketQueue;
@@ -120,12 +125,13 @@ export class Sweeper {
   }
 
   async #sweep(tag: string): Promise<void> {
-    const { hosts, metrics, models, store, tickets } = this.#parts;
-    const status = models.byTag(tag);
+    const { clock, hosts, metrics, models, store } = this.#parts;
     const warm = hosts.warm(tag);
-    const answer = await store.sweep(tag, hosts.matching(tag), status?.batching?.maxItems ?? usualBatchItems);
-    // without its model in the registry no host could run it
-    if (status) for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
+    let answer = await this.#swept(tag);
+    if (answer.doubted > 0) {
+      await clock.sleep(doubtedMs);
+      answer = await this.#swept(tag);
+    }
     await this.#checkClaims(tag, answer);
     const { waiting, running, oldestMs, dead } = answer.figures;
     const figures = { waiting, running, oldestSeconds: oldestMs / 1_000, dead };
@@ -145,6 +151,16 @@ export class Sweeper {
     this.#open.delete(tag);
     this.#unknown.delete(tag);
     this.#parts.onIdle?.(tag);
+  }
+
+  async #swept(tag: string): Promise<SweepAnswer> {
+    const { hosts, metrics, models, store, tickets } = this.#parts;
+    const status = models.byTag(tag);
+    const answer = await store.sweep(tag, hosts.matching(tag), status?.batching?.maxItems ?? usualBatchItems);
+    // without its model in the registry no host could run it
+    if (status) for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
+    if (answer.returned > 0) metrics.jobsReturned("unknown_claim", answer.returned);
+    return answer;
   }
 
   /** Every host that is asked is busy and jobs wait: ask one more, which may have to load the model. */

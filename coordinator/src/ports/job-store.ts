@@ -225,6 +225,10 @@ export interface SweepAnswer {
   nowMs: number;
   figures: QueueFigures;
   expired: number;
+  /** Jobs that were handed over to a host which did not commit them in time, and wait again. */
+  returned: number;
+  /** Tickets under which such jobs are late; they come back at a sweep that follows soon, unless they are committed. */
+  doubted: number;
   tickets: string[];
   /** Incarnations with an outstanding claim, with the claim's sequence. */
   claims: { incarnation: string; sequence: number }[];

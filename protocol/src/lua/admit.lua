@@ -7,6 +7,7 @@
 --       jobs, their ids
 -- Answers  {now, jobs waiting then, ticket ids, answers}; ticket ids divided by spaces; answers a line per job, or "" when all were admitted:
 --          "admitted", "refused <items ahead>", "full <jobs waiting>", or "<state> <created ms> <deadline ms>" of the record that was there before.
+--          A single job may be claimed for a host that lingers in the same step, and then none waits.
 -- Keeps: an id is admitted once; a repeat registers the waiter and changes nothing else; a malformed job is refused before anything is
 --        written; what is refused leaves nothing behind, and a repeat no inputs of what has ended (those of a dead letter live on with it).
 -- @include lib-time.lua lib-record.lua lib-flows.lua lib-tickets.lua
@@ -63,6 +64,7 @@ local answers, orders, due, index, recent, written = {}, {}, { base .. 'due' }, 
 local unwanted = {} -- ids whose inputs came and have no open job
 local writtenAt = {} -- where the record of an id stands in `written`: the same id may come twice in one call
 local allAdmitted, urgent = true, nil
+local handOver -- what is left to do where a job is claimed for a host at once
 local itemsBefore = itemsOf(waitingBefore, mean)
 local number = 0
 
@@ -74,6 +76,19 @@ for _, group in ipairs(groups) do
   local listing = ARGV[group + 4] == '1' and index or recent
   local new = 'queued 1 ' .. coordinator .. ' ' .. ARGV[group + 3] .. ' ' .. deadline .. ' 0 0 0 0 0 - - ' .. nowText .. ' ' .. flow .. ' ' .. order
     .. ' ' .. fixed
+  if #ids == 1 and waiting == 0 and not texts[1] then
+    -- @include lib-handing.lua
+    local taker = takerOf(base, redis.call('HGETALL', base .. 'tickets'), now, items, now + timeout)
+    if taker then
+      local keep, class, size = ARGV[group + 3], string.match(flow, '^%a+'), string.match(fixed, '^%d+ %d+ (%d+)')
+      new = 'running 2 ' .. coordinator .. ' ' .. keep .. ' ' .. deadline .. ' 1 0 0 1 ' .. nowText .. ' ' .. taker.incarnation .. ' ' .. taker.host
+        .. ' ' .. nowText .. ' ' .. flow .. ' ' .. order .. ' ' .. fixed
+      local trace = taker.tellsTraces and string.match(fixed, tracePattern)
+      local line = ids[1] .. ' 1 1 ' .. keep .. ' ' .. deadline .. ' ' .. nowText .. ' ' .. class .. ' ' .. items .. ' ' .. size
+        .. (trace and ' ' .. trace or '')
+      handOver = function() handTo(base, tag, now, taker, ids[1], line) end
+    end
+  end
   -- as long as it would wait for company, see lua/claim
   local waits = math.min(order, string.sub(flow, 1, 12) == 'interactive:' and now + interactiveShare * timeout or order)
   for each = group + 9, group + 8 + ARGV[group + 8] do
@@ -113,8 +128,10 @@ for _, group in ipairs(groups) do
           list = { base .. 'order:' .. flow }
           orders[flow] = list
         end
-        last = #list + 2
-        list[last - 1], list[last] = order, id
+        if not handOver then
+          last = #list + 2
+          list[last - 1], list[last] = order, id
+        end
         last = #due + 2
         due[last - 1], due[last] = deadline, id
         last = #listing + 2
@@ -131,8 +148,10 @@ if #written > 0 then
   redis.call('MSET', unpack(written))
   redis.call('ZADD', unpack(due))
   for flow, list in pairs(orders) do
-    redis.call('ZADD', unpack(list))
-    if named[flow] ~= weights[flow] then redis.call('HSET', base .. 'flows', flow, weights[flow]) end
+    if not handOver then
+      redis.call('ZADD', unpack(list))
+      if named[flow] ~= weights[flow] then redis.call('HSET', base .. 'flows', flow, weights[flow]) end
+    end
     local tenant = string.match(flow, ':(.*)$')
     if weights[flow] == '1' then
       redis.call('HDEL', base .. 'weights', tenant)
@@ -148,6 +167,11 @@ if #index > 1 then redis.call('ZADD', unpack(index)) end
 if #recent > 1 then
   redis.call('ZADD', unpack(recent))
   redis.call('PEXPIRE', recent[1], 180000)
+end
+
+if handOver and #written > 0 then
+  handOver()
+  return { now, 0, '', '' }
 end
 
 local waitingItems = itemsBefore + added

@@ -36,7 +36,7 @@ if isListed then redis.call('DEL', list) end
 
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
 local ticket = redis.call('HGET', base .. 'tickets', ticketId)
-local state, holder, till = string.match(ticket or '', '^(%a+) (%S+) (%d+)$')
+local state, holder, till = string.match(ticket or '', '^(%a+) (%S+) (%d+)')
 if holder ~= incarnation then return { 'not_yours' } end
 if ARGV[12] == 'after' and state == 'lingering' and tonumber(till) > now then return { 'empty', now } end
 
@@ -101,7 +101,11 @@ if outstanding then
         over[id] = record
       end
     end
-    if #lines > 0 then return { 'batch', now, table.concat(lines) } end
+    if #lines > 0 then
+      -- it was claimed for this host, which has not heard, or hears of it here and now
+      if state == 'handed' then redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. int(now + busyMs)) end
+      return { 'batch', now, table.concat(lines) }
+    end
     if told then return { 'stale_sequence' } end
     -- another claim takes the place of this one, and none may lose a job that runs
     for id, record in pairs(over) do ending().endOutside(base, id, record, 'expired', nowText, ending().expiredError) end

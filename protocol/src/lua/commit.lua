@@ -2,6 +2,7 @@
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 incarnation  2 ticket id  3 runMs  4 items of the batch
 --       5 lingerMs: where no job of the queue is open afterwards, the ticket lingers so long; 0: it is held all the same
+--       6 what stands for the host's next claim while it lingers, see lib-handing, or "": its next job waits for a look
 --       then the jobs in order, those together that came to the same: fence, "succeeded" | "failed" | "retry" | "late" | "back" (unrun: same
 --       order, no attempt used), error JSON or "", number of jobs, then per job 2: id, and for "succeeded" the framed outputs or "" where they
 --       were SET before, for "retry" retryDelayMs
@@ -21,7 +22,7 @@ local claim = redis.call('HGET', base .. 'claims', incarnation) or '0 0'
 local last, earlier, earlierJobs = splitClaim(claim)
 local isTold = string.find(last, ' told', 1, true)
 local ids, groups = {}, {}
-local at, most = 6, #ARGV
+local at, most = 7, #ARGV
 while at <= most do
   groups[#groups + 1] = at
   local groupEnd = at + 3 + 2 * ARGV[at + 3]
@@ -191,12 +192,13 @@ local ticket = redis.call('HGET', base .. 'tickets', ticketId)
 if ticket and string.match(ticket, '^%a+ (%S+)') == incarnation then
   -- of two claims the other one has the device, or will have it at once
   local isBusy = earlier and (rest ~= '' or before ~= '')
-  local state, till = 'held ', now + 1500
+  local state, till, standing = 'held ', now + 1500, ''
   if isBusy then
     state, till = 'busy ', math.max(till, tonumber(freeAt))
   elseif ARGV[5] ~= '0' and redis.call('EXISTS', base .. 'due') == 0 then
     state, till = 'lingering ', now + ARGV[5]
+    if ARGV[6] ~= '' then standing = ' ' .. ARGV[6] end
   end
-  redis.call('HSET', base .. 'tickets', ticketId, state .. incarnation .. ' ' .. int(till))
+  redis.call('HSET', base .. 'tickets', ticketId, state .. incarnation .. ' ' .. int(till) .. standing)
 end
 return allCommitted and 'committed' or answers

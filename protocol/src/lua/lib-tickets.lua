@@ -1,5 +1,7 @@
 -- Fragment: which tickets live, and how many are missing. Included by admit, cache-settle, sweep, take, renew, take-back and release. A ticket is issued, held,
--- busy, lingering (its queue was empty) or deferring (it waits for a fuller batch).
+-- busy, lingering (its queue was empty), deferring (it waits for a fuller batch) or handed (a job was claimed for it while it lingered, see
+-- lib-handing).
+-- An entry: "<state> <incarnation> <till ms>"; of one that lingers may follow what stands for its next claim, of a handed one that claim's sequence.
 -- Keeps: a waiting queue has a ticket that can act, or one is issued here; a ticket id is never used twice; tickets that nobody
 -- fetched never exceed matching hosts + 1.
 
@@ -23,7 +25,8 @@ local function countTickets(base, tag, now, repair)
   local count = { free = 0, busy = 0, untaken = 0, stale = {} }
   local holders, sleepers = {}, {}
   for index = 1, #entries, 2 do
-    local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)$')
+    local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)')
+    if state == 'handed' then state = 'busy' end
     till = tonumber(till) or 0
     if state == 'issued' then
       local lock = till <= now and redis.call('PTTL', 'sy:bull:{' .. tag .. '}:' .. entries[index] .. ':lock') or 0

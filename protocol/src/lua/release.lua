@@ -2,13 +2,19 @@
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 incarnation  3 ticket id  4 hosts that may take the next one  5 "aside": issue none, the next sweep does
 -- Answers  the ticket ids to offer, none when nothing waits or the ticket was not this holder's.
--- Keeps: a waiting queue has a ticket that can act, or the sweep gives it one.
+-- Keeps: a waiting queue has a ticket that can act, or the sweep gives it one; what was handed over under this ticket, and its holder has not begun, waits again.
 -- Flags: allow-oom
 -- @include lib-time.lua lib-flows.lua lib-tickets.lua
 local base, tag, incarnation, ticketId = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local holder = string.match(redis.call('HGET', base .. 'tickets', ticketId) or '', '^%a+ (%S+)')
+local entry = redis.call('HGET', base .. 'tickets', ticketId) or ''
+local state, holder = string.match(entry, '^(%a+) (%S+)')
 if holder ~= incarnation then return {} end
+local now = nowMs()
+if state == 'handed' then
+  -- @include lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua lib-handing.lua
+  returnHanded(base, entry, now)
+end
 redis.call('HDEL', base .. 'tickets', ticketId)
 if ARGV[5] == 'aside' then return {} end
 local _, waiting = waitingFlows(base)
-return issueTickets(base, tag, nowMs(), waiting, waiting, tonumber(ARGV[4]), 1, true)
+return issueTickets(base, tag, now, waiting, waiting, tonumber(ARGV[4]), 1, true)

@@ -2,14 +2,14 @@
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 incarnation  2 ticket id
 -- Answers  "renewed", "not_yours", "barred".
--- Keeps: a busy or held ticket counts as long as its holder renews it; lingering and deferring are bounded and never prolonged.
+-- Keeps: a busy or held ticket counts as long as its holder renews it; lingering, deferring and handed are bounded and never prolonged.
 -- Flags: allow-oom
 -- @include lib-time.lua lib-tickets.lua
 local base, incarnation, ticketId = KEYS[1], ARGV[1], ARGV[2]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return 'barred' end
-local state, holder, till = string.match(redis.call('HGET', base .. 'tickets', ticketId) or '', '^(%a+) (%S+) (%d+)$')
+local state, holder, till = string.match(redis.call('HGET', base .. 'tickets', ticketId) or '', '^(%a+) (%S+) (%d+)')
 if holder ~= incarnation then return 'not_yours' end
-if state == 'lingering' or state == 'deferring' then return 'renewed' end
+if state == 'lingering' or state == 'deferring' or state == 'handed' then return 'renewed' end
 local renewed = nowMs() + heldMarginMs
 if tonumber(till) < renewed then redis.call('HSET', base .. 'tickets', ticketId, state .. ' ' .. holder .. ' ' .. renewed) end
 return 'renewed'

@@ -1,11 +1,13 @@
 -- Repair one queue: expire what is over, promote due retries, forget lost tickets, issue missing ones, tidy lists, tell the figures.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 dead letters that must give way, because the store fills up
--- Answers  now, waiting, running, oldestMs, dead letters, expired, number of outstanding claims, then per claim its incarnation and sequence, then the
+-- Answers  now, waiting, running, oldestMs, dead letters, expired, jobs that were handed over and came back, tickets under which some are late and may
+--          come back at a look soon, number of outstanding claims, then per claim its incarnation and sequence, then the
 --          ticket ids to offer.
 -- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua lib-flows.lua lib-tickets.lua lib-claims.lua
+-- @include lib-time.lua lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua lib-flows.lua lib-tickets.lua lib-claims.lua
+-- @include lib-handing.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
 
@@ -20,6 +22,7 @@ for _, id in ipairs(over) do
   end
 end
 flushNotices()
+local returned, doubted = returnLateHanded(base, redis.call('HGETALL', base .. 'tickets'), now)
 promote(base, dueRetries(base, now, 500))
 
 trimDead(base, now)
@@ -66,7 +69,7 @@ for index = 1, #entries, 2 do
   if #claims == told and tonumber(freeAt) + 3600000 < now then redis.call('HDEL', base .. 'claims', entries[index]) end
 end
 
-local reply = { now, waiting, running, oldest, redis.call('ZCARD', base .. 'dead'), #over, #claims / 2 }
+local reply = { now, waiting, running, oldest, redis.call('ZCARD', base .. 'dead'), #over, returned, doubted, #claims / 2 }
 for _, value in ipairs(claims) do reply[#reply + 1] = value end
 local items, urgent = itemsOf(waiting, meanItems(base)), firstStart(base, flows)
 for _, ticketId in ipairs(issueTickets(base, tag, now, waiting, items, tonumber(ARGV[2]), tonumber(ARGV[3]), true, urgent)) do

@@ -5,7 +5,7 @@
 
 import type { JobClass, JobError, Ladder } from "@switchyard/protocol";
 import { keys, type RawReply, type RedisArgument, type RedisCommand, type RedisReply, replyText } from "@switchyard/protocol/redis";
-import { mayReadUnnamed, type RedisWire, scriptCommand, sendTogether } from "../redis-connection.ts";
+import { mayReadUnnamed, type RedisWire, RunnerCluster, scriptCommand, sendTogether } from "../redis-connection.ts";
 
 export interface ClaimedJob {
   id: string;
@@ -50,6 +50,15 @@ export interface ClaimWish {
   isAhead: boolean;
   /** Predicted runs, by size class. */
   ladders: ReadonlyMap<number, Ladder>;
+  /** Where the ticket lingers: a single job may be claimed for this host as it is admitted, if it has so many ms. Absent: it is not to be. */
+  handedWithinMs?: number | undefined;
+}
+
+/** A job that was claimed for this host as it was admitted: what its next claim would have answered. */
+export interface Handed {
+  tag: string;
+  ticketId: string;
+  batch: Extract<ClaimAnswer, { kind: "batch" }>;
 }
 
 export type JobResult =
@@ -105,7 +114,7 @@ export class Claims {
 
   /** `follows`: a commit that lets the ticket linger where nothing waits stands before it in the same write. */
   #claimCommand(wish: ClaimWish, { follows, isListed }: { follows: boolean; isListed: boolean }): RedisCommand {
-    const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
+    const sequence = this.#nextSequence(wish.tag);
     const { tag, ticketId, maxItems, busyMs, lingerMs, overheadMs, delayMs, parts, isAhead, ladders } = wish;
     const args: (string | number)[] = [tag, this.#incarnation, sequence, ticketId, this.#hostId, maxItems, Math.ceil(busyMs), lingerMs];
     args.push(Math.ceil(overheadMs), delayMs, parts, isAhead ? "ahead" : follows ? "after" : "alone");
@@ -118,7 +127,7 @@ export class Claims {
   #readClaim(wish: ClaimWish, reply: RawReply, listed: (Buffer | null)[] | undefined): ClaimAnswer {
     const row = reply as RawReply[];
     const kind = String(row[0]) as ClaimAnswer["kind"];
-    const sequence = (this.#sequences.get(wish.tag) ?? 0) + 1;
+    const sequence = this.#nextSequence(wish.tag);
     // that sequence was given back in this host's name meanwhile: the next one is accepted
     if (kind === "stale_sequence") this.#sequences.set(wish.tag, sequence);
     if (kind === "defer") return { kind, untilMs: Number(row[1]), nowMs: Number(row[2]) };
@@ -145,11 +154,30 @@ export class Claims {
     return undefined;
   }
 
-  /** What neighbours have in common is said once. `lingerMs`: how long the ticket lingers where no job is open afterwards; 0: it is held. */
-  #commitCommands(commit: Commit, lingerMs: number): RedisCommand[] {
+  /** What stands for the next claim, see lib-handing.lua. In a cluster every node would get the inputs of what is handed over. */
+  #standing({ tag, busyMs, maxItems, handedWithinMs }: ClaimWish): string {
+    if (handedWithinMs === undefined || this.#redis instanceof RunnerCluster) return "";
+    const traced = this.#tellsTraces ? "traced" : "-";
+    return [this.#nextSequence(tag), this.#hostId, Math.ceil(busyMs), maxItems, Math.ceil(handedWithinMs), traced].join(" ");
+  }
+
+  #nextSequence(tag: string): number {
+    return (this.#sequences.get(tag) ?? 0) + 1;
+  }
+
+  /** Whether the batch is what the next claim of its queue would answer: then it is as if that had been made. */
+  accepts({ batch, tag }: Handed): boolean {
+    if (batch.sequence !== this.#nextSequence(tag)) return false;
+    this.#sequences.set(tag, batch.sequence);
+    return true;
+  }
+
+  /** What neighbours have in common is said once. `lingers`: the look behind it, whose ticket lingers where no job is open afterwards. */
+  #commitCommands(commit: Commit, lingers: ClaimWish | undefined): RedisCommand[] {
     const commands: RedisCommand[] = [];
     const runMs = Math.round(commit.runMs * 1_000) / 1_000;
-    const args: RedisArgument[] = [this.#incarnation, commit.ticketId, runMs, commit.batchItems, lingerMs];
+    const args: RedisArgument[] = [this.#incarnation, commit.ticketId, runMs, commit.batchItems];
+    args.push(lingers?.lingerMs ?? 0, lingers ? this.#standing(lingers) : "");
     let common: readonly [fence: number, outcome: string, error: string] | undefined;
     let countAt = 0;
     for (const result of commit.results) {
@@ -177,11 +205,11 @@ export class Claims {
    */
   async exchange(commit: Commit | undefined, wish: ClaimWish | undefined): Promise<Exchanged> {
     // then the claim behind it needs no look of its own
-    const lingerMs = wish && !wish.isAhead && wish.ticketId === commit?.ticketId ? wish.lingerMs : 0;
-    const commands = commit ? this.#commitCommands(commit, lingerMs) : [];
+    const lingers = wish && !wish.isAhead && wish.ticketId === commit?.ticketId && wish.lingerMs > 0 ? wish : undefined;
+    const commands = commit ? this.#commitCommands(commit, lingers) : [];
     const commitAt = commands.length - 1;
     const isListed = wish !== undefined && this.#readsByList && this.#listed.has(wish.tag);
-    if (wish) commands.push(this.#claimCommand(wish, { follows: lingerMs > 0, isListed }));
+    if (wish) commands.push(this.#claimCommand(wish, { follows: lingers !== undefined, isListed }));
     if (isListed) commands.push(this.#listedCommand(wish.tag));
     const replies = await sendTogether(this.#redis, commands);
     const answer: Exchanged = {};
@@ -218,6 +246,19 @@ export class Claims {
     else this.#listed.delete(tag);
     return inputs;
   }
+}
+
+/** What is heard on the channel of wake-ups: a queue to look into, or what was claimed there (lua/lib-handing.lua). */
+export function heardOf(message: Buffer): { tag: string; handed?: Handed } {
+  const headEnd = message.indexOf("\n");
+  if (headEnd < 0) return { tag: message.toString() };
+  const [tag, ticketId, sequence, nowMs] = message.toString("latin1", 0, headEnd).split(" ") as [string, string, string, string];
+  const lineEnd = message.indexOf("\n", headEnd + 1);
+  const jobs = claimedJobs(message.toString("utf8", headEnd + 1, lineEnd));
+  const batch: Handed["batch"] = { kind: "batch", nowMs: Number(nowMs), sequence: Number(sequence), jobs };
+  // the connection reads what comes next into the same memory
+  if (lineEnd + 1 < message.length) batch.inputs = [Buffer.from(message.subarray(lineEnd + 1))];
+  return { tag, handed: { tag, ticketId, batch } };
 }
 
 /** A line of lua/claim.lua: jobs that are alike but for their ids. */

@@ -39,6 +39,7 @@ const newest = 0.2;
 const leadFactor = 1.5;
 const clockMs = 1;
 const mostReadyMs = 100;
+const aloneEnough = 8;
 /** Shorter runs are over before the next batch could be ready. */
 const leastAheadMs = 1;
 
@@ -61,6 +62,7 @@ interface QueueFigures {
   warmUp: Ladder;
   maxItems: number;
   sizes: Map<number, SizeFigures>;
+  aloneInARow: number;
 }
 
 export interface RunSeen {
@@ -82,7 +84,7 @@ export class RunFigures {
   #of(tag: string): QueueFigures {
     let figures = this.#queues.get(tag);
     if (!figures) {
-      figures = { runMs: 0, itemBytes: 0, overhead: noOverhead, readyMs: 0, warmUp: [], maxItems: 1, sizes: new Map() };
+      figures = { runMs: 0, itemBytes: 0, overhead: noOverhead, readyMs: 0, warmUp: [], maxItems: 1, sizes: new Map(), aloneInARow: 0 };
       this.#queues.set(tag, figures);
     }
     return figures;
@@ -169,6 +171,22 @@ export class RunFigures {
   parts(tag: string): 1 | 2 {
     const figures = this.#of(tag);
     return figures.runMs > 0 && lightShare * figures.runMs < overheadMs(figures.overhead) ? 2 : 1;
+  }
+
+  /** A commit of so many jobs, and whether the look behind it found nothing. */
+  settled(tag: string, { jobs, leftNothing }: { jobs: number; leftNothing: boolean }): void {
+    const figures = this.#of(tag);
+    figures.aloneInARow = jobs === 1 && leftNothing ? figures.aloneInARow + 1 : 0;
+  }
+
+  /** Jobs have come one at a time for a while: waiting a moment for company would be in vain. */
+  comesAlone(tag: string): boolean {
+    return this.#of(tag).aloneInARow >= aloneEnough;
+  }
+
+  /** The longest run of the last time, whatever was in it; undefined where none was seen. */
+  longestMs(tag: string): number | undefined {
+    return this.#of(tag).runMs || undefined;
   }
 
   /** Predicted run and a margin. */

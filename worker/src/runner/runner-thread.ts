@@ -9,7 +9,7 @@ import { FetchedModels } from "../runtime/fetched-models.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
 import { endModelThreads } from "../runtime/threaded-model.ts";
-import { Claims } from "./claims.ts";
+import { Claims, heardOf } from "./claims.ts";
 import { FilesystemBlobs } from "./filesystem-blobs.ts";
 import { HttpBlobs } from "./http-blobs.ts";
 import { InputFiles } from "./input-files.ts";
@@ -142,7 +142,11 @@ port.on("message", (message: ToRunner) => {
   }
 });
 
-listener.on("message", (_channel: string, tag: string) => runner.wake(tag));
+listener.on("messageBuffer", (_channel: Buffer, message: Buffer) => {
+  const { handed, tag } = heardOf(message);
+  if (handed) runner.handed(handed);
+  else runner.wake(tag);
+});
 const ended = runner.run().then(() => "ended" as const);
 // a host that is told to end before it ever had Redis must not wait for it here
 const subscribed = listener.subscribe(channels.wake(options.incarnation));

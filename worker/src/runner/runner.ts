@@ -8,7 +8,7 @@ import { type Ladder, type ModelVersion, SwitchyardError } from "@switchyard/pro
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { type Batch, BatchRuns, handedBack, type ReadyBatch, type Run, retryExchangeMs, unready } from "./batch-runs.ts";
-import { type ClaimAnswer, type Claims, type ClaimWish, type Commit, type Exchanged, isRefusal } from "./claims.ts";
+import { type ClaimAnswer, type Claims, type ClaimWish, type Commit, type Exchanged, type Handed, isRefusal } from "./claims.ts";
 import { type FollowedBatch, type Following, followedBatch, settledJobs, tracedOf } from "./followed-batch.ts";
 import type { LargeValues } from "./large-values.ts";
 import type { ClaimBoard, FromRunner, TracedJob, Unready } from "./messages.ts";
@@ -21,6 +21,10 @@ import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
 const deafMs = 1;
 /** A queue whose claim script fails is left alone for this time. */
 const refusedClaimMs = 1_000;
+/** Jobs of models whose runs may take longer are not handed over: a look costs little beside them, and they do not wait long for a host that has died. */
+const mostHandedRunMs = 10;
+/** What was handed over so long ago may have gone back: the store is asked. As in lua/lib-handing.lua, less what a commit may need. */
+const mostHandedAgeMs = 30;
 /** So long a batch that was claimed ahead waits at least for a run that is not over when it should be. */
 const leastPatienceMs = 250;
 /** With this much waiting for room in the store, no more is run. */
@@ -38,7 +42,7 @@ export interface ModelSource {
 }
 
 export interface RunnerParts {
-  claims: Pick<Claims, "exchange" | "giveBack" | "inputs">;
+  claims: Pick<Claims, "accepts" | "exchange" | "giveBack" | "inputs">;
   largeValues: Pick<LargeValues, "fetched" | "stored">;
   models: ModelSource;
   clock: Pick<Clock, "monotonicMs" | "sleep" | "after" | "turn">;
@@ -123,6 +127,16 @@ export class Runner {
     this.#nudge();
   }
 
+  /** A job was claimed for this host while it lingered. Where it does not linger any more, or only now hears of it, its next look finds that claim. */
+  handed(handed: Handed): void {
+    const { claims, models } = this.#parts;
+    const { batch, tag, ticketId } = handed;
+    const ticket = this.#draining || this.#inHand.size > 0 ? undefined : this.#rotation.lingersAlone(ticketId);
+    const isNew = this.#storeNowMs() < batch.nowMs + mostHandedAgeMs;
+    if (ticket && isNew && models.isLoaded(ticket.version) && claims.accepts(handed)) ticket.handed = batch;
+    this.wake(tag);
+  }
+
   drain(): void {
     this.#draining = true;
     this.#commits.hurry();
@@ -138,6 +152,11 @@ export class Runner {
         await clock.turn();
       }
       this.#startNext();
+      const handedTo = this.#rotation.withHanded();
+      if (handedTo) {
+        await this.#lookAtHanded(handedTo);
+        continue;
+      }
       if (this.#draining && this.#commits.size === 0 && this.#inHand.size === 0) return this.#giveUp();
       const nowMs = clock.monotonicMs();
       const due = this.#commits.due(nowMs);
@@ -181,14 +200,29 @@ export class Runner {
     }
     const wish = this.#draining ? undefined : this.#wish(ticket, model, open);
     const claim = await this.#exchange(open, wish);
-    if (claim?.kind === "batch" && !(model instanceof SwitchyardError) && model.isBeside)
+    // a claim ahead that finds nothing leaves its ticket as it is
+    if (claim && !(claim.kind === "empty" && wish?.isAhead)) await this.#begin(ticket, claim, { model, unpin });
+    else unpin();
+  }
+
+  async #begin(ticket: HeldTicket, claim: Answer, how: { model: LoadedModel | SwitchyardError; unpin: () => void }): Promise<void> {
+    const { model, unpin } = how;
+    if (claim.kind === "batch" && !(model instanceof SwitchyardError) && model.isBeside)
       return this.#takeBeside(ticket, claim, { model, unpin });
     try {
-      // a claim ahead that finds nothing leaves its ticket as it is
-      if (claim && !(claim.kind === "empty" && wish?.isAhead)) await this.#follow(ticket, claim, model);
+      await this.#follow(ticket, claim, model);
     } finally {
       unpin();
     }
+  }
+
+  /** As a look that has found it. */
+  async #lookAtHanded(ticket: HeldTicket): Promise<void> {
+    const claim = this.#timed(ticket.handed!, this.#parts.clock.monotonicMs()) as Batch;
+    ticket.handed = undefined;
+    this.#rotation.take(ticket);
+    if (this.#draining) return this.#finish(this.#take(ticket, claim), handedBack(claim), 0);
+    await this.#begin(ticket, claim, await this.#ensure(ticket));
   }
 
   /** No other ticket waits for this one's load. When it is over, be it in failure, the ticket looks again. */
@@ -253,7 +287,17 @@ export class Runner {
       // the run at hand may have ended since it was this ticket's turn, and its commit not have gone
       isAhead: this.#inHand.size > 0 || this.#commits.hasOthers(tag, open),
       ladders: this.#figures.ladders(tag, this.#storeNowMs()),
+      handedWithinMs: this.#handedWithinMs(ticket, model),
     };
+  }
+
+  /** While this ticket lingers a job may be claimed for this host unasked, if nothing else could have the device then, and it would be over soon. */
+  #handedWithinMs({ version }: HeldTicket, model: LoadedModel | SwitchyardError): number | undefined {
+    const longestMs = this.#figures.longestMs(version.tag);
+    if (model instanceof SwitchyardError || longestMs === undefined || longestMs > mostHandedRunMs) return undefined;
+    if (this.#rotation.size > 1 || (version.config.max_delay_ms ?? 0) > 0) return undefined;
+    if (!this.#figures.comesAlone(version.tag)) return undefined;
+    return longestMs + this.#figures.overheadMs(version.tag);
   }
 
   #storeNowMs(): number {
@@ -285,6 +329,8 @@ export class Runner {
       }
       // while the commit before it is unheard of, "uncommitted" says nothing
       if (answer.claim && !(answer.claim.kind === "uncommitted" && commit)) claimed = this.#timed(answer.claim, sentMs);
+      if (claimed && open && look?.tag === open.commit.tag)
+        this.#figures.settled(look.tag, { jobs: open.commit.results.length, leftNothing: claimed.kind === "empty" });
       if (claimed) wish = undefined;
       // what a claim ahead may have taken is answered to the next claim; results do not wait for it
       if (!commit && (this.#draining || wish?.isAhead)) break;

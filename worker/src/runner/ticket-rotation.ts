@@ -6,6 +6,7 @@
  */
 
 import type { ModelVersion } from "@switchyard/protocol";
+import type { Handed } from "./claims.ts";
 import type { Unready } from "./messages.ts";
 
 export interface HeldTicket {
@@ -17,6 +18,8 @@ export interface HeldTicket {
   lingerUntilMs: number;
   /** A wake-up came since its last look: what that look found may be out of date. */
   woken: boolean;
+  /** What its next look would find: it came with the wake-up. */
+  handed?: Handed["batch"] | undefined;
 }
 
 export class TicketRotation {
@@ -59,6 +62,18 @@ export class TicketRotation {
   /** A queue that was away gains no credit. */
   #startOf(tag: string): number {
     return Math.max(this.#virtualMs, this.#usedMs.get(this.#sharerOf(tag)) ?? 0);
+  }
+
+  /** That ticket, where it is the only one and lingers. */
+  lingersAlone(ticketId: string): HeldTicket | undefined {
+    const ticket = this.#held.size === 1 ? this.#held.get(ticketId) : undefined;
+    return ticket?.mode === "lingering" ? ticket : undefined;
+  }
+
+  /** The ticket whose next look has come by itself. */
+  withHanded(): HeldTicket | undefined {
+    for (const ticket of this.#held.values()) if (ticket.handed) return ticket;
+    return undefined;
   }
 
   get size(): number {
