@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
-import { keys, newIncarnation } from "@switchyard/protocol/redis";
+import { channels, keys, newIncarnation } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { wireConnection } from "../../worker/src/redis-connection.ts";
-import { type ClaimAnswer, Claims, type ClaimWish, type Commit } from "../../worker/src/runner/claims.ts";
-import { type JobRig, unforeseen } from "../support/job-rig.ts";
+import { type ClaimAnswer, Claims, type ClaimWish, type Commit, heardOf } from "../../worker/src/runner/claims.ts";
+import { eventually, type JobRig, unforeseen } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { RedisRigs } from "../support/redis-rig.ts";
 import { until } from "../support/until.ts";
@@ -131,7 +131,7 @@ async function readingHost(waiting: number, redis: Redis, how: { inputBytes?: nu
     return claim;
   };
   const listed = (): Promise<string[]> => rigs.redis.lrange(keys.batch(rig.tag, incarnation), 0, -1);
-  return { claims, wish, next, listed };
+  return { claims, incarnation, input, rig, wish, next, listed };
 }
 
 test("inputs of batches come with the claim, in the order of its jobs, as soon as they had to be asked for", async () => {
@@ -237,4 +237,34 @@ test("a claim in two parts takes half of what waits, of which 32 jobs are worth 
     const { claim } = await claims.exchange(undefined, wish);
     assert.equal(claim?.kind === "batch" && claim.jobs.length, taken, `of ${waiting}`);
   }
+});
+
+test("what is handed over to a host that lingers is what its next claim would have answered", async () => {
+  const { claims, incarnation, input, next, rig, wish } = await readingHost(1, wire);
+  const messages: Buffer[] = [];
+  const listener = rigs.connection("listener");
+  listener.on("messageBuffer", (_channel: Buffer, message: Buffer) => messages.push(message));
+  await listener.subscribe(channels.wake(incarnation));
+  Object.assign(wish, { busyMs: 700.5, handedWithinMs: 9.5, lingerMs: 30_000 });
+  const first = await next();
+  assert.equal(await next(first), undefined);
+  const entry = await rigs.redis.hget(`${keys.base(rig.tag)}tickets`, wish.ticketId);
+  assert.match(entry ?? "", new RegExp(`^lingering ${incarnation} \\d+ 2 host-1 701 4 10 -$`));
+  const bytes = Buffer.from("a line\nand another");
+  const id = await rig.admit({ inputs: [bytes] });
+  input.set(id, bytes.toString());
+  await eventually("the host hears of it", () => messages.length > 0);
+  const { handed, tag } = heardOf(messages[0]!);
+  assert.deepEqual([tag, handed?.ticketId, handed?.batch.inputs], [rig.tag, wish.ticketId, [bytes]]);
+  assert.deepEqual([claims.accepts(handed!), claims.accepts(handed!)], [true, false], "once");
+  assert.equal(await next({ ...handed!.batch }), undefined);
+  assert.equal((await rig.record(id)).state, "succeeded");
+  // unheard of, the next claim answers it
+  const second = await rig.admit({ inputs: [bytes] });
+  input.set(second, bytes.toString());
+  const found = await next();
+  assert.deepEqual([found?.jobs.map((job) => job.id), found?.sequence], [[second], 3]);
+  await eventually("the message comes, too", () => messages.length > 1);
+  assert.equal(claims.accepts(heardOf(messages[1]!).handed!), false);
+  assert.deepEqual(heardOf(Buffer.from(rig.tag)), { tag: rig.tag }, "a wake-up");
 });

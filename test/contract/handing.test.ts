@@ -133,6 +133,10 @@ test("who lingers is woken, as ever, where the job is not for a single claim now
   await large.rig.admit({ items: 3 });
   assert.deepEqual(await heard(large), [{ tag: large.rig.tag }], "it is more than the host would claim");
 
+  const once = await lingering();
+  await once.rig.admit({ maxAttempts: 1 });
+  assert.deepEqual(await heard(once), [{ tag: once.rig.tag }], "a host that died could not be told from one that has run it");
+
   const plain = await lingering();
   await plain.rig.admit();
   const [{ handed } = {}] = await heard(plain);
@@ -141,6 +145,36 @@ test("who lingers is woken, as ever, where the job is not for a single claim now
   const second = await plain.rig.admit();
   assert.deepEqual((await heard(plain, 2))[1], { tag: plain.rig.tag }, "nothing stood for its next claim");
   assert.equal(await stateOf(plain, second), "queued");
+});
+
+test("no job overtakes those that wait", async () => {
+  const scene = await lingering();
+  await Promise.all([scene.rig.admit(), scene.rig.admit()]);
+  const tickets = `${keys.base(scene.rig.tag)}tickets`;
+  const till = (await scene.rig.audit()).nowMs + lingerMs;
+  const standing = `${scene.host.sequence + 1} ${scene.host.hostId} 500 16 ${neededMs} -`;
+  await rigs.redis.hset(tickets, scene.ticket, `lingering ${scene.host.incarnation} ${till} ${standing}`);
+  assert.equal(await stateOf(scene, await scene.rig.admit()), "queued");
+});
+
+test("a claim that has gone back in its host's name goes back once", async () => {
+  const scene = await lingering();
+  const { host, rig, ticket } = scene;
+  const id = await rig.admit();
+  assert.equal(await rig.store.returnClaim(rig.tag, host.incarnation, host.sequence + 1), 1);
+  await timePasses(rig, neededMs + 100);
+  assert.equal((await host.claim(ticket)).kind, "stale_sequence");
+  for (let at = 0; at < 2; at++) {
+    await rig.store.sweep(rig.tag, 2, 1);
+    await timePasses(rig, 30);
+  }
+  assert.equal(await stateOf(scene, id), "queued");
+  const { claims } = await rig.audit();
+  assert.deepEqual(
+    claims.flatMap(({ jobs }) => jobs),
+    [],
+  );
+  assert.equal(await rigs.redis.hget(`${keys.base(rig.tag)}claims`, host.incarnation).then((entry) => entry?.split(" ")[0]), "3");
 });
 
 test("nothing is handed to a host whose linger is over, nor under a claim that it has made meanwhile", async () => {
@@ -185,7 +219,7 @@ test("a host that has not heard finds it at the end of its linger, and it is its
   assert.equal((await ticketOf(scene))?.state, "busy");
   for (let at = 0; at < 2; at++) {
     await timePasses(rig, neededMs + 100);
-    await rig.store.sweep(rig.tag, 1, 1);
+    await rig.store.sweep(rig.tag, 2, 1);
   }
   assert.equal(await stateOf(scene, id), "running");
   assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["committed"]);
@@ -212,31 +246,32 @@ test("a host that died before it heard costs no more than one that was woken: th
   assert.deepEqual([swept.doubted, swept.returned], [0, 1]);
   assert.equal(swept.tickets.length, 1);
   const record = await rig.record(id);
-  assert.deepEqual([record.state, record.attempt], ["queued", 0], "it costs no attempt");
+  assert.deepEqual([record.state, record.attempt], ["queued", 1], "it counts as its host's death");
   assert.deepEqual(
     (await rig.store.attempts(id)).map(({ end }) => end),
-    ["claim_lost"],
+    ["host_lost"],
   );
+  const { returned } = await rig.store.takeBack(rig.tag, host.incarnation, 2, 1);
+  assert.deepEqual([returned, (await rig.record(id)).attempt], [0, 1], "once");
   assert.equal(await rigs.redis.hget(`${keys.base(rig.tag)}flows`, "standard:other"), "3");
   const other = rig.host("host-2");
   await other.take(swept.tickets[0]!);
   const [job] = await other.batch(swept.tickets[0]!);
-  assert.deepEqual([job!.id, job!.fence, job!.attempt], [id, 2, 1]);
-  assert.deepEqual(await host.commit(ticket, [succeeded(dead!)]), ["stale"], "it was only slow");
+  assert.deepEqual([job!.id, job!.fence, job!.attempt], [id, 2, 2]);
+  assert.deepEqual(await host.commit(ticket, [succeeded(dead!)]), ["barred"]);
   assert.deepEqual(await other.commit(swept.tickets[0]!, [succeeded(job!)]), ["committed"]);
-  assert.equal((await host.claim(ticket)).kind, "not_yours");
 });
 
 test("what is committed while it is doubted stays", async () => {
   const scene = await lingering();
   const id = await scene.rig.admit();
   await timePasses(scene.rig, neededMs + 60);
-  assert.equal((await scene.rig.store.sweep(scene.rig.tag, 1, 1)).doubted, 1);
+  assert.equal((await scene.rig.store.sweep(scene.rig.tag, 2, 1)).doubted, 1);
   const [{ handed } = {}] = await heard(scene);
   scene.host.sequence = handed!.batch.sequence;
   await settle(scene, handed!.batch.jobs as HostJob[]);
   await timePasses(scene.rig, 25);
-  const swept = await scene.rig.store.sweep(scene.rig.tag, 1, 1);
+  const swept = await scene.rig.store.sweep(scene.rig.tag, 2, 1);
   assert.deepEqual([swept.doubted, swept.returned, await stateOf(scene, id)], [0, 0, "succeeded"]);
 });
 
@@ -260,11 +295,11 @@ test("what was handed over can be cancelled, and goes back with its host", async
   assert.deepEqual([returned, await stateOf(lost, id)], [1, "queued"]);
 });
 
-test("a host that gives its ticket up gives it back, and it costs no attempt", async () => {
+test("a host that gives its ticket up, and has not begun it, gives it back, and it costs no attempt", async () => {
   const scene = await lingering();
   const { host, rig, ticket } = scene;
   const id = await rig.admit();
-  const [issued] = await host.release(ticket);
+  const [issued] = await host.release(ticket, 1, "unbegun");
   const record = await rig.record(id);
   assert.deepEqual([record.state, record.attempt], ["queued", 0]);
   const other = rig.host("host-2");
@@ -274,6 +309,67 @@ test("a host that gives its ticket up gives it back, and it costs no attempt", a
   const begun = await lingering();
   const second = await begun.rig.admit();
   await begun.host.batch(begun.ticket);
-  assert.deepEqual(await begun.host.release(begun.ticket), []);
+  assert.deepEqual(await begun.host.release(begun.ticket, 1, "unbegun"), []);
   assert.equal(await stateOf(begun, second), "running");
+});
+
+test("nobody else takes it out of its host's hands: neither who asks for a drain, nor who calls the host back", async () => {
+  const scene = await lingering();
+  const { host, rig, ticket } = scene;
+  const id = await rig.admit();
+  assert.deepEqual(await host.release(ticket), []);
+  await rig.store.callBack(rig.tag, () => true);
+  assert.deepEqual([await stateOf(scene, id), (await ticketOf(scene))?.state], ["running", "handed"]);
+  const [{ handed } = {}] = await heard(scene);
+  host.sequence = handed!.batch.sequence;
+  await settle(scene, handed!.batch.jobs as HostJob[]);
+  await host.release(ticket);
+  assert.equal(await ticketOf(scene), undefined, "asked again it goes");
+});
+
+test("where no other host could take it, it waits for its own, which may be slow", async () => {
+  const scene = await lingering();
+  const { host, rig } = scene;
+  const id = await rig.admit();
+  for (let at = 0; at < 2; at++) {
+    await timePasses(rig, neededMs + 100);
+    const { doubted, returned } = await rig.store.sweep(rig.tag, 1, 1);
+    assert.deepEqual([doubted, returned, await stateOf(scene, id)], [0, 0, "running"]);
+  }
+  const { returned } = await rig.store.takeBack(rig.tag, host.incarnation, 0, 1);
+  assert.deepEqual([returned, (await rig.record(id)).attempt], [1, 1]);
+});
+
+test("one that its host may have died of is claimed alone from then on", async () => {
+  const scene = await lingering();
+  const { rig } = scene;
+  const id = await rig.admit({ maxAttempts: 9 });
+  for (let at = 0; at < 2; at++) {
+    await timePasses(rig, neededMs + 100);
+    await rig.store.sweep(rig.tag, 2, 1);
+  }
+  await rig.admit({ maxAttempts: 9 }, 2, 1);
+  const other = rig.host("host-2");
+  const ticket = rig.offered.at(-1)!;
+  await other.take(ticket);
+  assert.deepEqual(
+    (await other.batch(ticket)).map((job) => job.id),
+    [id],
+  );
+});
+
+test("late ones stay until their job has gone back: who gives another ticket up does not remove theirs", async () => {
+  const scene = await lingering();
+  const { rig } = scene;
+  const id = await rig.admit({}, 2, 1);
+  await rig.admit({}, 2, 1);
+  const other = rig.host("host-2");
+  await other.take(rig.offered.at(-1)!);
+  await timePasses(rig, neededMs + 100);
+  await other.release(rig.offered.at(-1)!, 2);
+  assert.equal((await ticketOf(scene))?.state, "handed");
+  await rig.store.sweep(rig.tag, 2, 1);
+  await timePasses(rig, 30);
+  assert.equal((await rig.store.sweep(rig.tag, 2, 1)).returned, 1);
+  assert.equal(await stateOf(scene, id), "queued");
 });

@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { clockPasses, type JobRig, runningForAShortTime, succeeded } from "../support/job-rig.ts";
+import { clockPasses, type JobRig, runningForAShortTime, succeeded, type TestHost, timePasses } from "../support/job-rig.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
 import { type LuaPatch, RedisRigs } from "../support/redis-rig.ts";
 
@@ -48,6 +48,22 @@ async function handBack(rig: JobRig): Promise<void> {
   const [job] = await host.batch(ticket);
   await host.commit(ticket, [{ ...job!, outcome: "back" }]);
   for (const issued of await host.release(ticket)) rig.offers.offer(rig.tag, issued);
+}
+
+/** A host that lingers after its first job, with its claim of that sequence made ahead. */
+async function withStanding(rig: JobRig, sequence: number): Promise<{ host: TestHost; ticket: string }> {
+  await rig.admit();
+  const { host, ticket } = await rig.hostWithTicket();
+  const [job] = await host.batch(ticket);
+  await host.commit(ticket, [succeeded(job!)], { lingerMs: 30_000, standing: `${sequence} ${host.hostId} 500 16 10 -` });
+  return { host, ticket };
+}
+
+async function sweptTwice(rig: JobRig): Promise<void> {
+  for (let at = 0; at < 2; at++) {
+    await timePasses(rig, 100);
+    await rig.store.sweep(rig.tag, 2, 1);
+  }
 }
 
 const mutations: Mutation[] = [
@@ -154,6 +170,19 @@ const mutations: Mutation[] = [
       await host.commit(ticket, [succeeded(job!)], { lingerMs: 1_000 });
       await rig.admit();
       assert.equal((await host.claim(ticket, { lingerMs: 1_000, follows: true })).kind, "batch");
+    },
+  },
+  {
+    rule: "what was handed over is its host's from the look on",
+    file: "claim.lua",
+    text: "if state == 'handed' then redis.call",
+    instead: "if false then redis.call",
+    async scenario(rig) {
+      const { host, ticket } = await withStanding(rig, 2);
+      const id = await rig.admit();
+      await host.batch(ticket);
+      await sweptTwice(rig);
+      assert.equal((await rig.record(id)).state, "running");
     },
   },
   {

@@ -73,7 +73,7 @@ export interface HostSide {
   claim(step: ClaimStep): Promise<HostClaim>;
   /** Writes the outputs first, then the outcomes. */
   commit(step: CommitStep): Promise<string[]>;
-  release(step: { tag: string; incarnation: string; ticketId: string; matchingHosts: number }): Promise<string[]>;
+  release(step: { tag: string; incarnation: string; ticketId: string; matchingHosts: number; how: "unbegun" | "" }): Promise<string[]>;
 }
 
 export interface AuditedJob {
@@ -147,8 +147,9 @@ export class TestHost {
     return this.#side.commit({ ...this.#step(ticketId), runMs, outcomes, lingerMs, standing });
   }
 
-  release(ticketId: string, matchingHosts = 1): Promise<string[]> {
-    return this.#side.release({ ...this.#step(ticketId), matchingHosts });
+  /** `unbegun`: the host has begun nothing under it. */
+  release(ticketId: string, matchingHosts = 1, how: "unbegun" | "" = ""): Promise<string[]> {
+    return this.#side.release({ ...this.#step(ticketId), matchingHosts, how });
   }
 }
 

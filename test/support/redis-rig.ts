@@ -133,8 +133,8 @@ export class RedisRigs {
         const reply = await this.script("commit", keys.base(tag), args);
         return Array.isArray(reply) ? reply.map(String) : outcomes.map(() => String(reply));
       },
-      release: async ({ tag, incarnation, ticketId, matchingHosts }) =>
-        ((await this.script("release", keys.base(tag), [tag, incarnation, ticketId, matchingHosts])) as string[]).map(String),
+      release: async ({ how, tag, incarnation, ticketId, matchingHosts }) =>
+        ((await this.script("release", keys.base(tag), [tag, incarnation, ticketId, matchingHosts, how])) as string[]).map(String),
     };
   }
 }

@@ -11,16 +11,14 @@ import { type Exchange, lingerMs, RunnerRig } from "../support/scripted-claims.t
 const enough = 9;
 
 /** A runner that lingers after jobs of queue `a` that came alone, with what its last commit said for the time of its linger. */
-async function lingering(how: { runMs?: number; jobs?: number; others?: string[] } = {}): Promise<{ rig: RunnerRig; last: Exchange }> {
+async function lingering(how: { runMs?: number; jobs?: number } = {}): Promise<{ rig: RunnerRig; last: Exchange }> {
   const rig = new RunnerRig();
   rig.onRun = () => rig.pass(how.runMs ?? 1);
   rig.serve("a1");
   let last = await rig.exchange();
   for (let at = 0; at < (how.jobs ?? enough); at++) {
     last.answer({ claim: rig.batch() });
-    if (at === enough - 1) for (const ticket of how.others ?? []) rig.serve(ticket);
     last = await rig.exchange();
-    if (how.others && at === enough - 1) return { rig, last };
     last.answer({ committed: ["committed"], claim: { kind: "empty" } });
     await rig.idle();
     if (at === (how.jobs ?? enough) - 1) break;
@@ -56,8 +54,13 @@ test("it may come while the ticket lingers alone, of a model whose runs are shor
   assert.ok((short.last.wish?.handedWithinMs ?? 0) >= 10);
   const long = await lingering({ runMs: 11 });
   assert.equal(long.last.wish?.handedWithinMs, undefined);
-  const shared = await lingering({ others: ["b1"] });
-  assert.equal(shared.last.wish?.handedWithinMs, undefined, "another queue may want the device next");
+  const { rig: shared } = await lingering();
+  shared.serve("b1");
+  (await shared.exchange()).answer({ claim: { kind: "empty" } });
+  shared.runner.wake("a");
+  (await shared.exchange()).answer({ claim: shared.batch() });
+  const asked = await shared.exchange();
+  assert.deepEqual([shape(asked)[1], asked.wish?.handedWithinMs], ["a1", undefined], "another queue may want the device next");
   const few = await lingering({ jobs: enough - 1 });
   assert.equal(few.last.wish?.handedWithinMs, undefined, "jobs may come together");
 });
@@ -101,6 +104,22 @@ const asWakeUp: { where: string; given?: (rig: RunnerRig) => void; handed?: (rig
     },
   },
   { where: "it is old: it may have gone back", handed: (rig) => handedTo(rig, "a1", 40) },
+  {
+    where: "it is of a size of which no run was seen: it may take too long",
+    handed: (rig) => {
+      const handed = handedTo(rig);
+      handed.batch.jobs[0]!.size = 7;
+      return handed;
+    },
+  },
+  {
+    where: "runs of so many items take long",
+    handed: (rig) => {
+      const handed = handedTo(rig);
+      handed.batch.jobs[0]!.items = 64;
+      return handed;
+    },
+  },
   { where: "its model was unloaded", given: (rig) => rig.loaded.delete("a") },
   { where: "it names a ticket that has ended", handed: (rig) => ({ ...handedTo(rig), ticketId: "a0" }) },
 ];
@@ -137,6 +156,23 @@ test("a host that is to end hands it back, and says so", async () => {
   back.answer({ committed: ["requeued"] });
   await rig.finish();
   assert.deepEqual(rig.ends(), [["a1", true]]);
+});
+
+test("one that reads its deadline too late is told so, and not run", async () => {
+  const { rig } = await lingering();
+  const handed = handedTo(rig, "a1", 20);
+  handed.batch.jobs[0]!.deadlineMs = handed.batch.nowMs + 15;
+  rig.onRun = () => assert.fail("it was over");
+  rig.runner.handed(handed);
+  assert.deepEqual(outcomes((await rig.exchange()).commit), ["late"]);
+});
+
+test("where its model goes in the last moment it is handed back, not told that there is none", async () => {
+  const { rig } = await lingering();
+  rig.runner.handed(handedTo(rig));
+  rig.loaded.delete("a");
+  rig.load = () => Promise.reject(new Error("it must not be loaded for this"));
+  assert.deepEqual(outcomes((await rig.exchange()).commit), ["back"]);
 });
 
 test("one that comes when the host is to end already is left to the store", async () => {

@@ -1,8 +1,9 @@
 /** How scripts are put together: fragments where they are included, without what nobody uses. */
 
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
-import { assembleScript } from "@switchyard/protocol/redis";
+import { assembleScript, scriptNames } from "@switchyard/protocol/redis";
 
 const assembled = (files: Record<string, string>): string[] =>
   assembleScript("claim", (file) => files[file]!)
@@ -84,4 +85,37 @@ test("its flags come first, and equal sources have equal digests", () => {
   assert.match(script.source, /^#!lua flags=allow-oom\n/);
   assert.equal(script.sha, assembleScript("claim", (file) => files[file]!).sha);
   assert.match(script.sha, /^[0-9a-f]{40}$/);
+});
+
+const folder = new URL("../../protocol/src/lua/", import.meta.url);
+const fragments = readdirSync(folder).filter((file) => file.startsWith("lib-"));
+const lua = (file: string): string => readFileSync(new URL(file, folder), "utf8");
+const codeOf = (text: string): string => text.replaceAll(/--.*$/gm, "");
+
+test("fragments are written as the assembly reads them: whole functions, constants on one line, and single names", () => {
+  assert.ok(fragments.length > 10);
+  for (const file of fragments) {
+    const text = lua(file);
+    assert.doesNotMatch(text, /^local function .*\bend$/m, `${file}: a function on one line would take what follows with it`);
+    const rest = codeOf(text)
+      .replaceAll(/^local function \w+\([\s\S]*?^end$/gm, "")
+      .replaceAll(/^local \w+(?:, \w+)* = .*\S\s*$/gm, "")
+      .replaceAll(/^local \w+$/gm, "");
+    assert.equal(rest.trim(), "", `${file}: what stands at its top is none of them`);
+  }
+});
+
+test("what a script takes from fragments is defined above its use", () => {
+  const defined = new Set(fragments.flatMap((file) => [...lua(file).matchAll(/^local function (\w+)/gm)].map(([, name]) => name!)));
+  assert.ok(defined.size > 40);
+  for (const name of scriptNames) {
+    const lines = codeOf(assembleScript(name, lua).source).split("\n");
+    for (const [at, line] of lines.entries()) {
+      for (const [, called] of line.matchAll(/(?<![.\w])(\w+)\(/g)) {
+        if (!defined.has(called!)) continue;
+        const above = lines.slice(0, at + 1).some((one) => new RegExp(`local (?:function )?(?:\\w+, )*${called}\\b`).test(one));
+        assert.ok(above, `${name}, line ${at + 1}: ${called} is called and not defined above`);
+      }
+    }
+  }
 });

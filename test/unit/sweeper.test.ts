@@ -215,7 +215,7 @@ test("where a job that was handed over is late it is looked at again at once, an
   doubted.push(1, 0);
   comesBack.push(0, 1);
   await sweeper.round();
-  assert.deepEqual([swept, slept, told()], [["one", "one"], [30], ["1 returned, unknown_claim", "figures one"]]);
+  assert.deepEqual([swept, slept, told()], [["one", "one"], [30], ["1 returned, handed_late", "figures one"]]);
   await sweeper.round();
   assert.deepEqual([swept.length, slept.length], [3, 1], "and then as ever");
 });

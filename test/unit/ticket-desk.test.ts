@@ -21,7 +21,7 @@ interface Wishes {
   /** That was for want of room, which comes as soon as a run ends. */
   waitsForRoom?: boolean;
   rests?: boolean;
-  end?: "retired" | "release";
+  end?: "retired" | "release" | "lost";
   /** Until then the runner serves. */
   served?: Promise<void>;
 }
@@ -84,6 +84,12 @@ test("a second ticket of a queue that this host serves is set aside for others; 
 
 test("a ticket whose model was here and is gone when the runner looks is offered to all hosts again", async () => {
   const { desk, events } = rig({ end: "release" });
+  await desk.onTicket(tag, ticketId, false);
+  assert.deepEqual(events, ["serve or leave", `release ${ticketId} 1 unbegun`]);
+});
+
+test("of a ticket whose runner was lost nobody says that nothing was begun under it", async () => {
+  const { desk, events } = rig({ end: "lost" });
   await desk.onTicket(tag, ticketId, false);
   assert.deepEqual(events, ["serve or leave", `release ${ticketId} 1`]);
 });

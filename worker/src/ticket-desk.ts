@@ -82,7 +82,7 @@ export class TicketDesk {
     if (place === "leave") return this.#setAside(tag, ticketId);
     // a model that is here now may be gone, and without room to come back, when the runner looks
     const end = await runner.serve(ticketId, version, place === "serve" ? "leave" : "tell");
-    if (end === "release") await this.release(tag, ticketId);
+    if (end !== "retired") await this.release(tag, ticketId, end === "release" ? "unbegun" : "");
   }
 
   /** One that came before: of two that come together the first is served. */
@@ -124,10 +124,10 @@ export class TicketDesk {
     return held.waitsForRoom(tag) || (await anotherCanLoad(redis, incarnation, version)) ? "leave" : "tell";
   }
 
-  /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. Who may take it is the coordinators' to say, if it matters. */
-  async release(tag: string, ticketId: string): Promise<void> {
+  /** Gives a ticket up; where jobs wait, the next one is offered to other hosts. `unbegun`: the runner is done with it, so that what was handed over under it goes back; else such a ticket stays. Who may take it is the coordinators' to say, if it matters. */
+  async release(tag: string, ticketId: string, how: "unbegun" | "" = ""): Promise<void> {
     const { incarnation, redis } = this.#parts;
-    const issued = (await runScript(redis, "release", keys.base(tag), [tag, incarnation, ticketId, 1])) as string[];
+    const issued = (await runScript(redis, "release", keys.base(tag), [tag, incarnation, ticketId, 1, ...(how ? [how] : [])])) as string[];
     const version = this.#parts.known.byTag(tag);
     if (issued.length > 0 && !(version && isChoosy(version))) await this.#parts.offer(issued);
   }

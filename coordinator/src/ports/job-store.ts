@@ -225,7 +225,7 @@ export interface SweepAnswer {
   nowMs: number;
   figures: QueueFigures;
   expired: number;
-  /** Jobs that were handed over to a host which did not commit them in time, and wait again. */
+  /** Jobs that were handed over to a host which did not commit them in time, and wait again: it is taken for dead. */
   returned: number;
   /** Tickets under which such jobs are late; they come back at a sweep that follows soon, unless they are committed. */
   doubted: number;

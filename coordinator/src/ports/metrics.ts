@@ -41,7 +41,7 @@ export interface Metrics extends ClusterMetrics, ToolServerMetrics {
   /** A ticket was handed to the ticket queue, or could not be. */
   ticketOffered(accepted: boolean): void;
   /** Jobs that came back from hosts that were lost, or whose claim was unknown to its host. */
-  jobsReturned(reason: "lost_host" | "unknown_claim", count: number): void;
+  jobsReturned(reason: "handed_late" | "lost_host" | "unknown_claim", count: number): void;
   hostLost(): void;
   storeAnswering(answering: boolean): void;
   storeRoundtrip(seconds: number): void;

@@ -76,11 +76,12 @@ for _, group in ipairs(groups) do
   local listing = ARGV[group + 4] == '1' and index or recent
   local new = 'queued 1 ' .. coordinator .. ' ' .. ARGV[group + 3] .. ' ' .. deadline .. ' 0 0 0 0 0 - - ' .. nowText .. ' ' .. flow .. ' ' .. order
     .. ' ' .. fixed
-  if #ids == 1 and waiting == 0 and not texts[1] then
+  local mostAttempts, size = string.match(fixed, '^%d+ (%d+) (%d+)')
+  if #ids == 1 and waiting == 0 and not texts[1] and tonumber(mostAttempts) > 1 then
     -- @include lib-handing.lua
     local taker = takerOf(base, redis.call('HGETALL', base .. 'tickets'), now, items, now + timeout)
     if taker then
-      local keep, class, size = ARGV[group + 3], string.match(flow, '^%a+'), string.match(fixed, '^%d+ %d+ (%d+)')
+      local keep, class = ARGV[group + 3], string.match(flow, '^%a+')
       new = 'running 2 ' .. coordinator .. ' ' .. keep .. ' ' .. deadline .. ' 1 0 0 1 ' .. nowText .. ' ' .. taker.incarnation .. ' ' .. taker.host
         .. ' ' .. nowText .. ' ' .. flow .. ' ' .. order .. ' ' .. fixed
       local trace = taker.tellsTraces and string.match(fixed, tracePattern)

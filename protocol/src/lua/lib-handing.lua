@@ -3,7 +3,8 @@
 -- commit left it: "<sequence> <host id> <busyMs> <largest batch in items> <neededMs> <traced|->"; neededMs is the longest run known and what a claim costs beside it.
 -- Included by admit, sweep and release.
 -- Keeps: it is the claim that the host would have made next, under the sequence that it would have used, and the host makes that claim when it has not heard,
--- at the end of its linger at the latest. A host that has died does neither: handed jobs that are not committed in time go back.
+-- at the end of its linger at the latest. A host that has died does neither: handed jobs that are not committed in time go back, and it counts as their host's
+-- death. So a job that may be tried only once is not handed over.
 
 local mostHandedBytes = 16384
 local doubtedMs = 25 -- as in sweeper.ts, which looks again a little later
@@ -44,28 +45,30 @@ local function handTo(base, tag, now, taker, id, line)
   redis.call('PUBLISH', 'sy:wake:' .. taker.incarnation, message)
 end
 
--- Gives back what was handed over under this ticket, an entry of the hash `tickets`, unless its host has made that claim meanwhile. Answers how many came back.
-local function returnHanded(base, entry, now)
+-- Gives back what was handed over under this ticket, an entry of the hash `tickets`. `died`: its host is taken for dead, which counts as an attempt; else it has
+-- not begun. Answers how many jobs came back.
+local function returnHanded(base, entry, now, died)
   local incarnation, sequence = string.match(entry, '^handed (%S+) %d+ (%d+)')
   local claim = incarnation and redis.call('HGET', base .. 'claims', incarnation)
   if not claim or string.match(claim, '^%d+') ~= sequence then return 0 end
   -- the host may make that claim yet, of other jobs; what it may have begun unasked it commits under fences that are no longer theirs
   redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. int(now))
-  return (returnJobs(base, claim, now, false))
+  return (returnJobs(base, claim, now, died))
 end
 
 -- All that was not committed in time: its host may be dead, and that is not known for seconds. What is late is first doubted for a moment: where Redis itself
--- stood still the commit is what comes next. Answers how many jobs came back, and how many tickets are doubted.
-local function returnLateHanded(base, entries, now)
+-- stood still the commit is what comes next. Where no other host could take the job, it waits for its own to be known as dead, as all that is in hand.
+-- Answers how many jobs came back, and how many tickets are doubted.
+local function returnLateHanded(base, entries, now, matchingHosts)
   local returned, doubted = 0, 0
-  for index = 1, #entries, 2 do
+  for index = 1, matchingHosts > 1 and #entries or 0, 2 do
     local name, entry = entries[index], entries[index + 1]
     local incarnation, till, sequence, doubt = string.match(entry, '^handed (%S+) (%d+) (%d+)(.*)$')
     if incarnation and doubt == '' and tonumber(till) <= now then
       redis.call('HSET', base .. 'tickets', name, 'handed ' .. incarnation .. ' ' .. int(now + doubtedMs) .. ' ' .. sequence .. ' doubted')
       doubted = doubted + 1
     elseif incarnation and tonumber(till) <= now then
-      returned = returned + returnHanded(base, entry, now)
+      returned = returned + returnHanded(base, entry, now, true)
       redis.call('HDEL', base .. 'tickets', name)
     elseif doubt == ' doubted' then
       doubted = doubted + 1

@@ -19,14 +19,15 @@ local deferMarginMs = 10      -- a job that must start sooner after a deferral's
 -- An issued one that has been locked for long was fetched by a host that never heard of it: BullMQ gives it back when the lock has ended,
 -- many seconds from now, and until then to offer it again does nothing. It is forgotten here; whoever takes it later is told that it is gone.
 -- Only what was offered in the queue of this tag shows: the locks of others may lie in other slots.
--- With `repair`, lost ones are removed, too, and what cannot be read counts as lost.
+-- With `repair`, lost ones are removed, too, and what cannot be read counts as lost. Handed ones go with their job, see lib-handing.
 local function countTickets(base, tag, now, repair)
   local entries = redis.call('HGETALL', base .. 'tickets')
   local count = { free = 0, busy = 0, untaken = 0, stale = {} }
   local holders, sleepers = {}, {}
   for index = 1, #entries, 2 do
     local state, incarnation, till = string.match(entries[index + 1], '^(%a+) (%S+) (%d+)')
-    if state == 'handed' then state = 'busy' end
+    local isHanded = state == 'handed'
+    if isHanded then state = 'busy' end
     till = tonumber(till) or 0
     if state == 'issued' then
       local lock = till <= now and redis.call('PTTL', 'sy:bull:{' .. tag .. '}:' .. entries[index] .. ':lock') or 0
@@ -44,7 +45,7 @@ local function countTickets(base, tag, now, repair)
         if holders[incarnation] ~= 'busy' then holders[incarnation] = state end
         if state == 'lingering' or state == 'deferring' then sleepers[#sleepers + 1] = { entries[index], incarnation, till, state } end
       end
-    elseif repair and (state ~= 'issued' or till + forgetUntakenMs < now) then
+    elseif repair and not isHanded and (state ~= 'issued' or till + forgetUntakenMs < now) then
       redis.call('HDEL', base .. 'tickets', entries[index])
     end
   end

@@ -1,8 +1,10 @@
 -- A host gives a ticket up without a last claim (drain, no longer warm): remove it and issue another if jobs wait.
 -- KEYS  1 base of the queue's keys
--- ARGV  1 queue tag  2 incarnation  3 ticket id  4 hosts that may take the next one  5 "aside": issue none, the next sweep does
+-- ARGV  1 queue tag  2 incarnation  3 ticket id  4 hosts that may take the next one  5 "aside": issue none, the next sweep
+--       does; "unbegun": by the holder, which has begun nothing under it; or nothing
 -- Answers  the ticket ids to offer, none when nothing waits or the ticket was not this holder's.
--- Keeps: a waiting queue has a ticket that can act, or the sweep gives it one; what was handed over under this ticket, and its holder has not begun, waits again.
+-- Keeps: a waiting queue has a ticket that can act, or the sweep gives it one; what was handed over under this
+--        ticket waits again where its holder says that it has not begun it, and else the ticket stays.
 -- Flags: allow-oom
 -- @include lib-time.lua lib-flows.lua lib-tickets.lua
 local base, tag, incarnation, ticketId = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
@@ -11,8 +13,9 @@ local state, holder = string.match(entry, '^(%a+) (%S+)')
 if holder ~= incarnation then return {} end
 local now = nowMs()
 if state == 'handed' then
+  if ARGV[5] ~= 'unbegun' then return {} end
   -- @include lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua lib-handing.lua
-  returnHanded(base, entry, now)
+  returnHanded(base, entry, now, false)
 end
 redis.call('HDEL', base .. 'tickets', ticketId)
 if ARGV[5] == 'aside' then return {} end

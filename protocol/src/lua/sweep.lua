@@ -22,7 +22,7 @@ for _, id in ipairs(over) do
   end
 end
 flushNotices()
-local returned, doubted = returnLateHanded(base, redis.call('HGETALL', base .. 'tickets'), now)
+local returned, doubted = returnLateHanded(base, redis.call('HGETALL', base .. 'tickets'), now, tonumber(ARGV[2]))
 promote(base, dueRetries(base, now, 500))
 
 trimDead(base, now)

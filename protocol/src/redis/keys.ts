@@ -41,7 +41,7 @@ export const keys = {
    * - `index` sorted set of kept ids by creation; `recent` the same for held ones (120 s, 10,000 at most).
    * - `dead` sorted set of dead letters by their end, 1,000 at most; `dead-bytes` hash `<id>` → bytes of its inputs, `sum` → of all, 64 MiB at most.
    *   Written by take-back, commit, sweep and discard; live a day after the last one.
-   * - `tickets` hash `<ticket id>` → `<state> <incarnation or -> <until ms>`.
+   * - `tickets` hash `<ticket id>` → `<state> <incarnation or -> <until ms>`; of one that lingers, or was handed over, more: lua/lib-handing.
    * - `claims` hash `<incarnation>` → `<sequence> <freeAt ms> [told] <id>=<fence> …`, at most one outstanding claim each; `told` once its
    *   host has committed some of it.
    * - `barred` sorted set of incarnations by when to forget them.

@@ -30,7 +30,8 @@ export type ClaimAnswer =
   | { kind: "defer"; untilMs: number; nowMs: number }
   /** The store has jobs in an earlier claim of this host, by that sequence. */
   | { kind: "uncommitted"; sequence: number }
-  | { kind: "empty" | "retired" | "not_yours" | "barred" | "stale_sequence" };
+  | { kind: "empty"; nowMs?: number }
+  | { kind: "retired" | "not_yours" | "barred" | "stale_sequence" };
 
 export interface ClaimWish {
   tag: string;
@@ -131,6 +132,7 @@ export class Claims {
     // that sequence was given back in this host's name meanwhile: the next one is accepted
     if (kind === "stale_sequence") this.#sequences.set(wish.tag, sequence);
     if (kind === "defer") return { kind, untilMs: Number(row[1]), nowMs: Number(row[2]) };
+    if (kind === "empty") return { kind, nowMs: Number(row[1]) };
     if (kind === "uncommitted") return { kind, sequence: Number(row[1]) };
     if (kind !== "batch") return { kind };
     this.#sequences.set(wish.tag, sequence);

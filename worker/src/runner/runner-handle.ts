@@ -10,7 +10,8 @@ export interface RunnerEnd {
   error?: Error;
 }
 
-export type TicketEnd = "retired" | "release";
+/** `lost`: its thread ended, and nobody knows what it had begun. */
+export type TicketEnd = "retired" | "release" | "lost";
 
 export class RunnerHandle {
   readonly #thread: Worker;
@@ -35,7 +36,7 @@ export class RunnerHandle {
     this.#ended = new Promise((resolve) => {
       this.#thread.once("exit", (code) => {
         if (code !== 0) started.reject(new Error(`the runner thread ended with code ${code} before it had started`));
-        for (const ticketId of [...this.#tickets.keys()]) this.#finish(ticketId, "release");
+        for (const ticketId of [...this.#tickets.keys()]) this.#finish(ticketId, "lost");
         resolve(error ? { code, error } : { code });
       });
     });

@@ -23,7 +23,7 @@ const deafMs = 1;
 const refusedClaimMs = 1_000;
 /** Jobs of models whose runs may take longer are not handed over: a look costs little beside them, and they do not wait long for a host that has died. */
 const mostHandedRunMs = 10;
-/** What was handed over so long ago may have gone back: the store is asked. As in lua/lib-handing.lua, less what a commit may need. */
+/** What was handed over so long ago may go back soon (lua/lib-handing.lua gives it twice that, and its run): the store is asked. */
 const mostHandedAgeMs = 30;
 /** So long a batch that was claimed ahead waits at least for a run that is not over when it should be. */
 const leastPatienceMs = 250;
@@ -98,6 +98,8 @@ export class Runner {
   #wasDeaf = false;
   /** The store's clock minus the local one, never more than it is. */
   #storeOffsetMs = 0;
+  /** The same, never less than it is. */
+  #storeMostAheadMs = Number.POSITIVE_INFINITY;
   /** Loads that tickets wait for, by tag; `over` until the ticket has looked at what came of it. */
   readonly #loads = new Map<string, "running" | "over">();
   #draining = false;
@@ -132,8 +134,10 @@ export class Runner {
     const { claims, models } = this.#parts;
     const { batch, tag, ticketId } = handed;
     const ticket = this.#draining || this.#inHand.size > 0 ? undefined : this.#rotation.lingersAlone(ticketId);
-    const isNew = this.#storeNowMs() < batch.nowMs + mostHandedAgeMs;
-    if (ticket && isNew && models.isLoaded(ticket.version) && claims.accepts(handed)) ticket.handed = batch;
+    const isNew = this.#parts.clock.monotonicMs() + this.#storeMostAheadMs < batch.nowMs + mostHandedAgeMs;
+    // by the look its ticket is busy for as long as its run may take: it does not go back meanwhile
+    const isShort = batch.jobs.every((job) => (this.#figures.usualMs(tag, job) ?? Number.POSITIVE_INFINITY) <= mostHandedRunMs);
+    if (ticket && isNew && isShort && models.isLoaded(ticket.version) && claims.accepts(handed)) ticket.handed = batch;
     this.wake(tag);
   }
 
@@ -218,10 +222,13 @@ export class Runner {
 
   /** As a look that has found it. */
   async #lookAtHanded(ticket: HeldTicket): Promise<void> {
-    const claim = this.#timed(ticket.handed!, this.#parts.clock.monotonicMs()) as Batch;
+    const batch = ticket.handed!;
+    // as if the claim had been sent when it was made at the latest
+    const claim: Batch = { ...batch, sentMs: batch.nowMs - this.#storeMostAheadMs };
     ticket.handed = undefined;
     this.#rotation.take(ticket);
-    if (this.#draining) return this.#finish(this.#take(ticket, claim), handedBack(claim), 0);
+    if (this.#draining || !this.#parts.models.isLoaded(ticket.version))
+      return this.#finish(this.#take(ticket, claim), handedBack(claim), 0);
     await this.#begin(ticket, claim, await this.#ensure(ticket));
   }
 
@@ -341,8 +348,9 @@ export class Runner {
   }
 
   #timed(claim: ClaimAnswer, sentMs: number): Answer {
-    if (claim.kind !== "batch" && claim.kind !== "defer") return claim;
+    if (!("nowMs" in claim) || claim.nowMs === undefined) return claim as Answer;
     this.#storeOffsetMs = claim.nowMs - this.#parts.clock.monotonicMs();
+    this.#storeMostAheadMs = claim.nowMs - sentMs;
     return claim.kind === "batch" ? { ...claim, sentMs } : claim;
   }
 
