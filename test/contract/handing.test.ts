@@ -60,6 +60,8 @@ async function heard({ messages }: Scene, count = 1): Promise<ReturnType<typeof 
 }
 
 const ticketOf = async ({ rig, ticket }: Scene) => (await rig.audit()).tickets.find(({ id }) => id === ticket);
+/** A sweep where another host could take what this one has in hand. */
+const swept = ({ host, rig }: Pick<Scene, "host" | "rig">) => rig.store.sweep(rig.tag, 2, 1, [host.incarnation, "another"]);
 const stateOf = async ({ rig }: Scene, id: string): Promise<string> => (await rig.record(id)).state;
 
 test("the job runs as soon as it is admitted, under the claim that its host would have made next, and the host hears all of it", async () => {
@@ -165,7 +167,7 @@ test("a claim that has gone back in its host's name goes back once", async () =>
   await timePasses(rig, neededMs + 100);
   assert.equal((await host.claim(ticket)).kind, "stale_sequence");
   for (let at = 0; at < 2; at++) {
-    await rig.store.sweep(rig.tag, 2, 1);
+    await swept(scene);
     await timePasses(rig, 30);
   }
   assert.equal(await stateOf(scene, id), "queued");
@@ -219,7 +221,7 @@ test("a host that has not heard finds it at the end of its linger, and it is its
   assert.equal((await ticketOf(scene))?.state, "busy");
   for (let at = 0; at < 2; at++) {
     await timePasses(rig, neededMs + 100);
-    await rig.store.sweep(rig.tag, 2, 1);
+    await swept(scene);
   }
   assert.equal(await stateOf(scene, id), "running");
   assert.deepEqual(await host.commit(ticket, [succeeded(job!)]), ["committed"]);
@@ -231,9 +233,9 @@ test("a host that died before it heard costs no more than one that was woken: th
   const id = await rig.admit({ timeoutMs: 60_000, tenant: "other", tenantWeight: 3 });
   const [dead] = (await heard(scene))[0]!.handed!.batch.jobs as HostJob[];
   assert.equal(await host.renew(ticket), "renewed");
-  const looks = [await rig.store.sweep(rig.tag, 2, 1)];
+  const looks = [await swept(scene)];
   await timePasses(rig, neededMs + 60);
-  for (let at = 0; at < 2; at++) looks.push(await rig.store.sweep(rig.tag, 2, 1));
+  for (let at = 0; at < 2; at++) looks.push(await swept(scene));
   const told = looks.map(({ doubted, returned, tickets }) => [doubted, returned, tickets.length]);
   assert.deepEqual(told, [
     [0, 0, 0],
@@ -242,9 +244,9 @@ test("a host that died before it heard costs no more than one that was woken: th
   ]);
   assert.equal(await stateOf(scene, id), "running", "where the store stood still its commit comes now");
   await timePasses(rig, 25);
-  const swept = await rig.store.sweep(rig.tag, 2, 1);
-  assert.deepEqual([swept.doubted, swept.returned], [0, 1]);
-  assert.equal(swept.tickets.length, 1);
+  const after = await swept(scene);
+  assert.deepEqual([after.doubted, after.returned], [0, 1]);
+  assert.equal(after.tickets.length, 1);
   const record = await rig.record(id);
   assert.deepEqual([record.state, record.attempt], ["queued", 1], "it counts as its host's death");
   assert.deepEqual(
@@ -255,24 +257,24 @@ test("a host that died before it heard costs no more than one that was woken: th
   assert.deepEqual([returned, (await rig.record(id)).attempt], [0, 1], "once");
   assert.equal(await rigs.redis.hget(`${keys.base(rig.tag)}flows`, "standard:other"), "3");
   const other = rig.host("host-2");
-  await other.take(swept.tickets[0]!);
-  const [job] = await other.batch(swept.tickets[0]!);
+  await other.take(after.tickets[0]!);
+  const [job] = await other.batch(after.tickets[0]!);
   assert.deepEqual([job!.id, job!.fence, job!.attempt], [id, 2, 2]);
   assert.deepEqual(await host.commit(ticket, [succeeded(dead!)]), ["barred"]);
-  assert.deepEqual(await other.commit(swept.tickets[0]!, [succeeded(job!)]), ["committed"]);
+  assert.deepEqual(await other.commit(after.tickets[0]!, [succeeded(job!)]), ["committed"]);
 });
 
 test("what is committed while it is doubted stays", async () => {
   const scene = await lingering();
   const id = await scene.rig.admit();
   await timePasses(scene.rig, neededMs + 60);
-  assert.equal((await scene.rig.store.sweep(scene.rig.tag, 2, 1)).doubted, 1);
+  assert.equal((await swept(scene)).doubted, 1);
   const [{ handed } = {}] = await heard(scene);
   scene.host.sequence = handed!.batch.sequence;
   await settle(scene, handed!.batch.jobs as HostJob[]);
   await timePasses(scene.rig, 25);
-  const swept = await scene.rig.store.sweep(scene.rig.tag, 2, 1);
-  assert.deepEqual([swept.doubted, swept.returned, await stateOf(scene, id)], [0, 0, "succeeded"]);
+  const after = await swept(scene);
+  assert.deepEqual([after.doubted, after.returned, await stateOf(scene, id)], [0, 0, "succeeded"]);
 });
 
 test("while it is handed over its ticket is taken for busy, and others are issued for what comes", async () => {
@@ -323,8 +325,41 @@ test("nobody else takes it out of its host's hands: neither who asks for a drain
   const [{ handed } = {}] = await heard(scene);
   host.sequence = handed!.batch.sequence;
   await settle(scene, handed!.batch.jobs as HostJob[]);
+  assert.equal(await ticketOf(scene), undefined, "with the commit, however soon the next job comes, the ticket goes");
+  const next = await rig.admit();
+  assert.equal(await stateOf(scene, next), "queued");
+  assert.equal((await host.claim(ticket)).kind, "not_yours");
+});
+
+test("who is to leave is doubted as others are, and leaves all the same when it commits", async () => {
+  const scene = await lingering();
+  const { host, rig, ticket } = scene;
+  await rig.admit();
   await host.release(ticket);
-  assert.equal(await ticketOf(scene), undefined, "asked again it goes");
+  await timePasses(rig, neededMs + 100);
+  assert.equal((await swept(scene)).doubted, 1);
+  const [{ handed } = {}] = await heard(scene);
+  host.sequence = handed!.batch.sequence;
+  await settle(scene, handed!.batch.jobs as HostJob[]);
+  assert.equal(await ticketOf(scene), undefined);
+});
+
+test("a late entry whose job has ended otherwise goes, whoever there is", async () => {
+  const scene = await lingering();
+  const { rig } = scene;
+  await rig.store.cancel(await rig.admit());
+  await timePasses(rig, neededMs + 100);
+  await rig.store.sweep(rig.tag, 1, 1);
+  assert.equal(await ticketOf(scene), undefined);
+});
+
+test("a host that has not heard gets the inputs with its look, if they are small", async () => {
+  const scene = await lingering();
+  const { host, rig, ticket } = scene;
+  await rig.admit({ inputs: [Buffer.from("one input")] });
+  const args = [rig.tag, host.incarnation, 2, ticket, host.hostId, 16, 500, 200, 0, 0, 1, "alone"];
+  const reply = (await rigs.script("claim", keys.base(rig.tag), args)) as string[];
+  assert.deepEqual([reply[0], reply.slice(3)], ["batch", ["one input"]]);
 });
 
 test("where no other host could take it, it waits for its own, which may be slow", async () => {
@@ -333,7 +368,7 @@ test("where no other host could take it, it waits for its own, which may be slow
   const id = await rig.admit();
   for (let at = 0; at < 2; at++) {
     await timePasses(rig, neededMs + 100);
-    const { doubted, returned } = await rig.store.sweep(rig.tag, 1, 1);
+    const { doubted, returned } = await rig.store.sweep(rig.tag, 2, 1, [host.incarnation]);
     assert.deepEqual([doubted, returned, await stateOf(scene, id)], [0, 0, "running"]);
   }
   const { returned } = await rig.store.takeBack(rig.tag, host.incarnation, 0, 1);
@@ -346,7 +381,7 @@ test("one that its host may have died of is claimed alone from then on", async (
   const id = await rig.admit({ maxAttempts: 9 });
   for (let at = 0; at < 2; at++) {
     await timePasses(rig, neededMs + 100);
-    await rig.store.sweep(rig.tag, 2, 1);
+    await swept(scene);
   }
   await rig.admit({ maxAttempts: 9 }, 2, 1);
   const other = rig.host("host-2");
@@ -368,8 +403,8 @@ test("late ones stay until their job has gone back: who gives another ticket up 
   await timePasses(rig, neededMs + 100);
   await other.release(rig.offered.at(-1)!, 2);
   assert.equal((await ticketOf(scene))?.state, "handed");
-  await rig.store.sweep(rig.tag, 2, 1);
+  await swept(scene);
   await timePasses(rig, 30);
-  assert.equal((await rig.store.sweep(rig.tag, 2, 1)).returned, 1);
+  assert.equal((await swept(scene)).returned, 1);
   assert.equal(await stateOf(scene, id), "queued");
 });

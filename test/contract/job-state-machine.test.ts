@@ -412,9 +412,14 @@ function moves(): fc.Arbitrary<fc.AsyncCommand<Walk, Place>>[] {
   });
   // the longest for what was handed over and not begun
   const sweep = fc.constantFrom(0, 0, 0, 3, 3, 3, 3, 70).map((ms) => {
-    return new Move(`sweep(after ${ms} ms)`, async (_walk, { rig }) => {
+    return new Move(`sweep(after ${ms} ms)`, async ({ actors }, { rig }) => {
       if (ms > 0) await timePasses(rig, ms);
-      const { tickets, nowMs } = await rig.store.sweep(rig.tag, matchingHosts, 2);
+      const { tickets, nowMs } = await rig.store.sweep(
+        rig.tag,
+        matchingHosts,
+        2,
+        actors.map(({ host }) => host.incarnation),
+      );
       offer(rig, tickets);
       checkLiveness(await rig.audit(), nowMs);
     });

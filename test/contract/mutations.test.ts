@@ -62,7 +62,7 @@ async function withStanding(rig: JobRig, sequence: number): Promise<{ host: Test
 async function sweptTwice(rig: JobRig): Promise<void> {
   for (let at = 0; at < 2; at++) {
     await timePasses(rig, 100);
-    await rig.store.sweep(rig.tag, 2, 1);
+    await rig.store.sweep(rig.tag, 2, 1, ["one", "another"]);
   }
 }
 
@@ -175,7 +175,7 @@ const mutations: Mutation[] = [
   {
     rule: "what was handed over is its host's from the look on",
     file: "claim.lua",
-    text: "if state == 'handed' then redis.call",
+    text: "if state == 'handed' or state == 'held' then redis.call",
     instead: "if false then redis.call",
     async scenario(rig) {
       const { host, ticket } = await withStanding(rig, 2);

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { encodeFrame, tensor } from "@switchyard/protocol";
+import { encodeBlobReference, encodeFrame, tensor } from "@switchyard/protocol";
 import type { Handed } from "../../worker/src/runner/claims.ts";
 import { ids, outcomes, shape } from "../support/runner-batches.ts";
 import { type Exchange, lingerMs, RunnerRig } from "../support/scripted-claims.ts";
@@ -120,6 +120,22 @@ const asWakeUp: { where: string; given?: (rig: RunnerRig) => void; handed?: (rig
       return handed;
     },
   },
+  {
+    where: "its inputs are still to be fetched: that may take too long",
+    handed: (rig) => {
+      const handed = handedTo(rig);
+      handed.batch.inputs = [Buffer.from(encodeBlobReference({ sha256: "a".repeat(64), sizeBytes: 9_000_000 }))];
+      return handed;
+    },
+  },
+  {
+    where: "its inputs did not come with it",
+    handed: (rig) => {
+      const handed = handedTo(rig);
+      delete handed.batch.inputs;
+      return handed;
+    },
+  },
   { where: "its model was unloaded", given: (rig) => rig.loaded.delete("a") },
   { where: "it names a ticket that has ended", handed: (rig) => ({ ...handedTo(rig), ticketId: "a0" }) },
 ];
@@ -181,4 +197,17 @@ test("one that comes when the host is to end already is left to the store", asyn
   rig.runner.handed(handedTo(rig));
   await rig.finish();
   assert.equal(rig.told.filter(({ kind }) => kind === "ran").length, enough);
+});
+
+test("it is a wake-up where its runs take more than 10 ms", async () => {
+  const { rig } = await lingering({ runMs: 11 });
+  rig.runner.handed(handedTo(rig));
+  assert.deepEqual(shape(await rig.exchange()), [[], "a1"]);
+});
+
+test("who hears too late offers nothing for a while", async () => {
+  const { rig } = await lingering();
+  rig.runner.handed(handedTo(rig, "a1", 40));
+  (await rig.exchange()).answer({ claim: rig.batch() });
+  assert.equal((await rig.exchange()).wish?.handedWithinMs, undefined);
 });

@@ -62,6 +62,7 @@ function rig(tags: readonly string[]) {
       snapshots: () => [{ view: {}, subscribed: served }, ...hosts],
       warm: () => 0,
       matching: () => 0,
+      takers: () => [],
       spare: () => [],
     } as never,
     models: {

@@ -470,7 +470,7 @@ export class Host {
         const [tag, sequence] = claim.split("=");
         if (tag && sequence) await runScript(redis, "return-claim", keys.base(tag), [facts.incarnation, sequence]);
       }
-      await Promise.all(this.#desk.held().map((ticketId) => this.#desk.release(tagOf(ticketId), ticketId)));
+      await Promise.all(this.#desk.held().map((ticketId) => this.#desk.release(tagOf(ticketId), ticketId, "unbegun")));
       await this.#presence?.deregister();
     };
     await Promise.race([farewell().catch(() => {}), clock.sleep(farewellMs)]);

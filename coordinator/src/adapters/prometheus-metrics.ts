@@ -120,7 +120,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
   ]);
   for (const result of spanResults) spans.of({ result });
   for (const accepted of ["true", "false"]) offers.of({ accepted });
-  for (const reason of ["lost_host", "unknown_claim"]) returned.of({ reason });
+  for (const reason of ["handed_late", "lost_host", "unknown_claim"]) returned.of({ reason });
   const storeUp = registry.gauge("switchyard_store_answering", "1 while the store answers, else 0");
   const roundtrip = registry.histogram("switchyard_redis_roundtrip_seconds", "Round trip to the store", [], storeEdges).of();
   const http = registry.histogram(

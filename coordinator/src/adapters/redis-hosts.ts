@@ -246,6 +246,15 @@ export class RedisHosts implements HostDirectory {
     return choice.able.filter((host) => !choice.chosen.includes(host) && host.failures[tag] === undefined);
   }
 
+  takers(tag: string): readonly string[] {
+    const takers: string[] = [];
+    for (const { failures, incarnation } of this.able(tag)) {
+      if (failures[tag] === undefined) takers.push(incarnation);
+      if (takers.length === 2) break;
+    }
+    return takers;
+  }
+
   missing(tag: string): readonly string[] {
     return this.#choice(tag)?.missing ?? [];
   }

@@ -460,12 +460,13 @@ export class RedisJobStore implements JobStore {
     return flows.map(({ tag, flow }, at) => ({ tag, ...splitFlow(flow), jobs: Number(counts[at]) })).filter(({ jobs }) => jobs > 0);
   }
 
-  async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {
+  async sweep(tag: string, matchingHosts: number, batchItems: number, takers: readonly string[] = []): Promise<SweepAnswer> {
     const reply = (await this.#redis.run("sweep", keys.base(tag), [
       tag,
       matchingHosts,
       batchItems,
       this.filled() > mostFilledWithDead ? givingWay : 0,
+      takers.join(" "),
     ])) as (string | number)[];
     const [nowMs, waiting, running, oldestMs, dead, expired, returned, doubted, claimCount] = reply.slice(0, 9).map(Number) as [
       number,

@@ -156,7 +156,7 @@ export class Sweeper {
   async #swept(tag: string): Promise<SweepAnswer> {
     const { hosts, models, store, tickets } = this.#parts;
     const status = models.byTag(tag);
-    const answer = await store.sweep(tag, hosts.matching(tag), status?.batching?.maxItems ?? usualBatchItems);
+    const answer = await store.sweep(tag, hosts.matching(tag), status?.batching?.maxItems ?? usualBatchItems, hosts.takers(tag));
     // without its model in the registry no host could run it
     if (status) for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
     this.#countReturned(answer);

@@ -61,6 +61,8 @@ export interface HostDirectory extends HostRegistry {
   able(tag: string): readonly HostSnapshot[];
   /** Ready hosts that would be asked only if no better one were there. */
   spare(tag: string): readonly HostSnapshot[];
+  /** Incarnations of two ready hosts that could run this queue's jobs, or of as many as there are: whoever has one in hand, another is among two. */
+  takers(tag: string): readonly string[];
   /** What no ready host has of what this queue's jobs require; empty when one has it all. */
   missing(tag: string): readonly string[];
   /** Nothing while no ready host may take the ticket. */

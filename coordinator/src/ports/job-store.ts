@@ -286,8 +286,8 @@ export interface JobStore {
   openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]>;
   /** Jobs that wait in these queues, by tenant and class; flows without any may be left out. */
   waiting(tags: readonly string[]): Promise<WaitingFlow[]>;
-  /** Repairs one queue: expires heads, promotes due retries, forgets lost tickets, issues missing ones. */
-  sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer>;
+  /** Repairs one queue: expires heads, promotes due retries, forgets lost tickets, issues missing ones. `takers`: see HostDirectory; absent: nobody. */
+  sweep(tag: string, matchingHosts: number, batchItems: number, takers?: readonly string[]): Promise<SweepAnswer>;
   /** Bars an incarnation in this queue and returns its claims; answers how many jobs came back and the tickets to offer. */
   takeBack(
     tag: string,

@@ -81,6 +81,17 @@ local function tell(id, told)
   end
 end
 
+-- The answer with a few small inputs: that saves a round trip where nothing else fills the time.
+local function withInputs(ids)
+  local reply = { 'batch', now, table.concat(lines) }
+  for at = 1, #ids <= mostWithInputs and #ids or 0 do
+    local input = redis.call('GETRANGE', base .. 'in:' .. ids[at], 0, mostInputBytes)
+    if #input > mostInputBytes then return { 'batch', now, reply[3] } end
+    reply[at + 3] = input ~= '' and input -- no input is empty: this one is gone
+  end
+  return reply
+end
+
 local outstanding = redis.call('HGET', base .. 'claims', incarnation)
 local earlier, earlierJobs -- the claim before this one, and its jobs that are not committed
 if outstanding then
@@ -90,21 +101,22 @@ if outstanding then
   if last > sequence then return { 'stale_sequence' } end
   if last == sequence then
     local told = string.find(own, ' told', 1, true) -- its host has committed, so it had its reply
-    local over = {}
+    local over, again = {}, {}
     for id in string.gmatch(own, ' ([%w-]+)=%d+') do
       local record = loadRecord(base, id)
       -- its host must not start one that is over by now
       if record and tonumber(record[DEADLINE]) > now then
         tell(id, facts(record[FENCE], record[ATTEMPT], record[KEEP], record[DEADLINE], record[CREATED], string.match(record[FLOW], '^%a+'),
           record[ITEMS], record[SIZE], ' ' .. record[TRAITS]))
+        again[#again + 1] = id
       elseif record then
         over[id] = record
       end
     end
     if #lines > 0 then
       -- it was claimed for this host, which has not heard, or hears of it here and now
-      if state == 'handed' then redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. int(now + busyMs)) end
-      return { 'batch', now, table.concat(lines) }
+      if state == 'handed' or state == 'held' then redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. int(now + busyMs)) end
+      return withInputs(again)
     end
     if told then return { 'stale_sequence' } end
     -- another claim takes the place of this one, and none may lose a job that runs
@@ -382,16 +394,7 @@ if #taken > 0 then
   local freeAt = int(now + busyMs)
   redis.call('HSET', base .. 'claims', incarnation, sequence .. ' ' .. freeAt .. table.concat(held) .. claimBefore(earlier, earlierJobs or ''))
   redis.call('HSET', base .. 'tickets', ticketId, 'busy ' .. incarnation .. ' ' .. freeAt)
-  local reply = { 'batch', now, table.concat(lines) }
-  -- a few small inputs come with the claim: that saves a round trip where nothing else fills the time
-  for at = 1, #taken <= mostWithInputs and #taken or 0 do
-    local input = redis.call('GETRANGE', base .. 'in:' .. taken[at], 0, mostInputBytes)
-    if #input > mostInputBytes then
-      reply = { 'batch', now, reply[3] }
-      break
-    end
-    reply[at + 3] = input ~= '' and input -- no input is empty: this one is gone
-  end
+  local reply = withInputs(taken)
   if isListed and #reply == 3 and inputBytes() <= mostListedBytes then
     redis.call('RPUSH', list, unpack(taken))
     redis.call('PEXPIRE', list, listedMs)

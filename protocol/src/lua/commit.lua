@@ -199,6 +199,10 @@ if ticket and string.match(ticket, '^%a+ (%S+)') == incarnation then
     state, till = 'lingering ', now + ARGV[5]
     if ARGV[6] ~= '' then standing = ' ' .. ARGV[6] end
   end
-  redis.call('HSET', base .. 'tickets', ticketId, state .. incarnation .. ' ' .. int(till) .. standing)
+  if string.find(ticket, '^handed .* leaving') then
+    redis.call('HDEL', base .. 'tickets', ticketId) -- see release
+  else
+    redis.call('HSET', base .. 'tickets', ticketId, state .. incarnation .. ' ' .. int(till) .. standing)
+  end
 end
 return allCommitted and 'committed' or answers

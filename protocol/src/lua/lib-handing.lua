@@ -57,20 +57,30 @@ local function returnHanded(base, entry, now, died)
 end
 
 -- All that was not committed in time: its host may be dead, and that is not known for seconds. What is late is first doubted for a moment: where Redis itself
--- stood still the commit is what comes next. Where no other host could take the job, it waits for its own to be known as dead, as all that is in hand.
--- Answers how many jobs came back, and how many tickets are doubted.
-local function returnLateHanded(base, entries, now, matchingHosts)
+-- stood still the commit is what comes next. `takers`: two of the hosts that could take the job, if there are so many; where none is but its own, it waits for
+-- that to be known as dead, as all that is in hand. Answers how many jobs came back, and how many tickets are doubted.
+local function returnLateHanded(base, entries, now, takers)
   local returned, doubted = 0, 0
-  for index = 1, matchingHosts > 1 and #entries or 0, 2 do
+  for index = 1, #entries, 2 do
     local name, entry = entries[index], entries[index + 1]
-    local incarnation, till, sequence, doubt = string.match(entry, '^handed (%S+) (%d+) (%d+)(.*)$')
-    if incarnation and doubt == '' and tonumber(till) <= now then
-      redis.call('HSET', base .. 'tickets', name, 'handed ' .. incarnation .. ' ' .. int(now + doubtedMs) .. ' ' .. sequence .. ' doubted')
-      doubted = doubted + 1
-    elseif incarnation and tonumber(till) <= now then
+    local incarnation, till, sequence, rest = string.match(entry, '^handed (%S+) (%d+) (%d+)(.*)$')
+    local isDoubted = incarnation and string.find(rest, ' doubted', 1, true)
+    local isLate = incarnation and tonumber(till) <= now
+    local claim = isLate and redis.call('HGET', base .. 'claims', incarnation)
+    local hasOthers = false
+    if isLate then
+      for taker in string.gmatch(takers, '%S+') do hasOthers = hasOthers or taker ~= incarnation end
+    end
+    if isLate and not (claim and string.find(claim, '=', 1, true)) then
+      redis.call('HDEL', base .. 'tickets', name) -- its job has ended, or gone back, otherwise
+    elseif isLate and hasOthers and isDoubted then
       returned = returned + returnHanded(base, entry, now, true)
       redis.call('HDEL', base .. 'tickets', name)
-    elseif doubt == ' doubted' then
+    elseif isLate and hasOthers then
+      local doubt = 'handed ' .. incarnation .. ' ' .. int(now + doubtedMs) .. ' ' .. sequence .. rest .. ' doubted'
+      redis.call('HSET', base .. 'tickets', name, doubt)
+      doubted = doubted + 1
+    elseif isDoubted then
       doubted = doubted + 1
     end
   end

@@ -1,6 +1,6 @@
 -- Fragment: gives the jobs of an outstanding claim back to the queue. Included by take-back, return-claim, sweep and release.
 -- Needs lib-dead and lib-attempts. Keeps: a returned job has its old order key; a job that took `poisonHosts` hosts down is not given to another. Deaths are
--- distinct: an incarnation dies once, and claims nothing afterwards.
+-- distinct: an incarnation dies once, and claims nothing afterwards; only one that is late with what was handed over to it may live.
 
 local poisonHosts = 3
 

@@ -1,6 +1,7 @@
 -- Repair one queue: expire what is over, promote due retries, forget lost tickets, issue missing ones, tidy lists, tell the figures.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 dead letters that must give way, because the store fills up
+--       5 incarnations of two hosts that could take jobs, or fewer where there are no two, divided by spaces
 -- Answers  now, waiting, running, oldestMs, dead letters, expired, jobs that were handed over and came back, tickets under which some are late and may
 --          come back at a look soon, number of outstanding claims, then per claim its incarnation and sequence, then the
 --          ticket ids to offer.
@@ -22,7 +23,7 @@ for _, id in ipairs(over) do
   end
 end
 flushNotices()
-local returned, doubted = returnLateHanded(base, redis.call('HGETALL', base .. 'tickets'), now, tonumber(ARGV[2]))
+local returned, doubted = returnLateHanded(base, redis.call('HGETALL', base .. 'tickets'), now, ARGV[5])
 promote(base, dueRetries(base, now, 500))
 
 trimDead(base, now)

@@ -179,6 +179,11 @@ export class RunFigures {
     figures.aloneInARow = jobs === 1 && leftNothing ? figures.aloneInARow + 1 : 0;
   }
 
+  /** What was handed over came too late to be begun unasked: for a while it is not worth its message. */
+  wasLate(tag: string): void {
+    this.#of(tag).aloneInARow = 0;
+  }
+
   /** Jobs have come one at a time for a while: waiting a moment for company would be in vain. */
   comesAlone(tag: string): boolean {
     return this.#of(tag).aloneInARow >= aloneEnough;

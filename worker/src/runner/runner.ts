@@ -4,7 +4,7 @@
  * batch is claimed shortly before the run's end, made ready, and begins at once when the device is free.
  */
 
-import { type Ladder, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import { type Ladder, type ModelVersion, readInputReference, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { type Batch, BatchRuns, handedBack, type ReadyBatch, type Run, retryExchangeMs, unready } from "./batch-runs.ts";
@@ -137,7 +137,9 @@ export class Runner {
     const isNew = this.#parts.clock.monotonicMs() + this.#storeMostAheadMs < batch.nowMs + mostHandedAgeMs;
     // by the look its ticket is busy for as long as its run may take: it does not go back meanwhile
     const isShort = batch.jobs.every((job) => (this.#figures.usualMs(tag, job) ?? Number.POSITIVE_INFINITY) <= mostHandedRunMs);
-    if (ticket && isNew && isShort && models.isLoaded(ticket.version) && claims.accepts(handed)) ticket.handed = batch;
+    const isHere = batch.inputs?.every((input) => input !== null && readInputReference(input) === undefined) ?? false;
+    if (!isNew) this.#figures.wasLate(tag);
+    if (ticket && isNew && isShort && isHere && models.isLoaded(ticket.version) && claims.accepts(handed)) ticket.handed = batch;
     this.wake(tag);
   }
 
@@ -349,8 +351,10 @@ export class Runner {
 
   #timed(claim: ClaimAnswer, sentMs: number): Answer {
     if (!("nowMs" in claim) || claim.nowMs === undefined) return claim as Answer;
-    this.#storeOffsetMs = claim.nowMs - this.#parts.clock.monotonicMs();
     this.#storeMostAheadMs = claim.nowMs - sentMs;
+    // what an answer that was quicker on its way has shown holds as long as this one allows it
+    const leastMs = claim.nowMs - this.#parts.clock.monotonicMs();
+    this.#storeOffsetMs = Math.max(leastMs, Math.min(this.#storeOffsetMs, this.#storeMostAheadMs));
     return claim.kind === "batch" ? { ...claim, sentMs } : claim;
   }
 
