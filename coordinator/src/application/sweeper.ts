@@ -154,23 +154,18 @@ export class Sweeper {
   }
 
   async #swept(tag: string): Promise<SweepAnswer> {
-    const { hosts, models, store, tickets } = this.#parts;
+    const { hosts, metrics, models, store, tickets } = this.#parts;
     const status = models.byTag(tag);
     const answer = await store.sweep(tag, hosts.matching(tag), status?.batching?.maxItems ?? usualBatchItems, hosts.takers(tag));
     // without its model in the registry no host could run it
     if (status) for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
-    this.#countReturned(answer);
+    if (answer.returned > 0) metrics.jobsReturned("handed_late", answer.returned);
     return answer;
-  }
-
-  #countReturned({ returned }: SweepAnswer): void {
-    if (returned > 0) this.#parts.metrics.jobsReturned("handed_late", returned);
   }
 
   /** Every host that is asked is busy and jobs wait: ask one more, which may have to load the model. */
   async #spread(tag: string, asked: number, reach: "cold" | "wider"): Promise<void> {
     const more = await this.#parts.store.sweep(tag, asked + 1, 1);
-    this.#countReturned(more);
     for (const ticketId of more.tickets) this.#parts.tickets.offer(tag, ticketId, reach);
   }
 

@@ -13,9 +13,12 @@ local dayMs = 86400000
 -- The trace context of a job, of the text from its shape on. Other members come behind it, and no text in them can hold the quotes.
 local tracePattern = ' {"m":"[^"]*","v":%d+,"tp":"([^"]+)"'
 
+-- Written out: it is put together neither for each record nor at each call.
+local recordPattern = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ([^\n]*)(.*)$'
+
 -- The words as a table, or nothing. Numbers are still text. ENDING is all after the first line, with its newline, or "".
 local function parseRecord(text)
-  return text and { string.match(text, '^' .. string.rep('(%S+) ', 19) .. '([^\n]*)(.*)$') } or nil
+  return text and { string.match(text, recordPattern) } or nil
 end
 
 local function recordText(record)
