@@ -26,12 +26,17 @@ const auditScript = `
 local base = KEYS[1]
 local time = redis.call('TIME')
 local answer = { now = time[1] * 1000 + math.floor(time[2] / 1000), records = {}, immortal = {} }
-local open = {}
+local now, untilMs = answer.now, {}
+local ended = redis.call('ZRANGE', base .. 'ended', 0, -1, 'WITHSCORES')
+for at = 1, #ended, 2 do
+  for id in string.gmatch(ended[at], '%S+') do untilMs[id] = ended[at + 1] end
+end
 for _, key in ipairs(redis.call('KEYS', string.gsub(base, '[%[%]]', '?') .. '*')) do
   local name = string.sub(key, #base + 1)
   local id = string.match(name, '^job:(.+)$')
   local ttl = redis.call('PTTL', key)
   if id then
+    if ttl < 0 and untilMs[id] then ttl = untilMs[id] - now end
     local row = { string.match(redis.call('GET', key), '^(%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) %S+ (%S+)') }
     answer.records[#answer.records + 1] = { id, ttl, row[1], row[2], row[3], row[5], row[4] }
     if row[1] ~= 'queued' and row[1] ~= 'running' and ttl < 0 then answer.immortal[#answer.immortal + 1] = name end

@@ -12,7 +12,7 @@
 -- Keeps: a terminal job never changes; only the fence that runs may end it; nothing succeeds after its deadline; the inputs of what ends go,
 --        but for a kept job whose last "retry" was one too many: it becomes a dead letter; an attempt that lets its job wait again is noted.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-notices.lua lib-claims.lua
+-- @include lib-time.lua lib-record.lua lib-notices.lua lib-claims.lua lib-ended.lua
 
 local base, incarnation, ticketId, runMs, batchItems = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return { 'barred' } end
@@ -48,6 +48,7 @@ local function isOwn(text, fence)
 end
 
 local seenText, head, waiters, keep, keptFor, deadline
+local held = {} -- by how long they are kept, the jobs of held calls that ended well: ids, and their records as MSET has them
 
 local buried = {}
 
@@ -115,7 +116,13 @@ local function succeed(id, name, fence, text, outputs)
     final = head .. '\n' .. outputs
   end
   if keptFor then -- the usual case of `retain`
-    redis.call('PSETEX', name, keptFor, final)
+    local alike = held[keptFor]
+    if not alike then
+      alike = { ids = {}, written = {} }
+      held[keptFor] = alike
+    end
+    local last = #alike.ids + 1
+    alike.ids[last], alike.written[2 * last - 1], alike.written[2 * last] = id, name, final
   else
     unusual().retain(base, id, final, keep, 'succeeded', nowText)
   end
@@ -163,6 +170,13 @@ for _, group in ipairs(groups) do
   end
 end
 
+for ms, alike in pairs(held) do
+  if #alike.ids == 1 then
+    redis.call('PSETEX', alike.written[1], ms, alike.written[2])
+  else
+    keepTogether(base, now + ms, alike.ids, alike.written)
+  end
+end
 if #ended > 1 then
   redis.call('ZREM', unpack(ended))
   if #inputs > 0 then redis.call('UNLINK', unpack(inputs)) end

@@ -2,7 +2,7 @@
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 job id  2 ttlMs
 -- Answers  1 when the record exists, else 0.
--- Keeps: a terminal key has a TTL; a kept job has a tombstone after it.
+-- Keeps: a terminal key has a TTL, and is not forgotten with those that ended beside it; a kept job has a tombstone after it.
 -- Flags: allow-oom
 -- @include lib-record.lua
 local base, id, ttl = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -16,6 +16,10 @@ redis.call('PEXPIREAT', base .. 'attempts:' .. id, string.format('%d', record[DE
 if isOpen(record) then
   storeRecord(base, id, record)
 else
+  if redis.call('PTTL', base .. 'job:' .. id) == -1 then -- it stands in `ended`, see lib-ended
+    redis.call('SADD', base .. 'spared', id)
+    redis.call('PEXPIRE', base .. 'spared', dayMs)
+  end
   redis.call('SET', base .. 'job:' .. id, recordText(record), 'PX', ttl)
   redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. record[FENCE], ttl + 5000)
   local flow, finished = record[FLOW], string.match(record[ENDING], '^\n(%d+)')

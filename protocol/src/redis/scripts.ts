@@ -21,6 +21,7 @@ export const scriptNames = [
   "cancel",
   "keep",
   "discard",
+  "forget",
   "take-back",
   "return-claim",
   "sweep",

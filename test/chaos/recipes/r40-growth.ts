@@ -115,13 +115,19 @@ function driftChecks({ events }: Ledger, isJudged: boolean): Check[] {
   return [{ what: "drift of the p99", value, limit: isJudged ? 10 : 100, better: "lower", unit: "%" }];
 }
 
-/** Keys without a time to live. */
+/** Keys that nothing will end: without a time to live, and not among the records that sweeps forget together. */
 async function lastingKeys(redis: Scene["redis"]): Promise<string[]> {
   const lasting: string[] = [];
+  const ending = new Set<string>();
   for await (const page of redis.scanStream({ count: 1_000 })) {
     const names = page as string[];
     const times = await Promise.all(names.map((name) => redis.pttl(name)));
     lasting.push(...names.filter((_, at) => times[at] === -1));
   }
-  return lasting;
+  for (const name of lasting.filter((one) => one.endsWith("}:ended"))) {
+    const base = name.slice(0, -"ended".length);
+    for (const ids of await redis.zrange(name, "0", "-1")) for (const id of ids.split(" ")) ending.add(`${base}job:${id}`);
+    ending.add(name);
+  }
+  return lasting.filter((name) => !ending.has(name));
 }
