@@ -37,6 +37,13 @@ const stateOf = async (rig: JobRig, id: string): Promise<string | undefined> => 
 };
 const statesOf = (rig: JobRig, ids: readonly string[]) => Promise.all(ids.map((id) => stateOf(rig, id)));
 const sweep = (rig: JobRig) => rig.store.sweep(rig.tag, 1, 1);
+/** As a coordinator does after a sweep that says so. */
+async function forget(rig: JobRig): Promise<{ nowMs: number; calls: number }> {
+  const { nowMs, toForget } = await sweep(rig);
+  let calls = 0;
+  for (let isMore = toForget; isMore; calls++) isMore = await rig.store.forgetEnded(rig.tag);
+  return { nowMs, calls };
+}
 /** As PTTL answers. */
 const immortal = -1;
 const lifeOf = (rig: JobRig, id: string): Promise<number> => rigs.redis.pttl(`sy:{${rig.tag}}:job:${id}`);
@@ -62,18 +69,21 @@ test("they have no time to live of their own and stand in one entry, as long as 
   assert.equal((await entries(rig)).length, 1);
 });
 
-test("they are forgotten by the first sweep after their time, and by none before it", async () => {
+test("they are forgotten after their time, and none before it, whoever asks", async () => {
   const rig = rigs.rig();
   const early = await endedTogether(rig, [{ ttlMs: 300 }, { ttlMs: 300 }]);
   const late = await endedTogether(rig, [{}, {}]);
   const { untilMs } = (await entries(rig))[0]!;
-  const { nowMs } = await sweep(rig);
-  if (nowMs < untilMs) assert.deepEqual(await statesOf(rig, early), ["succeeded", "succeeded"]);
+  assert.equal(await rig.store.forgetEnded(rig.tag), false);
+  if (rig.store.nowMs() < untilMs - 50) assert.deepEqual(await statesOf(rig, early), ["succeeded", "succeeded"]);
+  const { calls, nowMs } = await forget(rig);
+  assert.equal(calls, nowMs <= untilMs ? 0 : 1);
   await clockPasses(rig.store, untilMs);
-  await sweep(rig);
+  await forget(rig);
   assert.deepEqual(await statesOf(rig, early), [undefined, undefined]);
   assert.deepEqual(await statesOf(rig, late), ["succeeded", "succeeded"]);
   assert.equal((await entries(rig)).length, 1);
+  assert.equal((await sweep(rig)).toForget, false);
 });
 
 test("one commit may hold jobs that are kept for different times, kept ones, and failures", async () => {
@@ -86,31 +96,53 @@ test("one commit may hold jobs that are kept for different times, kept ones, and
     ticket,
     batch.map((job) => (job.id === ids[5] ? failed(job) : succeeded(job))),
   );
-  await clockPasses(rig.store, rig.store.nowMs() + 250);
-  await sweep(rig);
+  const standing = await entries(rig);
+  assert.deepEqual(
+    standing.map((entry) => entry.ids.toSorted()),
+    [ids.slice(0, 2).toSorted(), ids.slice(2, 4).toSorted()],
+  );
+  await clockPasses(rig.store, standing[0]!.untilMs);
+  await forget(rig);
   const kept = ["succeeded", "succeeded", "succeeded", "failed", "succeeded"];
   assert.deepEqual(await statesOf(rig, ids), [undefined, undefined, ...kept]);
   assert.deepEqual((await rig.audit()).immortal, []);
 });
 
-test("a sweep forgets all that is over, however much that is", async () => {
+test("outputs that stand in their records are each their own job's, of any bytes", async () => {
+  const rig = rigs.rig();
+  const ids = await Promise.all([0, 1, 2].map(() => rig.admit(held, 1, 3)));
+  const { host, ticket } = await rig.hostWithTicket();
+  const batch = await host.batch(ticket, { maxItems: 3 });
+  const bytesOf = (id: string): Buffer => Buffer.from(`\0\n${id}\r\n\xff`, "latin1");
+  await host.commit(
+    ticket,
+    batch.map((job) => succeeded(job, bytesOf(job.id))),
+  );
+  assert.equal((await entries(rig)).length, 1);
+  for (const { fence, id } of batch) assert.deepEqual(Buffer.from((await rig.store.outputs(id, fence))!), bytesOf(id));
+  assert.equal(ids.length, batch.length);
+});
+
+test("all that is over is forgotten, however much that is, in steps", async () => {
   const rig = rigs.rig();
   const many: string[] = [];
   for (let commit = 0; commit < 13; commit++) many.push(...(await endedTogether(rig, Array(100).fill({ ttlMs: 1_000 }))));
   const stood = await entries(rig);
   assert.equal(stood.flatMap(({ ids }) => ids).length, many.length);
   await clockPasses(rig.store, stood.at(-1)!.untilMs);
-  await sweep(rig);
+  assert.ok((await forget(rig)).calls >= 4);
   assert.deepEqual(await entries(rig), []);
   assert.ok((await statesOf(rig, many)).every((state) => state === undefined));
 });
 
-test("what is kept on after its end stays when those beside it are forgotten, and ends by its own time", async () => {
+test("what is kept on after its end stays when those beside it are forgotten, whenever that is, and ends by its own time", async () => {
   const rig = rigs.rig();
   const [spared, other] = (await endedTogether(rig, [{ ttlMs: 200 }, { ttlMs: 200 }])) as [string, string];
+  const { untilMs } = (await entries(rig))[0]!;
   await rig.store.keep(spared, 600_000);
-  await clockPasses(rig.store, rig.store.nowMs() + 250);
-  await sweep(rig);
+  assert.equal(await rigs.redis.pttl(`sy:{${rig.tag}}:spared`), immortal);
+  await clockPasses(rig.store, untilMs);
+  await forget(rig);
   assert.deepEqual(await statesOf(rig, [spared, other]), ["succeeded", undefined]);
   const lifeMs = await lifeOf(rig, spared);
   assert.ok(lifeMs > 500_000 && lifeMs <= 600_000, `${lifeMs} ms`);
@@ -134,17 +166,19 @@ test("until they are forgotten they are what they have ended as, and an id is no
   assert.deepEqual((await rig.audit()).immortal, []);
 });
 
-test("a queue is not forgotten while they stand in it, and is looked at until they do no more", async () => {
+test("a queue is not forgotten while they stand in it, and is named as one that keeps them", async () => {
   const rig = rigs.rig();
+  const keeping = (): Promise<string[]> => rig.store.keepingEnded([rig.tag, rigs.rig().tag]);
   await rig.store.rememberQueue(rig.tag);
+  assert.deepEqual(await keeping(), []);
   await endedTogether(rig, [{ ttlMs: 100 }, { ttlMs: 100 }]);
-  assert.deepEqual(await rig.store.openQueues([rig.tag]), []);
-  assert.deepEqual(await rig.store.openQueues([rig.tag], "listed"), [rig.tag]);
+  assert.deepEqual(await keeping(), [rig.tag]);
+  assert.deepEqual(await rig.store.openQueues([rig.tag], "listed"), []);
   await rig.store.forgetQueue(rig.tag);
   assert.ok((await rig.store.knownQueues()).includes(rig.tag));
   await eventually("they are forgotten", async () => {
-    await sweep(rig);
-    return (await rig.store.openQueues([rig.tag], "listed")).length === 0;
+    await forget(rig);
+    return (await keeping()).length === 0;
   });
   await rig.store.forgetQueue(rig.tag);
   assert.ok(!(await rig.store.knownQueues()).includes(rig.tag));

@@ -438,6 +438,25 @@ function sentences(open: () => JobRig): void {
     assert.equal((await rig.record(id)).held, false);
   });
 
+  test("held jobs that ended in one commit are gone after their time, but for one that was kept on", async () => {
+    const rig = open();
+    const wishes = { held: true, ttlMs: 200 };
+    const ids = await Promise.all([0, 1, 2].map(() => rig.admit(wishes, 1, 3)));
+    const { host, ticket } = await rig.hostWithTicket();
+    const batch = await host.batch(ticket, { maxItems: 3 });
+    await host.commit(
+      ticket,
+      batch.map((job) => succeeded(job)),
+    );
+    await rig.store.keep(ids[1]!, 60_000);
+    await eventually("two are gone", async () => {
+      await rig.store.forgetEnded(rig.tag);
+      return (await rig.store.peek(ids)).size === 1;
+    });
+    assert.equal((await rig.record(ids[1]!)).state, "succeeded");
+    assert.deepEqual(await rig.store.keepingEnded([rig.tag]), []);
+  });
+
   test("lists are newest first, filtered, and turn page by page without gap or repetition", async () => {
     const rig = open();
     const ids: string[] = [];

@@ -63,6 +63,27 @@ test("the record of a held call lives a minute beyond its end, without a tombsto
   }
 });
 
+test("records of held calls that ended together live a minute beyond their end as well, and then go from a queue that nobody uses any more", async () => {
+  const calls = Array.from({ length: 48 }, () => call(`${cluster.url}/v2/models/digits/infer`, { body: { inputs } }));
+  for (const answer of await Promise.all(calls)) assert.equal(answer.status, 200);
+  const together = async (): Promise<string[]> => [...(await lifetimes("*}:job:*"))].flatMap(([name, ms]) => (ms < 0 ? [name] : []));
+  const names = await together();
+  const [list] = (await redis.keys("*}:ended")) as [string];
+  const standing = await redis.zrange(list, "0", "-1", "WITHSCORES");
+  const members = standing.filter((_, at) => at % 2 === 0);
+  const base = list.slice(0, -"ended".length);
+  assert.ok(names.length > 1);
+  assert.deepEqual(names.toSorted(), members.flatMap((ids) => ids.split(" ").map((id) => `${base}job:${id}`)).sort());
+  const [seconds] = await redis.time();
+  for (const member of members) {
+    const leftMs = Number(await redis.zscore(list, member)) - 1_000 * Number(seconds);
+    assert.ok(leftMs > heldMs - 10_000 && leftMs <= heldMs + 1_000, `${leftMs} ms`);
+    await redis.zadd(list, 1_000 * Number(seconds), member); // as if that minute were over
+  }
+  await until("they are forgotten", async () => (await together()).length === 0, { withinMs: 60_000 });
+  assert.deepEqual(await redis.keys("*}:ended"), []);
+});
+
 test("the jobs of a batch are kept beyond the last moment at which any of them may end", async () => {
   const timeoutMs = 30_000;
   const items = Array.from({ length: 2 }, () => ({ image: [Array.from({ length: 64 }, () => 1)] }));

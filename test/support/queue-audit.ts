@@ -36,7 +36,8 @@ for _, key in ipairs(redis.call('KEYS', string.gsub(base, '[%[%]]', '?') .. '*')
   local id = string.match(name, '^job:(.+)$')
   local ttl = redis.call('PTTL', key)
   if id then
-    if ttl < 0 and untilMs[id] then ttl = untilMs[id] - now end
+    -- it is forgotten at the next look after its time, ten seconds later at the latest
+    if ttl < 0 and untilMs[id] and now - untilMs[id] < 15000 then ttl = math.max(0, untilMs[id] - now) end
     local row = { string.match(redis.call('GET', key), '^(%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) %S+ (%S+)') }
     answer.records[#answer.records + 1] = { id, ttl, row[1], row[2], row[3], row[5], row[4] }
     if row[1] ~= 'queued' and row[1] ~= 'running' and ttl < 0 then answer.immortal[#answer.immortal + 1] = name end

@@ -1,7 +1,8 @@
-/** What the sweeper tells of queues whose version goes while it looks. */
+/** What the sweeper tells of queues whose version goes while it looks, and what it does beside its sweeps. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { Sweeper } from "../../coordinator/src/application/sweeper.ts";
 
 /** A store that asks before it answers a sweep, and a registry that forgets versions when the test says so. */
@@ -22,6 +23,16 @@ function rig(tags: readonly string[]) {
   const doubted: number[] = [];
   const comesBack: number[] = [];
   const slept: number[] = [];
+  const remembered = new Set<string>();
+  /** By queue, what each step of forgetting says. */
+  const steps = new Map<string, (() => Promise<boolean>)[]>();
+  const forgetting = async (tag: string): Promise<boolean> => {
+    told.push(`forgets in ${tag}`);
+    const [step, ...others] = steps.get(tag)!;
+    if (others.length === 0) steps.delete(tag);
+    else steps.set(tag, others);
+    return step!();
+  };
   const versionOf = (tag: string) => (known.has(tag) ? { model: "digits", version: 1, tag } : undefined);
   const sweeper = new Sweeper({
     clock: {
@@ -30,7 +41,7 @@ function rig(tags: readonly string[]) {
       },
     },
     store: {
-      rememberQueue: async () => {},
+      rememberQueue: async (tag: string) => void remembered.add(tag),
       openQueues: async (some: string[]) => {
         asked.push([...some]);
         if (some.some((tag) => silent.has(tag))) throw new Error("its slot is not served");
@@ -44,8 +55,10 @@ function rig(tags: readonly string[]) {
         returned.push(`${tag} ${incarnation} ${sequence}`);
         return 1;
       },
-      knownQueues: async () => [],
+      knownQueues: async () => [...remembered],
       forgetQueue: async () => {},
+      keepingEnded: async (some: string[]) => some.filter((tag) => steps.has(tag)),
+      forgetEnded: async (tag: string) => forgetting(tag),
       sweep: async (tag: string) => {
         onSweep(tag);
         return {
@@ -53,6 +66,7 @@ function rig(tags: readonly string[]) {
           claims: [...claims],
           returned: comesBack.shift() ?? 0,
           doubted: doubted.shift() ?? 0,
+          toForget: steps.has(tag),
           figures: { waiting, running: 0, oldestMs: 10, dead: 1 },
         };
       },
@@ -88,8 +102,10 @@ function rig(tags: readonly string[]) {
     doubted,
     hosts,
     known,
+    remembered,
     returned,
     silent,
+    steps,
     slept,
     takenBack,
     sweeper,
@@ -219,4 +235,57 @@ test("where a job that was handed over is late it is looked at again at once, an
   assert.deepEqual([swept, slept, told()], [["one", "one"], [30], ["1 returned, handed_late", "figures one"]]);
   await sweeper.round();
   assert.deepEqual([swept.length, slept.length], [3, 1], "and then as ever");
+});
+
+test("jobs that ended together are forgotten beside the rounds, in one row of steps at a time, until none is over", async () => {
+  const { slept, steps, sweeper, told } = rig(["one"]);
+  const forgot = (): number => told().filter((line) => line === "forgets in one").length;
+  const { promise: answered, resolve: answer } = Promise.withResolvers<boolean>();
+  steps.set("one", [() => answered, async () => true, async () => false]);
+  sweeper.noteOpen("one");
+  await sweeper.round();
+  await sweeper.round();
+  assert.equal(forgot(), 1, "neither round waits for it, and the second begins none beside it");
+  answer(true);
+  await turn();
+  assert.deepEqual([forgot(), slept, steps.size], [2, [2, 2], 0]);
+  const fails = async (): Promise<boolean> => {
+    throw new Error("the store stands still");
+  };
+  steps.set("one", [fails, async () => false]);
+  await sweeper.round();
+  await turn();
+  assert.deepEqual([forgot(), steps.size], [1, 1]);
+  await sweeper.round();
+  await turn();
+  assert.deepEqual([forgot(), steps.size], [1, 0], "what failed is for the next sweep");
+});
+
+test("jobs that ended together are forgotten in queues without open jobs, too, each ten seconds", async () => {
+  const { steps, sweeper, told } = rig(["one", "two"]);
+  const round = async (): Promise<string[]> => {
+    await sweeper.round();
+    await turn();
+    return told().filter((line) => line.startsWith("forgets"));
+  };
+  await round();
+  steps.set("two", [async () => false]);
+  for (let rounds = 1; rounds < 44; rounds++) assert.deepEqual(await round(), []);
+  assert.deepEqual(await round(), ["forgets in two"]);
+});
+
+test("a queue that another coordinator has forgotten is remembered again while it has open jobs, and when it has some again", async () => {
+  const { remembered, sweeper } = rig(["one"]);
+  const tenSeconds = async (): Promise<void> => {
+    for (let rounds = 0; rounds < 44; rounds++) await sweeper.round();
+  };
+  sweeper.noteOpen("one");
+  remembered.clear();
+  await tenSeconds();
+  assert.deepEqual([...remembered], ["one"]);
+  sweeper.remember("two");
+  remembered.delete("two");
+  await tenSeconds();
+  sweeper.remember("two");
+  assert.deepEqual([...remembered], ["one", "two"]);
 });

@@ -240,6 +240,14 @@ export class MemoryJobStore implements JobStore {
     );
   }
 
+  async forgetEnded(): Promise<boolean> {
+    return false;
+  }
+
+  async keepingEnded(): Promise<string[]> {
+    return [];
+  }
+
   async sweep(tag: string, matchingHosts: number, batchItems: number): Promise<SweepAnswer> {
     const queue = this.queue(tag);
     const nowMs = this.nowMs();
@@ -262,6 +270,7 @@ export class MemoryJobStore implements JobStore {
       expired,
       returned: 0, // nothing is handed over
       doubted: 0,
+      toForget: false, // all records end by themselves
       claims: open.map(({ incarnation, sequence }) => ({ incarnation, sequence })),
       tickets: queue.issue(nowMs, matchingHosts, batchItems, true, queue.waiting.firstStartMs()),
     };

@@ -58,8 +58,6 @@ const mostBlobsKept = 10_000;
 /** Above this share of the store's memory dead letters give way, the oldest first: open jobs will soon need the room. */
 const mostFilledWithDead = 0.7;
 const givingWay = 100;
-/** Of some hundreds of jobs each, in one sweep: what is left then is for the next. */
-const mostForgetSteps = 200;
 
 interface PendingAdmit {
   job: NewJob;
@@ -447,14 +445,13 @@ export class RedisJobStore implements JobStore {
   }
 
   async openQueues(tags: readonly string[], listed?: "listed"): Promise<string[]> {
+    return this.#withAny(tags, listed ? ["due", "index", "dead"] : ["due"]);
+  }
+
+  /** Which of these queues have one of these keys at least. */
+  async #withAny(tags: readonly string[], names: readonly string[]): Promise<string[]> {
     if (tags.length === 0) return [];
-    const replies = await this.#redis.sendAll(
-      tags.map((tag) => [
-        "exists",
-        `${keys.base(tag)}due`,
-        ...(listed ? ["index", "dead", "ended"].map((name) => keys.base(tag) + name) : []),
-      ]),
-    );
+    const replies = await this.#redis.sendAll(tags.map((tag) => ["exists", ...names.map((name) => keys.base(tag) + name)]));
     return tags.filter((_tag, at) => Number(replies[at]) > 0);
   }
 
@@ -474,22 +471,33 @@ export class RedisJobStore implements JobStore {
       this.filled() > mostFilledWithDead ? givingWay : 0,
       takers.join(" "),
     ])) as (string | number)[];
-    const [nowMs, waiting, running, oldestMs, dead, expired, returned, doubted, isMoreOver, claimCount] = reply
-      .slice(0, 10)
-      .map(Number) as [number, number, number, number, number, number, number, number, number, number];
-    if (isMoreOver === 1) await this.#forgetEnded(tag);
+    const [nowMs, waiting, running, oldestMs, dead, expired, returned, doubted, areOver, claimCount] = reply.slice(0, 10).map(Number) as [
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+      number,
+    ];
     const claims: SweepAnswer["claims"] = [];
     for (let at = 0; at < claimCount; at++) {
       claims.push({ incarnation: String(reply[10 + 2 * at]), sequence: Number(reply[11 + 2 * at]) });
     }
     if (dead > 0 && this.#blobs) await this.#keepDeadBlobs(tag, this.#blobs, nowMs).catch(() => {}); // the next sweep tries again
     const tickets = reply.slice(10 + 2 * claimCount).map(String);
-    return { nowMs, figures: { waiting, running, oldestMs, dead }, expired, returned, doubted, claims, tickets };
+    return { nowMs, figures: { waiting, running, oldestMs, dead }, expired, returned, doubted, toForget: areOver === 1, claims, tickets };
   }
 
-  /** In many small steps, between which others have their turn. */
-  async #forgetEnded(tag: string): Promise<void> {
-    for (let step = 0; step < mostForgetSteps; step++) if ((await this.#redis.run("forget", keys.base(tag), [])) !== 1) return;
+  async forgetEnded(tag: string): Promise<boolean> {
+    return (await this.#redis.run("forget", keys.base(tag), [])) === 1;
+  }
+
+  async keepingEnded(tags: readonly string[]): Promise<string[]> {
+    return this.#withAny(tags, ["ended"]);
   }
 
   async takeBack(tag: string, incarnation: string, matchingHosts: number, batchItems: number) {

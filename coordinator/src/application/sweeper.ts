@@ -1,6 +1,6 @@
 /**
  * What every coordinator repairs, all of it idempotent: queues with open jobs more than four times a second, all queues each ten seconds, hosts that
- * fell silent. Nothing here needs a leader; two coordinators doing it at once do it once.
+ * fell silent. And it forgets jobs of held calls that ended together. Nothing here needs a leader; two coordinators doing it at once do it once.
  */
 
 import type { Clock } from "../clock.ts";
@@ -21,6 +21,9 @@ const spillAfterMs = 5_000;
 const unknownSweeps = 13;
 /** A host whose last beat is older may be dead: presence decides what became of its claims, and counts it where it died. */
 const freshBeatMs = 1_500;
+
+/** Between two steps of forgetting, each of which takes Redis the better part of a millisecond. */
+const forgetEveryMs = 2;
 
 /** What is late is looked at again after this time: as lua/lib-handing.lua has it, and a little. */
 const doubtedMs = 30;
@@ -46,6 +49,8 @@ export class Sweeper {
   readonly #shown = new Set<string>();
   /** Lost incarnations whose claims were taken back in every queue that they could have reached. */
   readonly #buried = new Set<string>();
+  /** Queues in which jobs are being forgotten. */
+  readonly #forgetting = new Set<string>();
   /**
    * By queue: in how many sweeps in a row each outstanding claim was met that its host does not tell of. One that is new is no cause for alarm.
    * What is outstanding no more is forgotten.
@@ -88,14 +93,37 @@ export class Sweeper {
     if (openServed.status === "rejected") failures.push(openServed.reason);
     else for (const tag of openServed.value) this.#open.add(tag);
     // jobs that another coordinator admitted before it died show in the queues that hosts serve, or in the full round
-    const known = all ? [...new Set([...models.tags(), ...models.abandoned(), ...(await store.knownQueues())])] : this.#newly(served);
+    const known = all ? [...new Set([...models.tags(), ...models.abandoned(), ...(await this.#knownQueues())])] : this.#newly(served);
     for (const tag of await store.openQueues(known, all ? "listed" : undefined)) this.#open.add(tag);
+    if (all) for (const tag of await store.keepingEnded(known)) this.#forget(tag);
     // one that has just started knows of no model yet, and would forget what all of them took
     if (all && models.indexed()) await this.#forgetGone(known);
     const sweeps = await Promise.allSettled([...this.#open].map((tag) => this.#sweep(tag)));
     this.#dropGone();
     failures.push(...sweeps.flatMap((sweep) => (sweep.status === "rejected" ? [sweep.reason] : [])));
     if (failures.length > 0) throw failures[0];
+  }
+
+  /** Another coordinator may have forgotten a queue which this one takes for remembered, and a fail-over its place among them. */
+  async #knownQueues(): Promise<string[]> {
+    const known = await this.#parts.store.knownQueues();
+    for (const tag of this.#remembered) if (!known.includes(tag)) this.#remembered.delete(tag);
+    for (const tag of this.#open) this.remember(tag);
+    return known;
+  }
+
+  /** Beside the rounds, which repair what is more urgent; what fails is for the next sweep. */
+  #forget(tag: string): void {
+    if (this.#forgetting.has(tag)) return;
+    this.#forgetting.add(tag);
+    this.#forgetAll(tag)
+      .catch(() => {})
+      .finally(() => this.#forgetting.delete(tag));
+  }
+
+  async #forgetAll(tag: string): Promise<void> {
+    const { clock, store } = this.#parts;
+    while (await store.forgetEnded(tag)) await clock.sleep(forgetEveryMs);
   }
 
   /** Queues of models that left the repository: their jobs end by their deadlines, then nothing of them stays. */
@@ -160,6 +188,7 @@ export class Sweeper {
     // without its model in the registry no host could run it
     if (status) for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
     if (answer.returned > 0) metrics.jobsReturned("handed_late", answer.returned);
+    if (answer.toForget) this.#forget(tag);
     return answer;
   }
 

@@ -229,6 +229,8 @@ export interface SweepAnswer {
   returned: number;
   /** Tickets under which such jobs are late; they come back at a sweep that follows soon, unless they are committed. */
   doubted: number;
+  /** Whether jobs of held calls that ended together are over: see forgetEnded. */
+  toForget: boolean;
   tickets: string[];
   /** Incarnations with an outstanding claim, with the claim's sequence. */
   claims: { incarnation: string; sequence: number }[];
@@ -250,7 +252,7 @@ export interface JobStore {
   knownQueues(): Promise<string[]>;
   /** Remembers a queue until it is forgotten. */
   rememberQueue(tag: string): Promise<void>;
-  /** Removes what an empty queue leaves behind; does nothing while it lists or holds jobs. */
+  /** Removes what an empty queue leaves behind; does nothing while it lists or holds jobs, be they of held calls that have ended together. */
   forgetQueue(tag: string): Promise<void>;
   /** The record, or a tombstone of one that is gone, or nothing. */
   read(id: string): Promise<JobRecord | TombState | undefined>;
@@ -288,6 +290,10 @@ export interface JobStore {
   waiting(tags: readonly string[]): Promise<WaitingFlow[]>;
   /** Repairs one queue: expires heads, promotes due retries, forgets lost tickets, issues missing ones. `takers`: see HostDirectory; absent: nobody. */
   sweep(tag: string, matchingHosts: number, batchItems: number, takers?: readonly string[]): Promise<SweepAnswer>;
+  /** Forgets some jobs of held calls that ended together and whose time is over, the oldest first; answers whether more of them are. */
+  forgetEnded(tag: string): Promise<boolean>;
+  /** Which of these queues have any such jobs, over or not. */
+  keepingEnded(tags: readonly string[]): Promise<string[]>;
   /** Bars an incarnation in this queue and returns its claims; answers how many jobs came back and the tickets to offer. */
   takeBack(
     tag: string,

@@ -1,7 +1,8 @@
--- Forget jobs of held calls whose time is over, the oldest first: what a sweep left of them.
+-- Forget jobs of held calls that ended together and whose time is over: some of them, the oldest first.
 -- KEYS  1 base of the queue's keys
+-- ARGV  none
 -- Answers  1 where more of them are over, else 0.
--- Keeps: nothing is forgotten before its time.
+-- Keeps: nothing is forgotten before its time, nor what was kept on; a few hundred jobs a call, for which Redis stands still for less than a millisecond.
 -- Flags: allow-oom
 -- @include lib-time.lua lib-ended.lua
 return forgetEnded(KEYS[1], nowMs()) and 1 or 0

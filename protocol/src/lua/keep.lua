@@ -17,8 +17,7 @@ if isOpen(record) then
   storeRecord(base, id, record)
 else
   if redis.call('PTTL', base .. 'job:' .. id) == -1 then -- it stands in `ended`, see lib-ended
-    redis.call('SADD', base .. 'spared', id)
-    redis.call('PEXPIRE', base .. 'spared', dayMs)
+    redis.call('SADD', base .. 'spared', id) -- until those beside it are forgotten, whenever that is
   end
   redis.call('SET', base .. 'job:' .. id, recordText(record), 'PX', ttl)
   redis.call('PEXPIRE', base .. 'out:' .. id .. ':' .. record[FENCE], ttl + 5000)

@@ -29,7 +29,7 @@ local function loadRecord(base, id)
   return parseRecord(redis.call('GET', base .. 'job:' .. id))
 end
 
--- For records without an outcome: those have no TTL.
+-- For records without an outcome: those have no TTL, and nothing else that ends them.
 local function storeRecord(base, id, record)
   redis.call('SET', base .. 'job:' .. id, recordText(record))
 end

@@ -1,19 +1,22 @@
--- Repair one queue: expire what is over, promote due retries, forget lost tickets, issue missing ones, tidy lists, tell the figures.
+-- Repair one queue: expire what is over, promote due retries, forget lost tickets, issue missing ones, tidy lists, tell the figures; and set the pace of
+-- Lua's collector.
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 dead letters that must give way, because the store fills up
 --       5 incarnations of two hosts that could take jobs, or fewer where there are no two, divided by spaces
 -- Answers  now, waiting, running, oldestMs, dead letters, expired, jobs that were handed over and came back, tickets under which some are late and may
---          come back at a look soon, 1 where more is to be forgotten than this did, number of outstanding claims, then per claim its incarnation
+--          come back at a look soon, 1 where jobs that ended together are to be forgotten, number of outstanding claims, then per claim its incarnation
 --          and sequence, then the ticket ids to offer.
--- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs of each kind are touched a call.
+-- Keeps: a waiting queue has a ticket that can act; an open job past its deadline is expired; at most 500 jobs are touched a call.
 -- Flags: allow-oom
--- @include lib-time.lua lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua lib-flows.lua lib-tickets.lua lib-claims.lua lib-ended.lua
+-- @include lib-time.lua lib-record.lua lib-waiting.lua lib-tally.lua lib-notices.lua lib-finish.lua lib-dead.lua lib-attempts.lua lib-return.lua lib-flows.lua lib-tickets.lua lib-claims.lua
 -- @include lib-handing.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
 -- Lua begins to collect its garbage once its memory has doubled, unless it is told when. Beside much that is stored, what it has spread over meanwhile has
--- left the processor's caches, and one call in twenty pays for that; beside little it would collect more often than it needs to.
-collectgarbage('setpause', redis.call('DBSIZE') < 100000 and 200 or 100)
+-- left the processor's caches, and one call in twenty pays for that; beside little it would collect more often than it needs to. Said at each sweep,
+-- since a server that was started anew does not know it; one that does not allow it goes without.
+local pause = redis.call('DBSIZE') < 100000 and 200 or 100
+pcall(function() collectgarbage('setpause', pause) end)
 
 local over = redis.call('ZRANGEBYSCORE', base .. 'due', '-inf', now, 'LIMIT', 0, 500)
 local overdue = loadRecords(base, over)
@@ -30,7 +33,6 @@ local returned, doubted = returnLateHanded(base, redis.call('HGETALL', base .. '
 promote(base, dueRetries(base, now, 500))
 
 trimDead(base, now)
-local isMoreOver = forgetEnded(base, now)
 if tonumber(ARGV[4]) > 0 then
   for _, id in ipairs(redis.call('ZRANGE', base .. 'dead', 0, ARGV[4] - 1)) do dropDead(base, id) end
 end
@@ -74,7 +76,8 @@ for index = 1, #entries, 2 do
   if #claims == told and tonumber(freeAt) + 3600000 < now then redis.call('HDEL', base .. 'claims', entries[index]) end
 end
 
-local reply = { now, waiting, running, oldest, redis.call('ZCARD', base .. 'dead'), #over, returned, doubted, isMoreOver and 1 or 0, #claims / 2 }
+local areOver = redis.call('ZCOUNT', base .. 'ended', '-inf', '(' .. int(now)) > 0
+local reply = { now, waiting, running, oldest, redis.call('ZCARD', base .. 'dead'), #over, returned, doubted, areOver and 1 or 0, #claims / 2 }
 for _, value in ipairs(claims) do reply[#reply + 1] = value end
 local items, urgent = itemsOf(waiting, meanItems(base)), firstStart(base, flows)
 for _, ticketId in ipairs(issueTickets(base, tag, now, waiting, items, tonumber(ARGV[2]), tonumber(ARGV[3]), true, urgent)) do

@@ -28,8 +28,8 @@ export const keys = {
    * What scripts append to, for one queue:
    * - `job:<id>` string, the record: see lua/lib-record.lua. Written by admit, claim, commit, expire, cancel, take-back. Lives until its end + retention,
    *   that of a dead letter a day at least. Those of held calls that ended together with others have no time to live, but stand in `ended`.
-   * - `ended` sorted set of `<id> <id> …`, what ended in one commit, by when to forget it: see lua/lib-ended.lua. Written by commit; sweep and forget take what is over.
-   * - `spared` set of ids of those that were kept on meanwhile. Written by keep; lives a day.
+   * - `ended` sorted set of `<id> <id> …`, what ended in one commit, by when to forget it: see lua/lib-ended.lua. Written by commit; forget takes what is over.
+   * - `spared` set of ids of those that were kept on meanwhile. Written by keep; forget takes them with those beside them.
    * - `attempts:<id>` list of attempts that let the job wait again, 32 at most: see lua/lib-attempts.lua. Written by commit, take-back and return-claim;
    *   lives as long as the record may.
    * - `tomb:<id>` string `<state> <finishedMs> <flow>`, written with the end of a kept job; lives retention + 24 h.

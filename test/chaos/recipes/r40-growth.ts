@@ -115,7 +115,7 @@ function driftChecks({ events }: Ledger, isJudged: boolean): Check[] {
   return [{ what: "drift of the p99", value, limit: isJudged ? 10 : 100, better: "lower", unit: "%" }];
 }
 
-/** Keys that nothing will end: without a time to live, and not among the records that sweeps forget together. */
+/** Keys that nothing will end: without a time to live, and not among the records that coordinators forget together, or among them for longer than that takes. */
 async function lastingKeys(redis: Scene["redis"]): Promise<string[]> {
   const lasting: string[] = [];
   const ending = new Set<string>();
@@ -126,8 +126,10 @@ async function lastingKeys(redis: Scene["redis"]): Promise<string[]> {
   }
   for (const name of lasting.filter((one) => one.endsWith("}:ended"))) {
     const base = name.slice(0, -"ended".length);
-    for (const ids of await redis.zrange(name, "0", "-1")) for (const id of ids.split(" ")) ending.add(`${base}job:${id}`);
-    ending.add(name);
+    const [seconds] = await redis.time();
+    const late = await redis.zcount(name, "-inf", (Number(seconds) - 15) * 1_000);
+    for (const ids of await redis.zrange(name, String(late), "-1")) for (const id of ids.split(" ")) ending.add(`${base}job:${id}`);
+    if (late === 0) ending.add(name);
   }
   return lasting.filter((name) => !ending.has(name));
 }
