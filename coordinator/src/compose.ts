@@ -38,6 +38,7 @@ import { DeadLetters } from "./application/dead-letters.ts";
 import { DurableJobs } from "./application/durable-jobs.ts";
 import { Figures } from "./application/figures.ts";
 import { Forecasts } from "./application/forecasts.ts";
+import { Forgetting } from "./application/forgetting.ts";
 import { figuresOf } from "./application/job-figures.ts";
 import { JobJournal } from "./application/job-journal.ts";
 import { Jobs } from "./application/jobs.ts";
@@ -143,6 +144,8 @@ const lookAtToolServersMs = secondMs / 2;
 /** How soon those who watch a server's health hear of a change. */
 const lookAtHealthMs = betweenMomentsMs;
 /** As soon as hosts tell theirs. */
+/** Between two steps, each of which takes Redis the better part of a millisecond. */
+const forgetEveryMs = 2;
 const tellTalliesMs = 150;
 /** How long an end waits for a disk. */
 const lastSyncMs = 2_000;
@@ -186,7 +189,18 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     mostQueueJobs: options.mostQueueJobs,
     mostQueueBytes: options.mostQueueBytes,
   });
-  const sweeper = new Sweeper({ store, clock, hosts, models, tickets, metrics, log, onIdle: (tag) => forecasts.idle(tag) });
+  const forgetting = new Forgetting(store);
+  const sweeper = new Sweeper({
+    store,
+    clock,
+    hosts,
+    models,
+    tickets,
+    metrics,
+    log,
+    onIdle: (tag) => forecasts.idle(tag),
+    onOver: (tag) => forgetting.note(tag),
+  });
   const onAdmitting = (tag: string): void => sweeper.remember(tag);
   const onAdmitted = (tag: string): void => sweeper.noteOpen(tag);
   const cache = new RedisResponseCache({ redis, tickets, metrics, coordinator });
@@ -382,6 +396,7 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   if (toolServers) loops.start({ name: "mcp-servers", everyMs: lookAtToolServersMs, inStep, call: () => toolServers.file.look() });
   if (grpc) loops.start({ name: "grpc-health", everyMs: lookAtHealthMs, inStep, call: async () => grpc.lookAtHealth() });
   loops.start({ name: "cache-tallies", everyMs: tellTalliesMs, wanted: (signal) => tallies.some(signal), call: () => tallies.tell() });
+  loops.start({ name: "forgetting", everyMs: forgetEveryMs, wanted: (signal) => forgetting.some(signal), call: () => forgetting.step() });
   loops.start({ name: "figures", everyMs: secondMs, inStep, call: () => figures.leave() });
   loops.start({ name: "waiters", everyMs: 50, wanted: (signal) => waiters.someone(signal), call: () => waiters.tick() });
 

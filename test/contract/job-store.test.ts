@@ -440,7 +440,7 @@ function sentences(open: () => JobRig): void {
 
   test("held jobs that ended in one commit are gone after their time, but for one that was kept on", async () => {
     const rig = open();
-    const wishes = { held: true, ttlMs: 200 };
+    const wishes = { held: true, ttlMs: 1_000 };
     const ids = await Promise.all([0, 1, 2].map(() => rig.admit(wishes, 1, 3)));
     const { host, ticket } = await rig.hostWithTicket();
     const batch = await host.batch(ticket, { maxItems: 3 });

@@ -2,7 +2,6 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
 import { Sweeper } from "../../coordinator/src/application/sweeper.ts";
 
 /** A store that asks before it answers a sweep, and a registry that forgets versions when the test says so. */
@@ -24,15 +23,8 @@ function rig(tags: readonly string[]) {
   const comesBack: number[] = [];
   const slept: number[] = [];
   const remembered = new Set<string>();
-  /** By queue, what each step of forgetting says. */
-  const steps = new Map<string, (() => Promise<boolean>)[]>();
-  const forgetting = async (tag: string): Promise<boolean> => {
-    told.push(`forgets in ${tag}`);
-    const [step, ...others] = steps.get(tag)!;
-    if (others.length === 0) steps.delete(tag);
-    else steps.set(tag, others);
-    return step!();
-  };
+  const keeping = new Set<string>();
+  const over: string[] = [];
   const versionOf = (tag: string) => (known.has(tag) ? { model: "digits", version: 1, tag } : undefined);
   const sweeper = new Sweeper({
     clock: {
@@ -57,8 +49,7 @@ function rig(tags: readonly string[]) {
       },
       knownQueues: async () => [...remembered],
       forgetQueue: async () => {},
-      keepingEnded: async (some: string[]) => some.filter((tag) => steps.has(tag)),
-      forgetEnded: async (tag: string) => forgetting(tag),
+      keepingEnded: async (some: string[]) => some.filter((tag) => keeping.has(tag)),
       sweep: async (tag: string) => {
         onSweep(tag);
         return {
@@ -66,7 +57,7 @@ function rig(tags: readonly string[]) {
           claims: [...claims],
           returned: comesBack.shift() ?? 0,
           doubted: doubted.shift() ?? 0,
-          toForget: steps.has(tag),
+          toForget: keeping.has(tag),
           figures: { waiting, running: 0, oldestMs: 10, dead: 1 },
         };
       },
@@ -95,6 +86,7 @@ function rig(tags: readonly string[]) {
       jobsReturned: (why: string, jobs: number) => void told.push(`${jobs} returned, ${why}`),
     } as never,
     log: { warn: () => {} } as never,
+    onOver: (tag) => void over.push(tag),
   });
   return {
     claims,
@@ -102,10 +94,11 @@ function rig(tags: readonly string[]) {
     doubted,
     hosts,
     known,
+    keeping,
+    over: () => over.splice(0),
     remembered,
     returned,
     silent,
-    steps,
     slept,
     takenBack,
     sweeper,
@@ -237,45 +230,28 @@ test("where a job that was handed over is late it is looked at again at once, an
   assert.deepEqual([swept.length, slept.length], [3, 1], "and then as ever");
 });
 
-test("jobs that ended together are forgotten beside the rounds, in one row of steps at a time, until none is over", async () => {
-  const { slept, steps, sweeper, told } = rig(["one"]);
-  const forgot = (): number => told().filter((line) => line === "forgets in one").length;
-  const { promise: answered, resolve: answer } = Promise.withResolvers<boolean>();
-  steps.set("one", [() => answered, async () => true, async () => false]);
+test("a queue in which jobs that ended together are over is told of, by a sweep or each ten seconds, of a model that is gone as well", async () => {
+  const { empty, keeping, over, remembered, sweeper } = rig(["one"]);
   sweeper.noteOpen("one");
+  await sweeper.round(); // the first is a full one
+  assert.deepEqual(over(), []);
+  keeping.add("one");
   await sweeper.round();
+  assert.deepEqual(over(), ["one"]);
+  empty();
   await sweeper.round();
-  assert.equal(forgot(), 1, "neither round waits for it, and the second begins none beside it");
-  answer(true);
-  await turn();
-  assert.deepEqual([forgot(), slept, steps.size], [2, [2, 2], 0]);
-  const fails = async (): Promise<boolean> => {
-    throw new Error("the store stands still");
-  };
-  steps.set("one", [fails, async () => false]);
+  keeping.delete("one");
+  keeping.add("of a model that is gone");
+  remembered.add("of a model that is gone");
+  over();
+  for (let rounds = 3; rounds < 44; rounds++) await sweeper.round();
+  assert.deepEqual(over(), []);
   await sweeper.round();
-  await turn();
-  assert.deepEqual([forgot(), steps.size], [1, 1]);
-  await sweeper.round();
-  await turn();
-  assert.deepEqual([forgot(), steps.size], [1, 0], "what failed is for the next sweep");
+  assert.deepEqual(over(), ["of a model that is gone"]);
 });
 
-test("jobs that ended together are forgotten in queues without open jobs, too, each ten seconds", async () => {
-  const { steps, sweeper, told } = rig(["one", "two"]);
-  const round = async (): Promise<string[]> => {
-    await sweeper.round();
-    await turn();
-    return told().filter((line) => line.startsWith("forgets"));
-  };
-  await round();
-  steps.set("two", [async () => false]);
-  for (let rounds = 1; rounds < 44; rounds++) assert.deepEqual(await round(), []);
-  assert.deepEqual(await round(), ["forgets in two"]);
-});
-
-test("a queue that another coordinator has forgotten is remembered again while it has open jobs, and when it has some again", async () => {
-  const { remembered, sweeper } = rig(["one"]);
+test("a queue that another coordinator has forgotten is remembered again while it is open, keeps what ended, or is open again", async () => {
+  const { empty, keeping, over, remembered, sweeper } = rig(["one"]);
   const tenSeconds = async (): Promise<void> => {
     for (let rounds = 0; rounds < 44; rounds++) await sweeper.round();
   };
@@ -283,9 +259,17 @@ test("a queue that another coordinator has forgotten is remembered again while i
   remembered.clear();
   await tenSeconds();
   assert.deepEqual([...remembered], ["one"]);
-  sweeper.remember("two");
-  remembered.delete("two");
+  empty();
+  await sweeper.round();
+  assert.deepEqual(sweeper.openTags(), []);
+  remembered.clear();
+  keeping.add("one");
   await tenSeconds();
-  sweeper.remember("two");
-  assert.deepEqual([...remembered], ["one", "two"]);
+  assert.deepEqual([[...remembered], over().includes("one")], [["one"], true]);
+  keeping.clear();
+  remembered.clear();
+  await tenSeconds();
+  assert.deepEqual([...remembered], [], "nothing of it is left");
+  sweeper.remember("one");
+  assert.deepEqual([...remembered], ["one"]);
 });

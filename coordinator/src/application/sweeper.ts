@@ -1,6 +1,6 @@
 /**
  * What every coordinator repairs, all of it idempotent: queues with open jobs more than four times a second, all queues each ten seconds, hosts that
- * fell silent. And it forgets jobs of held calls that ended together. Nothing here needs a leader; two coordinators doing it at once do it once.
+ * fell silent. Nothing here needs a leader; two coordinators doing it at once do it once.
  */
 
 import type { Clock } from "../clock.ts";
@@ -22,9 +22,6 @@ const unknownSweeps = 13;
 /** A host whose last beat is older may be dead: presence decides what became of its claims, and counts it where it died. */
 const freshBeatMs = 1_500;
 
-/** Between two steps of forgetting, each of which takes Redis the better part of a millisecond. */
-const forgetEveryMs = 2;
-
 /** What is late is looked at again after this time: as lua/lib-handing.lua has it, and a little. */
 const doubtedMs = 30;
 
@@ -38,6 +35,8 @@ interface Parts {
   log: Log;
   /** Told of a queue that has no open job any more. */
   onIdle?: (tag: string) => void;
+  /** Told of a queue in which jobs that ended together may be over. */
+  onOver?: (tag: string) => void;
 }
 
 export class Sweeper {
@@ -49,8 +48,6 @@ export class Sweeper {
   readonly #shown = new Set<string>();
   /** Lost incarnations whose claims were taken back in every queue that they could have reached. */
   readonly #buried = new Set<string>();
-  /** Queues in which jobs are being forgotten. */
-  readonly #forgetting = new Set<string>();
   /**
    * By queue: in how many sweeps in a row each outstanding claim was met that its host does not tell of. One that is new is no cause for alarm.
    * What is outstanding no more is forgotten.
@@ -94,8 +91,12 @@ export class Sweeper {
     else for (const tag of openServed.value) this.#open.add(tag);
     // jobs that another coordinator admitted before it died show in the queues that hosts serve, or in the full round
     const known = all ? [...new Set([...models.tags(), ...models.abandoned(), ...(await this.#knownQueues())])] : this.#newly(served);
-    for (const tag of await store.openQueues(known, all ? "listed" : undefined)) this.#open.add(tag);
-    if (all) for (const tag of await store.keepingEnded(known)) this.#forget(tag);
+    const [open, keeping] = await Promise.all([store.openQueues(known, all ? "listed" : undefined), all ? store.keepingEnded(known) : []]);
+    for (const tag of open) this.#open.add(tag);
+    for (const tag of keeping) {
+      this.remember(tag);
+      this.#parts.onOver?.(tag);
+    }
     // one that has just started knows of no model yet, and would forget what all of them took
     if (all && models.indexed()) await this.#forgetGone(known);
     const sweeps = await Promise.allSettled([...this.#open].map((tag) => this.#sweep(tag)));
@@ -104,26 +105,16 @@ export class Sweeper {
     if (failures.length > 0) throw failures[0];
   }
 
-  /** Another coordinator may have forgotten a queue which this one takes for remembered, and a fail-over its place among them. */
+  /**
+   * With those that this coordinator takes for remembered: another one may have forgotten them, or a fail-over have lost their place. Those of them that are
+   * open, or keep what ended, are remembered again.
+   */
   async #knownQueues(): Promise<string[]> {
-    const known = await this.#parts.store.knownQueues();
-    for (const tag of this.#remembered) if (!known.includes(tag)) this.#remembered.delete(tag);
+    const known = new Set(await this.#parts.store.knownQueues());
+    const lost = [...this.#remembered].filter((tag) => !known.has(tag));
+    for (const tag of lost) this.#remembered.delete(tag);
     for (const tag of this.#open) this.remember(tag);
-    return known;
-  }
-
-  /** Beside the rounds, which repair what is more urgent; what fails is for the next sweep. */
-  #forget(tag: string): void {
-    if (this.#forgetting.has(tag)) return;
-    this.#forgetting.add(tag);
-    this.#forgetAll(tag)
-      .catch(() => {})
-      .finally(() => this.#forgetting.delete(tag));
-  }
-
-  async #forgetAll(tag: string): Promise<void> {
-    const { clock, store } = this.#parts;
-    while (await store.forgetEnded(tag)) await clock.sleep(forgetEveryMs);
+    return [...known, ...lost];
   }
 
   /** Queues of models that left the repository: their jobs end by their deadlines, then nothing of them stays. */
@@ -188,7 +179,7 @@ export class Sweeper {
     // without its model in the registry no host could run it
     if (status) for (const ticketId of answer.tickets) tickets.offer(tag, ticketId);
     if (answer.returned > 0) metrics.jobsReturned("handed_late", answer.returned);
-    if (answer.toForget) this.#forget(tag);
+    if (answer.toForget) this.#parts.onOver?.(tag);
     return answer;
   }
 

@@ -12,9 +12,10 @@
 -- @include lib-handing.lua
 local base, tag = KEYS[1], ARGV[1]
 local now = nowMs()
--- Lua begins to collect its garbage once its memory has doubled, unless it is told when. Beside much that is stored, what it has spread over meanwhile has
--- left the processor's caches, and one call in twenty pays for that; beside little it would collect more often than it needs to. Said at each sweep,
--- since a server that was started anew does not know it; one that does not allow it goes without.
+-- At 200 Lua collects its garbage mostly in the large step that Redis has it do at every fiftieth call; at 100 it begins again at once, in small steps.
+-- Beside much that is stored, what it would have spread over meanwhile has left the processor's caches, and one call in twenty paid for that; beside little
+-- it would collect more often than it needs to. Said at each sweep, since a server that was started anew does not know it; one that does not allow it goes
+-- without.
 local pause = redis.call('DBSIZE') < 100000 and 200 or 100
 pcall(function() collectgarbage('setpause', pause) end)
 

@@ -115,21 +115,13 @@ function driftChecks({ events }: Ledger, isJudged: boolean): Check[] {
   return [{ what: "drift of the p99", value, limit: isJudged ? 10 : 100, better: "lower", unit: "%" }];
 }
 
-/** Keys that nothing will end: without a time to live, and not among the records that coordinators forget together, or among them for longer than that takes. */
+/** Keys without a time to live. */
 async function lastingKeys(redis: Scene["redis"]): Promise<string[]> {
   const lasting: string[] = [];
-  const ending = new Set<string>();
   for await (const page of redis.scanStream({ count: 1_000 })) {
     const names = page as string[];
     const times = await Promise.all(names.map((name) => redis.pttl(name)));
     lasting.push(...names.filter((_, at) => times[at] === -1));
   }
-  for (const name of lasting.filter((one) => one.endsWith("}:ended"))) {
-    const base = name.slice(0, -"ended".length);
-    const [seconds] = await redis.time();
-    const late = await redis.zcount(name, "-inf", (Number(seconds) - 15) * 1_000);
-    for (const ids of await redis.zrange(name, String(late), "-1")) for (const id of ids.split(" ")) ending.add(`${base}job:${id}`);
-    if (late === 0) ending.add(name);
-  }
-  return lasting.filter((name) => !ending.has(name));
+  return lasting;
 }
