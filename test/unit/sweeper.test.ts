@@ -251,7 +251,7 @@ test("a queue in which jobs that ended together are over is told of, by a sweep 
 });
 
 test("a queue that another coordinator has forgotten is remembered again while it is open, keeps what ended, or is open again", async () => {
-  const { empty, keeping, over, remembered, sweeper } = rig(["one"]);
+  const { empty, keeping, known, over, remembered, sweeper } = rig(["one"]);
   const tenSeconds = async (): Promise<void> => {
     for (let rounds = 0; rounds < 44; rounds++) await sweeper.round();
   };
@@ -262,6 +262,7 @@ test("a queue that another coordinator has forgotten is remembered again while i
   empty();
   await sweeper.round();
   assert.deepEqual(sweeper.openTags(), []);
+  known.delete("one");
   remembered.clear();
   keeping.add("one");
   await tenSeconds();
