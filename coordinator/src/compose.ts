@@ -144,9 +144,9 @@ const lookAtToolServersMs = secondMs / 2;
 /** How soon those who watch a server's health hear of a change. */
 const lookAtHealthMs = betweenMomentsMs;
 /** As soon as hosts tell theirs. */
+const tellTalliesMs = 150;
 /** Between two steps, each of which takes Redis the better part of a millisecond. */
 const forgetEveryMs = 2;
-const tellTalliesMs = 150;
 /** How long an end waits for a disk. */
 const lastSyncMs = 2_000;
 /** How long an end waits for a collector. */

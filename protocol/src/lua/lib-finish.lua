@@ -1,6 +1,6 @@
 -- Fragment: ends jobs. Included, after lib-record, lib-tally and lib-notices, by every script that may reach an outcome.
--- Keeps: a terminal record never changes; every terminal key that is written here has a TTL; what ends other than well is counted once (hosts count what they commit
--- well: that is one write less for each).
+-- Keeps: a terminal record never changes; every terminal key that is written here has a TTL; what ends other than well is counted once
+-- (hosts count what they commit well: that is one write less for each).
 
 local fails = { jobs = 0, ms = 0 }
 
