@@ -8,8 +8,10 @@ import type { Execution, LedgerEvent, Outcome } from "./ledger.ts";
 
 /** What the store held when all had ended and the faults were healed. */
 export interface StoreAtEnd {
-  /** Ids of all jobs that were submitted to be kept. */
+  /** Ids of all jobs that it had a record of, */
   listed: readonly string[];
+  /** which was read then (Date.now()). */
+  atMs: number;
   /** What is wrong with it: a job that waits or runs for good, a key that never goes. */
   faults: readonly string[];
 }
@@ -40,6 +42,9 @@ export interface Verdict {
   counts: {
     submitted: number;
     acknowledged: number;
+    /** Calls without a key, and how many of them heard what became of their job. */
+    called: number;
+    answered: number;
     refused: number;
     /** Tries without an answer. */
     unknown: number;
@@ -59,6 +64,9 @@ export interface Verdict {
   };
   isGood: boolean;
 }
+
+/** The record of a call without a key is kept for a minute after its end; this much less is certain to be within that. */
+const recordMs = 50_000;
 
 const sameAnswer = (left: readonly number[] | undefined, right: readonly number[]): boolean =>
   left !== undefined && left.length === right.length && left.every((value, at) => value === right[at]);
@@ -90,9 +98,12 @@ export function judge(history: History, expected: Expected): Verdict {
   const keys = new Map<string, string>();
   const outcomes = new Map<string, Outcome>();
   const missed = new Set<string>();
+  const answered = new Map<string, Extract<LedgerEvent, { kind: "answered" }>>();
   const counts: Verdict["counts"] = {
     submitted: 0,
     acknowledged: 0,
+    called: 0,
+    answered: 0,
     refused: 0,
     unknown: 0,
     delayed: 0,
@@ -112,6 +123,14 @@ export function judge(history: History, expected: Expected): Verdict {
       case "submit":
         counts.submitted++;
         numbers.set(event.key, event.number);
+        break;
+      case "called":
+        counts.called++;
+        numbers.set(event.key, event.number);
+        break;
+      case "answered":
+        counts.answered++;
+        answered.set(event.key, event);
         break;
       case "ack":
         noteAck(event);
@@ -177,6 +196,16 @@ export function judge(history: History, expected: Expected): Verdict {
     else if (outcome.state === "succeeded" && outcome.answer === undefined)
       violations.lost.push(`job ${id} succeeded and its answer is gone`);
     else deadlines.set(numbers.get(key)!, outcome.deadlineMs);
+  }
+  for (const [key, { answer, atMs, state }] of answered) {
+    const number = numbers.get(key)!;
+    if (answer !== undefined && !sameAnswer(answer, history.answerTo(number)))
+      violations.wrong.push(`${key} (${number}): ${answer.join(", ")}`);
+    const id = ids.get(key);
+    const later = id && outcomes.get(id);
+    if (later && later.state !== state) violations.duplicated.push(`${key}: ${state}, then job ${id} ${later.state}`);
+    if (id === undefined && state === "succeeded" && history.store.atMs - atMs < recordMs)
+      violations.lost.push(`${key} (${number}) heard its answer, and ${history.store.atMs - atMs} ms later there was no job of it`);
   }
   for (const id of history.store.listed) if (!keys.has(id)) violations.unexpected.push(`job ${id} exists and nobody was told of it`);
 

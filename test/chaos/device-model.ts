@@ -26,6 +26,11 @@ export function rowOf(number: number): number[] {
   return [number, rowMark, number % 89, number % 97];
 }
 
+/** Of the job whose answer it is. */
+export function numberIn(answer: readonly number[]): number {
+  return (answer[0]! - 1) / factors[0]!;
+}
+
 export function answerTo(number: number): number[] {
   return rowOf(number).map((value, at) => Math.fround(value * factors[at]! + 1));
 }

@@ -8,6 +8,10 @@ export type Manner = (typeof manners)[number];
 
 export type LedgerEvent =
   | { kind: "submit"; key: string; number: number; manner: Manner; timeoutMs: number; atMs: number }
+  /** A call without a key, which is not repeated; see bare-calls.ts. */
+  | { kind: "called"; key: string; number: number; atMs: number }
+  /** What such a caller heard of its job. Its record is there for a minute. */
+  | { kind: "answered"; key: string; state: JobState; answer?: readonly number[]; atMs: number; tookMs: number }
   /** The job exists: 202, 200, or an answer that names its outcome. `isReplay`: an earlier try of the same key had made it. */
   | { kind: "ack"; key: string; id: string; isReplay: boolean; atMs: number; tookMs: number }
   /** Nothing was promised, and the client does not ask again. */

@@ -10,6 +10,8 @@ import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { type SeededRandom, seededRandom } from "../../scripts/seeded-random.ts";
 import { type Answer, type Ask, call } from "../support/calls.ts";
+import { answerMs, codeOf, type Heard, heardIn, outcomeOf, passing, valuesOf, whyOf } from "./answers.ts";
+import { BareCalls } from "./bare-calls.ts";
 import { deviceModelName, rowOf } from "./device-model.ts";
 import { type Ledger, type Manner, manners, type Outcome } from "./ledger.ts";
 
@@ -20,7 +22,7 @@ export interface LoadPlan {
   timeoutMs: { least: number; most: number };
   /** Jobs are numbered from here, so that several loads of a scene do not meet. */
   firstNumber?: number;
-  /** Which ways of asking take turns; all of them unless told otherwise. */
+  /** Which ways of asking take turns; unless told otherwise all of them, and beside them calls without a key. */
   manners?: readonly Manner[];
   class?: JobClass;
   tenant?: { name: string; apiKey: string };
@@ -48,24 +50,16 @@ interface Parts {
   redis: Redis;
 }
 
-/** Told to come back, although nothing is wrong with the request. */
-const passing = new Set(["store_unavailable", "draining", "model_not_ready"]);
-/** Outcomes of a held job on /v2, as errors. */
-const outcomeCodes: Readonly<Record<string, Outcome["state"]>> = {
-  expired: "expired",
-  cancelled: "cancelled",
-  run_failed: "failed",
-  input_lost: "failed",
-  poison: "failed",
-};
 const pauseMs = 250;
 const waitSeconds = 10;
 /** Of a job that is cancelled: about what jobs live at this load. */
 const longestLifeMs = 120;
-/** A client gives an answer this long before it counts it as none and asks again. */
-const answerMs = 15_000;
 /** Longer than what waits takes to be run, and than a host lingers after it. */
 const turnMs = 4_000;
+/** With one in so many jobs that many calls without a key come at once, so that some end together. */
+const bare = { every: 8, calls: 2 };
+/** Their numbers are in none's way, and no larger than answers can tell. */
+const firstBare = 3_000_000;
 /** How exactly the store forgets, with an answer's way. */
 const retentionSlackMs = 2_000;
 
@@ -81,11 +75,13 @@ export class Load {
   readonly #random: SeededRandom;
   readonly #open = new Set<Promise<void>>();
   /** What calls on /v2 heard; their answers name no job. */
-  readonly #heard = new Map<string, { state: Outcome["state"]; answer?: number[]; isReplay: boolean; tookMs: number }>();
+  readonly #heard = new Map<string, Heard & { isReplay: boolean; tookMs: number }>();
   readonly #ids = new Map<string, string>();
   /** When a job had ended, of those whose results go while the load lasts. */
   readonly #finishedMs = new Map<string, number>();
   readonly #failures: unknown[] = [];
+  readonly #bare: BareCalls | undefined;
+  #bareNumber = 0;
   #sender: Promise<void> | undefined;
   #over = false;
   #abandoned = false;
@@ -102,6 +98,8 @@ export class Load {
     this.#plan = plan;
     this.#parts = parts;
     this.#random = seededRandom(plan.seed);
+    const { manners: chosen, mayRefuse = [] } = plan;
+    if (chosen === undefined) this.#bare = new BareCalls({ ledger: parts.ledger, mayRefuse, credentials: this.#credentials });
   }
 
   get #credentials(): Record<string, string> {
@@ -123,7 +121,7 @@ export class Load {
     await this.#sender;
     const longestMs = this.#plan.timeoutMs.most + 10_000 + (this.#plan.retention?.keptMs ?? 0);
     this.#giveUpMs = Date.now() + longestMs;
-    await Promise.all(this.#open);
+    await Promise.all([...this.#open, this.#bare?.end()]);
     if (this.#failures.length > 0) throw this.#failures[0];
   }
 
@@ -133,7 +131,7 @@ export class Load {
     this.#over = true;
     this.#giveUpMs = 0;
     await this.#sender;
-    await Promise.all(this.#open);
+    await Promise.all([...this.#open, this.#bare?.end()]);
   }
 
   async #send(): Promise<void> {
@@ -166,6 +164,13 @@ export class Load {
     const job = this.#run(manner, sent).catch((error: unknown) => void this.#failures.push(error));
     this.#open.add(job);
     void job.finally(() => this.#open.delete(job));
+    if (number % bare.every === 0) for (let at = 0; at < bare.calls; at++) this.#oneBare(sent.timeoutMs);
+  }
+
+  #oneBare(timeoutMs: number): void {
+    const number = (this.#plan.firstNumber ?? 0) + firstBare + ++this.#bareNumber;
+    const urls = this.#parts.urls();
+    this.#bare?.one(urls[number % urls.length]!, { key: `bare-${this.#plan.seed}-${number}`, number, timeoutMs });
   }
 
   async #run(manner: Manner, sent: Sent): Promise<void> {
@@ -223,11 +228,10 @@ export class Load {
   }
 
   #hear({ key }: Sent, answer: Answer): void {
-    const code = codeOf(answer);
     const [isReplay, tookMs] = [answer.headers["idempotent-replayed"] === "true", answer.tookMs];
     this.answers += Number(answer.status === 200);
-    if (answer.status === 200) this.#heard.set(key, { state: "succeeded", answer: answer.json().outputs[0].data, isReplay, tookMs });
-    else if (outcomeCodes[code] !== undefined) this.#heard.set(key, { state: outcomeCodes[code], isReplay, tookMs });
+    const heard = heardIn(answer);
+    if (heard) this.#heard.set(key, { ...heard, isReplay, tookMs });
     else this.#refuse({ key }, answer);
   }
 
@@ -290,19 +294,10 @@ export class Load {
         this.#parts.ledger.note({ kind: "gone", key, id, why: `is ${view.state} again`, atMs: Date.now() });
         return undefined;
       }
-      const outcome: Outcome = {
-        state: view.state,
-        revision: Number(String(answer.headers.etag).replaceAll('"', "")),
-        attempt: view.attempt,
-        createdMs: Date.parse(view.created_at),
-        finishedMs: Date.parse(view.finished_at!),
-        deadlineMs: Date.parse(view.deadline),
-      };
-      if (view.started_at !== undefined) outcome.startedMs = Date.parse(view.started_at);
-      if (view.error !== undefined) outcome.code = view.error.code;
+      const outcome = outcomeOf(answer);
       if (view.state !== "succeeded") return outcome;
       const result = await this.#untilDefinite(key, `/v1/jobs/${id}/result`, {});
-      if (result?.status === 200) outcome.answer = result.json().outputs[0].data;
+      if (result?.status === 200) outcome.answer = valuesOf(result);
       else this.#noAnswer(key, `the result of job ${id}: ${result ? `${result.status} ${result.bytes}` : "no answer"}`);
       return outcome;
     }
@@ -368,24 +363,13 @@ export class Load {
     else this.#ack(key, id, heard.isReplay, heard.tookMs);
   }
 
+  /** Of jobs that ended and that nobody was told of, those of calls without a key are looked at. Answers those that have gone since they were seen. */
+  async lookAtBare(ids: readonly string[]): Promise<string[]> {
+    return (await this.#bare?.lookAt(ids, (path) => this.#untilDefinite("a look", path, {}))) ?? [];
+  }
+
   /** A job that a recipe submitted itself: it is looked at in the end as all others are. */
   adopt(key: string, id: string): void {
     this.#ack(key, id, false, 0);
   }
-}
-
-function codeOf(answer: Answer): string {
-  if (answer.status < 400) return "";
-  const named = answer.headers["x-switchyard-error"];
-  if (typeof named === "string") return named;
-  try {
-    return String(answer.json().code);
-  } catch {
-    return "unreadable";
-  }
-}
-
-function whyOf(error: unknown): string {
-  const inner = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return inner instanceof Error ? `${"code" in inner ? `${inner.code} ` : ""}${inner.message}`.slice(0, 200) : String(inner);
 }

@@ -6,7 +6,7 @@
 import { isMainThread } from "node:worker_threads";
 import { patchScripts } from "./faults/patched-scripts.ts";
 
-export const mutations = ["fence", "sweeper", "idempotency"] as const;
+export const mutations = ["fence", "sweeper", "idempotency", "minute"] as const;
 export type Mutation = (typeof mutations)[number];
 
 /** Rules of the scripts by file, and what stands in their place. */
@@ -20,6 +20,9 @@ const lua: Partial<Record<Mutation, Record<string, [rule: string, instead: strin
   },
   sweeper: {
     "take-back.lua": [["if claim then", "if false then"]],
+  },
+  minute: {
+    "lib-ended.lua": [["int(untilMs), table.concat", "int(untilMs - 60000), table.concat"]],
   },
 };
 

@@ -61,7 +61,7 @@ export function resultText(result: Result): string {
   const lines = [head];
   lines.push(
     `  ${counts.submitted} submitted, ${counts.acknowledged} acknowledged, ${counts.refused} refused; ${counts.unknown} tries without an answer, ` +
-      `${counts.delayed} told to come back, ${counts.recovered} recovered`,
+      `${counts.delayed} told to come back, ${counts.recovered} recovered; ${counts.called} calls without a key, ${counts.answered} answered`,
     `  ${counts.succeeded} succeeded, ${counts.expired} expired, ${counts.failed} failed, ${counts.cancelled} cancelled; ` +
       `${counts.runs} runs, ${counts.ranAgain} jobs ran again; ${counts.faults} faults`,
     `  ${forbidden.map((term) => `${term} ${violations[term].length}`).join(", ")}`,

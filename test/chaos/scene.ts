@@ -269,6 +269,7 @@ export class Scene implements AsyncDisposable {
     await Promise.all(this.#loads.map((load) => load.end()));
     const store = await this.#storeAtEnd();
     for (const load of this.#loads) await load.lookAgain();
+    await this.#lookAtBare(store);
     await this.watch.stop();
     const history: History = {
       events: this.ledger.events,
@@ -279,6 +280,14 @@ export class Scene implements AsyncDisposable {
     };
     const verdict = judge(history, expected);
     return { verdict, expected, ledger: this.ledger, checks: checks(verdict) };
+  }
+
+  async #lookAtBare(store: StoreAtEnd): Promise<void> {
+    for (const load of this.#loads) {
+      const known = new Set(this.ledger.events.flatMap((event) => (event.kind === "ack" ? [event.id] : [])));
+      const gone = await load.lookAtBare(store.listed.filter((id) => !known.has(id)));
+      store.listed = store.listed.filter((id) => !gone.includes(id));
+    }
   }
 
   executions(): Execution[] {
@@ -301,7 +310,7 @@ export class Scene implements AsyncDisposable {
   async #storeAtEnd(): Promise<StoreAtEnd> {
     const endMs = performance.now() + cleanWithinMs;
     for (;;) {
-      const audit = await auditQueue(this.redis, this.tag);
+      const [atMs, audit] = [Date.now(), await auditQueue(this.redis, this.tag)];
       const open = [...audit.jobs].filter(([, { state }]) => state === "queued" || state === "running");
       const waiting = Object.values(audit.order).flat();
       const claimed = audit.claims.flatMap(({ jobs }) => jobs);
@@ -312,7 +321,7 @@ export class Scene implements AsyncDisposable {
         ...audit.due.filter((id) => !audit.jobs.has(id)).map((id) => `${id} is due without a record`),
         ...audit.immortal.map((name) => `${name} has ended and will never go`),
       ];
-      if (faults.length === 0 || performance.now() > endMs) return { listed: [...audit.jobs.keys()], faults };
+      if (faults.length === 0 || performance.now() > endMs) return { listed: [...audit.jobs.keys()], atMs, faults };
       await sleep(200);
     }
   }

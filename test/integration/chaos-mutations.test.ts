@@ -9,10 +9,11 @@ import { killedCoordinator } from "../chaos/recipes/r21-killed-coordinator.ts";
 import { passed, resultText } from "../chaos/report.ts";
 import { runRecipe } from "../chaos/run.ts";
 
-const cases: { mutation: Mutation; recipe: Recipe; term: "duplicated" | "stuck" | "unexpected" }[] = [
+const cases: { mutation: Mutation; recipe: Recipe; term: "duplicated" | "stuck" | "unexpected" | "lost" }[] = [
   { mutation: "fence", recipe: frozenHost, term: "duplicated" },
   { mutation: "sweeper", recipe: frozenHost, term: "stuck" },
   { mutation: "idempotency", recipe: killedCoordinator, term: "unexpected" },
+  { mutation: "minute", recipe: killedCoordinator, term: "lost" },
 ];
 
 const tries = 4;

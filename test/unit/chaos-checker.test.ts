@@ -42,12 +42,25 @@ function history(changes: Partial<History> & { more?: LedgerEvent[] } = {}): His
   return {
     events: [submit("a", 1), ack("a", "job-a"), ended("a", "job-a"), ended("a", "job-a"), ...more],
     executions: [{ host: "worker-1", numbers: [1], startedMs: 1_010 }],
-    store: { listed: ["job-a"], faults: [] },
+    store: { listed: ["job-a"], atMs: 2_000, faults: [] },
     stalls: [],
     answerTo: (number) => [10 * number],
     ...rest,
   };
 }
+
+const called: LedgerEvent = { kind: "called", key: "bare", number: 3, atMs: 1_000 };
+const heard = (changes: Partial<Extract<LedgerEvent, { kind: "answered" }>> = {}): LedgerEvent => ({
+  kind: "answered",
+  key: "bare",
+  state: "succeeded",
+  answer: [30],
+  atMs: 1_060,
+  tookMs: 60,
+  ...changes,
+});
+
+const toldExpired: LedgerEvent = { kind: "answered", key: "bare", state: "expired", atMs: 1_060, tookMs: 60 };
 
 const expected = { jobs: 1, faults: 0, executions: 1 };
 
@@ -61,16 +74,53 @@ test("a good history has no violation", () => {
   assert.equal(verdict.counts.succeeded, 1);
 });
 
+test("of a call without a key that was answered the record may be gone after a minute", () => {
+  const given = history({ more: [called, heard()], store: { listed: ["job-a"], atMs: 62_000, faults: [] } });
+  const verdict = judge(given, expected);
+  assert.deepEqual([seen(verdict), verdict.counts.called, verdict.counts.answered], [[], 1, 1]);
+});
+
 const cases: { what: string; given: History; term: string; expected?: typeof expected }[] = [
   {
     what: "an acknowledged job without an outcome",
-    given: history({ more: [submit("b", 2), ack("b", "job-b")], store: { listed: ["job-a", "job-b"], faults: [] } }),
+    given: history({ more: [submit("b", 2), ack("b", "job-b")], store: { listed: ["job-a", "job-b"], atMs: 2_000, faults: [] } }),
     term: "lost",
   },
   {
     what: "a success whose answer is gone",
     given: history({ events: [submit("a", 1), ack("a", "job-a"), { ...ended("a", "job-a"), outcome: withoutAnswer() } as LedgerEvent] }),
     term: "lost",
+  },
+  {
+    what: "a call without a key that heard its answer, and of which there is no record within its minute",
+    given: history({ more: [called, heard()] }),
+    term: "lost",
+  },
+  {
+    what: "another's answer to a call without a key",
+    given: history({ more: [called, heard({ answer: [10] }), ack("bare", "job-3"), ended("bare", "job-3", { answer: [30] })] }),
+    term: "wrong",
+  },
+  {
+    what: "a call without a key that was told otherwise than its record",
+    given: history({
+      more: [called, toldExpired, ack("bare", "job-3"), ended("bare", "job-3", { answer: [30] })],
+    }),
+    term: "duplicated",
+  },
+  {
+    what: "a call without a key that made two jobs",
+    given: history({
+      more: [
+        called,
+        heard(),
+        ack("bare", "job-3"),
+        ended("bare", "job-3", { answer: [30] }),
+        ack("bare", "job-4"),
+        ended("bare", "job-4", { answer: [30] }),
+      ],
+    }),
+    term: "duplicated",
   },
   {
     what: "a job that was told to have succeeded and is unknown later",
@@ -88,7 +138,11 @@ const cases: { what: string; given: History; term: string; expected?: typeof exp
     term: "duplicated wrong",
   },
   { what: "an outcome of what nobody submitted", given: history({ more: [ended("x", "job-x")] }), term: "unexpected" },
-  { what: "a job that nobody was told of", given: history({ store: { listed: ["job-a", "job-x"], faults: [] } }), term: "unexpected" },
+  {
+    what: "a job that nobody was told of",
+    given: history({ store: { listed: ["job-a", "job-x"], atMs: 2_000, faults: [] } }),
+    term: "unexpected",
+  },
   {
     what: "a run of a job that nobody submitted",
     given: history({ executions: [{ host: "worker-1", numbers: [1, 7], startedMs: 1_010 }] }),
@@ -115,7 +169,7 @@ const cases: { what: string; given: History; term: string; expected?: typeof exp
   },
   {
     what: "a job that is still open in the end",
-    given: history({ store: { listed: ["job-a"], faults: ["job job-a is still queued"] } }),
+    given: history({ store: { listed: ["job-a"], atMs: 2_000, faults: ["job job-a is still queued"] } }),
     term: "stuck",
   },
   { what: "work that stood still", given: history({ stalls: ["jobs waited beside an idle host"] }), term: "stuck" },

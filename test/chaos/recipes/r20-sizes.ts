@@ -50,7 +50,7 @@ export const sizes: Recipe = {
       for (const [, , us, words] of slow.toSorted((a, b) => b[2] - a[2]).slice(0, 5))
         say(`  ${scriptOf(words) ?? words[0]} took ${(us / 1_000).toFixed(1)} ms`);
       const results = await redis.dbsize();
-      const history = { events: [], executions: [], store: { listed: [], faults: [] }, stalls: [], answerTo: () => [] };
+      const history = { events: [], executions: [], store: { listed: [], atMs: 0, faults: [] }, stalls: [], answerTo: () => [] };
       const expected = { jobs: 0, faults: 0, executions: 0 };
       return {
         verdict: judge(history, expected),

@@ -27,6 +27,8 @@ const allowed = {
   nightly: { percent: 5, liveMbAMinute: 1, mbAMinute: 100 },
   soak: { percent: 2, liveMbAMinute: 0.1, mbAMinute: 1 },
 } as const;
+/** How long the record of a call without a key is there, and that it is looked for. */
+const bareMs = 60_000 + 15_000;
 /** What remains of a load that nobody remembers, for as long as there is a store: a queue's figures, its place in lists, BullMQ's counters. */
 const fewKeys = 10;
 
@@ -81,7 +83,7 @@ export const growth: Recipe = {
     const seconds = (warmUpMs[tier] + lengthMs[tier]) / 1_000;
     const expected = { jobs: 0.9 * rate * seconds, faults: seconds / 15, executions: load.sent / 8 };
     const course = await scene.course(expected, (verdict) => [unsuccessful(verdict)]);
-    await sleep(retention.keptMs + retention.knownMs + 8_000); // outputs outlive their record by some seconds
+    await sleep(Math.max(retention.keptMs + retention.knownMs + 8_000, bareMs)); // outputs outlive their record by some seconds
     const left = (await lastingKeys(scene.redis)).filter((name) => !before.has(name));
     say(`  keys that are left: ${left.join(", ")}`);
     const checks = [

@@ -1,0 +1,108 @@
+/**
+ * Callers without a key: they hold the line on /v2, and ask once, since to ask again would be another job. Their jobs' records are kept for a minute only, and forgotten with
+ * those that ended beside them. What they hear names no job: whose a record is shows its answer.
+ */
+
+import { type Answer, call } from "../support/calls.ts";
+import { answerMs, codeOf, type Heard, heardIn, outcomeOf, passing, valuesOf, whyOf } from "./answers.ts";
+import { deviceModelName, numberIn, rowOf } from "./device-model.ts";
+import type { Ledger } from "./ledger.ts";
+
+interface Parts {
+  ledger: Ledger;
+  /** Why a call may be refused, besides a deadline that cannot be kept. */
+  mayRefuse: readonly string[];
+  credentials: Record<string, string>;
+}
+
+interface Call {
+  key: string;
+  heard?: Heard;
+}
+
+export class BareCalls {
+  readonly #parts: Parts;
+  readonly #calls = new Map<number, Call>();
+  readonly #open = new Set<Promise<void>>();
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** Calls now. `key`: what it is called in the ledger. */
+  one(url: string, { key, number, timeoutMs }: { key: string; number: number; timeoutMs: number }): void {
+    const sent: Call = { key };
+    this.#calls.set(number, sent);
+    this.#parts.ledger.note({ kind: "called", key, number, atMs: Date.now() });
+    const open = this.#call(url, sent, { number, timeoutMs });
+    this.#open.add(open);
+    void open.finally(() => this.#open.delete(open));
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.#open);
+  }
+
+  async #call(url: string, sent: Call, { number, timeoutMs }: { number: number; timeoutMs: number }): Promise<void> {
+    const { credentials, ledger } = this.#parts;
+    const { key } = sent;
+    const inputs = [{ name: "x", datatype: "FP32", shape: [1, 4], data: rowOf(number) }];
+    const body = { inputs, parameters: { timeout: timeoutMs * 1_000 } };
+    const sentMs = performance.now();
+    let answer: Answer;
+    try {
+      answer = await call(`${url}/v2/models/${deviceModelName}/infer`, {
+        headers: credentials,
+        body,
+        signal: AbortSignal.timeout(answerMs),
+      });
+    } catch (error) {
+      ledger.note({ kind: "unknown", key, why: whyOf(error), atMs: Date.now(), tookMs: performance.now() - sentMs });
+      return;
+    }
+    const { status, tookMs } = answer;
+    const [code, atMs] = [codeOf(answer), Date.now()];
+    const heard = heardIn(answer);
+    if (heard) {
+      sent.heard = heard;
+      ledger.note({ kind: "answered", key, ...heard, atMs, tookMs });
+    } else if (passing.has(code)) ledger.note({ kind: "delayed", key, status, code, atMs, tookMs });
+    else if (code === "deadline_unattainable" || this.#parts.mayRefuse.includes(code))
+      ledger.note({ kind: "refused", key, status, code, atMs, tookMs });
+    else ledger.note({ kind: "broken", key, what: `${status} ${answer.bytes.toString().slice(0, 500)}`, atMs });
+  }
+
+  /**
+   * Looks at jobs that have ended and that nobody was told of, and notes which call each was, and its outcome. Answers those that have gone meanwhile: their minute
+   * was over.
+   */
+  async lookAt(ids: readonly string[], ask: (path: string) => Promise<Answer | undefined>): Promise<string[]> {
+    const gone: string[] = [];
+    const seen = new Set<string>();
+    const { ledger } = this.#parts;
+    for (const id of ids) {
+      const view = await ask(`/v1/jobs/${id}`);
+      if (view?.status === 404) gone.push(id);
+      if (view?.status !== 200) continue; // the checker tells of a job that nobody was told of
+      const outcome = outcomeOf(view);
+      if (outcome.state === "succeeded") {
+        const result = await ask(`/v1/jobs/${id}/result`);
+        if (result?.status === 404) gone.push(id);
+        if (result?.status !== 200) continue;
+        outcome.answer = valuesOf(result);
+      }
+      const key = outcome.answer ? this.#calls.get(numberIn(outcome.answer))?.key : this.#unfortunate(seen);
+      if (key === undefined) continue;
+      seen.add(key);
+      ledger.note({ kind: "ack", key, id, isReplay: false, atMs: Date.now(), tookMs: 0 });
+      ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
+    }
+    return gone;
+  }
+
+  /** A call that did not succeed, as far as its caller knows, and whose job has not been seen: what did not end well has no answer to tell which it was. */
+  #unfortunate(seen: ReadonlySet<string>): string | undefined {
+    for (const { heard, key } of this.#calls.values()) if (heard?.state !== "succeeded" && !seen.has(key)) return key;
+    return undefined;
+  }
+}
