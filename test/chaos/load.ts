@@ -19,6 +19,8 @@ export interface LoadPlan {
   seed: number;
   /** Jobs a second. */
   rate: number;
+  /** Each is sent when the one before it has its outcome, and `rate` tells the pauses. */
+  oneAtATime?: boolean;
   timeoutMs: { least: number; most: number };
   /** Jobs are numbered from here, so that several loads of a scene do not meet. */
   firstNumber?: number;
@@ -142,6 +144,9 @@ export class Load {
       if (waitMs > 0) await sleep(waitMs);
       if (this.#over) return;
       if (!this.#rests) this.one();
+      if (!this.#plan.oneAtATime) continue;
+      await Promise.all(this.#open);
+      dueMs = performance.now();
     }
   }
 

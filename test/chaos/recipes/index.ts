@@ -35,6 +35,7 @@ import { noisyNeighbour } from "./r35-noisy-neighbour.ts";
 import { classes } from "./r36-classes.ts";
 import { badItem } from "./r37-bad-item.ts";
 import { growth } from "./r40-growth.ts";
+import { handedJobs } from "./r41-handed-jobs.ts";
 
 export const recipes: readonly Recipe[] = [
   killedHosts,
@@ -71,4 +72,5 @@ export const recipes: readonly Recipe[] = [
   classes,
   badItem,
   growth,
+  handedJobs,
 ];
