@@ -10,7 +10,7 @@ import { runRecipe } from "./run.ts";
 const seed = Number(process.env.SWITCHYARD_CHAOS_SEED ?? Date.now() % 1_000_000);
 
 /** They begin first, so that nothing long is left alone in the end; those that start many processes beside those that wait. */
-const longest = ["R24", "R13", "R1", "R10", "R16", "R2", "R21"];
+const longest = ["R24", "R41", "R13", "R1", "R10", "R16", "R2", "R21"];
 const place = ({ id }: Recipe): number => (longest.includes(id) ? longest.indexOf(id) : longest.length);
 const smoke = recipes.filter(({ tiers }) => tiers.includes("smoke")).sort((left, right) => place(left) - place(right));
 

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Redis } from "ioredis";
 import { seededRandom } from "../../../scripts/seeded-random.ts";
-import type { Load } from "../load.ts";
+import type { WorkerProcess } from "../../support/processes.ts";
 import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
@@ -12,12 +12,16 @@ const rounds = { smoke: 1, nightly: 6, soak: 120 } as const;
 /** Shorter pauses than a host lingers, mostly. */
 const rate = 100;
 /** In which hosts have seen enough jobs that came alone again. */
-const calmMs = { smoke: 1_500, nightly: 2_500, soak: 2_500 } as const;
+const calmMs = { smoke: 1_000, nightly: 2_500, soak: 2_500 } as const;
+/** After a job was handed over, its run is over and its host lingers for the next. */
+const lingersMs = 10;
+/** In which a job is handed over: hosts that have just begun see first how long runs take, and that jobs come alone. */
+const withinMs = 30_000;
 /** Shorter than a host may be silent. */
 const frozenMs = 1_200;
 const storeFrozenMs = 400;
 /** A handed job that its host does not take is another's after a moment and a sweep; what the frozen host had claimed waits until it is awake. */
-const mostMs = { smoke: 4_000, nightly: frozenMs + 800, soak: frozenMs + 800 } as const;
+const mostMs = { smoke: 2_500, nightly: frozenMs + 800, soak: frozenMs + 800 } as const;
 
 export const handedJobs: Recipe = {
   id: "R41",
@@ -35,22 +39,26 @@ export const handedJobs: Recipe = {
       manners: ["infer", "held"],
       oneAtATime: true,
     });
-    await handed.flows(load);
+    await handed.next(scene.cluster.workers);
     const { coordinators, redis, workers } = scene.cluster;
+    const kill = (host: WorkerProcess): Promise<void> => scene.killHost(host, calmMs[tier]).then(({ respawned }) => respawned);
     const faults: (() => Promise<void>)[] = [
+      async () => await kill(await handed.next(workers)),
       async () => {
-        const { respawned } = await scene.killHost(handed.last(workers), calmMs[tier]);
-        await respawned;
+        const host = await handed.next(workers);
+        await sleep(lingersMs);
+        await kill(host);
       },
       async () => {
-        const host = handed.last(workers);
+        const host = await handed.next(workers);
+        await sleep(random.below(lingersMs));
         scene.watch.freeze(host);
         scene.fault(`${host.name} frozen`);
         await sleep(frozenMs);
         scene.watch.thaw(host);
       },
       async () => {
-        await scene.stop(handed.last(workers));
+        await scene.stop(await handed.next(workers));
         scene.fault("a host drained");
         for (const host of workers) if (!host.runs) await host.respawn();
       },
@@ -98,7 +106,7 @@ export const handedJobs: Recipe = {
 /** Hears what is handed over, and to whom. */
 class Handed implements AsyncDisposable {
   count = 0;
-  #last: string | undefined;
+  #heard = Promise.withResolvers<string>();
   readonly #listener: Redis;
 
   private constructor(listener: Redis) {
@@ -112,22 +120,22 @@ class Handed implements AsyncDisposable {
     listener.on("pmessage", (_pattern: string, channel: string, message: string) => {
       if (!message.includes("\n")) return; // a wake-up
       handed.count++;
-      handed.#last = channel.split(":").at(-1);
+      handed.#heard.resolve(channel.split(":").at(-1)!);
+      handed.#heard = Promise.withResolvers();
     });
     await listener.psubscribe("sy:wake:*");
     return handed;
   }
 
-  /** Resolves when jobs are handed over. */
-  async flows(load: Load): Promise<void> {
-    const sent = load.sent;
-    while (this.count === 0 && load.sent < sent + 600) await sleep(20);
-    if (this.count === 0) throw new Error(`of ${load.sent} jobs none was handed over`);
-  }
-
-  /** The host that had the last one, and mostly lingers for the next. */
-  last<Host extends { incarnation: string; runs: boolean }>(hosts: readonly Host[]): Host {
-    return hosts.find(({ incarnation, runs }) => runs && incarnation === this.#last) ?? hosts.find(({ runs }) => runs)!;
+  /** The host that is handed a job now. */
+  async next(hosts: readonly WorkerProcess[]): Promise<WorkerProcess> {
+    const endMs = performance.now() + withinMs;
+    while (performance.now() < endMs) {
+      const incarnation = await Promise.race([this.#heard.promise, sleep(100, undefined, { ref: false })]);
+      const host = hosts.find((one) => one.runs && one.incarnation === incarnation);
+      if (host) return host;
+    }
+    throw new Error(`no job is handed over, after ${this.count} of them`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
