@@ -8,13 +8,16 @@ import { type Ladder, type ModelVersion, readInputReference, SwitchyardError } f
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { type Batch, BatchRuns, handedBack, type ReadyBatch, type Run, retryExchangeMs, unready } from "./batch-runs.ts";
-import { type ClaimAnswer, type Claims, type ClaimWish, type Commit, type Exchanged, type Handed, isRefusal } from "./claims.ts";
-import { type FollowedBatch, type Following, followedBatch, settledJobs, tracedOf } from "./followed-batch.ts";
+import { type Claims, type ClaimWish, type Handed, isRefusal } from "./claims.ts";
+import { type Answer, Exchanges } from "./exchanges.ts";
+import { type FollowedBatch, type Following, followedBatch, tracedOf } from "./followed-batch.ts";
 import type { LargeValues } from "./large-values.ts";
 import type { ClaimBoard, FromRunner, TracedJob, Unready } from "./messages.ts";
 import { type OpenCommit, OpenCommits } from "./open-commits.ts";
 import { RunFigures } from "./run-figures.ts";
 import type { RunTallies } from "./run-tallies.ts";
+import { StoreClock } from "./store-clock.ts";
+import { type ModelSource, type PinnedModel, TicketModels } from "./ticket-models.ts";
 import { type HeldTicket, TicketRotation } from "./ticket-rotation.ts";
 
 /** After runs shorter than this, looking at what has arrived would cost more than it tells. */
@@ -30,17 +33,6 @@ const leastPatienceMs = 250;
 /** With this much waiting for room in the store, no more is run. */
 const mostWaitingBytes = 256 * 1024 * 1024;
 
-export interface ModelSource {
-  /** The loaded model; throws SwitchyardError with the reason when it cannot be loaded. */
-  ensure(version: ModelVersion): Promise<LoadedModel>;
-  /** Whether `ensure` would answer at once. */
-  isLoaded(version: ModelVersion): boolean;
-  /** Whether it is loaded and its runs leave this thread free. */
-  runsBeside(version: ModelVersion): boolean;
-  /** Keeps a loaded model in memory until the answered function is called; throws when it has gone meanwhile. */
-  pin(version: ModelVersion): () => void;
-}
-
 export interface RunnerParts {
   claims: Pick<Claims, "accepts" | "exchange" | "giveBack" | "inputs">;
   largeValues: Pick<LargeValues, "fetched" | "stored">;
@@ -53,8 +45,6 @@ export interface RunnerParts {
   /** Whose jobs are told one by one; absent: nobody's. */
   following?: Following;
 }
-
-type Answer = Batch | Exclude<ClaimAnswer, { kind: "batch" }> | { kind: "refused" };
 
 /** A batch from its claim until its commit is open. */
 interface InHand {
@@ -89,25 +79,27 @@ export class Runner {
   readonly #rotation = new TicketRotation();
   readonly #commits = new OpenCommits();
   readonly #figures = new RunFigures();
+  readonly #store: StoreClock;
+  readonly #exchanges: Exchanges;
   readonly #runs: BatchRuns;
+  readonly #models: TicketModels;
   readonly #inHand = new Set<InHand>();
   /** The batch that has the device, of a model that runs beside this thread, and the one claimed ahead of its end. */
   #running: Beside | undefined;
   #next: Beside | undefined;
   /** A run has kept this thread from hearing of tickets and wake-ups: they have a say in whose turn is next. */
   #wasDeaf = false;
-  /** The store's clock minus the local one, never more than it is. */
-  #storeOffsetMs = 0;
-  /** The same, never less than it is. */
-  #storeMostAheadMs = Number.POSITIVE_INFINITY;
-  /** Loads that tickets wait for, by tag; `over` until the ticket has looked at what came of it. */
-  readonly #loads = new Map<string, "running" | "over">();
   #draining = false;
   #nudge: () => void = () => {};
 
   constructor(parts: RunnerParts) {
     this.#parts = parts;
-    this.#runs = new BatchRuns({ ...parts, figures: this.#figures, isEnding: () => this.#draining });
+    this.#models = new TicketModels(parts.models);
+    this.#store = new StoreClock(parts.clock);
+    const isEnding = (): boolean => this.#draining;
+    this.#runs = new BatchRuns({ ...parts, figures: this.#figures, isEnding });
+    const settled = (): void => this.#writeBoard();
+    this.#exchanges = new Exchanges({ ...parts, commits: this.#commits, figures: this.#figures, store: this.#store, isEnding, settled });
   }
 
   /** A model came into memory: what its warm-up took is the first thing known of its runs. */
@@ -134,7 +126,7 @@ export class Runner {
     const { claims, models } = this.#parts;
     const { batch, tag, ticketId } = handed;
     const ticket = this.#draining || this.#inHand.size > 0 ? undefined : this.#rotation.lingersAlone(ticketId);
-    const isNew = this.#parts.clock.monotonicMs() + this.#storeMostAheadMs < batch.nowMs + mostHandedAgeMs;
+    const isNew = this.#store.latestNowMs() < batch.nowMs + mostHandedAgeMs;
     // by the look its ticket is busy for as long as its run may take: it does not go back meanwhile
     const isShort = batch.jobs.every((job) => (this.#figures.usualMs(tag, job) ?? Number.POSITIVE_INFINITY) <= mostHandedRunMs);
     const isHere = batch.inputs?.every((input) => input !== null && readInputReference(input) === undefined) ?? false;
@@ -173,7 +165,7 @@ export class Runner {
       }
       // the usual case: one commit, and the next look in the same write; results never wait for another model's load
       const together = ticket && due.length === 1 && models.isLoaded(ticket.version) ? due[0] : undefined;
-      if (!together) for (const open of due) await this.#exchange(open, undefined);
+      if (!together) for (const open of due) await this.#exchanges.send(open, undefined);
       if (ticket && !this.#draining) await this.#look(ticket, together);
     }
   }
@@ -199,19 +191,19 @@ export class Runner {
   /** One turn of a ticket: `open` is sent in the same write as the claim. */
   async #look(ticket: HeldTicket, open: OpenCommit | undefined): Promise<void> {
     if (this.#waitsForLoad(ticket)) return;
-    const { model, unpin } = await this.#ensure(ticket);
+    const { model, unpin } = await this.#models.pinned(ticket.version);
     if (model instanceof SwitchyardError && ticket.unready === "leave") {
-      if (open) await this.#exchange(open, undefined);
+      if (open) await this.#exchanges.send(open, undefined);
       return this.#end(ticket, true);
     }
     const wish = this.#draining ? undefined : this.#wish(ticket, model, open);
-    const claim = await this.#exchange(open, wish);
+    const claim = await this.#exchanges.send(open, wish);
     // a claim ahead that finds nothing leaves its ticket as it is
     if (claim && !(claim.kind === "empty" && wish?.isAhead)) await this.#begin(ticket, claim, { model, unpin });
     else unpin();
   }
 
-  async #begin(ticket: HeldTicket, claim: Answer, how: { model: LoadedModel | SwitchyardError; unpin: () => void }): Promise<void> {
+  async #begin(ticket: HeldTicket, claim: Answer, how: PinnedModel): Promise<void> {
     const { model, unpin } = how;
     if (claim.kind === "batch" && !(model instanceof SwitchyardError) && model.isBeside)
       return this.#takeBeside(ticket, claim, { model, unpin });
@@ -226,55 +218,29 @@ export class Runner {
   async #lookAtHanded(ticket: HeldTicket): Promise<void> {
     const batch = ticket.handed!;
     // as if the claim had been sent when it was made at the latest
-    const claim: Batch = { ...batch, sentMs: batch.nowMs - this.#storeMostAheadMs };
+    const claim: Batch = { ...batch, sentMs: this.#store.earliestLocalMs(batch.nowMs) };
     ticket.handed = undefined;
     this.#rotation.take(ticket);
     if (this.#draining || !this.#parts.models.isLoaded(ticket.version))
       return this.#finish(this.#take(ticket, claim), handedBack(claim), 0);
-    await this.#begin(ticket, claim, await this.#ensure(ticket));
+    await this.#begin(ticket, claim, await this.#models.pinned(ticket.version));
   }
 
   /** No other ticket waits for this one's load. When it is over, be it in failure, the ticket looks again. */
   #waitsForLoad(ticket: HeldTicket): boolean {
-    const { models } = this.#parts;
     const { version } = ticket;
-    const load = this.#loads.get(version.tag);
-    if (load !== "running") this.#loads.delete(version.tag);
-    if (load === "over" || models.isLoaded(version)) return false;
+    if (!this.#models.isMissing(version)) return false;
     if (ticket.mode === "closing") {
       // nothing waited in its queue: no other model must make room for a last look
       this.#end(ticket, true);
       return true;
     }
     this.#rotation.pause(ticket, Number.POSITIVE_INFINITY);
-    if (load === "running") return true;
-    this.#loads.set(version.tag, "running");
-    const over = (): void => {
-      if (this.#rotation.all().some((held) => held.version.tag === version.tag)) this.#loads.set(version.tag, "over");
-      else this.#loads.delete(version.tag);
+    this.#models.load(version, () => {
       this.wake(version.tag);
-    };
-    models.ensure(version).then(over, over);
+      return this.#rotation.all().some((held) => held.version.tag === version.tag);
+    });
     return true;
-  }
-
-  /** The model, pinned, or why there is none; then its jobs are claimed all the same and told so. */
-  async #ensure(ticket: HeldTicket): Promise<{ model: LoadedModel | SwitchyardError; unpin: () => void }> {
-    const { models } = this.#parts;
-    for (;;) {
-      let model: LoadedModel;
-      try {
-        model = await models.ensure(ticket.version);
-      } catch (error) {
-        const known = error instanceof SwitchyardError ? error : new SwitchyardError("model_not_ready", "the model could not be loaded");
-        return { model: known, unpin: () => {} };
-      }
-      try {
-        return { model, unpin: models.pin(ticket.version) };
-      } catch {
-        // another load took its room between the two calls: load it again
-      }
-    }
   }
 
   /** `open`: the commit that goes before it in the same write. */
@@ -295,7 +261,7 @@ export class Runner {
       parts: this.#figures.parts(tag),
       // the run at hand may have ended since it was this ticket's turn, and its commit not have gone
       isAhead: this.#inHand.size > 0 || this.#commits.hasOthers(tag, open),
-      ladders: this.#figures.ladders(tag, this.#storeNowMs()),
+      ladders: this.#figures.ladders(tag, this.#store.nowMs()),
       handedWithinMs: this.#handedWithinMs(ticket, model),
     };
   }
@@ -309,101 +275,6 @@ export class Runner {
     return longestMs + this.#figures.overheadMs(version.tag);
   }
 
-  #storeNowMs(): number {
-    return this.#parts.clock.monotonicMs() + this.#storeOffsetMs;
-  }
-
-  /**
-   * Commits and looks in one write, and repeats what got no reply: both may be. Answers what the claim came to; nothing when there was
-   * none, or only it was left to repeat and the host is to end, or it was made ahead: what it may have taken goes back by the sweeper.
-   */
-  async #exchange(open: OpenCommit | undefined, look: ClaimWish | undefined): Promise<Answer | undefined> {
-    const { claims, clock } = this.#parts;
-    let [commit, wish] = [open?.commit, look];
-    let claimed: Answer | undefined;
-    let isRepeat = false;
-    while (commit || wish) {
-      const sentMs = clock.monotonicMs();
-      if (open?.followed) open.followed.sentMs ??= this.#storeNowMs();
-      const answer: Exchanged = await claims.exchange(commit, wish).catch(() => ({}));
-      if (open && commit && (answer.committed || answer.commitRefused)) {
-        this.#count(open, answer, { sent: commit, isRepeat });
-        if (open.followed && answer.committed) this.#tellSettled(open.followed, commit, { committed: answer.committed, isRepeat });
-        this.#settle(open, answer);
-        commit = undefined;
-      }
-      if (wish && answer.claimRefused) {
-        claimed = { kind: "refused" };
-        this.#trouble(wish.tag, `a claim failed: ${answer.claimRefused.message}`);
-      }
-      // while the commit before it is unheard of, "uncommitted" says nothing
-      if (answer.claim && !(answer.claim.kind === "uncommitted" && commit)) claimed = this.#timed(answer.claim, sentMs);
-      if (claimed && open && look?.tag === open.commit.tag)
-        this.#figures.settled(look.tag, { jobs: open.commit.results.length, leftNothing: claimed.kind === "empty" });
-      if (claimed) wish = undefined;
-      // what a claim ahead may have taken is answered to the next claim; results do not wait for it
-      if (!commit && (this.#draining || wish?.isAhead)) break;
-      isRepeat = true;
-      if (commit || wish) await clock.sleep(retryExchangeMs);
-    }
-    return claimed;
-  }
-
-  #timed(claim: ClaimAnswer, sentMs: number): Answer {
-    if (!("nowMs" in claim) || claim.nowMs === undefined) return claim as Answer;
-    this.#storeMostAheadMs = claim.nowMs - sentMs;
-    // what an answer that was quicker on its way has shown holds as long as this one allows it
-    const leastMs = claim.nowMs - this.#parts.clock.monotonicMs();
-    this.#storeOffsetMs = Math.max(leastMs, Math.min(this.#storeOffsetMs, this.#storeMostAheadMs));
-    return claim.kind === "batch" ? { ...claim, sentMs } : claim;
-  }
-
-  #settle(open: OpenCommit, answer: Exchanged): void {
-    const { commit, failures } = open;
-    const nowMs = this.#parts.clock.monotonicMs();
-    // where nothing ran, what was waited for says nothing of others
-    if (failures === 0 && open.runs.length > 0)
-      this.#figures.claimTook(commit.tag, { overheadMs: Math.max(0, nowMs - open.claimedMs - commit.runMs) });
-    const { committed, commitRefused } = answer;
-    if (committed?.[0] === "barred") this.#parts.tell({ kind: "barred" });
-    const givenUp = commitRefused
-      ? this.#commits.refused(open, nowMs, { isLastTry: this.#draining })
-      : this.#commits.answered(open, committed ?? [], nowMs);
-    // told as in hand it would never be given back where the store does not know of this commit: a replica took over that had not heard of it
-    this.#writeBoard();
-    if (this.#draining) this.#commits.hurry();
-    if (commitRefused && failures <= 1)
-      this.#trouble(commit.tag, `a commit of ${commit.results.length} jobs failed: ${commitRefused.message}`);
-    if (open.noRoom && failures === 0)
-      this.#trouble(commit.tag, "the store has no room for outputs; their jobs wait for it until their deadlines");
-    if (givenUp.length > 0) this.#trouble(commit.tag, `could not be committed and was given up: ${givenUp.map(({ id }) => id).join(", ")}`);
-  }
-
-  /**
-   * Runs and successes together, so that no report tells one without the other. `isRepeat`: it was sent before, and may have been done then; a
-   * job that has ended is taken for one that it has ended.
-   */
-  #count({ cameMs, failures, queueMs, runs }: OpenCommit, { committed = [] }: Exchanged, how: { sent: Commit; isRepeat: boolean }): void {
-    let succeeded = 0;
-    for (const [at, { outcome }] of how.sent.results.entries()) {
-      const answer = committed[at];
-      if (outcome === "succeeded" && (answer === "committed" || (how.isRepeat && answer === "ended"))) succeeded += 1;
-    }
-    const localMs = this.#parts.clock.monotonicMs();
-    const nowMs = localMs + this.#storeOffsetMs;
-    const settled = { runs, isFirst: failures === 0, succeeded, queueMs, sinceClaimMs: localMs - cameMs, nowMs };
-    this.#parts.tallies.settled(how.sent.tag, settled);
-  }
-
-  #tellSettled(followed: FollowedBatch, sent: Commit, how: { committed: readonly string[]; isRepeat: boolean }): void {
-    const jobs = settledJobs(followed, sent, how);
-    const settledMs = this.#storeNowMs();
-    const { batchJobs, beganMs, claimedMs, ranMs, sentMs = settledMs } = followed;
-    const { batchItems: items, runMs, tag } = sent;
-    const times = { claimedMs, beganMs, ranMs, sentMs, settledMs, runMs };
-    if (jobs.length > 0) this.#parts.tell({ kind: "settled", tag, ...times, batchJobs, items, jobs });
-  }
-
   async #follow(ticket: HeldTicket, claim: Answer, model: LoadedModel | SwitchyardError): Promise<void> {
     switch (claim.kind) {
       case "batch":
@@ -411,7 +282,7 @@ export class Runner {
       case "empty":
         return this.#rotation.linger(ticket, this.#parts.clock.monotonicMs() + this.#parts.lingerMs);
       case "defer":
-        return this.#rotation.defer(ticket, claim.untilMs - this.#storeOffsetMs);
+        return this.#rotation.defer(ticket, this.#store.localMs(claim.untilMs));
       case "refused":
         return this.#rotation.pause(ticket, this.#parts.clock.monotonicMs() + refusedClaimMs);
       case "barred":
@@ -476,7 +347,7 @@ export class Runner {
   }
 
   /** Makes a batch ready while the one before it may have the device; this thread goes on. */
-  #takeBeside(ticket: HeldTicket, claim: Batch, { model, unpin }: { model: LoadedModel; unpin: () => void }): void {
+  #takeBeside(ticket: HeldTicket, claim: Batch, { model, unpin }: PinnedModel & { model: LoadedModel }): void {
     const { clock } = this.#parts;
     const { tag } = ticket.version;
     const never = Number.POSITIVE_INFINITY;
@@ -554,8 +425,8 @@ export class Runner {
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
     const { beganMs, counted: runs } = run;
     if (followed) {
-      followed.beganMs = beganMs === undefined ? nowMs : beganMs + this.#storeOffsetMs;
-      followed.ranMs = this.#storeNowMs();
+      followed.beganMs = beganMs === undefined ? nowMs : this.#store.storeMs(beganMs);
+      followed.ranMs = this.#store.nowMs();
     }
     this.#inHand.delete(hand);
     this.#commits.add(commit, { sequence, jobs, deadlineOffsetMs, claimedMs: sentMs + waitedMs, cameMs, runs, queueMs, followed });
