@@ -16,9 +16,6 @@ const outcomeCodes: Readonly<Record<string, Outcome["state"]>> = {
   poison: "failed",
 };
 
-/** A client gives an answer this long before it counts it as none. */
-export const answerMs = 15_000;
-
 export interface Heard {
   state: Outcome["state"];
   answer?: number[];

@@ -4,9 +4,9 @@
  */
 
 import { type Answer, call } from "../support/calls.ts";
-import { answerMs, codeOf, type Heard, heardIn, outcomeOf, passing, valuesOf, whyOf } from "./answers.ts";
+import { codeOf, type Heard, heardIn, outcomeOf, passing, valuesOf, whyOf } from "./answers.ts";
 import { deviceModelName, numberIn, rowOf } from "./device-model.ts";
-import type { Ledger } from "./ledger.ts";
+import type { Ledger, Outcome } from "./ledger.ts";
 
 interface Parts {
   ledger: Ledger;
@@ -14,6 +14,9 @@ interface Parts {
   mayRefuse: readonly string[];
   credentials: Record<string, string>;
 }
+
+/** Who holds the line gives it up so long after the answer was due. */
+const graceMs = 10_000;
 
 interface Call {
   key: string;
@@ -24,6 +27,7 @@ export class BareCalls {
   readonly #parts: Parts;
   readonly #calls = new Map<number, Call>();
   readonly #open = new Set<Promise<void>>();
+  readonly #over = new AbortController();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -43,18 +47,25 @@ export class BareCalls {
     await Promise.all(this.#open);
   }
 
+  /** They hang up. */
+  async abandon(): Promise<void> {
+    this.#over.abort();
+    await this.end();
+  }
+
   async #call(url: string, sent: Call, { number, timeoutMs }: { number: number; timeoutMs: number }): Promise<void> {
     const { credentials, ledger } = this.#parts;
     const { key } = sent;
     const inputs = [{ name: "x", datatype: "FP32", shape: [1, 4], data: rowOf(number) }];
     const body = { inputs, parameters: { timeout: timeoutMs * 1_000 } };
+    const signal = AbortSignal.any([this.#over.signal, AbortSignal.timeout(timeoutMs + graceMs)]);
     const sentMs = performance.now();
     let answer: Answer;
     try {
       answer = await call(`${url}/v2/models/${deviceModelName}/infer`, {
         headers: credentials,
         body,
-        signal: AbortSignal.timeout(answerMs),
+        signal,
       });
     } catch (error) {
       ledger.note({ kind: "unknown", key, why: whyOf(error), atMs: Date.now(), tookMs: performance.now() - sentMs });
@@ -73,36 +84,39 @@ export class BareCalls {
   }
 
   /**
-   * Looks at jobs that have ended and that nobody was told of, and notes which call each was, and its outcome. Answers those that have gone meanwhile: their minute
-   * was over.
+   * Looks at jobs that have ended and that nobody was told of, and notes which call each was, and its outcome. Answers those that need no such note: whose minute was over
+   * meanwhile, and those that ended as a call did that did not succeed.
    */
   async lookAt(ids: readonly string[], ask: (path: string) => Promise<Answer | undefined>): Promise<string[]> {
-    const gone: string[] = [];
-    const seen = new Set<string>();
-    const { ledger } = this.#parts;
+    const explained: string[] = [];
+    const seen = new Set<Call>();
     for (const id of ids) {
       const view = await ask(`/v1/jobs/${id}`);
-      if (view?.status === 404) gone.push(id);
-      if (view?.status !== 200) continue; // the checker tells of a job that nobody was told of
-      const outcome = outcomeOf(view);
-      if (outcome.state === "succeeded") {
-        const result = await ask(`/v1/jobs/${id}/result`);
-        if (result?.status === 404) gone.push(id);
-        if (result?.status !== 200) continue;
-        outcome.answer = valuesOf(result);
-      }
-      const key = outcome.answer ? this.#calls.get(numberIn(outcome.answer))?.key : this.#unfortunate(seen);
-      if (key === undefined) continue;
-      seen.add(key);
-      ledger.note({ kind: "ack", key, id, isReplay: false, atMs: Date.now(), tookMs: 0 });
-      ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
+      const outcome = view?.status === 200 ? outcomeOf(view) : undefined;
+      const result = outcome?.state === "succeeded" ? await ask(`/v1/jobs/${id}/result`) : undefined;
+      if ((result ?? view)?.status === 404) explained.push(id);
+      if (!outcome || (result && result.status !== 200)) continue;
+      if (result) this.#note(id, { ...outcome, answer: valuesOf(result) });
+      else if (this.#unfortunate(outcome.state, seen)) explained.push(id);
     }
-    return gone;
+    return explained;
   }
 
-  /** A call that did not succeed, as far as its caller knows, and whose job has not been seen: what did not end well has no answer to tell which it was. */
-  #unfortunate(seen: ReadonlySet<string>): string | undefined {
-    for (const { heard, key } of this.#calls.values()) if (heard?.state !== "succeeded" && !seen.has(key)) return key;
-    return undefined;
+  #note(id: string, outcome: Outcome): void {
+    const { ledger } = this.#parts;
+    const key = this.#calls.get(numberIn(outcome.answer!))?.key;
+    if (key === undefined) return; // the checker tells of a job that nobody was told of
+    ledger.note({ kind: "ack", key, id, isReplay: false, atMs: Date.now(), tookMs: 0 });
+    ledger.note({ kind: "outcome", key, id, outcome, atMs: Date.now() });
+  }
+
+  /** Whether there is another call that may have ended so: what has no answer does not tell whose it was. */
+  #unfortunate(state: Outcome["state"], seen: Set<Call>): boolean {
+    for (const one of this.#calls.values()) {
+      if (seen.has(one) || (one.heard ?? { state }).state !== state) continue;
+      seen.add(one);
+      return true;
+    }
+    return false;
   }
 }

@@ -10,7 +10,7 @@ import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { type SeededRandom, seededRandom } from "../../scripts/seeded-random.ts";
 import { type Answer, type Ask, call } from "../support/calls.ts";
-import { answerMs, codeOf, type Heard, heardIn, outcomeOf, passing, valuesOf, whyOf } from "./answers.ts";
+import { codeOf, type Heard, heardIn, outcomeOf, passing, valuesOf, whyOf } from "./answers.ts";
 import { BareCalls } from "./bare-calls.ts";
 import { deviceModelName, rowOf } from "./device-model.ts";
 import { type Ledger, type Manner, manners, type Outcome } from "./ledger.ts";
@@ -53,6 +53,8 @@ interface Parts {
 }
 
 const pauseMs = 250;
+/** A client gives an answer this long before it counts it as none and asks again. */
+const answerMs = 15_000;
 const waitSeconds = 10;
 /** Of a job that is cancelled: about what jobs live at this load. */
 const longestLifeMs = 120;
@@ -133,7 +135,7 @@ export class Load {
     this.#over = true;
     this.#giveUpMs = 0;
     await this.#sender;
-    await Promise.all([...this.#open, this.#bare?.end()]);
+    await Promise.all([...this.#open, this.#bare?.abandon()]);
   }
 
   async #send(): Promise<void> {
