@@ -33,7 +33,7 @@ export function valuesOf(answer: Answer): number[] {
 }
 
 /** Of a job that has ended, as its view tells it; without its answer, which is its result's. */
-export function outcomeOf(answer: Answer): Outcome {
+export function viewedOutcome(answer: Answer): Outcome {
   const view = answer.json() as JobView;
   const outcome: Outcome = {
     state: view.state,

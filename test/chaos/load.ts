@@ -10,10 +10,11 @@ import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { type SeededRandom, seededRandom } from "../../scripts/seeded-random.ts";
 import { type Answer, type Ask, call } from "../support/calls.ts";
-import { codeOf, type Heard, heardIn, outcomeOf, passing, valuesOf, whyOf } from "./answers.ts";
+import { codeOf, type Heard, heardIn, passing, valuesOf, viewedOutcome, whyOf } from "./answers.ts";
 import { BareCalls } from "./bare-calls.ts";
 import { deviceModelName, rowOf } from "./device-model.ts";
 import { type Ledger, type Manner, manners, type Outcome } from "./ledger.ts";
+import { looked } from "./looked.ts";
 
 export interface LoadPlan {
   seed: number;
@@ -122,9 +123,9 @@ export class Load {
   /** Ends the sending, and resolves when every job has its outcome, or nobody can wait for it any more. */
   async end(): Promise<void> {
     this.#over = true;
-    await this.#sender;
     const longestMs = this.#plan.timeoutMs.most + 10_000 + (this.#plan.retention?.keptMs ?? 0);
-    this.#giveUpMs = Date.now() + longestMs;
+    this.#giveUpMs = Date.now() + longestMs; // the sender may wait for a job, too
+    await this.#sender;
     await Promise.all([...this.#open, this.#bare?.end()]);
     if (this.#failures.length > 0) throw this.#failures[0];
   }
@@ -301,7 +302,7 @@ export class Load {
         this.#parts.ledger.note({ kind: "gone", key, id, why: `is ${view.state} again`, atMs: Date.now() });
         return undefined;
       }
-      const outcome = outcomeOf(answer);
+      const outcome = viewedOutcome(answer);
       if (view.state !== "succeeded") return outcome;
       const result = await this.#untilDefinite(key, `/v1/jobs/${id}/result`, {});
       if (result?.status === 200) outcome.answer = valuesOf(result);
@@ -310,18 +311,17 @@ export class Load {
     }
   }
 
+  /** Finds out which jobs answers on /v2 were about. */
+  async identify(): Promise<void> {
+    if (this.#plan.retention) return; // that was done when they came
+    await looked(this.#heard.keys(), (key) => this.#identify(key));
+  }
+
   /** Looks at every acknowledged job once more, as another client would: an outcome must not have changed. */
   async lookAgain(): Promise<void> {
     this.#giveUpMs = Date.now() + 600_000;
-    if (!this.#plan.retention) for (const key of this.#heard.keys()) await this.#identify(key);
-    const left = [...this.#ids.keys()];
-    const look = async (): Promise<void> => {
-      for (let key = left.pop(); key !== undefined; key = left.pop()) {
-        if (this.#plan.retention) await this.#lookForRemains(key, this.#plan.retention);
-        else await this.#lookAt(key);
-      }
-    };
-    await Promise.all(Array.from({ length: 16 }, look));
+    const { retention } = this.#plan;
+    await looked(this.#ids.keys(), (key) => (retention ? this.#lookForRemains(key, retention) : this.#lookAt(key)));
   }
 
   async #lookAt(key: string): Promise<void> {
@@ -370,8 +370,9 @@ export class Load {
     else this.#ack(key, id, heard.isReplay, heard.tookMs);
   }
 
-  /** Of jobs that ended and that nobody was told of, those of calls without a key are looked at. Answers those that have gone since they were seen. */
+  /** Looks at jobs that nobody was told of: those of calls without a key. Answers those of which nothing has to be noted; see BareCalls. */
   async lookAtBare(ids: readonly string[]): Promise<string[]> {
+    this.#giveUpMs = Date.now() + 60_000;
     return (await this.#bare?.lookAt(ids, (path) => this.#untilDefinite("a look", path, {}))) ?? [];
   }
 

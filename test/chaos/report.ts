@@ -28,8 +28,10 @@ export function latencies(events: readonly LedgerEvent[]): Record<"answer" | "wa
   const wait: number[] = [];
   const whole: number[] = [];
   const seen = new Set<string>();
+  const bare = new Set<string>();
   for (const event of events) {
-    if (event.kind === "ack") answer.push(event.tookMs);
+    if (event.kind === "called") bare.add(event.key);
+    if (event.kind === "answered" || (event.kind === "ack" && !bare.has(event.key))) answer.push(event.tookMs);
     if (event.kind !== "outcome" || seen.has(event.id)) continue;
     seen.add(event.id);
     const { createdMs, startedMs, finishedMs, state } = event.outcome;

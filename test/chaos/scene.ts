@@ -59,6 +59,8 @@ const mutationProgram = new URL("./mutation.ts", import.meta.url).href;
 const memoryProgram = new URL("./memory-log.ts", import.meta.url).href;
 const shortDayProgram = new URL("./short-day.ts", import.meta.url).href;
 const cleanWithinMs = 15_000;
+/** To read all that a queue holds, of tens of thousands of jobs. */
+const auditMs = 30_000;
 const holdName = "hold";
 
 interface SceneParts {
@@ -268,8 +270,9 @@ export class Scene implements AsyncDisposable {
   async course(expected: Expected, checks: (verdict: Verdict) => Check[]): Promise<Course> {
     await Promise.all(this.#loads.map((load) => load.end()));
     const store = await this.#storeAtEnd();
+    for (const load of this.#loads) await load.identify();
+    await this.#lookAtBare(store); // at once: their minute passes
     for (const load of this.#loads) await load.lookAgain();
-    await this.#lookAtBare(store);
     await this.watch.stop();
     const history: History = {
       events: this.ledger.events,
@@ -285,8 +288,8 @@ export class Scene implements AsyncDisposable {
   async #lookAtBare(store: StoreAtEnd): Promise<void> {
     for (const load of this.#loads) {
       const known = new Set(this.ledger.events.flatMap((event) => (event.kind === "ack" ? [event.id] : [])));
-      const gone = await load.lookAtBare(store.listed.filter((id) => !known.has(id)));
-      store.listed = store.listed.filter((id) => !gone.includes(id));
+      const explained = new Set(await load.lookAtBare(store.listed.filter((id) => !known.has(id))));
+      store.listed = store.listed.filter((id) => !explained.has(id));
     }
   }
 
@@ -309,8 +312,11 @@ export class Scene implements AsyncDisposable {
   /** Nothing may be left open; that has a moment to come true. */
   async #storeAtEnd(): Promise<StoreAtEnd> {
     const endMs = performance.now() + cleanWithinMs;
+    await using made = new AsyncDisposableStack();
+    const redis = this.redis.duplicate({ commandTimeout: auditMs });
+    made.defer(() => redis.disconnect());
     for (;;) {
-      const [atMs, audit] = [Date.now(), await auditQueue(this.redis, this.tag)];
+      const [atMs, audit] = [Date.now(), await auditQueue(redis, this.tag)];
       const open = [...audit.jobs].filter(([, { state }]) => state === "queued" || state === "running");
       const waiting = Object.values(audit.order).flat();
       const claimed = audit.claims.flatMap(({ jobs }) => jobs);

@@ -6,6 +6,7 @@ import { forbidden, type History, judge, type Verdict } from "../chaos/checker.t
 import { CommandReader } from "../chaos/faults/commands.ts";
 import { growthOf } from "../chaos/growth.ts";
 import type { LedgerEvent, Outcome } from "../chaos/ledger.ts";
+import { unsuccessful } from "../chaos/recipe.ts";
 
 const outcome = (changes: Partial<Outcome> = {}): Outcome => ({
   state: "succeeded",
@@ -74,10 +75,21 @@ test("a good history has no violation", () => {
   assert.equal(verdict.counts.succeeded, 1);
 });
 
-test("of a call without a key that was answered the record may be gone after a minute", () => {
-  const given = history({ more: [called, heard()], store: { listed: ["job-a"], atMs: 62_000, faults: [] } });
+test("of a call without a key that was answered the record may be gone when its minute is nearly over", () => {
+  const given = history({ more: [called, heard()], store: { listed: ["job-a"], atMs: 46_100, faults: [] } });
   const verdict = judge(given, expected);
   assert.deepEqual([seen(verdict), verdict.counts.called, verdict.counts.answered], [[], 1, 1]);
+});
+
+test("calls without a key count apart, by what they heard", () => {
+  const others = { ...toldExpired, key: "other" } as LedgerEvent;
+  const given = history({
+    more: [called, heard(), ack("bare", "job-3"), ended("bare", "job-3", { answer: [30] }), { ...called, key: "other", number: 4 }, others],
+  });
+  const { counts } = judge(given, expected);
+  assert.deepEqual([counts.submitted, counts.acknowledged, counts.succeeded], [1, 1, 1]);
+  assert.deepEqual([counts.called, counts.answered, counts.answeredBadly], [2, 2, 1]);
+  assert.equal(unsuccessful({ counts }).value, 1);
 });
 
 const cases: { what: string; given: History; term: string; expected?: typeof expected }[] = [
@@ -95,6 +107,11 @@ const cases: { what: string; given: History; term: string; expected?: typeof exp
     what: "a call without a key that heard its answer, and of which there is no record within its minute",
     given: history({ more: [called, heard()] }),
     term: "lost",
+  },
+  {
+    what: "calls without a key of which hardly any was answered",
+    given: history({ more: Array.from({ length: 10 }, (_, at) => ({ ...called, key: `bare-${at}` }) as LedgerEvent) }),
+    term: "blind",
   },
   {
     what: "another's answer to a call without a key",

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../support/until.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const blockMs = 5_000;
@@ -41,7 +41,7 @@ export const blockedLoop: Recipe = {
         better: "lower",
       },
       { what: "hosts lost by a long run", value: scene.restarts - lost, limit: 0, better: "lower" },
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+      unsuccessful({ counts }),
     ]);
   },
 };

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../support/until.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const cutMs = { smoke: 8_000, nightly: 18_000, soak: 30_000 } as const;
@@ -45,7 +45,7 @@ export const cutHost: Recipe = {
     const expected = { jobs: load.sent * 0.9, faults: 4, executions: load.sent / 10 };
     return await scene.course(expected, ({ counts }) => [
       { what: "hosts at work again after", value: Math.max(...back), limit: 5_000, better: "lower", unit: "ms" },
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+      unsuccessful({ counts }),
     ]);
   },
 };

@@ -1,7 +1,7 @@
 /** R9: Redis ends connections, those of commands and those of notices, again and again. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const kills = { smoke: 4, nightly: 15, soak: 400 } as const;
@@ -23,13 +23,13 @@ export const killedConnections: Recipe = {
     }
     const expected = { jobs: load.sent * 0.9, faults: kills[tier], executions: load.sent / 10 };
     return await scene.course(expected, ({ counts }) => {
-      const told = (100 * (counts.delayed + counts.refused)) / (counts.submitted + counts.delayed);
+      const told = (100 * (counts.delayed + counts.refused)) / (counts.submitted + counts.called + counts.delayed);
       // a held answer is late by the poll of the record where its notice was lost
-      const waits = scene.ledger.events.flatMap((event) => (event.kind === "ack" ? [event.tookMs] : []));
+      const waits = scene.ledger.events.flatMap((event) => (event.kind === "ack" || event.kind === "answered" ? [event.tookMs] : []));
       return [
         { what: "answers that told to come back", value: told, limit: 0.5, better: "lower", unit: "%" },
         { what: "slowest answer", value: Math.max(...waits), limit: 2_500, better: "lower", unit: "ms" },
-        { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+        unsuccessful({ counts }),
       ];
     });
   },

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { call } from "../../support/calls.ts";
 import { until } from "../../support/until.ts";
 import { deviceModelName, rowOf } from "../device-model.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const kills = { smoke: 1, nightly: 5, soak: 50 } as const;
@@ -54,7 +54,7 @@ export const durable: Recipe = {
     const expected = { jobs: load.sent / 3, faults: kills[tier], executions: load.sent / 20 };
     return await scene.course(expected, ({ counts }) => [
       { what: "status where the tier is not offered, off 422 by", value: Math.abs(refused.status - 422), limit: 0, better: "lower" },
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+      unsuccessful({ counts }),
     ]);
   },
 };

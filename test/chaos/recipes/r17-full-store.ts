@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../support/until.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const rounds = { smoke: 1, nightly: 3, soak: 30 } as const;
@@ -44,7 +44,7 @@ export const fullStore: Recipe = {
         { what: "refusals for want of memory", value: codes.filter((code) => code === "store_full").length, limit: 1, better: "higher" },
         { what: "commands a second, against the usual", value: Math.max(...busy) / usual, limit: 3, better: "lower", unit: "×" },
         { what: "hosts ran again after", value: Math.max(...back), limit: 5_000, better: "lower", unit: "ms" },
-        { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+        unsuccessful({ counts }),
       ];
     });
   },

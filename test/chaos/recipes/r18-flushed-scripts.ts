@@ -1,7 +1,7 @@
 /** R18: Redis forgets all scripts, again and again; it does so too when it is started anew. No caller may notice. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const flushes = { smoke: 8, nightly: 60, soak: 600 } as const;
@@ -24,7 +24,7 @@ export const flushedScripts: Recipe = {
     const expected = { jobs: load.sent, faults: flushes[tier], executions: load.sent / 8 };
     return await scene.course(expected, ({ counts }) => [
       { what: "requests that failed", value: counts.unknown + counts.delayed + counts.refused, limit: 0, better: "lower" },
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+      unsuccessful({ counts }),
     ]);
   },
 };

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { seededRandom } from "../../../scripts/seeded-random.ts";
 import { quantile } from "../../bench/fairness.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const stepsMs = [0, 1, 5, 20, 100];
@@ -40,7 +40,7 @@ export const latency: Recipe = {
     const expected = { jobs: load.sent / 2, faults: stepsMs.length - 1, executions: load.sent / 20 };
     return await scene.course(expected, ({ counts }) => [
       { what: "hosts taken for lost", value: scene.restarts, limit: 0, better: "lower" },
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+      unsuccessful({ counts }),
       ...found.map(({ ms, p99 }) => ({ what: `answers at ${ms} ms, p99`, value: p99, limit: 5_000, better: "lower" as const, unit: "ms" })),
     ]);
   },

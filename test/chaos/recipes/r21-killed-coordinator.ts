@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../support/until.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const kills = { smoke: 2, nightly: 8, soak: 100 } as const;
@@ -34,7 +34,7 @@ export const killedCoordinator: Recipe = {
     return await scene.course(expected, (verdict) => [
       { what: "tries cut off", value: verdict.counts.unknown, limit: 1, better: "higher" },
       { what: "jobs that ran again", value: verdict.counts.ranAgain, limit: 0, better: "lower" },
-      { what: "jobs that did not succeed", value: verdict.counts.acknowledged - verdict.counts.succeeded, limit: 0, better: "lower" },
+      unsuccessful(verdict),
     ]);
   },
 };

@@ -1,7 +1,7 @@
 /** R22: three coordinators behind a balancer are replaced one after the other, round and round: no request fails. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const cycles = { smoke: 1, nightly: 8, soak: 100 } as const;
@@ -31,7 +31,7 @@ export const rollingCoordinators: Recipe = {
     const expected = { jobs: load.sent * 0.99, faults: 3 * cycles[tier], executions: load.sent / 20 };
     return await scene.course(expected, ({ counts }) => [
       { what: "failed requests", value: counts.unknown + counts.delayed + counts.refused, limit: 0, better: "lower" },
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+      unsuccessful({ counts }),
       { what: "exit codes other than 0", value: badCodes, limit: 0, better: "lower" },
       { what: "slowest drain", value: Math.max(...drains), limit: graceMs, better: "lower", unit: "ms" },
     ]);

@@ -1,7 +1,7 @@
 /** R23: hosts are replaced one after the other: nothing fails, and no job loses an attempt by it. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const cycles = { smoke: 1, nightly: 6, soak: 100 } as const;
@@ -28,7 +28,7 @@ export const rollingHosts: Recipe = {
       const attempts = scene.ledger.events.flatMap((event) => (event.kind === "outcome" ? [event.outcome.attempt] : []));
       return [
         { what: "failed requests", value: counts.unknown + counts.delayed + counts.refused, limit: 0, better: "lower" },
-        { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
+        unsuccessful({ counts }),
         { what: "most attempts of a job", value: Math.max(...attempts), limit: 1, better: "lower" },
         { what: "jobs that ran again", value: counts.ranAgain, limit: 0, better: "lower" },
         { what: "exit codes other than 0", value: badCodes, limit: 0, better: "lower" },

@@ -5,7 +5,7 @@ import type { OneProcess } from "../../support/processes.ts";
 import { until } from "../../support/until.ts";
 import type { CommandFault } from "../faults/proxy.ts";
 import { scriptOf } from "../faults/script-names.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 interface Point {
@@ -85,8 +85,6 @@ export const crashPoints: Recipe = {
       await Promise.all([inTurn("coordinator"), inTurn("worker")]);
     }
     const expected = { jobs: load.sent / 2, faults: times[tier] * points.length, executions: load.sent / 10 };
-    return await scene.course(expected, (verdict) => [
-      { what: "jobs that did not succeed", value: verdict.counts.acknowledged - verdict.counts.succeeded, limit: 0, better: "lower" },
-    ]);
+    return await scene.course(expected, (verdict) => [unsuccessful(verdict)]);
   },
 };

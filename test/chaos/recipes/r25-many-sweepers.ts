@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../../support/until.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const rounds = { smoke: 1, nightly: 6, soak: 80 } as const;
@@ -30,8 +30,6 @@ export const manySweepers: Recipe = {
       await sleep(1_000);
     }
     const expected = { jobs: load.sent * 0.95, faults: 2 * rounds[tier], executions: load.sent / 10 };
-    return await scene.course(expected, ({ counts }) => [
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
-    ]);
+    return await scene.course(expected, ({ counts }) => [unsuccessful({ counts })]);
   },
 };

@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { seededRandom } from "../../../scripts/seeded-random.ts";
-import type { Recipe } from "../recipe.ts";
+import { type Recipe, unsuccessful } from "../recipe.ts";
 import { Scene } from "../scene.ts";
 
 const ways = [
@@ -43,8 +43,6 @@ export const partitions: Recipe = {
       }
     }
     const expected = { jobs: load.sent / 2, faults, executions: load.sent / 20 };
-    return await scene.course(expected, ({ counts }) => [
-      { what: "jobs that did not succeed", value: counts.acknowledged - counts.succeeded, limit: 0, better: "lower" },
-    ]);
+    return await scene.course(expected, ({ counts }) => [unsuccessful({ counts })]);
   },
 };

@@ -16,12 +16,14 @@ const calmMs = { smoke: 1_000, nightly: 2_500, soak: 2_500 } as const;
 /** After a job was handed over, its run is over and its host lingers for the next. */
 const lingersMs = 10;
 /** In which a job is handed over: hosts that have just begun see first how long runs take, and that jobs come alone. */
-const withinMs = 30_000;
-/** Shorter than a host may be silent. */
-const frozenMs = 1_200;
+const withinMs = 60_000;
+/** Shorter than a host may be silent, and longer than a job waits that was handed to it. */
+const frozenMs = 2_000;
 const storeFrozenMs = 400;
-/** A handed job that its host does not take is another's after a moment and a sweep; what the frozen host had claimed waits until it is awake. */
-const mostMs = { smoke: 2_500, nightly: frozenMs + 800, soak: frozenMs + 800 } as const;
+/** A handed job that its host does not take, or does not commit, is another's after a moment and a sweep. */
+const mostMs = { smoke: 1_800, nightly: 1_000, soak: 1_000 } as const;
+/** Where the machine is busy runs take too long to be handed over now and then: so many of the jobs must have been, at least one in so many. */
+const handedOf = { smoke: 20, nightly: 4, soak: 4 } as const;
 
 export const handedJobs: Recipe = {
   id: "R41",
@@ -31,7 +33,7 @@ export const handedJobs: Recipe = {
     const { tier, seed } = context;
     const random = seededRandom(seed);
     await using scene = await Scene.open(context, { hosts: 2, coordinators: 2, device: { minMs: 1, maxMs: 4 } });
-    await using handed = await Handed.open(scene.redis);
+    using handed = await Handed.open(scene.redis);
     const load = await scene.begin({
       seed,
       rate,
@@ -58,22 +60,25 @@ export const handedJobs: Recipe = {
         scene.watch.thaw(host);
       },
       async () => {
-        await scene.stop(await handed.next(workers));
-        scene.fault("a host drained");
+        const code = await scene.stop(await handed.next(workers));
+        scene.fault(`a host drained, with code ${code}`);
         for (const host of workers) if (!host.runs) await host.respawn();
       },
       async () => {
+        await handed.next(workers);
         for (const type of ["NORMAL", "PUBSUB"]) await scene.redis.call("CLIENT", "KILL", "TYPE", type, "SKIPME", "YES");
         scene.fault("connections killed");
       },
       async () => {
+        await handed.next(workers);
         redis.pause();
         scene.fault("Redis frozen");
         await sleep(storeFrozenMs);
         redis.resume();
       },
       async () => {
-        const coordinator = coordinators[random.below(2)]!;
+        await handed.next(workers);
+        const coordinator = coordinators[random.below(2)]!; // they are asked in turns
         await coordinator.kill();
         scene.fault(`${coordinator.name} killed`);
         await coordinator.respawn();
@@ -88,15 +93,16 @@ export const handedJobs: Recipe = {
     const count = rounds[tier] * faults.length;
     const expected = { jobs: load.sent / 2, faults: count, executions: load.sent / 2 };
     return await scene.course(expected, (verdict) => {
-      const tookMs = scene.ledger.events.flatMap((event) => {
-        if (event.kind !== "outcome") return [];
+      let slowestMs = 0;
+      for (const event of scene.ledger.events) {
+        if (event.kind !== "outcome" || !handed.ids.has(event.id)) continue;
         const { createdMs, finishedMs } = event.outcome;
-        return [finishedMs - createdMs - scene.pulse.lateMs(createdMs, finishedMs)];
-      });
+        slowestMs = Math.max(slowestMs, finishedMs - createdMs - scene.pulse.lateMs(createdMs, finishedMs));
+      }
       return [
         unsuccessful(verdict),
-        { what: "jobs handed over", value: handed.count, limit: load.sent / 4, better: "higher" },
-        { what: "slowest job", value: Math.max(...tookMs), limit: mostMs[tier], better: "lower", unit: "ms" },
+        { what: "jobs handed over", value: handed.ids.size, limit: load.sent / handedOf[tier], better: "higher" },
+        { what: "slowest of them", value: slowestMs, limit: mostMs[tier], better: "lower", unit: "ms" },
         { what: "further runs, against faults", value: verdict.counts.furtherRuns, limit: 2 * count, better: "lower" },
       ];
     });
@@ -104,8 +110,8 @@ export const handedJobs: Recipe = {
 };
 
 /** Hears what is handed over, and to whom. */
-class Handed implements AsyncDisposable {
-  count = 0;
+class Handed implements Disposable {
+  readonly ids = new Set<string>();
   #heard = Promise.withResolvers<string>();
   readonly #listener: Redis;
 
@@ -118,12 +124,18 @@ class Handed implements AsyncDisposable {
     const handed = new Handed(listener);
     listener.on("error", () => {}); // it is broken on purpose
     listener.on("pmessage", (_pattern: string, channel: string, message: string) => {
-      if (!message.includes("\n")) return; // a wake-up
-      handed.count++;
+      const [, line] = message.split("\n", 2);
+      if (line === undefined) return; // a wake-up
+      handed.ids.add(line.split(" ", 1)[0]!);
       handed.#heard.resolve(channel.split(":").at(-1)!);
       handed.#heard = Promise.withResolvers();
     });
-    await listener.psubscribe("sy:wake:*");
+    try {
+      await listener.psubscribe("sy:wake:*");
+    } catch (error) {
+      listener.disconnect();
+      throw error;
+    }
     return handed;
   }
 
@@ -135,10 +147,10 @@ class Handed implements AsyncDisposable {
       const host = hosts.find((one) => one.runs && one.incarnation === incarnation);
       if (host) return host;
     }
-    throw new Error(`no job is handed over, after ${this.count} of them`);
+    throw new Error(`no job is handed over, after ${this.ids.size} of them`);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  [Symbol.dispose](): void {
     this.#listener.disconnect();
   }
 }

@@ -21,7 +21,7 @@ interface Parts {
   clock: Pick<Clock, "monotonicMs" | "sleep">;
   commits: OpenCommits;
   figures: RunFigures;
-  store: StoreClock;
+  storeClock: StoreClock;
   tallies: Pick<RunTallies, "settled">;
   tell: (message: FromRunner) => void;
   /** The host is to end: nothing is waited for. */
@@ -48,7 +48,7 @@ export class Exchanges {
     let isRepeat = false;
     while (commit || wish) {
       const sentMs = clock.monotonicMs();
-      if (open?.followed) open.followed.sentMs ??= this.#parts.store.nowMs();
+      if (open?.followed) open.followed.sentMs ??= this.#parts.storeClock.nowMs();
       const answer: Exchanged = await claims.exchange(commit, wish).catch(() => ({}));
       if (open && commit && (answer.committed || answer.commitRefused)) {
         this.#count(open, answer, { sent: commit, isRepeat });
@@ -75,7 +75,7 @@ export class Exchanges {
 
   #timed(claim: ClaimAnswer, sentMs: number): Answer {
     if (!("nowMs" in claim) || claim.nowMs === undefined) return claim as Answer;
-    this.#parts.store.heard(claim.nowMs, sentMs);
+    this.#parts.storeClock.heard(claim.nowMs, sentMs);
     return claim.kind === "batch" ? { ...claim, sentMs } : claim;
   }
 
@@ -112,14 +112,14 @@ export class Exchanges {
       if (outcome === "succeeded" && (answer === "committed" || (how.isRepeat && answer === "ended"))) succeeded += 1;
     }
     const localMs = this.#parts.clock.monotonicMs();
-    const nowMs = this.#parts.store.storeMs(localMs);
+    const nowMs = this.#parts.storeClock.storeMs(localMs);
     const settled = { runs, isFirst: failures === 0, succeeded, queueMs, sinceClaimMs: localMs - cameMs, nowMs };
     this.#parts.tallies.settled(how.sent.tag, settled);
   }
 
   #tellSettled(followed: FollowedBatch, sent: Commit, how: { committed: readonly string[]; isRepeat: boolean }): void {
     const jobs = settledJobs(followed, sent, how);
-    const settledMs = this.#parts.store.nowMs();
+    const settledMs = this.#parts.storeClock.nowMs();
     const { batchJobs, beganMs, claimedMs, ranMs, sentMs = settledMs } = followed;
     const { batchItems: items, runMs, tag } = sent;
     const times = { claimedMs, beganMs, ranMs, sentMs, settledMs, runMs };

@@ -79,7 +79,7 @@ export class Runner {
   readonly #rotation = new TicketRotation();
   readonly #commits = new OpenCommits();
   readonly #figures = new RunFigures();
-  readonly #store: StoreClock;
+  readonly #storeClock: StoreClock;
   readonly #exchanges: Exchanges;
   readonly #runs: BatchRuns;
   readonly #models: TicketModels;
@@ -95,11 +95,18 @@ export class Runner {
   constructor(parts: RunnerParts) {
     this.#parts = parts;
     this.#models = new TicketModels(parts.models);
-    this.#store = new StoreClock(parts.clock);
+    this.#storeClock = new StoreClock(parts.clock);
     const isEnding = (): boolean => this.#draining;
     this.#runs = new BatchRuns({ ...parts, figures: this.#figures, isEnding });
     const settled = (): void => this.#writeBoard();
-    this.#exchanges = new Exchanges({ ...parts, commits: this.#commits, figures: this.#figures, store: this.#store, isEnding, settled });
+    this.#exchanges = new Exchanges({
+      ...parts,
+      commits: this.#commits,
+      figures: this.#figures,
+      storeClock: this.#storeClock,
+      isEnding,
+      settled,
+    });
   }
 
   /** A model came into memory: what its warm-up took is the first thing known of its runs. */
@@ -126,7 +133,7 @@ export class Runner {
     const { claims, models } = this.#parts;
     const { batch, tag, ticketId } = handed;
     const ticket = this.#draining || this.#inHand.size > 0 ? undefined : this.#rotation.lingersAlone(ticketId);
-    const isNew = this.#store.latestNowMs() < batch.nowMs + mostHandedAgeMs;
+    const isNew = this.#storeClock.latestNowMs() < batch.nowMs + mostHandedAgeMs;
     // by the look its ticket is busy for as long as its run may take: it does not go back meanwhile
     const isShort = batch.jobs.every((job) => (this.#figures.usualMs(tag, job) ?? Number.POSITIVE_INFINITY) <= mostHandedRunMs);
     const isHere = batch.inputs?.every((input) => input !== null && readInputReference(input) === undefined) ?? false;
@@ -218,7 +225,7 @@ export class Runner {
   async #lookAtHanded(ticket: HeldTicket): Promise<void> {
     const batch = ticket.handed!;
     // as if the claim had been sent when it was made at the latest
-    const claim: Batch = { ...batch, sentMs: this.#store.earliestLocalMs(batch.nowMs) };
+    const claim: Batch = { ...batch, sentMs: this.#storeClock.earliestLocalMs(batch.nowMs) };
     ticket.handed = undefined;
     this.#rotation.take(ticket);
     if (this.#draining || !this.#parts.models.isLoaded(ticket.version))
@@ -229,16 +236,16 @@ export class Runner {
   /** No other ticket waits for this one's load. When it is over, be it in failure, the ticket looks again. */
   #waitsForLoad(ticket: HeldTicket): boolean {
     const { version } = ticket;
-    if (!this.#models.isMissing(version)) return false;
+    if (this.#models.mayLookOnce(version)) return false;
     if (ticket.mode === "closing") {
       // nothing waited in its queue: no other model must make room for a last look
       this.#end(ticket, true);
       return true;
     }
     this.#rotation.pause(ticket, Number.POSITIVE_INFINITY);
-    this.#models.load(version, () => {
-      this.wake(version.tag);
-      return this.#rotation.all().some((held) => held.version.tag === version.tag);
+    this.#models.load(version, {
+      isAwaited: () => this.#rotation.all().some((held) => held.version.tag === version.tag),
+      over: () => this.wake(version.tag),
     });
     return true;
   }
@@ -261,7 +268,7 @@ export class Runner {
       parts: this.#figures.parts(tag),
       // the run at hand may have ended since it was this ticket's turn, and its commit not have gone
       isAhead: this.#inHand.size > 0 || this.#commits.hasOthers(tag, open),
-      ladders: this.#figures.ladders(tag, this.#store.nowMs()),
+      ladders: this.#figures.ladders(tag, this.#storeClock.nowMs()),
       handedWithinMs: this.#handedWithinMs(ticket, model),
     };
   }
@@ -282,7 +289,7 @@ export class Runner {
       case "empty":
         return this.#rotation.linger(ticket, this.#parts.clock.monotonicMs() + this.#parts.lingerMs);
       case "defer":
-        return this.#rotation.defer(ticket, this.#store.localMs(claim.untilMs));
+        return this.#rotation.defer(ticket, this.#storeClock.localMs(claim.untilMs));
       case "refused":
         return this.#rotation.pause(ticket, this.#parts.clock.monotonicMs() + refusedClaimMs);
       case "barred":
@@ -425,8 +432,8 @@ export class Runner {
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
     const { beganMs, counted: runs } = run;
     if (followed) {
-      followed.beganMs = beganMs === undefined ? nowMs : this.#store.storeMs(beganMs);
-      followed.ranMs = this.#store.nowMs();
+      followed.beganMs = beganMs === undefined ? nowMs : this.#storeClock.storeMs(beganMs);
+      followed.ranMs = this.#storeClock.nowMs();
     }
     this.#inHand.delete(hand);
     this.#commits.add(commit, { sequence, jobs, deadlineOffsetMs, claimedMs: sentMs + waitedMs, cameMs, runs, queueMs, followed });

@@ -1,8 +1,9 @@
 /** What a host knows of the store's clock, by the answers of claims. Milliseconds. */
 export class StoreClock {
   readonly #clock: { monotonicMs(): number };
-  /** The store's time less the local one: never more than it is, and never less. */
+  /** The store's time less the local one, never more than it is. */
   #leastAheadMs = 0;
+  /** The same, never less than it is. */
   #mostAheadMs = Number.POSITIVE_INFINITY;
 
   constructor(clock: { monotonicMs(): number }) {

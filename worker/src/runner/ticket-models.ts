@@ -1,4 +1,4 @@
-/** The models of a runner's tickets: whether they are here, loads that tickets wait for, and pins while a batch is in hand. */
+/** The models of a runner's tickets: loads that tickets wait for, and pins for as long as a batch is in hand. */
 
 import { type ModelVersion, SwitchyardError } from "@switchyard/protocol";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
@@ -29,22 +29,22 @@ export class TicketModels {
     this.#models = models;
   }
 
-  /** Whether a look would have to wait: the model is not here, and no load of it has just been over, be it in failure. */
-  isMissing(version: ModelVersion): boolean {
+  /** Whether a ticket may look now: its model is here, or a load of it has just been over, be it in failure. The latter holds for one look; then it is loaded again. */
+  mayLookOnce(version: ModelVersion): boolean {
     const load = this.#loads.get(version.tag);
     if (load !== "running") this.#loads.delete(version.tag);
-    return load !== "over" && !this.#models.isLoaded(version);
+    return load === "over" || this.#models.isLoaded(version);
   }
 
-  /** Begins to load it unless that is done already. `over`: when that is over; answers whether any ticket still wants to look. */
-  load(version: ModelVersion, over: () => boolean): void {
+  /** Begins to load it unless that is under way. `isAwaited`: whether a ticket wants to look when it is over, of which `over` then tells. */
+  load(version: ModelVersion, { isAwaited, over }: { isAwaited: () => boolean; over: () => void }): void {
     const { tag } = version;
     if (this.#loads.get(tag) === "running") return;
     this.#loads.set(tag, "running");
     const end = (): void => {
-      // before anybody looks
-      this.#loads.set(tag, "over");
-      if (!over()) this.#loads.delete(tag);
+      if (isAwaited()) this.#loads.set(tag, "over");
+      else this.#loads.delete(tag);
+      over();
     };
     this.#models.ensure(version).then(end, end);
   }
