@@ -115,6 +115,42 @@ test("a queue that was away has saved nothing up, and one that worked alone is n
   assert.ok(Math.abs(had.a! - had.b!) <= 20, JSON.stringify(had));
 });
 
+/** Whose turns come, while every run takes 10 ms and more than that for whom it is said. */
+function turns(rotation: TicketRotation, count: number, runMs: Record<string, number> = {}): string {
+  return Array.from({ length: count }, () => {
+    const { tag } = turn(rotation).version;
+    rotation.used(tag, runMs[tag] ?? 10);
+    return tag;
+  }).join("");
+}
+
+/** Queue `b` works all the time, `a` was away for long and comes back. */
+function returned(runMs: Record<string, number> = {}): TicketRotation {
+  const rotation = rotationOf("a1", "b1");
+  const away = turn(rotation);
+  rotation.linger(away, 1_000_000);
+  turns(rotation, 100, runMs);
+  rotation.wake("a");
+  return rotation;
+}
+
+test("who comes back has one run more, where runs are alike: a second job that came meanwhile does not wait for the neighbour's", () => {
+  assert.equal(turns(returned(), 6), "aababa");
+});
+
+test("what is saved up is one run of the neighbour, so that its wait never doubles", () => {
+  assert.equal(turns(returned({ a: 100 }), 13, { a: 100 }), "abbbbbbbbabbb", "no second one of 100 ms");
+  assert.match(turns(returned({ a: 1 }), 40, { a: 1 }), /^a{20}ba{10}b/);
+});
+
+test("what was saved up is spent once, also where the ticket ended and came again", () => {
+  const rotation = returned();
+  assert.equal(turns(rotation, 3), "aab");
+  rotation.end("a1");
+  rotation.add("a2", { tag: "a", model: "a", version: 1 } as ModelVersion);
+  assert.equal(turns(rotation, 4), "abab", "as if it had stayed");
+});
+
 test("a queue whose tickets ended and came again is no better off than before", () => {
   const rotation = rotationOf("a1", "b1");
   rotation.used("a", 1_000);

@@ -27,6 +27,8 @@ export class TicketRotation {
   /** Start-time fair queueing over the models: where each stands on the device's time line, and where the line stands. */
   readonly #usedMs = new Map<string, number>();
   #virtualMs = 0;
+  /** Who had the device last, for how long as was said then, and how long the one before had it that was somebody else. */
+  #last = { sharer: "", ms: 0, othersMs: 0 };
   /** Whose time each queue uses. */
   readonly #sharers = new Map<string, string>();
 
@@ -39,7 +41,8 @@ export class TicketRotation {
     this.#held.delete(ticketId);
     const held = new Set([...this.#held.values()].map(({ version }) => version.tag));
     const sharers = new Set([...held].map((tag) => this.#sharerOf(tag)));
-    for (const [sharer, usedMs] of this.#usedMs) if (usedMs <= this.#virtualMs && !sharers.has(sharer)) this.#usedMs.delete(sharer);
+    for (const [sharer, usedMs] of this.#usedMs)
+      if (usedMs <= this.#firstStartOf(sharer) && !sharers.has(sharer)) this.#usedMs.delete(sharer);
     for (const [tag, sharer] of this.#sharers) if (!held.has(tag) && !this.#usedMs.has(sharer)) this.#sharers.delete(tag);
   }
 
@@ -49,7 +52,9 @@ export class TicketRotation {
 
   /** The queue had the device for so long: others come first until they had as much. */
   used(tag: string, ms: number): void {
-    this.#usedMs.set(this.#sharerOf(tag), this.#startOf(tag) + ms);
+    const sharer = this.#sharerOf(tag);
+    this.#usedMs.set(sharer, this.#startOf(tag) + ms);
+    this.#last = { sharer, ms, othersMs: this.#othersMs(sharer) };
   }
 
   /** What it was said to use was so much too little, or too much. */
@@ -59,9 +64,21 @@ export class TicketRotation {
     if (usedMs !== undefined) this.#usedMs.set(sharer, usedMs + ms);
   }
 
-  /** A queue that was away gains no credit. */
   #startOf(tag: string): number {
-    return Math.max(this.#virtualMs, this.#usedMs.get(this.#sharerOf(tag)) ?? 0);
+    const sharer = this.#sharerOf(tag);
+    return Math.max(this.#firstStartOf(sharer), this.#usedMs.get(sharer) ?? 0);
+  }
+
+  /**
+   * A queue that was away saves up one run of the others, no more. Where runs are alike it would have to wait for another of them otherwise when a second job
+   * came while its first one ran.
+   */
+  #firstStartOf(sharer: string): number {
+    return this.#virtualMs - this.#othersMs(sharer);
+  }
+
+  #othersMs(sharer: string): number {
+    return this.#last.sharer === sharer ? this.#last.othersMs : this.#last.ms;
   }
 
   /** That ticket, where it is the only one and lingers. */
@@ -111,7 +128,7 @@ export class TicketRotation {
 
   /** It looks now. */
   take(ticket: HeldTicket): void {
-    this.#virtualMs = this.#startOf(ticket.version.tag);
+    this.#virtualMs = Math.max(this.#virtualMs, this.#startOf(ticket.version.tag));
     this.#held.delete(ticket.ticketId);
     this.#held.set(ticket.ticketId, ticket);
     ticket.woken = false;
