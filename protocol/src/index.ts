@@ -17,6 +17,7 @@ export * from "./model-alias.ts";
 export * from "./passing-map.ts";
 export * from "./pixels.ts";
 export * from "./raw-request.ts";
+export * from "./scheduling/device-share.ts";
 export * from "./scheduling/miss-correction.ts";
 export * from "./scheduling/overhead.ts";
 export * from "./scheduling/queue-tally.ts";

@@ -11,6 +11,7 @@ import { millionRow } from "./rows/million.ts";
 import { neighbourRow } from "./rows/neighbour.ts";
 import { refusalsRow } from "./rows/refusals.ts";
 import type { Row } from "./rows/row.ts";
+import { sharedRow } from "./rows/shared.ts";
 import { sloRow } from "./rows/slo.ts";
 import { tracingRow } from "./rows/tracing.ts";
 
@@ -26,6 +27,7 @@ export const rows = {
   refusals: refusalsRow,
   slo: sloRow,
   neighbour: neighbourRow,
+  shared: sharedRow,
   million: millionRow,
   metrics: metricsRow,
   killed: killedRow,

@@ -118,6 +118,29 @@ test("a run that is no sample moves what claims cost, and no run times", async (
   assert.deepEqual([runs?.overheadMs, runs?.windows.size], [6, 0]);
 });
 
+test("a host tells with one beat what its runs and those of others took, and what could not be told is told with the next", async () => {
+  const tag = newTag();
+  const reports = reportsOf();
+  const ran = (atMs: number, ownMs: number, othersMs: number): void =>
+    reports.ran(tag, { overheadMs: 1, time: { atMs, runs: 1, ownMs, othersMs } });
+  ran(1_000, 10, 5);
+  ran(2_000, 20, 0);
+  await reports.flush();
+  ran(3_000, 1, 2);
+  await reports.flush();
+  const first = { atMs: 2_000, runs: 2, ownMs: 30, othersMs: 5 };
+  assert.deepEqual((await runsOf(tag))?.times, [first, { atMs: 3_000, runs: 1, ownMs: 1, othersMs: 2 }]);
+  ran(4_000, 4, 4);
+  await rigs.redis.rename(`${keys.base(tag)}runs`, `${keys.base(tag)}kept`);
+  await rigs.redis.set(`${keys.base(tag)}runs`, "no hash either");
+  const flush = reports.flush();
+  ran(5_000, 6, 0);
+  await assert.rejects(flush, /WRONGTYPE/);
+  await rigs.redis.rename(`${keys.base(tag)}kept`, `${keys.base(tag)}runs`);
+  await reports.flush();
+  assert.deepEqual((await runsOf(tag))?.times.at(-1), { atMs: 5_000, runs: 2, ownMs: 10, othersMs: 4 });
+});
+
 test("hosts of one device class share their figures, queues do not", async () => {
   const tag = newTag();
   for (const ms of [3, 4]) {

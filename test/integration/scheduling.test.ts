@@ -141,6 +141,43 @@ describe("a model of which run times are known", () => {
   });
 });
 
+describe("two models with work on one host", () => {
+  let models: Repository;
+  let cluster: Processes;
+  before(async () => {
+    models = await emptyRepository();
+    for (const [at, name] of ["one", "two"].entries()) await models.add(name, slowModel(1 + at));
+    cluster = await startProcesses({ models: models.folder, workerEnv: slowRuns(25), redisPersists: false });
+  });
+  after(async () => {
+    await cluster?.stop();
+    await models?.remove();
+  });
+
+  /** Keeps some inferences of each model under way until `isSeen` of their shares of the device. */
+  async function sharesWhile(busy: readonly string[], isSeen: (shares: number[]) => boolean): Promise<void> {
+    let isOver = false;
+    const callers = busy.flatMap((model) =>
+      Array.from({ length: 3 }, async () => {
+        while (!isOver) assert.equal((await infer(cluster.url, model)).status, 200);
+      }),
+    );
+    const seen = until(
+      "the shares of the device",
+      async () => isSeen(await Promise.all(busy.map(async (model) => (await estimates(cluster.url, model)).devices[0]?.device_share ?? 0))),
+      { show: () => cluster.log() },
+    ).finally(() => {
+      isOver = true;
+    });
+    await Promise.all([seen, ...callers]);
+  }
+
+  test("each is told to get half of it, and all of it again when the other has no more jobs", async () => {
+    await sharesWhile(["one", "two"], (shares) => shares.every((share) => share > 0.3 && share < 0.7));
+    await sharesWhile(["one"], ([share]) => share === 1);
+  });
+});
+
 describe("bounds", { concurrency: 2 }, () => {
   test("a queue takes as many jobs as it may, and no more; others have their own bound", async () => {
     await using models = await emptyRepository();

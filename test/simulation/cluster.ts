@@ -134,6 +134,7 @@ export class Cluster {
     const pools = [...histories].map(([kind, history]) => ({
       hosts: serving.filter(({ spec }) => spec.kind === kind).length,
       estimate: history.estimate(nowMs),
+      share: history.share(nowMs),
     }));
     queue.view = {
       capableHosts: live.length,
@@ -245,6 +246,7 @@ export class Cluster {
         const ticketId = queue.offers.shift() as string;
         if (queue.store.take(ticketId, host.incarnation, this.#nowMs()) !== "held") continue;
         host.tickets.push({ model, ticketId, untilMs: 0 });
+        host.times.waits(model);
       }
     }
   }
@@ -282,7 +284,10 @@ export class Cluster {
       const ticket = host.tickets.find((one) => one.ticketId === ticketId);
       if (ticket) ticket.untilMs = answer.untilMs;
       this.#time.at(answer.untilMs, () => this.#next(host));
-    } else host.drop(ticketId);
+    } else {
+      host.times.rests(model.name);
+      host.drop(ticketId);
+    }
   }
 
   #run(host: SimulatedHost, queue: Queue, ticketId: string, jobs: readonly ClaimedJob[]): void {
@@ -298,6 +303,8 @@ export class Cluster {
       this.#spent(jobs, runMs, items);
       if (host.incarnation !== incarnation || !host.alive) return;
       host.running = false;
+      const othersMs = host.times.ran(model.name, runMs);
+      queue.histories.get(spec.kind)?.shared({ atMs: this.#time.nowMs, runs: 1, ownMs: runMs, othersMs });
       this.#commit(host, queue, { ticketId, jobs, runMs, fails });
       if (!fails && host.warmed.has(model.name)) {
         queue.histories.get(spec.kind)?.add({ items, runMs, atMs: this.#time.nowMs, overheadMs: beside });

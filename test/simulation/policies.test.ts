@@ -56,6 +56,14 @@ test("at four fifths of the capacity hardly a job is refused that could have bee
   }
 });
 
+test("models that share hosts are each promised what they get of them", () => {
+  const { goodput, missed, lateStarts } = figures("shared", 2, "fair");
+  assert.ok(goodput >= 0.95 && missed < 0.05, `${goodput} of the capacity, ${missed} missed`);
+  assert.equal(lateStarts, 0);
+  const below = figures("shared", 0.8, "fair");
+  assert.ok(below.falseRefusals <= 0.02 && below.inTime > 0.97, `${below.falseRefusals} refused, ${below.inTime} in time`);
+});
+
 test("estimates that are ten times too long heal while jobs come", () => {
   const { inTime } = figures("wrong", 0.8, "fair", 36_000);
   assert.ok(inTime > 0.95, `${inTime}`);

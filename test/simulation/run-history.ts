@@ -2,17 +2,22 @@
 
 import {
   bucketOf,
+  type DeviceShare,
+  type DeviceTime,
   type EstimateRule,
   estimateRule,
   estimateRuns,
   factorAfter,
   isStale,
+  keptTimes,
   type Ladder,
   noOverhead,
   overheadMs,
   type RunEstimate,
   type RunWindow,
   runMs,
+  shareOf,
+  together,
   windowRuns,
   withOverhead,
   withRun,
@@ -40,6 +45,8 @@ export class RunHistory {
   readonly #warmUp: Ladder;
   readonly #maxItems: number;
   readonly #rule: HistoryRule;
+  readonly #times: DeviceTime[] = [];
+  #share: { share: DeviceShare; atMs: number } | undefined;
   #overhead = noOverhead;
   #factor = 1;
   #runs = 0;
@@ -59,6 +66,22 @@ export class RunHistory {
     this.#windows.set(bucket, withRun(this.#windows.get(bucket), run, this.#rule.window));
     this.#overhead = withOverhead(this.#overhead, run.overheadMs);
     this.#runs++;
+  }
+
+  /** So much of it, and of others meanwhile, a host has run. */
+  shared(time: DeviceTime): void {
+    const second = (atMs: number): number => Math.floor(atMs / coordinatorRefreshMs);
+    const last = this.#times.at(-1);
+    if (last && second(last.atMs) === second(time.atMs)) this.#times[this.#times.length - 1] = together(last, time);
+    else this.#times.push(time);
+    if (this.#times.length > keptTimes) this.#times.shift();
+  }
+
+  /** As of the last second that is over: hosts tell once a second. */
+  share(nowMs: number): DeviceShare {
+    if (!this.#share || nowMs - this.#share.atMs >= coordinatorRefreshMs)
+      this.#share = { share: shareOf(this.#times.slice(0, -1), nowMs), atMs: nowMs };
+    return this.#share.share;
   }
 
   #kept(before: Kept | undefined, refreshMs: number, nowMs: number): Kept {

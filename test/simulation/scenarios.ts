@@ -78,6 +78,13 @@ export const scenarios = {
     policies: ["edf-drop", "fair"],
     build: (seed, load, forMs) => trial(seed, load, { senders: anyone(fixed(60)), hosts: gpus(1), forMs }),
   },
+  shared: {
+    title: "two models that share four hosts, 50 to 500 ms to answer",
+    loads: allLoads,
+    policies: ["edf-drop", "fair"],
+    build: (seed, load, forMs) =>
+      trial(seed, load, { senders: anyone(between(50, 500)), forMs, hosts: gpus(4, ["one", "two"]), models: ["one", "two"].map(model) }),
+  },
   classes: {
     title: "three classes that each ask for all there is",
     loads: [2.0],

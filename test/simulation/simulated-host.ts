@@ -1,5 +1,6 @@
 /** One host: the tickets that it holds, in rotation, and what it is doing. It decides nothing; cluster.ts moves it. */
 
+import { DeviceTimes } from "../../worker/src/runner/device-times.ts";
 import type { HostSpec } from "./machines.ts";
 
 export interface HeldTicket {
@@ -15,6 +16,7 @@ export class SimulatedHost {
   /** Models that have run since they were loaded: the first run says nothing of the next. */
   readonly warmed = new Set<string>();
   readonly sequences = new Map<string, number>();
+  readonly times = new DeviceTimes();
   tickets: HeldTicket[] = [];
   alive = true;
   running = false;

@@ -56,6 +56,31 @@ test("a job is refused at once when its own run does not fit, with when it would
   assert.equal(admission(asked({ timeoutMs: 20 }), view({ busy: false }), nowMs).kind, "admit");
 });
 
+test("where other queues have half of a host's time, a backlog takes twice as long, and the run that is under way may be theirs", () => {
+  const share = { share: 0.5, betweenMs: 20 };
+  const of = view({ pools: [{ hosts: 1, estimate: estimate(), share }] });
+  // 24 of its own or 20 of theirs are under way; 52 − 10 ms are left at 3 an item and as much for others
+  assert.equal(mostAhead(asked({ timeoutMs: 100 }), of), 7);
+  assert.equal(mostAhead(asked({ timeoutMs: 1_000 }), of), Math.floor((900 - 22 - 2 - 24) / 6));
+  const refused = admission(asked({ timeoutMs: 26 }), of, nowMs);
+  assert.deepEqual(refused, { kind: "refuse", code: "deadline_unattainable", estimatedMs: 34, retryAfterMs: 13 });
+});
+
+test("an idle queue on a host that others use waits for what lies between its runs", () => {
+  const of = view({ busy: false, pools: [{ hosts: 1, estimate: estimate(), share: { share: 0.5, betweenMs: 20 } }] });
+  assert.equal(prediction(asked(), of, 0).estimatedMs, 32);
+});
+
+test("what others take of one class of hosts is nothing to another", () => {
+  const pools = [
+    { hosts: 1, estimate: estimate(), share: { share: 0.5, betweenMs: 30 } },
+    { hosts: 2, estimate: estimate() },
+  ];
+  // 5 halves of a host's rate, and 10 ms between runs on average: a quarter of 24 + 10, 2 and 24
+  const { estimatedMs } = prediction(asked(), view({ capableHosts: 3, pools }), 100);
+  assert.equal(estimatedMs, Math.ceil(34 / 4 + (100 * 3) / 2.5 + 24 + 2));
+});
+
 test("the bound is where the predicted finish meets the budget", () => {
   // 90 of 100 ms, less 12 that run, 2 of overhead and a full batch of 24: 52 ms at 3 an item
   assert.equal(mostAhead(asked({ timeoutMs: 100 }), view()), 17);

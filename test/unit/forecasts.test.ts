@@ -18,7 +18,7 @@ const runTakesMs = 100;
 function runsOf(more: Partial<DeviceRuns> = {}): DeviceRuns {
   const runs = Array.from({ length: 25 }, () => ({ items: 1, runMs: runTakesMs, atMs: storeMs }));
   const device = more.device ?? "cpu";
-  return { device, windows: new Map([[0, [{ bucket: 1, runs }]]]), warmUp: [], loadMs: undefined, overheadMs: 2, ...more };
+  return { device, windows: new Map([[0, [{ bucket: 1, runs }]]]), warmUp: [], loadMs: undefined, overheadMs: 2, times: [], ...more };
 }
 
 class Rig {
@@ -217,6 +217,18 @@ test("values that go to the blob store count for no more than what stays, and on
   const tight = new Rig({ bytes: 1 });
   tight.admit(newJob(tag, { inputs: [new Uint8Array(100)] }));
   assert.equal(tight.forecasts.mostWaiting(tag), 1);
+});
+
+test("a queue that shares its hosts expects less of them, until nobody has confirmed that for a while", async () => {
+  const alone = await Rig.known();
+  const time = { atMs: storeMs, runs: 10, ownMs: 1_000, othersMs: 3_000 };
+  const shared = await Rig.known({ times: [time] });
+  assert.deepEqual([alone.forecasts.waitMs(tag, 8), shared.forecasts.waitMs(tag, 8)], [800, 3_200]);
+  assert.ok(shared.bound() < alone.bound() / 3, `${shared.bound()} and ${alone.bound()}`);
+  const [estimate] = await shared.forecasts.estimates(tag);
+  assert.equal(estimate?.share, 0.25);
+  shared.storeNowMs += staleAfterMs + 1;
+  assert.equal(shared.forecasts.waitMs(tag, 8), 800);
 });
 
 test("while a job of its queue is open, another expects the rest of its run first", async () => {

@@ -125,6 +125,61 @@ test("a run says how long others will take, except the first after a load", asyn
   assert.equal(samples(rig).at(-1), undefined, "loaded anew, it runs for the first time again");
 });
 
+const others = (rig: RunnerRig) => rig.told.flatMap((one) => (one.kind === "ran" && one.time ? [[one.tag, one.time.othersMs]] : []));
+
+test("a run tells how long others had the device while its queue had work", async () => {
+  const rig = new RunnerRig();
+  rig.onRun = () => rig.pass(30);
+  rig.serve("a1");
+  rig.serve("b1");
+  const nowMs = rig.storeMs();
+  for (let at = 0; at < 3; at++) (await rig.exchange()).answer({ committed: ["committed"], claim: rig.batch() });
+  const asked = await rig.exchange();
+  assert.deepEqual(others(rig), [
+    ["a", 0],
+    ["b", 30],
+    ["a", 30],
+  ]);
+  const told = rig.told.find((one) => one.kind === "ran");
+  assert.deepEqual(told?.time, { atMs: nowMs, runs: 1, ownMs: 30, othersMs: 0 });
+  asked.answer({ committed: ["committed"], claim: { kind: "empty" } });
+  await rig.finish();
+});
+
+test("what is heard of after a run that this thread was busy with came in its midst", async () => {
+  const rig = new RunnerRig();
+  rig.onRun = () => rig.pass(30);
+  rig.onTurn = async () => {
+    rig.onTurn = async () => {};
+    rig.serve("b1");
+  };
+  rig.serve("a1");
+  (await rig.exchange()).answer({ claim: rig.batch() });
+  const asked = await rig.exchange();
+  assert.equal(asked.wish?.ticketId, "b1");
+  asked.answer({ committed: ["committed"], claim: rig.batch() });
+  await rig.exchange();
+  assert.deepEqual(others(rig), [
+    ["a", 0],
+    ["b", 15],
+  ]);
+});
+
+test("jobs that are not run have had nothing of the device, and their queue goes on waiting", async () => {
+  const rig = new RunnerRig();
+  rig.onRun = () => rig.pass(30);
+  rig.serve("a1");
+  rig.serve("b1");
+  (await rig.exchange()).answer({ claim: rig.batch() });
+  (await rig.exchange()).answer({ committed: ["committed"], claim: rig.batch(1, -1) });
+  (await rig.exchange()).answer({ committed: ["late"], claim: rig.batch() });
+  await rig.exchange();
+  assert.deepEqual(others(rig), [
+    ["a", 0],
+    ["b", 30],
+  ]);
+});
+
 test("a run that failed for one of its jobs says nothing of how long others will take", async () => {
   const rig = new RunnerRig();
   let asked = await runsOf(rig, 2, 30);

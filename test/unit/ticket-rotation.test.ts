@@ -164,6 +164,64 @@ test("a queue whose tickets ended and came again is no better off than before", 
   assert.deepEqual(new Set(first), new Set(["b1"]), "the other one catches up first");
 });
 
+/** What another queue's run of 10 ms counts for at the next run of `a`, when this has happened before. */
+function othersMs(rotation: TicketRotation, happens: () => void): number {
+  happens();
+  rotation.ran("b", 10);
+  return rotation.ran("a", 5);
+}
+
+test("others count as long as a queue has work, from its ticket or its wake-up on", () => {
+  const rotation = rotationOf("a1", "b1");
+  assert.equal(
+    othersMs(rotation, () => {}),
+    10,
+  );
+  const [ticket] = rotation.all() as [HeldTicket];
+  const linger = (): void => rotation.linger(ticket, 20);
+  const wake = (): void => rotation.wake("a");
+  assert.equal(othersMs(rotation, linger), 0, "it was found empty");
+  rotation.linger(ticket, 20);
+  assert.equal(othersMs(rotation, wake), 10);
+  ticket.woken = true;
+  assert.equal(othersMs(rotation, linger), 10, "a wake-up has overtaken the answer that it is empty");
+  ticket.woken = false;
+  assert.equal(
+    othersMs(rotation, () => rotation.defer(ticket, 20)),
+    0,
+    "its jobs wait for others of their own",
+  );
+  assert.equal(
+    othersMs(rotation, () => rotation.pause(ticket, 20)),
+    0,
+  );
+  rotation.pause(ticket, 20);
+  assert.equal(
+    othersMs(rotation, () => rotation.wake("a", 4)),
+    6,
+    "that run had begun",
+  );
+});
+
+test("others count no longer when the last ticket of a queue has ended, nor from before the next one", () => {
+  const rotation = rotationOf("a1", "a2", "b1");
+  assert.equal(
+    othersMs(rotation, () => rotation.end("a1")),
+    10,
+  );
+  rotation.end("a2");
+  assert.equal(
+    othersMs(rotation, () => {}),
+    0,
+  );
+  rotation.ran("b", 10); // and a run of it that ends after its ticket leaves nothing behind
+  rotation.add("a3", { tag: "a", model: "a", version: 1 } as ModelVersion);
+  assert.equal(
+    othersMs(rotation, () => {}),
+    10,
+  );
+});
+
 test("a ticket that waits for a fuller batch does not look until then, and is then active again", () => {
   const rotation = rotationOf("a1");
   rotation.defer(turn(rotation), 30);

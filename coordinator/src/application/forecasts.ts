@@ -6,6 +6,7 @@
 import {
   blobThresholdBytes,
   type DeviceRuns,
+  type DeviceShare,
   estimateRuns,
   halved,
   noOverhead,
@@ -14,6 +15,7 @@ import {
   type RunEstimate,
   runMs,
   SwitchyardError,
+  shareOf,
   sizeOf,
   withOverhead,
 } from "@switchyard/protocol";
@@ -94,6 +96,8 @@ export interface DeviceEstimate extends RunEstimate {
   samples: number;
   loadMs: number | undefined;
   overheadMs: number | undefined;
+  /** Of the device's time, while the queue has work. */
+  share: number;
 }
 
 export class Forecasts {
@@ -162,6 +166,10 @@ export class Forecasts {
     return estimate;
   }
 
+  #share(queue: Queue, device: string): DeviceShare {
+    return shareOf(queue.devices?.get(device)?.times ?? [], this.#parts.store.nowMs());
+  }
+
   /** Jobs that come together are judged by one view; what was decided for one stands for the others that ask the same. */
   #outlook(tag: string, size: number): Outlook {
     const queue = this.#of(tag);
@@ -186,7 +194,7 @@ export class Forecasts {
     const [pools, loads, overheads]: [HostPool[], number[], number[]] = [[], [], []];
     for (const { device, count } of hosts.devices(tag)) {
       const runs = queue.devices?.get(device);
-      pools.push({ hosts: count, estimate: this.#estimate(tag, queue, device, size) });
+      pools.push({ hosts: count, estimate: this.#estimate(tag, queue, device, size), share: this.#share(queue, device) });
       if (runs?.loadMs !== undefined) loads.push(runs.loadMs);
       if (runs?.overheadMs !== undefined) overheads.push(runs.overheadMs);
     }
@@ -344,7 +352,7 @@ export class Forecasts {
     for (const { device, count } of this.#parts.hosts.devices(tag)) {
       const [size = 0] = queue.devices.get(device)?.windows.keys() ?? [];
       const estimate = this.#estimate(tag, queue, device, size);
-      if (estimate && estimate.itemMs > 0) itemsPerMs += count / estimate.itemMs;
+      if (estimate && estimate.itemMs > 0) itemsPerMs += (count * this.#share(queue, device).share) / estimate.itemMs;
     }
     return itemsPerMs === 0 ? null : Math.round(waiting / itemsPerMs);
   }
@@ -355,11 +363,12 @@ export class Forecasts {
     await this.#read([tag]);
     const shown: DeviceEstimate[] = [];
     for (const [device, { windows, warmUp, loadMs, overheadMs: beside }] of queue.devices ?? []) {
+      const { share } = this.#share(queue, device);
       const sizes = windows.size > 0 ? [...windows.keys()] : warmUp.length > 0 ? [0] : [];
       for (const size of sizes.sort((a, b) => a - b)) {
         const estimate = this.#estimate(tag, queue, device, size);
         const samples = (windows.get(size) ?? []).reduce((sum, { runs }) => sum + runs.length, 0);
-        if (estimate) shown.push({ device, size, samples, loadMs, overheadMs: beside, ...estimate });
+        if (estimate) shown.push({ device, size, samples, loadMs, overheadMs: beside, share, ...estimate });
       }
     }
     return shown;

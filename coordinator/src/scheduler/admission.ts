@@ -3,12 +3,14 @@
  * as it writes, and refuses by that bound. Pure; what is known of hosts may be a second old. What is unknown is not held against a job.
  */
 
-import { isStale, type RunEstimate, runMs } from "@switchyard/protocol";
+import { type DeviceShare, isStale, type RunEstimate, runMs, undivided } from "@switchyard/protocol";
 
 /** Hosts of one class. */
 export interface HostPool {
   hosts: number;
   estimate: RunEstimate | undefined;
+  /** Of their time, where other queues have work on them; absent: all of it. */
+  share?: DeviceShare | undefined;
 }
 
 export interface QueueView {
@@ -89,22 +91,26 @@ interface Pool {
   /** Items that they run in a millisecond. */
   rate: number;
   estimate: RunEstimate;
+  /** That other queues have a host before this one's next run, on average. */
+  betweenMs: number;
 }
 
 function poolsOf({ pools, maxItems }: QueueView): Pool[] {
   const known = pools.filter((one): one is HostPool & { estimate: RunEstimate } => one.hosts > 0 && one.estimate !== undefined);
   known.sort((a, b) => runMs(a.estimate.ladder, maxItems) - runMs(b.estimate.ladder, maxItems));
-  let [hosts, rate] = [0, 0];
+  let [hosts, rate, between] = [0, 0, 0];
   return known.map((one) => {
+    const { share, betweenMs } = one.share ?? undivided;
     hosts += one.hosts;
-    rate += one.hosts / one.estimate.itemMs;
-    return { hosts, rate, estimate: one.estimate };
+    rate += (one.hosts * share) / one.estimate.itemMs;
+    between += one.hosts * betweenMs;
+    return { hosts, rate, estimate: one.estimate, betweenMs: between / hosts };
   });
 }
 
-/** What passes before the first of the jobs ahead can start: a load, or what is left of the run that ends first. */
-function residualMs(pool: Pool, { busy, loadMs }: QueueView): number {
-  return loadMs + (busy ? pool.estimate.typicalMs / (pool.hosts + 1) : 0);
+/** What passes before the first of the jobs ahead can start: a load, or what is left of the run that ends first; or other queues' runs. */
+function residualMs({ betweenMs, estimate, hosts }: Pool, { busy, loadMs }: QueueView): number {
+  return loadMs + (busy ? (estimate.typicalMs + betweenMs) / (hosts + 1) : betweenMs);
 }
 
 function finishMs(pool: Pool, job: Asked, view: QueueView, ahead: number): number {

@@ -3,6 +3,7 @@
  * class (hosts that take alike) shares its fields.
  */
 
+import { type DeviceTime, keptTimes } from "./device-share.ts";
 import { bucketOf, type Ladder, type RunSample, type RunWindow, windowRuns } from "./run-estimates.ts";
 
 /** All that is known of one device class in one queue. */
@@ -15,6 +16,8 @@ export interface DeviceRuns {
   loadMs: number | undefined;
   /** What a claim costs beside its run. */
   overheadMs: number | undefined;
+  /** What hosts ran of this queue, and of others while it had work; oldest first. */
+  times: DeviceTime[];
 }
 
 /** One fact for lua/report: field, most entries kept (0: it replaces), text. */
@@ -43,6 +46,10 @@ export function overheadReport(device: string, overheadMs: number): RunReport {
   return [`${nameOf(device)} overhead`, 0, overheadMs.toFixed(2)];
 }
 
+export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs }: DeviceTime): RunReport {
+  return [`${nameOf(device)} times`, keptTimes, [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3)].join(",")];
+}
+
 /** The hash's fields and texts by turns. What cannot be read is left out: one host's nonsense must not blind coordinators to the others. */
 export function readRunReports(flat: readonly string[]): Map<string, DeviceRuns> {
   const devices = new Map<string, DeviceRuns>();
@@ -52,7 +59,7 @@ export function readRunReports(flat: readonly string[]): Map<string, DeviceRuns>
     if (device === undefined || !add) continue;
     let runs = devices.get(device);
     if (!runs) {
-      runs = { device, windows: new Map(), warmUp: [], loadMs: undefined, overheadMs: undefined };
+      runs = { device, windows: new Map(), warmUp: [], loadMs: undefined, overheadMs: undefined, times: [] };
       devices.set(device, runs);
     }
     add(runs);
@@ -84,6 +91,12 @@ function readFact([kind, size = "", bucket = ""]: readonly string[], text: strin
       runs.warmUp = warmUp.map(([items, ms]) => [items, ms] as const);
     };
   }
+  if (kind === "times") {
+    const times = numbersIn(text, 4).map(([atMs, runs, ownMs, othersMs]): DeviceTime => ({ atMs, runs, ownMs, othersMs }));
+    return (runs) => {
+      runs.times = times;
+    };
+  }
   const [sizeClass, most] = [/^\d+$/.test(size) ? Number(size) : -1, /^\d+$/.test(bucket) ? Number(bucket) : 0];
   const samples = numbersIn(text, 3).flatMap(([atMs, items, runMs]): RunSample[] => (items >= 1 ? [{ atMs, items, runMs }] : []));
   if (kind !== "runs" || sizeClass < 0 || most < 1 || samples.length === 0) return undefined;
@@ -92,10 +105,16 @@ function readFact([kind, size = "", bucket = ""]: readonly string[], text: strin
   };
 }
 
-type Numbers<Count extends 1 | 2 | 3> = { 1: [number]; 2: [number, number]; 3: [number, number, number] }[Count];
+interface NumbersOf {
+  1: [number];
+  2: [number, number];
+  3: [number, number, number];
+  4: [number, number, number, number];
+}
+type Numbers<Count extends keyof NumbersOf> = NumbersOf[Count];
 
 /** The entries that are so many numbers of 0 or more, divided by commas. */
-function numbersIn<Count extends 1 | 2 | 3>(text: string, count: Count): Numbers<Count>[] {
+function numbersIn<Count extends keyof NumbersOf>(text: string, count: Count): Numbers<Count>[] {
   const entries = text.split(" ").map((entry) => entry.split(",").map((word) => (word === "" ? Number.NaN : Number(word))));
   return entries.filter((entry) => entry.length === count && entry.every((value) => value >= 0 && value < Infinity)) as Numbers<Count>[];
 }

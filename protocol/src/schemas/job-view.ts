@@ -159,6 +159,8 @@ export const estimatesViewSchema = z.object({
       load_ms: z.number().optional(),
       /** Beside the run: reading, writing, committing. */
       overhead_ms: z.number().optional(),
+      /** Of the hosts' time, while jobs of this model wait: the rest goes to other models on them. */
+      device_share: z.number().optional(),
     }),
   ),
 });

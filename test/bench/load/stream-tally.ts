@@ -24,6 +24,14 @@ export interface StreamFigures {
   failure?: string;
 }
 
+export const inTimePerSecond = ({ counts, seconds }: StreamFigures): number => counts["in time"] / seconds;
+
+/** In percent; undefined where none was admitted. */
+export function admittedInTime({ counts }: StreamFigures): number | undefined {
+  const admitted = counts["in time"] + counts.late + counts.expired;
+  return admitted === 0 ? undefined : (100 * counts["in time"]) / admitted;
+}
+
 export class StreamTally {
   readonly #counts = Object.fromEntries(verdicts.map((verdict) => [verdict, 0])) as Record<Verdict, number>;
   readonly #refusedBy: Record<string, number> = {};

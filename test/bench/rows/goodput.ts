@@ -4,7 +4,7 @@
  */
 
 import { measureStreams, type StreamCell, untilQuiet } from "../cell.ts";
-import type { StreamFigures } from "../load/stream-tally.ts";
+import { admittedInTime, inTimePerSecond, type StreamFigures } from "../load/stream-tally.ts";
 import { deviceModelIn } from "../systems/device-model.ts";
 import { jobsSince, startedLate } from "../systems/job-views.ts";
 import { quantileBetween, sumOf } from "../systems/prometheus-text.ts";
@@ -90,13 +90,6 @@ async function measureRound(context: RowContext, model: SystemModel, round: numb
   } finally {
     await running.stop();
   }
-}
-
-const inTimePerSecond = ({ counts, seconds }: StreamFigures): number => counts["in time"] / seconds;
-
-function admittedInTime({ counts }: StreamFigures): number | undefined {
-  const admitted = counts["in time"] + counts.late + counts.expired;
-  return admitted === 0 ? undefined : (100 * counts["in time"]) / admitted;
 }
 
 export async function goodputRow(context: RowContext): Promise<RowResult> {

@@ -5,6 +5,8 @@
 
 import {
   addTally,
+  type DeviceTime,
+  deviceTimeReport,
   type Ladder,
   loadReports,
   overheadReport,
@@ -13,6 +15,7 @@ import {
   type RunSample,
   sampleReports,
   tallyReports,
+  together,
   UntoldTallies,
 } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
@@ -27,6 +30,7 @@ interface Untold {
   samples: Map<number, RunSample[]>;
   load: { warmUp: Ladder; loadMs: number } | undefined;
   overheadMs: number | undefined;
+  time: DeviceTime | undefined;
 }
 
 export class RunReports {
@@ -44,7 +48,7 @@ export class RunReports {
   #of(tag: string): Untold {
     let untold = this.#untold.get(tag);
     if (!untold) {
-      untold = { samples: new Map(), load: undefined, overheadMs: undefined };
+      untold = { samples: new Map(), load: undefined, overheadMs: undefined, time: undefined };
       this.#untold.set(tag, untold);
     }
     return untold;
@@ -54,9 +58,10 @@ export class RunReports {
     this.#of(tag).load = load;
   }
 
-  ran(tag: string, run: { overheadMs: number; sample?: (RunSample & { size: number }) | undefined }): void {
+  ran(tag: string, run: { overheadMs: number; sample?: (RunSample & { size: number }) | undefined; time?: DeviceTime | undefined }): void {
     const untold = this.#of(tag);
     untold.overheadMs = run.overheadMs;
+    if (run.time) untold.time = together(untold.time, run.time);
     if (!run.sample) return;
     const samples = untold.samples.get(run.sample.size);
     if (samples) samples.push(run.sample);
@@ -101,15 +106,17 @@ export class RunReports {
     const now = this.#of(tag);
     now.load ??= before.load;
     now.overheadMs ??= before.overheadMs;
+    now.time = now.time ? together(before.time, now.time) : before.time;
     for (const [size, samples] of before.samples) {
       now.samples.set(size, [...samples, ...(now.samples.get(size) ?? [])].slice(-mostSamples));
     }
   }
 
-  #reportsOf({ samples, load, overheadMs }: Untold, device: string): RunReport[] {
+  #reportsOf({ samples, load, overheadMs, time }: Untold, device: string): RunReport[] {
     const reports = [...samples].flatMap(([size, runs]) => sampleReports(device, size, runs));
     if (load) reports.push(...loadReports(device, load));
     if (overheadMs !== undefined) reports.push(overheadReport(device, overheadMs));
+    if (time) reports.push(deviceTimeReport(device, time));
     return reports;
   }
 }

@@ -1,6 +1,6 @@
 /** What the host's main loop and its runner thread say to each other. Tensors never cross: the runner has its own connection. */
 
-import type { ModelVersion, QueueTally } from "@switchyard/protocol";
+import type { DeviceTime, ModelVersion, QueueTally } from "@switchyard/protocol";
 import type { RedisTarget } from "@switchyard/protocol/redis";
 import type { FollowedBatch, FollowedJob, Following, SettledJob } from "./followed-batch.ts";
 
@@ -121,6 +121,8 @@ export type FromRunner =
       overheadMs: number;
       /** Where the run is fit to predict others. */
       sample?: RunSample;
+      /** Of the device, which other queues may have had meanwhile. */
+      time?: DeviceTime;
     }
   | ClaimTold
   | SettlementTold

@@ -87,8 +87,8 @@ export class Runner {
   /** The batch that has the device, of a model that runs beside this thread, and the one claimed ahead of its end. */
   #running: Beside | undefined;
   #next: Beside | undefined;
-  /** A run has kept this thread from hearing of tickets and wake-ups: they have a say in whose turn is next. */
-  #wasDeaf = false;
+  /** So long a run has kept this thread from hearing of tickets and wake-ups: they have a say in whose turn is next. 0: it has heard of all. */
+  #deafMs = 0;
   #draining = false;
   #nudge: () => void = () => {};
 
@@ -119,13 +119,19 @@ export class Runner {
       this.#parts.tell({ kind: "ended", ticketId, release: true });
       return;
     }
-    this.#rotation.add(ticketId, version, unready);
+    this.#rotation.add(ticketId, version, unready, this.#atHandMs());
     this.#nudge();
   }
 
   wake(tag: string): void {
-    this.#rotation.wake(tag);
+    this.#rotation.wake(tag, this.#atHandMs());
     this.#nudge();
+  }
+
+  /** How far the run at hand has come. What this thread hears of after a run that it was busy with came in the midst of that, on average. */
+  #atHandMs(): number {
+    if (!this.#running) return -this.#deafMs / 2;
+    return this.#parts.clock.monotonicMs() - this.#running.readyMs - this.#running.waitedMs;
   }
 
   /** A job was claimed for this host while it lingered. Where it does not linger any more, or only now hears of it, its next look finds that claim. */
@@ -152,9 +158,9 @@ export class Runner {
   async run(): Promise<void> {
     const { clock, models } = this.#parts;
     for (;;) {
-      if (this.#wasDeaf) {
-        this.#wasDeaf = false;
+      if (this.#deafMs > 0) {
         await clock.turn();
+        this.#deafMs = 0;
       }
       this.#startNext();
       const handedTo = this.#rotation.withHanded();
@@ -335,7 +341,7 @@ export class Runner {
       model instanceof SwitchyardError
         ? unready(claim, model)
         : await this.#runs.run(tag, await this.#runs.ready(tag, claim, { model, deadlineOffsetMs }));
-    this.#wasDeaf = run.runMs >= deafMs;
+    this.#deafMs = run.runMs >= deafMs ? run.runMs : 0;
     this.#rotation.used(tag, run.runMs);
     this.#finish(hand, run, 0);
   }
@@ -428,7 +434,7 @@ export class Runner {
     const { jobs, nowMs, sequence, sentMs } = claim;
     const { tag } = ticket.version;
     const queueMs = jobs.map((job) => nowMs - job.createdMs);
-    this.#report(tag, { queueMs, slackMs: jobs.map((job) => job.deadlineMs - nowMs), run, traced: followed && tracedOf(jobs) });
+    this.#report(tag, { queueMs, slackMs: jobs.map((job) => job.deadlineMs - nowMs), run, nowMs, traced: followed && tracedOf(jobs) });
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
     const { beganMs, counted: runs } = run;
     if (followed) {
@@ -453,7 +459,13 @@ export class Runner {
 
   #report(
     tag: string,
-    { queueMs, slackMs, run, traced }: { queueMs: number[]; slackMs: number[]; run: Run; traced: TracedJob | undefined },
+    {
+      queueMs,
+      slackMs,
+      run,
+      nowMs,
+      traced,
+    }: { queueMs: number[]; slackMs: number[]; run: Run; nowMs: number; traced: TracedJob | undefined },
   ): void {
     const { results, runMs, items, jobs, startedLate, sample } = run;
     const outcomes: Record<string, number> = {};
@@ -461,6 +473,7 @@ export class Runner {
     const overheadMs = this.#figures.overheadMs(tag);
     const told: FromRunner = { kind: "ran", tag, jobs, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs };
     if (sample) told.sample = sample;
+    if (jobs > 0) told.time = { atMs: nowMs, runs: 1, ownMs: runMs, othersMs: this.#rotation.ran(tag, runMs) };
     if (traced) told.traced = traced;
     this.#parts.tell(told);
   }

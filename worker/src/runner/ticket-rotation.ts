@@ -7,6 +7,7 @@
 
 import type { ModelVersion } from "@switchyard/protocol";
 import type { Handed } from "./claims.ts";
+import { DeviceTimes } from "./device-times.ts";
 import type { Unready } from "./messages.ts";
 
 export interface HeldTicket {
@@ -31,15 +32,20 @@ export class TicketRotation {
   #last = { sharer: "", ms: 0, othersMs: 0 };
   /** Whose time each queue uses. */
   readonly #sharers = new Map<string, string>();
+  readonly #times = new DeviceTimes();
 
-  add(ticketId: string, version: ModelVersion, unready: Unready = "tell"): void {
+  /** `atHandMs`: see DeviceTimes. */
+  add(ticketId: string, version: ModelVersion, unready: Unready = "tell", atHandMs = 0): void {
+    this.#times.waits(version.tag, atHandMs);
     this.#sharers.set(version.tag, `${version.model}@${version.version}`);
     this.#held.set(ticketId, { ticketId, version, unready, mode: "active", lingerUntilMs: 0, woken: false });
   }
 
   end(ticketId: string): void {
+    const ended = this.#held.get(ticketId);
     this.#held.delete(ticketId);
     const held = new Set([...this.#held.values()].map(({ version }) => version.tag));
+    if (ended && !held.has(ended.version.tag)) this.#times.rests(ended.version.tag);
     const sharers = new Set([...held].map((tag) => this.#sharerOf(tag)));
     for (const [sharer, usedMs] of this.#usedMs)
       if (usedMs <= this.#firstStartOf(sharer) && !sharers.has(sharer)) this.#usedMs.delete(sharer);
@@ -62,6 +68,13 @@ export class TicketRotation {
     const sharer = this.#sharerOf(tag);
     const usedMs = this.#usedMs.get(sharer);
     if (usedMs !== undefined) this.#usedMs.set(sharer, usedMs + ms);
+  }
+
+  /** A run of the queue is over. Answers how long others had the device while this one had work. */
+  ran(tag: string, ms: number): number {
+    const othersMs = this.#times.ran(tag, ms);
+    if (!this.all().some(({ version }) => version.tag === tag)) this.#times.rests(tag);
+    return othersMs;
   }
 
   #startOf(tag: string): number {
@@ -147,24 +160,28 @@ export class TicketRotation {
   linger(ticket: HeldTicket, untilMs: number): void {
     ticket.mode = ticket.woken ? "active" : "lingering";
     ticket.lingerUntilMs = untilMs;
+    if (!ticket.woken) this.#times.rests(ticket.version.tag);
   }
 
   /** Its queue has too few jobs for a batch that may still fill. A wake-up that overtook this answer keeps it active. */
   defer(ticket: HeldTicket, untilMs: number): void {
     ticket.mode = ticket.woken ? "active" : "deferring";
     ticket.lingerUntilMs = untilMs;
+    if (!ticket.woken) this.#times.rests(ticket.version.tag);
   }
 
   /** It looks no more before then, unless it is woken. */
   pause(ticket: HeldTicket, untilMs: number): void {
     ticket.mode = "lingering";
     ticket.lingerUntilMs = untilMs;
+    this.#times.rests(ticket.version.tag);
   }
 
   /** Its queue has work: every ticket of the queue looks again. */
-  wake(tag: string): void {
+  wake(tag: string, atHandMs = 0): void {
     for (const ticket of this.#held.values()) {
       if (ticket.version.tag !== tag) continue;
+      this.#times.waits(tag, atHandMs);
       ticket.mode = "active";
       ticket.woken = true;
     }

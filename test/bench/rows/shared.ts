@@ -1,0 +1,157 @@
+/**
+ * Two models on one host, each of which has jobs all the time: what one is promised must allow for the other. Both fill the device, with a deadline of ten
+ * runs, five of their own when they take turns. Capacity is that of the host with one of them, measured first, in the same run.
+ */
+
+import { measureStreams, type Noise, untilQuiet } from "../cell.ts";
+import { admittedInTime, inTimePerSecond, type StreamFigures } from "../load/stream-tally.ts";
+import { twoDeviceModelsIn } from "../systems/device-model.ts";
+import { jobsSince, startedLate } from "../systems/job-views.ts";
+import { type RunningSwitchyard, startSwitchyard } from "../systems/switchyard.ts";
+import type { SystemModel } from "../systems/system.ts";
+import { budget } from "./budget.ts";
+import { type Capacity, measureCapacity } from "./capacity.ts";
+import { modelCache } from "./models.ts";
+import type { RowContext, RowResult } from "./row.ts";
+import { describeNoise, describeStream, mustBeWhole, shown } from "./shown.ts";
+
+const deadlineRuns = 10;
+const settleSeconds = 4;
+/** What each model is offered, as a part of the host's capacity. */
+const loads = { below: [0.45, 0.45], above: [1, 1], uneven: [0.5, 1.5] } as const;
+type Load = keyof typeof loads;
+
+interface Phase {
+  noise: Noise;
+  /** Of each model. */
+  figures: StreamFigures[];
+  startedLate: number;
+}
+
+interface Round extends Record<Load, Phase> {
+  capacity: Capacity;
+}
+
+async function measurePhase(
+  running: RunningSwitchyard,
+  of: { models: readonly SystemModel[]; perSecond: readonly number[]; timeoutMs: number; seed: number },
+  { load, seconds }: RowContext,
+): Promise<Phase> {
+  await untilQuiet();
+  const sinceMs = Date.now();
+  const streams = of.models.map((model, at) => ({
+    name: model.name,
+    model,
+    pace: { perSecond: of.perSecond[at]!, seed: 10 * of.seed + at },
+    timeoutMs: of.timeoutMs,
+  }));
+  const { noise, streams: heard } = await measureStreams(running, { streams, settleSeconds, seconds }, load);
+  const figures = of.models.map(({ name }) => heard[name]!);
+  for (const [at, one] of figures.entries()) mustBeWhole(of.models[at]!.name, one);
+  const jobs = await Promise.all(of.models.map(({ name }) => jobsSince(running.url, { model: name, sinceMs })));
+  return { noise, figures, startedLate: jobs.flat().filter(startedLate).length };
+}
+
+async function measureRound(context: RowContext, models: readonly SystemModel[], round: number): Promise<Round> {
+  const [first, second] = models as [SystemModel, SystemModel];
+  const running = await startSwitchyard(first, { threads: 1 });
+  try {
+    const { load, seconds, say } = context;
+    const clients = 3 * first.maxBatchItems;
+    await load.prepare(second, 13);
+    await measureCapacity(running, { model: second, clients, seconds: 1 }, context);
+    await load.prepare(first, 13);
+    const capacity = await measureCapacity(running, { model: first, clients, seconds }, context);
+    say(
+      `  round ${round} capacity: ${capacity.perSecond.toFixed(1)} jobs/s, a run ${capacity.runMs.toFixed(1)} ms ${describeNoise(capacity.noise)}`,
+    );
+    const timeoutMs = Math.ceil(deadlineRuns * capacity.runMs);
+    const phases: Partial<Record<Load, Phase>> = {};
+    for (const [at, [name, shares]] of Object.entries(loads).entries()) {
+      const perSecond = shares.map((share) => share * capacity.perSecond);
+      const phase = await measurePhase(running, { models, perSecond, timeoutMs, seed: 3 * round + at }, context);
+      for (const [which, figures] of phase.figures.entries())
+        say(`  round ${round} ${name}, ${models[which]!.name}: ${describeStream(figures)} ${describeNoise(phase.noise)}`);
+      phases[name as Load] = phase;
+    }
+    return { capacity, ...(phases as Record<Load, Phase>) };
+  } finally {
+    await running.stop();
+  }
+}
+
+const worstInTime = ({ figures }: Phase): number | undefined => {
+  const shares = figures.map(admittedInTime).filter((share) => share !== undefined);
+  return shares.length === figures.length ? Math.min(...shares) : undefined;
+};
+
+const together = ({ figures }: Phase): number => figures.reduce((sum, one) => sum + inTimePerSecond(one), 0);
+
+export async function sharedRow(context: RowContext): Promise<RowResult> {
+  const models = await twoDeviceModelsIn(modelCache);
+  const rounds: Round[] = [];
+  for (let round = 1; round <= context.rounds; round++) rounds.push(await measureRound(context, models, round));
+  const over = (which: Load, value: (phase: Phase, round: Round) => number | undefined) =>
+    rounds.map((round) => ({ value: value(round[which], round), isQuiet: !(round[which].noise.isNoisy || round.capacity.noise.isNoisy) }));
+  const column = (which: Load, value: (figures: StreamFigures) => number | undefined, digits: number): string =>
+    models
+      .map((_model, at) =>
+        shown(
+          rounds.map((round) => value(round[which].figures[at]!)),
+          digits,
+        ),
+      )
+      .join(", ");
+  const line = (title: string, which: Load): string[] => [
+    title,
+    column(which, ({ jobs, seconds }) => jobs / seconds, 0),
+    column(which, inTimePerSecond, 0),
+    column(which, admittedInTime, 2),
+    column(which, ({ counts, jobs }) => (100 * counts.refused) / jobs, 1),
+    column(which, ({ latencyMs }) => latencyMs?.p99, 0),
+  ];
+  const capacities = rounds.map(({ capacity }) => capacity);
+  return {
+    title: `two models on one host; capacity ${shown(
+      capacities.map(({ perSecond }) => perSecond),
+      0,
+    )} jobs/s, a run ${shown(
+      capacities.map(({ runMs }) => runMs),
+      1,
+    )} ms, deadline ${deadlineRuns} runs`,
+    table: {
+      titles: ["of capacity, each", "offered/s", "in time/s", "% of admitted in time", "refused %", "p99 ms"],
+      lines: [line(loads.below.join(", "), "below"), line(loads.above.join(", "), "above"), line(loads.uneven.join(", "), "uneven")],
+    },
+    details: rounds,
+    budgets: [
+      budget({
+        text: "0.9 × capacity in all: % of admitted jobs in time ≥ 99.9, of either model",
+        rounds: over("below", worstInTime),
+        limit: 99.9,
+        better: "higher",
+      }),
+      ...(["above", "uneven"] as const).flatMap((which) => [
+        budget({
+          text: `2 × capacity (${loads[which].join(" and ")}): jobs/s in time ≥ 95 % of capacity`,
+          rounds: over(which, (phase, { capacity }) => together(phase) / capacity.perSecond),
+          limit: 0.95,
+          better: "higher",
+        }),
+        budget({
+          text: "and % of admitted jobs in time ≥ 98, of either model",
+          rounds: over(which, worstInTime),
+          limit: 98,
+          better: "higher",
+        }),
+        budget({
+          text: "and runs started after their deadline = 0",
+          rounds: over(which, ({ startedLate: late }) => late),
+          limit: 0,
+          better: "lower",
+          digits: 0,
+        }),
+      ]),
+    ],
+  };
+}
