@@ -164,7 +164,7 @@ describe("two models with work on one host", () => {
     );
     const seen = until(
       "the shares of the device",
-      async () => isSeen(await Promise.all(busy.map(async (model) => (await estimates(cluster.url, model)).devices[0]?.device_share ?? 0))),
+      async () => isSeen(await Promise.all(busy.map(async (model) => (await estimates(cluster.url, model)).devices[0]?.host_share ?? 0))),
       { show: () => cluster.log() },
     ).finally(() => {
       isOver = true;

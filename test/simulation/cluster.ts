@@ -9,6 +9,7 @@ import { type ClaimedJob, MemoryQueue, type RunOutcome } from "../../coordinator
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
 import { type AdmissionRule, admission, admissionRule, type QueueView } from "../../coordinator/src/scheduler/admission.ts";
 import { type SeededRandom, seededRandom } from "../../scripts/seeded-random.ts";
+import type { HeldTicket } from "../../worker/src/runner/ticket-rotation.ts";
 import type { Arrival } from "./loads.ts";
 import { drawRunMs, type HostSpec, type ModelSpec, warmUpOf } from "./machines.ts";
 import type { Policy } from "./policies.ts";
@@ -134,7 +135,7 @@ export class Cluster {
     const pools = [...histories].map(([kind, history]) => ({
       hosts: serving.filter(({ spec }) => spec.kind === kind).length,
       estimate: history.estimate(nowMs),
-      share: history.share(nowMs),
+      sharing: history.sharing(nowMs),
     }));
     queue.view = {
       capableHosts: live.length,
@@ -213,7 +214,7 @@ export class Cluster {
 
   #wake(queue: Queue, incarnation: string): void {
     const host = queue.hosts.find((one) => one.incarnation === incarnation);
-    for (const ticket of host?.tickets ?? []) if (ticket.model === queue.model.name) ticket.untilMs = 0;
+    host?.rotation.wake(queue.model.name);
     this.#time.after(deliveryMs, () => host && this.#next(host));
   }
 
@@ -228,13 +229,11 @@ export class Cluster {
   #next(host: SimulatedHost): void {
     if (!host.idle) return;
     this.#takeOffers(host);
-    for (let left = host.tickets.length; left > 0 && host.idle; left--) {
-      const ticket = host.tickets.shift();
+    while (host.idle) {
+      const ticket = host.turn(this.#time.nowMs);
       if (!ticket) return;
-      host.tickets.push(ticket);
-      if (ticket.untilMs > this.#time.nowMs) continue;
-      const queue = this.#queues.get(ticket.model) as Queue;
-      if (host.loaded.has(ticket.model)) this.#claim(host, queue, ticket.ticketId);
+      const queue = this.#queues.get(ticket.version.tag) as Queue;
+      if (host.loaded.has(queue.model.name)) this.#claim(host, queue, ticket);
       else this.#load(host, queue);
     }
   }
@@ -245,8 +244,7 @@ export class Cluster {
       while (queue.offers.length > 0 && !host.holds(model)) {
         const ticketId = queue.offers.shift() as string;
         if (queue.store.take(ticketId, host.incarnation, this.#nowMs()) !== "held") continue;
-        host.tickets.push({ model, ticketId, untilMs: 0 });
-        host.times.waits(model);
+        host.takes(model, ticketId);
       }
     }
   }
@@ -262,8 +260,9 @@ export class Cluster {
     });
   }
 
-  #claim(host: SimulatedHost, queue: Queue, ticketId: string): void {
+  #claim(host: SimulatedHost, queue: Queue, ticket: HeldTicket): void {
     const { model, store } = queue;
+    const { ticketId } = ticket;
     const history = queue.histories.get(host.spec.kind) as RunHistory;
     const nowMs = this.#nowMs();
     const ladder = this.#setup.policy.drop ? history.ladder(nowMs) : undefined;
@@ -281,13 +280,9 @@ export class Cluster {
       host.sequences.set(model.name, sequence);
       this.#run(host, queue, ticketId, answer.jobs);
     } else if (answer.kind === "defer") {
-      const ticket = host.tickets.find((one) => one.ticketId === ticketId);
-      if (ticket) ticket.untilMs = answer.untilMs;
+      host.rotation.defer(ticket, answer.untilMs);
       this.#time.at(answer.untilMs, () => this.#next(host));
-    } else {
-      host.times.rests(model.name);
-      host.drop(ticketId);
-    }
+    } else host.rotation.end(ticketId);
   }
 
   #run(host: SimulatedHost, queue: Queue, ticketId: string, jobs: readonly ClaimedJob[]): void {
@@ -297,14 +292,17 @@ export class Cluster {
     const fails = this.#random.next() < (this.#setup.failures ?? 0);
     const runMs = drawRunMs(model, spec, items, this.#random);
     const beside = besideRunMs * (0.5 + this.#random.next());
+    const cameMs = Math.min(...jobs.map(({ id }) => (this.#log.arrivals[indexOf(id)] as Arrival).atMs));
     for (const { id } of jobs) this.#started(indexOf(id));
     host.running = true;
     this.#time.after(beside + runMs, () => {
       this.#spent(jobs, runMs, items);
       if (host.incarnation !== incarnation || !host.alive) return;
       host.running = false;
-      const othersMs = host.times.ran(model.name, runMs);
-      queue.histories.get(spec.kind)?.shared({ atMs: this.#time.nowMs, runs: 1, ownMs: runMs, othersMs });
+      host.rotation.used(model.name, runMs);
+      const endMs = this.#time.nowMs;
+      const others = host.times.ran(model.name, { beganMs: endMs - runMs, endMs, waitedMs: endMs - runMs - cameMs });
+      queue.histories.get(spec.kind)?.ranFor({ atMs: endMs, runs: 1, ownMs: runMs, ...others });
       this.#commit(host, queue, { ticketId, jobs, runMs, fails });
       if (!fails && host.warmed.has(model.name)) {
         queue.histories.get(spec.kind)?.add({ items, runMs, atMs: this.#time.nowMs, overheadMs: beside });

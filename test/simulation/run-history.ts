@@ -1,8 +1,9 @@
 /** What hosts of a class measured of a model, as the queue's own hash holds it for all of them, and the estimate that follows from it. */
 
 import {
+  addedTime,
   bucketOf,
-  type DeviceShare,
+  type DeviceSharing,
   type DeviceTime,
   type EstimateRule,
   estimateRule,
@@ -16,8 +17,7 @@ import {
   type RunEstimate,
   type RunWindow,
   runMs,
-  shareOf,
-  together,
+  sharingOf,
   windowRuns,
   withOverhead,
   withRun,
@@ -46,7 +46,7 @@ export class RunHistory {
   readonly #maxItems: number;
   readonly #rule: HistoryRule;
   readonly #times: DeviceTime[] = [];
-  #share: { share: DeviceShare; atMs: number } | undefined;
+  #sharing: { sharing: DeviceSharing; atMs: number } | undefined;
   #overhead = noOverhead;
   #factor = 1;
   #runs = 0;
@@ -69,19 +69,19 @@ export class RunHistory {
   }
 
   /** So much of it, and of others meanwhile, a host has run. */
-  shared(time: DeviceTime): void {
+  ranFor(time: DeviceTime): void {
     const second = (atMs: number): number => Math.floor(atMs / coordinatorRefreshMs);
     const last = this.#times.at(-1);
-    if (last && second(last.atMs) === second(time.atMs)) this.#times[this.#times.length - 1] = together(last, time);
+    if (last && second(last.atMs) === second(time.atMs)) this.#times[this.#times.length - 1] = addedTime(last, time);
     else this.#times.push(time);
     if (this.#times.length > keptTimes) this.#times.shift();
   }
 
   /** As of the last second that is over: hosts tell once a second. */
-  share(nowMs: number): DeviceShare {
-    if (!this.#share || nowMs - this.#share.atMs >= coordinatorRefreshMs)
-      this.#share = { share: shareOf(this.#times.slice(0, -1), nowMs), atMs: nowMs };
-    return this.#share.share;
+  sharing(nowMs: number): DeviceSharing {
+    if (!this.#sharing || nowMs - this.#sharing.atMs >= coordinatorRefreshMs)
+      this.#sharing = { sharing: sharingOf(this.#times.slice(0, -1), nowMs), atMs: nowMs };
+    return this.#sharing.sharing;
   }
 
   #kept(before: Kept | undefined, refreshMs: number, nowMs: number): Kept {

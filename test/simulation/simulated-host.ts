@@ -1,14 +1,9 @@
-/** One host: the tickets that it holds, in rotation, and what it is doing. It decides nothing; cluster.ts moves it. */
+/** One host: the tickets that it holds, in the product's own rotation, and what it is doing. It decides nothing; cluster.ts moves it. */
 
+import type { ModelVersion } from "@switchyard/protocol";
 import { DeviceTimes } from "../../worker/src/runner/device-times.ts";
+import { type HeldTicket, TicketRotation } from "../../worker/src/runner/ticket-rotation.ts";
 import type { HostSpec } from "./machines.ts";
-
-export interface HeldTicket {
-  model: string;
-  ticketId: string;
-  /** It was told to wait for company until then. */
-  untilMs: number;
-}
 
 export class SimulatedHost {
   readonly spec: HostSpec;
@@ -16,8 +11,8 @@ export class SimulatedHost {
   /** Models that have run since they were loaded: the first run says nothing of the next. */
   readonly warmed = new Set<string>();
   readonly sequences = new Map<string, number>();
-  readonly times = new DeviceTimes();
-  tickets: HeldTicket[] = [];
+  rotation = new TicketRotation();
+  times = new DeviceTimes();
   alive = true;
   running = false;
   #lives = 1;
@@ -36,17 +31,23 @@ export class SimulatedHost {
   }
 
   holds(model: string): boolean {
-    return this.tickets.some((ticket) => ticket.model === model);
+    return this.rotation.all().some(({ version }) => version.tag === model);
   }
 
-  drop(ticketId: string): void {
-    this.tickets = this.tickets.filter((ticket) => ticket.ticketId !== ticketId);
+  takes(model: string, ticketId: string): void {
+    this.rotation.add(ticketId, { tag: model, model, version: 1 } as ModelVersion);
+  }
+
+  /** Whose queue it looks into now. */
+  turn(nowMs: number): HeldTicket | undefined {
+    return this.rotation.next(nowMs, () => false);
   }
 
   die(): void {
     this.alive = false;
     this.running = false;
-    this.tickets = [];
+    this.rotation = new TicketRotation();
+    this.times = new DeviceTimes();
     this.loaded.clear();
     this.warmed.clear();
     this.sequences.clear();

@@ -30,7 +30,7 @@ test("what a host tells is what a coordinator reads, by device, size class and b
       loadMs: 321.5,
     }),
     overheadReport(device, 1.75),
-    deviceTimeReport(device, { atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5 }),
+    deviceTimeReport(device, { atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, sharers: 2 }),
     overheadReport("gpu", 3),
   ]);
   assert.deepEqual([...runs.keys()], [device, "gpu"]);
@@ -58,7 +58,7 @@ test("what a host tells is what a coordinator reads, by device, size class and b
     ],
     loadMs: 321.5,
     overheadMs: 1.75,
-    times: [{ atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5 }],
+    times: [{ atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, sharers: 2 }],
   });
   assert.deepEqual(runs.get("gpu"), { device: "gpu", windows: new Map(), warmUp: [], loadMs: undefined, overheadMs: 3, times: [] });
 });
@@ -82,7 +82,7 @@ const unreadable: [what: string, flat: string[]][] = [
   ["no samples", ["cpu runs 0 2", ""]],
   ["a bucket that is no number", ["cpu runs 0 many", "5,1,2"]],
   ["a size class that is none", ["cpu runs", "5,1,2"]],
-  ["times of too few numbers", ["cpu times", "5,1,2"]],
+  ["times of too few numbers", ["cpu times", "5,1,2,3"]],
   ["a run of no items", ["cpu runs 0 2", "5,0,2"]],
   ["a run of less than no time", ["cpu runs 0 2", "5,1,-2"]],
 ];

@@ -106,38 +106,21 @@ test("the wait of a batch that was claimed ahead is no overhead of its claim", a
   assert.equal(asked.wish!.overheadMs, 0);
 });
 
-test("of a run beside the thread only what is left counts as another's for a queue that comes to wait meanwhile", async () => {
+test("runs beside the thread count as another's from when the oldest job came", async () => {
   const device = new Device();
   const { rig, runs } = device;
   rig.beside.set("b", (items) => new Promise((resolve) => runs.push({ items, end: resolve })));
   await device.running();
-  rig.pass(40);
   rig.serve("b1");
-  await device.ends(60);
+  await device.ends();
   const asked = await rig.exchange();
   assert.equal(asked.wish?.ticketId, "b1");
-  asked.answer({ committed: ["committed"], claim: rig.batch() });
+  const batch = rig.batch();
+  batch.jobs[0]!.createdMs = batch.nowMs - 60;
+  asked.answer({ committed: ["committed"], claim: batch });
   await device.ends(30);
   const told = rig.told.filter((one) => one.kind === "ran").at(-1);
   assert.deepEqual([told?.tag, told?.time?.ownMs, told?.time?.othersMs], ["b", 30, 60]);
-});
-
-test("a run that was claimed ahead is at hand since it began, not since it was ready", async () => {
-  const device = new Device();
-  const { rig, runs } = device;
-  rig.beside.set("b", (items) => new Promise((resolve) => runs.push({ items, end: resolve })));
-  await device.running();
-  (await device.due()).answer({ claim: rig.batch() });
-  await device.ends(50); // it waited 50 ms
-  rig.pass(40);
-  rig.serve("b1");
-  (await rig.exchange()).answer({ committed: ["committed"] });
-  await device.ends(60);
-  const asked = await rig.exchange();
-  assert.equal(asked.wish?.ticketId, "b1");
-  asked.answer({ committed: ["committed"], claim: rig.batch() });
-  await device.ends(30);
-  assert.equal(rig.told.filter((one) => one.kind === "ran").at(-1)?.time?.othersMs, 60);
 });
 
 test("a run that nobody can foresee has nothing claimed ahead of its end", async () => {

@@ -125,54 +125,56 @@ test("a run says how long others will take, except the first after a load", asyn
   assert.equal(samples(rig).at(-1), undefined, "loaded anew, it runs for the first time again");
 });
 
+const times = (rig: RunnerRig) => rig.told.flatMap((one) => (one.kind === "ran" && one.time ? [[one.tag, one.time]] : []));
 const others = (rig: RunnerRig) => rig.told.flatMap((one) => (one.kind === "ran" && one.time ? [[one.tag, one.time.othersMs]] : []));
+/** A batch whose job has waited so long. */
+function waited(rig: RunnerRig, ms: number) {
+  const batch = rig.batch();
+  batch.jobs[0]!.createdMs = batch.nowMs - ms;
+  return batch;
+}
 
-test("a run tells how long others had the device while its queue had work", async () => {
+test("a run tells how long others had the device while its jobs waited", async () => {
+  const rig = new RunnerRig();
+  rig.onRun = () => rig.pass(30);
+  rig.onInputs = () => rig.pass(2);
+  rig.serve("a1");
+  rig.serve("b1");
+  (await rig.exchange()).answer({ claim: waited(rig, 1_000) });
+  const atMs = rig.storeMs();
+  (await rig.exchange()).answer({ committed: ["committed"], claim: waited(rig, 1_000) });
+  (await rig.exchange()).answer({ committed: ["committed"], claim: waited(rig, 10) });
+  await rig.exchange();
+  assert.deepEqual(others(rig), [
+    ["a", 0],
+    ["b", 30],
+    ["a", 10],
+  ]);
+  assert.deepEqual(times(rig)[1], ["b", { atMs: atMs + 64, runs: 1, ownMs: 30, othersMs: 30, sharers: 2 }]);
+});
+
+test("the oldest job of a batch counts, and the time until its inputs are there", async () => {
   const rig = new RunnerRig();
   rig.onRun = () => rig.pass(30);
   rig.serve("a1");
   rig.serve("b1");
-  const nowMs = rig.storeMs();
-  for (let at = 0; at < 3; at++) (await rig.exchange()).answer({ committed: ["committed"], claim: rig.batch() });
-  const asked = await rig.exchange();
-  assert.deepEqual(others(rig), [
-    ["a", 0],
-    ["b", 30],
-    ["a", 30],
-  ]);
-  const told = rig.told.find((one) => one.kind === "ran");
-  assert.deepEqual(told?.time, { atMs: nowMs, runs: 1, ownMs: 30, othersMs: 0 });
-  asked.answer({ committed: ["committed"], claim: { kind: "empty" } });
-  await rig.finish();
-});
-
-test("what is heard of after a run that this thread was busy with came in its midst", async () => {
-  const rig = new RunnerRig();
-  rig.onRun = () => rig.pass(30);
-  rig.onTurn = async () => {
-    rig.onTurn = async () => {};
-    rig.serve("b1");
-  };
-  rig.serve("a1");
   (await rig.exchange()).answer({ claim: rig.batch() });
-  const asked = await rig.exchange();
-  assert.equal(asked.wish?.ticketId, "b1");
-  asked.answer({ committed: ["committed"], claim: rig.batch() });
+  const batch = rig.batch(3);
+  for (const [at, ms] of [3, 12, 7].entries()) batch.jobs[at]!.createdMs = batch.nowMs - ms;
+  rig.onInputs = () => rig.pass(2);
+  (await rig.exchange()).answer({ committed: ["committed"], claim: batch });
   await rig.exchange();
-  assert.deepEqual(others(rig), [
-    ["a", 0],
-    ["b", 15],
-  ]);
+  assert.deepEqual(others(rig).at(-1), ["b", 12], "and of 14 ms before the run 2 were nobody's");
 });
 
-test("jobs that are not run have had nothing of the device, and their queue goes on waiting", async () => {
+test("jobs that are not run have had nothing of the device", async () => {
   const rig = new RunnerRig();
   rig.onRun = () => rig.pass(30);
   rig.serve("a1");
   rig.serve("b1");
   (await rig.exchange()).answer({ claim: rig.batch() });
   (await rig.exchange()).answer({ committed: ["committed"], claim: rig.batch(1, -1) });
-  (await rig.exchange()).answer({ committed: ["late"], claim: rig.batch() });
+  (await rig.exchange()).answer({ committed: ["late"], claim: waited(rig, 30) });
   await rig.exchange();
   assert.deepEqual(others(rig), [
     ["a", 0],

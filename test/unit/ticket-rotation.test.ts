@@ -128,6 +128,7 @@ function turns(rotation: TicketRotation, count: number, runMs: Record<string, nu
 function returned(runMs: Record<string, number> = {}): TicketRotation {
   const rotation = rotationOf("a1", "b1");
   const away = turn(rotation);
+  rotation.used("a", runMs.a ?? 10);
   rotation.linger(away, 1_000_000);
   turns(rotation, 100, runMs);
   rotation.wake("a");
@@ -138,9 +139,32 @@ test("who comes back has one run more, where runs are alike: a second job that c
   assert.equal(turns(returned(), 6), "aababa");
 });
 
-test("what is saved up is one run of the neighbour, so that its wait never doubles", () => {
+test("what is saved up is the shorter of both runs", () => {
   assert.equal(turns(returned({ a: 100 }), 13, { a: 100 }), "abbbbbbbbabbb", "no second one of 100 ms");
-  assert.match(turns(returned({ a: 1 }), 40, { a: 1 }), /^a{20}ba{10}b/);
+  assert.match(turns(returned({ a: 1 }), 24, { a: 1 }), /^a{11}ba{10}b/);
+  const rotation = rotationOf("b1", "c1");
+  turns(rotation, 10);
+  rotation.add("a1", { tag: "a", model: "a", version: 1 } as ModelVersion);
+  assert.match(turns(rotation, 4), /^a[bc]{2}a/, "what has never run has saved nothing up");
+});
+
+test("a batch that did not run changes nothing of it", () => {
+  const rotation = returned();
+  rotation.used("b", 0);
+  assert.equal(turns(rotation, 6), "aababa");
+});
+
+test("what was forgotten is not had again, however long runs have become meanwhile", () => {
+  const rotation = returned({ a: 500 });
+  rotation.add("c1", { tag: "c", model: "c", version: 1 } as ModelVersion);
+  assert.match(turns(rotation, 2, { a: 500 }), /a/);
+  rotation.end("a1");
+  rotation.linger(rotation.all().find(({ ticketId }) => ticketId === "c1") as HeldTicket, 1_000_000);
+  turns(rotation, 60); // where `a` stands no longer matters
+  rotation.end("c1");
+  turns(rotation, 1, { b: 600 });
+  rotation.add("a2", { tag: "a", model: "a", version: 1 } as ModelVersion);
+  assert.equal(turns(rotation, 4, { a: 500, b: 600 }), "aaba");
 });
 
 test("what was saved up is spent once, also where the ticket ended and came again", () => {
@@ -162,64 +186,6 @@ test("a queue whose tickets ended and came again is no better off than before", 
     return ticketId;
   });
   assert.deepEqual(new Set(first), new Set(["b1"]), "the other one catches up first");
-});
-
-/** What another queue's run of 10 ms counts for at the next run of `a`, when this has happened before. */
-function othersMs(rotation: TicketRotation, happens: () => void): number {
-  happens();
-  rotation.ran("b", 10);
-  return rotation.ran("a", 5);
-}
-
-test("others count as long as a queue has work, from its ticket or its wake-up on", () => {
-  const rotation = rotationOf("a1", "b1");
-  assert.equal(
-    othersMs(rotation, () => {}),
-    10,
-  );
-  const [ticket] = rotation.all() as [HeldTicket];
-  const linger = (): void => rotation.linger(ticket, 20);
-  const wake = (): void => rotation.wake("a");
-  assert.equal(othersMs(rotation, linger), 0, "it was found empty");
-  rotation.linger(ticket, 20);
-  assert.equal(othersMs(rotation, wake), 10);
-  ticket.woken = true;
-  assert.equal(othersMs(rotation, linger), 10, "a wake-up has overtaken the answer that it is empty");
-  ticket.woken = false;
-  assert.equal(
-    othersMs(rotation, () => rotation.defer(ticket, 20)),
-    0,
-    "its jobs wait for others of their own",
-  );
-  assert.equal(
-    othersMs(rotation, () => rotation.pause(ticket, 20)),
-    0,
-  );
-  rotation.pause(ticket, 20);
-  assert.equal(
-    othersMs(rotation, () => rotation.wake("a", 4)),
-    6,
-    "that run had begun",
-  );
-});
-
-test("others count no longer when the last ticket of a queue has ended, nor from before the next one", () => {
-  const rotation = rotationOf("a1", "a2", "b1");
-  assert.equal(
-    othersMs(rotation, () => rotation.end("a1")),
-    10,
-  );
-  rotation.end("a2");
-  assert.equal(
-    othersMs(rotation, () => {}),
-    0,
-  );
-  rotation.ran("b", 10); // and a run of it that ends after its ticket leaves nothing behind
-  rotation.add("a3", { tag: "a", model: "a", version: 1 } as ModelVersion);
-  assert.equal(
-    othersMs(rotation, () => {}),
-    10,
-  );
 });
 
 test("a ticket that waits for a fuller batch does not look until then, and is then active again", () => {

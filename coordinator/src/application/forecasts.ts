@@ -6,7 +6,7 @@
 import {
   blobThresholdBytes,
   type DeviceRuns,
-  type DeviceShare,
+  type DeviceSharing,
   estimateRuns,
   halved,
   noOverhead,
@@ -15,7 +15,7 @@ import {
   type RunEstimate,
   runMs,
   SwitchyardError,
-  shareOf,
+  sharingOf,
   sizeOf,
   withOverhead,
 } from "@switchyard/protocol";
@@ -166,8 +166,8 @@ export class Forecasts {
     return estimate;
   }
 
-  #share(queue: Queue, device: string): DeviceShare {
-    return shareOf(queue.devices?.get(device)?.times ?? [], this.#parts.store.nowMs());
+  #sharing(queue: Queue, device: string): DeviceSharing {
+    return sharingOf(queue.devices?.get(device)?.times ?? [], this.#parts.store.nowMs());
   }
 
   /** Jobs that come together are judged by one view; what was decided for one stands for the others that ask the same. */
@@ -194,7 +194,7 @@ export class Forecasts {
     const [pools, loads, overheads]: [HostPool[], number[], number[]] = [[], [], []];
     for (const { device, count } of hosts.devices(tag)) {
       const runs = queue.devices?.get(device);
-      pools.push({ hosts: count, estimate: this.#estimate(tag, queue, device, size), share: this.#share(queue, device) });
+      pools.push({ hosts: count, estimate: this.#estimate(tag, queue, device, size), sharing: this.#sharing(queue, device) });
       if (runs?.loadMs !== undefined) loads.push(runs.loadMs);
       if (runs?.overheadMs !== undefined) overheads.push(runs.overheadMs);
     }
@@ -352,7 +352,7 @@ export class Forecasts {
     for (const { device, count } of this.#parts.hosts.devices(tag)) {
       const [size = 0] = queue.devices.get(device)?.windows.keys() ?? [];
       const estimate = this.#estimate(tag, queue, device, size);
-      if (estimate && estimate.itemMs > 0) itemsPerMs += (count * this.#share(queue, device).share) / estimate.itemMs;
+      if (estimate && estimate.itemMs > 0) itemsPerMs += (count * this.#sharing(queue, device).share) / estimate.itemMs;
     }
     return itemsPerMs === 0 ? null : Math.round(waiting / itemsPerMs);
   }
@@ -363,7 +363,7 @@ export class Forecasts {
     await this.#read([tag]);
     const shown: DeviceEstimate[] = [];
     for (const [device, { windows, warmUp, loadMs, overheadMs: beside }] of queue.devices ?? []) {
-      const { share } = this.#share(queue, device);
+      const { share } = this.#sharing(queue, device);
       const sizes = windows.size > 0 ? [...windows.keys()] : warmUp.length > 0 ? [0] : [];
       for (const size of sizes.sort((a, b) => a - b)) {
         const estimate = this.#estimate(tag, queue, device, size);

@@ -51,7 +51,7 @@ export function toEstimatesView({ model, version, networkMs, devices }: ModelEst
       ...(one.newestMs !== undefined && { newest_sample: new Date(one.newestMs).toISOString() }),
       ...(one.loadMs !== undefined && { load_ms: tenths(one.loadMs) }),
       ...(one.overheadMs !== undefined && { overhead_ms: tenths(one.overheadMs) }),
-      device_share: Math.round(1000 * one.share) / 1000,
+      host_share: Math.round(1000 * one.share) / 1000,
     })),
   };
 }

@@ -3,14 +3,14 @@
  * as it writes, and refuses by that bound. Pure; what is known of hosts may be a second old. What is unknown is not held against a job.
  */
 
-import { type DeviceShare, isStale, type RunEstimate, runMs, undivided } from "@switchyard/protocol";
+import { type DeviceSharing, isStale, type RunEstimate, runMs, undivided } from "@switchyard/protocol";
 
 /** Hosts of one class. */
 export interface HostPool {
   hosts: number;
   estimate: RunEstimate | undefined;
   /** Of their time, where other queues have work on them; absent: all of it. */
-  share?: DeviceShare | undefined;
+  sharing?: DeviceSharing | undefined;
 }
 
 export interface QueueView {
@@ -100,7 +100,7 @@ function poolsOf({ pools, maxItems }: QueueView): Pool[] {
   known.sort((a, b) => runMs(a.estimate.ladder, maxItems) - runMs(b.estimate.ladder, maxItems));
   let [hosts, rate, between] = [0, 0, 0];
   return known.map((one) => {
-    const { share, betweenMs } = one.share ?? undivided;
+    const { share, betweenMs } = one.sharing ?? undivided;
     hosts += one.hosts;
     rate += (one.hosts * share) / one.estimate.itemMs;
     between += one.hosts * betweenMs;
@@ -108,9 +108,12 @@ function poolsOf({ pools, maxItems }: QueueView): Pool[] {
   });
 }
 
-/** What passes before the first of the jobs ahead can start: a load, or what is left of the run that ends first; or other queues' runs. */
+/**
+ * What passes before the first of the jobs ahead can start: a load, or what is left of the run that ends first, be it another queue's. Of a queue without
+ * open jobs one is let through without that: its run tells how things are, or nothing would.
+ */
 function residualMs({ betweenMs, estimate, hosts }: Pool, { busy, loadMs }: QueueView): number {
-  return loadMs + (busy ? (estimate.typicalMs + betweenMs) / (hosts + 1) : betweenMs);
+  return loadMs + (busy ? (estimate.typicalMs + betweenMs) / (hosts + 1) : 0);
 }
 
 function finishMs(pool: Pool, job: Asked, view: QueueView, ahead: number): number {

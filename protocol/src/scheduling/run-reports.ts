@@ -46,8 +46,8 @@ export function overheadReport(device: string, overheadMs: number): RunReport {
   return [`${nameOf(device)} overhead`, 0, overheadMs.toFixed(2)];
 }
 
-export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs }: DeviceTime): RunReport {
-  return [`${nameOf(device)} times`, keptTimes, [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3)].join(",")];
+export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs, sharers }: DeviceTime): RunReport {
+  return [`${nameOf(device)} times`, keptTimes, [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3), sharers].join(",")];
 }
 
 /** The hash's fields and texts by turns. What cannot be read is left out: one host's nonsense must not blind coordinators to the others. */
@@ -92,7 +92,9 @@ function readFact([kind, size = "", bucket = ""]: readonly string[], text: strin
     };
   }
   if (kind === "times") {
-    const times = numbersIn(text, 4).map(([atMs, runs, ownMs, othersMs]): DeviceTime => ({ atMs, runs, ownMs, othersMs }));
+    const times = numbersIn(text, 5).map(
+      ([atMs, runs, ownMs, othersMs, sharers]): DeviceTime => ({ atMs, runs, ownMs, othersMs, sharers }),
+    );
     return (runs) => {
       runs.times = times;
     };
@@ -109,7 +111,7 @@ interface NumbersOf {
   1: [number];
   2: [number, number];
   3: [number, number, number];
-  4: [number, number, number, number];
+  5: [number, number, number, number, number];
 }
 type Numbers<Count extends keyof NumbersOf> = NumbersOf[Count];
 

@@ -160,7 +160,7 @@ export const estimatesViewSchema = z.object({
       /** Beside the run: reading, writing, committing. */
       overhead_ms: z.number().optional(),
       /** Of the hosts' time, while jobs of this model wait: the rest goes to other models on them. */
-      device_share: z.number().optional(),
+      host_share: z.number().optional(),
     }),
   ),
 });

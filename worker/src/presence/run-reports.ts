@@ -4,6 +4,7 @@
  */
 
 import {
+  addedTime,
   addTally,
   type DeviceTime,
   deviceTimeReport,
@@ -15,7 +16,7 @@ import {
   type RunSample,
   sampleReports,
   tallyReports,
-  together,
+  timeEveryMs,
   UntoldTallies,
 } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
@@ -30,13 +31,20 @@ interface Untold {
   samples: Map<number, RunSample[]>;
   load: { warmUp: Ladder; loadMs: number } | undefined;
   overheadMs: number | undefined;
-  time: DeviceTime | undefined;
+}
+
+/** Of one queue. */
+interface Times {
+  untold: DeviceTime | undefined;
+  /** The last one that was told. */
+  toldMs: number;
 }
 
 export class RunReports {
   readonly #redis: RedisClient;
   readonly #incarnation: string;
   readonly #untold = new Map<string, Untold>();
+  readonly #times = new Map<string, Times>();
   readonly #tallies = new UntoldTallies();
   #flushing: Promise<void> | undefined;
 
@@ -48,7 +56,7 @@ export class RunReports {
   #of(tag: string): Untold {
     let untold = this.#untold.get(tag);
     if (!untold) {
-      untold = { samples: new Map(), load: undefined, overheadMs: undefined, time: undefined };
+      untold = { samples: new Map(), load: undefined, overheadMs: undefined };
       this.#untold.set(tag, untold);
     }
     return untold;
@@ -61,12 +69,27 @@ export class RunReports {
   ran(tag: string, run: { overheadMs: number; sample?: (RunSample & { size: number }) | undefined; time?: DeviceTime | undefined }): void {
     const untold = this.#of(tag);
     untold.overheadMs = run.overheadMs;
-    if (run.time) untold.time = together(untold.time, run.time);
+    if (run.time) this.#addTime(tag, run.time);
     if (!run.sample) return;
     const samples = untold.samples.get(run.sample.size);
     if (samples) samples.push(run.sample);
     else untold.samples.set(run.sample.size, [run.sample]);
     if (samples && samples.length > mostSamples) samples.splice(0, samples.length - mostSamples);
+  }
+
+  #addTime(tag: string, time: DeviceTime): void {
+    const times = this.#times.get(tag) ?? { untold: undefined, toldMs: Number.NEGATIVE_INFINITY };
+    times.untold = addedTime(times.untold, time);
+    this.#times.set(tag, times);
+  }
+
+  /** What is to be told now: once a second, so that a coordinator hears of every host of a class. */
+  #dueTime(tag: string): DeviceTime | undefined {
+    const times = this.#times.get(tag);
+    const due = times?.untold;
+    if (!times || !due || due.atMs - times.toldMs < timeEveryMs) return undefined;
+    times.untold = undefined;
+    return due;
   }
 
   counted(tag: string, tally: QueueTally): void {
@@ -90,12 +113,19 @@ export class RunReports {
       const untold = this.#untold.get(tag);
       this.#untold.delete(tag);
       const counted = this.#tallies.next(tag);
-      const facts = [...(untold ? this.#reportsOf(untold, device) : []), ...(counted ? tallyReports(counted.tally) : [])];
+      const time = this.#dueTime(tag);
+      const facts = [
+        ...(untold ? this.#reportsOf(untold, device) : []),
+        ...(time ? [deviceTimeReport(device, time)] : []),
+        ...(counted ? tallyReports(counted.tally) : []),
+      ];
       try {
         await runScript(this.#redis, "report", keys.base(tag), [this.#incarnation, counted?.sequence ?? 0, ...facts.flat()]);
         this.#tallies.told(tag);
+        if (time) this.#times.get(tag)!.toldMs = time.atMs;
       } catch (error) {
         if (untold) this.#giveBack(tag, untold);
+        if (time) this.#giveBackTime(tag, time);
         failure ??= error;
       }
     }
@@ -106,17 +136,20 @@ export class RunReports {
     const now = this.#of(tag);
     now.load ??= before.load;
     now.overheadMs ??= before.overheadMs;
-    now.time = now.time ? together(before.time, now.time) : before.time;
     for (const [size, samples] of before.samples) {
       now.samples.set(size, [...samples, ...(now.samples.get(size) ?? [])].slice(-mostSamples));
     }
   }
 
-  #reportsOf({ samples, load, overheadMs, time }: Untold, device: string): RunReport[] {
+  #giveBackTime(tag: string, before: DeviceTime): void {
+    const times = this.#times.get(tag)!;
+    times.untold = times.untold ? addedTime(before, times.untold) : before;
+  }
+
+  #reportsOf({ samples, load, overheadMs }: Untold, device: string): RunReport[] {
     const reports = [...samples].flatMap(([size, runs]) => sampleReports(device, size, runs));
     if (load) reports.push(...loadReports(device, load));
     if (overheadMs !== undefined) reports.push(overheadReport(device, overheadMs));
-    if (time) reports.push(deviceTimeReport(device, time));
     return reports;
   }
 }

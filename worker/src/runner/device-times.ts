@@ -1,28 +1,49 @@
-/** Who has the device while others wait for it: of each queue's run, how long others ran since the queue has had work. Pure but for its own sums. */
+/** Who has had the device, and how long each queue's jobs have waited for runs of others. Pure but for its own list; times are the local clock's. */
+
+/** Turns of one queue with no other's between them. */
+interface Turn {
+  tag: string;
+  beganMs: number;
+  endMs: number;
+  /** Of that time, what its runs took. */
+  ranMs: number;
+}
+
+/** So many turns are looked through at most: who waits longer than that has waited long enough. */
+const keptTurns = 64;
 
 export class DeviceTimes {
-  #ranMs = 0;
-  /** Of each queue that has work, what all runs together had come to when it began to wait. */
-  readonly #sinceMs = new Map<string, number>();
+  /** Oldest first. */
+  readonly #turns: Turn[] = [];
 
   /**
-   * The queue may have work from now on; one that had some waits already. `atHandMs`: what the run at hand, which is not counted yet, has taken so far; below 0 where
-   * the queue came to wait that long before the end of the last run.
+   * A run is over, of jobs of which the oldest came `waitedMs` before it began. Answers how long others had the device while those jobs
+   * waited, since the queue's last run, and among how many queues that time was divided, this one included.
    */
-  waits(tag: string, atHandMs = 0): void {
-    if (!this.#sinceMs.has(tag)) this.#sinceMs.set(tag, this.#ranMs + atHandMs);
+  ran(tag: string, run: { beganMs: number; endMs: number; waitedMs: number }): { othersMs: number; sharers: number } {
+    // jobs that were here before the queue's last run waited for that one, and for others no longer than since
+    const lastMs = this.#turns.findLast((turn) => turn.tag === tag)?.endMs ?? Number.NEGATIVE_INFINITY;
+    const sinceMs = Math.max(lastMs, run.beganMs - run.waitedMs);
+    const others = new Set<string>();
+    let othersMs = 0;
+    for (const turn of this.#turns) {
+      const sharedMs = Math.min(turn.endMs, run.beganMs) - Math.max(turn.beganMs, sinceMs);
+      if (sharedMs <= 0) continue;
+      others.add(turn.tag);
+      othersMs += (sharedMs / (turn.endMs - turn.beganMs)) * turn.ranMs;
+    }
+    this.#add(tag, run);
+    return { othersMs, sharers: 1 + others.size };
   }
 
-  /** Nothing waits in it. */
-  rests(tag: string): void {
-    this.#sinceMs.delete(tag);
-  }
-
-  /** A run of the queue is over; it may have more work. Answers how long others ran while it waited for that. */
-  ran(tag: string, runMs: number): number {
-    const othersMs = Math.max(0, this.#ranMs - (this.#sinceMs.get(tag) ?? this.#ranMs));
-    this.#ranMs += runMs;
-    this.#sinceMs.set(tag, this.#ranMs);
-    return othersMs;
+  #add(tag: string, { beganMs, endMs }: { beganMs: number; endMs: number }): void {
+    const last = this.#turns.at(-1);
+    if (last?.tag === tag) {
+      last.endMs = endMs;
+      last.ranMs += endMs - beganMs;
+      return;
+    }
+    this.#turns.push({ tag, beganMs, endMs, ranMs: endMs - beganMs });
+    if (this.#turns.length > keptTurns) this.#turns.shift();
   }
 }

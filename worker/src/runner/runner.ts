@@ -4,11 +4,12 @@
  * batch is claimed shortly before the run's end, made ready, and begins at once when the device is free.
  */
 
-import { type Ladder, type ModelVersion, readInputReference, SwitchyardError } from "@switchyard/protocol";
+import { type DeviceTime, type Ladder, type ModelVersion, readInputReference, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { type Batch, BatchRuns, handedBack, type ReadyBatch, type Run, retryExchangeMs, unready } from "./batch-runs.ts";
 import { type Claims, type ClaimWish, type Handed, isRefusal } from "./claims.ts";
+import { DeviceTimes } from "./device-times.ts";
 import { type Answer, Exchanges } from "./exchanges.ts";
 import { type FollowedBatch, type Following, followedBatch, tracedOf } from "./followed-batch.ts";
 import type { LargeValues } from "./large-values.ts";
@@ -69,6 +70,15 @@ interface Beside extends InHand {
   patientUntilMs: number;
 }
 
+/** What is told of a batch. */
+interface Seen {
+  queueMs: number[];
+  slackMs: number[];
+  run: Run;
+  time: DeviceTime | undefined;
+  traced: TracedJob | undefined;
+}
+
 /** It may be a job that a host died of: then nothing else may be in hand. */
 function mayBeDeadly({ jobs }: Batch): boolean {
   return jobs.length === 1 && jobs[0]!.attempt > 1;
@@ -83,12 +93,13 @@ export class Runner {
   readonly #exchanges: Exchanges;
   readonly #runs: BatchRuns;
   readonly #models: TicketModels;
+  readonly #times = new DeviceTimes();
   readonly #inHand = new Set<InHand>();
   /** The batch that has the device, of a model that runs beside this thread, and the one claimed ahead of its end. */
   #running: Beside | undefined;
   #next: Beside | undefined;
-  /** So long a run has kept this thread from hearing of tickets and wake-ups: they have a say in whose turn is next. 0: it has heard of all. */
-  #deafMs = 0;
+  /** A run has kept this thread from hearing of tickets and wake-ups: they have a say in whose turn is next. */
+  #wasDeaf = false;
   #draining = false;
   #nudge: () => void = () => {};
 
@@ -119,19 +130,13 @@ export class Runner {
       this.#parts.tell({ kind: "ended", ticketId, release: true });
       return;
     }
-    this.#rotation.add(ticketId, version, unready, this.#atHandMs());
+    this.#rotation.add(ticketId, version, unready);
     this.#nudge();
   }
 
   wake(tag: string): void {
-    this.#rotation.wake(tag, this.#atHandMs());
+    this.#rotation.wake(tag);
     this.#nudge();
-  }
-
-  /** How far the run at hand has come. What this thread hears of after a run that it was busy with came in the midst of that, on average. */
-  #atHandMs(): number {
-    if (!this.#running) return -this.#deafMs / 2;
-    return this.#parts.clock.monotonicMs() - this.#running.readyMs - this.#running.waitedMs;
   }
 
   /** A job was claimed for this host while it lingered. Where it does not linger any more, or only now hears of it, its next look finds that claim. */
@@ -158,9 +163,9 @@ export class Runner {
   async run(): Promise<void> {
     const { clock, models } = this.#parts;
     for (;;) {
-      if (this.#deafMs > 0) {
+      if (this.#wasDeaf) {
+        this.#wasDeaf = false;
         await clock.turn();
-        this.#deafMs = 0;
       }
       this.#startNext();
       const handedTo = this.#rotation.withHanded();
@@ -341,7 +346,7 @@ export class Runner {
       model instanceof SwitchyardError
         ? unready(claim, model)
         : await this.#runs.run(tag, await this.#runs.ready(tag, claim, { model, deadlineOffsetMs }));
-    this.#deafMs = run.runMs >= deafMs ? run.runMs : 0;
+    this.#wasDeaf = run.runMs >= deafMs;
     this.#rotation.used(tag, run.runMs);
     this.#finish(hand, run, 0);
   }
@@ -434,7 +439,8 @@ export class Runner {
     const { jobs, nowMs, sequence, sentMs } = claim;
     const { tag } = ticket.version;
     const queueMs = jobs.map((job) => nowMs - job.createdMs);
-    this.#report(tag, { queueMs, slackMs: jobs.map((job) => job.deadlineMs - nowMs), run, nowMs, traced: followed && tracedOf(jobs) });
+    const slackMs = jobs.map((job) => job.deadlineMs - nowMs);
+    this.#report(tag, { queueMs, slackMs, run, time: this.#timeOf(hand, run, queueMs), traced: followed && tracedOf(jobs) });
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
     const { beganMs, counted: runs } = run;
     if (followed) {
@@ -444,6 +450,14 @@ export class Runner {
     this.#inHand.delete(hand);
     this.#commits.add(commit, { sequence, jobs, deadlineOffsetMs, claimedMs: sentMs + waitedMs, cameMs, runs, queueMs, followed });
     if (this.#draining) this.#commits.hurry();
+  }
+
+  /** What the run had of the device, and others while its jobs waited; nothing where no model ran. */
+  #timeOf({ cameMs, ticket }: InHand, { beganMs, jobs, runMs }: Run, queueMs: readonly number[]): DeviceTime | undefined {
+    if (jobs === 0 || beganMs === undefined) return undefined;
+    const waitedMs = Math.max(...queueMs) + beganMs - cameMs;
+    const others = this.#times.ran(ticket.version.tag, { beganMs, endMs: beganMs + runMs, waitedMs });
+    return { atMs: this.#storeClock.storeMs(beganMs + runMs), runs: 1, ownMs: runMs, ...others };
   }
 
   /** Those in hand, and those whose commits are open. */
@@ -457,23 +471,14 @@ export class Runner {
     this.#parts.board.write(this.#claims());
   }
 
-  #report(
-    tag: string,
-    {
-      queueMs,
-      slackMs,
-      run,
-      nowMs,
-      traced,
-    }: { queueMs: number[]; slackMs: number[]; run: Run; nowMs: number; traced: TracedJob | undefined },
-  ): void {
+  #report(tag: string, { queueMs, slackMs, run, time, traced }: Seen): void {
     const { results, runMs, items, jobs, startedLate, sample } = run;
     const outcomes: Record<string, number> = {};
     for (const result of results) outcomes[result.outcome] = (outcomes[result.outcome] ?? 0) + 1;
     const overheadMs = this.#figures.overheadMs(tag);
     const told: FromRunner = { kind: "ran", tag, jobs, items, runMs, queueMs, slackMs, outcomes, startedLate, overheadMs };
     if (sample) told.sample = sample;
-    if (jobs > 0) told.time = { atMs: nowMs, runs: 1, ownMs: runMs, othersMs: this.#rotation.ran(tag, runMs) };
+    if (time) told.time = time;
     if (traced) told.traced = traced;
     this.#parts.tell(told);
   }

@@ -7,7 +7,6 @@
 
 import type { ModelVersion } from "@switchyard/protocol";
 import type { Handed } from "./claims.ts";
-import { DeviceTimes } from "./device-times.ts";
 import type { Unready } from "./messages.ts";
 
 export interface HeldTicket {
@@ -28,27 +27,28 @@ export class TicketRotation {
   /** Start-time fair queueing over the models: where each stands on the device's time line, and where the line stands. */
   readonly #usedMs = new Map<string, number>();
   #virtualMs = 0;
-  /** Who had the device last, for how long as was said then, and how long the one before had it that was somebody else. */
-  #last = { sharer: "", ms: 0, othersMs: 0 };
+  /** How long each model had the device when it had it last, for as many models as came here; and who had it last. */
+  readonly #lastMs = new Map<string, number>();
+  #latest = "";
+  /** Where the furthest of those stood that were forgotten: what they had must not be had again. */
+  #forgottenMs = 0;
   /** Whose time each queue uses. */
   readonly #sharers = new Map<string, string>();
-  readonly #times = new DeviceTimes();
 
-  /** `atHandMs`: see DeviceTimes. */
-  add(ticketId: string, version: ModelVersion, unready: Unready = "tell", atHandMs = 0): void {
-    this.#times.waits(version.tag, atHandMs);
+  add(ticketId: string, version: ModelVersion, unready: Unready = "tell"): void {
     this.#sharers.set(version.tag, `${version.model}@${version.version}`);
     this.#held.set(ticketId, { ticketId, version, unready, mode: "active", lingerUntilMs: 0, woken: false });
   }
 
   end(ticketId: string): void {
-    const ended = this.#held.get(ticketId);
     this.#held.delete(ticketId);
     const held = new Set([...this.#held.values()].map(({ version }) => version.tag));
-    if (ended && !held.has(ended.version.tag)) this.#times.rests(ended.version.tag);
     const sharers = new Set([...held].map((tag) => this.#sharerOf(tag)));
-    for (const [sharer, usedMs] of this.#usedMs)
-      if (usedMs <= this.#firstStartOf(sharer) && !sharers.has(sharer)) this.#usedMs.delete(sharer);
+    for (const [sharer, usedMs] of this.#usedMs) {
+      if (usedMs > this.#firstStartOf(sharer) || sharers.has(sharer)) continue;
+      this.#usedMs.delete(sharer);
+      this.#forgottenMs = Math.max(this.#forgottenMs, usedMs);
+    }
     for (const [tag, sharer] of this.#sharers) if (!held.has(tag) && !this.#usedMs.has(sharer)) this.#sharers.delete(tag);
   }
 
@@ -60,7 +60,9 @@ export class TicketRotation {
   used(tag: string, ms: number): void {
     const sharer = this.#sharerOf(tag);
     this.#usedMs.set(sharer, this.#startOf(tag) + ms);
-    this.#last = { sharer, ms, othersMs: this.#othersMs(sharer) };
+    if (ms <= 0) return;
+    this.#lastMs.set(sharer, ms);
+    this.#latest = sharer;
   }
 
   /** What it was said to use was so much too little, or too much. */
@@ -70,28 +72,18 @@ export class TicketRotation {
     if (usedMs !== undefined) this.#usedMs.set(sharer, usedMs + ms);
   }
 
-  /** A run of the queue is over. Answers how long others had the device while this one had work. */
-  ran(tag: string, ms: number): number {
-    const othersMs = this.#times.ran(tag, ms);
-    if (!this.all().some(({ version }) => version.tag === tag)) this.#times.rests(tag);
-    return othersMs;
-  }
-
   #startOf(tag: string): number {
     const sharer = this.#sharerOf(tag);
     return Math.max(this.#firstStartOf(sharer), this.#usedMs.get(sharer) ?? 0);
   }
 
   /**
-   * A queue that was away saves up one run of the others, no more. Where runs are alike it would have to wait for another of them otherwise when a second job
-   * came while its first one ran.
+   * A queue that was away has a run saved up, of its own or of the neighbour's, whichever is shorter. Where runs are alike it would have to wait for another of the
+   * neighbour's otherwise when a second job came while its first one ran; and the neighbour waits for one run more at most.
    */
   #firstStartOf(sharer: string): number {
-    return this.#virtualMs - this.#othersMs(sharer);
-  }
-
-  #othersMs(sharer: string): number {
-    return this.#last.sharer === sharer ? this.#last.othersMs : this.#last.ms;
+    const neighbourMs = this.#lastMs.get(this.#latest) ?? 0;
+    return Math.max(this.#forgottenMs, this.#virtualMs - Math.min(neighbourMs, this.#lastMs.get(sharer) ?? 0));
   }
 
   /** That ticket, where it is the only one and lingers. */
@@ -160,28 +152,24 @@ export class TicketRotation {
   linger(ticket: HeldTicket, untilMs: number): void {
     ticket.mode = ticket.woken ? "active" : "lingering";
     ticket.lingerUntilMs = untilMs;
-    if (!ticket.woken) this.#times.rests(ticket.version.tag);
   }
 
   /** Its queue has too few jobs for a batch that may still fill. A wake-up that overtook this answer keeps it active. */
   defer(ticket: HeldTicket, untilMs: number): void {
     ticket.mode = ticket.woken ? "active" : "deferring";
     ticket.lingerUntilMs = untilMs;
-    if (!ticket.woken) this.#times.rests(ticket.version.tag);
   }
 
   /** It looks no more before then, unless it is woken. */
   pause(ticket: HeldTicket, untilMs: number): void {
     ticket.mode = "lingering";
     ticket.lingerUntilMs = untilMs;
-    this.#times.rests(ticket.version.tag);
   }
 
   /** Its queue has work: every ticket of the queue looks again. */
-  wake(tag: string, atHandMs = 0): void {
+  wake(tag: string): void {
     for (const ticket of this.#held.values()) {
       if (ticket.version.tag !== tag) continue;
-      this.#times.waits(tag, atHandMs);
       ticket.mode = "active";
       ticket.woken = true;
     }
