@@ -123,7 +123,7 @@ test("a host tells once a second what its runs and those of others took, and wha
   const reports = reportsOf();
   const ran = (atMs: number, ownMs: number, othersMs: number): void =>
     reports.ran(tag, { overheadMs: 1, time: { atMs, runs: 1, ownMs, othersMs, sharers: 2 } });
-  const times = async () => (await runsOf(tag))?.times;
+  const times = async () => (await runsOf(tag))?.times.map(({ host: _host, ...time }) => time);
   ran(1_000, 10, 5);
   ran(2_000, 20, 0);
   await reports.flush();
@@ -145,6 +145,20 @@ test("a host tells once a second what its runs and those of others took, and wha
   await rigs.redis.rename(`${keys.base(tag)}kept`, `${keys.base(tag)}runs`);
   await reports.flush();
   assert.deepEqual(await times(), [first, second, { atMs: 4_500, runs: 2, ownMs: 10, othersMs: 4, sharers: 2 }]);
+  ran(4_600, 900, 900);
+  ran(60_000, 5, 0);
+  await reports.flush();
+  const alone = { atMs: 60_000, runs: 1, ownMs: 5, othersMs: 0, sharers: 2 };
+  assert.deepEqual((await times())?.at(-1), alone, "what was left over long ago is told no more");
+  ran(30_000, 6, 0);
+  await reports.flush();
+  assert.deepEqual((await times())?.at(-1), { ...alone, atMs: 30_000, ownMs: 6 }, "the store's clock was set back");
+  const other = reportsOf();
+  other.ran(tag, { overheadMs: 1, time: { atMs: 31_000, runs: 1, ownMs: 1, othersMs: 1, sharers: 2 } });
+  await other.flush();
+  const hosts = (await runsOf(tag))?.times.map(({ host }) => host) ?? [];
+  assert.equal(new Set(hosts).size, 2);
+  assert.equal(new Set(hosts.slice(0, -1)).size, 1);
 });
 
 test("hosts of one device class share their figures, queues do not", async () => {

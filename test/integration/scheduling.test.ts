@@ -169,7 +169,9 @@ describe("two models with work on one host", () => {
     ).finally(() => {
       isOver = true;
     });
-    await Promise.all([seen, ...callers]);
+    await Promise.all([seen, ...callers]).finally(() => {
+      isOver = true;
+    });
   }
 
   test("each is told to get half of it, and all of it again when the other has no more jobs", async () => {

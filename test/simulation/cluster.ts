@@ -299,10 +299,13 @@ export class Cluster {
       this.#spent(jobs, runMs, items);
       if (host.incarnation !== incarnation || !host.alive) return;
       host.running = false;
-      host.rotation.used(model.name, runMs);
+      host.ran(model.name, runMs);
       const endMs = this.#time.nowMs;
-      const others = host.times.ran(model.name, { beganMs: endMs - runMs, endMs, waitedMs: endMs - runMs - cameMs });
-      queue.histories.get(spec.kind)?.ranFor({ atMs: endMs, runs: 1, ownMs: runMs, ...others });
+      const others = host.times.ran(
+        { tag: model.name, model: model.name },
+        { beganMs: endMs - runMs, endMs, waitedMs: endMs - runMs - cameMs },
+      );
+      queue.histories.get(spec.kind)?.ranFor({ atMs: endMs, runs: 1, ownMs: runMs, ...others, host: this.#hosts.indexOf(host) });
       this.#commit(host, queue, { ticketId, jobs, runMs, fails });
       if (!fails && host.warmed.has(model.name)) {
         queue.histories.get(spec.kind)?.add({ items, runMs, atMs: this.#time.nowMs, overheadMs: beside });

@@ -18,6 +18,7 @@ import {
   type RunWindow,
   runMs,
   sharingOf,
+  timeEveryMs,
   windowRuns,
   withOverhead,
   withRun,
@@ -46,6 +47,7 @@ export class RunHistory {
   readonly #maxItems: number;
   readonly #rule: HistoryRule;
   readonly #times: DeviceTime[] = [];
+  readonly #untold = new Map<number, { time: DeviceTime | undefined; toldMs: number }>();
   #sharing: { sharing: DeviceSharing; atMs: number } | undefined;
   #overhead = noOverhead;
   #factor = 1;
@@ -68,19 +70,22 @@ export class RunHistory {
     this.#runs++;
   }
 
-  /** So much of it, and of others meanwhile, a host has run. */
+  /** So much of it, and of others meanwhile, a host has run: it tells once a second. */
   ranFor(time: DeviceTime): void {
-    const second = (atMs: number): number => Math.floor(atMs / coordinatorRefreshMs);
-    const last = this.#times.at(-1);
-    if (last && second(last.atMs) === second(time.atMs)) this.#times[this.#times.length - 1] = addedTime(last, time);
-    else this.#times.push(time);
+    const before = this.#untold.get(time.host);
+    const untold = addedTime(before?.time, time);
+    const toldMs = before?.toldMs ?? Number.NEGATIVE_INFINITY;
+    const isDue = time.atMs - toldMs >= timeEveryMs;
+    this.#untold.set(time.host, isDue ? { time: undefined, toldMs: time.atMs } : { time: untold, toldMs });
+    if (!isDue) return;
+    this.#times.push(untold);
     if (this.#times.length > keptTimes) this.#times.shift();
   }
 
-  /** As of the last second that is over: hosts tell once a second. */
+  /** As read a second ago at most. */
   sharing(nowMs: number): DeviceSharing {
     if (!this.#sharing || nowMs - this.#sharing.atMs >= coordinatorRefreshMs)
-      this.#sharing = { sharing: sharingOf(this.#times.slice(0, -1), nowMs), atMs: nowMs };
+      this.#sharing = { sharing: sharingOf(this.#times, nowMs), atMs: nowMs };
     return this.#sharing.sharing;
   }
 

@@ -5,6 +5,8 @@ import { DeviceTimes } from "../../worker/src/runner/device-times.ts";
 import { type HeldTicket, TicketRotation } from "../../worker/src/runner/ticket-rotation.ts";
 import type { HostSpec } from "./machines.ts";
 
+const versionOf = (model: string): ModelVersion => ({ tag: model, model, version: 1 }) as ModelVersion;
+
 export class SimulatedHost {
   readonly spec: HostSpec;
   readonly loaded: Set<string>;
@@ -35,7 +37,11 @@ export class SimulatedHost {
   }
 
   takes(model: string, ticketId: string): void {
-    this.rotation.add(ticketId, { tag: model, model, version: 1 } as ModelVersion);
+    this.rotation.add(ticketId, versionOf(model));
+  }
+
+  ran(model: string, ms: number): void {
+    this.rotation.used(versionOf(model), ms);
   }
 
   /** Whose queue it looks into now. */

@@ -7,7 +7,7 @@ import { DeviceTimes } from "../../worker/src/runner/device-times.ts";
 
 const nowMs = 1_000_000;
 const time = (agoMs: number, ownMs: number, othersMs: number, more: Partial<DeviceTime> = {}): DeviceTime => ({
-  ...{ atMs: nowMs - agoMs, runs: 1, ownMs, othersMs, sharers: othersMs > 0 ? 20 : 1 },
+  ...{ atMs: nowMs - agoMs, runs: 1, ownMs, othersMs, sharers: othersMs > 0 ? 20 : 1, host: 1 },
   ...more,
 });
 const shareOf = (...times: DeviceTime[]): number => sharingOf(times, nowMs).share;
@@ -29,26 +29,43 @@ test("who shares with nobody, or of whom nothing is known, has all of it", () =>
   assert.equal(shareOf(time(0, 10, 30, { sharers: 0 })), 1, "nonsense of one host");
 });
 
-test("each host of a class counts for one, whatever it ran", () => {
-  const shared = time(0, 20, 60, { runs: 2 });
-  assert.deepEqual(sharingOf([time(20, 400, 0, { runs: 8 }), time(10, 1, 0, { runs: 2 }), shared], nowMs), {
-    share: 2.25 / 3,
-    betweenMs: 5,
-  });
+test("each host of a class counts for one, whatever it ran and how often it tells", () => {
+  const shared = time(0, 20, 60, { runs: 2, host: 3 });
+  const alone = time(10, 1, 0, { runs: 2, host: 2 });
+  assert.deepEqual(sharingOf([time(20, 400, 0, { runs: 8 }), alone, shared], nowMs), { share: 2.25 / 3, betweenMs: 5 });
+  assert.equal(shareOf(time(900, 1, 0, { host: 2 }), time(500, 1, 0, { host: 2 }), alone, shared), 1.25 / 2);
 });
 
-test("the last second and a half speak, and as much of what was before as it takes to have twenty runs", () => {
+test("of a host the last second and a half speak, and as much of what was before as it takes to have twenty runs", () => {
   const lately = time(1_400, 10, 10, { runs: 10 });
-  const before = time(3_000, 10, 30, { runs: 10 });
+  const before = time(3_000, 10, 70, { runs: 10 });
   assert.equal(shareOf(before, lately, time(0, 10, 10, { runs: 10 })), 0.5, "enough without the oldest");
-  assert.equal(shareOf(before, lately, time(0, 10, 10, { runs: 9 })), 1.25 / 3);
+  assert.equal(shareOf(before, lately, time(0, 10, 10, { runs: 9 })), 30 / 120);
   assert.equal(shareOf(time(1_501, 10, 50, { runs: 10 }), time(0, 20, 20, { runs: 20 })), 0.5);
+  const other = { host: 2 };
+  assert.equal(
+    shareOf(time(3_000, 30, 10, { ...other, runs: 30 }), time(0, 10, 10, { runs: 30 })),
+    1.25 / 2,
+    "of a host that tells seldom its last one",
+  );
 });
 
-test("what nothing has confirmed for five seconds binds nobody", () => {
+test("where others had the device for long, both sides of their turn count", () => {
+  const own = time(1_200, 1_000, 0, { runs: 50 });
+  const after = time(0, 200, 1_200, { runs: 10 });
+  assert.equal(shareOf(own, after), 0.5);
+  assert.equal(shareOf(after, { ...own, atMs: nowMs + 500 }), 0.5);
+  const older = time(2_400, 200, 1_200, { runs: 10 });
+  assert.equal(shareOf(older, own, after), 1_400 / 3_800);
+  assert.equal(shareOf(time(4_000, 200, 1_200, { runs: 10 }), own, after), 0.5, "no more than that");
+});
+
+test("what nothing has confirmed for five seconds binds nobody, nor what a clock has told that ran ahead", () => {
   assert.equal(shareOf(time(staleAfterMs, 10, 30)), 0.25);
   assert.deepEqual(sharingOf([time(staleAfterMs + 1, 10, 30)], nowMs), undivided);
   assert.equal(shareOf(time(staleAfterMs + 1, 10, 90), time(0, 10, 30)), 0.25, "nor does the older part of a few runs");
+  assert.equal(shareOf(time(-1_000, 10, 30)), 0.25, "the coordinator's idea of the store's clock may lag");
+  assert.deepEqual(sharingOf([time(-1_001, 10, 30)], nowMs), undivided);
 });
 
 test("times of runs one after the other are told as one", () => {
@@ -59,16 +76,19 @@ test("times of runs one after the other are told as one", () => {
   );
 });
 
+/** Queues of one letter are of one model: `A` is one of jobs with a requirement of their own. */
+const queue = (tag: string) => ({ tag, model: tag.toLowerCase() });
+
 /** Runs one after the other, as `a10` for 10 ms of queue a; a time without a name passes idly. `waitedMs`: of the last one's jobs. */
 function others(turns: string, waitedMs: number): { othersMs: number; sharers: number } {
   const times = new DeviceTimes();
   let atMs = 1_000;
   let found = { othersMs: 0, sharers: 0 };
   for (const turn of turns.split(" ")) {
-    const [, tag, ms] = turn.match(/^([a-z]?)(\d+)$/) as unknown as [string, string, string];
+    const [, tag, ms] = turn.match(/^([a-zA-Z]?)(\d+)$/) as unknown as [string, string, string];
     const beganMs = atMs;
     atMs += Number(ms);
-    if (tag) found = times.ran(tag, { beganMs, endMs: atMs, waitedMs });
+    if (tag) found = times.ran(queue(tag), { beganMs, endMs: atMs, waitedMs });
   }
   return found;
 }
@@ -88,14 +108,33 @@ test("what others ran before its oldest job came is nothing to a queue", () => {
   assert.deepEqual(others("a5 b40 20 b40 a5", 70), { othersMs: 56, sharers: 2 }, "of a neighbour's turn with a gap its part by time");
 });
 
-test("a run that is told of after it has begun another's turn counts where it lay", () => {
-  const times = new DeviceTimes();
-  times.ran("b", { beganMs: 0, endMs: 100, waitedMs: 0 });
-  times.ran("c", { beganMs: 200, endMs: 260, waitedMs: 0 });
-  assert.deepEqual(times.ran("a", { beganMs: 90, endMs: 120, waitedMs: 50 }), { othersMs: 50, sharers: 2 });
+test("an even part is one by the number of models, and within a model by that of its queues", () => {
+  assert.deepEqual(others("a5 b10 A10 c10 a5", 1_000), { othersMs: 30, sharers: 6 });
+  assert.deepEqual(others("a5 b10 B10 a5", 1_000), { othersMs: 20, sharers: 2 });
 });
 
-test("a host that has seen many turns knows the last", () => {
-  const turns = Array.from({ length: 200 }, (_one, at) => `${at % 2 ? "b" : "c"}10`);
-  assert.deepEqual(others([...turns, "a5"].join(" "), 10_000), { othersMs: 640, sharers: 3 });
+test("runs that are told of in another order than they ran count where they lay", () => {
+  const times = new DeviceTimes();
+  times.ran(queue("b"), { beganMs: 100, endMs: 120, waitedMs: 0 });
+  times.ran(queue("c"), { beganMs: 0, endMs: 100, waitedMs: 0 }); // it had to put large outputs away
+  assert.deepEqual(times.ran(queue("b"), { beganMs: 130, endMs: 140, waitedMs: 200 }), { othersMs: 0, sharers: 1 });
+  assert.deepEqual(times.ran(queue("a"), { beganMs: 140, endMs: 150, waitedMs: 50 }), { othersMs: 40, sharers: 3 });
+});
+
+test("a run that is told of late and lay in its queue's own turn does not shorten it", () => {
+  const times = new DeviceTimes();
+  for (const [beganMs, endMs] of [
+    [0, 10],
+    [20, 30],
+    [12, 15],
+  ] as const)
+    times.ran(queue("b"), { beganMs, endMs, waitedMs: 0 });
+  assert.deepEqual(times.ran(queue("a"), { beganMs: 30, endMs: 31, waitedMs: 30 }), { othersMs: 23, sharers: 2 });
+});
+
+test("between two runs of a long model there may be thousands of short ones", () => {
+  const turns = Array.from({ length: 3_000 }, (_one, at) => `${at % 2 ? "b" : "c"}1`);
+  assert.deepEqual(others(["a500", ...turns, "a500"].join(" "), 10_000), { othersMs: 3_000, sharers: 3 });
+  const most = Array.from({ length: 6_000 }, (_one, at) => `${at % 2 ? "b" : "c"}1`);
+  assert.deepEqual(others(["a500", ...most, "a500"].join(" "), 10_000), { othersMs: 4_096, sharers: 3 });
 });

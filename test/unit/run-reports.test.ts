@@ -30,7 +30,7 @@ test("what a host tells is what a coordinator reads, by device, size class and b
       loadMs: 321.5,
     }),
     overheadReport(device, 1.75),
-    deviceTimeReport(device, { atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, sharers: 2 }),
+    deviceTimeReport(device, { atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, sharers: 2, host: 77 }),
     overheadReport("gpu", 3),
   ]);
   assert.deepEqual([...runs.keys()], [device, "gpu"]);
@@ -58,7 +58,7 @@ test("what a host tells is what a coordinator reads, by device, size class and b
     ],
     loadMs: 321.5,
     overheadMs: 1.75,
-    times: [{ atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, sharers: 2 }],
+    times: [{ atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, sharers: 2, host: 77 }],
   });
   assert.deepEqual(runs.get("gpu"), { device: "gpu", windows: new Map(), warmUp: [], loadMs: undefined, overheadMs: 3, times: [] });
 });

@@ -167,6 +167,18 @@ test("the oldest job of a batch counts, and the time until its inputs are there"
   assert.deepEqual(others(rig).at(-1), ["b", 12], "and of 14 ms before the run 2 were nobody's");
 });
 
+test("what jobs may wait for company is no wait for others", async () => {
+  const rig = new RunnerRig();
+  rig.config = { max_delay_ms: 12 };
+  rig.onRun = () => rig.pass(30);
+  rig.serve("a1");
+  rig.serve("b1");
+  (await rig.exchange()).answer({ claim: rig.batch() });
+  (await rig.exchange()).answer({ committed: ["committed"], claim: waited(rig, 20) });
+  await rig.exchange();
+  assert.deepEqual(others(rig).at(-1), ["b", 8]);
+});
+
 test("jobs that are not run have had nothing of the device", async () => {
   const rig = new RunnerRig();
   rig.onRun = () => rig.pass(30);

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import type { ModelVersion } from "@switchyard/protocol";
 import { type HeldTicket, TicketRotation } from "../../worker/src/runner/ticket-rotation.ts";
 
+const versionOf = (tag: string): ModelVersion => ({ tag, model: tag, version: 1 }) as ModelVersion;
 const open = (): boolean => false;
 
 /** Tickets `a1` and `a2` are of queue `a`. */
@@ -89,7 +90,7 @@ function share(rotation: TicketRotation, runMs: Record<string, number>, turns: n
   const had: Record<string, number> = {};
   for (let at = 0; at < turns; at++) {
     const { tag } = turn(rotation).version;
-    rotation.used(tag, runMs[tag]!);
+    rotation.used(versionOf(tag), runMs[tag]!);
     had[tag] = (had[tag] ?? 0) + runMs[tag]!;
   }
   return had;
@@ -119,7 +120,7 @@ test("a queue that was away has saved nothing up, and one that worked alone is n
 function turns(rotation: TicketRotation, count: number, runMs: Record<string, number> = {}): string {
   return Array.from({ length: count }, () => {
     const { tag } = turn(rotation).version;
-    rotation.used(tag, runMs[tag] ?? 10);
+    rotation.used(versionOf(tag), runMs[tag] ?? 10);
     return tag;
   }).join("");
 }
@@ -128,7 +129,7 @@ function turns(rotation: TicketRotation, count: number, runMs: Record<string, nu
 function returned(runMs: Record<string, number> = {}): TicketRotation {
   const rotation = rotationOf("a1", "b1");
   const away = turn(rotation);
-  rotation.used("a", runMs.a ?? 10);
+  rotation.used(versionOf("a"), runMs.a ?? 10);
   rotation.linger(away, 1_000_000);
   turns(rotation, 100, runMs);
   rotation.wake("a");
@@ -144,26 +145,64 @@ test("what is saved up is the shorter of both runs", () => {
   assert.match(turns(returned({ a: 1 }), 24, { a: 1 }), /^a{11}ba{10}b/);
   const rotation = rotationOf("b1", "c1");
   turns(rotation, 10);
-  rotation.add("a1", { tag: "a", model: "a", version: 1 } as ModelVersion);
+  rotation.add("a1", versionOf("a"));
   assert.match(turns(rotation, 4), /^a[bc]{2}a/, "what has never run has saved nothing up");
+});
+
+test("the longest run of those that have work counts, not the one that came last", () => {
+  const rotation = returned();
+  rotation.add("c1", versionOf("c"));
+  turns(rotation, 1, { c: 1 });
+  rotation.end("a1");
+  turns(rotation, 40, { c: 1 });
+  rotation.add("a2", versionOf("a"));
+  assert.match(turns(rotation, 40, { c: 1 }).replaceAll("c", ""), /^aab/);
+});
+
+test("what was foreseen of a run and put right is what counts", () => {
+  const rotation = returned();
+  rotation.used(versionOf("b"), 1);
+  rotation.corrected(versionOf("b"), 9);
+  assert.equal(turns(rotation, 6), "aaabab");
+  const shorter = returned({ a: 100 });
+  shorter.used(versionOf("b"), 1_000);
+  shorter.corrected(versionOf("b"), -990);
+  assert.match(turns(shorter, 2, { a: 100 }), /^ab/);
+});
+
+test("a model's own run is not its neighbour's, be it the longest", () => {
+  assert.equal(turns(returned({ a: 12 }), 3, { a: 12 }), "aab");
+});
+
+test("a model whose ticket has ended takes nothing from another that comes back", () => {
+  const rotation = returned();
+  rotation.add("c1", versionOf("c"));
+  turns(rotation, 6);
+  rotation.end("c1");
+  rotation.end("a1");
+  turns(rotation, 10);
+  rotation.add("c2", versionOf("c"));
+  rotation.end("c2");
+  rotation.add("a2", versionOf("a"));
+  assert.equal(turns(rotation, 3), "aab");
 });
 
 test("a batch that did not run changes nothing of it", () => {
   const rotation = returned();
-  rotation.used("b", 0);
+  rotation.used(versionOf("b"), 0);
   assert.equal(turns(rotation, 6), "aababa");
 });
 
 test("what was forgotten is not had again, however long runs have become meanwhile", () => {
   const rotation = returned({ a: 500 });
-  rotation.add("c1", { tag: "c", model: "c", version: 1 } as ModelVersion);
+  rotation.add("c1", versionOf("c"));
   assert.match(turns(rotation, 2, { a: 500 }), /a/);
   rotation.end("a1");
   rotation.linger(rotation.all().find(({ ticketId }) => ticketId === "c1") as HeldTicket, 1_000_000);
   turns(rotation, 60); // where `a` stands no longer matters
   rotation.end("c1");
   turns(rotation, 1, { b: 600 });
-  rotation.add("a2", { tag: "a", model: "a", version: 1 } as ModelVersion);
+  rotation.add("a2", versionOf("a"));
   assert.equal(turns(rotation, 4, { a: 500, b: 600 }), "aaba");
 });
 
@@ -171,18 +210,18 @@ test("what was saved up is spent once, also where the ticket ended and came agai
   const rotation = returned();
   assert.equal(turns(rotation, 3), "aab");
   rotation.end("a1");
-  rotation.add("a2", { tag: "a", model: "a", version: 1 } as ModelVersion);
+  rotation.add("a2", versionOf("a"));
   assert.equal(turns(rotation, 4), "abab", "as if it had stayed");
 });
 
 test("a queue whose tickets ended and came again is no better off than before", () => {
   const rotation = rotationOf("a1", "b1");
-  rotation.used("a", 1_000);
+  rotation.used(versionOf("a"), 1_000);
   rotation.end("a1");
-  rotation.add("a2", { tag: "a", model: "a", version: 1 } as ModelVersion);
+  rotation.add("a2", versionOf("a"));
   const first = Array.from({ length: 9 }, () => {
     const { ticketId, version } = turn(rotation);
-    rotation.used(version.tag, 100);
+    rotation.used(version, 100);
     return ticketId;
   });
   assert.deepEqual(new Set(first), new Set(["b1"]), "the other one catches up first");
@@ -225,7 +264,7 @@ test("a queue of jobs with a requirement of their own has no share of the device
   rotation.add("c1", { tag: "c", model: "a", version: 1 } as ModelVersion);
   const turns = Array.from({ length: 6 }, () => {
     const { ticketId, version } = turn(rotation);
-    rotation.used(version.tag, 10);
+    rotation.used(version, 10);
     return ticketId;
   });
   assert.deepEqual(

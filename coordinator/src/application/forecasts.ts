@@ -96,7 +96,7 @@ export interface DeviceEstimate extends RunEstimate {
   samples: number;
   loadMs: number | undefined;
   overheadMs: number | undefined;
-  /** Of the device's time, while the queue has work. */
+  /** What part of their hosts' time the queue is reckoned to get, where others have work there. */
   share: number;
 }
 

@@ -14,8 +14,10 @@ export interface DeviceTime {
   ownMs: number;
   /** That others had the device while jobs of this queue waited for those runs. */
   othersMs: number;
-  /** Queues that the time was divided among, this one included. */
+  /** An even part of the time is one of so many. */
   sharers: number;
+  /** Stands for the host. */
+  host: number;
 }
 
 export interface DeviceSharing {
@@ -27,14 +29,15 @@ export interface DeviceSharing {
 
 export const undivided: DeviceSharing = { share: 1, betweenMs: 0 };
 
-/** Reports that are kept of each device class: of twice as many hosts the newest half speak. */
+/** Reports that are kept of each device class. */
 export const keptTimes = 128;
 /** A host tells so often at most. */
 export const timeEveryMs = 1_000;
-/** Of each host that runs the queue's jobs one report at least. */
+/** Of a host its last report speaks, those shortly before it, and older ones as long as there are not so many runs. */
 const lastMs = 1.5 * timeEveryMs;
-/** Older ones count as well until there are so many runs. */
 const enoughRuns = 20;
+/** Where others had the device for long, as much more: both sides of a turn must be in it. */
+const turns = 2.5;
 
 /** Of both, the newer one being the second. */
 export function addedTime(before: DeviceTime | undefined, time: DeviceTime): DeviceTime {
@@ -45,22 +48,36 @@ export function addedTime(before: DeviceTime | undefined, time: DeviceTime): Dev
     ownMs: before.ownMs + time.ownMs,
     othersMs: before.othersMs + time.othersMs,
     sharers: Math.max(before.sharers, time.sharers),
+    host: time.host,
   };
 }
 
-/** `times`: of all hosts of a class, about in order, oldest first. What is older than `staleAfterMs` says nothing of now. */
+/** `times`: of all hosts of a class, oldest first. What is older than `staleAfterMs` says nothing of now, nor what a clock has told that ran ahead. */
 export function sharingOf(times: readonly DeviceTime[], nowMs: number): DeviceSharing {
-  let newestMs = nowMs - staleAfterMs;
-  for (const { atMs } of times) newestMs = Math.max(newestMs, atMs);
-  let [reports, shares, runs, othersMs] = [0, 0, 0, 0];
-  for (let at = times.length - 1; at >= 0; at--) {
-    const time = times[at] as DeviceTime;
-    const isEnough = runs >= enoughRuns && newestMs - time.atMs > lastMs;
-    if (isEnough || nowMs - time.atMs > staleAfterMs) continue;
-    reports += 1;
-    shares += Math.max(1 / Math.max(1, time.sharers), time.ownMs > 0 ? time.ownMs / (time.ownMs + time.othersMs) : 0);
-    runs += time.runs;
-    othersMs += time.othersMs;
+  const byHost = Map.groupBy(
+    times.filter(({ atMs }) => nowMs - atMs <= staleAfterMs && atMs - nowMs <= timeEveryMs),
+    ({ host }) => host,
+  );
+  let [shares, runs, othersMs] = [0, 0, 0];
+  for (const told of byHost.values()) {
+    const host = lately(told);
+    const allMs = host.ownMs + host.othersMs;
+    shares += allMs > 0 ? Math.max(1 / Math.max(1, host.sharers), host.ownMs / allMs) : 1;
+    runs += host.runs;
+    othersMs += host.othersMs;
   }
-  return reports === 0 || othersMs === 0 ? undivided : { share: shares / reports, betweenMs: othersMs / Math.max(1, runs) };
+  return othersMs === 0 ? undivided : { share: shares / byHost.size, betweenMs: othersMs / Math.max(1, runs) };
+}
+
+/** Of one host. */
+function lately(times: readonly DeviceTime[]): DeviceTime {
+  const newest = times.at(-1) as DeviceTime;
+  let sum = newest;
+  for (let at = times.length - 2; at >= 0; at--) {
+    const time = times[at] as DeviceTime;
+    const windowMs = Math.max(lastMs, turns * Math.max(newest.othersMs, time.othersMs));
+    if (sum.runs >= enoughRuns && newest.atMs - time.atMs > windowMs) break;
+    sum = addedTime(time, sum);
+  }
+  return sum;
 }

@@ -46,8 +46,8 @@ export function overheadReport(device: string, overheadMs: number): RunReport {
   return [`${nameOf(device)} overhead`, 0, overheadMs.toFixed(2)];
 }
 
-export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs, sharers }: DeviceTime): RunReport {
-  return [`${nameOf(device)} times`, keptTimes, [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3), sharers].join(",")];
+export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs, sharers, host }: DeviceTime): RunReport {
+  return [`${nameOf(device)} times`, keptTimes, [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3), sharers, host].join(",")];
 }
 
 /** The hash's fields and texts by turns. What cannot be read is left out: one host's nonsense must not blind coordinators to the others. */
@@ -92,8 +92,8 @@ function readFact([kind, size = "", bucket = ""]: readonly string[], text: strin
     };
   }
   if (kind === "times") {
-    const times = numbersIn(text, 5).map(
-      ([atMs, runs, ownMs, othersMs, sharers]): DeviceTime => ({ atMs, runs, ownMs, othersMs, sharers }),
+    const times = numbersIn(text, 6).map(
+      ([atMs, runs, ownMs, othersMs, sharers, host]): DeviceTime => ({ atMs, runs, ownMs, othersMs, sharers, host }),
     );
     return (runs) => {
       runs.times = times;
@@ -111,7 +111,7 @@ interface NumbersOf {
   1: [number];
   2: [number, number];
   3: [number, number, number];
-  5: [number, number, number, number, number];
+  6: [number, number, number, number, number, number];
 }
 type Numbers<Count extends keyof NumbersOf> = NumbersOf[Count];
 

@@ -159,7 +159,7 @@ export const estimatesViewSchema = z.object({
       load_ms: z.number().optional(),
       /** Beside the run: reading, writing, committing. */
       overhead_ms: z.number().optional(),
-      /** Of the hosts' time, while jobs of this model wait: the rest goes to other models on them. */
+      /** What part of its hosts' time the model is reckoned to get, where other models have work there: an even part at least. */
       host_share: z.number().optional(),
     }),
   ),

@@ -3,6 +3,7 @@
  * made of it, and no run waits for it. What could not be told is told later: counters all of it and once, samples up to a bound.
  */
 
+import { randomInt } from "node:crypto";
 import {
   addedTime,
   addTally,
@@ -26,12 +27,19 @@ import { runScript } from "../redis-connection.ts";
 /** Of one queue and beat; the newest are kept. */
 const mostSamples = 200;
 
+/** Of queues; then those of which nothing is left to tell are forgotten. */
+const mostTimes = 1_000;
+const leftOverMs = 2 * timeEveryMs;
+
 interface Untold {
   /** By size class. */
   samples: Map<number, RunSample[]>;
   load: { warmUp: Ladder; loadMs: number } | undefined;
   overheadMs: number | undefined;
 }
+
+/** Of one run: which host it was, is added here. */
+export type RanTime = Omit<DeviceTime, "host">;
 
 /** Of one queue. */
 interface Times {
@@ -44,6 +52,7 @@ export class RunReports {
   readonly #redis: RedisClient;
   readonly #incarnation: string;
   readonly #untold = new Map<string, Untold>();
+  readonly #host = randomInt(2 ** 40);
   readonly #times = new Map<string, Times>();
   readonly #tallies = new UntoldTallies();
   #flushing: Promise<void> | undefined;
@@ -66,7 +75,7 @@ export class RunReports {
     this.#of(tag).load = load;
   }
 
-  ran(tag: string, run: { overheadMs: number; sample?: (RunSample & { size: number }) | undefined; time?: DeviceTime | undefined }): void {
+  ran(tag: string, run: { overheadMs: number; sample?: (RunSample & { size: number }) | undefined; time?: RanTime | undefined }): void {
     const untold = this.#of(tag);
     untold.overheadMs = run.overheadMs;
     if (run.time) this.#addTime(tag, run.time);
@@ -77,17 +86,20 @@ export class RunReports {
     if (samples && samples.length > mostSamples) samples.splice(0, samples.length - mostSamples);
   }
 
-  #addTime(tag: string, time: DeviceTime): void {
+  /** What was left over long ago says nothing of now. */
+  #addTime(tag: string, time: RanTime): void {
     const times = this.#times.get(tag) ?? { untold: undefined, toldMs: Number.NEGATIVE_INFINITY };
-    times.untold = addedTime(times.untold, time);
+    const before = times.untold && Math.abs(time.atMs - times.untold.atMs) <= leftOverMs ? times.untold : undefined;
+    times.untold = addedTime(before, { ...time, host: this.#host });
     this.#times.set(tag, times);
+    if (this.#times.size > mostTimes) for (const [other, { untold }] of this.#times) if (!untold) this.#times.delete(other);
   }
 
-  /** What is to be told now: once a second, so that a coordinator hears of every host of a class. */
+  /** What is to be told now: once a second, so that a coordinator hears of every host of a class. The store's clock may have been set back. */
   #dueTime(tag: string): DeviceTime | undefined {
     const times = this.#times.get(tag);
     const due = times?.untold;
-    if (!times || !due || due.atMs - times.toldMs < timeEveryMs) return undefined;
+    if (!times || !due || Math.abs(due.atMs - times.toldMs) < timeEveryMs) return undefined;
     times.untold = undefined;
     return due;
   }
@@ -122,7 +134,8 @@ export class RunReports {
       try {
         await runScript(this.#redis, "report", keys.base(tag), [this.#incarnation, counted?.sequence ?? 0, ...facts.flat()]);
         this.#tallies.told(tag);
-        if (time) this.#times.get(tag)!.toldMs = time.atMs;
+        const times = time && this.#times.get(tag);
+        if (times) times.toldMs = time.atMs;
       } catch (error) {
         if (untold) this.#giveBack(tag, untold);
         if (time) this.#giveBackTime(tag, time);
@@ -142,8 +155,8 @@ export class RunReports {
   }
 
   #giveBackTime(tag: string, before: DeviceTime): void {
-    const times = this.#times.get(tag)!;
-    times.untold = times.untold ? addedTime(before, times.untold) : before;
+    const times = this.#times.get(tag);
+    if (times) times.untold = times.untold ? addedTime(before, times.untold) : before;
   }
 
   #reportsOf({ samples, load, overheadMs }: Untold, device: string): RunReport[] {

@@ -1,49 +1,59 @@
 /** Who has had the device, and how long each queue's jobs have waited for runs of others. Pure but for its own list; times are the local clock's. */
 
-/** Turns of one queue with no other's between them. */
-interface Turn {
+/** Whose runs they are: models share a device evenly, and queues of one model its part. */
+export interface Owner {
   tag: string;
+  model: string;
+}
+
+/** Runs of one queue with no other's between them. */
+interface Turn extends Owner {
   beganMs: number;
   endMs: number;
   /** Of that time, what its runs took. */
   ranMs: number;
 }
 
-/** So many turns are looked through at most: who waits longer than that has waited long enough. */
-const keptTurns = 64;
+/** So many turns are looked through at most: of runs of some milliseconds they are those of more than ten seconds. */
+const keptTurns = 4_096;
 
 export class DeviceTimes {
-  /** Oldest first. */
+  /** In the order of time: a device has one run at a time. */
   readonly #turns: Turn[] = [];
 
   /**
-   * A run is over, of jobs of which the oldest came `waitedMs` before it began. Answers how long others had the device while those jobs
-   * waited, since the queue's last run, and among how many queues that time was divided, this one included.
+   * A run is over, of jobs of which the oldest came `waitedMs` before it began. Answers how long others had the device while those jobs waited, since the
+   * queue's last run, and among how many that time was divided: an even part of it is one of so many.
    */
-  ran(tag: string, run: { beganMs: number; endMs: number; waitedMs: number }): { othersMs: number; sharers: number } {
-    // jobs that were here before the queue's last run waited for that one, and for others no longer than since
-    const lastMs = this.#turns.findLast((turn) => turn.tag === tag)?.endMs ?? Number.NEGATIVE_INFINITY;
-    const sinceMs = Math.max(lastMs, run.beganMs - run.waitedMs);
-    const others = new Set<string>();
+  ran({ model, tag }: Owner, run: { beganMs: number; endMs: number; waitedMs: number }): { othersMs: number; sharers: number } {
+    const sinceMs = run.beganMs - run.waitedMs;
+    const [models, queues] = [new Set([model]), new Set([tag])];
     let othersMs = 0;
-    for (const turn of this.#turns) {
+    for (let at = this.#turns.length - 1; at >= 0; at--) {
+      const turn = this.#turns[at] as Turn;
+      // jobs that were here before the queue's last run waited for that one, and for others no longer than since
+      if (turn.endMs <= sinceMs || turn.tag === tag) break;
       const sharedMs = Math.min(turn.endMs, run.beganMs) - Math.max(turn.beganMs, sinceMs);
       if (sharedMs <= 0) continue;
-      others.add(turn.tag);
+      models.add(turn.model);
+      if (turn.model === model) queues.add(turn.tag);
       othersMs += (sharedMs / (turn.endMs - turn.beganMs)) * turn.ranMs;
     }
-    this.#add(tag, run);
-    return { othersMs, sharers: 1 + others.size };
+    this.#add({ model, tag, beganMs: run.beganMs, endMs: run.endMs, ranMs: run.endMs - run.beganMs });
+    return { othersMs, sharers: models.size * queues.size };
   }
 
-  #add(tag: string, { beganMs, endMs }: { beganMs: number; endMs: number }): void {
-    const last = this.#turns.at(-1);
-    if (last?.tag === tag) {
-      last.endMs = endMs;
-      last.ranMs += endMs - beganMs;
+  /** What is told late, because its outputs had to be put away first, stands where it ran. */
+  #add(turn: Turn): void {
+    let at = this.#turns.length;
+    while (at > 0 && (this.#turns[at - 1] as Turn).beganMs > turn.beganMs) at--;
+    const before = this.#turns[at - 1];
+    if (before?.tag === turn.tag) {
+      before.endMs = Math.max(before.endMs, turn.endMs);
+      before.ranMs += turn.ranMs;
       return;
     }
-    this.#turns.push({ tag, beganMs, endMs, ranMs: endMs - beganMs });
+    this.#turns.splice(at, 0, turn);
     if (this.#turns.length > keptTurns) this.#turns.shift();
   }
 }

@@ -1,7 +1,8 @@
 /** What the host's main loop and its runner thread say to each other. Tensors never cross: the runner has its own connection. */
 
-import type { DeviceTime, ModelVersion, QueueTally } from "@switchyard/protocol";
+import type { ModelVersion, QueueTally } from "@switchyard/protocol";
 import type { RedisTarget } from "@switchyard/protocol/redis";
+import type { RanTime } from "../presence/run-reports.ts";
 import type { FollowedBatch, FollowedJob, Following, SettledJob } from "./followed-batch.ts";
 
 export interface RunnerOptions {
@@ -122,7 +123,7 @@ export type FromRunner =
       /** Where the run is fit to predict others. */
       sample?: RunSample;
       /** Of the device, which other queues may have had meanwhile. */
-      time?: DeviceTime;
+      time?: RanTime;
     }
   | ClaimTold
   | SettlementTold

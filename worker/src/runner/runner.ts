@@ -4,8 +4,9 @@
  * batch is claimed shortly before the run's end, made ready, and begins at once when the device is free.
  */
 
-import { type DeviceTime, type Ladder, type ModelVersion, readInputReference, SwitchyardError } from "@switchyard/protocol";
+import { type Ladder, type ModelVersion, readInputReference, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
+import type { RanTime } from "../presence/run-reports.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { type Batch, BatchRuns, handedBack, type ReadyBatch, type Run, retryExchangeMs, unready } from "./batch-runs.ts";
 import { type Claims, type ClaimWish, type Handed, isRefusal } from "./claims.ts";
@@ -75,7 +76,7 @@ interface Seen {
   queueMs: number[];
   slackMs: number[];
   run: Run;
-  time: DeviceTime | undefined;
+  time: RanTime | undefined;
   traced: TracedJob | undefined;
 }
 
@@ -347,7 +348,7 @@ export class Runner {
         ? unready(claim, model)
         : await this.#runs.run(tag, await this.#runs.ready(tag, claim, { model, deadlineOffsetMs }));
     this.#wasDeaf = run.runMs >= deafMs;
-    this.#rotation.used(tag, run.runMs);
+    this.#rotation.used(ticket.version, run.runMs);
     this.#finish(hand, run, 0);
   }
 
@@ -415,7 +416,7 @@ export class Runner {
     hand.aheadMs = nowMs + this.#figures.aheadAfterMs(tag, usualMs);
     this.#running = hand;
     // whose turn is next is asked before it is known how long this one took
-    this.#rotation.used(tag, usualMs ?? 0);
+    this.#rotation.used(hand.ticket.version, usualMs ?? 0);
     const freed = (): void => {
       if (this.#running !== hand) return;
       this.#running = undefined;
@@ -423,7 +424,7 @@ export class Runner {
     };
     const run = await this.#runs.run(tag, batch, freed);
     freed();
-    this.#rotation.corrected(tag, run.runMs - (usualMs ?? 0));
+    this.#rotation.corrected(hand.ticket.version, run.runMs - (usualMs ?? 0));
     this.#over(hand, run);
   }
 
@@ -453,10 +454,12 @@ export class Runner {
   }
 
   /** What the run had of the device, and others while its jobs waited; nothing where no model ran. */
-  #timeOf({ cameMs, ticket }: InHand, { beganMs, jobs, runMs }: Run, queueMs: readonly number[]): DeviceTime | undefined {
+  #timeOf({ cameMs, ticket }: InHand, { beganMs, jobs, runMs }: Run, queueMs: readonly number[]): RanTime | undefined {
     if (jobs === 0 || beganMs === undefined) return undefined;
-    const waitedMs = Math.max(...queueMs) + beganMs - cameMs;
-    const others = this.#times.ran(ticket.version.tag, { beganMs, endMs: beganMs + runMs, waitedMs });
+    const { config, model, tag, version } = ticket.version;
+    // what jobs wait for company is nobody else's doing
+    const waitedMs = Math.max(0, Math.max(...queueMs) + beganMs - cameMs - (config.max_delay_ms ?? 0));
+    const others = this.#times.ran({ tag, model: `${model}@${version}` }, { beganMs, endMs: beganMs + runMs, waitedMs });
     return { atMs: this.#storeClock.storeMs(beganMs + runMs), runs: 1, ownMs: runMs, ...others };
   }
 

@@ -22,68 +22,68 @@ export interface HeldTicket {
   handed?: Handed["batch"] | undefined;
 }
 
+/** The model of the held tickets with the longest last run, and the longest of the others. */
+interface Longest {
+  sharer: string;
+  ms: number;
+  secondMs: number;
+}
+
+/** Whose time a queue uses. */
+const sharerOf = ({ model, version }: ModelVersion): string => `${model}@${version}`;
+
 export class TicketRotation {
   readonly #held = new Map<string, HeldTicket>();
   /** Start-time fair queueing over the models: where each stands on the device's time line, and where the line stands. */
   readonly #usedMs = new Map<string, number>();
   #virtualMs = 0;
-  /** How long each model had the device when it had it last, for as many models as came here; and who had it last. */
+  /** How long each model had the device when it had it last. Both maps hold what models ever came here. */
   readonly #lastMs = new Map<string, number>();
-  #latest = "";
-  /** Where the furthest of those stood that were forgotten: what they had must not be had again. */
-  #forgottenMs = 0;
-  /** Whose time each queue uses. */
-  readonly #sharers = new Map<string, string>();
 
   add(ticketId: string, version: ModelVersion, unready: Unready = "tell"): void {
-    this.#sharers.set(version.tag, `${version.model}@${version.version}`);
     this.#held.set(ticketId, { ticketId, version, unready, mode: "active", lingerUntilMs: 0, woken: false });
   }
 
   end(ticketId: string): void {
     this.#held.delete(ticketId);
-    const held = new Set([...this.#held.values()].map(({ version }) => version.tag));
-    const sharers = new Set([...held].map((tag) => this.#sharerOf(tag)));
-    for (const [sharer, usedMs] of this.#usedMs) {
-      if (usedMs > this.#firstStartOf(sharer) || sharers.has(sharer)) continue;
-      this.#usedMs.delete(sharer);
-      this.#forgottenMs = Math.max(this.#forgottenMs, usedMs);
-    }
-    for (const [tag, sharer] of this.#sharers) if (!held.has(tag) && !this.#usedMs.has(sharer)) this.#sharers.delete(tag);
-  }
-
-  #sharerOf(tag: string): string {
-    return this.#sharers.get(tag) ?? tag;
   }
 
   /** The queue had the device for so long: others come first until they had as much. */
-  used(tag: string, ms: number): void {
-    const sharer = this.#sharerOf(tag);
-    this.#usedMs.set(sharer, this.#startOf(tag) + ms);
-    if (ms <= 0) return;
-    this.#lastMs.set(sharer, ms);
-    this.#latest = sharer;
+  used(version: ModelVersion, ms: number): void {
+    const sharer = sharerOf(version);
+    this.#usedMs.set(sharer, this.#startOf(version) + ms);
+    if (ms > 0) this.#lastMs.set(sharer, ms);
   }
 
   /** What it was said to use was so much too little, or too much. */
-  corrected(tag: string, ms: number): void {
-    const sharer = this.#sharerOf(tag);
+  corrected(version: ModelVersion, ms: number): void {
+    const sharer = sharerOf(version);
     const usedMs = this.#usedMs.get(sharer);
     if (usedMs !== undefined) this.#usedMs.set(sharer, usedMs + ms);
-  }
-
-  #startOf(tag: string): number {
-    const sharer = this.#sharerOf(tag);
-    return Math.max(this.#firstStartOf(sharer), this.#usedMs.get(sharer) ?? 0);
+    this.#lastMs.set(sharer, Math.max(0, (this.#lastMs.get(sharer) ?? 0) + ms));
   }
 
   /**
-   * A queue that was away has a run saved up, of its own or of the neighbour's, whichever is shorter. Where runs are alike it would have to wait for another of the
-   * neighbour's otherwise when a second job came while its first one ran; and the neighbour waits for one run more at most.
+   * A model that was away has a run saved up: of its own or the longest of those that have tickets here, whichever is shorter. Where runs are alike it would
+   * have to wait for another of the neighbour's otherwise when a second job came while its first one ran.
    */
-  #firstStartOf(sharer: string): number {
-    const neighbourMs = this.#lastMs.get(this.#latest) ?? 0;
-    return Math.max(this.#forgottenMs, this.#virtualMs - Math.min(neighbourMs, this.#lastMs.get(sharer) ?? 0));
+  #startOf(version: ModelVersion, longest: Longest = this.#longest()): number {
+    const sharer = sharerOf(version);
+    const neighbourMs = longest.sharer === sharer ? longest.secondMs : longest.ms;
+    const creditMs = Math.min(neighbourMs, this.#lastMs.get(sharer) ?? 0);
+    return Math.max(this.#virtualMs - creditMs, this.#usedMs.get(sharer) ?? 0);
+  }
+
+  #longest(): Longest {
+    const longest = { sharer: "", ms: 0, secondMs: 0 };
+    for (const { version } of this.#held.values()) {
+      const sharer = sharerOf(version);
+      const ms = this.#lastMs.get(sharer) ?? 0;
+      if (sharer === longest.sharer) continue;
+      if (ms > longest.ms) Object.assign(longest, { sharer, ms, secondMs: longest.ms });
+      else longest.secondMs = Math.max(longest.secondMs, ms);
+    }
+    return longest;
   }
 
   /** That ticket, where it is the only one and lingers. */
@@ -133,7 +133,7 @@ export class TicketRotation {
 
   /** It looks now. */
   take(ticket: HeldTicket): void {
-    this.#virtualMs = Math.max(this.#virtualMs, this.#startOf(ticket.version.tag));
+    this.#virtualMs = Math.max(this.#virtualMs, this.#startOf(ticket.version));
     this.#held.delete(ticket.ticketId);
     this.#held.set(ticket.ticketId, ticket);
     ticket.woken = false;
@@ -141,9 +141,12 @@ export class TicketRotation {
 
   /** Of those, the one whose queue had the device least. */
   #first(isMeant: (ticket: HeldTicket) => boolean): HeldTicket | undefined {
-    let best: HeldTicket | undefined;
+    const longest = this.#longest();
+    let [best, bestMs]: [HeldTicket | undefined, number] = [undefined, Number.POSITIVE_INFINITY];
     for (const ticket of this.#held.values()) {
-      if (isMeant(ticket) && (!best || this.#startOf(ticket.version.tag) < this.#startOf(best.version.tag))) best = ticket;
+      if (!isMeant(ticket)) continue;
+      const startMs = this.#startOf(ticket.version, longest);
+      if (startMs < bestMs) [best, bestMs] = [ticket, startMs];
     }
     return best;
   }
