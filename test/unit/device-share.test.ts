@@ -129,7 +129,7 @@ test("a run that is told of late and lay in its queue's own turn does not shorte
     [12, 15],
   ] as const)
     times.ran(queue("b"), { beganMs, endMs, waitedMs: 0 });
-  assert.deepEqual(times.ran(queue("a"), { beganMs: 30, endMs: 31, waitedMs: 30 }), { othersMs: 23, sharers: 2 });
+  assert.deepEqual(times.ran(queue("a"), { beganMs: 30, endMs: 31, waitedMs: 15 }), { othersMs: 11.5, sharers: 2 });
 });
 
 test("between two runs of a long model there may be thousands of short ones", () => {

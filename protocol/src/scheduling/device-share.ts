@@ -20,6 +20,9 @@ export interface DeviceTime {
   host: number;
 }
 
+/** As the thread that ran it tells it: which host it was, is added to the report. */
+export type RanTime = Omit<DeviceTime, "host">;
+
 export interface DeviceSharing {
   /** Of the hosts' time, on average over hosts; above 0, and 1 where nobody else had work. */
   share: number;

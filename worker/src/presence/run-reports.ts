@@ -13,6 +13,7 @@ import {
   loadReports,
   overheadReport,
   type QueueTally,
+  type RanTime,
   type RunReport,
   type RunSample,
   sampleReports,
@@ -27,7 +28,7 @@ import { runScript } from "../redis-connection.ts";
 /** Of one queue and beat; the newest are kept. */
 const mostSamples = 200;
 
-/** Of queues; then those of which nothing is left to tell are forgotten. */
+/** Of queues, those that ran last. */
 const mostTimes = 1_000;
 const leftOverMs = 2 * timeEveryMs;
 
@@ -37,9 +38,6 @@ interface Untold {
   load: { warmUp: Ladder; loadMs: number } | undefined;
   overheadMs: number | undefined;
 }
-
-/** Of one run: which host it was, is added here. */
-export type RanTime = Omit<DeviceTime, "host">;
 
 /** Of one queue. */
 interface Times {
@@ -91,8 +89,10 @@ export class RunReports {
     const times = this.#times.get(tag) ?? { untold: undefined, toldMs: Number.NEGATIVE_INFINITY };
     const before = times.untold && Math.abs(time.atMs - times.untold.atMs) <= leftOverMs ? times.untold : undefined;
     times.untold = addedTime(before, { ...time, host: this.#host });
+    this.#times.delete(tag);
     this.#times.set(tag, times);
-    if (this.#times.size > mostTimes) for (const [other, { untold }] of this.#times) if (!untold) this.#times.delete(other);
+    const [oldest] = this.#times.keys();
+    if (this.#times.size > mostTimes) this.#times.delete(oldest!);
   }
 
   /** What is to be told now: once a second, so that a coordinator hears of every host of a class. The store's clock may have been set back. */

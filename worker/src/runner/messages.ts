@@ -1,8 +1,7 @@
 /** What the host's main loop and its runner thread say to each other. Tensors never cross: the runner has its own connection. */
 
-import type { ModelVersion, QueueTally } from "@switchyard/protocol";
+import type { ModelVersion, QueueTally, RanTime } from "@switchyard/protocol";
 import type { RedisTarget } from "@switchyard/protocol/redis";
-import type { RanTime } from "../presence/run-reports.ts";
 import type { FollowedBatch, FollowedJob, Following, SettledJob } from "./followed-batch.ts";
 
 export interface RunnerOptions {

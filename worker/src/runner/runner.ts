@@ -4,9 +4,8 @@
  * batch is claimed shortly before the run's end, made ready, and begins at once when the device is free.
  */
 
-import { type Ladder, type ModelVersion, readInputReference, SwitchyardError } from "@switchyard/protocol";
+import { type Ladder, type ModelVersion, type RanTime, readInputReference, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
-import type { RanTime } from "../presence/run-reports.ts";
 import type { LoadedModel } from "../runtime/loaded-model.ts";
 import { type Batch, BatchRuns, handedBack, type ReadyBatch, type Run, retryExchangeMs, unready } from "./batch-runs.ts";
 import { type Claims, type ClaimWish, type Handed, isRefusal } from "./claims.ts";
