@@ -1,5 +1,6 @@
 /** The rows of the bench by name, in the order in which they run. */
 
+import { classesRow } from "./rows/classes.ts";
 import { deviceRow, inputsRow, latencyRow, mlpRow, resnetRow } from "./rows/comparisons.ts";
 import { goodputRow } from "./rows/goodput.ts";
 import { grpcRow } from "./rows/grpc.ts";
@@ -28,6 +29,7 @@ export const rows = {
   slo: sloRow,
   neighbour: neighbourRow,
   shared: sharedRow,
+  classes: classesRow,
   million: millionRow,
   metrics: metricsRow,
   killed: killedRow,

@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { Ladder } from "@switchyard/protocol";
+import type { JobClass, Ladder } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
+import fc from "fast-check";
 import type { NewJob } from "../../coordinator/src/ports/job-store.ts";
 import { redisRigs } from "../support/file-rigs.ts";
 import {
@@ -111,6 +112,82 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual([second.answer, second.answer === "refused" && second.ahead], ["refused", 4]);
     const heavier = await mine(2, 2);
     assert.deepEqual([heavier.answer, heavier.answer === "refused" && heavier.ahead], ["refused", 3], "weight 2 has half as much ahead");
+  });
+
+  /** So many of a tenant come, and are gone again. */
+  const pass = async (rig: JobRig, count: number, wishes: Partial<NewJob>): Promise<void> => {
+    for (const id of await admitAll(rig, count, wishes)) await rig.store.cancel(id);
+  };
+  /** Items ahead of a job of a tenant that it is refused for; 0 where it is admitted, and then it is taken back. */
+  const aheadOf = async (rig: JobRig, wishes: Partial<NewJob>): Promise<number> => {
+    const job = rig.job({ tenant: "mine", latestStartMs: 2_000_000, ...wishes });
+    const answer = await rig.store.admit(job, roomyQueue);
+    if (answer.answer === "admitted") await rig.store.cancel(job.id);
+    return answer.answer === "refused" ? answer.ahead : 0;
+  };
+  const inAMinute = { withinMs: 64_000 };
+
+  test("other tenants are expected to go on as they came while the queue was shared, up to their share", async () => {
+    const rig = open();
+    await admitAll(rig, 10, { tenant: "mine" });
+    await pass(rig, 40, { tenant: "many" }); // some eighty in that minute
+    assert.equal(await aheadOf(rig, { ...inAMinute, mostAhead: 19 }), 20, "a slot for each of mine");
+    assert.equal(await aheadOf(rig, { ...inAMinute, mostAhead: 20 }), 0);
+    assert.equal(await aheadOf(rig, { mostAhead: 10 }), 0, "within no time none comes");
+    assert.equal(await aheadOf(rig, { ...inAMinute, mostAhead: 10, latestStartMs: 1 }), 0, "before the first of a flow comes nothing");
+    assert.equal(await aheadOf(rig, { ...inAMinute, mostAhead: 19, tenantWeight: 2 }), 0, "weight 2 has half as many beside it");
+  });
+
+  test("who comes seldom is expected seldom, and for longer where a job must wait for longer", async () => {
+    const rig = open();
+    await admitAll(rig, 12, { tenant: "mine" });
+    await pass(rig, 2, { tenant: "some" }); // four in that minute
+    const ahead = await aheadOf(rig, { ...inAMinute, mostAhead: 10 });
+    assert.ok(ahead >= 18 && ahead <= 20, `${ahead}: four while ten are served, eight beside twelve of mine`);
+    const most = await aheadOf(rig, { ...inAMinute, mostAhead: 15 });
+    assert.ok(most >= 16 && most <= 17, `${most}: four while fifteen are served`);
+    assert.equal(await aheadOf(rig, { ...inAMinute, mostAhead: 16 }), 0);
+  });
+
+  test("classes are expected by their weights", async () => {
+    const rig = open();
+    await admitAll(rig, 10, { tenant: "mine", class: "batch" });
+    await pass(rig, 200, { tenant: "mine", class: "interactive" });
+    assert.equal(await aheadOf(rig, { ...inAMinute, class: "batch", mostAhead: 100 }), 150, "fourteen beside each");
+    const rest = open();
+    await admitAll(rest, 30, { tenant: "mine", class: "interactive" });
+    await pass(rest, 200, { tenant: "mine", class: "batch" });
+    assert.equal(await aheadOf(rest, { ...inAMinute, class: "interactive", mostAhead: 31 }), 32, "one beside fourteen");
+  });
+
+  test("what came while nobody shared the queue is not expected, nor what is refused or there already", async () => {
+    const rig = open();
+    await pass(rig, 40, { tenant: "many" });
+    await admitAll(rig, 10, { tenant: "mine" });
+    assert.equal(await aheadOf(rig, { ...inAMinute, mostAhead: 10 }), 0);
+    const job = rig.job({ tenant: "other", latestStartMs: 2_000_000, mostAhead: 0 });
+    for (let times = 0; times < 40; times++) await rig.store.admit(job, roomyQueue);
+    assert.equal(await aheadOf(rig, { ...inAMinute, mostAhead: 10 }), 0, "they were refused");
+    for (let times = 0; times < 40; times++) await rig.store.admit({ ...job, mostAhead: Infinity }, roomyQueue);
+    const ahead = await aheadOf(rig, { ...inAMinute, mostAhead: 10 });
+    assert.ok(ahead >= 13 && ahead <= 14, `${ahead}: the one that waits, and two more while ten are served`);
+  });
+
+  test("jobs that wait again are not expected twice", async () => {
+    const rig = open();
+    await admitAll(rig, 10, { tenant: "mine" });
+    const [id] = await admitAll(rig, 1, { tenant: "again", latestStartMs: 1 });
+    const { host, ticket } = await rig.hostWithTicket();
+    for (let times = 0; times < 5; times++) {
+      const jobs = await host.batch(ticket, { maxItems: 11 });
+      await host.commit(
+        ticket,
+        jobs.map(({ id: one, fence }) => ({ id: one, fence, outcome: "back" })),
+      );
+    }
+    assert.equal((await rig.record(id!)).state, "queued");
+    const ahead = await aheadOf(rig, { ...inAMinute, mostAhead: 10 });
+    assert.ok(ahead >= 13 && ahead <= 14, `${ahead}: itself, and two more while ten are served`);
   });
 
   test("an admission tells how many jobs wait, also when it changes nothing", async () => {
@@ -506,6 +583,43 @@ describe("the Redis store", () => {
     assert.deepEqual(batches, [[ids[0]]], "a turn of each, and the records of the others are gone");
   });
 
+  test("what came of several flows in one step is counted by flow, and all of it together", async () => {
+    const rig = rigs.rig();
+    const wishes = (tenant: string, count: number) =>
+      Array.from({ length: count }, () => rig.job({ tenant, timeoutMs: 3_600_000, latestStartMs: 1_000_000, items: 2 }));
+    const jobs = ["a", "b", "a"].flatMap((tenant) => wishes(tenant, 5));
+    await Promise.all(jobs.map((job) => rig.store.admit(job, roomyQueue)));
+    const found = await rigs.redis.hgetall(`${keys.base(rig.tag)}arrivals`);
+    // the first may have gone alone, before the others came together
+    const counted = Object.fromEntries(Object.entries(found).map(([name, text]) => [name, Math.round(Number(text.split(" ").at(-1)))]));
+    assert.ok(counted["standard:b"] === 10 && (counted["standard:a"] === 20 || counted["standard:a"] === 18), JSON.stringify(found));
+    assert.equal(counted["*"], counted["standard:a"]! + 10);
+    assert.ok((await rigs.redis.pttl(`${keys.base(rig.tag)}arrivals`)) > 60_000);
+  });
+
+  test("tenants that did not come for a minute are forgotten, also where nobody has to wait", async () => {
+    const rig = rigs.rig();
+    const name = `${keys.base(rig.tag)}arrivals`;
+    await admitAll(rig, 1, { tenant: "a" });
+    await admitAll(rig, 1, { tenant: "b" });
+    const { nowMs } = await rig.audit();
+    for (let at = 0; at < 2_500; at++) await rigs.redis.hset(name, `standard:gone-${at}`, `1 ${nowMs - 65_000} 9 9 9 9 9 9 9`);
+    await rigs.redis.hset(name, "*", `1 ${nowMs - 9_000} 9 9 9 9 9 9 9`, "standard:stays", `1 ${nowMs - 50_000} 9 9 9 9 9 9 9`);
+    await admitAll(rig, 1, { tenant: "b" });
+    assert.deepEqual(Object.keys(await rigs.redis.hgetall(name)).sort(), ["*", "standard:b", "standard:stays"]);
+  });
+
+  test("figures of arrivals that cannot be read count for nothing", async () => {
+    const rig = rigs.rig();
+    const name = `${keys.base(rig.tag)}arrivals`;
+    await admitAll(rig, 3, { tenant: "a" });
+    await admitAll(rig, 3, { tenant: "b" });
+    await rigs.redis.hset(name, { "*": "x", "standard:a": "1 y 9", "standard:c": "" });
+    const job = rig.job({ tenant: "b", latestStartMs: 2_000_000, mostAhead: 5, withinMs: 5_000 });
+    assert.deepEqual(await rig.store.admit(job, roomyQueue), { id: job.id, answer: "refused", ahead: 6, waiting: 6 });
+    await admitAll(rig, 1, { tenant: "a" });
+  });
+
   test("a ticket that cannot be read is lost, and another is issued for it", async () => {
     const rig = rigs.rig();
     await rig.admit();
@@ -515,6 +629,43 @@ describe("the Redis store", () => {
     await rig.store.sweep(rig.tag, 1, 1);
     assert.ok(!(await rig.audit()).tickets.some(({ id }) => id === rig.offered[0]));
   });
+});
+
+test("both stores count alike what waits and what is expected", async () => {
+  const step = fc.record({
+    tenant: fc.constantFrom("a", "b", "c"),
+    class: fc.constantFrom<JobClass>("interactive", "standard", "batch"),
+    urgency: fc.integer({ min: 0, max: 9 }),
+    mostAhead: fc.constantFrom(0, 3, 10, 25, Infinity, Infinity, Infinity),
+    withinMs: fc.constantFrom(0, 64_000),
+    stays: fc.boolean(),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 60 }), async (steps) => {
+      const [one, other] = [rigs.rig(), memoryRig()];
+      for (const [at, { stays, urgency, ...wishes }] of steps.entries()) {
+        // of unlike urgency or one after the other, however long the steps take
+        const latestStartMs = 1_000_000 + 100_000 * urgency + 1_000 * at;
+        const of = { ...wishes, latestStartMs, timeoutMs: 3_600_000, tenantWeight: { a: 1, b: 2, c: 0.5 }[wishes.tenant]! };
+        const answers = await Promise.all(
+          [one, other].map(async (rig) => {
+            const job = rig.job(of);
+            const answer = await rig.store.admit(job, roomyQueue);
+            if (answer.answer === "admitted" && !stays) await rig.store.cancel(job.id);
+            return answer.answer === "refused" ? answer.ahead : 0;
+          }),
+        );
+        // what came counts a little less with each millisecond, and the real clock moves on
+        const [least, most] = [Math.min(...answers), Math.max(...answers)];
+        if (least === 0 && most > 0) {
+          assert.ok(most <= of.mostAhead + 1, `${answers} with at most ${of.mostAhead}`);
+          return; // from here on they hold different jobs
+        }
+        assert.ok(most - least <= 1, `${answers} with at most ${of.mostAhead}`);
+      }
+    }),
+    { numRuns: 40 },
+  );
 });
 
 describe("the memory store", () => sentences(() => memoryRig()));

@@ -160,7 +160,7 @@ export class Cluster {
       this.#log.end(at, "refused", arrival.atMs);
       return;
     }
-    const known = decided.kind === "admit" ? decided : { costMs: 0, mostAhead: Number.POSITIVE_INFINITY };
+    const known = decided.kind === "admit" ? decided : { costMs: 0, mostAhead: Number.POSITIVE_INFINITY, withinMs: 0 };
     const job: NewJob = {
       ...{
         id,
@@ -182,6 +182,7 @@ export class Cluster {
       timeoutMs: policy.drop ? timeoutMs : endlessMs,
       latestStartMs: policy.order === "arrival" ? 0 : Math.max(0, Math.floor(timeoutMs - known.costMs)),
       mostAhead: policy.admission ? known.mostAhead : Number.POSITIVE_INFINITY,
+      withinMs: known.withinMs,
     };
     const { answer } = queue.store.admit(job, nowMs, Number.POSITIVE_INFINITY);
     if (answer === "refused") this.#log.end(at, "refused", arrival.atMs);

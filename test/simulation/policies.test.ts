@@ -99,3 +99,13 @@ test("the class batch gets its twentieth of a cluster that is asked for twice wh
   const shares = classShares(trial, runTrial(trial, "fair"));
   assert.ok((shares.get("batch") ?? 0) >= 0.0475, JSON.stringify([...shares]));
 });
+
+test("classes that get little are told so: their jobs are refused, not admitted to expire", () => {
+  for (const name of ["classes", "backfill"] as const) {
+    const { goodput, missed, refused } = figures(name, 2, "fair", 20_000);
+    assert.ok(missed < 0.04 && refused > 0.4, `${name}: ${missed} missed, ${refused} refused`);
+    assert.ok(goodput > 0.95, `${name}: ${goodput} of the capacity`);
+    const below = figures(name, 0.8, "fair", 20_000);
+    assert.ok(below.refused < 0.001 && below.inTime > 0.999, `${name}: ${below.refused} refused, ${below.inTime} in time`);
+  }
+});

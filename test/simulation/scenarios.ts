@@ -86,10 +86,26 @@ export const scenarios = {
       trial(seed, load, { senders: anyone(between(50, 500)), forMs, hosts: gpus(4, ["one", "two"]), models: ["one", "two"].map(model) }),
   },
   classes: {
-    title: "three classes that each ask for all there is",
-    loads: [2.0],
+    title: "three classes that each ask for a third of the load",
+    loads: [0.8, 1.2, 2.0],
     policies: ["edf-drop", "admission", "fair"],
     build: (seed, load, forMs) => trial(seed, load, { senders: classSenders, forMs }),
+  },
+  backfill: {
+    title: "interactive jobs for two fifths of the hosts' time, the class batch asks for the rest of the load",
+    loads: [0.8, 1.0, 1.5, 2.0],
+    policies: ["edf-drop", "admission", "fair"],
+    build: (seed, load, forMs) => {
+      const interactive: Sender = { share: 0.4, class: "interactive", tenant: "t", timeoutMs: between(100, 1_000) };
+      const batch: Sender = { share: load - 0.4, class: "batch", tenant: "t", timeoutMs: between(1_000, 5_000) };
+      return trial(seed, load, { senders: [interactive, batch], forMs });
+    },
+  },
+  surges: {
+    title: "three classes, ten times the calm rate for 2 s now and then",
+    loads: [0.5, 1.0],
+    policies: ["edf-drop", "fair"],
+    build: (seed, load, forMs = 60_000) => trial(seed, load, { senders: classSenders, forMs, rate: bursty }),
   },
   tenants: {
     title: "one tenant sends a hundred times as much as the other",

@@ -45,7 +45,13 @@ test("a job that no host is able to run is refused with what is missing", () => 
 
 test("a job is admitted without a bound while nothing is known of its model", () => {
   const blind = view({ pools: [{ hosts: 2, estimate: undefined }] });
-  assert.deepEqual(admission(asked({ timeoutMs: 1 }), blind, nowMs), { kind: "admit", mostAhead: Infinity, costMs: 0, explores: false });
+  assert.deepEqual(admission(asked({ timeoutMs: 1 }), blind, nowMs), {
+    kind: "admit",
+    mostAhead: Infinity,
+    withinMs: 0,
+    costMs: 0,
+    explores: false,
+  });
 });
 
 test("a job is refused at once when its own run does not fit, with when it would end", () => {
@@ -147,7 +153,7 @@ test("an estimate that nothing has confirmed lately keeps no host from a batch t
   const easy = admission(asked({ timeoutMs: 60_000 }), known(undefined), nowMs);
   assert.ok(easy.kind === "admit" && easy.mostAhead > 1_000 && easy.mostAhead < Infinity, "what was known last still bounds a burst");
   for (const newestMs of [nowMs - 5_001, undefined])
-    assert.deepEqual(admission(job, known(newestMs), nowMs), { kind: "admit", mostAhead: 8, costMs: 10, explores: true });
+    assert.deepEqual(admission(job, known(newestMs), nowMs), { kind: "admit", mostAhead: 8, withinMs: 0, costMs: 10, explores: true });
 });
 
 test("a refusal says when asking again may help: when what is ahead too much has run", () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { JobClass } from "@switchyard/protocol";
 import fc from "fast-check";
-import { aheadOf, allot, type Backlog, charge, flowWeights, startTag } from "../../coordinator/src/scheduler/fair-share.ts";
+import { aheadOf, allot, type Backlog, charge, flowWeights, type Rival, startTag } from "../../coordinator/src/scheduler/fair-share.ts";
 
 const flow = (name: string, weight: number, waiting = 1_000, finish = 0): Backlog => ({ name, weight, waiting, finish });
 
@@ -184,6 +184,55 @@ test("a job is served after at most what was said to be ahead of it, and at most
       assert.ok(predicted >= slots - 1, `${predicted} were predicted, ${slots - 1} were served`);
       const turn = others.reduce((sum, { weight }) => sum + 1 + Math.ceil(weight / own.weight), 0);
       assert.ok(predicted <= slots - 1 + turn, `${predicted} were predicted, ${slots - 1} were served`);
+    }),
+  );
+});
+
+test("what is expected of others counts as what waits, up to their share", () => {
+  assert.equal(aheadOf({ items: 10, weight: 10 }, [{ items: 0, weight: 10, coming: 4 }], 20), 14);
+  assert.equal(aheadOf({ items: 10, weight: 10 }, [{ items: 3, weight: 10, coming: 4 }], 20), 17);
+  assert.equal(aheadOf({ items: 10, weight: 10 }, [{ items: 3, weight: 10, coming: 400 }], 20), 20);
+  assert.equal(aheadOf({ items: 10, weight: 10 }, [{ items: 400, weight: 10, coming: 400 }], 21), 21, "what waits has a turn of its own");
+  assert.equal(aheadOf({ items: 0, weight: 5 }, [{ items: 0, weight: 70, coming: 400 }], 1), 0, "behind the first of a flow");
+  assert.equal(aheadOf({ items: 0, weight: 5 }, [{ items: 9, weight: 70, coming: 400 }], 9), 9);
+});
+
+test("where more is ahead than may be, others go on coming until the job has its turn", () => {
+  // four come while ten are served, so of what is served six in ten are its own
+  assert.equal(aheadOf({ items: 12, weight: 1 }, [{ items: 0, weight: 1, coming: 4 }], 10), 20);
+  assert.equal(aheadOf({ items: 12, weight: 1 }, [{ items: 3, weight: 2, coming: 4 }], 10), 25);
+  assert.equal(aheadOf({ items: 12, weight: 1 }, [{ items: 0, weight: 1, coming: 9 }], 10), 24, "the other's share is an even part");
+  assert.equal(aheadOf({ items: 12, weight: 1 }, [{ items: 0, weight: 1, coming: 90 }], 10), 24);
+});
+
+const rivals = fc.array(
+  fc.record({ items: fc.nat({ max: 60 }), weight: fc.integer({ min: 1, max: 70 }), coming: fc.double({ min: 0, max: 80, noNaN: true }) }),
+  { maxLength: 6 },
+);
+
+test("a job is refused exactly if the others have and get too many by then, and the answer is where both meet", () => {
+  fc.assert(
+    fc.property(fc.nat({ max: 40 }), fc.integer({ min: 1, max: 70 }), rivals, fc.nat({ max: 120 }), (items, weight, others, mostAhead) => {
+      const own = { items, weight };
+      const mostOf = (one: Rival): number => {
+        const ratio = one.weight / weight;
+        return Math.max(Math.min(one.items, Math.ceil((items + 1) * ratio)), Math.floor(items * ratio));
+      };
+      /** Ahead of it once so many were served. */
+      const after = (served: number): number =>
+        others.reduce(
+          (sum, one) => sum + Math.min(one.items + (mostAhead > 0 ? (one.coming * served) / mostAhead : one.coming), mostOf(one)),
+          items,
+        );
+      const ahead = aheadOf(own, others, mostAhead);
+      assert.equal(ahead > mostAhead, Math.ceil(after(mostAhead)) > mostAhead);
+      const still = others.map((one) => ({ ...one, coming: 0 }));
+      assert.ok(ahead >= aheadOf(own, still, mostAhead), "at least what waits");
+      if (ahead <= mostAhead || mostAhead === 0) return;
+      assert.ok(Number.isInteger(ahead));
+      assert.ok(after(ahead) <= ahead + 1e-6, `${after(ahead)} after ${ahead}`);
+      const before = Math.max(mostAhead, ahead - 1);
+      assert.ok(before === mostAhead || after(before) > before - 1e-6, `${after(before)} after ${before}`);
     }),
   );
 });

@@ -76,7 +76,7 @@ class Rig {
   /** Items that may be ahead of jobs of several deadlines, together: a figure that moves with all that is expected. */
   bound(): number {
     let sum = 0;
-    for (let timeoutMs = 1_000; timeoutMs < 1_500; timeoutMs += 10) sum += this.forecasts.mostAhead(newJob(tag, { timeoutMs }));
+    for (let timeoutMs = 1_000; timeoutMs < 1_500; timeoutMs += 10) sum += mostAhead(this.forecasts, newJob(tag, { timeoutMs }));
     return sum;
   }
 }
@@ -85,6 +85,8 @@ const admitted = ({ id, timeoutMs }: NewJob): Admitted => ({
   ...{ id, answer: "admitted", state: "queued", createdMs: storeMs, deadlineMs: storeMs + timeoutMs, waiting: 1 },
 });
 const refused = ({ id }: NewJob, ahead: number): Admitted => ({ id, answer: "refused", ahead, waiting: ahead });
+
+const mostAhead = (forecasts: Forecasts, job: NewJob): number => forecasts.bound(job).mostAhead;
 
 function errorOf(call: () => unknown): SwitchyardError {
   try {
@@ -98,16 +100,16 @@ function errorOf(call: () => unknown): SwitchyardError {
 
 test("of a queue of which nothing is known, every job is admitted, whatever is ahead of it", async () => {
   const rig = new Rig();
-  assert.equal(rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1 })), Number.POSITIVE_INFINITY, "its history was not read yet");
+  assert.equal(mostAhead(rig.forecasts, newJob(tag, { timeoutMs: 1 })), Number.POSITIVE_INFINITY, "its history was not read yet");
   await rig.forecasts.refresh();
-  assert.equal(rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1 })), Number.POSITIVE_INFINITY, "its history is empty");
+  assert.equal(mostAhead(rig.forecasts, newJob(tag, { timeoutMs: 1 })), Number.POSITIVE_INFINITY, "its history is empty");
   assert.equal(rig.forecasts.costMs(tag, { size: 0, items: 1 }), 0);
 });
 
 test("a history that cannot be read refuses nobody, and what was known before still stands", async () => {
   const rig = new Rig();
   rig.trouble = new Error("the store does not answer");
-  assert.equal(rig.forecasts.mostAhead(newJob(tag)), Number.POSITIVE_INFINITY);
+  assert.equal(mostAhead(rig.forecasts, newJob(tag)), Number.POSITIVE_INFINITY);
   await assert.rejects(rig.forecasts.refresh(), /does not answer/);
   const known = await Rig.known();
   const before = known.bound();
@@ -119,18 +121,18 @@ test("a history that cannot be read refuses nobody, and what was known before st
 
 test("a size class of which nothing is known is not judged by another", async () => {
   const rig = await Rig.known();
-  assert.equal(rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1, size: 9 })), Number.POSITIVE_INFINITY);
+  assert.equal(mostAhead(rig.forecasts, newJob(tag, { timeoutMs: 1, size: 9 })), Number.POSITIVE_INFINITY);
 });
 
 test("what no run has confirmed lately refuses nobody", async () => {
   const rig = await Rig.known();
   rig.storeNowMs += staleAfterMs + 1;
-  assert.equal(rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1 })), 1, "one batch of the only host");
+  assert.equal(mostAhead(rig.forecasts, newJob(tag, { timeoutMs: 1 })), 1, "one batch of the only host");
 });
 
 test("once run times are known, a job may have as many ahead as its deadline allows", async () => {
   const rig = await Rig.known();
-  const most = (timeoutMs: number): number => rig.forecasts.mostAhead(newJob(tag, { timeoutMs }));
+  const most = (timeoutMs: number): number => mostAhead(rig.forecasts, newJob(tag, { timeoutMs }));
   assert.ok(most(1_000) >= 6 && most(1_000) <= 8, `${most(1_000)}`);
   assert.ok(most(10_000) > 80, `${most(10_000)}`);
   rig.hosts = 2;
@@ -156,7 +158,7 @@ test("runs are light where a full batch takes 2 ms at most on every kind of host
 
 test("a job whose own run takes too long is told when it could be done, and when to try again", async () => {
   const rig = await Rig.known();
-  const { code, facts, message } = errorOf(() => rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 90 })));
+  const { code, facts, message } = errorOf(() => mostAhead(rig.forecasts, newJob(tag, { timeoutMs: 90 })));
   assert.equal(code, "deadline_unattainable");
   const { estimatedMs = 0, retryAfterMs = 0 } = facts;
   assert.ok(estimatedMs >= runTakesMs && estimatedMs < runTakesMs + 20, `${estimatedMs}`);
@@ -177,7 +179,7 @@ test("a job that the store refuses is told by how much is ahead of it", async ()
 
 test("a refusal stands for a moment, for jobs of the same flow that have no more time", async () => {
   const rig = await Rig.known();
-  const ask = (wishes: Partial<NewJob> = {}, of = tag): number => rig.forecasts.mostAhead(newJob(of, { timeoutMs: 1_000, ...wishes }));
+  const ask = (wishes: Partial<NewJob> = {}, of = tag): number => mostAhead(rig.forecasts, newJob(of, { timeoutMs: 1_000, ...wishes }));
   assert.throws(() => rig.forecasts.answered(newJob(tag, { timeoutMs: 1_000 }), refused(newJob(tag), 20)));
   const first = errorOf(() => ask());
   assert.equal(first.code, "deadline_unattainable");
@@ -293,7 +295,7 @@ test("what hosts tell counts from the next reading on", async () => {
 
 test("a model that no host holds must be loaded first, and a job without that time is refused", async () => {
   const rig = await Rig.known({ loadMs: 2_000 });
-  const ask = (timeoutMs: number): number => rig.forecasts.mostAhead(newJob(tag, { timeoutMs }));
+  const ask = (timeoutMs: number): number => mostAhead(rig.forecasts, newJob(tag, { timeoutMs }));
   const warm = ask(4_000);
   assert.ok(ask(1_000) > 0, "a host holds it");
   rig.isWarm = false;
@@ -339,17 +341,17 @@ test("one job in a while is let through that only a long way makes late, and a f
   const rig = await afterLongWay(500);
   const { forecasts } = rig;
   const peakMs = forecasts.networkMs();
-  assert.throws(() => forecasts.mostAhead(withTime(1)), /would be done in/, "whose run takes longer shows nothing of the way");
-  assert.ok(forecasts.mostAhead(withTime(400)) >= 0);
+  assert.throws(() => mostAhead(forecasts, withTime(1)), /would be done in/, "whose run takes longer shows nothing of the way");
+  assert.ok(mostAhead(forecasts, withTime(400)) >= 0);
   rig.nowMs += 30;
-  assert.throws(() => forecasts.mostAhead(withTime(400)), /would be done in/, "one at a time");
+  assert.throws(() => mostAhead(forecasts, withTime(400)), /would be done in/, "one at a time");
   rig.nowMs += 60_000;
   assert.equal(forecasts.networkMs(), peakMs, "neither silence nor an answer that does not come says anything");
   let probes = 0;
   for (; probes < 100 && forecasts.networkMs() > 40; probes++) {
     rig.nowMs += 10_000;
     const job = withTime(400);
-    assert.ok(forecasts.mostAhead(job) >= 0);
+    assert.ok(mostAhead(forecasts, job) >= 0);
     forecasts.networkTook(job.id, 102, 100);
   }
   assert.ok(probes > 1 && probes <= 10, `${probes} jobs`);
@@ -360,7 +362,7 @@ test("a way that is as long as before is promised as before, however many have b
   for (let probes = 0; probes < 30; probes++) {
     rig.nowMs += 10_000;
     const job = withTime(400);
-    assert.ok(rig.forecasts.mostAhead(job) >= 0);
+    assert.ok(mostAhead(rig.forecasts, job) >= 0);
     rig.forecasts.networkTook(job.id, 600, 100);
     assert.ok(Math.abs(rig.forecasts.networkMs() - 500) < 5, `${rig.forecasts.networkMs()}`);
   }
@@ -371,7 +373,7 @@ test("a job that was let through is heard although others were after it, and los
   const probe = (): NewJob => {
     rig.nowMs += 10_000;
     const job = withTime(400);
-    rig.forecasts.mostAhead(job);
+    mostAhead(rig.forecasts, job);
     return job;
   };
   const lost = probe();
@@ -387,7 +389,7 @@ test("a job that was let through is heard although others were after it, and los
 
 test("only the job that was let through halves what is promised, and one quick answer of many does not", async () => {
   const rig = await afterLongWay(500);
-  assert.ok(rig.forecasts.mostAhead(withTime(400)) >= 0);
+  assert.ok(mostAhead(rig.forecasts, withTime(400)) >= 0);
   rig.forecasts.networkTook(withTime(400).id, 102, 100);
   assert.ok(rig.forecasts.networkMs() > 450, `${rig.forecasts.networkMs()}`);
 });
@@ -397,7 +399,7 @@ test("jobs that are let through take a twentieth of a host at most, and leave ot
   let through = 0;
   for (const endMs = rig.nowMs + 60_000; rig.nowMs < endMs; rig.nowMs += 50) {
     try {
-      rig.forecasts.mostAhead(withTime(1_000));
+      mostAhead(rig.forecasts, withTime(1_000));
       through++;
     } catch {}
   }
@@ -406,19 +408,19 @@ test("jobs that are let through take a twentieth of a host at most, and leave ot
   rig.forecasts.mostWaiting(otherTag);
   await rig.forecasts.refresh();
   rig.nowMs += 1_000_000;
-  assert.ok(rig.forecasts.mostAhead(withTime(1_000)) >= 0);
+  assert.ok(mostAhead(rig.forecasts, withTime(1_000)) >= 0);
   rig.nowMs += 101;
-  assert.ok(rig.forecasts.mostAhead(newJob(otherTag, { timeoutMs: 1_000 })) >= 0);
+  assert.ok(mostAhead(rig.forecasts, newJob(otherTag, { timeoutMs: 1_000 })) >= 0);
 });
 
 test("the way is nothing to jobs whose callers do not wait, with much time as with little", async () => {
   const { forecasts } = await afterLongWay(500);
-  const ahead = [400, 600, 700, 5_000].map((timeoutMs) => forecasts.mostAhead(withTime(timeoutMs, { callerWaits: false })));
+  const ahead = [400, 600, 700, 5_000].map((timeoutMs) => mostAhead(forecasts, withTime(timeoutMs, { callerWaits: false })));
   const without = (await Rig.known()).forecasts;
   without.networkTook("", 100, 100);
   assert.deepEqual(
     ahead,
-    [400, 600, 700, 5_000].map((timeoutMs) => without.mostAhead(withTime(timeoutMs))),
+    [400, 600, 700, 5_000].map((timeoutMs) => mostAhead(without, withTime(timeoutMs))),
   );
 });
 
@@ -426,8 +428,8 @@ test("a first guess of the way keeps no job out for good", async () => {
   const { forecasts } = await Rig.known();
   const timeoutMs = 116; // 104 after the margin: enough for the run and the 2 beside it
   const first = withTime(timeoutMs);
-  assert.ok(forecasts.mostAhead(first) >= 0);
-  assert.throws(() => forecasts.mostAhead(withTime(timeoutMs)), /would be done in/);
+  assert.ok(mostAhead(forecasts, first) >= 0);
+  assert.throws(() => mostAhead(forecasts, withTime(timeoutMs)), /would be done in/);
   forecasts.networkTook(first.id, 100, 100);
   assert.equal(forecasts.networkMs(), 0);
 });
@@ -435,11 +437,11 @@ test("a first guess of the way keeps no job out for good", async () => {
 test("a job whose time was spent before it came is refused, although nothing is known of its queue, and told why", async () => {
   const rig = new Rig();
   const spent = { ...newJob(tag, { timeoutMs: 1 }), spentMs: 49 };
-  const { code, facts, message } = errorOf(() => rig.forecasts.mostAhead(spent));
+  const { code, facts, message } = errorOf(() => mostAhead(rig.forecasts, spent));
   assert.deepEqual([code, facts.retryAfterMs], ["deadline_unattainable", 49]);
   assert.match(message, /has 1 ms of 50, because this coordinator is behind, of which 1 are kept/);
   assert.equal(
-    rig.forecasts.mostAhead(newJob(tag, { timeoutMs: 1 })),
+    mostAhead(rig.forecasts, newJob(tag, { timeoutMs: 1 })),
     Number.POSITIVE_INFINITY,
     "what the caller wished is another matter",
   );

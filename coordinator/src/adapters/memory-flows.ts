@@ -5,12 +5,14 @@
 
 import type { JobClass } from "@switchyard/protocol";
 import type { EndedAttempt, JobRecord } from "../ports/job-store.ts";
+import { Arrivals } from "../scheduler/arrivals.ts";
 import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
 import { aheadOf, allot, charge, flowWeights, startTag } from "../scheduler/fair-share.ts";
 import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
 const lookAhead = 32;
+const sharedForMs = 8_000;
 const mostDropped = 500;
 const mostRounds = 4;
 const mostSampled = 64;
@@ -39,6 +41,8 @@ interface Flow {
   tenantWeight: number;
   jobs: OrderedJobs<MemoryJob>;
   finish: number;
+  /** Of the time in which the queue is shared. */
+  arrivals: Arrivals;
 }
 
 /** Figures of a claim for a job of this size, beside what the queue knows itself. */
@@ -63,6 +67,8 @@ interface Late {
 export class MemoryFlows {
   readonly #flows = new Map<string, Flow>();
   #virtual = 0;
+  /** Arrivals count while flows wait beside each other, and for a while after that. */
+  #sharedUntilMs = 0;
   waitingJobs = 0;
   waitingItems = 0;
 
@@ -95,11 +101,19 @@ export class MemoryFlows {
     const name = `${record.class} ${record.tenant}`;
     let flow = this.#flows.get(name);
     if (!flow) {
-      flow = { name, class: record.class, tenantWeight, jobs: new OrderedJobs(inOrder), finish: 0 };
+      flow = { name, class: record.class, tenantWeight, jobs: new OrderedJobs(inOrder), finish: 0, arrivals: new Arrivals() };
       this.#flows.set(name, flow);
     }
     flow.tenantWeight = tenantWeight;
     return flow;
+  }
+
+  /** It has come anew; what waits again has not. */
+  admit(job: MemoryJob, nowMs: number): void {
+    const own = this.#flowOf(job);
+    if (this.#waiting().some((flow) => flow !== own)) this.#sharedUntilMs = nowMs + sharedForMs;
+    if (this.#sharedUntilMs > nowMs) own.arrivals.add(job.items, nowMs);
+    this.add(job);
   }
 
   add(job: MemoryJob): void {
@@ -114,13 +128,14 @@ export class MemoryFlows {
     this.waitingItems -= job.items;
   }
 
-  /** Items that would be served before this job if it were added now. */
-  ahead(job: MemoryJob): number {
+  /** Items that would be served before this job if it were added now; an estimate where they are more than may be. */
+  ahead(job: MemoryJob, { mostAhead, withinMs = 0 }: { mostAhead: number; withinMs?: number }, nowMs: number): number {
     const own = this.#flowOf(job);
-    const flows = this.#waiting().filter((flow) => flow !== own);
-    const [weight = 0, ...weights] = flowWeights([own, ...flows]);
-    const others = flows.map(({ jobs }, at) => ({ items: jobs.items, weight: weights[at] as number }));
-    return aheadOf({ items: own.jobs.itemsBefore(job), weight }, others);
+    const comingOf = ({ arrivals }: Flow): number => (this.#sharedUntilMs > nowMs ? arrivals.expected(withinMs, nowMs) : 0);
+    const others = [...this.#flows.values()].filter((flow) => flow !== own && (flow.jobs.length > 0 || comingOf(flow) >= 1));
+    const [weight = 0, ...weights] = flowWeights([own, ...others]);
+    const rivals = others.map((flow, at) => ({ items: flow.jobs.items, weight: weights[at] as number, coming: comingOf(flow) }));
+    return aheadOf({ items: own.jobs.itemsBefore(job), weight }, rivals, mostAhead);
   }
 
   /** Takes a batch of one shape class out of the queue, and what is too late for any. */
@@ -147,7 +162,14 @@ export class MemoryFlows {
     if (deferUntilMs !== undefined && deferUntilMs > nowMs) return { taken: [], dropped, deferUntilMs };
     const batch = new Batch(maxItems, isAhead);
     this.#fill(batch, flows, figuresOf, { dropped, isKept });
+    if (flows.length > 1) this.#forgetIdle(nowMs);
     return { taken: batch.jobs, dropped };
+  }
+
+  #forgetIdle(nowMs: number): void {
+    for (const [name, flow] of this.#flows) {
+      if (flow.jobs.length === 0 && flow.finish <= this.#virtual && flow.arrivals.isOver(nowMs)) this.#flows.delete(name);
+    }
   }
 
   /** How many of each shape are among the first of all flows. */
@@ -200,7 +222,6 @@ export class MemoryFlows {
       flow.finish = tags.finish;
       this.#virtual = Math.max(this.#virtual, tags.lastStart);
     }
-    for (const [name, { jobs, finish }] of this.#flows) if (jobs.length === 0 && finish <= this.#virtual) this.#flows.delete(name);
   }
 
   /** Takes up to so many jobs from one flow; what does not fit in keeps its place. */

@@ -133,10 +133,10 @@ export class MemoryQueue {
     const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, size, items, tenantWeight, inputs, awaited: job.wait };
     const entry: MemoryJob = { record, ...facts, failures: 0, incarnation: "", attempts: [], goneMs: Number.POSITIVE_INFINITY };
     if (this.waiting.waitingJobs >= mostWaiting) return { answer: "full" };
-    const ahead = job.mostAhead === Number.POSITIVE_INFINITY ? 0 : this.waiting.ahead(entry);
+    const ahead = job.mostAhead === Number.POSITIVE_INFINITY ? 0 : this.waiting.ahead(entry, job, nowMs);
     if (ahead > job.mostAhead) return { answer: "refused", ahead };
     this.jobs.set(id, entry);
-    this.waiting.add(entry);
+    this.waiting.admit(entry, nowMs);
     return { answer: "admitted" };
   }
 

@@ -237,7 +237,17 @@ export class RedisJobStore implements JobStore {
       weights.set(flow, job.tenantWeight);
       const waiter = job.wait ? this.#coordinator : "-";
       const most = job.mostAhead === Number.POSITIVE_INFINITY ? "-" : job.mostAhead;
-      const own = [flow, job.timeoutMs, job.latestStartMs, keepOf(job), job.held ? 0 : 1, waiter, most, fixedWordsOf(job)];
+      const own = [
+        flow,
+        job.timeoutMs,
+        job.latestStartMs,
+        keepOf(job),
+        job.held ? 0 : 1,
+        waiter,
+        most,
+        job.withinMs ?? 0,
+        fixedWordsOf(job),
+      ];
       if (!words?.every((word, at) => word === own[at])) {
         countAt = args.push(...own, 0) - 1;
         words = own;
@@ -277,7 +287,9 @@ export class RedisJobStore implements JobStore {
     const base = keys.base(tag);
     const [jobs] = await this.#redis.sendAll([["exists", `${base}due`, `${base}index`, `${base}dead`, `${base}ended`]]);
     if (jobs !== 0) return;
-    const left = ["claims", "tickets", "clock", "flows", "weights", "shares", "runs", "tally", "spared"].map((name) => base + name);
+    const left = ["claims", "tickets", "clock", "flows", "weights", "shares", "arrivals", "runs", "tally", "spared"].map(
+      (name) => base + name,
+    );
     await this.#redis.sendAll([["unlink", ...left]]);
     await this.#redis.sendAll([["srem", keys.queues, tag]]);
   }

@@ -25,7 +25,7 @@ import type { HostDirectory } from "../ports/host-registry.ts";
 import type { Admitted, JobNotice, JobStore, NewJob } from "../ports/job-store.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { RunHistory } from "../ports/run-history.ts";
-import { type Admission, admission, budgetMs, type HostPool, prediction, type QueueView } from "../scheduler/admission.ts";
+import { type Admission, admission, type Bound, budgetMs, type HostPool, prediction, type QueueView } from "../scheduler/admission.ts";
 
 /** Queues that nobody asked for in this time are not kept current. */
 const forgetAfterMs = 60_000;
@@ -45,6 +45,7 @@ const lightRunMs = 2;
 const fullRetryMs = 1_000;
 const mostFlows = 10_000;
 const sizeWeight = 0.05;
+const unbounded: Bound = { mostAhead: Number.POSITIVE_INFINITY, withinMs: 0 };
 
 interface Parts {
   history: RunHistory;
@@ -234,8 +235,8 @@ export class Forecasts {
     return view.overheadMs + view.loadMs + (this.waitMs(tag, ahead) ?? 0) + runMs;
   }
 
-  /** How many items may be ahead of the job. Throws `deadline_unattainable` where that is not even none. */
-  mostAhead(job: NewJob): number {
+  /** What may be ahead of the job. Throws `deadline_unattainable` where that is not even nothing. */
+  bound(job: NewJob): Bound {
     const { decisions } = this.#outlook(tagOf(job.id), job.size);
     const view = this.#viewOf(job);
     if (job.spentMs && budgetMs(job.timeoutMs) <= 0) throw refusalAhead(job, view, 0);
@@ -246,16 +247,16 @@ export class Forecasts {
       decisions.set(asked, decision);
     }
     if (decision.kind === "refuse") {
-      if (this.#asksForLoad(job, view)) return Number.POSITIVE_INFINITY;
-      const mostAhead = this.#probed(job);
-      if (mostAhead !== undefined) return mostAhead;
+      if (this.#asksForLoad(job, view)) return unbounded;
+      const probed = this.#probed(job);
+      if (probed) return probed;
       throw refusal(decision, job);
     }
-    if (this.#refusals.size === 0) return decision.mostAhead;
+    if (this.#refusals.size === 0) return decision;
     const refused = this.#refusals.get(flowKey(job));
     const stands = refused && this.#parts.clock.monotonicMs() - refused.atMs < refusalStandsMs;
     if (stands && refused.ahead > decision.mostAhead) throw refusalAhead(job, view, refused.ahead);
-    return decision.mostAhead;
+    return decision;
   }
 
   /**
@@ -326,10 +327,10 @@ export class Forecasts {
   }
 
   /**
-   * How many items may be ahead of a job that only the way to the store makes late, and that is let through all the same, one now and then: no
+   * What may be ahead of a job that only the way to the store makes late, and that is let through all the same, one now and then: no
    * job would ever show that the way has become shorter. Until one has, what is promised stands.
    */
-  #probed(job: NewJob): number | undefined {
+  #probed(job: NewJob): Bound | undefined {
     const nowMs = this.#parts.clock.monotonicMs();
     const queue = this.#of(tagOf(job.id));
     if (nowMs < this.#probeDueMs || nowMs < queue.probeDueMs) return undefined;
@@ -340,7 +341,7 @@ export class Forecasts {
     this.#probes.add(job.id);
     const [oldest] = this.#probes;
     if (this.#probes.size > mostProbes) this.#probes.delete(oldest!); // it was cancelled or lost
-    return decision.mostAhead;
+    return decision;
   }
 
   /** Until so many jobs have run on the hosts that there are, by their mean; null where nothing is known here, or no host may run them. */

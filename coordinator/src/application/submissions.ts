@@ -273,7 +273,7 @@ export class Submissions {
     const tag = tagOf(job.id);
     onAdmitting(tag);
     const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
-    job.mostAhead = forecasts.mostAhead(job);
+    ({ mostAhead: job.mostAhead, withinMs: job.withinMs } = forecasts.bound(job));
     const queue = {
       matchingHosts: hosts.matching(tag),
       batchItems,

@@ -91,6 +91,8 @@ export interface NewJob {
   latestStartMs: number;
   /** It is refused when more items would be served before it; Infinity: never. */
   mostAhead: number;
+  /** How long it takes until so many are served: of other flows counts what is expected to come meanwhile. Absent: nothing does. */
+  withinMs?: number;
   maxAttempts: number;
   shapeClass: string;
   /** Which run times it goes by (protocol run-estimates). */

@@ -34,16 +34,22 @@ export interface Asked {
   timeoutMs: number;
 }
 
+/** What may be ahead of a job that is to be done in time. */
+export interface Bound {
+  /** Items; Infinity where nothing is known, or to find out. */
+  mostAhead: number;
+  /** How long it takes until the last of them is served; 0 where the bound is of no promise. */
+  withinMs: number;
+}
+
 export type Admission =
-  | {
+  | (Bound & {
       kind: "admit";
-      /** Items that may be ahead of it; Infinity where nothing is known, or to find out. */
-      mostAhead: number;
       /** Predicted run of the job alone, for its order key. */
       costMs: number;
       /** Let through although it may be late, because nothing has run lately: its run will tell how things are. */
       explores: boolean;
-    }
+    })
   | { kind: "refuse"; code: "no_capable_host"; unmet: readonly string[] }
   | { kind: "refuse"; code: "deadline_unattainable"; estimatedMs: number; retryAfterMs: number };
 
@@ -66,15 +72,19 @@ export function admission(job: Asked, view: QueueView, nowMs: number, rule: Admi
   const budget = budgetMs(job.timeoutMs, rule);
   if (view.loadMs > 0 && view.loadMs > budget) return { kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, 0) };
   const unbounded = Number.POSITIVE_INFINITY;
-  if (!pools[0]) return { kind: "admit", mostAhead: unbounded, costMs: 0, explores: false };
+  if (!pools[0]) return { kind: "admit", mostAhead: unbounded, withinMs: 0, costMs: 0, explores: false };
   const costMs = runMs(pools[0].estimate.ladder, job.items);
-  const mostAhead = Math.max(...pools.map((pool) => mostAheadIn(pool, job, view, budget)));
+  const bounds = pools.map((pool): Bound => {
+    const mostAhead = mostAheadIn(pool, job, view, budget);
+    return { mostAhead, withinMs: Math.ceil(residualMs(pool, view) + Math.max(0, mostAhead) / pool.rate) };
+  });
+  const bound = bounds.reduce((best, one) => (one.mostAhead > best.mostAhead ? one : best));
   // a batch for each host shows how things are now; more than that goes by what was known last, or a burst would be admitted to expire
   if (pools.every(({ estimate }) => isStale(estimate, nowMs))) {
     const batches = (pools.at(-1) as Pool).hosts * view.maxItems;
-    return { kind: "admit", mostAhead: Math.max(mostAhead, batches), costMs, explores: true };
+    return { kind: "admit", ...(bound.mostAhead < batches ? { mostAhead: batches, withinMs: 0 } : bound), costMs, explores: true };
   }
-  if (mostAhead >= 0) return { kind: "admit", mostAhead, costMs, explores: false };
+  if (bound.mostAhead >= 0) return { kind: "admit", ...bound, costMs, explores: false };
   return { kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, 0) };
 }
 

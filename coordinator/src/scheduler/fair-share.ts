@@ -83,9 +83,42 @@ export function charge({ start, weight }: Pick<Allotment, "start" | "weight">, i
   return { finish: start + items / weight, lastStart: start + Math.max(0, items - 1) / weight };
 }
 
-/** Items that are served before a job that `own.items` of its own flow precede, `own.weight` and theirs being the flows' weights. */
-export function aheadOf(own: { items: number; weight: number }, others: readonly { items: number; weight: number }[]): number {
-  let ahead = own.items;
-  for (const { items, weight } of others) ahead += Math.min(items, Math.ceil(((own.items + 1) * weight) / own.weight));
-  return ahead;
+/** Another flow, as a job sees it. */
+export interface Rival {
+  /** Items that wait. */
+  items: number;
+  weight: number;
+  /** Items that are expected of it by when the job must start. */
+  coming?: number;
+}
+
+/**
+ * Items that are served before a job that `own.items` of its own flow precede, `own.weight` and theirs being the flows' weights. Each rival gets its share
+ * of the slots until then, or all that it has and that comes meanwhile; what comes once the job's flow has its turn stands behind it. `coming` holds
+ * for the time in which `mostAhead` are served; where more are ahead than that, it goes on at that rate, and the answer says how many will be
+ * served: an integer above `mostAhead`.
+ */
+export function aheadOf(own: { items: number; weight: number }, rivals: readonly Rival[], mostAhead = Number.POSITIVE_INFINITY): number {
+  const lanes = rivals.map(({ coming = 0, items, weight }) => {
+    const ratio = weight / own.weight;
+    return { items, coming, most: Math.max(Math.min(items, Math.ceil((own.items + 1) * ratio)), Math.floor(own.items * ratio)) };
+  });
+  let [ahead, largest] = [own.items, own.items];
+  for (const { coming, items, most } of lanes) {
+    ahead += Math.min(items + coming, most);
+    largest += most;
+  }
+  if (ahead <= mostAhead || !(mostAhead > 0)) return Math.ceil(ahead);
+  // What is ahead after `largest` were served is a concave function of that: from the right, each tangent leads closer to where both are the same.
+  for (let served = largest; ; ) {
+    let [fixed, pace] = [own.items, 0];
+    for (const { coming, items, most } of lanes) {
+      const isWhole = items + (coming * served) / mostAhead >= most;
+      fixed += isWhole ? most : items;
+      pace += isWhole ? 0 : coming / mostAhead;
+    }
+    const next = pace < 1 ? fixed / (1 - pace) : served;
+    if (!(next < served)) return Math.max(mostAhead + 1, Math.ceil(served));
+    served = next;
+  }
 }

@@ -3,14 +3,14 @@
 -- KEYS  1 base of the queue's keys
 -- ARGV  1 queue tag  2 matching hosts  3 items of a usual batch  4 most jobs that may wait in this queue  5 number of flows, then per flow 2:
 --       name, tenant's weight; then the jobs in order, those together that are alike but for their ids: flow, timeoutMs, latestStartMs, keep,
---       listed 0|1, coordinator that waits or "-", most items that may be ahead of each or "-", fixed words (from items to traits), number of
---       jobs, their ids
+--       listed 0|1, coordinator that waits or "-", most items that may be ahead of each or "-", how long it takes until so many are served,
+--       fixed words (from items to traits), number of jobs, their ids
 -- Answers  {now, jobs waiting then, ticket ids, answers}; ticket ids divided by spaces; answers a line per job, or "" when all were admitted:
 --          "admitted", "refused <items ahead>", "full <jobs waiting>", or "<state> <created ms> <deadline ms>" of the record that was there before.
 --          A single job may be claimed for a host that lingers in the same step, and then none waits.
 -- Keeps: an id is admitted once; a repeat registers the waiter and changes nothing else; a malformed job is refused before anything is
 --        written; what is refused leaves nothing behind, and a repeat no inputs of what has ended (those of a dead letter live on with it).
--- @include lib-time.lua lib-record.lua lib-flows.lua lib-tickets.lua
+-- @include lib-time.lua lib-record.lua lib-flows.lua lib-arrivals.lua lib-tickets.lua
 local base, tag, mostWaiting = KEYS[1], ARGV[1], tonumber(ARGV[4])
 local now = nowMs()
 local nowText = int(now)
@@ -19,44 +19,61 @@ local firstJob = 6 + 2 * ARGV[5]
 local ids, groups = {}, {}
 local at, most = firstJob, #ARGV
 while at <= most do
-  local timeout, latestStart, count = ARGV[at + 1], ARGV[at + 2], ARGV[at + 8]
+  local timeout, latestStart, count = ARGV[at + 1], ARGV[at + 2], ARGV[at + 9]
   local timeoutMs, latestStartMs = tonumber(timeout), tonumber(latestStart)
   if not (timeoutMs and latestStartMs and timeoutMs == timeoutMs and latestStartMs == latestStartMs) then -- NaN is none
-    return redis.error_reply('ERR job ' .. ARGV[at + 9] .. ' names no time: timeout ' .. timeout .. ', latest start ' .. latestStart)
+    return redis.error_reply('ERR job ' .. ARGV[at + 10] .. ' names no time: timeout ' .. timeout .. ', latest start ' .. latestStart)
   end
   groups[#groups + 1] = at
-  for each = at + 9, at + 8 + count do ids[#ids + 1] = ARGV[each] end
-  at = at + 9 + count
+  for each = at + 10, at + 9 + count do ids[#ids + 1] = ARGV[each] end
+  at = at + 10 + count
 end
 
 local flows, waiting, named = waitingFlows(base)
 local weights = {}
 for at = 6, firstJob - 1, 2 do weights[ARGV[at]] = ARGV[at + 1] end
 
--- Items that would be served before a new job of this flow: those of its own with an earlier latest start, and what other flows get meanwhile.
--- What waited before is counted by the mean of the items, an estimate.
-local mean = meanItems(base)
+-- Whether flows share the queue: then what comes is counted.
+local mean, sharedUntil = meanAndShared(base)
+local isShared = #flows > 1 or ARGV[5] ~= '1' or (flows[1] and flows[1].name ~= ARGV[6])
+if isShared and sharedUntil < now + sharedForMs - 1000 then redis.call('HSET', base .. 'clock', 'shared', int(now + sharedForMs)) end
+isShared = isShared or sharedUntil > now
+local came, ofAll = {}, nil -- by flow, of those of this call and of all together
+if isShared then
+  local asked = { allFlows }
+  for at = 6, firstJob - 1, 2 do asked[#asked + 1] = ARGV[at] end
+  local texts = redis.call('HMGET', base .. 'arrivals', unpack(asked))
+  for at, name in ipairs(asked) do came[name] = parseArrivals(texts[at]) end
+  ofAll = came[allFlows]
+end
+
+-- Items that would be served before a new job of this flow: those of its own with an earlier latest start, and what other flows get meanwhile, of
+-- what waits and what is expected. What waited before is counted by the mean of the items, an estimate.
 local waitingBefore = waiting
 local added, addedItems = 0, {} -- items of this call, and by flow
-local function itemsAhead(name, order)
-  local own = itemsOf(redis.call('ZCOUNT', base .. 'order:' .. name, '-inf', order), mean) + (addedItems[name] or 0)
-  if (waitingBefore == 0 and added == (addedItems[name] or 0)) or (#flows == 1 and flows[1].name == name) then return own end
-  local shares, mine = {}, nil
+local expectedFlows
+local function rivalsOf(name, withinMs)
+  expectedFlows = expectedFlows or (isShared and readArrivals(base, now) or {})
+  local shares, mine, seen = {}, { name = name, weight = tonumber(weights[name]) }, { [name] = true }
   for _, flow in ipairs(flows) do
-    shares[#shares + 1] = { name = flow.name, weight = flow.weight, waiting = flow.waiting }
-    if flow.name == name then mine = shares[#shares] end
+    local arrivals = expectedFlows[flow.name]
+    if not seen[flow.name] then
+      shares[#shares + 1] =
+        { name = flow.name, weight = flow.weight, items = itemsOf(flow.waiting, mean), coming = arrivals and expectedItems(arrivals, withinMs, now) or 0 }
+    end
+    seen[flow.name] = true
   end
-  if not mine then
-    mine = { name = name, waiting = 0 }
-    shares[#shares + 1] = mine
+  for other, arrivals in pairs(expectedFlows) do
+    local coming = expectedItems(arrivals, withinMs, now)
+    if not seen[other] and coming >= 1 then
+      shares[#shares + 1] = { name = other, weight = arrivals.weight, items = 0, coming = coming }
+    end
   end
-  mine.weight = tonumber(weights[name])
+  shares[#shares + 1] = mine
   setShares(shares)
-  local ahead = own
-  for _, flow in ipairs(shares) do
-    if flow ~= mine then ahead = ahead + math.min(itemsOf(flow.waiting, mean), math.ceil((own + 1) * flow.share / mine.share)) end
-  end
-  return ahead
+  shares[#shares] = nil
+  for _, flow in ipairs(shares) do flow.ratio = flow.share / mine.share end
+  return shares
 end
 
 local texts, names = recordTexts(base, ids)
@@ -69,8 +86,8 @@ local itemsBefore = itemsOf(waitingBefore, mean)
 local number = 0
 
 for _, group in ipairs(groups) do
-  local flow, coordinator, mostAhead = ARGV[group], ARGV[group + 5], tonumber(ARGV[group + 6]) or math.huge
-  local timeout, fixed = tonumber(ARGV[group + 1]), ARGV[group + 7]
+  local flow, coordinator, mostAhead, withinMs = ARGV[group], ARGV[group + 5], tonumber(ARGV[group + 6]) or math.huge, tonumber(ARGV[group + 7])
+  local timeout, fixed = tonumber(ARGV[group + 1]), ARGV[group + 8]
   local order, deadline = int(now + ARGV[group + 2]), int(now + timeout)
   local items = tonumber(string.match(fixed, '^%d+')) or 1
   local listing = ARGV[group + 4] == '1' and index or recent
@@ -92,7 +109,14 @@ for _, group in ipairs(groups) do
   end
   -- as long as it would wait for company, see lua/claim
   local waits = math.min(order, string.sub(flow, 1, 12) == 'interactive:' and now + interactiveShare * timeout or order)
-  for each = group + 9, group + 8 + ARGV[group + 8] do
+  local expected = isShared and expectedItems(ofAll, withinMs, now) or 0
+  local ownBefore, rivals -- read when asked for
+  local function itemsAhead()
+    ownBefore = ownBefore or itemsOf(redis.call('ZCOUNT', base .. 'order:' .. flow, '-inf', order), mean)
+    rivals = rivals or rivalsOf(flow, withinMs)
+    return aheadOf(ownBefore + (addedItems[flow] or 0), rivals, mostAhead)
+  end
+  for each = group + 10, group + 9 + ARGV[group + 9] do
     number = number + 1
     local id = ARGV[each]
     local text = texts[number] or (writtenAt[id] and written[writtenAt[id]])
@@ -111,7 +135,7 @@ for _, group in ipairs(groups) do
       answers[number] = record[STATE] .. ' ' .. record[CREATED] .. ' ' .. record[DEADLINE]
       allAdmitted = false
     else
-      local ahead = itemsBefore + added > mostAhead and itemsAhead(flow, order) or 0
+      local ahead = itemsBefore + added + expected > mostAhead and itemsAhead() or 0
       if waiting >= mostWaiting then
         answers[number] = 'full ' .. waiting
         unwanted[#unwanted + 1] = id
@@ -160,6 +184,17 @@ if #written > 0 then
       redis.call('HSET', base .. 'weights', tenant, weights[flow])
     end
   end
+end
+if isShared and added > 0 then
+  local counted = { allFlows, withArrived(ofAll, 1, added, now) }
+  for flow, items in pairs(addedItems) do
+    counted[#counted + 1] = flow
+    counted[#counted + 1] = withArrived(came[flow], weights[flow], items, now)
+  end
+  redis.call('HSET', base .. 'arrivals', unpack(counted))
+  redis.call('PEXPIRE', base .. 'arrivals', rememberedMs)
+  -- those of tenants that are gone go now and then, also while nobody has to ask for them
+  if math.floor(ofAll.at / sharedForMs) ~= math.floor(now / sharedForMs) and not expectedFlows then readArrivals(base, now) end
 end
 for _, id in ipairs(unwanted) do
   if not writtenAt[id] then redis.call('UNLINK', base .. 'in:' .. id) end -- the second of one id may have been admitted

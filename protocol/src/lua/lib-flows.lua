@@ -27,6 +27,12 @@ local function meanItems(base)
   return tonumber(redis.call('HGET', base .. 'clock', 'mean')) or 1
 end
 
+-- The same, and until when arrivals are counted, see lib-arrivals.
+local function meanAndShared(base)
+  local found = redis.call('HMGET', base .. 'clock', 'mean', 'shared')
+  return tonumber(found[1]) or 1, tonumber(found[2]) or 0
+end
+
 local function itemsOf(jobs, mean)
   return math.floor(jobs * mean + 0.5)
 end

@@ -1,5 +1,6 @@
 /** What passes between the bench and its load process, and the figures of one cell. */
 
+import type { JobClass } from "@switchyard/protocol";
 import type { Wire } from "./connection.ts";
 import type { SampleModel } from "./samples.ts";
 import type { StreamFigures } from "./stream-tally.ts";
@@ -21,6 +22,8 @@ export interface StreamOrder {
   pace: { clients: number } | { perSecond: number; seed: number };
   /** Travels as the protocol's `timeout` parameter; jobs that are answered later are late. */
   timeoutMs?: number;
+  /** Travels as the protocol's `priority`. */
+  class?: JobClass;
   apiKey?: string;
 }
 

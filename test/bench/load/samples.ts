@@ -1,6 +1,6 @@
 /** The requests that every system gets, and what a direct run of the model answers to each. */
 
-import { encodeInferRequest } from "@switchyard/protocol";
+import { encodeInferRequest, type JobClass, jobClasses } from "@switchyard/protocol";
 import { seededRandom } from "../../../scripts/seeded-random.ts";
 import { inferenceService, methodOf } from "../../support/grpc-client.ts";
 import { openSession } from "../systems/direct-session.ts";
@@ -62,12 +62,18 @@ async function runCases(model: SampleModel, count: number): Promise<Case[]> {
 }
 
 /** The requests of these cases for one model, deadline and key. */
-export function samplesOf(cases: readonly Case[], of: { model: SampleModel; timeoutMs?: number; apiKey?: string }): Sample[] {
-  const parameters = of.timeoutMs === undefined ? {} : { parameters: { timeout: Math.round(of.timeoutMs * 1000) } };
+export function samplesOf(
+  cases: readonly Case[],
+  of: { model: SampleModel; timeoutMs?: number; class?: JobClass; apiKey?: string },
+): Sample[] {
+  const parameters = {
+    ...(of.timeoutMs !== undefined && { timeout: Math.round(of.timeoutMs * 1000) }),
+    ...(of.class && { priority: jobClasses.indexOf(of.class) + 1 }),
+  };
   return cases.map(({ shape, bytes, expected }) => {
     const inputs = [{ name: "input", datatype: "FP32" as const, shape: [...shape], bytes }];
     const binary = (): Buffer => {
-      const body = encodeInferRequest({ inputs, binary: true, ...parameters });
+      const body = encodeInferRequest({ inputs, binary: true, parameters });
       return httpRequest({ ...of, parts: body.parts, headerLength: body.headerLength! });
     };
     const requests = {

@@ -3,17 +3,16 @@
  * runs, five of their own when they take turns. Capacity is that of the host with one of them, measured first, in the same run.
  */
 
-import { measureStreams, type Noise, untilQuiet } from "../cell.ts";
 import { admittedInTime, inTimePerSecond, type StreamFigures } from "../load/stream-tally.ts";
 import { twoDeviceModelsIn } from "../systems/device-model.ts";
-import { jobsSince, startedLate } from "../systems/job-views.ts";
-import { type RunningSwitchyard, startSwitchyard } from "../systems/switchyard.ts";
+import { startSwitchyard } from "../systems/switchyard.ts";
 import type { SystemModel } from "../systems/system.ts";
 import { budget } from "./budget.ts";
 import { type Capacity, measureCapacity } from "./capacity.ts";
 import { modelCache } from "./models.ts";
 import type { RowContext, RowResult } from "./row.ts";
-import { describeNoise, describeStream, mustBeWhole, shown } from "./shown.ts";
+import { describeNoise, shown } from "./shown.ts";
+import { measureStreamsPhase, type StreamsPhase } from "./streams-phase.ts";
 
 const deadlineRuns = 10;
 const settleSeconds = 4;
@@ -21,35 +20,8 @@ const settleSeconds = 4;
 const loads = { below: [0.45, 0.45], above: [1, 1], uneven: [0.5, 1.5] } as const;
 type Load = keyof typeof loads;
 
-interface Phase {
-  noise: Noise;
-  /** Of each model. */
-  figures: StreamFigures[];
-  startedLate: number;
-}
-
-interface Round extends Record<Load, Phase> {
+interface Round extends Record<Load, StreamsPhase> {
   capacity: Capacity;
-}
-
-async function measurePhase(
-  running: RunningSwitchyard,
-  of: { models: readonly SystemModel[]; perSecond: readonly number[]; timeoutMs: number; seed: number },
-  { load, seconds }: RowContext,
-): Promise<Phase> {
-  await untilQuiet();
-  const sinceMs = Date.now();
-  const streams = of.models.map((model, at) => ({
-    name: model.name,
-    model,
-    pace: { perSecond: of.perSecond[at]!, seed: 10 * of.seed + at },
-    timeoutMs: of.timeoutMs,
-  }));
-  const { noise, streams: heard } = await measureStreams(running, { streams, settleSeconds, seconds }, load);
-  const figures = of.models.map(({ name }) => heard[name]!);
-  for (const [at, one] of figures.entries()) mustBeWhole(of.models[at]!.name, one);
-  const jobs = await Promise.all(of.models.map(({ name }) => jobsSince(running.url, { model: name, sinceMs })));
-  return { noise, figures, startedLate: jobs.flat().filter(startedLate).length };
 }
 
 async function measureRound(context: RowContext, models: readonly SystemModel[], round: number): Promise<Round> {
@@ -66,36 +38,36 @@ async function measureRound(context: RowContext, models: readonly SystemModel[],
       `  round ${round} capacity: ${capacity.perSecond.toFixed(1)} jobs/s, a run ${capacity.runMs.toFixed(1)} ms ${describeNoise(capacity.noise)}`,
     );
     const timeoutMs = Math.ceil(deadlineRuns * capacity.runMs);
-    const phases: Partial<Record<Load, Phase>> = {};
+    const phases: Partial<Record<Load, StreamsPhase>> = {};
     for (const [at, [name, shares]] of Object.entries(loads).entries()) {
-      const perSecond = shares.map((share) => share * capacity.perSecond);
-      const phase = await measurePhase(running, { models, perSecond, timeoutMs, seed: 3 * round + at }, context);
-      for (const [which, figures] of phase.figures.entries())
-        say(`  round ${round} ${name}, ${models[which]!.name}: ${describeStream(figures)} ${describeNoise(phase.noise)}`);
-      phases[name as Load] = phase;
+      const streams = models.map((model, which) => ({
+        ...{ name: model.name, model, timeoutMs },
+        pace: { perSecond: shares[which]! * capacity.perSecond, seed: 10 * (3 * round + at) + which },
+      }));
+      phases[name as Load] = await measureStreamsPhase(running, { title: `round ${round} ${name}`, streams, settleSeconds }, context);
     }
-    return { capacity, ...(phases as Record<Load, Phase>) };
+    return { capacity, ...(phases as Record<Load, StreamsPhase>) };
   } finally {
     await running.stop();
   }
 }
 
-const worstInTime = ({ figures }: Phase): number | undefined => {
+const worstInTime = ({ figures }: StreamsPhase): number | undefined => {
   const shares = figures.map(admittedInTime).filter((share) => share !== undefined);
   return shares.length === figures.length ? Math.min(...shares) : undefined;
 };
 
-const together = ({ figures }: Phase): number => figures.reduce((sum, one) => sum + inTimePerSecond(one), 0);
+const together = ({ figures }: StreamsPhase): number => figures.reduce((sum, one) => sum + inTimePerSecond(one), 0);
 
 /** Of what each model is offered, or of half the host where that is less, the part that it got in time; the smaller one. */
-const worstPart = ({ figures }: Phase, { capacity }: Round): number =>
+const worstPart = ({ figures }: StreamsPhase, { capacity }: Round): number =>
   Math.min(...figures.map((one) => inTimePerSecond(one) / Math.min(one.jobs / one.seconds, capacity.perSecond / 2)));
 
 export async function sharedRow(context: RowContext): Promise<RowResult> {
   const models = await twoDeviceModelsIn(modelCache);
   const rounds: Round[] = [];
   for (let round = 1; round <= context.rounds; round++) rounds.push(await measureRound(context, models, round));
-  const over = (which: Load, value: (phase: Phase, round: Round) => number | undefined) =>
+  const over = (which: Load, value: (phase: StreamsPhase, round: Round) => number | undefined) =>
     rounds.map((round) => ({ value: value(round[which], round), isQuiet: !(round[which].noise.isNoisy || round.capacity.noise.isNoisy) }));
   const column = (which: Load, value: (figures: StreamFigures) => number | undefined, digits: number): string =>
     models

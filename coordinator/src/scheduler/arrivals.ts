@@ -1,0 +1,37 @@
+/**
+ * How many items of one flow came lately, and how many are expected: in the time to come about as many as in the same time before. A longer look ahead
+ * takes a longer look back, so that a burst is not taken to last. Moving means, one for each doubling of that time, each of a mean age of half of
+ * it. Pure; lua/lib-arrivals does the same in the store.
+ */
+
+/** Looks ahead, in milliseconds; the nearest stands for those between. */
+const spansMs = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000];
+const ageShare = 0.5;
+/** What came last so long ago is forgotten. */
+const rememberedMs = 64_000;
+
+export class Arrivals {
+  #atMs = 0;
+  /** Items, each counted less the longer ago it came. */
+  #counts = spansMs.map(() => 0);
+
+  add(items: number, nowMs: number): void {
+    this.#counts = this.#counts.map((count, at) => this.#left(count, at, nowMs) + items);
+    this.#atMs = Math.max(this.#atMs, nowMs);
+  }
+
+  /** Items that will come within so many milliseconds; a fraction. */
+  expected(withinMs: number, nowMs: number): number {
+    const at = Math.max(0, Math.min(spansMs.length - 1, Math.round(Math.log2(withinMs / (spansMs[0] as number)))));
+    return (this.#left(this.#counts[at] as number, at, nowMs) * withinMs) / (ageShare * (spansMs[at] as number));
+  }
+
+  isOver(nowMs: number): boolean {
+    return nowMs - this.#atMs > rememberedMs;
+  }
+
+  /** Of a count, by now; while a clock that went back catches up, all of it. */
+  #left(count: number, at: number, nowMs: number): number {
+    return count * Math.exp(-Math.max(0, nowMs - this.#atMs) / (ageShare * (spansMs[at] as number)));
+  }
+}

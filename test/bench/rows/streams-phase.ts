@@ -1,0 +1,34 @@
+/** One phase of a row whose streams ask for their own parts of one capacity: their figures, and what was started too late. */
+
+import { measureStreams, type Noise, untilQuiet } from "../cell.ts";
+import type { StreamOrder } from "../load/figures.ts";
+import type { StreamFigures } from "../load/stream-tally.ts";
+import { jobsSince, startedLate } from "../systems/job-views.ts";
+import type { RunningSwitchyard } from "../systems/switchyard.ts";
+import type { RowContext } from "./row.ts";
+import { describeNoise, describeStream, mustBeWhole } from "./shown.ts";
+
+export interface StreamsPhase {
+  noise: Noise;
+  /** In the order of the streams. */
+  figures: StreamFigures[];
+  startedLate: number;
+}
+
+export async function measureStreamsPhase(
+  running: RunningSwitchyard,
+  { settleSeconds, streams, title }: { title: string; streams: StreamOrder[]; settleSeconds: number },
+  { load, say, seconds }: RowContext,
+): Promise<StreamsPhase> {
+  await untilQuiet();
+  const sinceMs = Date.now();
+  const { noise, streams: heard } = await measureStreams(running, { streams, settleSeconds, seconds }, load);
+  const figures = streams.map(({ name }) => heard[name]!);
+  for (const [at, { name }] of streams.entries()) {
+    mustBeWhole(name, figures[at]!);
+    say(`  ${title}, ${name}: ${describeStream(figures[at]!)} ${describeNoise(noise)}`);
+  }
+  const models = new Set(streams.map(({ model }) => model.name));
+  const jobs = await Promise.all([...models].map((model) => jobsSince(running.url, { model, sinceMs })));
+  return { noise, figures, startedLate: jobs.flat().filter(startedLate).length };
+}
