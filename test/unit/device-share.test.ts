@@ -7,7 +7,7 @@ import { DeviceTimes } from "../../worker/src/runner/device-times.ts";
 
 const nowMs = 1_000_000;
 const time = (agoMs: number, ownMs: number, othersMs: number, more: Partial<DeviceTime> = {}): DeviceTime => ({
-  ...{ atMs: nowMs - agoMs, runs: 1, ownMs, othersMs, sharers: othersMs > 0 ? 20 : 1, host: 1 },
+  ...{ atMs: nowMs - agoMs, runs: 1, ownMs, othersMs, idleMs: 0, sharers: othersMs > 0 ? 20 : 1, host: 1 },
   ...more,
 });
 const shareOf = (...times: DeviceTime[]): number => sharingOf(times, nowMs).share;
@@ -27,6 +27,14 @@ test("who shares with nobody, or of whom nothing is known, has all of it", () =>
   assert.deepEqual(sharingOf([time(0, 30, 0)], nowMs), undivided);
   assert.equal(shareOf(time(0, 0, 30, { sharers: 2 })), 0.5, "a run that took no time would make a share of nothing");
   assert.equal(shareOf(time(0, 10, 30, { sharers: 0 })), 1, "nonsense of one host");
+});
+
+test("what passes between runs while jobs wait is nobody's: a backlog shrinks more slowly by so much", () => {
+  assert.deepEqual(sharingOf([time(0, 80, 0, { idleMs: 20 })], nowMs), { share: 0.8, betweenMs: 0 });
+  assert.equal(shareOf(time(0, 30, 50, { idleMs: 20 })), 0.3);
+  assert.equal(shareOf(time(0, 5, 75, { sharers: 2, idleMs: 20 })), 0.4, "half of what is used");
+  assert.equal(shareOf(time(0, 0, 0, { idleMs: 20 })), 1, "nothing ran");
+  assert.equal(shareOf(time(0, 80, 0, { idleMs: 20 }), time(0, 9, 0, { host: 2 })), 0.9);
 });
 
 test("each host of a class counts for one, whatever it ran and how often it tells", () => {
@@ -71,8 +79,8 @@ test("what nothing has confirmed for five seconds binds nobody, nor what a clock
 test("times of runs one after the other are told as one", () => {
   assert.deepEqual(addedTime(undefined, time(5, 1, 2)), time(5, 1, 2));
   assert.deepEqual(
-    addedTime(time(5, 1, 2, { runs: 3, sharers: 4 }), time(0, 4, 5, { sharers: 2 })),
-    time(0, 5, 7, { runs: 4, sharers: 4 }),
+    addedTime(time(5, 1, 2, { runs: 3, sharers: 4, idleMs: 3 }), time(0, 4, 5, { sharers: 2, idleMs: 6 })),
+    time(0, 5, 7, { runs: 4, sharers: 4, idleMs: 9 }),
   );
 });
 
@@ -83,15 +91,35 @@ const queue = (tag: string) => ({ tag, model: tag.toLowerCase() });
 function others(turns: string, waitedMs: number): { othersMs: number; sharers: number } {
   const times = new DeviceTimes();
   let atMs = 1_000;
-  let found = { othersMs: 0, sharers: 0 };
+  let found: { othersMs: number; idleMs?: number; sharers: number } = { othersMs: 0, sharers: 0 };
   for (const turn of turns.split(" ")) {
     const [, tag, ms] = turn.match(/^([a-zA-Z]?)(\d+)$/) as unknown as [string, string, string];
     const beganMs = atMs;
     atMs += Number(ms);
     if (tag) found = times.ran(queue(tag), { beganMs, endMs: atMs, waitedMs });
   }
-  return found;
+  idleMs = found.idleMs;
+  return { othersMs: found.othersMs, sharers: found.sharers };
 }
+
+/** Of the last run that `others` looked at. */
+let idleMs: number | undefined;
+const idle = (turns: string, waitedMs: number): number => {
+  others(turns, waitedMs);
+  return idleMs!;
+};
+
+test("where jobs waited on from the queue's last run to the next, a queue is told how long nobody ran", () => {
+  assert.equal(idle("a5 3 a5", 1_000), 3);
+  assert.equal(idle("a5 3 a5 2 a5", 1_000), 2, "since the last one");
+  assert.equal(idle("a5 3 b10 2 a5", 1_000), 5);
+  assert.equal(idle("a5 b10 a5", 1_000), 0);
+  assert.equal(idle("a5 3 a5", 4), 3, "they came while it ran");
+  assert.equal(idle("a5 3 a5", 3), 0, "none was there when it ended: what came had to be fetched first");
+  assert.equal(idle("a5 3 a5", 2), 0);
+  assert.equal(idle("7 a5", 1_000), 0, "before its first");
+  assert.equal(idle("a5 30000 a5", 60_000), 100, "a longer pause is no cost of each run");
+});
 
 test("a queue whose jobs have waited is told how long others ran since its last run", () => {
   assert.deepEqual(others("a5 b10 c20 a5", 1_000), { othersMs: 30, sharers: 3 });
@@ -117,8 +145,8 @@ test("runs that are told of in another order than they ran count where they lay"
   const times = new DeviceTimes();
   times.ran(queue("b"), { beganMs: 100, endMs: 120, waitedMs: 0 });
   times.ran(queue("c"), { beganMs: 0, endMs: 100, waitedMs: 0 }); // it had to put large outputs away
-  assert.deepEqual(times.ran(queue("b"), { beganMs: 130, endMs: 140, waitedMs: 200 }), { othersMs: 0, sharers: 1 });
-  assert.deepEqual(times.ran(queue("a"), { beganMs: 140, endMs: 150, waitedMs: 50 }), { othersMs: 40, sharers: 3 });
+  assert.deepEqual(times.ran(queue("b"), { beganMs: 130, endMs: 140, waitedMs: 200 }), { othersMs: 0, idleMs: 10, sharers: 1 });
+  assert.deepEqual(times.ran(queue("a"), { beganMs: 140, endMs: 150, waitedMs: 50 }), { othersMs: 40, idleMs: 0, sharers: 3 });
 });
 
 test("a run that is told of late and lay in its queue's own turn does not shorten it", () => {
@@ -129,7 +157,7 @@ test("a run that is told of late and lay in its queue's own turn does not shorte
     [12, 15],
   ] as const)
     times.ran(queue("b"), { beganMs, endMs, waitedMs: 0 });
-  assert.deepEqual(times.ran(queue("a"), { beganMs: 30, endMs: 31, waitedMs: 15 }), { othersMs: 11.5, sharers: 2 });
+  assert.deepEqual(times.ran(queue("a"), { beganMs: 30, endMs: 31, waitedMs: 15 }), { othersMs: 11.5, idleMs: 0, sharers: 2 });
 });
 
 test("between two runs of a long model there may be thousands of short ones", () => {

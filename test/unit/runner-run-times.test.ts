@@ -150,7 +150,22 @@ test("a run tells how long others had the device while its jobs waited", async (
     ["b", 30],
     ["a", 10],
   ]);
-  assert.deepEqual(times(rig)[1], ["b", { atMs: atMs + 64, runs: 1, ownMs: 30, othersMs: 30, sharers: 2 }]);
+  assert.deepEqual(times(rig)[1], ["b", { atMs: atMs + 64, runs: 1, ownMs: 30, othersMs: 30, idleMs: 0, sharers: 2 }]);
+});
+
+test("a run tells how long nobody had the device while its jobs waited on, and not where they came later", async () => {
+  const rig = new RunnerRig();
+  rig.onRun = () => rig.pass(30);
+  rig.onInputs = () => rig.pass(2);
+  rig.serve("a1");
+  (await rig.exchange()).answer({ claim: waited(rig, 1_000) });
+  const asked = await rig.exchange();
+  rig.pass(3);
+  asked.answer({ committed: ["committed"], claim: waited(rig, 1_000) });
+  (await rig.exchange()).answer({ committed: ["committed"], claim: waited(rig, 0) });
+  await rig.exchange();
+  const idle = times(rig).map(([, time]) => (time as { idleMs: number }).idleMs);
+  assert.deepEqual(idle, [0, 5, 0]);
 });
 
 test("the oldest job of a batch counts, and the time until its inputs are there", async () => {

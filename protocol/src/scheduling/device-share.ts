@@ -1,6 +1,6 @@
 /**
- * What part of its hosts' time a queue gets where others have work there: the figures behind a backlog's prediction. Hosts tell how long they ran a queue's
- * jobs, and how long they ran others while those jobs waited. What is a queue's by right, its part among those that have work, is what a backlog gets at
+ * What part of its hosts' time a queue's runs get: the figures behind a backlog's prediction. Hosts tell how long they ran a queue's jobs, how long they ran
+ * others while those jobs waited, and how long they ran nothing. What is a queue's by right, its part among those that have work, is what a backlog gets at
  * least; it gets more where others have work only now and then. Pure: times are arguments.
  */
 
@@ -14,6 +14,8 @@ export interface DeviceTime {
   ownMs: number;
   /** That others had the device while jobs of this queue waited for those runs. */
   othersMs: number;
+  /** That nobody had it while jobs that had waited since the run before waited on. */
+  idleMs: number;
   /** An even part of the time is one of so many. */
   sharers: number;
   /** Stands for the host. */
@@ -24,7 +26,7 @@ export interface DeviceTime {
 export type RanTime = Omit<DeviceTime, "host">;
 
 export interface DeviceSharing {
-  /** Of the hosts' time, on average over hosts; above 0, and 1 where nobody else had work. */
+  /** Of the hosts' time, on average over hosts; above 0, and 1 where nobody else had work and no time passes between runs. */
   share: number;
   /** That others have the device before each of this queue's runs. */
   betweenMs: number;
@@ -50,6 +52,7 @@ export function addedTime(before: DeviceTime | undefined, time: DeviceTime): Dev
     runs: before.runs + time.runs,
     ownMs: before.ownMs + time.ownMs,
     othersMs: before.othersMs + time.othersMs,
+    idleMs: before.idleMs + time.idleMs,
     sharers: Math.max(before.sharers, time.sharers),
     host: time.host,
   };
@@ -61,15 +64,17 @@ export function sharingOf(times: readonly DeviceTime[], nowMs: number): DeviceSh
     times.filter(({ atMs }) => nowMs - atMs <= staleAfterMs && atMs - nowMs <= timeEveryMs),
     ({ host }) => host,
   );
-  let [shares, runs, othersMs] = [0, 0, 0];
+  let [shares, runs, othersMs, idleMs] = [0, 0, 0, 0];
   for (const told of byHost.values()) {
     const host = lately(told);
     const allMs = host.ownMs + host.othersMs;
-    shares += allMs > 0 ? Math.max(1 / Math.max(1, host.sharers), host.ownMs / allMs) : 1;
+    const part = allMs > 0 ? Math.max(1 / Math.max(1, host.sharers), host.ownMs / allMs) : 1;
+    shares += allMs > 0 ? (part * allMs) / (allMs + Math.max(0, host.idleMs)) : part;
+    idleMs += host.idleMs;
     runs += host.runs;
     othersMs += host.othersMs;
   }
-  return othersMs === 0 ? undivided : { share: shares / byHost.size, betweenMs: othersMs / Math.max(1, runs) };
+  return othersMs === 0 && idleMs === 0 ? undivided : { share: shares / byHost.size, betweenMs: othersMs / Math.max(1, runs) };
 }
 
 /** Of one host. */

@@ -46,8 +46,9 @@ export function overheadReport(device: string, overheadMs: number): RunReport {
   return [`${nameOf(device)} overhead`, 0, overheadMs.toFixed(2)];
 }
 
-export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs, sharers, host }: DeviceTime): RunReport {
-  return [`${nameOf(device)} times`, keptTimes, [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3), sharers, host].join(",")];
+export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs, idleMs, sharers, host }: DeviceTime): RunReport {
+  const words = [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3), sharers, host, idleMs.toFixed(3)];
+  return [`${nameOf(device)} times`, keptTimes, words.join(",")];
 }
 
 /** The hash's fields and texts by turns. What cannot be read is left out: one host's nonsense must not blind coordinators to the others. */
@@ -92,8 +93,9 @@ function readFact([kind, size = "", bucket = ""]: readonly string[], text: strin
     };
   }
   if (kind === "times") {
-    const times = numbersIn(text, 6).map(
-      ([atMs, runs, ownMs, othersMs, sharers, host]): DeviceTime => ({ atMs, runs, ownMs, othersMs, sharers, host }),
+    // hosts of the release before do not tell how long nobody had the device
+    const times = [...numbersIn(text, 6), ...numbersIn(text, 7)].map(
+      ([atMs, runs, ownMs, othersMs, sharers, host, idleMs = 0]): DeviceTime => ({ atMs, runs, ownMs, othersMs, idleMs, sharers, host }),
     );
     return (runs) => {
       runs.times = times;
@@ -112,6 +114,7 @@ interface NumbersOf {
   2: [number, number];
   3: [number, number, number];
   6: [number, number, number, number, number, number];
+  7: [number, number, number, number, number, number, number];
 }
 type Numbers<Count extends keyof NumbersOf> = NumbersOf[Count];
 
