@@ -29,19 +29,19 @@ test("a burst is expected to go on for a moment, and for a long time hardly", ()
   const parts = spans.map((withinMs) => arrivals.expected(withinMs, endMs) / withinMs); // of one item in each millisecond
   assert.ok(parts[0]! > 0.5 && parts[0]! <= 1, `${parts[0]}`);
   for (const [at, part] of parts.entries()) if (at > 0) assert.ok(part < parts[at - 1]!, `${part} of ${spans[at]} ms`);
-  assert.ok(arrivals.expected(64_000, endMs) <= 1_000, "twice of what came, at most");
+  near(arrivals.expected(64_000, endMs), 500 / 0.7, 0.02);
 });
 
-test("a flow that has begun is expected in full after twice the time that is looked ahead", () => {
+test("a flow that has begun is expected in full after three times the time that is looked ahead", () => {
   for (const withinMs of spans) {
-    const { arrivals, endMs } = steady(100, 2 * withinMs);
+    const { arrivals, endMs } = steady(100, 3 * withinMs);
     near(arrivals.expected(withinMs, endMs), withinMs / 10, 0.05);
   }
 });
 
 test("a flow that has stopped is forgotten as fast", () => {
   const { arrivals, endMs } = steady(100, 200_000);
-  for (const withinMs of spans) assert.ok(arrivals.expected(withinMs, endMs + 2 * withinMs) < (0.02 * withinMs) / 10);
+  for (const withinMs of spans) assert.ok(arrivals.expected(withinMs, endMs + 3 * withinMs) < (0.02 * withinMs) / 10);
   assert.ok(!arrivals.isOver(endMs + 60_000));
   assert.ok(arrivals.isOver(endMs + 65_000));
 });
@@ -51,7 +51,7 @@ test("a clock that goes back makes nothing of what came, and counts on", () => {
   const before = arrivals.expected(1_000, endMs);
   assert.ok(arrivals.expected(1_000, endMs - 5_000) >= before);
   arrivals.add(7, endMs - 5_000);
-  near(arrivals.expected(1_000, endMs) - before, 14, 0.1);
+  near(arrivals.expected(1_000, endMs) - before, 10, 0.1);
   assert.ok(arrivals.isOver(endMs + 65_000));
 });
 

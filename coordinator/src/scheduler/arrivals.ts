@@ -1,12 +1,12 @@
 /**
  * How many items of one flow came lately, and how many are expected: in the time to come about as many as in the same time before. A longer look ahead
- * takes a longer look back, so that a burst is not taken to last. Moving means, one for each doubling of that time, each of a mean age of half of
- * it. Pure; lua/lib-arrivals does the same in the store.
+ * takes a longer look back, so that a burst is not taken to last. Moving means, one for each doubling of that time. Pure; lua/lib-arrivals does the same in the store.
  */
 
 /** Looks ahead, in milliseconds; the nearest stands for those between. */
 const spansMs = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000];
-const ageShare = 0.5;
+/** Mean age of what counts, in parts of the span: longer, and a change is seen late; shorter, and a burst is taken to last (decision 3). */
+const ageShare = 0.7;
 /** What came last so long ago is forgotten. */
 const rememberedMs = 64_000;
 

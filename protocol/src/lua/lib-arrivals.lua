@@ -5,7 +5,7 @@
 
 local allFlows = '*'
 local spansMs = { 1000, 2000, 4000, 8000, 16000, 32000, 64000 }
-local ageShare, rememberedMs, sharedForMs, mostFieldsRead = 0.5, 64000, 8000, 1000
+local ageShare, rememberedMs, sharedForMs, mostFieldsRead = 0.7, 64000, 8000, 1000
 
 local function parseArrivals(text)
   local counts, head = {}, {}
