@@ -117,6 +117,29 @@ describe("a model of which run times are known", () => {
     assert.equal((again.json() as JobView).state, "succeeded", again.bytes.toString());
   });
 
+  test("a class beside one that sends more than its share is told so, though none of the other's jobs waits just now", async () => {
+    const { url } = cluster;
+    const runMs = await warmRunMs();
+    const send = (jobClass: string, runs: number): Promise<Answer> =>
+      submit(url, "slow", { class: jobClass, timeout_ms: Math.ceil(runs * runMs) });
+    const cancel = (answers: readonly Answer[]): Promise<unknown> =>
+      Promise.all(answers.map((answer) => call(`${url}/v1/jobs/${answer.json().id}`, { method: "DELETE" })));
+    const backlog: Answer[] = [];
+    for (let at = 0; at < 20; at++) backlog.push(await send("batch", 35));
+    try {
+      const alone = await send("batch", 36);
+      assert.equal(alone.status, 202, alone.bytes.toString());
+      await cancel([alone]);
+      const passing = await Promise.all(Array.from({ length: 60 }, () => send("interactive", 60)));
+      await cancel(passing);
+      const refused = await send("batch", 36);
+      assertRefused(refused, "deadline_unattainable");
+      assert.ok(refused.json().estimated_ms > 32 * runMs, refused.bytes.toString());
+    } finally {
+      await cancel(backlog);
+    }
+  });
+
   test("what runs take is known again when coordinator and worker have been replaced", async () => {
     await warmRunMs();
     const [coordinator] = cluster.coordinators;

@@ -304,7 +304,7 @@ export class Cluster {
       const endMs = this.#time.nowMs;
       const others = host.times.ran(
         { tag: model.name, model: model.name },
-        { beganMs: endMs - runMs, endMs, waitedMs: endMs - runMs - cameMs },
+        { beganMs: endMs - runMs, endMs, waitedMs: endMs - runMs - cameMs, isInOrder: true },
       );
       queue.histories.get(spec.kind)?.ranFor({ atMs: endMs, runs: 1, ownMs: runMs, ...others, host: this.#hosts.indexOf(host) });
       this.#commit(host, queue, { ticketId, jobs, runMs, fails });

@@ -63,7 +63,7 @@ test("a job is refused at once when its own run does not fit, with when it would
 });
 
 test("where other queues have half of a host's time, a backlog takes twice as long, and the run that is under way may be theirs", () => {
-  const sharing = { share: 0.5, betweenMs: 20 };
+  const sharing = { share: 0.5, betweenMs: 20, idleMs: 0 };
   const of = view({ pools: [{ hosts: 1, estimate: estimate(), sharing }] });
   // 24 of its own or 20 of theirs are under way; 52 − 10 ms are left at 3 an item and as much for others
   assert.equal(mostAhead(asked({ timeoutMs: 100 }), of), 7);
@@ -73,13 +73,13 @@ test("where other queues have half of a host's time, a backlog takes twice as lo
 });
 
 test("a queue without open jobs is not held up by what lay between its runs: nothing would tell when that is over", () => {
-  const of = view({ busy: false, pools: [{ hosts: 1, estimate: estimate(), sharing: { share: 0.5, betweenMs: 2_000 } }] });
+  const of = view({ busy: false, pools: [{ hosts: 1, estimate: estimate(), sharing: { share: 0.5, betweenMs: 2_000, idleMs: 0 } }] });
   assert.equal(prediction(asked(), of, 0).estimatedMs, 12);
 });
 
 test("what others take of one class of hosts is nothing to another", () => {
   const pools = [
-    { hosts: 1, estimate: estimate(), sharing: { share: 0.5, betweenMs: 30 } },
+    { hosts: 1, estimate: estimate(), sharing: { share: 0.5, betweenMs: 30, idleMs: 0 } },
     { hosts: 2, estimate: estimate() },
   ];
   // 5 halves of a host's rate, and 10 ms between runs on average: a quarter of 24 + 10, 2 and 24

@@ -2,23 +2,27 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { addedTime, type DeviceTime, sharingOf, staleAfterMs, undivided } from "@switchyard/protocol";
+import { addedTime, backlogItemMs, type DeviceTime, sharingOf, staleAfterMs, undivided } from "@switchyard/protocol";
 import { DeviceTimes } from "../../worker/src/runner/device-times.ts";
 
 const nowMs = 1_000_000;
 const time = (agoMs: number, ownMs: number, othersMs: number, more: Partial<DeviceTime> = {}): DeviceTime => ({
-  ...{ atMs: nowMs - agoMs, runs: 1, ownMs, othersMs, idleMs: 0, sharers: othersMs > 0 ? 20 : 1, host: 1 },
+  ...{ atMs: nowMs - agoMs, runs: 1, ownMs, othersMs, idleMs: 0, idleRuns: 0, sharers: othersMs > 0 ? 20 : 1, host: 1 },
   ...more,
 });
 const shareOf = (...times: DeviceTime[]): number => sharingOf(times, nowMs).share;
 
 test("a queue's share is its own time of that and what others had while it waited", () => {
-  assert.deepEqual(sharingOf([time(0, 30, 10)], nowMs), { share: 0.75, betweenMs: 10 });
-  assert.deepEqual(sharingOf([time(0, 300, 100, { runs: 10 })], nowMs), { share: 0.75, betweenMs: 10 }, "before each of ten runs");
+  assert.deepEqual(sharingOf([time(0, 30, 10)], nowMs), { share: 0.75, betweenMs: 10, idleMs: 0 });
+  assert.deepEqual(
+    sharingOf([time(0, 300, 100, { runs: 10 })], nowMs),
+    { share: 0.75, betweenMs: 10, idleMs: 0 },
+    "before each of ten runs",
+  );
 });
 
 test("a queue that has little to do gets its part of the sharers once it has more, whatever others took while it had not", () => {
-  assert.deepEqual(sharingOf([time(0, 5, 495, { sharers: 2 })], nowMs), { share: 0.5, betweenMs: 495 });
+  assert.deepEqual(sharingOf([time(0, 5, 495, { sharers: 2 })], nowMs), { share: 0.5, betweenMs: 495, idleMs: 0 });
   assert.equal(shareOf(time(0, 5, 495, { sharers: 4 })), 0.25);
 });
 
@@ -29,18 +33,20 @@ test("who shares with nobody, or of whom nothing is known, has all of it", () =>
   assert.equal(shareOf(time(0, 10, 30, { sharers: 0 })), 1, "nonsense of one host");
 });
 
-test("what passes between runs while jobs wait is nobody's: a backlog shrinks more slowly by so much", () => {
-  assert.deepEqual(sharingOf([time(0, 80, 0, { idleMs: 20 })], nowMs), { share: 0.8, betweenMs: 0 });
-  assert.equal(shareOf(time(0, 30, 50, { idleMs: 20 })), 0.3);
-  assert.equal(shareOf(time(0, 5, 75, { sharers: 2, idleMs: 20 })), 0.4, "half of what is used");
-  assert.equal(shareOf(time(0, 0, 0, { idleMs: 20 })), 1, "nothing ran");
-  assert.equal(shareOf(time(0, 80, 0, { idleMs: 20 }), time(0, 9, 0, { host: 2 })), 0.9);
+test("what passes between runs while jobs wait is told for each of them, and a backlog shrinks more slowly by so much", () => {
+  const sharing = sharingOf([time(0, 80, 0, { runs: 8, idleMs: 20, idleRuns: 5 })], nowMs);
+  assert.deepEqual(sharing, { share: 1, betweenMs: 0, idleMs: 4 });
+  assert.equal(backlogItemMs(2, 8, sharing), (16 + 4) / 8, "a full batch of 16 ms in 20");
+  const shared = sharingOf([time(0, 30, 60, { idleMs: 6, idleRuns: 2 }), time(0, 30, 60, { host: 2 })], nowMs);
+  assert.deepEqual(shared, { share: 1 / 3, betweenMs: 60, idleMs: 3 }, "of hosts that know");
+  assert.equal(backlogItemMs(2, 8, shared), (48 + 3) / 8);
+  assert.equal(backlogItemMs(2, 8, undivided), 2);
 });
 
 test("each host of a class counts for one, whatever it ran and how often it tells", () => {
   const shared = time(0, 20, 60, { runs: 2, host: 3 });
   const alone = time(10, 1, 0, { runs: 2, host: 2 });
-  assert.deepEqual(sharingOf([time(20, 400, 0, { runs: 8 }), alone, shared], nowMs), { share: 2.25 / 3, betweenMs: 5 });
+  assert.deepEqual(sharingOf([time(20, 400, 0, { runs: 8 }), alone, shared], nowMs), { share: 2.25 / 3, betweenMs: 5, idleMs: 0 });
   assert.equal(shareOf(time(900, 1, 0, { host: 2 }), time(500, 1, 0, { host: 2 }), alone, shared), 1.25 / 2);
 });
 
@@ -79,46 +85,51 @@ test("what nothing has confirmed for five seconds binds nobody, nor what a clock
 test("times of runs one after the other are told as one", () => {
   assert.deepEqual(addedTime(undefined, time(5, 1, 2)), time(5, 1, 2));
   assert.deepEqual(
-    addedTime(time(5, 1, 2, { runs: 3, sharers: 4, idleMs: 3 }), time(0, 4, 5, { sharers: 2, idleMs: 6 })),
-    time(0, 5, 7, { runs: 4, sharers: 4, idleMs: 9 }),
+    addedTime(time(5, 1, 2, { runs: 3, sharers: 4, idleMs: 3, idleRuns: 2 }), time(0, 4, 5, { sharers: 2, idleMs: 6, idleRuns: 1 })),
+    time(0, 5, 7, { runs: 4, sharers: 4, idleMs: 9, idleRuns: 3 }),
   );
 });
 
 /** Queues of one letter are of one model: `A` is one of jobs with a requirement of their own. */
 const queue = (tag: string) => ({ tag, model: tag.toLowerCase() });
 
-/** Runs one after the other, as `a10` for 10 ms of queue a; a time without a name passes idly. `waitedMs`: of the last one's jobs. */
-function others(turns: string, waitedMs: number): { othersMs: number; sharers: number } {
+/** What is told of the last of some runs, as `a10` for 10 ms of queue a; a time without a name passes idly. `waitedMs`: of the last one's jobs. */
+function lastOf(turns: string, waitedMs: number, isInOrder = true) {
   const times = new DeviceTimes();
   let atMs = 1_000;
-  let found: { othersMs: number; idleMs?: number; sharers: number } = { othersMs: 0, sharers: 0 };
+  let found: ReturnType<DeviceTimes["ran"]> | undefined;
   for (const turn of turns.split(" ")) {
     const [, tag, ms] = turn.match(/^([a-zA-Z]?)(\d+)$/) as unknown as [string, string, string];
     const beganMs = atMs;
     atMs += Number(ms);
-    if (tag) found = times.ran(queue(tag), { beganMs, endMs: atMs, waitedMs });
+    if (tag) found = times.ran(queue(tag), { beganMs, endMs: atMs, waitedMs, isInOrder });
   }
-  idleMs = found.idleMs;
-  return { othersMs: found.othersMs, sharers: found.sharers };
+  return found!;
 }
 
-/** Of the last run that `others` looked at. */
-let idleMs: number | undefined;
-const idle = (turns: string, waitedMs: number): number => {
-  others(turns, waitedMs);
-  return idleMs!;
-};
+function others(turns: string, waitedMs: number): { othersMs: number; sharers: number } {
+  const { othersMs, sharers } = lastOf(turns, waitedMs);
+  return { othersMs, sharers };
+}
+
+function idle(turns: string, waitedMs: number, isInOrder = true): number | undefined {
+  const { idleMs, idleRuns } = lastOf(turns, waitedMs, isInOrder);
+  assert.ok(idleRuns === 1 || idleMs === 0);
+  return idleRuns === 0 ? undefined : idleMs;
+}
 
 test("where jobs waited on from the queue's last run to the next, a queue is told how long nobody ran", () => {
   assert.equal(idle("a5 3 a5", 1_000), 3);
+  assert.equal(idle("a5 a5", 1_000), 0, "claimed ahead");
   assert.equal(idle("a5 3 a5 2 a5", 1_000), 2, "since the last one");
   assert.equal(idle("a5 3 b10 2 a5", 1_000), 5);
   assert.equal(idle("a5 b10 a5", 1_000), 0);
   assert.equal(idle("a5 3 a5", 4), 3, "they came while it ran");
-  assert.equal(idle("a5 3 a5", 3), 0, "none was there when it ended: what came had to be fetched first");
-  assert.equal(idle("a5 3 a5", 2), 0);
-  assert.equal(idle("7 a5", 1_000), 0, "before its first");
-  assert.equal(idle("a5 30000 a5", 60_000), 100, "a longer pause is no cost of each run");
+  assert.equal(idle("a5 3 a5", 3), undefined, "none was there when it ended: what came had to be fetched first");
+  assert.equal(idle("7 a5", 1_000), undefined, "before its first");
+  assert.equal(idle("a5 100 a5", 60_000), 100);
+  assert.equal(idle("a5 101 a5", 60_000), undefined, "a longer pause is no cost of each run");
+  assert.equal(idle("a5 3 a5", 1_000, false), undefined, "a run between them may not have been told");
 });
 
 test("a queue whose jobs have waited is told how long others ran since its last run", () => {
@@ -143,10 +154,20 @@ test("an even part is one by the number of models, and within a model by that of
 
 test("runs that are told of in another order than they ran count where they lay", () => {
   const times = new DeviceTimes();
-  times.ran(queue("b"), { beganMs: 100, endMs: 120, waitedMs: 0 });
-  times.ran(queue("c"), { beganMs: 0, endMs: 100, waitedMs: 0 }); // it had to put large outputs away
-  assert.deepEqual(times.ran(queue("b"), { beganMs: 130, endMs: 140, waitedMs: 200 }), { othersMs: 0, idleMs: 10, sharers: 1 });
-  assert.deepEqual(times.ran(queue("a"), { beganMs: 140, endMs: 150, waitedMs: 50 }), { othersMs: 40, idleMs: 0, sharers: 3 });
+  times.ran(queue("b"), { beganMs: 100, endMs: 120, waitedMs: 0, isInOrder: true });
+  times.ran(queue("c"), { beganMs: 0, endMs: 100, waitedMs: 0, isInOrder: true }); // it had to put large outputs away
+  assert.deepEqual(times.ran(queue("b"), { beganMs: 130, endMs: 140, waitedMs: 200, isInOrder: true }), {
+    othersMs: 0,
+    idleMs: 10,
+    idleRuns: 1,
+    sharers: 1,
+  });
+  assert.deepEqual(times.ran(queue("a"), { beganMs: 140, endMs: 150, waitedMs: 50, isInOrder: true }), {
+    othersMs: 40,
+    idleMs: 0,
+    idleRuns: 0,
+    sharers: 3,
+  });
 });
 
 test("a run that is told of late and lay in its queue's own turn does not shorten it", () => {
@@ -156,8 +177,13 @@ test("a run that is told of late and lay in its queue's own turn does not shorte
     [20, 30],
     [12, 15],
   ] as const)
-    times.ran(queue("b"), { beganMs, endMs, waitedMs: 0 });
-  assert.deepEqual(times.ran(queue("a"), { beganMs: 30, endMs: 31, waitedMs: 15 }), { othersMs: 11.5, idleMs: 0, sharers: 2 });
+    times.ran(queue("b"), { beganMs, endMs, waitedMs: 0, isInOrder: true });
+  assert.deepEqual(times.ran(queue("a"), { beganMs: 30, endMs: 31, waitedMs: 15, isInOrder: true }), {
+    othersMs: 11.5,
+    idleMs: 0,
+    idleRuns: 0,
+    sharers: 2,
+  });
 });
 
 test("between two runs of a long model there may be thousands of short ones", () => {

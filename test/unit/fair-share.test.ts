@@ -158,12 +158,25 @@ test("who is served is charged by items over weight, and nothing else moves a ta
   assert.deepEqual(charge({ start: 10, weight: 4 }, 0), { finish: 10, lastStart: 10 });
 });
 
+const job = (items: number, weight: number, classWeight = 1) => ({ items, weight, classWeight });
+const rival = (items: number, weight: number, coming = 0): Rival => ({ items, weight, coming });
+/** Ahead of a job beside other tenants of its class. */
+const besideTenants = (items: number, weight: number, tenants: readonly Rival[], mostAhead?: number): number =>
+  aheadOf(job(items, weight), { tenants, classes: [] }, mostAhead);
+
 test("ahead of a job are those before it in its flow, and of each other flow its share or all it has", () => {
-  assert.equal(aheadOf({ items: 4, weight: 10 }, []), 4);
-  assert.equal(aheadOf({ items: 4, weight: 10 }, [{ items: 1_000, weight: 10 }]), 9);
-  assert.equal(aheadOf({ items: 4, weight: 10 }, [{ items: 2, weight: 10 }]), 6);
-  assert.equal(aheadOf({ items: 0, weight: 5 }, [{ items: 1_000, weight: 70 }]), 14);
-  assert.equal(aheadOf({ items: 0, weight: 70 }, [{ items: 1_000, weight: 5 }]), 1);
+  assert.equal(besideTenants(4, 10, []), 4);
+  assert.equal(besideTenants(4, 10, [rival(1_000, 10)]), 9);
+  assert.equal(besideTenants(4, 10, [rival(2, 10)]), 6);
+  assert.equal(besideTenants(0, 5, [rival(1_000, 70)]), 14);
+  assert.equal(besideTenants(0, 70, [rival(1_000, 5)]), 1);
+});
+
+test("a class has its weight beside all that goes before the job in its own, however many tenants that is of", () => {
+  const classes = [rival(1_000, 70)];
+  assert.equal(aheadOf(job(4, 1, 5), { tenants: [], classes }), 4 + 5 * 14);
+  assert.equal(aheadOf(job(4, 1, 5), { tenants: [rival(3, 1), rival(2, 1)], classes }), 9 + 10 * 14);
+  assert.equal(aheadOf(job(4, 1, 5), { tenants: [], classes: [rival(9, 70), rival(1_000, 25)] }), 4 + 9 + 25);
 });
 
 test("a job is served after at most what was said to be ahead of it, and at most a turn of each other flow sooner", () => {
@@ -171,9 +184,10 @@ test("a job is served after at most what was said to be ahead of it, and at most
     fc.property(backlogs, fc.nat({ max: 40 }), (flows, before) => {
       const even = flows.map((one) => ({ ...one, finish: 0 }));
       const [own, ...others] = even as [Backlog, ...Backlog[]];
-      const predicted = aheadOf(
-        { items: before, weight: own.weight },
-        others.map(({ waiting, weight }) => ({ items: waiting, weight })),
+      const predicted = besideTenants(
+        before,
+        own.weight,
+        others.map(({ waiting, weight }) => rival(waiting, weight)),
       );
       // slot by slot: how many others are served before the own flow's turn number before + 1
       const total = others.reduce((sum, { waiting }) => sum + waiting, before + 1);
@@ -189,20 +203,26 @@ test("a job is served after at most what was said to be ahead of it, and at most
 });
 
 test("what is expected of others counts as what waits, up to their share", () => {
-  assert.equal(aheadOf({ items: 10, weight: 10 }, [{ items: 0, weight: 10, coming: 4 }], 20), 14);
-  assert.equal(aheadOf({ items: 10, weight: 10 }, [{ items: 3, weight: 10, coming: 4 }], 20), 17);
-  assert.equal(aheadOf({ items: 10, weight: 10 }, [{ items: 3, weight: 10, coming: 400 }], 20), 20);
-  assert.equal(aheadOf({ items: 10, weight: 10 }, [{ items: 400, weight: 10, coming: 400 }], 21), 21, "what waits has a turn of its own");
-  assert.equal(aheadOf({ items: 0, weight: 5 }, [{ items: 0, weight: 70, coming: 400 }], 1), 0, "behind the first of a flow");
-  assert.equal(aheadOf({ items: 0, weight: 5 }, [{ items: 9, weight: 70, coming: 400 }], 9), 9);
+  assert.equal(besideTenants(10, 10, [rival(0, 10, 4)], 20), 14);
+  assert.equal(besideTenants(10, 10, [rival(3, 10, 4)], 20), 17);
+  assert.equal(besideTenants(10, 10, [rival(3, 10, 400)], 20), 20);
+  assert.equal(besideTenants(10, 10, [rival(400, 10, 400)], 21), 21, "what waits has a turn of its own");
+  assert.equal(besideTenants(0, 5, [rival(0, 70, 400)], 1), 0, "behind the first of a flow");
+  assert.equal(besideTenants(0, 5, [rival(9, 70, 400)], 9), 9);
+  assert.equal(
+    aheadOf(job(4, 1, 5), { tenants: [rival(0, 1, 2)], classes: [rival(0, 70, 400)] }, 90),
+    6 + 6 * 14,
+    "beside what comes, too",
+  );
+  assert.equal(aheadOf(job(0, 1, 5), { tenants: [rival(0, 1, 2)], classes: [rival(0, 70, 400)] }, 0), 0);
 });
 
 test("where more is ahead than may be, others go on coming until the job has its turn", () => {
   // four come while ten are served, so of what is served six in ten are its own
-  assert.equal(aheadOf({ items: 12, weight: 1 }, [{ items: 0, weight: 1, coming: 4 }], 10), 20);
-  assert.equal(aheadOf({ items: 12, weight: 1 }, [{ items: 3, weight: 2, coming: 4 }], 10), 25);
-  assert.equal(aheadOf({ items: 12, weight: 1 }, [{ items: 0, weight: 1, coming: 9 }], 10), 24, "the other's share is an even part");
-  assert.equal(aheadOf({ items: 12, weight: 1 }, [{ items: 0, weight: 1, coming: 90 }], 10), 24);
+  assert.equal(besideTenants(12, 1, [rival(0, 1, 4)], 10), 20);
+  assert.equal(besideTenants(12, 1, [rival(3, 2, 4)], 10), 25);
+  assert.equal(besideTenants(12, 1, [rival(0, 1, 9)], 10), 24, "the other's share is an even part");
+  assert.equal(besideTenants(12, 1, [rival(0, 1, 90)], 10), 24);
 });
 
 const rivals = fc.array(
@@ -212,27 +232,38 @@ const rivals = fc.array(
 
 test("a job is refused exactly if the others have and get too many by then, and the answer is where both meet", () => {
   fc.assert(
-    fc.property(fc.nat({ max: 40 }), fc.integer({ min: 1, max: 70 }), rivals, fc.nat({ max: 120 }), (items, weight, others, mostAhead) => {
-      const own = { items, weight };
-      const mostOf = (one: Rival): number => {
-        const ratio = one.weight / weight;
-        return Math.max(Math.min(one.items, Math.ceil((items + 1) * ratio)), Math.floor(items * ratio));
-      };
-      /** Ahead of it once so many were served. */
-      const after = (served: number): number =>
-        others.reduce(
-          (sum, one) => sum + Math.min(one.items + (mostAhead > 0 ? (one.coming * served) / mostAhead : one.coming), mostOf(one)),
-          items,
+    fc.property(
+      fc.record({ items: fc.nat({ max: 40 }), weight: fc.integer({ min: 1, max: 70 }), classWeight: fc.constantFrom(5, 25, 70) }),
+      rivals,
+      rivals,
+      fc.nat({ max: 300 }),
+      (own, tenants, classes, mostAhead) => {
+        const mostOf = (before: number, items: number, ratio: number): number =>
+          Math.max(Math.min(items, Math.ceil((before + 1) * ratio)), Math.floor(before * ratio));
+        /** Ahead of it once so many were served. */
+        const after = (served: number): number => {
+          const part = mostAhead > 0 ? served / mostAhead : 1;
+          const of = (list: readonly Rival[], before: number, weight: number): number =>
+            list.reduce(
+              (sum, one) => sum + Math.min(one.items + one.coming * part, mostOf(before, one.items, one.weight / weight)),
+              before,
+            );
+          const before = of(tenants, own.items, own.weight);
+          return of(classes, before, own.classWeight);
+        };
+        const still = (list: readonly Rival[]): Rival[] => list.map((one) => ({ ...one, coming: 0 }));
+        const ahead = aheadOf(own, { tenants, classes }, mostAhead);
+        assert.equal(ahead > mostAhead, Math.ceil(after(mostAhead) - 1e-6) > mostAhead);
+        assert.ok(
+          ahead >= Math.min(mostAhead + 1, aheadOf(own, { tenants: still(tenants), classes: still(classes) }, mostAhead)),
+          "at least what waits",
         );
-      const ahead = aheadOf(own, others, mostAhead);
-      assert.equal(ahead > mostAhead, Math.ceil(after(mostAhead)) > mostAhead);
-      const still = others.map((one) => ({ ...one, coming: 0 }));
-      assert.ok(ahead >= aheadOf(own, still, mostAhead), "at least what waits");
-      if (ahead <= mostAhead || mostAhead === 0) return;
-      assert.ok(Number.isInteger(ahead));
-      assert.ok(after(ahead) <= ahead + 1e-6, `${after(ahead)} after ${ahead}`);
-      const before = Math.max(mostAhead, ahead - 1);
-      assert.ok(before === mostAhead || after(before) > before - 1e-6, `${after(before)} after ${before}`);
-    }),
+        if (ahead <= mostAhead || mostAhead === 0) return;
+        assert.ok(Number.isInteger(ahead));
+        assert.ok(after(ahead) <= ahead + 1e-6, `${after(ahead)} after ${ahead}`);
+        const before = Math.floor(Math.min(ahead - 1, 0.99 * ahead));
+        assert.ok(before <= mostAhead || after(before) > before - 1e-6, `${after(before)} after ${before}`);
+      },
+    ),
   );
 });

@@ -223,12 +223,12 @@ test("values that go to the blob store count for no more than what stays, and on
 
 test("a queue that shares its hosts expects less of them, until nobody has confirmed that for a while", async () => {
   const alone = await Rig.known();
-  const time = { atMs: storeMs, runs: 10, ownMs: 1_000, othersMs: 3_000, idleMs: 0, sharers: 4, host: 1 };
+  const time = { atMs: storeMs, runs: 10, ownMs: 1_000, othersMs: 3_000, idleMs: 0, idleRuns: 0, sharers: 4, host: 1 };
   const shared = await Rig.known({ times: [time] });
   assert.deepEqual([alone.forecasts.waitMs(tag, 8), shared.forecasts.waitMs(tag, 8)], [800, 3_200]);
   assert.ok(shared.bound() < alone.bound() / 3, `${shared.bound()} and ${alone.bound()}`);
   const [estimate] = await shared.forecasts.estimates(tag);
-  assert.equal(estimate?.share, 0.25);
+  assert.equal(estimate?.sharing.share, 0.25);
   shared.storeNowMs += staleAfterMs + 1;
   assert.equal(shared.forecasts.waitMs(tag, 8), 800);
 });

@@ -30,7 +30,16 @@ test("what a host tells is what a coordinator reads, by device, size class and b
       loadMs: 321.5,
     }),
     overheadReport(device, 1.75),
-    deviceTimeReport(device, { atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, idleMs: 1.5, sharers: 2, host: 77 }),
+    deviceTimeReport(device, {
+      atMs: 1_700_000_000_400,
+      runs: 7,
+      ownMs: 12.25,
+      othersMs: 30.5,
+      idleMs: 1.5,
+      idleRuns: 3,
+      sharers: 2,
+      host: 77,
+    }),
     overheadReport("gpu", 3),
   ]);
   assert.deepEqual([...runs.keys()], [device, "gpu"]);
@@ -58,7 +67,7 @@ test("what a host tells is what a coordinator reads, by device, size class and b
     ],
     loadMs: 321.5,
     overheadMs: 1.75,
-    times: [{ atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, idleMs: 1.5, sharers: 2, host: 77 }],
+    times: [{ atMs: 1_700_000_000_400, runs: 7, ownMs: 12.25, othersMs: 30.5, idleMs: 1.5, idleRuns: 3, sharers: 2, host: 77 }],
   });
   assert.deepEqual(runs.get("gpu"), { device: "gpu", windows: new Map(), warmUp: [], loadMs: undefined, overheadMs: 3, times: [] });
 });
@@ -93,11 +102,11 @@ for (const [what, flat] of unreadable) {
 }
 
 test("times of hosts of the release before stand beside those of this one", () => {
-  const times = readRunReports(["cpu times", "5,1,2,3,1,7 6,1,2,3,1,8,0.5 7,1,2"]).get("cpu")?.times;
+  const times = readRunReports(["cpu times", "5,1,2,3,1,7 6,1,2,3,1,8,0.5,1 7,1,2,3,1,8,0.5"]).get("cpu")?.times;
   const common = { runs: 1, ownMs: 2, othersMs: 3, sharers: 1 };
   assert.deepEqual(times, [
-    { ...common, atMs: 5, idleMs: 0, host: 7 },
-    { ...common, atMs: 6, idleMs: 0.5, host: 8 },
+    { ...common, atMs: 5, idleMs: 0, idleRuns: 0, host: 7 },
+    { ...common, atMs: 6, idleMs: 0.5, idleRuns: 1, host: 8 },
   ]);
 });
 

@@ -150,7 +150,7 @@ test("a run tells how long others had the device while its jobs waited", async (
     ["b", 30],
     ["a", 10],
   ]);
-  assert.deepEqual(times(rig)[1], ["b", { atMs: atMs + 64, runs: 1, ownMs: 30, othersMs: 30, idleMs: 0, sharers: 2 }]);
+  assert.deepEqual(times(rig)[1], ["b", { atMs: atMs + 64, runs: 1, ownMs: 30, othersMs: 30, idleMs: 0, idleRuns: 0, sharers: 2 }]);
 });
 
 test("a run tells how long nobody had the device while its jobs waited on, and not where they came later", async () => {
@@ -164,8 +164,29 @@ test("a run tells how long nobody had the device while its jobs waited on, and n
   asked.answer({ committed: ["committed"], claim: waited(rig, 1_000) });
   (await rig.exchange()).answer({ committed: ["committed"], claim: waited(rig, 0) });
   await rig.exchange();
-  const idle = times(rig).map(([, time]) => (time as { idleMs: number }).idleMs);
-  assert.deepEqual(idle, [0, 5, 0]);
+  const idle = rig.told.flatMap((one) => (one.kind === "ran" && one.time ? [[one.time.idleMs, one.time.idleRuns]] : []));
+  assert.deepEqual(idle, [
+    [0, 0],
+    [5, 1],
+    [0, 0],
+  ]);
+});
+
+test("what a job that was claimed before has waited since its creation tells nothing of the device", async () => {
+  const rig = new RunnerRig();
+  rig.onRun = () => rig.pass(30);
+  rig.serve("a1");
+  (await rig.exchange()).answer({ claim: waited(rig, 1_000) });
+  const asked = await rig.exchange();
+  rig.pass(3);
+  const again = waited(rig, 1_000);
+  again.jobs[0]!.fence = 2;
+  asked.answer({ committed: ["committed"], claim: again });
+  await rig.exchange();
+  assert.deepEqual(
+    rig.told.flatMap((one) => (one.kind === "ran" ? [one.time?.idleRuns] : [])),
+    [0, 0],
+  );
 });
 
 test("the oldest job of a batch counts, and the time until its inputs are there", async () => {

@@ -3,16 +3,18 @@
  * takes. Who shares how, and what a batch may hold, is decided by the scheduler's figures; this file only counts and moves.
  */
 
-import type { JobClass } from "@switchyard/protocol";
+import { classWeights, type JobClass, jobClasses } from "@switchyard/protocol";
 import type { EndedAttempt, JobRecord } from "../ports/job-store.ts";
 import { Arrivals } from "../scheduler/arrivals.ts";
 import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
-import { aheadOf, allot, charge, flowWeights, startTag } from "../scheduler/fair-share.ts";
+import { aheadOf, allot, charge, flowWeights, type Rival, startTag } from "../scheduler/fair-share.ts";
 import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
 const lookAhead = 32;
 const sharedForMs = 8_000;
+const sharedEveryMs = 1_000;
+const leastPassing = 0.5;
 const mostDropped = 500;
 const mostRounds = 4;
 const mostSampled = 64;
@@ -69,6 +71,7 @@ export class MemoryFlows {
   #virtual = 0;
   /** Arrivals count while flows wait beside each other, and for a while after that. */
   #sharedUntilMs = 0;
+  readonly #arrivals = { interactive: new Arrivals(), standard: new Arrivals(), batch: new Arrivals() };
   waitingJobs = 0;
   waitingItems = 0;
 
@@ -108,11 +111,24 @@ export class MemoryFlows {
     return flow;
   }
 
-  /** It has come anew; what waits again has not. */
-  admit(job: MemoryJob, nowMs: number): void {
+  /** A job comes, whatever becomes of it: arrivals are counted where another flow waits beside it, or did shortly before. */
+  come(job: MemoryJob, nowMs: number): void {
     const own = this.#flowOf(job);
-    if (this.#waiting().some((flow) => flow !== own)) this.#sharedUntilMs = nowMs + sharedForMs;
-    if (this.#sharedUntilMs > nowMs) own.arrivals.add(job.items, nowMs);
+    const isShared = this.#waiting().some((flow) => flow !== own);
+    const isDue = this.#sharedUntilMs < nowMs + sharedForMs - sharedEveryMs || this.#sharedUntilMs > nowMs + sharedForMs;
+    if (isShared && isDue) this.#sharedUntilMs = nowMs + sharedForMs;
+  }
+
+  #isShared(nowMs: number): boolean {
+    return this.#sharedUntilMs > nowMs && this.#sharedUntilMs <= nowMs + sharedForMs;
+  }
+
+  /** It is new; what waits again is not. */
+  admit(job: MemoryJob, nowMs: number): void {
+    if (this.#isShared(nowMs)) {
+      this.#flowOf(job).arrivals.add(job.items, nowMs);
+      this.#arrivals[job.record.class].add(job.items, nowMs);
+    }
     this.add(job);
   }
 
@@ -131,11 +147,26 @@ export class MemoryFlows {
   /** Items that would be served before this job if it were added now; an estimate where they are more than may be. */
   ahead(job: MemoryJob, { mostAhead, withinMs = 0 }: { mostAhead: number; withinMs?: number }, nowMs: number): number {
     const own = this.#flowOf(job);
-    const comingOf = ({ arrivals }: Flow): number => (this.#sharedUntilMs > nowMs ? arrivals.expected(withinMs, nowMs) : 0);
-    const others = [...this.#flows.values()].filter((flow) => flow !== own && (flow.jobs.length > 0 || comingOf(flow) >= 1));
-    const [weight = 0, ...weights] = flowWeights([own, ...others]);
-    const rivals = others.map((flow, at) => ({ items: flow.jobs.items, weight: weights[at] as number, coming: comingOf(flow) }));
-    return aheadOf({ items: own.jobs.itemsBefore(job), weight }, rivals, mostAhead);
+    const isShared = this.#isShared(nowMs);
+    const comingOf = (arrivals: Arrivals): number => (isShared ? arrivals.expected(withinMs, nowMs) : 0);
+    const waiting = this.#waiting().filter((flow) => flow !== own);
+    const beside = waiting.filter((flow) => flow.class === own.class);
+    const tenants = beside.map((flow): Rival => ({ items: flow.jobs.items, weight: flow.tenantWeight, coming: comingOf(flow.arrivals) }));
+    const known = tenants.reduce((sum, { coming }) => sum + coming, comingOf(own.arrivals));
+    // those that come now and then and have nothing waiting, together
+    const passing = Math.max(0, comingOf(this.#arrivals[own.class]) - known);
+    const others = [...this.#flows.values()].filter(
+      (flow) => flow.class === own.class && flow !== own && flow.jobs.length === 0 && flow.arrivals.any,
+    );
+    if (passing >= leastPassing) tenants.push({ items: 0, weight: Math.max(1, others.length), coming: passing });
+    const classes = jobClasses
+      .filter((one) => one !== own.class)
+      .map((one): Rival => {
+        const items = waiting.filter((flow) => flow.class === one).reduce((sum, { jobs }) => sum + jobs.items, 0);
+        return { items, weight: classWeights[one], coming: comingOf(this.#arrivals[one]) };
+      });
+    const of = { items: own.jobs.itemsBefore(job), weight: own.tenantWeight, classWeight: classWeights[own.class] };
+    return aheadOf(of, { tenants, classes }, mostAhead);
   }
 
   /** Takes a batch of one shape class out of the queue, and what is too late for any. */

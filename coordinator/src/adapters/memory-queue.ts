@@ -132,6 +132,7 @@ export class MemoryQueue {
     const { shapeClass, size, items, tenantWeight, inputs } = job;
     const facts = { orderMs: nowMs + job.latestStartMs, shapeClass, size, items, tenantWeight, inputs, awaited: job.wait };
     const entry: MemoryJob = { record, ...facts, failures: 0, incarnation: "", attempts: [], goneMs: Number.POSITIVE_INFINITY };
+    this.waiting.come(entry, nowMs);
     if (this.waiting.waitingJobs >= mostWaiting) return { answer: "full" };
     const ahead = job.mostAhead === Number.POSITIVE_INFINITY ? 0 : this.waiting.ahead(entry, job, nowMs);
     if (ahead > job.mostAhead) return { answer: "refused", ahead };

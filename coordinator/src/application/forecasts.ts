@@ -4,6 +4,7 @@
  */
 
 import {
+  backlogItemMs,
   blobThresholdBytes,
   type DeviceRuns,
   type DeviceSharing,
@@ -97,8 +98,8 @@ export interface DeviceEstimate extends RunEstimate {
   samples: number;
   loadMs: number | undefined;
   overheadMs: number | undefined;
-  /** What part of their hosts' time the queue is reckoned to get, where others have work there. */
-  share: number;
+  /** Of their hosts' time. */
+  sharing: DeviceSharing;
 }
 
 export class Forecasts {
@@ -349,13 +350,14 @@ export class Forecasts {
     if (waiting === 0) return 0;
     const queue = this.#queues.get(tag);
     if (!queue?.devices) return null;
-    let itemsPerMs = 0;
+    let rate = 0;
     for (const { device, count } of this.#parts.hosts.devices(tag)) {
       const [size = 0] = queue.devices.get(device)?.windows.keys() ?? [];
       const estimate = this.#estimate(tag, queue, device, size);
-      if (estimate && estimate.itemMs > 0) itemsPerMs += (count * this.#sharing(queue, device).share) / estimate.itemMs;
+      if (estimate && estimate.itemMs > 0)
+        rate += count / backlogItemMs(estimate.itemMs, this.#maxItems(tag), this.#sharing(queue, device));
     }
-    return itemsPerMs === 0 ? null : Math.round(waiting / itemsPerMs);
+    return rate === 0 ? null : Math.round(waiting / rate);
   }
 
   /** All that is known of a queue's run times. */
@@ -364,12 +366,12 @@ export class Forecasts {
     await this.#read([tag]);
     const shown: DeviceEstimate[] = [];
     for (const [device, { windows, warmUp, loadMs, overheadMs: beside }] of queue.devices ?? []) {
-      const { share } = this.#sharing(queue, device);
+      const sharing = this.#sharing(queue, device);
       const sizes = windows.size > 0 ? [...windows.keys()] : warmUp.length > 0 ? [0] : [];
       for (const size of sizes.sort((a, b) => a - b)) {
         const estimate = this.#estimate(tag, queue, device, size);
         const samples = (windows.get(size) ?? []).reduce((sum, { runs }) => sum + runs.length, 0);
-        if (estimate) shown.push({ device, size, samples, loadMs, overheadMs: beside, share, ...estimate });
+        if (estimate) shown.push({ device, size, samples, loadMs, overheadMs: beside, sharing, ...estimate });
       }
     }
     return shown;

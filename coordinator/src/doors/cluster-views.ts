@@ -51,7 +51,8 @@ export function toEstimatesView({ model, version, networkMs, devices }: ModelEst
       ...(one.newestMs !== undefined && { newest_sample: new Date(one.newestMs).toISOString() }),
       ...(one.loadMs !== undefined && { load_ms: tenths(one.loadMs) }),
       ...(one.overheadMs !== undefined && { overhead_ms: tenths(one.overheadMs) }),
-      host_share: Math.round(1000 * one.share) / 1000,
+      host_share: Math.round(1000 * one.sharing.share) / 1000,
+      idle_ms: Math.round(1000 * one.sharing.idleMs) / 1000,
     })),
   };
 }

@@ -3,7 +3,7 @@
  * as it writes, and refuses by that bound. Pure; what is known of hosts may be a second old. What is unknown is not held against a job.
  */
 
-import { type DeviceSharing, isStale, type RunEstimate, runMs, undivided } from "@switchyard/protocol";
+import { backlogItemMs, type DeviceSharing, isStale, type RunEstimate, runMs, undivided } from "@switchyard/protocol";
 
 /** Hosts of one class. */
 export interface HostPool {
@@ -110,10 +110,10 @@ function poolsOf({ pools, maxItems }: QueueView): Pool[] {
   known.sort((a, b) => runMs(a.estimate.ladder, maxItems) - runMs(b.estimate.ladder, maxItems));
   let [hosts, rate, between] = [0, 0, 0];
   return known.map((one) => {
-    const { share, betweenMs } = one.sharing ?? undivided;
+    const sharing = one.sharing ?? undivided;
     hosts += one.hosts;
-    rate += (one.hosts * share) / one.estimate.itemMs;
-    between += one.hosts * betweenMs;
+    rate += one.hosts / backlogItemMs(one.estimate.itemMs, maxItems, sharing);
+    between += one.hosts * sharing.betweenMs;
     return { hosts, rate, estimate: one.estimate, betweenMs: between / hosts };
   });
 }

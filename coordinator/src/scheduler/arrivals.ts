@@ -1,5 +1,5 @@
 /**
- * How many items of one flow came lately, and how many are expected: in the time to come about as many as in the same time before. A longer look ahead
+ * How many items of a tenant or a class came lately, and how many are expected: in the time to come about as many as in the same time before. A longer look ahead
  * takes a longer look back, so that a burst is not taken to last. Moving means, one for each doubling of that time. Pure; lua/lib-arrivals does the same in the store.
  */
 
@@ -17,7 +17,7 @@ export class Arrivals {
 
   add(items: number, nowMs: number): void {
     this.#counts = this.#counts.map((count, at) => this.#left(count, at, nowMs) + items);
-    this.#atMs = Math.max(this.#atMs, nowMs);
+    this.#atMs = nowMs; // also where the clock went back: else nothing would fade until it has caught up
   }
 
   /** Items that will come within so many milliseconds; a fraction. */
@@ -26,11 +26,15 @@ export class Arrivals {
     return (this.#left(this.#counts[at] as number, at, nowMs) * withinMs) / (ageShare * (spansMs[at] as number));
   }
 
-  isOver(nowMs: number): boolean {
-    return nowMs - this.#atMs > rememberedMs;
+  get any(): boolean {
+    return this.#atMs > 0;
   }
 
-  /** Of a count, by now; while a clock that went back catches up, all of it. */
+  isOver(nowMs: number): boolean {
+    return Math.abs(nowMs - this.#atMs) > rememberedMs;
+  }
+
+  /** Of a count, by now. */
   #left(count: number, at: number, nowMs: number): number {
     return count * Math.exp(-Math.max(0, nowMs - this.#atMs) / (ageShare * (spansMs[at] as number)));
   }

@@ -83,42 +83,60 @@ export function charge({ start, weight }: Pick<Allotment, "start" | "weight">, i
   return { finish: start + items / weight, lastStart: start + Math.max(0, items - 1) / weight };
 }
 
-/** Another flow, as a job sees it. */
+/** Another tenant of a job's class, or another class. */
 export interface Rival {
   /** Items that wait. */
   items: number;
   weight: number;
-  /** Items that are expected of it by when the job must start. */
-  coming?: number;
+  /** Items that are expected of it while `mostAhead` are served. */
+  coming: number;
+}
+
+export interface Beside {
+  tenants: readonly Rival[];
+  classes: readonly Rival[];
 }
 
 /**
- * Items that are served before a job that `own.items` of its own flow precede, `own.weight` and theirs being the flows' weights. Each rival gets its share
- * of the slots until then, or all that it has and that comes meanwhile; what comes once the job's flow has its turn stands behind it. `coming` holds
- * for the time in which `mostAhead` are served; where more are ahead than that, it goes on at that rate, and the answer says how many will be
- * served: an integer above `mostAhead`.
+ * Items that are served before a job that `own.items` of its own flow precede, `own.weight` being its tenant's weight. Each other tenant of its class gets its
+ * share of the class's slots until then, or all that it has and that comes meanwhile, and each other class as much beside this one; what comes once it
+ * is the job's turn stands behind it. Where more than `mostAhead` are ahead, what comes is taken to go on as fast, and the answer says how many will
+ * be served, to a hundredth: an integer above `mostAhead`.
  */
-export function aheadOf(own: { items: number; weight: number }, rivals: readonly Rival[], mostAhead = Number.POSITIVE_INFINITY): number {
-  const lanes = rivals.map(({ coming = 0, items, weight }) => {
-    const ratio = weight / own.weight;
-    return { items, coming, most: Math.max(Math.min(items, Math.ceil((own.items + 1) * ratio)), Math.floor(own.items * ratio)) };
-  });
-  let [ahead, largest] = [own.items, own.items];
-  for (const { coming, items, most } of lanes) {
-    ahead += Math.min(items + coming, most);
-    largest += most;
+export function aheadOf(
+  own: { items: number; weight: number; classWeight: number },
+  { classes, tenants }: Beside,
+  mostAhead = Number.POSITIVE_INFINITY,
+): number {
+  let ofClass = own.items; // but for those lanes of which it depends on what comes
+  const lanes: { items: number; coming: number; most: number }[] = [];
+  for (const { coming, items, weight } of tenants) {
+    const most = mostBefore(own.items, items, weight / own.weight);
+    if (items >= most || coming === 0) ofClass += Math.min(items, most);
+    else lanes.push({ items, coming, most });
   }
-  if (ahead <= mostAhead || !(mostAhead > 0)) return Math.ceil(ahead);
-  // What is ahead after `largest` were served is a concave function of that: from the right, each tangent leads closer to where both are the same.
-  for (let served = largest; ; ) {
-    let [fixed, pace] = [own.items, 0];
-    for (const { coming, items, most } of lanes) {
-      const isWhole = items + (coming * served) / mostAhead >= most;
-      fixed += isWhole ? most : items;
-      pace += isWhole ? 0 : coming / mostAhead;
-    }
-    const next = pace < 1 ? fixed / (1 - pace) : served;
-    if (!(next < served)) return Math.max(mostAhead + 1, Math.ceil(served));
-    served = next;
+  /** Ahead once `part` of what is expected has come. */
+  const after = (part: number): number => {
+    let before = ofClass;
+    for (const { coming, items, most } of lanes) before += Math.min(items + coming * part, most);
+    let ahead = before;
+    for (const { coming, items, weight } of classes)
+      ahead += Math.min(items + coming * part, mostBefore(before, items, weight / own.classWeight));
+    return Math.ceil(ahead);
+  };
+  const ahead = after(1);
+  if (ahead <= mostAhead || !(mostAhead > 0)) return ahead;
+  // it is the job's turn when what is ahead after so many were served is no more than these
+  let [low, high] = [mostAhead, after(1e300)];
+  while (high - low > Math.max(1, high / 100)) {
+    const middle = Math.floor((low + high) / 2);
+    if (after(middle / mostAhead) > middle) low = middle;
+    else high = middle;
   }
+  return high;
+}
+
+/** Slots that another gets before one that `before` of its own precede: of what waits a turn of its own as well, of what comes those before. */
+function mostBefore(before: number, items: number, ratio: number): number {
+  return Math.max(Math.min(items, Math.ceil((before + 1) * ratio)), Math.floor(before * ratio));
 }

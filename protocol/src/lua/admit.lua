@@ -33,47 +33,77 @@ local flows, waiting, named = waitingFlows(base)
 local weights = {}
 for at = 6, firstJob - 1, 2 do weights[ARGV[at]] = ARGV[at + 1] end
 
--- Whether flows share the queue: then what comes is counted.
+-- Whether flows share the queue, or did shortly before: then what comes is counted.
 local mean, sharedUntil = meanAndShared(base)
 local isShared = #flows > 1 or ARGV[5] ~= '1' or (flows[1] and flows[1].name ~= ARGV[6])
-if isShared and sharedUntil < now + sharedForMs - 1000 then redis.call('HSET', base .. 'clock', 'shared', int(now + sharedForMs)) end
-isShared = isShared or sharedUntil > now
-local came, ofAll = {}, nil -- by flow, of those of this call and of all together
+if isShared and (sharedUntil < now + sharedForMs - sharedEveryMs or sharedUntil > now + sharedForMs) then
+  redis.call('HSET', base .. 'clock', 'shared', int(now + sharedForMs))
+end
+isShared = isShared or (sharedUntil > now and sharedUntil <= now + sharedForMs)
+local came = {} -- by flow of this call, and by class
 if isShared then
-  local asked = { allFlows }
-  for at = 6, firstJob - 1, 2 do asked[#asked + 1] = ARGV[at] end
-  local texts = redis.call('HMGET', base .. 'arrivals', unpack(asked))
-  for at, name in ipairs(asked) do came[name] = parseArrivals(texts[at]) end
-  ofAll = came[allFlows]
+  local names = {}
+  for class in pairs(classWeights) do names[#names + 1] = class end
+  for at = 6, firstJob - 1, 2 do names[#names + 1] = ARGV[at] end
+  came = readArrivals(base, names)
 end
 
--- Items that would be served before a new job of this flow: those of its own with an earlier latest start, and what other flows get meanwhile, of
--- what waits and what is expected. What waited before is counted by the mean of the items, an estimate.
 local waitingBefore = waiting
 local added, addedItems = 0, {} -- items of this call, and by flow
-local expectedFlows
-local function rivalsOf(name, withinMs)
-  expectedFlows = expectedFlows or (isShared and readArrivals(base, now) or {})
-  local shares, mine, seen = {}, { name = name, weight = tonumber(weights[name]) }, { [name] = true }
+
+-- What waits by class: items of all, and of each flow. What waited before is counted by the mean of the items, an estimate.
+local byClass
+local function addWaiting(name, weight, items)
+  local class = string.match(name, '^%a+')
+  local all = byClass[class]
+  if not all then
+    all = { items = 0, flows = {}, named = {} }
+    byClass[class] = all
+  end
+  local flow = all.named[name]
+  if not flow then
+    flow = { name = name, weight = weight, items = 0 }
+    all.named[name], all.flows[#all.flows + 1] = flow, flow
+  end
+  flow.items, all.items = flow.items + items, all.items + items
+end
+local function readWaiting()
+  byClass = {}
+  local names = {}
   for _, flow in ipairs(flows) do
-    local arrivals = expectedFlows[flow.name]
-    if not seen[flow.name] then
-      shares[#shares + 1] =
-        { name = flow.name, weight = flow.weight, items = itemsOf(flow.waiting, mean), coming = arrivals and expectedItems(arrivals, withinMs, now) or 0 }
-    end
-    seen[flow.name] = true
+    addWaiting(flow.name, flow.weight, itemsOf(flow.waiting, mean))
+    if isShared and not came[flow.name] then names[#names + 1] = flow.name end
   end
-  for other, arrivals in pairs(expectedFlows) do
-    local coming = expectedItems(arrivals, withinMs, now)
-    if not seen[other] and coming >= 1 then
-      shares[#shares + 1] = { name = other, weight = arrivals.weight, items = 0, coming = coming }
+  for name, items in pairs(addedItems) do addWaiting(name, tonumber(weights[name]), items) end
+  for name, arrivals in pairs(readArrivals(base, names)) do came[name] = arrivals end
+end
+
+local leastPassing = 0.5
+
+-- Who is served beside a job of this flow: other tenants of its class that wait, those that come now and then together, and each other class.
+local function rivalsOf(name, withinMs)
+  if not byClass then readWaiting() end
+  local class, weight = string.match(name, '^%a+'), tonumber(weights[name])
+  local tenants, classes, known = {}, {}, came[name] and 1 or 0
+  local passing = expectedItems(came[class], withinMs, now) - expectedItems(came[name], withinMs, now)
+  for _, flow in ipairs(byClass[class] and byClass[class].flows or {}) do
+    if flow.name ~= name then
+      local coming = expectedItems(came[flow.name], withinMs, now)
+      passing, known = passing - coming, known + (came[flow.name] and 1 or 0)
+      tenants[#tenants + 1] = { items = flow.items, coming = coming, ratio = flow.weight / weight }
     end
   end
-  shares[#shares + 1] = mine
-  setShares(shares)
-  shares[#shares] = nil
-  for _, flow in ipairs(shares) do flow.ratio = flow.share / mine.share end
-  return shares
+  if passing >= leastPassing then
+    local others = (tonumber(came[class][FLOWS]) or 0) - known
+    tenants[#tenants + 1] = { items = 0, coming = passing, ratio = math.max(1, others) / weight }
+  end
+  for other, classWeight in pairs(classWeights) do
+    if other ~= class then
+      local items, coming = byClass[other] and byClass[other].items or 0, expectedItems(came[other], withinMs, now)
+      classes[#classes + 1] = { items = items, coming = coming, ratio = classWeight / classWeights[class] }
+    end
+  end
+  return tenants, classes
 end
 
 local texts, names = recordTexts(base, ids)
@@ -109,12 +139,18 @@ for _, group in ipairs(groups) do
   end
   -- as long as it would wait for company, see lua/claim
   local waits = math.min(order, string.sub(flow, 1, 12) == 'interactive:' and now + interactiveShare * timeout or order)
-  local expected = isShared and expectedItems(ofAll, withinMs, now) or 0
-  local ownBefore, rivals -- read when asked for
+  local expected = 0 -- of all others
+  if isShared then
+    for class in pairs(classWeights) do expected = expected + expectedItems(came[class], withinMs, now) end
+    expected = math.max(0, expected - expectedItems(came[flow], withinMs, now))
+  end
+  local ownBefore, tenants, classes -- read when asked for
   local function itemsAhead()
     ownBefore = ownBefore or itemsOf(redis.call('ZCOUNT', base .. 'order:' .. flow, '-inf', order), mean)
-    rivals = rivals or rivalsOf(flow, withinMs)
-    return aheadOf(ownBefore + (addedItems[flow] or 0), rivals, mostAhead)
+    local own = ownBefore + (addedItems[flow] or 0)
+    if not isShared then return own end
+    if not tenants then tenants, classes = rivalsOf(flow, withinMs) end
+    return aheadOf(own, tenants, classes, mostAhead)
   end
   for each = group + 10, group + 9 + ARGV[group + 9] do
     number = number + 1
@@ -163,6 +199,7 @@ for _, group in ipairs(groups) do
         listing[last - 1], listing[last] = nowText, id
         answers[number] = 'admitted'
         added, addedItems[flow] = added + items, (addedItems[flow] or 0) + items
+        if byClass then addWaiting(flow, tonumber(weights[flow]), items) end
         waiting = waiting + 1
       end
     end
@@ -186,15 +223,24 @@ if #written > 0 then
   end
 end
 if isShared and added > 0 then
-  local counted = { allFlows, withArrived(ofAll, 1, added, now) }
+  local counted, ofClass, new, oldest = {}, {}, {}, now
   for flow, items in pairs(addedItems) do
+    local class = string.match(flow, '^%a+')
+    ofClass[class] = (ofClass[class] or 0) + items
+    new[class] = (new[class] or 0) + (came[flow] and 0 or 1)
     counted[#counted + 1] = flow
-    counted[#counted + 1] = withArrived(came[flow], weights[flow], items, now)
+    counted[#counted + 1] = withArrived(came[flow], items, now)
+    oldest = math.min(oldest, came[class] and came[class][1] or now)
+  end
+  -- also while nobody has to ask for them; of those that come now some may have been among them
+  local left = math.floor(oldest / rememberedMs) ~= math.floor(now / rememberedMs) and forgetArrivals(base, now)
+  for class, items in pairs(ofClass) do
+    local known = left and (left[class] or 0) or came[class] and tonumber(came[class][FLOWS]) or 0
+    counted[#counted + 1] = class
+    counted[#counted + 1] = withArrived(came[class], items, now) .. ' ' .. int(known + new[class])
   end
   redis.call('HSET', base .. 'arrivals', unpack(counted))
   redis.call('PEXPIRE', base .. 'arrivals', rememberedMs)
-  -- those of tenants that are gone go now and then, also while nobody has to ask for them
-  if math.floor(ofAll.at / sharedForMs) ~= math.floor(now / sharedForMs) and not expectedFlows then readArrivals(base, now) end
 end
 for _, id in ipairs(unwanted) do
   if not writtenAt[id] then redis.call('UNLINK', base .. 'in:' .. id) end -- the second of one id may have been admitted

@@ -1,77 +1,96 @@
--- Fragment: how many items came lately of each flow, and how many are expected: in the time to come about as many as in the same time before. The
--- same figures as coordinator/src/scheduler/arrivals.ts. The hash `arrivals` holds them by flow, and of all flows together under '*':
--- `<tenant's weight> <ms of the last> <items, by moving mean …>`. Counted only while flows wait beside each other, and for a while after that, by the
--- field `shared` of `clock`: a queue of one flow pays nothing.
+-- Fragment: how many items came lately, and how many are expected: in the time to come about as many as in the same time before. The same figures as
+-- coordinator/src/scheduler/arrivals.ts. The hash `arrivals` holds them by flow and by class: `<ms of the last> <items, by moving mean …>`, and of a class the
+-- number of its flows. Counted only while flows wait beside each other and for a while after that, by the field `shared` of `clock`: a queue of one
+-- flow pays nothing else.
 
-local allFlows = '*'
 local spansMs = { 1000, 2000, 4000, 8000, 16000, 32000, 64000 }
-local ageShare, rememberedMs, sharedForMs, mostFieldsRead = 0.7, 64000, 8000, 1000
+local ageShare, rememberedMs, sharedForMs, sharedEveryMs = 0.7, 64000, 8000, 1000
+local mostFlows, mostFieldsRead = 1000, 1000
 
+-- {ms of the last, counts …, flows}, as text; nothing where none came.
 local function parseArrivals(text)
-  local counts, head = {}, {}
-  for word in string.gmatch(text or '1 0', '%S+') do
-    local list = #head < 2 and head or counts
-    list[#list + 1] = tonumber(word)
-  end
-  for at = 1, #spansMs do counts[at] = counts[at] or 0 end
-  return { weight = head[1] or 1, at = head[2] or 0, counts = counts }
+  local words = { string.match(text or '', '^(%d+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) ?(%d*)$') }
+  return words[1] and words
 end
+local FLOWS = 2 + #spansMs
 
--- Of a count, by now; while a clock that went back catches up, all of it.
+-- Of a count, by now.
 local function leftOf(arrivals, at, now)
-  return arrivals.counts[at] * math.exp(-math.max(0, now - arrivals.at) / (ageShare * spansMs[at]))
+  return (tonumber(arrivals[at + 1]) or 0) * math.exp(-math.max(0, now - arrivals[1]) / (ageShare * spansMs[at]))
 end
 
-local function withArrived(arrivals, weight, items, now)
-  local words = { weight, int(math.max(arrivals.at, now)) }
-  for at = 1, #spansMs do words[at + 2] = string.format('%.6g', leftOf(arrivals, at, now) + items) end
+local function withArrived(arrivals, items, now)
+  local words = { int(now) }
+  for at = 1, #spansMs do words[at + 1] = string.format('%.9g', (arrivals and leftOf(arrivals, at, now) or 0) + items) end
   return table.concat(words, ' ')
 end
 
 local function expectedItems(arrivals, withinMs, now)
-  if withinMs <= 0 then return 0 end
+  if not arrivals or withinMs <= 0 then return 0 end
   local at = math.max(1, math.min(#spansMs, 1 + math.floor(math.log(withinMs / spansMs[1]) / math.log(2) + 0.5)))
   return leftOf(arrivals, at, now) * withinMs / (ageShare * spansMs[at])
 end
 
--- Of every flow that came lately, by name; takes away those that did not.
-local function readArrivals(base, now)
-  local texts, flows, over = redis.call('HGETALL', base .. 'arrivals'), {}, {}
+-- By name, those of `names` that came.
+local function readArrivals(base, names)
+  local found = {}
+  for from = 1, #names, mostFieldsRead do
+    local texts = redis.call('HMGET', base .. 'arrivals', unpack(names, from, math.min(from + mostFieldsRead - 1, #names)))
+    for at, text in ipairs(texts) do found[names[from + at - 1]] = parseArrivals(text) end
+  end
+  return found
+end
+
+-- Where there are very many, those that did not come for long make way; answers then how many flows of each class are left.
+local function forgetArrivals(base, now)
+  if redis.call('HLEN', base .. 'arrivals') <= mostFlows then return nil end
+  local texts, over, left = redis.call('HGETALL', base .. 'arrivals'), {}, {}
   for at = 1, #texts, 2 do
-    local arrivals = parseArrivals(texts[at + 1])
-    if now - arrivals.at > rememberedMs then
+    local last = tonumber(string.match(texts[at + 1], '^%d+')) or 0
+    local class, tenant = string.match(texts[at], '^(%a+)(:?)')
+    if math.abs(now - last) > rememberedMs then
       over[#over + 1] = texts[at]
-    elseif texts[at] ~= allFlows then
-      flows[texts[at]] = arrivals
+    elseif tenant == ':' then
+      left[class] = (left[class] or 0) + 1
     end
   end
   for from = 1, #over, mostFieldsRead do
     redis.call('HDEL', base .. 'arrivals', unpack(over, from, math.min(from + mostFieldsRead - 1, #over)))
   end
-  return flows
+  return left
 end
 
--- Items ahead of a job that `own` of its flow precede: aheadOf of coordinator/src/scheduler/fair-share.ts, which says why.
-local function aheadOf(own, rivals, mostAhead)
-  local ahead, largest = own, own
-  for _, rival in ipairs(rivals) do
-    rival.most = math.max(math.min(rival.items, math.ceil((own + 1) * rival.ratio)), math.floor(own * rival.ratio))
-    ahead = ahead + math.min(rival.items + rival.coming, rival.most)
-    largest = largest + rival.most
-  end
-  if ahead <= mostAhead or mostAhead <= 0 then return math.ceil(ahead) end
-  local served = largest
-  while true do
-    local fixed, pace = own, 0
-    for _, rival in ipairs(rivals) do
-      if rival.items + rival.coming * served / mostAhead >= rival.most then
-        fixed = fixed + rival.most
-      else
-        fixed, pace = fixed + rival.items, pace + rival.coming / mostAhead
-      end
+local function mostBefore(before, items, ratio)
+  return math.max(math.min(items, math.ceil((before + 1) * ratio)), math.floor(before * ratio))
+end
+
+-- Items ahead of a job that `own` of its flow precede: aheadOf of coordinator/src/scheduler/fair-share.ts, which says why. `ratio`: a weight by the
+-- job's own, its tenant's or its class's.
+local function aheadOf(own, tenants, classes, mostAhead)
+  local ofClass, lanes = own, {}
+  for _, tenant in ipairs(tenants) do
+    tenant.most = mostBefore(own, tenant.items, tenant.ratio)
+    if tenant.items >= tenant.most or tenant.coming == 0 then
+      ofClass = ofClass + math.min(tenant.items, tenant.most)
+    else
+      lanes[#lanes + 1] = tenant
     end
-    local next = pace < 1 and fixed / (1 - pace) or served
-    if not (next < served) then return math.max(mostAhead + 1, math.ceil(served)) end
-    served = next
   end
+  local function after(part)
+    local before = ofClass
+    for _, lane in ipairs(lanes) do before = before + math.min(lane.items + lane.coming * part, lane.most) end
+    local ahead = before
+    for _, one in ipairs(classes) do
+      ahead = ahead + math.min(one.items + one.coming * part, mostBefore(before, one.items, one.ratio))
+    end
+    return math.ceil(ahead)
+  end
+  local ahead = after(1)
+  if ahead <= mostAhead or mostAhead <= 0 then return ahead end
+  local low, high = mostAhead, after(1e300)
+  while high - low > math.max(1, high / 100) do
+    local middle = math.floor((low + high) / 2)
+    if after(middle / mostAhead) > middle then low = middle else high = middle end
+  end
+  return high
 end

@@ -1,6 +1,6 @@
 /**
- * What part of its hosts' time a queue's runs get: the figures behind a backlog's prediction. Hosts tell how long they ran a queue's jobs, how long they ran
- * others while those jobs waited, and how long they ran nothing. What is a queue's by right, its part among those that have work, is what a backlog gets at
+ * What part of its hosts' time a queue gets where others have work there, and what passes between runs: the figures behind a backlog's prediction. Hosts tell
+ * how long they ran a queue's jobs, how long they ran others while those jobs waited, and how long nothing. What is a queue's by right, its part among those that have work, is what a backlog gets at
  * least; it gets more where others have work only now and then. Pure: times are arguments.
  */
 
@@ -14,8 +14,9 @@ export interface DeviceTime {
   ownMs: number;
   /** That others had the device while jobs of this queue waited for those runs. */
   othersMs: number;
-  /** That nobody had it while jobs that had waited since the run before waited on. */
+  /** That nobody had it before those of the runs whose jobs were there when the run before ended, and how many these are. */
   idleMs: number;
+  idleRuns: number;
   /** An even part of the time is one of so many. */
   sharers: number;
   /** Stands for the host. */
@@ -26,13 +27,20 @@ export interface DeviceTime {
 export type RanTime = Omit<DeviceTime, "host">;
 
 export interface DeviceSharing {
-  /** Of the hosts' time, on average over hosts; above 0, and 1 where nobody else had work and no time passes between runs. */
+  /** Of the hosts' time, on average over hosts; above 0, and 1 where nobody else had work. */
   share: number;
   /** That others have the device before each of this queue's runs. */
   betweenMs: number;
+  /** That nobody has it between two runs while jobs wait: claims and transfers. */
+  idleMs: number;
 }
 
-export const undivided: DeviceSharing = { share: 1, betweenMs: 0 };
+export const undivided: DeviceSharing = { share: 1, betweenMs: 0, idleMs: 0 };
+
+/** Milliseconds for each item of a backlog on one such host, which runs full batches of `itemMs` an item. */
+export function backlogItemMs(itemMs: number, maxItems: number, { idleMs, share }: DeviceSharing): number {
+  return itemMs / share + idleMs / maxItems;
+}
 
 /** Reports that are kept of each device class. */
 export const keptTimes = 128;
@@ -53,6 +61,7 @@ export function addedTime(before: DeviceTime | undefined, time: DeviceTime): Dev
     ownMs: before.ownMs + time.ownMs,
     othersMs: before.othersMs + time.othersMs,
     idleMs: before.idleMs + time.idleMs,
+    idleRuns: before.idleRuns + time.idleRuns,
     sharers: Math.max(before.sharers, time.sharers),
     host: time.host,
   };
@@ -64,17 +73,19 @@ export function sharingOf(times: readonly DeviceTime[], nowMs: number): DeviceSh
     times.filter(({ atMs }) => nowMs - atMs <= staleAfterMs && atMs - nowMs <= timeEveryMs),
     ({ host }) => host,
   );
-  let [shares, runs, othersMs, idleMs] = [0, 0, 0, 0];
+  let [shares, runs, othersMs, idleMs, idleRuns] = [0, 0, 0, 0, 0];
   for (const told of byHost.values()) {
     const host = lately(told);
     const allMs = host.ownMs + host.othersMs;
-    const part = allMs > 0 ? Math.max(1 / Math.max(1, host.sharers), host.ownMs / allMs) : 1;
-    shares += allMs > 0 ? (part * allMs) / (allMs + Math.max(0, host.idleMs)) : part;
+    shares += allMs > 0 ? Math.max(1 / Math.max(1, host.sharers), host.ownMs / allMs) : 1;
     idleMs += host.idleMs;
+    idleRuns += host.idleRuns;
     runs += host.runs;
     othersMs += host.othersMs;
   }
-  return othersMs === 0 && idleMs === 0 ? undivided : { share: shares / byHost.size, betweenMs: othersMs / Math.max(1, runs) };
+  if (byHost.size === 0) return undivided;
+  const betweenMs = othersMs / Math.max(1, runs);
+  return { share: othersMs === 0 ? 1 : shares / byHost.size, betweenMs, idleMs: idleMs / Math.max(1, idleRuns) };
 }
 
 /** Of one host. */

@@ -46,8 +46,8 @@ export function overheadReport(device: string, overheadMs: number): RunReport {
   return [`${nameOf(device)} overhead`, 0, overheadMs.toFixed(2)];
 }
 
-export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs, idleMs, sharers, host }: DeviceTime): RunReport {
-  const words = [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3), sharers, host, idleMs.toFixed(3)];
+export function deviceTimeReport(device: string, { atMs, runs, ownMs, othersMs, idleMs, idleRuns, sharers, host }: DeviceTime): RunReport {
+  const words = [Math.round(atMs), runs, ownMs.toFixed(3), othersMs.toFixed(3), sharers, host, idleMs.toFixed(3), idleRuns];
   return [`${nameOf(device)} times`, keptTimes, words.join(",")];
 }
 
@@ -94,8 +94,11 @@ function readFact([kind, size = "", bucket = ""]: readonly string[], text: strin
   }
   if (kind === "times") {
     // hosts of the release before do not tell how long nobody had the device
-    const times = [...numbersIn(text, 6), ...numbersIn(text, 7)].map(
-      ([atMs, runs, ownMs, othersMs, sharers, host, idleMs = 0]): DeviceTime => ({ atMs, runs, ownMs, othersMs, idleMs, sharers, host }),
+    const times = [...numbersIn(text, 6), ...numbersIn(text, 8)].map(
+      ([atMs, runs, ownMs, othersMs, sharers, host, ...idle]): DeviceTime => {
+        const [idleMs = 0, idleRuns = 0] = idle;
+        return { atMs, runs, ownMs, othersMs, idleMs, idleRuns, sharers, host };
+      },
     );
     return (runs) => {
       runs.times = times;
@@ -114,7 +117,7 @@ interface NumbersOf {
   2: [number, number];
   3: [number, number, number];
   6: [number, number, number, number, number, number];
-  7: [number, number, number, number, number, number, number];
+  8: [number, number, number, number, number, number, number, number];
 }
 type Numbers<Count extends keyof NumbersOf> = NumbersOf[Count];
 

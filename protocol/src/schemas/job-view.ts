@@ -159,8 +159,10 @@ export const estimatesViewSchema = z.object({
       load_ms: z.number().optional(),
       /** Beside the run: reading, writing, committing. */
       overhead_ms: z.number().optional(),
-      /** What part of its hosts' time its runs are reckoned to get: of what other models leave, an even part at least, less what passes between runs. */
+      /** What part of its hosts' time the model is reckoned to get, where other models have work there: an even part at least. */
       host_share: z.number().optional(),
+      /** What passes between two runs of a host while jobs wait, for claims and transfers. */
+      idle_ms: z.number().optional(),
     }),
   ),
 });

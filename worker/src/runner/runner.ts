@@ -440,7 +440,7 @@ export class Runner {
     const { tag } = ticket.version;
     const queueMs = jobs.map((job) => nowMs - job.createdMs);
     const slackMs = jobs.map((job) => job.deadlineMs - nowMs);
-    this.#report(tag, { queueMs, slackMs, run, time: this.#timeOf(hand, run, queueMs), traced: followed && tracedOf(jobs) });
+    this.#report(tag, { queueMs, slackMs, run, time: this.#timeOf(hand, run), traced: followed && tracedOf(jobs) });
     const commit = { tag, ticketId: ticket.ticketId, runMs: run.runMs, batchItems: run.items, results: run.results };
     const { beganMs, counted: runs } = run;
     if (followed) {
@@ -453,13 +453,18 @@ export class Runner {
   }
 
   /** What the run had of the device, and others while its jobs waited; nothing where no model ran. */
-  #timeOf({ cameMs, ticket }: InHand, { beganMs, jobs, runMs }: Run, queueMs: readonly number[]): RanTime | undefined {
-    if (jobs === 0 || beganMs === undefined) return undefined;
-    const { config, model, tag, version } = ticket.version;
+  #timeOf(hand: InHand, { beganMs, jobs: ran, runMs }: Run): RanTime | undefined {
+    if (ran === 0 || beganMs === undefined) return undefined;
+    const { config, model, tag, version } = hand.ticket.version;
+    const { jobs, nowMs } = hand.claim;
+    // since when a job waits that was claimed before, nobody knows
+    const queueMs = Math.max(0, ...jobs.filter(({ fence }) => fence === 1).map((job) => nowMs - job.createdMs));
     // what jobs wait for company is nobody else's doing
-    const waitedMs = Math.max(0, Math.max(...queueMs) + beganMs - cameMs - (config.max_delay_ms ?? 0));
-    const others = this.#times.ran({ tag, model: `${model}@${version}` }, { beganMs, endMs: beganMs + runMs, waitedMs });
-    return { atMs: this.#storeClock.storeMs(beganMs + runMs), runs: 1, ownMs: runMs, ...others };
+    const waitedMs = Math.max(0, queueMs + beganMs - hand.cameMs - (config.max_delay_ms ?? 0));
+    const [first] = this.#inHand; // an earlier one may have run already, and put its outputs away
+    const run = { beganMs, endMs: beganMs + runMs, waitedMs, isInOrder: first === hand };
+    const part = this.#times.ran({ tag, model: `${model}@${version}` }, run);
+    return { atMs: this.#storeClock.storeMs(beganMs + runMs), runs: 1, ownMs: runMs, ...part };
   }
 
   /** Those in hand, and those whose commits are open. */
