@@ -692,13 +692,10 @@ async function luaFigures(of: {
   const script = `${read("lib-time")}\n${read("lib-arrivals")}\n
     local of, text = cjson.decode(ARGV[1])
     for _, one in ipairs(of.came) do text = withArrived(parseArrivals(text), one[1], one[2]) end
-    local function rivals(list, weight)
-      local found = {}
-      for at, one in ipairs(list) do found[at] = { items = one.items, coming = one.coming, ratio = one.weight / weight } end
-      return found
-    end
+    local beside = { weight = 8, classWeight = 25, tenants = of.tenants, classes = of.classes, name = 'itself' }
+    beside.comingOf = function(one) return one.coming end
     local expected = expectedItems(parseArrivals(text), of.withinMs, of.nowMs)
-    return { string.format('%.17g', expected), aheadOf(of.own, rivals(of.tenants, 8), rivals(of.classes, 25), of.mostAhead) }`;
+    return { string.format('%.17g', expected), aheadOf(of.own, beside, of.mostAhead) }`;
   const [expected, ahead] = (await rigs.redis.eval(script, 0, JSON.stringify(of))) as [string, number];
   return [Number(expected), ahead];
 }

@@ -53,57 +53,79 @@ local added, addedItems = 0, {} -- items of this call, and by flow
 
 -- What waits by class: items of all, and of each flow. What waited before is counted by the mean of the items, an estimate.
 local byClass
-local function addWaiting(name, weight, items)
-  local class = string.match(name, '^%a+')
+local function ofClass(class)
   local all = byClass[class]
   if not all then
-    all = { items = 0, flows = {}, named = {} }
+    all = { items = 0, flows = {}, named = {}, left = {}, came = 0 }
     byClass[class] = all
   end
+  return all
+end
+local function addWaiting(name, weight, items)
+  local all = ofClass(string.match(name, '^%a+'))
   local flow = all.named[name]
   if not flow then
-    flow = { name = name, weight = weight, items = 0 }
+    flow = { name = name, weight = weight, items = 0, left = {} }
     all.named[name], all.flows[#all.flows + 1] = flow, flow
+    all.left = {}
+    if came[name] then all.came = all.came + 1 end
   end
   flow.items, all.items = flow.items + items, all.items + items
 end
+local mostRead = 200 -- what comes of further flows is counted with the crowd
 local function readWaiting()
   byClass = {}
   local names = {}
   for _, flow in ipairs(flows) do
-    addWaiting(flow.name, flow.weight, itemsOf(flow.waiting, mean))
-    if isShared and not came[flow.name] then names[#names + 1] = flow.name end
+    if isShared and not came[flow.name] and #names < mostRead then names[#names + 1] = flow.name end
   end
-  for name, items in pairs(addedItems) do addWaiting(name, tonumber(weights[name]), items) end
   for name, arrivals in pairs(readArrivals(base, names)) do came[name] = arrivals end
+  for _, flow in ipairs(flows) do addWaiting(flow.name, flow.weight, itemsOf(flow.waiting, mean)) end
+  for name, items in pairs(addedItems) do addWaiting(name, tonumber(weights[name]), items) end
+end
+
+-- Of what came of all flows of a class that wait, by now.
+local function leftOfWaiting(all, at)
+  if not all.left[at] then
+    local sum = 0
+    for _, flow in ipairs(all.flows) do
+      local arrivals = came[flow.name]
+      flow.left[at] = arrivals and leftOf(arrivals, at, now) or 0
+      sum = sum + flow.left[at]
+    end
+    all.left[at] = sum
+  end
+  return all.left[at]
 end
 
 local leastPassing = 0.5
 
--- Who is served beside a job of this flow: other tenants of its class that wait, those that come now and then together, and each other class.
-local function rivalsOf(name, withinMs)
+-- What is served beside a job of this flow: other tenants of its class that wait, those that come now and then together, and each other class.
+local function besides(name, withinMs)
   if not byClass then readWaiting() end
   local class, weight = string.match(name, '^%a+'), tonumber(weights[name])
-  local tenants, classes, known = {}, {}, came[name] and 1 or 0
-  local passing = expectedItems(came[class], withinMs, now) - expectedItems(came[name], withinMs, now)
-  for _, flow in ipairs(byClass[class] and byClass[class].flows or {}) do
-    if flow.name ~= name then
-      local coming = expectedItems(came[flow.name], withinMs, now)
-      passing, known = passing - coming, known + (came[flow.name] and 1 or 0)
-      tenants[#tenants + 1] = { items = flow.items, coming = coming, ratio = flow.weight / weight }
-    end
-  end
+  local all, at = ofClass(class), spanOf(withinMs)
+  local expects = withinMs / (ageShare * spansMs[at])
+  local isListed = all.named[name] ~= nil
+  local left, known = leftOfWaiting(all, at), all.came
+  if came[name] and not isListed then left, known = left + leftOf(came[name], at, now), known + 1 end
+  local passing = expectedItems(came[class], withinMs, now) - left * expects
+  local crowd
   if passing >= leastPassing then
-    local others = (tonumber(came[class][FLOWS]) or 0) - known
-    tenants[#tenants + 1] = { items = 0, coming = passing, ratio = math.max(1, others) / weight }
+    crowd = { items = 0, coming = passing, weight = math.max(1, (tonumber(came[class][FLOWS]) or 0) - known) }
   end
+  local classes = {}
   for other, classWeight in pairs(classWeights) do
     if other ~= class then
       local items, coming = byClass[other] and byClass[other].items or 0, expectedItems(came[other], withinMs, now)
-      classes[#classes + 1] = { items = items, coming = coming, ratio = classWeight / classWeights[class] }
+      classes[#classes + 1] = { items = items, coming = coming, weight = classWeight }
     end
   end
-  return tenants, classes
+  local function comingOf(flow) return flow.left[at] * expects end
+  return {
+    name = name, weight = weight, classWeight = classWeights[class],
+    tenants = all.flows, comingOf = comingOf, crowd = crowd, classes = classes,
+  }
 end
 
 local texts, names = recordTexts(base, ids)
@@ -144,13 +166,13 @@ for _, group in ipairs(groups) do
     for class in pairs(classWeights) do expected = expected + expectedItems(came[class], withinMs, now) end
     expected = math.max(0, expected - expectedItems(came[flow], withinMs, now))
   end
-  local ownBefore, tenants, classes -- read when asked for
+  local ownBefore, beside -- read when asked for
   local function itemsAhead()
     ownBefore = ownBefore or itemsOf(redis.call('ZCOUNT', base .. 'order:' .. flow, '-inf', order), mean)
     local own = ownBefore + (addedItems[flow] or 0)
     if not isShared then return own end
-    if not tenants then tenants, classes = rivalsOf(flow, withinMs) end
-    return aheadOf(own, tenants, classes, mostAhead)
+    beside = beside or besides(flow, withinMs)
+    return aheadOf(own, beside, mostAhead)
   end
   for each = group + 10, group + 9 + ARGV[group + 9] do
     number = number + 1

@@ -25,9 +25,15 @@ local function withArrived(arrivals, items, now)
   return table.concat(words, ' ')
 end
 
+-- Which of the moving means is for such a look ahead.
+local function spanOf(withinMs)
+  if withinMs <= spansMs[1] then return 1 end
+  return math.min(#spansMs, 1 + math.floor(math.log(withinMs / spansMs[1]) / math.log(2) + 0.5))
+end
+
 local function expectedItems(arrivals, withinMs, now)
-  if not arrivals or withinMs <= 0 then return 0 end
-  local at = math.max(1, math.min(#spansMs, 1 + math.floor(math.log(withinMs / spansMs[1]) / math.log(2) + 0.5)))
+  if not arrivals then return 0 end
+  local at = spanOf(withinMs)
   return leftOf(arrivals, at, now) * withinMs / (ageShare * spansMs[at])
 end
 
@@ -60,36 +66,44 @@ local function forgetArrivals(base, now)
   return left
 end
 
+local floor, ceil = math.floor, math.ceil
 local function mostBefore(before, items, ratio)
-  return math.max(math.min(items, math.ceil((before + 1) * ratio)), math.floor(before * ratio))
+  local least, most = floor(before * ratio), ceil((before + 1) * ratio)
+  if items < most then most = items end
+  return most > least and most or least
 end
 
--- Items ahead of a job that `own` of its flow precede: aheadOf of coordinator/src/scheduler/fair-share.ts, which says why. `ratio`: a weight by the
--- job's own, its tenant's or its class's.
-local function aheadOf(own, tenants, classes, mostAhead)
-  local ofClass, lanes = own, {}
-  for _, tenant in ipairs(tenants) do
-    tenant.most = mostBefore(own, tenant.items, tenant.ratio)
-    if tenant.items >= tenant.most or tenant.coming == 0 then
-      ofClass = ofClass + math.min(tenant.items, tenant.most)
-    else
-      lanes[#lanes + 1] = tenant
+-- Items ahead of a job that `own` of its flow precede: aheadOf of coordinator/src/scheduler/fair-share.ts, which says why. `beside`: the job's name,
+-- weight and class weight; tenants, of which the one of that name is itself, and `comingOf` of them, which is asked where it matters; `crowd`, all tenants that come and are not among these, if any do; and classes.
+local function aheadOf(own, beside, mostAhead)
+  local ofClass, lanes, weight, name, comingOf, crowd = own, {}, beside.weight, beside.name, beside.comingOf, beside.crowd
+  if crowd then lanes[1] = { items = 0, coming = crowd.coming, most = mostBefore(own, 0, crowd.weight / weight) } end
+  for _, tenant in ipairs(beside.tenants) do
+    if tenant.name ~= name then
+      local items = tenant.items
+      local most = mostBefore(own, items, tenant.weight / weight)
+      local coming = items < most and comingOf(tenant) or 0
+      if coming == 0 then
+        ofClass = ofClass + (items < most and items or most)
+      else
+        lanes[#lanes + 1] = { items = items, coming = coming, most = most }
+      end
     end
   end
   local function after(part)
     local before = ofClass
     for _, lane in ipairs(lanes) do before = before + math.min(lane.items + lane.coming * part, lane.most) end
     local ahead = before
-    for _, one in ipairs(classes) do
-      ahead = ahead + math.min(one.items + one.coming * part, mostBefore(before, one.items, one.ratio))
+    for _, one in ipairs(beside.classes) do
+      ahead = ahead + math.min(one.items + one.coming * part, mostBefore(before, one.items, one.weight / beside.classWeight))
     end
-    return math.ceil(ahead)
+    return ceil(ahead)
   end
   local ahead = after(1)
   if ahead <= mostAhead or mostAhead <= 0 then return ahead end
   local low, high = mostAhead, after(1e300)
   while high - low > math.max(1, high / 100) do
-    local middle = math.floor((low + high) / 2)
+    local middle = floor((low + high) / 2)
     if after(middle / mostAhead) > middle then low = middle else high = middle end
   end
   return high
