@@ -130,7 +130,11 @@ describe("a model of which run times are known", () => {
       const alone = await send("batch", 36);
       assert.equal(alone.status, 202, alone.bytes.toString());
       await cancel([alone]);
-      const passing = await Promise.all(Array.from({ length: 60 }, () => send("interactive", 60)));
+      const passing = await Promise.all(Array.from({ length: 40 }, () => send("interactive", 80)));
+      assert.ok(
+        [...backlog, ...passing].every(({ status }) => status === 202),
+        passing.map(({ status }) => status).join(" "),
+      );
       await cancel(passing);
       const refused = await send("batch", 36);
       assertRefused(refused, "deadline_unattainable");

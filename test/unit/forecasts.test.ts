@@ -179,11 +179,16 @@ test("a job that the store refuses is told by how much is ahead of it", async ()
 
 test("a refusal stands for a moment, for jobs of the same flow that have no more time", async () => {
   const rig = await Rig.known();
+  const isRefused = (ahead: number, timeoutMs = 1_000): void => {
+    const job = newJob(tag, { timeoutMs });
+    assert.throws(() => rig.forecasts.answered({ ...job, ...rig.forecasts.bound(job) }, refused(job, ahead)));
+  };
   const ask = (wishes: Partial<NewJob> = {}, of = tag): number => mostAhead(rig.forecasts, newJob(of, { timeoutMs: 1_000, ...wishes }));
-  assert.throws(() => rig.forecasts.answered(newJob(tag, { timeoutMs: 1_000 }), refused(newJob(tag), 20)));
+  isRefused(20);
   const first = errorOf(() => ask());
   assert.equal(first.code, "deadline_unattainable");
   assert.ok((first.facts.estimatedMs ?? 0) > 20 * runTakesMs);
+  assert.equal(errorOf(() => ask({ timeoutMs: 800 })).code, "deadline_unattainable");
   assert.ok(ask({ tenant: "other" }) > 0);
   assert.ok(ask({ class: "interactive" }) > 0);
   assert.ok(ask({ timeoutMs: 5_000 }) > 20, "it may have more ahead than there was");
@@ -192,6 +197,9 @@ test("a refusal stands for a moment, for jobs of the same flow that have no more
   assert.equal(errorOf(() => ask()).code, "deadline_unattainable");
   rig.nowMs += 2;
   assert.ok(ask() > 0);
+  isRefused(1_000);
+  assert.ok(ask({ timeoutMs: 5_000 }) > 0, "over so long a time others may be expected to send less");
+  assert.ok(ask({ timeoutMs: 400 }) >= 0, "or over so short a one");
 });
 
 test("a full queue says so, and when to come back", async () => {

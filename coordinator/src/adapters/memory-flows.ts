@@ -5,16 +5,13 @@
 
 import { classWeights, type JobClass, jobClasses } from "@switchyard/protocol";
 import type { EndedAttempt, JobRecord } from "../ports/job-store.ts";
-import { Arrivals } from "../scheduler/arrivals.ts";
+import { Arrivals, leastPassing, sharedEveryMs, sharedForMs } from "../scheduler/arrivals.ts";
 import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
 import { aheadOf, allot, charge, flowWeights, type Rival, startTag } from "../scheduler/fair-share.ts";
 import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
 const lookAhead = 32;
-const sharedForMs = 8_000;
-const sharedEveryMs = 1_000;
-const leastPassing = 0.5;
 const mostDropped = 500;
 const mostRounds = 4;
 const mostSampled = 64;
@@ -156,7 +153,7 @@ export class MemoryFlows {
     // those that come now and then and have nothing waiting, together
     const passing = Math.max(0, comingOf(this.#arrivals[own.class]) - known);
     const others = [...this.#flows.values()].filter(
-      (flow) => flow.class === own.class && flow !== own && flow.jobs.length === 0 && flow.arrivals.any,
+      (flow) => flow.class === own.class && flow !== own && flow.jobs.length === 0 && flow.arrivals.any && !flow.arrivals.isOver(nowMs),
     );
     if (passing >= leastPassing) tenants.push({ items: 0, weight: Math.max(1, others.length), coming: passing });
     const classes = jobClasses

@@ -30,7 +30,7 @@ import { type Admission, admission, type Bound, budgetMs, type HostPool, predict
 
 /** Queues that nobody asked for in this time are not kept current. */
 const forgetAfterMs = 60_000;
-/** For so long a refusal by the store stands for the next jobs of the same flow that wish no more. */
+/** For so long a refusal by the store stands for the next jobs of the same flow that wish no more, and look about as far ahead. */
 const refusalStandsMs = 10;
 /** How long a view of a queue is used again. */
 const viewMs = 20;
@@ -105,7 +105,7 @@ export interface DeviceEstimate extends RunEstimate {
 export class Forecasts {
   readonly #parts: Parts;
   readonly #queues = new Map<string, Queue>();
-  readonly #refusals = new Map<string, { atMs: number; ahead: number }>();
+  readonly #refusals = new Map<string, { atMs: number; ahead: number; withinMs: number }>();
   /** What passes between this coordinator and the store beside a job's life in the store. */
   #network: Overhead = noOverhead;
   /** The last jobs that were let through although they would be refused for it, and when another may be. */
@@ -256,7 +256,9 @@ export class Forecasts {
     if (this.#refusals.size === 0) return decision;
     const refused = this.#refusals.get(flowKey(job));
     const stands = refused && this.#parts.clock.monotonicMs() - refused.atMs < refusalStandsMs;
-    if (stands && refused.ahead > decision.mostAhead) throw refusalAhead(job, view, refused.ahead);
+    // a longer look ahead expects others by a longer look back
+    const isAlike = refused && decision.withinMs <= refused.withinMs && decision.withinMs >= refused.withinMs / 2;
+    if (stands && isAlike && refused.ahead > decision.mostAhead) throw refusalAhead(job, view, refused.ahead);
     return decision;
   }
 
@@ -284,7 +286,7 @@ export class Forecasts {
     const tag = tagOf(job.id);
     if (answer.answer === "refused") {
       if (this.#refusals.size >= mostFlows) this.#refusals.clear();
-      this.#refusals.set(flowKey(job), { atMs: this.#parts.clock.monotonicMs(), ahead: answer.ahead });
+      this.#refusals.set(flowKey(job), { atMs: this.#parts.clock.monotonicMs(), ahead: answer.ahead, withinMs: job.withinMs ?? 0 });
       throw refusalAhead(job, this.#viewOf(job), answer.ahead);
     }
     if (answer.answer === "full") {
@@ -350,14 +352,14 @@ export class Forecasts {
     if (waiting === 0) return 0;
     const queue = this.#queues.get(tag);
     if (!queue?.devices) return null;
-    let rate = 0;
+    let itemsPerMs = 0;
     for (const { device, count } of this.#parts.hosts.devices(tag)) {
       const [size = 0] = queue.devices.get(device)?.windows.keys() ?? [];
       const estimate = this.#estimate(tag, queue, device, size);
       if (estimate && estimate.itemMs > 0)
-        rate += count / backlogItemMs(estimate.itemMs, this.#maxItems(tag), this.#sharing(queue, device));
+        itemsPerMs += count / backlogItemMs(estimate.itemMs, this.#maxItems(tag), this.#sharing(queue, device));
     }
-    return rate === 0 ? null : Math.round(waiting / rate);
+    return itemsPerMs === 0 ? null : Math.round(waiting / itemsPerMs);
   }
 
   /** All that is known of a queue's run times. */

@@ -76,7 +76,7 @@ export function admission(job: Asked, view: QueueView, nowMs: number, rule: Admi
   const costMs = runMs(pools[0].estimate.ladder, job.items);
   const bounds = pools.map((pool): Bound => {
     const mostAhead = mostAheadIn(pool, job, view, budget);
-    return { mostAhead, withinMs: Math.ceil(residualMs(pool, view) + Math.max(0, mostAhead) / pool.rate) };
+    return { mostAhead, withinMs: mostAhead > 0 && mostAhead < Infinity ? Math.ceil(residualMs(pool, view) + mostAhead / pool.rate) : 0 };
   });
   const bound = bounds.reduce((best, one) => (one.mostAhead > best.mostAhead ? one : best));
   // a batch for each host shows how things are now; more than that goes by what was known last, or a burst would be admitted to expire

@@ -1,12 +1,18 @@
 /**
- * How many items of a tenant or a class came lately, and how many are expected: in the time to come about as many as in the same time before. A longer look ahead
- * takes a longer look back, so that a burst is not taken to last. Moving means, one for each doubling of that time. Pure; lua/lib-arrivals does the same in the store.
+ * How many items of a tenant or a class came lately, and how many are expected: in the time to come about as many as in the same time before. A
+ * longer look ahead takes a longer look back, so that a burst is not taken to last. Moving means, one for each doubling of that time. Pure;
+ * lua/lib-arrivals does the same in the store, with the same constants.
  */
 
 /** Looks ahead, in milliseconds; the nearest stands for those between. */
 const spansMs = [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000];
 /** Mean age of what counts, in parts of the span: longer, and a change is seen late; shorter, and a burst is taken to last (decision 3). */
 const ageShare = 0.7;
+/** Counted are arrivals while flows wait beside each other, and so many milliseconds longer; that time is renewed so often at most. */
+export const sharedForMs = 8_000;
+export const sharedEveryMs = 1_000;
+/** Items expected of all tenants of a class that have none waiting; fewer are no rival. */
+export const leastPassing = 0.5;
 /** What came last so long ago is forgotten. */
 const rememberedMs = 64_000;
 

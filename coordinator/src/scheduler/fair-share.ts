@@ -83,6 +83,8 @@ export function charge({ start, weight }: Pick<Allotment, "start" | "weight">, i
   return { finish: start + items / weight, lastStart: start + Math.max(0, items - 1) / weight };
 }
 
+const trace = 1e-6;
+
 /** Another tenant of a job's class, or another class. */
 export interface Rival {
   /** Items that wait. */
@@ -108,21 +110,21 @@ export function aheadOf(
   { classes, tenants }: Beside,
   mostAhead = Number.POSITIVE_INFINITY,
 ): number {
-  let ofClass = own.items; // but for those lanes of which it depends on what comes
+  let certain = own.items; // of the class, but for those lanes of which it depends on what comes
   const lanes: { items: number; coming: number; most: number }[] = [];
   for (const { coming, items, weight } of tenants) {
     const most = mostBefore(own.items, items, weight / own.weight);
-    if (items >= most || coming === 0) ofClass += Math.min(items, most);
+    if (items >= most || coming === 0) certain += Math.min(items, most);
     else lanes.push({ items, coming, most });
   }
-  /** Ahead once `part` of what is expected has come. */
+  /** Ahead once `part` of what is expected has come. What came never fades wholly: a trace of it is no item. */
   const after = (part: number): number => {
-    let before = ofClass;
+    let before = certain;
     for (const { coming, items, most } of lanes) before += Math.min(items + coming * part, most);
-    let ahead = before;
+    let all = before;
     for (const { coming, items, weight } of classes)
-      ahead += Math.min(items + coming * part, mostBefore(before, items, weight / own.classWeight));
-    return Math.ceil(ahead);
+      all += Math.min(items + coming * part, mostBefore(before, items, weight / own.classWeight));
+    return Math.max(0, Math.ceil(all - trace));
   };
   const ahead = after(1);
   if (ahead <= mostAhead || !(mostAhead > 0)) return ahead;

@@ -56,7 +56,7 @@ local byClass
 local function ofClass(class)
   local all = byClass[class]
   if not all then
-    all = { items = 0, flows = {}, named = {}, left = {}, came = 0 }
+    all = { items = 0, flows = {}, named = {}, left = {} }
     byClass[class] = all
   end
   return all
@@ -68,7 +68,6 @@ local function addWaiting(name, weight, items)
     flow = { name = name, weight = weight, items = 0, left = {} }
     all.named[name], all.flows[#all.flows + 1] = flow, flow
     all.left = {}
-    if came[name] then all.came = all.came + 1 end
   end
   flow.items, all.items = flow.items + items, all.items + items
 end
@@ -85,17 +84,17 @@ local function readWaiting()
 end
 
 -- Of what came of all flows of a class that wait, by now.
-local function leftOfWaiting(all, at)
-  if not all.left[at] then
+local function leftOfWaiting(all, span)
+  if not all.left[span] then
     local sum = 0
     for _, flow in ipairs(all.flows) do
       local arrivals = came[flow.name]
-      flow.left[at] = arrivals and leftOf(arrivals, at, now) or 0
-      sum = sum + flow.left[at]
+      flow.left[span] = arrivals and leftOf(arrivals, span, now) or 0
+      sum = sum + flow.left[span]
     end
-    all.left[at] = sum
+    all.left[span] = sum
   end
-  return all.left[at]
+  return all.left[span]
 end
 
 local leastPassing = 0.5
@@ -104,15 +103,15 @@ local leastPassing = 0.5
 local function besides(name, withinMs)
   if not byClass then readWaiting() end
   local class, weight = string.match(name, '^%a+'), tonumber(weights[name])
-  local all, at = ofClass(class), spanOf(withinMs)
-  local expects = withinMs / (ageShare * spansMs[at])
+  local all, span = ofClass(class), spanOf(withinMs)
+  local expects = withinMs / (ageShare * spansMs[span])
   local isListed = all.named[name] ~= nil
-  local left, known = leftOfWaiting(all, at), all.came
-  if came[name] and not isListed then left, known = left + leftOf(came[name], at, now), known + 1 end
+  local left, known = leftOfWaiting(all, span), #all.flows
+  if came[name] and not isListed then left, known = left + leftOf(came[name], span, now), known + 1 end
   local passing = expectedItems(came[class], withinMs, now) - left * expects
   local crowd
   if passing >= leastPassing then
-    crowd = { items = 0, coming = passing, weight = math.max(1, (tonumber(came[class][FLOWS]) or 0) - known) }
+    crowd = { coming = passing, weight = math.max(1, (tonumber(came[class][FLOWS]) or 0) - known) }
   end
   local classes = {}
   for other, classWeight in pairs(classWeights) do
@@ -121,7 +120,7 @@ local function besides(name, withinMs)
       classes[#classes + 1] = { items = items, coming = coming, weight = classWeight }
     end
   end
-  local function comingOf(flow) return flow.left[at] * expects end
+  local function comingOf(flow) return flow.left[span] * expects end
   return {
     name = name, weight = weight, classWeight = classWeights[class],
     tenants = all.flows, comingOf = comingOf, crowd = crowd, classes = classes,
@@ -245,21 +244,28 @@ if #written > 0 then
   end
 end
 if isShared and added > 0 then
-  local counted, ofClass, new, oldest = {}, {}, {}, now
+  local isDue = false -- about once a minute
+  for flow in pairs(addedItems) do
+    local before = came[string.match(flow, '^%a+')]
+    isDue = isDue or (before and floor(before[1] / rememberedMs) ~= floor(now / rememberedMs))
+  end
+  local gone, flowsOf = {}, nil
+  if isDue then
+    gone, flowsOf = forgetArrivals(base, now)
+  end
+  local counted, addedOf, firsts = {}, {}, {}
   for flow, items in pairs(addedItems) do
     local class = string.match(flow, '^%a+')
-    ofClass[class] = (ofClass[class] or 0) + items
-    new[class] = (new[class] or 0) + (came[flow] and 0 or 1)
-    counted[#counted + 1] = flow
-    counted[#counted + 1] = withArrived(came[flow], items, now)
-    oldest = math.min(oldest, came[class] and came[class][1] or now)
+    addedOf[class] = (addedOf[class] or 0) + items
+    if not came[flow] or gone[flow] then firsts[class] = (firsts[class] or 0) + 1 end
+    counted[#counted + 1], counted[#counted + 2] = flow, withArrived(came[flow], items, now)
   end
-  -- also while nobody has to ask for them; of those that come now some may have been among them
-  local left = math.floor(oldest / rememberedMs) ~= math.floor(now / rememberedMs) and forgetArrivals(base, now)
-  for class, items in pairs(ofClass) do
-    local known = left and (left[class] or 0) or came[class] and tonumber(came[class][FLOWS]) or 0
-    counted[#counted + 1] = class
-    counted[#counted + 1] = withArrived(came[class], items, now) .. ' ' .. int(known + new[class])
+  for class in pairs(classWeights) do
+    local before = came[class]
+    local known = flowsOf and (flowsOf[class] or 0) or before and tonumber(before[FLOWS]) or 0
+    local text = addedOf[class] and withArrived(before, addedOf[class], now)
+      or (flowsOf and before and not gone[class] and table.concat(before, ' ', 1, FLOWS - 1))
+    if text then counted[#counted + 1], counted[#counted + 2] = class, text .. ' ' .. int(known + (firsts[class] or 0)) end
   end
   redis.call('HSET', base .. 'arrivals', unpack(counted))
   redis.call('PEXPIRE', base .. 'arrivals', rememberedMs)

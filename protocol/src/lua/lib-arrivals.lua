@@ -5,7 +5,7 @@
 
 local spansMs = { 1000, 2000, 4000, 8000, 16000, 32000, 64000 }
 local ageShare, rememberedMs, sharedForMs, sharedEveryMs = 0.7, 64000, 8000, 1000
-local mostFlows, mostFieldsRead = 1000, 1000
+local mostFieldsRead, trace = 1000, 1e-6
 
 -- {ms of the last, counts …, flows}, as text; nothing where none came.
 local function parseArrivals(text)
@@ -47,23 +47,22 @@ local function readArrivals(base, names)
   return found
 end
 
--- Where there are very many, those that did not come for long make way; answers then how many flows of each class are left.
+-- Those that did not come for long make way; answers which went, and how many flows of each class are left.
 local function forgetArrivals(base, now)
-  if redis.call('HLEN', base .. 'arrivals') <= mostFlows then return nil end
-  local texts, over, left = redis.call('HGETALL', base .. 'arrivals'), {}, {}
+  local texts, over, gone, flowsOf = redis.call('HGETALL', base .. 'arrivals'), {}, {}, {}
   for at = 1, #texts, 2 do
     local last = tonumber(string.match(texts[at + 1], '^%d+')) or 0
-    local class, tenant = string.match(texts[at], '^(%a+)(:?)')
+    local class, isFlow = string.match(texts[at], '^(%a+)(:?)')
     if math.abs(now - last) > rememberedMs then
-      over[#over + 1] = texts[at]
-    elseif tenant == ':' then
-      left[class] = (left[class] or 0) + 1
+      over[#over + 1], gone[texts[at]] = texts[at], true
+    elseif isFlow == ':' then
+      flowsOf[class] = (flowsOf[class] or 0) + 1
     end
   end
   for from = 1, #over, mostFieldsRead do
     redis.call('HDEL', base .. 'arrivals', unpack(over, from, math.min(from + mostFieldsRead - 1, #over)))
   end
-  return left
+  return gone, flowsOf
 end
 
 local floor, ceil = math.floor, math.ceil
@@ -73,10 +72,13 @@ local function mostBefore(before, items, ratio)
   return most > least and most or least
 end
 
--- Items ahead of a job that `own` of its flow precede: aheadOf of coordinator/src/scheduler/fair-share.ts, which says why. `beside`: the job's name,
--- weight and class weight; tenants, of which the one of that name is itself, and `comingOf` of them, which is asked where it matters; `crowd`, all tenants that come and are not among these, if any do; and classes.
+-- Items ahead of a job that `own` of its flow precede: aheadOf of coordinator/src/scheduler/fair-share.ts, which says why. In `beside`:
+-- name, weight, classWeight  the job's own
+-- tenants, comingOf          those of its class that wait, the one of that name being itself, and what is expected of one
+-- crowd                      all others of its class that come, if any do: one rival of their weight together
+-- classes                    the other classes
 local function aheadOf(own, beside, mostAhead)
-  local ofClass, lanes, weight, name, comingOf, crowd = own, {}, beside.weight, beside.name, beside.comingOf, beside.crowd
+  local certain, lanes, weight, name, comingOf, crowd = own, {}, beside.weight, beside.name, beside.comingOf, beside.crowd
   if crowd then lanes[1] = { items = 0, coming = crowd.coming, most = mostBefore(own, 0, crowd.weight / weight) } end
   for _, tenant in ipairs(beside.tenants) do
     if tenant.name ~= name then
@@ -84,20 +86,20 @@ local function aheadOf(own, beside, mostAhead)
       local most = mostBefore(own, items, tenant.weight / weight)
       local coming = items < most and comingOf(tenant) or 0
       if coming == 0 then
-        ofClass = ofClass + (items < most and items or most)
+        certain = certain + (items < most and items or most)
       else
         lanes[#lanes + 1] = { items = items, coming = coming, most = most }
       end
     end
   end
   local function after(part)
-    local before = ofClass
+    local before = certain
     for _, lane in ipairs(lanes) do before = before + math.min(lane.items + lane.coming * part, lane.most) end
-    local ahead = before
+    local all = before
     for _, one in ipairs(beside.classes) do
-      ahead = ahead + math.min(one.items + one.coming * part, mostBefore(before, one.items, one.weight / beside.classWeight))
+      all = all + math.min(one.items + one.coming * part, mostBefore(before, one.items, one.weight / beside.classWeight))
     end
-    return ceil(ahead)
+    return ceil(all - trace)
   end
   local ahead = after(1)
   if ahead <= mostAhead or mostAhead <= 0 then return ahead end

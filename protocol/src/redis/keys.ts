@@ -38,7 +38,7 @@ export const keys = {
    * - `flows` hash `<class>:<tenant>` → the tenant's weight, of flows that may have waiting jobs. Written with `order`; whoever counts removes idle ones.
    * - `weights` hash of tenants' weights that are not 1. Written by admit.
    * - `shares` hash: the virtual clock and each flow's finish tag. Written by claim; removed when the queue is empty.
-   * - `arrivals` hash: how many items came lately, by flow and by class, while flows share the queue: see lua/lib-arrivals. Written by admit; lives 64 s after the last.
+   * - `arrivals` hash: `<class>:<tenant>` and `<class>` → how many items came lately, of a class also of how many flows, while flows share the queue: see lua/lib-arrivals. Written by admit; lives 64 s after the last.
    * - `later` sorted set of waiting ids by the time at which they may run again. Same writers.
    * - `due` sorted set of ids without an outcome by deadline. Same writers.
    * - `index` sorted set of kept ids by creation; `recent` the same for held ones (120 s, 10,000 at most).
