@@ -639,6 +639,20 @@ describe("the Redis store", () => {
     assert.ok((await rigs.redis.pttl(`${keys.base(rig.tag)}arrivals`)) > 60_000);
   });
 
+  test("jobs that are admitted in one step are ahead of those after them, also once one was refused", async () => {
+    const rig = rigs.rig();
+    await admitAll(rig, 1, { tenant: "first" });
+    const of = (tenant: string, mostAhead = Infinity) => rig.job({ tenant, mostAhead, timeoutMs: 3_600_000, latestStartMs: 2_000_000 });
+    // the first may go alone, the others go together
+    const jobs = [of("w"), of("x", 0), ...Array.from({ length: 5 }, () => of("a")), of("y", 2), of("z", 3)];
+    const answers = await Promise.all(jobs.map((job) => rig.store.admit(job, roomyQueue)));
+    assert.deepEqual(
+      [1, 7, 8].map((at) => answers[at]!.answer),
+      ["refused", "refused", "admitted"],
+      "a turn of each: two before the second, three before the last",
+    );
+  });
+
   test("tenants that did not come for a minute make way, and how many there are is known again", async () => {
     const rig = rigs.rig();
     const name = `${keys.base(rig.tag)}arrivals`;
@@ -720,7 +734,10 @@ test("the store's script expects and counts as the scheduler does", async () => 
   const rival = fc.record({
     items: fc.nat({ max: 60 }),
     weight: fc.integer({ min: 1, max: 70 }),
-    coming: fc.nat({ max: 8_000 }).map((hundredths) => hundredths / 100),
+    coming: fc.oneof(
+      fc.constant(1e-9),
+      fc.nat({ max: 8_000 }).map((hundredths) => hundredths / 100),
+    ),
   });
   await fc.assert(
     fc.asyncProperty(

@@ -217,6 +217,11 @@ test("what is expected of others counts as what waits, up to their share", () =>
   assert.equal(aheadOf(job(0, 1, 5), { tenants: [rival(0, 1, 2)], classes: [rival(0, 70, 400)] }, 0), 0);
 });
 
+test("a trace of what came long ago is no item", () => {
+  assert.equal(besideTenants(10, 1, [rival(3, 1, 1e-9)], 13), 13);
+  assert.equal(aheadOf(job(10, 1, 25), { tenants: [], classes: [rival(0, 25, 1e-9)] }, 10), 10);
+});
+
 test("where more is ahead than may be, others go on coming until the job has its turn", () => {
   // four come while ten are served, so of what is served six in ten are its own
   assert.equal(besideTenants(12, 1, [rival(0, 1, 4)], 10), 20);

@@ -53,10 +53,11 @@ local added, addedItems = 0, {} -- items of this call, and by flow
 
 -- What waits by class: items of all, and of each flow. What waited before is counted by the mean of the items, an estimate.
 local byClass
+local mostRead, unread = 200, {} -- what comes of further flows is counted with the crowd
 local function ofClass(class)
   local all = byClass[class]
   if not all then
-    all = { items = 0, flows = {}, named = {}, left = {} }
+    all = { items = 0, flows = {}, named = {}, left = {}, counted = 0 }
     byClass[class] = all
   end
   return all
@@ -68,15 +69,17 @@ local function addWaiting(name, weight, items)
     flow = { name = name, weight = weight, items = 0, left = {} }
     all.named[name], all.flows[#all.flows + 1] = flow, flow
     all.left = {}
+    if came[name] or unread[name] then all.counted = all.counted + 1 end
   end
   flow.items, all.items = flow.items + items, all.items + items
 end
-local mostRead = 200 -- what comes of further flows is counted with the crowd
 local function readWaiting()
   byClass = {}
   local names = {}
   for _, flow in ipairs(flows) do
-    if isShared and not came[flow.name] and #names < mostRead then names[#names + 1] = flow.name end
+    if isShared and not came[flow.name] then
+      if #names < mostRead then names[#names + 1] = flow.name else unread[flow.name] = true end
+    end
   end
   for name, arrivals in pairs(readArrivals(base, names)) do came[name] = arrivals end
   for _, flow in ipairs(flows) do addWaiting(flow.name, flow.weight, itemsOf(flow.waiting, mean)) end
@@ -106,7 +109,7 @@ local function besides(name, withinMs)
   local all, span = ofClass(class), spanOf(withinMs)
   local expects = withinMs / (ageShare * spansMs[span])
   local isListed = all.named[name] ~= nil
-  local left, known = leftOfWaiting(all, span), #all.flows
+  local left, known = leftOfWaiting(all, span), all.counted
   if came[name] and not isListed then left, known = left + leftOf(came[name], span, now), known + 1 end
   local passing = expectedItems(came[class], withinMs, now) - left * expects
   local crowd
