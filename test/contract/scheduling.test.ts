@@ -717,14 +717,14 @@ async function luaFigures(of: {
 }): Promise<[expected: number, ahead: number]> {
   const read = (name: string): string => readFileSync(new URL(`../../protocol/src/lua/${name}.lua`, import.meta.url), "utf8");
   const script = `${read("lib-time")}\n${read("lib-arrivals")}\n
-    local of, text = cjson.decode(ARGV[1])
-    for _, one in ipairs(of.came) do text = withArrived(parseArrivals(text), one[1], one[2]) end
+    local of, figures, text = cjson.decode(ARGV[1]), arrivalFigures()
+    for _, one in ipairs(of.came) do text = figures.withArrived(figures.parse(text), one[1], one[2]) end
     local beside = { weight = 8, classWeight = 25, tenants = of.tenants, classes = of.classes, name = 'itself' }
     beside.comingOf = function(one) return one.coming end
     beside.tenants[#beside.tenants + 1] = { name = 'itself', items = 50, weight = 9, coming = 9 }
     beside.crowd = of.crowd ~= cjson.null and of.crowd or nil
-    local expected = expectedItems(parseArrivals(text), of.withinMs, of.nowMs)
-    return { string.format('%.17g', expected), aheadOf(of.own, beside, of.mostAhead) }`;
+    local expected = figures.expectedItems(figures.parse(text), of.withinMs, of.nowMs)
+    return { string.format('%.17g', expected), figures.aheadOf(of.own, beside, of.mostAhead) }`;
   const [expected, ahead] = (await rigs.redis.eval(script, 0, JSON.stringify(of))) as [string, number];
   return [Number(expected), ahead];
 }

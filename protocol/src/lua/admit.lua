@@ -40,95 +40,10 @@ if isShared and (sharedUntil < now + sharedForMs - sharedEveryMs or sharedUntil 
   redis.call('HSET', base .. 'clock', 'shared', int(now + sharedForMs))
 end
 isShared = isShared or (sharedUntil > now and sharedUntil <= now + sharedForMs)
-local came = {} -- by flow of this call, and by class
-if isShared then
-  local names = {}
-  for class in pairs(classWeights) do names[#names + 1] = class end
-  for at = 6, firstJob - 1, 2 do names[#names + 1] = ARGV[at] end
-  came = readArrivals(base, names)
-end
+local sharing = isShared and newSharing(base, now, flows, weights, mean)
 
 local waitingBefore = waiting
 local added, addedItems = 0, {} -- items of this call, and by flow
-
--- What waits by class: items of all, and of each flow. What waited before is counted by the mean of the items, an estimate.
-local byClass
-local mostRead, unread = 200, {} -- what comes of further flows is counted with the crowd
-local function ofClass(class)
-  local all = byClass[class]
-  if not all then
-    all = { items = 0, flows = {}, named = {}, left = {}, counted = 0 }
-    byClass[class] = all
-  end
-  return all
-end
-local function addWaiting(name, weight, items)
-  local all = ofClass(string.match(name, '^%a+'))
-  local flow = all.named[name]
-  if not flow then
-    flow = { name = name, weight = weight, items = 0, left = {} }
-    all.named[name], all.flows[#all.flows + 1] = flow, flow
-    all.left = {}
-    if came[name] or unread[name] then all.counted = all.counted + 1 end
-  end
-  flow.items, all.items = flow.items + items, all.items + items
-end
-local function readWaiting()
-  byClass = {}
-  local names = {}
-  for _, flow in ipairs(flows) do
-    if isShared and not came[flow.name] then
-      if #names < mostRead then names[#names + 1] = flow.name else unread[flow.name] = true end
-    end
-  end
-  for name, arrivals in pairs(readArrivals(base, names)) do came[name] = arrivals end
-  for _, flow in ipairs(flows) do addWaiting(flow.name, flow.weight, itemsOf(flow.waiting, mean)) end
-  for name, items in pairs(addedItems) do addWaiting(name, tonumber(weights[name]), items) end
-end
-
--- Of what came of all flows of a class that wait, by now.
-local function leftOfWaiting(all, span)
-  if not all.left[span] then
-    local sum = 0
-    for _, flow in ipairs(all.flows) do
-      local arrivals = came[flow.name]
-      flow.left[span] = arrivals and leftOf(arrivals, span, now) or 0
-      sum = sum + flow.left[span]
-    end
-    all.left[span] = sum
-  end
-  return all.left[span]
-end
-
-local leastPassing = 0.5
-
--- What is served beside a job of this flow: other tenants of its class that wait, those that come now and then together, and each other class.
-local function besides(name, withinMs)
-  if not byClass then readWaiting() end
-  local class, weight = string.match(name, '^%a+'), tonumber(weights[name])
-  local all, span = ofClass(class), spanOf(withinMs)
-  local expects = withinMs / (ageShare * spansMs[span])
-  local isListed = all.named[name] ~= nil
-  local left, known = leftOfWaiting(all, span), all.counted
-  if came[name] and not isListed then left, known = left + leftOf(came[name], span, now), known + 1 end
-  local passing = expectedItems(came[class], withinMs, now) - left * expects
-  local crowd
-  if passing >= leastPassing then
-    crowd = { coming = passing, weight = math.max(1, (tonumber(came[class][FLOWS]) or 0) - known) }
-  end
-  local classes = {}
-  for other, classWeight in pairs(classWeights) do
-    if other ~= class then
-      local items, coming = byClass[other] and byClass[other].items or 0, expectedItems(came[other], withinMs, now)
-      classes[#classes + 1] = { items = items, coming = coming, weight = classWeight }
-    end
-  end
-  local function comingOf(flow) return flow.left[span] * expects end
-  return {
-    name = name, weight = weight, classWeight = classWeights[class],
-    tenants = all.flows, comingOf = comingOf, crowd = crowd, classes = classes,
-  }
-end
 
 local texts, names = recordTexts(base, ids)
 local answers, orders, due, index, recent, written = {}, {}, { base .. 'due' }, { base .. 'index' }, { base .. 'recent' }, {}
@@ -163,18 +78,14 @@ for _, group in ipairs(groups) do
   end
   -- as long as it would wait for company, see lua/claim
   local waits = math.min(order, string.sub(flow, 1, 12) == 'interactive:' and now + interactiveShare * timeout or order)
-  local expected = 0 -- of all others
-  if isShared then
-    for class in pairs(classWeights) do expected = expected + expectedItems(came[class], withinMs, now) end
-    expected = math.max(0, expected - expectedItems(came[flow], withinMs, now))
-  end
+  local expected = sharing and sharing.expected(flow, withinMs) or 0
   local ownBefore, beside -- read when asked for
   local function itemsAhead()
     ownBefore = ownBefore or itemsOf(redis.call('ZCOUNT', base .. 'order:' .. flow, '-inf', order), mean)
     local own = ownBefore + (addedItems[flow] or 0)
-    if not isShared then return own end
-    beside = beside or besides(flow, withinMs)
-    return aheadOf(own, beside, mostAhead)
+    if not sharing then return own end
+    beside = beside or sharing.besides(flow, withinMs)
+    return sharing.aheadOf(own, beside, mostAhead)
   end
   for each = group + 10, group + 9 + ARGV[group + 9] do
     number = number + 1
@@ -223,7 +134,7 @@ for _, group in ipairs(groups) do
         listing[last - 1], listing[last] = nowText, id
         answers[number] = 'admitted'
         added, addedItems[flow] = added + items, (addedItems[flow] or 0) + items
-        if byClass then addWaiting(flow, tonumber(weights[flow]), items) end
+        if sharing then sharing.admitted(flow, items) end
         waiting = waiting + 1
       end
     end
@@ -246,33 +157,7 @@ if #written > 0 then
     end
   end
 end
-if isShared and added > 0 then
-  local isDue = false -- about once a minute
-  for flow in pairs(addedItems) do
-    local before = came[string.match(flow, '^%a+')]
-    isDue = isDue or (before and floor(before[1] / rememberedMs) ~= floor(now / rememberedMs))
-  end
-  local gone, flowsOf = {}, nil
-  if isDue then
-    gone, flowsOf = forgetArrivals(base, now)
-  end
-  local counted, addedOf, firsts = {}, {}, {}
-  for flow, items in pairs(addedItems) do
-    local class = string.match(flow, '^%a+')
-    addedOf[class] = (addedOf[class] or 0) + items
-    if not came[flow] or gone[flow] then firsts[class] = (firsts[class] or 0) + 1 end
-    counted[#counted + 1], counted[#counted + 2] = flow, withArrived(came[flow], items, now)
-  end
-  for class in pairs(classWeights) do
-    local before = came[class]
-    local known = flowsOf and (flowsOf[class] or 0) or before and tonumber(before[FLOWS]) or 0
-    local text = addedOf[class] and withArrived(before, addedOf[class], now)
-      or (flowsOf and before and not gone[class] and table.concat(before, ' ', 1, FLOWS - 1))
-    if text then counted[#counted + 1], counted[#counted + 2] = class, text .. ' ' .. int(known + (firsts[class] or 0)) end
-  end
-  redis.call('HSET', base .. 'arrivals', unpack(counted))
-  redis.call('PEXPIRE', base .. 'arrivals', rememberedMs)
-end
+if sharing and added > 0 then sharing.store() end
 for _, id in ipairs(unwanted) do
   if not writtenAt[id] then redis.call('UNLINK', base .. 'in:' .. id) end -- the second of one id may have been admitted
 end
