@@ -5,6 +5,7 @@ import { sumOf } from "../systems/prometheus-text.ts";
 import type { RunningSwitchyard } from "../systems/switchyard.ts";
 import type { SystemModel } from "../systems/system.ts";
 import type { RowContext } from "./row.ts";
+import { shown } from "./shown.ts";
 
 export interface Capacity {
   perSecond: number;
@@ -31,4 +32,10 @@ export async function measureCapacity(
   const { figures, noise } = await measureClients(running, plan, load);
   const after = await runs();
   return { perSecond: figures.jobsPerSecond, runMs: (1000 * (after.seconds - before.seconds)) / (after.count - before.count), noise };
+}
+
+/** Of some rounds, in words. */
+export function shownCapacity(capacities: readonly Capacity[]): string {
+  const [rate, run] = [capacities.map(({ perSecond }) => perSecond), capacities.map(({ runMs }) => runMs)];
+  return `capacity ${shown(rate, 0)} jobs/s, a run ${shown(run, 1)} ms`;
 }

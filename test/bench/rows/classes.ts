@@ -4,16 +4,16 @@
  */
 
 import { classWeights, type JobClass } from "@switchyard/protocol";
-import { admittedInTime, inTimePerSecond, type StreamFigures } from "../load/stream-tally.ts";
+import { inTimePerSecond } from "../load/stream-tally.ts";
 import { deviceModelIn } from "../systems/device-model.ts";
 import { startSwitchyard } from "../systems/switchyard.ts";
 import type { SystemModel } from "../systems/system.ts";
 import { budget } from "./budget.ts";
-import { type Capacity, measureCapacity } from "./capacity.ts";
+import { type Capacity, measureCapacity, shownCapacity } from "./capacity.ts";
 import { modelCache } from "./models.ts";
 import type { RowContext, RowResult } from "./row.ts";
 import { describeNoise, shown } from "./shown.ts";
-import { measureStreamsPhase, type StreamsPhase } from "./streams-phase.ts";
+import { measureStreamsPhase, type StreamsPhase, streamColumns, streamTitles, together, worstInTime } from "./streams-phase.ts";
 
 const deadlineRuns = 50;
 /** Twice the deadline and more: what came before others did is over. */
@@ -56,8 +56,6 @@ async function measureRound(context: RowContext, model: SystemModel, round: numb
   }
 }
 
-const worstInTime = ({ figures }: StreamsPhase): number => Math.min(...figures.map((one) => admittedInTime(one) ?? 0));
-
 /** Of what each class is due, the part that it got in time; the smallest one. */
 const worstPart = (which: Load, { capacity, ...phases }: Round): number =>
   Math.min(...classesOf(which).map((name, at) => inTimePerSecond(phases[which].figures[at]!) / (dueOf(which, name) * capacity.perSecond)));
@@ -84,40 +82,24 @@ export async function classesRow(context: RowContext): Promise<RowResult> {
     rounds.map((round) => ({ value: value(round[which], round), isQuiet: !(round[which].noise.isNoisy || round.capacity.noise.isNoisy) }));
   const lines = loadNames.flatMap((which) =>
     classesOf(which).map((name, at) => {
-      const column = (value: (figures: StreamFigures) => number | undefined, digits: number): string =>
+      const values = streamColumns.map(({ digits, of }) =>
         shown(
-          rounds.map((round) => value(round[which].figures[at]!)),
+          rounds.map((round) => of(round[which].figures[at]!)),
           digits,
-        );
-      return [
-        which,
-        name,
-        column(({ jobs, seconds }) => jobs / seconds, 0),
-        column(inTimePerSecond, 0),
-        column(admittedInTime, 2),
-        column(({ counts, jobs }) => (100 * counts.refused) / jobs, 1),
-        column(({ latencyMs }) => latencyMs?.p99, 0),
-      ];
+        ),
+      );
+      return [which, name, ...values];
     }),
   );
-  const capacities = rounds.map(({ capacity }) => capacity);
+  const capacity = shownCapacity(rounds.map((round) => round.capacity));
   return {
-    title: `classes that ask for twice what their host can do; capacity ${shown(
-      capacities.map(({ perSecond }) => perSecond),
-      0,
-    )} jobs/s, a run ${shown(
-      capacities.map(({ runMs }) => runMs),
-      1,
-    )} ms, deadline ${deadlineRuns} runs`,
-    table: { titles: ["load", "class", "offered/s", "in time/s", "% of admitted in time", "refused %", "p99 ms"], lines },
+    title: `classes that ask for twice what their host can do; ${capacity}, deadline ${deadlineRuns} runs`,
+    table: { titles: ["load", "class", ...streamTitles], lines },
     details: rounds,
     budgets: loadNames.flatMap((which) => [
       budget({
         text: `${which}: jobs/s in time ≥ 95 % of capacity`,
-        rounds: over(
-          which,
-          ({ figures }, { capacity }) => figures.reduce((sum, one) => sum + inTimePerSecond(one), 0) / capacity.perSecond,
-        ),
+        rounds: over(which, (phase, { capacity: { perSecond } }) => together(phase) / perSecond),
         limit: 0.95,
         better: "higher",
       }),

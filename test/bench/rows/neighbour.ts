@@ -13,7 +13,7 @@ import { jobsSince } from "../systems/job-views.ts";
 import { newTenant, type RunningSwitchyard, startSwitchyard, type Tenant } from "../systems/switchyard.ts";
 import type { SystemModel } from "../systems/system.ts";
 import { budget } from "./budget.ts";
-import { type Capacity, measureCapacity } from "./capacity.ts";
+import { type Capacity, measureCapacity, shownCapacity } from "./capacity.ts";
 import { modelCache } from "./models.ts";
 import type { RowContext, RowResult } from "./row.ts";
 import { describeNoise, describeStream, mustBeWhole, shown } from "./shown.ts";
@@ -151,13 +151,7 @@ export async function neighbourRow(context: RowContext): Promise<RowResult> {
       1,
     );
   return {
-    title: `tenants on one host; capacity ${shown(
-      rounds.map(({ capacity }) => capacity.perSecond),
-      0,
-    )} jobs/s, a run ${shown(
-      rounds.map(({ capacity }) => capacity.runMs),
-      1,
-    )} ms, deadline ${deadlineRuns} runs`,
+    title: `tenants on one host; ${shownCapacity(rounds.map(({ capacity }) => capacity))}, deadline ${deadlineRuns} runs`,
     table: {
       titles: ["light tenant's p99 wait ms: alone", "beside a loud one", "loud one on another model", "device time % of weights 1, 2, 4"],
       lines: [[waits("alone"), waits("sameModel"), waits("otherModel"), weights.map((_, at) => shareOf(at)).join(", ")]],

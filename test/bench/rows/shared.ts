@@ -3,16 +3,16 @@
  * runs, five of their own when they take turns. Capacity is that of the host with one of them, measured first, in the same run.
  */
 
-import { admittedInTime, inTimePerSecond, type StreamFigures } from "../load/stream-tally.ts";
+import { inTimePerSecond } from "../load/stream-tally.ts";
 import { twoDeviceModelsIn } from "../systems/device-model.ts";
 import { startSwitchyard } from "../systems/switchyard.ts";
 import type { SystemModel } from "../systems/system.ts";
 import { budget } from "./budget.ts";
-import { type Capacity, measureCapacity } from "./capacity.ts";
+import { type Capacity, measureCapacity, shownCapacity } from "./capacity.ts";
 import { modelCache } from "./models.ts";
 import type { RowContext, RowResult } from "./row.ts";
 import { describeNoise, shown } from "./shown.ts";
-import { measureStreamsPhase, type StreamsPhase } from "./streams-phase.ts";
+import { measureStreamsPhase, type StreamsPhase, streamColumns, streamTitles, together, worstInTime } from "./streams-phase.ts";
 
 const deadlineRuns = 10;
 const settleSeconds = 4;
@@ -52,13 +52,6 @@ async function measureRound(context: RowContext, models: readonly SystemModel[],
   }
 }
 
-const worstInTime = ({ figures }: StreamsPhase): number | undefined => {
-  const shares = figures.map(admittedInTime).filter((share) => share !== undefined);
-  return shares.length === figures.length ? Math.min(...shares) : undefined;
-};
-
-const together = ({ figures }: StreamsPhase): number => figures.reduce((sum, one) => sum + inTimePerSecond(one), 0);
-
 /** Of what each model is offered, or of half the host where that is less, the part that it got in time; the smaller one. */
 const worstPart = ({ figures }: StreamsPhase, { capacity }: Round): number =>
   Math.min(...figures.map((one) => inTimePerSecond(one) / Math.min(one.jobs / one.seconds, capacity.perSecond / 2)));
@@ -69,34 +62,23 @@ export async function sharedRow(context: RowContext): Promise<RowResult> {
   for (let round = 1; round <= context.rounds; round++) rounds.push(await measureRound(context, models, round));
   const over = (which: Load, value: (phase: StreamsPhase, round: Round) => number | undefined) =>
     rounds.map((round) => ({ value: value(round[which], round), isQuiet: !(round[which].noise.isNoisy || round.capacity.noise.isNoisy) }));
-  const column = (which: Load, value: (figures: StreamFigures) => number | undefined, digits: number): string =>
-    models
-      .map((_model, at) =>
-        shown(
-          rounds.map((round) => value(round[which].figures[at]!)),
-          digits,
-        ),
-      )
-      .join(", ");
-  const line = (title: string, which: Load): string[] => [
-    title,
-    column(which, ({ jobs, seconds }) => jobs / seconds, 0),
-    column(which, inTimePerSecond, 0),
-    column(which, admittedInTime, 2),
-    column(which, ({ counts, jobs }) => (100 * counts.refused) / jobs, 1),
-    column(which, ({ latencyMs }) => latencyMs?.p99, 0),
-  ];
-  const capacities = rounds.map(({ capacity }) => capacity);
+  const line = (title: string, which: Load): string[] => {
+    const column = ({ digits, of }: (typeof streamColumns)[number]): string =>
+      models
+        .map((_model, at) =>
+          shown(
+            rounds.map((round) => of(round[which].figures[at]!)),
+            digits,
+          ),
+        )
+        .join(", ");
+    return [title, ...streamColumns.map(column)];
+  };
+  const capacity = shownCapacity(rounds.map((round) => round.capacity));
   return {
-    title: `two models on one host; capacity ${shown(
-      capacities.map(({ perSecond }) => perSecond),
-      0,
-    )} jobs/s, a run ${shown(
-      capacities.map(({ runMs }) => runMs),
-      1,
-    )} ms, deadline ${deadlineRuns} runs`,
+    title: `two models on one host; ${capacity}, deadline ${deadlineRuns} runs`,
     table: {
-      titles: ["of capacity, each", "offered/s", "in time/s", "% of admitted in time", "refused %", "p99 ms"],
+      titles: ["of capacity, each", ...streamTitles],
       lines: [line(loads.below.join(", "), "below"), line(loads.above.join(", "), "above"), line(loads.uneven.join(", "), "uneven")],
     },
     details: rounds,
