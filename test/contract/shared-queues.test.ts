@@ -199,6 +199,20 @@ describe("the Redis store", () => {
     );
   });
 
+  test("a time of sharing that a clock ahead has left is over, and is set anew by who shares now", async () => {
+    const rig = rigs.rig();
+    const base = keys.base(rig.tag);
+    await admitAll(rig, 1, { tenant: "a" });
+    const { nowMs } = await rig.audit();
+    await rigs.redis.hset(`${base}clock`, "shared", String(nowMs + 60_000));
+    await admitAll(rig, 5, { tenant: "a" });
+    assert.equal(await rigs.redis.exists(`${base}arrivals`), 0);
+    await admitAll(rig, 1, { tenant: "b" });
+    const until = Number(await rigs.redis.hget(`${base}clock`, "shared"));
+    assert.ok(until <= (await rig.audit()).nowMs + 8_000 && until >= nowMs + 7_000, `${until - nowMs} ms`);
+    assert.equal(await rigs.redis.exists(`${base}arrivals`), 1);
+  });
+
   test("figures of arrivals that cannot be read count for nothing", async () => {
     const rig = rigs.rig();
     const name = `${keys.base(rig.tag)}arrivals`;

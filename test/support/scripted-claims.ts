@@ -59,6 +59,8 @@ export class RunnerRig {
   onTurn: () => Promise<void> = async () => {};
   /** Called for each read of inputs; may throw. */
   onInputs: () => void = () => {};
+  /** Before a run's outputs are put away. */
+  onOutputs: () => Promise<void> = async () => {};
   /** A claim that the store has and the runner has not; answers how many jobs went back, and may throw. */
   onGiveBack: (tag: string, sequence: number) => Promise<number> = async () => 0;
   /** Whether a job that was handed over is what the next claim would have answered. */
@@ -95,7 +97,7 @@ export class RunnerRig {
           return jobs.map(() => Buffer.from(encodeFrame([tensor("x", new Float32Array(this.itemFloats).fill(1), [1, this.itemFloats])])));
         },
       },
-      largeValues: { fetched: async (_ids, stored) => [...stored], stored: async (results) => [...results] },
+      largeValues: { fetched: async (_ids, stored) => [...stored], stored: (results) => this.onOutputs().then(() => [...results]) },
       models: {
         ensure: async ({ tag }) => {
           if (!this.loaded.has(tag)) {

@@ -123,6 +123,29 @@ test("runs beside the thread count as another's from when the oldest job came", 
   assert.deepEqual([told?.tag, told?.time?.ownMs, told?.time?.othersMs], ["b", 30, 60]);
 });
 
+test("the time of a run that is told of late, because its outputs were put away, is nobody's idleness", async () => {
+  const device = new Device();
+  const { rig } = device;
+  const waited = () => {
+    const batch = rig.batch();
+    batch.jobs[0]!.createdMs = batch.nowMs - 1_000;
+    return batch;
+  };
+  const idleRuns = () => rig.told.flatMap((one) => (one.kind === "ran" ? [one.time?.idleRuns] : []));
+  await device.running();
+  (await device.due()).answer({ claim: waited() });
+  let putAway = (): void => {};
+  rig.onOutputs = () => new Promise((resolve) => (putAway = resolve));
+  const before = idleRuns().length;
+  await device.ends(1);
+  rig.onOutputs = async () => {};
+  await device.ends();
+  assert.deepEqual(idleRuns().slice(before), [0], "the second is told of first");
+  putAway();
+  await turn();
+  assert.equal(idleRuns().length, before + 2);
+});
+
 test("a run that nobody can foresee has nothing claimed ahead of its end", async () => {
   const device = new Device();
   const { rig } = device;
