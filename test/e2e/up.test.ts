@@ -240,10 +240,15 @@ describe("switchyard up", { concurrency: 2 }, () => {
     const up = startUp(data, ["--bind-cores", "always"], twoCores); // at once; under load is the unit tests'
     await up.says(/ready at (http:\S+)/);
     await up.says(new RegExp(`From now on the coordinator keeps to core ${first}, and its Redis to core ${second}`));
-    const { coordinator, redis, worker } = coresOf(data);
+    const { coordinator, redis } = coresOf(data);
     assert.deepEqual([coordinator.main, redis.main], [[first], [second]]);
-    assert.ok(coordinator.others.length > 4);
-    for (const cores of [...coordinator.others, ...redis.others, worker.main, ...worker.others]) assert.deepEqual(cores, twoCores);
+    // where the machine is slow the coordinator starts some of its threads after that: they are freed at the next look
+    const others = (): number[][] => {
+      const { coordinator, redis, worker } = coresOf(data);
+      return [...coordinator.others, ...redis.others, worker.main, ...worker.others];
+    };
+    await eventually(() => others().every((cores) => String(cores) === String(twoCores)), "all other threads may use both cores");
+    assert.ok(coresOf(data).coordinator.others.length > 4);
 
     process.kill(coordinator.pid, "SIGKILL");
     await up.says(/coordinator: it was ended by SIGKILL; starting it again/);

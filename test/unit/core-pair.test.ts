@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import {
   allowedCores,
@@ -22,6 +23,8 @@ class Rig {
   pids: CorePairPids = { coordinator: 10, redis: 20 };
   refusal: Error | undefined;
   refusesFreeing = false;
+  /** Of the coordinator. */
+  threads = "10,11";
   binds = 0;
   slow: Promise<void> | undefined;
   readonly #usedMs = new Map<number, number>([10, 20, 11, 21].map((pid) => [pid, 0]));
@@ -31,12 +34,14 @@ class Rig {
   constructor({ isAlways = false } = {}) {
     const times: ProcessorTimes = {
       mainThreadMs: (pid) => (this.gone.has(pid) ? undefined : this.#usedMs.get(pid)),
-      bind: async (pid, cores) => {
+      threads: (pid) => (pid === this.pids.coordinator ? this.threads : ""),
+      place: async (pid, { main, others }) => {
         if (this.gone.has(pid)) throw new Error("no such process");
+        assert.deepEqual(others, both);
         this.binds++;
         await this.slow;
-        if (this.refusal && (cores.length === 1 || this.refusesFreeing) && pid === this.pids.redis) throw this.refusal;
-        this.placed.set(pid, String(cores));
+        if (this.refusal && (main.length === 1 || this.refusesFreeing) && pid === this.pids.redis) throw this.refusal;
+        this.placed.set(pid, String(main));
       },
     };
     this.pair = new CorePair({
@@ -112,6 +117,23 @@ describe("core pair", () => {
     assert.deepEqual(rig.places, { 10: "3", 20: "7" });
     await rig.pass(10, 0, 0);
     assert.deepEqual(rig.places, { 10: "3", 20: "7" });
+  });
+
+  test("threads that a bound process starts are freed at the next look, and one that ends meanwhile is no reason to leave it", async () => {
+    const rig = new Rig();
+    await rig.pass(3, 0.6, 0.4);
+    await rig.pass(5, 0.6, 0.4);
+    assert.equal(rig.binds, 2, "the same threads stay where they are");
+    rig.threads = "10,11,12";
+    await rig.pass(1, 0.6, 0.4);
+    assert.equal(rig.binds, 4);
+    rig.threads = "10,12";
+    rig.refusal = Object.assign(new Error("taskset: failed to set pid 11's affinity: No such process"), { code: 1 });
+    await rig.pass(1, 0.6, 0.4);
+    rig.refusal = undefined;
+    await rig.pass(2, 0.6, 0.4);
+    assert.deepEqual(rig.places, { 10: "3", 20: "7" });
+    assert.equal(rig.said.length, 1);
   });
 
   test("when one of a pair is started again the other one is free until both are busy", async () => {
@@ -207,5 +229,37 @@ describe("core pair", () => {
     await once(odd, "exit");
     assert.equal(systemTimes.mainThreadMs(odd.pid!), undefined);
     assert.ok(allowedCores().length > 0);
+  });
+
+  const cores = allowedCores().slice(0, 2);
+  const canPlace = process.platform === "linux" && cores.length === 2 && spawnSync("taskset", ["--version"]).status === 0;
+  const onTwoCores = { skip: !canPlace && "needs two cores, and taskset" };
+  test("a process is placed with its main thread on its core and all others on both, wherever they were", onTwoCores, async (t) => {
+    const [first, second] = cores as [number, number];
+    const program = ["-e", "require('node:fs').readFile('/', () => console.log('begun')); setInterval(() => {}, 1000)"];
+    const child = spawn("taskset", ["-c", String(second), process.execPath, ...program], { stdio: ["ignore", "pipe", "inherit"] });
+    t.after(() => child.kill("SIGKILL"));
+    await once(child.stdout, "data");
+    const pid = child.pid!;
+    const placed = (): Record<string, number> => {
+      const counts: Record<string, number> = {};
+      for (const thread of readdirSync(`/proc/${pid}/task`)) {
+        const status = readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8");
+        const at = `${thread === String(pid) ? "main" : "others"} ${String(coresIn(/^Cpus_allowed_list:\s*(\S+)/m.exec(status)![1]!))}`;
+        counts[at] = (counts[at] ?? 0) + 1;
+      }
+      return counts;
+    };
+    const { [`others ${second}`]: others = 0, ...rest } = placed();
+    assert.deepEqual(rest, { [`main ${second}`]: 1 });
+    assert.ok(others >= 4 && systemTimes.threads(pid).split(",").length === others + 1, systemTimes.threads(pid));
+    await systemTimes.place(pid, { main: [first], others: cores });
+    assert.deepEqual(placed(), { [`main ${first}`]: 1, [`others ${cores}`]: others });
+    await systemTimes.place(pid, { main: cores, others: cores });
+    assert.deepEqual(placed(), { [`main ${cores}`]: 1, [`others ${cores}`]: others });
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    assert.equal(systemTimes.threads(pid), "");
+    await assert.rejects(systemTimes.place(pid, { main: [first], others: cores }), /No such process/);
   });
 });

@@ -5,7 +5,7 @@
  */
 
 import { execFile } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { promisify } from "node:util";
 import { allowedList } from "../adapters/child-cores.ts";
 import type { Clock } from "../clock.ts";
@@ -34,8 +34,10 @@ export type CorePairPids = Readonly<Record<Role, number | undefined>>;
 export interface ProcessorTimes {
   /** CPU that the main thread has taken so far, in milliseconds; undefined when there is no such process. */
   mainThreadMs(pid: number): number | undefined;
-  /** Throws an Error that says why not. */
-  bind(pid: number, cores: readonly number[]): Promise<void>;
+  /** Names its threads; "" when there is no such process. */
+  threads(pid: number): string;
+  /** Keeps its main thread to these cores, and its other ones to those. Throws an Error that says why not. */
+  place(pid: number, cores: { main: readonly number[]; others: readonly number[] }): Promise<void>;
 }
 
 export interface CorePairEvents {
@@ -76,8 +78,18 @@ export const systemTimes: ProcessorTimes = {
       return undefined;
     }
   },
-  async bind(pid, cores) {
-    await execFileAsync("taskset", ["-p", "-c", cores.join(","), String(pid)], { timeout: tasksetMs });
+  threads(pid) {
+    try {
+      return readdirSync(`/proc/${pid}/task`).join();
+    } catch {
+      return "";
+    }
+  },
+  async place(pid, { main, others }) {
+    const taskset = (flags: readonly string[], cores: readonly number[]): Promise<unknown> =>
+      execFileAsync("taskset", [...flags, "-p", "-c", cores.join(","), String(pid)], { timeout: tasksetMs });
+    await taskset(["-a"], others); // first: what begins meanwhile begins where its main thread is
+    if (main !== others) await taskset([], main);
   },
 };
 
@@ -91,6 +103,8 @@ export class CorePair {
   #seen: { atMs: number; pids: CorePairPids; usedMs: Record<Role, number> } | undefined;
   /** Of these processes. */
   #bound: CorePairPids | undefined;
+  /** Of both, when they were bound. */
+  #threads = "";
   #looks = 0;
   #isLooking = false;
   #hasSaid = false;
@@ -143,9 +157,9 @@ export class CorePair {
     const isCalm = !this.#isAlways && roles.some((role) => shares[role] < calm[role]);
     const says = isBound ? isCalm : areBusy;
     this.#looks = says ? this.#looks + 1 : 0;
-    if (this.#looks < (isBound ? calmLooks : busyLooks)) return;
-    if (isBound) await this.#free();
-    else await this.#bind();
+    if (this.#looks >= (isBound ? calmLooks : busyLooks)) await (isBound ? this.#free() : this.#bind());
+    // threads that a bound main thread starts, of a coordinator that has just begun, would share its core for good
+    else if (isBound && this.#threadsOf(pids) !== this.#threads) await this.#bind();
   }
 
   /** Both may run on both again. What fails is tried again at the next look. */
@@ -160,6 +174,7 @@ export class CorePair {
     const [coordinator, redis] = this.#cores;
     const cores = { coordinator, redis };
     this.#bound = this.#seen!.pids;
+    this.#threads = this.#threadsOf(this.#bound);
     const failure = await this.#place(this.#bound, (role) => [cores[role]]);
     this.#looks = 0;
     if (failure) {
@@ -169,6 +184,10 @@ export class CorePair {
       this.#hasSaid = true;
       this.#events.bound?.(cores);
     }
+  }
+
+  #threadsOf(pids: CorePairPids): string {
+    return roles.map((role) => this.#times.threads(pids[role]!)).join(" ");
   }
 
   #giveUp(why: string): void {
@@ -181,7 +200,7 @@ export class CorePair {
     const tries = roles.map(async (role) => {
       const pid = pids[role]!;
       try {
-        await this.#times.bind(pid, coresOf(role));
+        await this.#times.place(pid, { main: coresOf(role), others: this.#cores });
         return undefined;
       } catch (error) {
         const { code, message } = error as NodeJS.ErrnoException;
