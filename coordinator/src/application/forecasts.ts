@@ -26,7 +26,16 @@ import type { HostDirectory } from "../ports/host-registry.ts";
 import type { Admitted, JobNotice, JobStore, NewJob } from "../ports/job-store.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 import type { RunHistory } from "../ports/run-history.ts";
-import { type Admission, admission, type Bound, budgetMs, type HostPool, prediction, type QueueView } from "../scheduler/admission.ts";
+import {
+  type Admission,
+  type Asked,
+  admission,
+  type Bound,
+  budgetMs,
+  type HostPool,
+  prediction,
+  type QueueView,
+} from "../scheduler/admission.ts";
 
 /** Queues that nobody asked for in this time are not kept current. */
 const forgetAfterMs = 60_000;
@@ -236,17 +245,26 @@ export class Forecasts {
     return view.overheadMs + view.loadMs + (this.waitMs(tag, ahead) ?? 0) + runMs;
   }
 
+  /**
+   * Throws `deadline_unattainable` where this coordinator is so far behind that a caller who waits could not have any job of the queue in time, be it as
+   * small as the smallest of the last ones: what `bound` would say of it. The job's own inputs need not be known.
+   */
+  requireTime(tag: string, { spentMs, timeoutMs }: { spentMs: number; timeoutMs: number }): void {
+    const queue = this.#of(tag);
+    if (spentMs === 0 || queue.views.size === 0) return;
+    const outlook = this.#outlook(tag, Math.min(...queue.views.keys()));
+    const asked = { items: 1, timeoutMs, spentMs };
+    if (budgetMs(timeoutMs) <= 0) throw refusalAhead(asked, outlook.view, 0);
+    const decision = this.#decision(asked, true, outlook);
+    if (decision.kind === "refuse" && outlook.view.loadMs === 0 && !this.#probe(queue, asked, outlook)) throw refusal(decision, asked);
+  }
+
   /** What may be ahead of the job. Throws `deadline_unattainable` where that is not even nothing. */
   bound(job: NewJob): Bound {
     const { decisions } = this.#outlook(tagOf(job.id), job.size);
     const view = this.#viewOf(job);
     if (job.spentMs && budgetMs(job.timeoutMs) <= 0) throw refusalAhead(job, view, 0);
-    const asked = `${job.items} ${job.timeoutMs} ${job.callerWaits}`;
-    let decision = decisions.get(asked);
-    if (!decision) {
-      decision = admission(job, view, this.#parts.store.nowMs());
-      decisions.set(asked, decision);
-    }
+    const decision = this.#decision(job, job.callerWaits, { decisions, view });
     if (decision.kind === "refuse") {
       if (this.#asksForLoad(job, view)) return unbounded;
       const probed = this.#probed(job);
@@ -259,6 +277,17 @@ export class Forecasts {
     // a longer look ahead expects others by a longer look back
     const isAlike = refused && decision.withinMs <= refused.withinMs && decision.withinMs >= refused.withinMs / 2;
     if (stands && isAlike && refused.ahead > decision.mostAhead) throw refusalAhead(job, view, refused.ahead);
+    return decision;
+  }
+
+  /** `view`: the outlook's own for callers who wait, else the one without the way. */
+  #decision(job: Asked, callerWaits: boolean, { decisions, view }: Pick<Outlook, "decisions" | "view">): Admission {
+    const asked = `${job.items} ${job.timeoutMs} ${callerWaits}`;
+    let decision = decisions.get(asked);
+    if (!decision) {
+      decision = admission(job, view, this.#parts.store.nowMs());
+      decisions.set(asked, decision);
+    }
     return decision;
   }
 
@@ -336,15 +365,22 @@ export class Forecasts {
   #probed(job: NewJob): Bound | undefined {
     const nowMs = this.#parts.clock.monotonicMs();
     const queue = this.#of(tagOf(job.id));
-    if (nowMs < this.#probeDueMs || nowMs < queue.probeDueMs) return undefined;
-    const decision = admission(job, this.#outlook(tagOf(job.id), job.size).wayless, this.#parts.store.nowMs());
-    if (decision.kind === "refuse") return undefined;
+    const decision = this.#probe(queue, job, this.#outlook(tagOf(job.id), job.size));
+    if (!decision) return undefined;
     this.#probeDueMs = nowMs + probeEveryMs;
     queue.probeDueMs = nowMs + decision.costMs / probeShare;
     this.#probes.add(job.id);
     const [oldest] = this.#probes;
     if (this.#probes.size > mostProbes) this.#probes.delete(oldest!); // it was cancelled or lost
     return decision;
+  }
+
+  /** On what a job would be let through that only the way to the store makes late, where one is due. */
+  #probe({ probeDueMs }: Queue, job: Asked, { decisions, wayless }: Outlook): Extract<Admission, { kind: "admit" }> | undefined {
+    const nowMs = this.#parts.clock.monotonicMs();
+    if (nowMs < this.#probeDueMs || nowMs < probeDueMs) return undefined;
+    const decision = this.#decision(job, false, { decisions, view: wayless });
+    return decision.kind === "admit" ? decision : undefined;
   }
 
   /** Until so many jobs have run on the hosts that there are, by their mean; null where nothing is known here, or no host may run them. */
@@ -384,11 +420,11 @@ function flowKey(job: NewJob): string {
   return `${tagOf(job.id)} ${job.class} ${job.tenant}`;
 }
 
-function refusalAhead(job: NewJob, view: QueueView, ahead: number): SwitchyardError {
+function refusalAhead(job: Asked & { spentMs?: number }, view: QueueView, ahead: number): SwitchyardError {
   return refusal({ kind: "refuse", code: "deadline_unattainable", ...prediction(job, view, ahead) }, job);
 }
 
-function refusal(decision: Extract<Admission, { kind: "refuse" }>, job: NewJob): SwitchyardError {
+function refusal(decision: Extract<Admission, { kind: "refuse" }>, job: Asked & { spentMs?: number }): SwitchyardError {
   if (decision.code === "no_capable_host") {
     return new SwitchyardError("no_capable_host", "no registered host can run this model", { extra: { missing: decision.unmet } });
   }

@@ -97,6 +97,7 @@ export class Submissions {
     if (submission.require) status = models.requiring(status.version, submission.require);
     if (submission.durability) await durable.require(submission.durability);
     this.#requireHost(status, submission, caller);
+    if (signal) this.#requireTime(status, submission, caller);
     let job = this.#newJob(submission, caller, status.version);
     if (submission.require || submission.retryOf) await models.openChoosy(status.version);
     if (submission.idempotency) {
@@ -224,6 +225,24 @@ export class Submissions {
     throw new SwitchyardError("version_not_found", `model ${model} version ${version} is no longer in the repository`);
   }
 
+  /**
+   * Throws, and counts, what refuses a held call because this coordinator is behind, before anything is made of it: one that is behind catches up only where
+   * a refusal costs it much less than a job. Not where the job has a line in the log or spans of its own, nor where a key stays bound to it.
+   */
+  #requireTime({ version }: ModelStatus, submission: Submission, { tenant }: Caller): void {
+    const { clock, forecasts, journal, metrics } = this.#parts;
+    if (journal || submission.trace?.isSampled || submission.idempotency) return;
+    const beganMs = clock.monotonicMs();
+    const terms = jobTerms(submission, version.config, 0);
+    try {
+      forecasts.requireTime(version.tag, terms);
+    } catch (error) {
+      metrics.rejected(version.model, terms.class, codeOf(error), tenant);
+      metrics.refusalTook((clock.monotonicMs() - beganMs) / 1_000);
+      throw error;
+    }
+  }
+
   #newJob(submission: Submission, caller: Caller, version: ModelVersion): NewJob {
     const { request } = submission;
     const checked = checkInputs(request.inputs, version.signature);
@@ -273,16 +292,16 @@ export class Submissions {
     const tag = tagOf(job.id);
     onAdmitting(tag);
     const batchItems = models.byTag(tag)?.batching?.maxItems ?? usualBatchItems;
-    ({ mostAhead: job.mostAhead, withinMs: job.withinMs } = forecasts.bound(job));
-    const queue = {
-      matchingHosts: hosts.matching(tag),
-      batchItems,
-      mostWaiting: forecasts.mostWaiting(tag),
-      isLight: forecasts.isLight(tag, job.size),
-    };
     const span = job.trace && this.#parts.tracing && admission(this.#parts.tracing, job, job.trace);
     let admitted: ReturnType<Forecasts["answered"]>;
     try {
+      ({ mostAhead: job.mostAhead, withinMs: job.withinMs } = forecasts.bound(job));
+      const queue = {
+        matchingHosts: hosts.matching(tag),
+        batchItems,
+        mostWaiting: forecasts.mostWaiting(tag),
+        isLight: forecasts.isLight(tag, job.size),
+      };
       admitted = forecasts.answered(job, await store.admit(job, queue));
     } catch (error) {
       span?.end({ code: codeOf(error), detail: (error as Error).message });

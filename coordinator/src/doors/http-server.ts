@@ -13,11 +13,12 @@ import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
-import { cannotListen, listenOptions, type Place, type Where } from "./listening.ts";
+import { cannotListen, listenOptions, type Place, type Where, WideAddress } from "./listening.ts";
 import { addMcp } from "./mcp/serving.ts";
 import { wrongMediaType } from "./media-type.ts";
 import { OwnDoor } from "./own-door.ts";
 import { sendError } from "./problem.ts";
+import { RefusalBursts } from "./refusal-bursts.ts";
 import { onEnd } from "./request-ends.ts";
 import { addTracing, endSpan } from "./traced-requests.ts";
 import { addAliases } from "./v1-aliases.ts";
@@ -85,7 +86,13 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   app.removeAllContentTypeParsers();
   // routes read bodies themselves, and Fastify would make an asynchronous resource for each that it lets through
   for (const method of withBodies) app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
-  app.setErrorHandler((error, request, reply) => sendError(error, request, reply, context.log));
+  const bursts = new RefusalBursts();
+  app.setErrorHandler((error, request, reply) => {
+    const isRefused = error instanceof SwitchyardError && error.code === "deadline_unattainable";
+    if (!isRefused) return sendError(error, request, reply, context.log);
+    bursts.add(() => void (reply.raw.destroyed || sendError(error, request, reply, context.log)));
+    return undefined; // it is answered in this turn
+  });
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split("?", 1)[0]!.slice(0, 256);
     return sendError(new SwitchyardError("not_found", `There is nothing at ${path}`), request, reply, context.log);
@@ -94,6 +101,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   addEveryRequest(app, context, requests);
   const endUnheard = unheardOf(app.server);
   const alone = new OwnDoor(app.server);
+  const address = new WideAddress(app.server);
   addGuards(app, context.access);
   addInference(app, context);
   addModels(app, context);
@@ -110,7 +118,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   if (context.consoleFolder !== undefined) addConsole(app, context.consoleFolder);
   if (context.blobs) addBlobs(app, context, context.blobs);
   return {
-    listen: (where) => listen(app, where),
+    listen: (where) => address.listen(where, (one) => listen(app, one)),
     async listenAlone(file) {
       await app.ready();
       await alone.listen(file);
@@ -125,11 +133,13 @@ export function createHttpServer(parts: DoorParts): HttpServer {
     },
     endWaits: () => context.calls.endWaits(),
     endHeld: () => context.calls.endHeld(),
-    close: () => {
+    close: async () => {
       closing = true;
       context.calls.endWaits();
       clock.after(unheardMs, endUnheard);
-      return app.close();
+      const closed = address.close();
+      await app.close();
+      await closed;
     },
   };
 }

@@ -2,8 +2,8 @@
 
 import { once } from "node:events";
 import type { Server as HttpServer } from "node:http";
-import { createServer, type Server, type Socket } from "node:net";
-import { mostUnaccepted } from "./listening.ts";
+import type { Server, Socket } from "node:net";
+import { entranceTo, mostUnaccepted } from "./listening.ts";
 
 export class OwnDoor {
   readonly #http: HttpServer;
@@ -12,11 +12,9 @@ export class OwnDoor {
 
   constructor(http: HttpServer) {
     this.#http = http;
-    // as Node's own HTTP server has it
-    this.#door = createServer({ allowHalfOpen: true }, (socket) => {
+    this.#door = entranceTo(http).on("connection", (socket: Socket) => {
       this.#open.add(socket);
       socket.once("close", () => this.#open.delete(socket));
-      http.emit("connection", socket);
     });
   }
 

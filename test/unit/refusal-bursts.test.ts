@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { RefusalBursts } from "../../coordinator/src/doors/refusal-bursts.ts";
+
+/** A turn that ends when told. */
+function rig(): { bursts: RefusalBursts; sent: number[]; add: (...numbers: number[]) => void; endTurn: () => void } {
+  let ends: (() => void)[] = [];
+  const bursts = new RefusalBursts((run) => void ends.push(run));
+  const sent: number[] = [];
+  return {
+    bursts,
+    sent,
+    add: (...numbers) => {
+      for (const number of numbers) bursts.add(() => void sent.push(number));
+    },
+    endTurn: () => {
+      const now = ends;
+      ends = [];
+      for (const run of now) run();
+    },
+  };
+}
+
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, at) => at);
+
+test("refusals leave in their order, at the end of the turn that made them", () => {
+  const { add, endTurn, sent } = rig();
+  add(1, 2, 3);
+  assert.deepEqual(sent, []);
+  endTurn();
+  assert.deepEqual(sent, [1, 2, 3]);
+  add(4);
+  assert.deepEqual(sent, [1, 2, 3]);
+  endTurn();
+  assert.deepEqual(sent, [1, 2, 3, 4]);
+});
+
+test("sixteen of them leave at once, and those behind them at the end of the turn", () => {
+  const { add, endTurn, sent } = rig();
+  add(...upTo(15));
+  assert.deepEqual(sent, []);
+  add(15, 16);
+  assert.deepEqual(sent, upTo(16));
+  endTurn();
+  assert.deepEqual(sent, upTo(17));
+  endTurn();
+  assert.deepEqual(sent, upTo(17), "each once");
+});
+
+test("one that comes of another's answer is not lost", () => {
+  const { add, bursts, endTurn, sent } = rig();
+  bursts.add(() => add(2));
+  add(1);
+  endTurn();
+  endTurn();
+  assert.deepEqual(sent, [1, 2]);
+});
