@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
+import { SwitchyardError } from "@switchyard/protocol";
 import { createMetricsServer } from "../../coordinator/src/doors/metrics-server.ts";
 import { garbageCollector } from "../support/garbage-collector.ts";
 import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
@@ -376,6 +377,48 @@ for (const [path, body] of [
     assert.ok(second!.spentMs! - first!.spentMs! >= turnMs / 2 - 50, `${first!.spentMs} and ${second!.spentMs} ms`);
   });
 }
+
+test("refusals of one turn leave together, each to its client, and those whose client has gone are in nobody's way", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = () => {
+    throw new SwitchyardError("deadline_unattainable", "the job would be done in about 9 ms, and has 1 ms", {
+      estimatedMs: 9,
+      retryAfterMs: 8,
+    });
+  };
+  const text = JSON.stringify(tinyRequest());
+  const request = (id: number): string =>
+    `POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nX-Request-Id: ${id}\r\nContent-Length: ${text.length}\r\n\r\n${text}`;
+  const clients = 40;
+  const sockets = await Promise.all(
+    Array.from({ length: clients }, async () => {
+      const socket = connect(door.port, "127.0.0.1");
+      await once(socket, "connect");
+      return socket.setEncoding("latin1");
+    }),
+  );
+  const answers = sockets.map(async (socket, id) => {
+    let said = "";
+    socket.on("data", (piece) => {
+      said += piece;
+    });
+    await until(`the answers of ${id}`, async () => id % 8 === 7 || said.split("HTTP/1.1 503").length === 3);
+    return said;
+  });
+  for (const [id, socket] of sockets.entries()) {
+    socket.write(request(id) + request(id + clients)); // the second one before the first is answered
+    if (id % 8 === 7) socket.destroy();
+  }
+  for (const [id, said] of (await Promise.all(answers)).entries()) {
+    if (id % 8 === 7) continue;
+    const ids = [...said.matchAll(/^x-request-id: (\d+)/gim)].map(([, found]) => Number(found));
+    assert.deepEqual(ids, [id, id + clients]);
+    assert.equal(said.split('{"error":"the job would be done in about 9 ms, and has 1 ms"}').length, 3);
+    assert.equal(said.split("x-switchyard-error: deadline_unattainable").length, 3);
+  }
+  for (const socket of sockets) socket.destroy();
+  assert.equal((await fetch(`${door.url}/livez`)).status, 200);
+});
 
 const manyClients = 1_500;
 

@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { readdirSync, statSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { Agent, type IncomingMessage, request } from "node:http";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
@@ -166,6 +166,32 @@ test("a coordinator that closes answers first what was handed on to it, and its 
   const [job] = (await first.jobs.list({ limit: 1 })).jobs;
   first.jobs.end(job!.id, "succeeded", { outputs: tinyScores() });
   assert.match(await answer.text(), /0\.125/);
+  await Promise.race([closed, rejectedIn(5_000)]);
+});
+
+test("a coordinator that closes answers first the calls that are under way, by whichever of its sockets they came", async (t) => {
+  const { server, jobs, ...door } = await openDoor(t);
+  const session = await openSession(door);
+  const calls = 48; // each on a connection of its own
+  const answers = Array.from({ length: calls }, async (_, id) =>
+    (await postMessage(door, { id, method: "tools/call", params }, session)).text(),
+  );
+  await until("the jobs", async () => jobs.submissions.length === calls);
+  let isClosed = false;
+  const closed = server.close().then(() => {
+    isClosed = true;
+  });
+  await sleep(200);
+  for (let more = 0; more < 40; more++) {
+    const [error] = await once(connect(door.port, "127.0.0.1"), "error");
+    assert.equal(error.code, "ECONNREFUSED", "nobody else comes");
+  }
+  for (const { id } of (await jobs.list({ limit: calls })).jobs) {
+    assert.equal(isClosed, false);
+    jobs.end(id, "succeeded", { outputs: tinyScores() });
+    await sleep(5);
+  }
+  for (const answer of await Promise.all(answers)) assert.match(answer, /0\.125/);
   await Promise.race([closed, rejectedIn(5_000)]);
 });
 

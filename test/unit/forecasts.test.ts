@@ -455,10 +455,10 @@ test("a job whose time was spent before it came is refused, although nothing is 
   );
 });
 
-/** Whether a caller who waits is refused before anything is made of the job. */
-function isRefusedFirst({ forecasts }: Pick<Rig, "forecasts">, timeoutMs: number, spentMs = 1): boolean {
+/** Whether a caller who waits is refused before a job is made. */
+function isRefusedFirst({ forecasts }: Pick<Rig, "forecasts">, timeoutMs: number, { size = 0, spentMs = 1 } = {}): boolean {
   try {
-    forecasts.requireTime(tag, { timeoutMs, spentMs });
+    forecasts.requireTime(tag, { items: 1, size, timeoutMs, spentMs });
     return false;
   } catch (error) {
     assert.ok(error instanceof SwitchyardError && error.code === "deadline_unattainable", String(error));
@@ -466,33 +466,21 @@ function isRefusedFirst({ forecasts }: Pick<Rig, "forecasts">, timeoutMs: number
   }
 }
 
-test("where the coordinator is behind, what the smallest of the last jobs could not do is refused before anything is made of a job", async () => {
-  const sizes = new Map(
-    [0, 3].map((size) => [
-      size,
-      [
-        {
-          bucket: 1,
-          runs: runsOf()
-            .windows.get(0)![0]!
-            .runs.map((run) => ({ ...run, runMs: size === 0 ? 100 : 400 })),
-        },
-      ],
-    ]),
-  );
-  const rig = await Rig.known({ windows: sizes });
-  assert.equal(isRefusedFirst(rig, 1), false, "no job has come yet");
-  mostAhead(rig.forecasts, newJob(tag, { size: 3, timeoutMs: 1_000 }));
-  assert.deepEqual([isRefusedFirst(rig, 400), isRefusedFirst(rig, 500)], [true, false], "402 of 360 and 450");
-  mostAhead(rig.forecasts, newJob(tag, { size: 0, timeoutMs: 1_000 }));
-  for (const timeoutMs of [110, 113]) {
+test("where the coordinator is behind, what could not be in time is refused before a job is made, in the same words", async () => {
+  const runs = (runMs: number) =>
+    runsOf()
+      .windows.get(0)![0]!
+      .runs.map((run) => ({ ...run, runMs }));
+  const windows = new Map([100, 400].map((runMs, size) => [size, [{ bucket: 1, runs: runs(runMs) }]]));
+  const rig = await Rig.known({ windows });
+  for (const timeoutMs of [4, 110, 113]) {
     const bound = errorOf(() => mostAhead(rig.forecasts, { ...newJob(tag, { timeoutMs }), spentMs: 7 }));
-    const first = errorOf(() => rig.forecasts.requireTime(tag, { timeoutMs, spentMs: 7 }));
-    assert.deepEqual([first.message, first.facts], [bound.message, bound.facts]);
+    const first = errorOf(() => rig.forecasts.requireTime(tag, { items: 1, size: 0, timeoutMs, spentMs: 7 }));
+    assert.deepEqual([first.code, first.message, first.facts], [bound.code, bound.message, bound.facts]);
   }
   assert.deepEqual([isRefusedFirst(rig, 114), isRefusedFirst(rig, 400)], [false, false]);
-  assert.equal(isRefusedFirst(rig, 1, 0), false, "a coordinator that is not behind looks at the job");
-  assert.equal(isRefusedFirst(rig, 5), true);
+  assert.deepEqual([isRefusedFirst(rig, 400, { size: 1 }), isRefusedFirst(rig, 500, { size: 1 })], [true, false], "402 of 360 and of 450");
+  assert.equal(isRefusedFirst(rig, 10, { size: 2 }), false, "nothing is known of its run");
   rig.storeNowMs += staleAfterMs + 1;
   rig.nowMs += 1_000;
   assert.deepEqual([isRefusedFirst(rig, 110), isRefusedFirst(rig, 5)], [false, true], "its run would tell how things are");
@@ -501,12 +489,12 @@ test("where the coordinator is behind, what the smallest of the last jobs could 
 test("nor are those refused first that may find out: of a load that nobody asked for, or of the way to the store", async () => {
   const rig = await Rig.known({ loadMs: 5_000 });
   rig.isWarm = false;
-  mostAhead(rig.forecasts, newJob(tag, { timeoutMs: 60_000 }));
   assert.equal(isRefusedFirst(rig, 1_000), false);
   assert.equal(isRefusedFirst(rig, 5), true);
 
   const { forecasts } = await afterLongWay(500);
   assert.equal(isRefusedFirst({ forecasts }, 400), false);
+  assert.equal(isRefusedFirst({ forecasts }, 50), true, "whose run takes longer shows nothing of the way");
   assert.ok(mostAhead(forecasts, withTime(400)) >= 0);
   assert.equal(isRefusedFirst({ forecasts }, 400), true, "one has been let through");
 });

@@ -245,18 +245,13 @@ export class Forecasts {
     return view.overheadMs + view.loadMs + (this.waitMs(tag, ahead) ?? 0) + runMs;
   }
 
-  /**
-   * Throws `deadline_unattainable` where this coordinator is so far behind that a caller who waits could not have any job of the queue in time, be it as
-   * small as the smallest of the last ones: what `bound` would say of it. The job's own inputs need not be known.
-   */
-  requireTime(tag: string, { spentMs, timeoutMs }: { spentMs: number; timeoutMs: number }): void {
-    const queue = this.#of(tag);
-    if (spentMs === 0 || queue.views.size === 0) return;
-    const outlook = this.#outlook(tag, Math.min(...queue.views.keys()));
-    const asked = { items: 1, timeoutMs, spentMs };
-    if (budgetMs(timeoutMs) <= 0) throw refusalAhead(asked, outlook.view, 0);
-    const decision = this.#decision(asked, true, outlook);
-    if (decision.kind === "refuse" && outlook.view.loadMs === 0 && !this.#probe(queue, asked, outlook)) throw refusal(decision, asked);
+  /** Throws what `bound` would throw of a job whose caller waits, whatever else it is, and changes nothing. */
+  requireTime(tag: string, job: Asked & { size: number; spentMs: number }): void {
+    const outlook = this.#outlook(tag, job.size);
+    if (job.spentMs && budgetMs(job.timeoutMs) <= 0) throw refusalAhead(job, outlook.view, 0);
+    const decision = this.#decision(job, true, outlook);
+    const mayFindOut = outlook.view.loadMs > 0 || this.#probe(this.#of(tag), job, outlook);
+    if (decision.kind === "refuse" && !mayFindOut) throw refusal(decision, job);
   }
 
   /** What may be ahead of the job. Throws `deadline_unattainable` where that is not even nothing. */

@@ -20,7 +20,7 @@ import type { JobRecord, JobStore, KeyEntry, NewJob } from "../ports/job-store.t
 import type { Metrics } from "../ports/metrics.ts";
 import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import type { OpenSpan, Tracing } from "../ports/tracing.ts";
-import { jobTerms } from "../scheduler/job-terms.ts";
+import { type JobTerms, jobTerms } from "../scheduler/job-terms.ts";
 import { cacheTermsOf } from "./cache-terms.ts";
 import { type Caller, requireModel } from "./caller.ts";
 import type { DurableJobs } from "./durable-jobs.ts";
@@ -74,6 +74,16 @@ export interface Placed {
   outputs?: Uint8Array;
 }
 
+/** What decides whether a job is admitted. */
+interface Asked {
+  version: ModelVersion;
+  checked: ReturnType<typeof checkInputs>;
+  /** Names of the outputs, where not all are asked for. */
+  wanted: ReturnType<typeof checkOutputs> | undefined;
+  size: number;
+  terms: JobTerms;
+}
+
 /** What says which version is to run a job. */
 type Servable = Pick<Submission, "model" | "version" | "alias" | "class" | "member" | "retryOf">;
 
@@ -97,8 +107,10 @@ export class Submissions {
     if (submission.require) status = models.requiring(status.version, submission.require);
     if (submission.durability) await durable.require(submission.durability);
     this.#requireHost(status, submission, caller);
-    if (signal) this.#requireTime(status, submission, caller);
-    let job = this.#newJob(submission, caller, status.version);
+    const beganMs = clock.monotonicMs();
+    const asked = this.#asked(submission, status.version);
+    if (signal) this.#requireTime(asked, submission, { caller, beganMs });
+    let job = this.#newJob(submission, caller, asked);
     if (submission.require || submission.retryOf) await models.openChoosy(status.version);
     if (submission.idempotency) {
       const settled = await this.#bind(submission, submission.idempotency, caller, job);
@@ -181,7 +193,7 @@ export class Submissions {
     if (record) return { record, replayed: true };
     if (tagOf(entry.jobId) === tagOf(job.id)) return { job: { ...job, id: entry.jobId } };
     const earlierVersion = models.byTag(tagOf(entry.jobId))?.version;
-    if (earlierVersion) return { job: { ...this.#newJob(submission, caller, earlierVersion), id: entry.jobId } };
+    if (earlierVersion) return { job: { ...this.#newJob(submission, caller, this.#asked(submission, earlierVersion)), id: entry.jobId } };
     await store.rebindKey(bound, { fingerprint, jobId: job.id });
     return { job };
   }
@@ -225,38 +237,44 @@ export class Submissions {
     throw new SwitchyardError("version_not_found", `model ${model} version ${version} is no longer in the repository`);
   }
 
-  /**
-   * Throws, and counts, what refuses a held call because this coordinator is behind, before anything is made of it: one that is behind catches up only where
-   * a refusal costs it much less than a job. Not where the job has a line in the log or spans of its own, nor where a key stays bound to it.
-   */
-  #requireTime({ version }: ModelStatus, submission: Submission, { tenant }: Caller): void {
-    const { clock, forecasts, journal, metrics } = this.#parts;
-    if (journal || submission.trace?.isSampled || submission.idempotency) return;
-    const beganMs = clock.monotonicMs();
-    const terms = jobTerms(submission, version.config, 0);
-    try {
-      forecasts.requireTime(version.tag, terms);
-    } catch (error) {
-      metrics.rejected(version.model, terms.class, codeOf(error), tenant);
-      metrics.refusalTook((clock.monotonicMs() - beganMs) / 1_000);
-      throw error;
-    }
-  }
-
-  #newJob(submission: Submission, caller: Caller, version: ModelVersion): NewJob {
-    const { request } = submission;
-    const checked = checkInputs(request.inputs, version.signature);
-    const { items, shapeClass } = checked;
+  /** Throws what is wrong with the request. */
+  #asked(submission: Submission, version: ModelVersion): Asked {
+    const { inputs, outputs } = submission.request;
+    const checked = checkInputs(inputs, version.signature);
+    const { items } = checked;
     const limit = version.config.max_batch_items;
     if (limit !== undefined && items > limit) {
       throw new SwitchyardError("invalid_request", `the job has ${items} items; model ${version.model} takes at most ${limit} a job`, {
         fields: [{ pointer: "/inputs/0/shape/0", expected: `at most ${limit}`, got: String(items) }],
       });
     }
-    const { inputs } = checked; // hosts stack tensor by tensor, so every frame holds them in the signature's order
-    const wanted = request.outputs?.length ? checkOutputs(request.outputs, version.signature) : undefined;
+    const wanted = outputs?.length ? checkOutputs(outputs, version.signature) : undefined;
     const size = sizeClassOf(checked, version.signature);
     const terms = jobTerms(submission, version.config, this.#parts.forecasts.costMs(version.tag, { size, items }));
+    return { version, checked, wanted, size, terms };
+  }
+
+  /**
+   * Throws, and counts, what refuses a held call because this coordinator is behind, before a job is made of it: one that is behind catches up only where a
+   * refusal costs it much less than a job. Not where the cache may have the answer, where the job has a line in the log or spans of its own, nor where a
+   * key stays bound to it.
+   */
+  #requireTime({ checked, size, terms, version }: Asked, submission: Submission, of: { caller: Caller; beganMs: number }): void {
+    const { clock, forecasts, journal, metrics } = this.#parts;
+    if (terms.spentMs === 0 || version.config.cache || journal || submission.trace?.isSampled || submission.idempotency) return;
+    try {
+      forecasts.requireTime(version.tag, { ...terms, size, items: checked.items });
+    } catch (error) {
+      metrics.rejected(version.model, terms.class, codeOf(error), of.caller.tenant);
+      metrics.refusalTook((clock.monotonicMs() - of.beganMs) / 1_000);
+      throw error;
+    }
+  }
+
+  #newJob(submission: Submission, caller: Caller, { checked, size, terms, version, wanted }: Asked): NewJob {
+    const { request } = submission;
+    const { items, shapeClass } = checked;
+    const { inputs } = checked; // hosts stack tensor by tensor, so every frame holds them in the signature's order
     const held = submission.hold && !submission.idempotency;
     const job: NewJob = {
       id: submission.member ? memberJobId(submission.member.of, submission.member.index) : newJobId(version.tag),

@@ -7,18 +7,18 @@ import { randomBytes } from "node:crypto";
 import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
 import { SwitchyardError } from "@switchyard/protocol";
-import Fastify, { type FastifyInstance } from "fastify";
+import Fastify, { type FastifyInstance, type FastifyReply } from "fastify";
 import { openAccess } from "../application/access.ts";
 import { addConsole } from "./console.ts";
 import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts";
 import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
-import { cannotListen, listenOptions, type Place, type Where, WideAddress } from "./listening.ts";
+import { cannotListen, listenOptions, type Place, type Where } from "./listening.ts";
 import { addMcp } from "./mcp/serving.ts";
 import { wrongMediaType } from "./media-type.ts";
 import { OwnDoor } from "./own-door.ts";
 import { sendError } from "./problem.ts";
-import { RefusalBursts } from "./refusal-bursts.ts";
+import { comesInBursts, RefusalBursts } from "./refusal-bursts.ts";
 import { onEnd } from "./request-ends.ts";
 import { addTracing, endSpan } from "./traced-requests.ts";
 import { addAliases } from "./v1-aliases.ts";
@@ -32,6 +32,7 @@ import { addOverview } from "./v1-overview.ts";
 import { addToolServers } from "./v1-tool-servers.ts";
 import { addInference } from "./v2-inference.ts";
 import { addModels } from "./v2-models.ts";
+import { WideAddress } from "./wide-address.ts";
 
 /** From the first byte to the end of the body. */
 const requestTimeoutMs = 300_000;
@@ -86,11 +87,11 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   app.removeAllContentTypeParsers();
   // routes read bodies themselves, and Fastify would make an asynchronous resource for each that it lets through
   for (const method of withBodies) app.addHttpMethod(method, { hasBody: false, overrideExisting: true });
-  const bursts = new RefusalBursts();
+  const bursts = new RefusalBursts((error) => context.log.error("refusal_not_sent", { error: String(error) }));
   app.setErrorHandler((error, request, reply) => {
-    const isRefused = error instanceof SwitchyardError && error.code === "deadline_unattainable";
-    if (!isRefused) return sendError(error, request, reply, context.log);
-    bursts.add(() => void (reply.raw.destroyed || sendError(error, request, reply, context.log)));
+    const send = (): FastifyReply => sendError(error, request, reply, context.log);
+    if (!comesInBursts(error)) return send();
+    bursts.add(reply.raw, send);
     return undefined; // it is answered in this turn
   });
   app.setNotFoundHandler((request, reply) => {
@@ -113,7 +114,10 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   addModelUploads(app, context);
   addAliases(app, context);
   const load = async () => (await import("./mcp/server.ts")).served(context);
-  addMcp(app, context, load, () => alone.close());
+  addMcp(app, context, load, async () => {
+    await address.close();
+    await alone.close();
+  });
   addToolServers(app, context);
   if (context.consoleFolder !== undefined) addConsole(app, context.consoleFolder);
   if (context.blobs) addBlobs(app, context, context.blobs);
@@ -133,13 +137,12 @@ export function createHttpServer(parts: DoorParts): HttpServer {
     },
     endWaits: () => context.calls.endWaits(),
     endHeld: () => context.calls.endHeld(),
-    close: async () => {
+    close: () => {
       closing = true;
       context.calls.endWaits();
       clock.after(unheardMs, endUnheard);
-      const closed = address.close();
-      await app.close();
-      await closed;
+      void address.close(); // what its connections need waits for it
+      return app.close();
     },
   };
 }

@@ -10,14 +10,6 @@ import { type AddressInfo, createServer, type Server } from "node:net";
  */
 export const mostUnaccepted = 4_096;
 
-/**
- * Sockets that listen at one address. Of each, Node accepts one connection in a turn of the event loop: with a single one a coordinator whose turns take
- * 40 ms would accept 25 in a second.
- */
-const listeners = 16;
-/** Elsewhere the system gives all connections of an address to one of its sockets, or has no such option. */
-const dealsOut = process.platform === "linux";
-
 export interface Place {
   host: string;
   port: number;
@@ -35,49 +27,6 @@ export function listenOptions({ host, port, isShared = false }: Where): Place & 
 /** Accepts connections for an HTTP server, as that does itself. */
 export function entranceTo(http: HttpServer): Server {
   return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => void http.emit("connection", socket));
-}
-
-/** An address at which an HTTP server listens with many sockets. */
-export class WideAddress {
-  readonly #http: HttpServer;
-  readonly #others: Server[] = [];
-
-  constructor(http: HttpServer) {
-    this.#http = http;
-  }
-
-  /** Has `first` open the server's own socket. Throws what that throws, and what `listenOn` does. */
-  async listen(where: Where, first: (where: Where) => Promise<Place>): Promise<Place> {
-    if (!dealsOut) return first(where);
-    if (!where.isShared && where.port !== 0) await mustBeFree(where); // somebody else's socket would not be in the way of one that may be shared
-    const place = await first({ ...where, isShared: true });
-    while (this.#others.length + 1 < listeners) {
-      const other = entranceTo(this.#http);
-      this.#others.push(other);
-      await listenOn(other, { ...place, isShared: true });
-    }
-    return place;
-  }
-
-  /** Stops to listen at the others, and resolves when the last connection has ended that came by one of them. */
-  async close(): Promise<void> {
-    await Promise.all(
-      this.#others.map(async (other) => {
-        if (!other.listening) return;
-        const closed = once(other, "close");
-        other.close();
-        await closed;
-      }),
-    );
-  }
-}
-
-async function mustBeFree(where: Place): Promise<void> {
-  const probe = createServer();
-  await listenOn(probe, where);
-  const closed = once(probe, "close");
-  probe.close();
-  await closed;
 }
 
 /** Throws a plain Error that says what to do when the address cannot be had. */

@@ -34,8 +34,8 @@ export type CorePairPids = Readonly<Record<Role, number | undefined>>;
 export interface ProcessorTimes {
   /** CPU that the main thread has taken so far, in milliseconds; undefined when there is no such process. */
   mainThreadMs(pid: number): number | undefined;
-  /** Names its threads; "" when there is no such process. */
-  threads(pid: number): string;
+  /** Ids of its threads; none when there is no such process. */
+  threads(pid: number): readonly string[];
   /** Keeps its main thread to these cores, and its other ones to those. Throws an Error that says why not. */
   place(pid: number, cores: { main: readonly number[]; others: readonly number[] }): Promise<void>;
 }
@@ -80,16 +80,16 @@ export const systemTimes: ProcessorTimes = {
   },
   threads(pid) {
     try {
-      return readdirSync(`/proc/${pid}/task`).join();
+      return readdirSync(`/proc/${pid}/task`);
     } catch {
-      return "";
+      return [];
     }
   },
   async place(pid, { main, others }) {
     const taskset = (flags: readonly string[], cores: readonly number[]): Promise<unknown> =>
       execFileAsync("taskset", [...flags, "-p", "-c", cores.join(","), String(pid)], { timeout: tasksetMs });
     await taskset(["-a"], others); // first: what begins meanwhile begins where its main thread is
-    if (main !== others) await taskset([], main);
+    if (String(main) !== String(others)) await taskset([], main);
   },
 };
 
@@ -103,8 +103,8 @@ export class CorePair {
   #seen: { atMs: number; pids: CorePairPids; usedMs: Record<Role, number> } | undefined;
   /** Of these processes. */
   #bound: CorePairPids | undefined;
-  /** Of both, when they were bound. */
-  #threads = "";
+  /** Of both, when they were placed. */
+  #threads: ReadonlySet<string> = new Set();
   #looks = 0;
   #isLooking = false;
   #hasSaid = false;
@@ -158,8 +158,7 @@ export class CorePair {
     const says = isBound ? isCalm : areBusy;
     this.#looks = says ? this.#looks + 1 : 0;
     if (this.#looks >= (isBound ? calmLooks : busyLooks)) await (isBound ? this.#free() : this.#bind());
-    // threads that a bound main thread starts, of a coordinator that has just begun, would share its core for good
-    else if (isBound && this.#threadsOf(pids) !== this.#threads) await this.#bind();
+    else if (isBound) await this.#freeNew();
   }
 
   /** Both may run on both again. What fails is tried again at the next look. */
@@ -170,24 +169,33 @@ export class CorePair {
     this.#looks = 0;
   }
 
+  /** Threads that a bound main thread has started, of a coordinator that was slow to begin, would share its core for good. */
+  async #freeNew(): Promise<void> {
+    const threads = this.#threadsOf(this.#bound!);
+    if (threads.isSubsetOf(this.#threads)) return;
+    const failure = await this.#place(this.#bound!, this.#coreOf); // one of them may have ended meanwhile: the next look tries again
+    if (!failure) this.#threads = threads;
+  }
+
+  readonly #coreOf = (role: Role): number[] => [this.#cores[roles.indexOf(role)]!];
+
   async #bind(): Promise<void> {
     const [coordinator, redis] = this.#cores;
-    const cores = { coordinator, redis };
     this.#bound = this.#seen!.pids;
     this.#threads = this.#threadsOf(this.#bound);
-    const failure = await this.#place(this.#bound, (role) => [cores[role]]);
+    const failure = await this.#place(this.#bound, this.#coreOf);
     this.#looks = 0;
     if (failure) {
       await this.#free(); // one alone would be in the way of what the system does
       if (finalCodes.includes(failure.code)) this.#giveUp(failure.code === "ENOENT" ? "there is no taskset" : "it is not allowed");
     } else if (!this.#hasSaid) {
       this.#hasSaid = true;
-      this.#events.bound?.(cores);
+      this.#events.bound?.({ coordinator, redis });
     }
   }
 
-  #threadsOf(pids: CorePairPids): string {
-    return roles.map((role) => this.#times.threads(pids[role]!)).join(" ");
+  #threadsOf(pids: CorePairPids): Set<string> {
+    return new Set(roles.flatMap((role) => this.#times.threads(pids[role]!)));
   }
 
   #giveUp(why: string): void {
