@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
+import type { IncomingMessage } from "node:http";
 import { connect, createServer } from "node:net";
 import { test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
@@ -378,7 +380,38 @@ for (const [path, body] of [
   });
 }
 
-test("refusals of one turn leave together, each to its client, and those whose client has gone are in nobody's way", async (t) => {
+test("refusals leave at the end of the turn that read their requests", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = ({ timeoutMs }) => {
+    if (timeoutMs === 1) throw new SwitchyardError("deadline_unattainable", "the job would be done in about 9 ms, and has 1 ms");
+    return tinyScores();
+  };
+  const answered: unknown[] = [];
+  const heard = (message: unknown): void => void answered.push((message as { request: IncomingMessage }).request.headers["x-request-id"]);
+  subscribe("http.server.response.finish", heard);
+  t.after(() => unsubscribe("http.server.response.finish", heard));
+  const sockets = await Promise.all(
+    ["first", "second", "third"].map(async () => {
+      const socket = connect(door.port, "127.0.0.1");
+      await once(socket, "connect");
+      return socket.resume();
+    }),
+  );
+  const send = (at: number, timeoutMs: number): void => {
+    const text = JSON.stringify(tinyRequest());
+    sockets[at]!.write(
+      `POST /v2/models/tiny/infer HTTP/1.1\r\nHost: x\r\nX-Request-Id: ${at}\r\nX-Request-Timeout-Ms: ${timeoutMs}\r\nContent-Length: ${text.length}\r\n\r\n${text}`,
+    );
+  };
+  send(0, 1);
+  send(1, 60_000);
+  send(2, 1);
+  await until("their answers", async () => answered.length === 3);
+  assert.deepEqual(answered, ["1", "0", "2"]);
+  for (const socket of sockets) socket.destroy();
+});
+
+test("refusals reach each its client, however many leave together, and those whose client has gone are in nobody's way", async (t) => {
   const door = await openDoor(t);
   door.jobs.run = () => {
     throw new SwitchyardError("deadline_unattainable", "the job would be done in about 9 ms, and has 1 ms", {

@@ -122,6 +122,35 @@ test("of two that begin at the same time one has the address", onLinux, async (t
   }
 });
 
+test("any number that share an address may begin at the same time", onLinux, async (t) => {
+  const { close, place } = await listening(t, () => {});
+  await close();
+  const all = await Promise.all(Array.from({ length: 4 }, () => listening(t, () => {}, { ...place, isShared: true })));
+  assert.ok(all.every(({ http }) => http.listening));
+});
+
+test("an address that is all of a machine's, or one of them, is refused beside one that somebody has alone", onLinux, async (t) => {
+  for (const [taken, wanted] of [
+    ["127.0.0.1", "0.0.0.0"],
+    ["0.0.0.0", "127.0.0.1"],
+    ["127.0.0.1", "localhost"],
+  ] as const) {
+    const { close, place } = await listening(t, () => {}, { host: taken, port: 0 });
+    for (const isShared of wanted === "localhost" ? [true] : [true, false])
+      await assert.rejects(
+        listening(t, () => {}, { host: wanted, port: place.port, isShared }),
+        /is in use by another process/,
+      );
+    await close();
+  }
+  const { place } = await listening(t, () => {});
+  assert.equal(
+    (await listening(t, () => {}, { host: "127.0.0.2", port: place.port })).place.port,
+    place.port,
+    "another address is another one",
+  );
+});
+
 test("a host's name has a socket for each of its addresses, as before", async (t) => {
   const http = createServer((_request, response) => response.end("here"));
   const address = new WideAddress(http);

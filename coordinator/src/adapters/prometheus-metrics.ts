@@ -58,9 +58,7 @@ export function prometheusMetrics(about: PrometheusOptions): PrometheusMetrics {
 
   const admitted = registry.counter("switchyard_jobs_admitted_total", "Jobs accepted into a queue", ["model", "class"]);
   const rejected = registry.counter("switchyard_jobs_rejected_total", "Jobs refused at admission", ["model", "class", "reason"]);
-  const refusals = registry
-    .histogram("switchyard_refusal_seconds", "From the check of the inputs to the refusal, where they are checked at all", [], storeEdges)
-    .of();
+  const refusals = registry.histogram("switchyard_refusal_seconds", "From the check of the inputs to the refusal", [], storeEdges).of();
   const finished = registry.counter("switchyard_jobs_finished_total", "Jobs that reached their outcome while their model was there", [
     "model",
     "class",

@@ -245,13 +245,14 @@ export class Forecasts {
     return view.overheadMs + view.loadMs + (this.waitMs(tag, ahead) ?? 0) + runMs;
   }
 
-  /** Throws what `bound` would throw of a job whose caller waits, whatever else it is, and changes nothing. */
+  /** Throws what `bound` would throw of a job whose caller waits, and changes nothing. Who may ask for a load, or be let through to find out, is left to that. */
   requireTime(tag: string, job: Asked & { size: number; spentMs: number }): void {
     const outlook = this.#outlook(tag, job.size);
     if (job.spentMs && budgetMs(job.timeoutMs) <= 0) throw refusalAhead(job, outlook.view, 0);
     const decision = this.#decision(job, true, outlook);
+    if (decision.kind === "admit") return;
     const mayFindOut = outlook.view.loadMs > 0 || this.#probe(this.#of(tag), job, outlook);
-    if (decision.kind === "refuse" && !mayFindOut) throw refusal(decision, job);
+    if (!mayFindOut) throw refusal(decision, job);
   }
 
   /** What may be ahead of the job. Throws `deadline_unattainable` where that is not even nothing. */

@@ -137,7 +137,7 @@ export class Submissions {
     } catch (error) {
       wait?.leave();
       metrics.rejected(submission.model, job.class, codeOf(error), caller.tenant);
-      metrics.refusalTook((clock.monotonicMs() - sentMs) / 1_000);
+      metrics.refusalTook((clock.monotonicMs() - beganMs) / 1_000);
       throw error; // a key stays bound to its job id: a repeat makes that very job
     }
   }

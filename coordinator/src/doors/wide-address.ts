@@ -3,13 +3,18 @@
  * one. With a single socket a coordinator whose turns take 40 ms accepts 25 in a second (docs/decisions/0022-a-coordinator-that-is-behind.md).
  */
 
+import { lookup } from "node:dns/promises";
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import type { Server as HttpServer } from "node:http";
 import { createServer, isIP, type Server } from "node:net";
 import { cannotListen, entranceTo, listenOn, type Place, type Where } from "./listening.ts";
 
 /** More gained nothing; none of them costs anything while nobody comes. */
 const sockets = 16;
+/** Begins the names of claims. */
+const claimed = "switchyard";
+const everywhere: ReadonlySet<string> = new Set(["0.0.0.0", "::"]);
 
 export class WideAddress {
   readonly #http: HttpServer;
@@ -24,22 +29,30 @@ export class WideAddress {
 
   /** `first` opens the server's own socket, alone where the system or the address is not for several. Throws what it throws, and plain Errors that say what to do. */
   async listen(where: Where, first: (where: Where) => Promise<Place>): Promise<Place> {
-    const isWide = process.platform === "linux" && isIP(where.host) !== 0 && (where.isShared || (await mayBeShared(where)));
-    if (!isWide) return first(where);
+    if (where.isShared) await mustNotBeClaimed(where);
     try {
-      return await this.#open(where, first);
+      return (await this.#isWide(where)) ? await this.#open(where, first) : await first(where);
     } catch (error) {
-      await this.close();
+      void this.close(); // nobody waits for who may have come meanwhile
       throw error;
     }
   }
 
+  /**
+   * Whether it may have several sockets. Such are in nobody's way: who has the address alone claims it by other means, and must find out whether it is free.
+   */
+  async #isWide(where: Where): Promise<boolean> {
+    if (process.platform !== "linux" || isIP(where.host) === 0) return false;
+    if (where.isShared) return true;
+    if (!(await mayBeShared(where))) return false;
+    if (where.port === 0) return true;
+    this.#claim = await claimOn(where);
+    if (this.#claim === undefined) return false; // its own socket alone is refused by the system where somebody listens
+    await mustBeFree(where);
+    return true;
+  }
+
   async #open(where: Where, first: (where: Where) => Promise<Place>): Promise<Place> {
-    // sockets that may be shared are in nobody's way: who wants the address alone must find out whether it is free, and be in the way by other means
-    const claim = where.port === 0 ? undefined : await claimOn(where);
-    if (where.isShared) claim?.close();
-    else this.#claim = claim;
-    if (claim && !where.isShared) await mustBeFree(where);
     const place = await first({ ...where, isShared: true });
     if (!where.isShared) this.#claim ??= await claimOn(place);
     while (this.#others.length + 1 < sockets) {
@@ -82,14 +95,25 @@ async function mustBeFree({ host, port }: Place): Promise<void> {
   await ended(probe);
 }
 
-/** A name that one process can have, like a port that is not shared: a socket without a file, which goes with the process. */
-async function claimOn(place: Place): Promise<Server> {
+/** A name that one process can have, like a port that is not shared: a socket without a file, which goes with the process. Undefined where it cannot be had. */
+async function claimOn(place: Place): Promise<Server | undefined> {
   const claim = createServer((socket) => void socket.destroy());
-  claim.listen(`\0switchyard ${place.host} ${place.port}`);
+  claim.listen(`\0${claimed} ${place.host} ${place.port}`);
   try {
     await once(claim, "listening");
-  } catch (error) {
-    throw cannotListen(place, String((error as NodeJS.ErrnoException).code), error) ?? error;
+    return claim;
+  } catch {
+    return undefined;
   }
-  return claim;
+}
+
+/** Throws where somebody has claimed an address that is this one, or has it in it. */
+async function mustNotBeClaimed(place: Place): Promise<void> {
+  const { host, port } = place;
+  const own = isIP(host) ? [host] : (await lookup(host, { all: true }).catch(() => [])).map(({ address }) => address);
+  const names = await readFile("/proc/net/unix", "utf8").catch(() => "");
+  const claims = names.matchAll(new RegExp(`@${claimed} (\\S+) ${port}$`, "gm"));
+  const others = [...claims].map(([, address]) => address!);
+  const overlaps = others.some((other) => own.some((one) => one === other || everywhere.has(one) || everywhere.has(other)));
+  if (overlaps) throw cannotListen(place, "EADDRINUSE", undefined);
 }
