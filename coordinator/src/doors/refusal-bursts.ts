@@ -1,6 +1,6 @@
 /**
  * Refusals that leave together. A client that sleeps is woken by the write that answers it, which costs more than all else of a refusal: 26 µs each where
- * one is written between reading two requests, some 10 where they leave one behind another. So those of a turn wait for each other, a few at a time
+ * one is written between reading two requests, some 10 to a client that is awake. So those of a turn wait for each other, a few at a time
  * (docs/decisions/0022-a-coordinator-that-is-behind.md).
  */
 
