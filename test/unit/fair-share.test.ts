@@ -2,7 +2,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { JobClass } from "@switchyard/protocol";
 import fc from "fast-check";
-import { aheadOf, allot, type Backlog, charge, flowWeights, type Rival, startTag } from "../../coordinator/src/scheduler/fair-share.ts";
+import {
+  aheadOf,
+  allot,
+  type Backlog,
+  charge,
+  clockAfter,
+  flowWeights,
+  type Rival,
+  startTag,
+} from "../../coordinator/src/scheduler/fair-share.ts";
 
 const flow = (name: string, weight: number, waiting = 1_000, finish = 0): Backlog => ({ name, weight, waiting, finish });
 
@@ -47,7 +56,7 @@ test("flows of equal weight and tag are served by name, so that every reader dec
   assert.deepEqual(names([flow("c", 1), flow("a", 1), flow("b", 1)]), ["a", "b"]);
 });
 
-test("no flow gets more slots than it has jobs, and none is left unused while any has jobs", () => {
+test("no flow gets more slots than it has items, and none is left unused while any has some", () => {
   fc.assert(
     fc.property(backlogs, fc.integer({ min: 1, max: 64 }), fc.integer({ min: 0, max: 20 }), (flows, slots, virtual) => {
       const served = allot(flows, slots, virtual);
@@ -84,7 +93,7 @@ test("over many batches busy flows get their weights' shares, within a slot", ()
             slots,
             virtual,
           )) {
-            const { finish, lastStart } = charge(one, one.slots);
+            const { finish, lastStart } = charge(one, { items: one.slots, last: 1 });
             tags.set(one.name, finish);
             virtual = Math.max(virtual, lastStart);
             got.set(one.name, (got.get(one.name) ?? 0) + one.slots);
@@ -134,7 +143,7 @@ test("whoever came and went before, busy flows get their shares from now on, but
           virtual,
         );
         for (const one of served) {
-          const { finish, lastStart } = charge(one, one.slots);
+          const { finish, lastStart } = charge(one, { items: one.slots, last: 1 });
           tags.set(one.name, finish);
           virtual = Math.max(virtual, lastStart);
         }
@@ -154,8 +163,9 @@ test("whoever came and went before, busy flows get their shares from now on, but
 });
 
 test("who is served is charged by items over weight, and nothing else moves a tag", () => {
-  assert.deepEqual(charge({ start: 10, weight: 4 }, 8), { finish: 12, lastStart: 11.75 });
-  assert.deepEqual(charge({ start: 10, weight: 4 }, 0), { finish: 10, lastStart: 10 });
+  assert.deepEqual(charge({ start: 10, weight: 4 }, { items: 8, last: 1 }), { finish: 12, lastStart: 11.75 });
+  assert.deepEqual(charge({ start: 10, weight: 4 }, { items: 8, last: 6 }), { finish: 12, lastStart: 10.5 });
+  assert.deepEqual(charge({ start: 10, weight: 4 }, { items: 0, last: 0 }), { finish: 10, lastStart: 10 });
 });
 
 const job = (items: number, weight: number, classWeight = 1) => ({ items, weight, classWeight });
@@ -278,4 +288,11 @@ test("a job is refused exactly if the others have and get too many by then, and 
       },
     ),
   );
+});
+
+test("the clock follows the jobs that were served, and overtakes nobody who waited beside them", () => {
+  assert.equal(clockAfter(5, [7, 6], []), 7);
+  assert.equal(clockAfter(5, [7, 6], [6.5, 9]), 6.5);
+  assert.equal(clockAfter(5, [7, 6], [4]), 5, "it never goes back");
+  assert.equal(clockAfter(5, [], [9]), 5, "nothing was served");
 });

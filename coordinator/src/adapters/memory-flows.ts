@@ -7,12 +7,13 @@ import { classWeights, type JobClass, jobClasses } from "@switchyard/protocol";
 import type { EndedAttempt, JobRecord } from "../ports/job-store.ts";
 import { Arrivals, leastPassing, sharedEveryMs, sharedForMs } from "../scheduler/arrivals.ts";
 import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
-import { aheadOf, allot, charge, flowWeights, type Rival, startTag } from "../scheduler/fair-share.ts";
+import { aheadOf, allot, charge, clockAfter, flowWeights, type Rival, startTag } from "../scheduler/fair-share.ts";
 import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
 const lookAhead = 32;
-const mostDropped = 500;
+/** That a claim finds too late, at most. */
+export const mostDropped = 500;
 const mostRounds = 4;
 const mostSampled = 64;
 
@@ -57,6 +58,14 @@ export interface Takings {
 
 const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs || (a.record.id < b.record.id ? -1 : 1);
 
+/** A flow's part of a batch: jobs that were looked at and left, items taken, and those of the last job. */
+interface Lane {
+  flow: Flow;
+  at: number;
+  served: number;
+  last: number;
+}
+
 interface Late {
   dropped: MemoryJob[];
   /** Whose place is kept all the same. */
@@ -66,6 +75,8 @@ interface Late {
 export class MemoryFlows {
   readonly #flows = new Map<string, Flow>();
   #virtual = 0;
+  /** Items of the largest job that was served beside others. */
+  #largest = 0;
   /** Arrivals count while flows wait beside each other, and for a while after that. */
   #sharedUntilMs = 0;
   readonly #arrivals = { interactive: new Arrivals(), standard: new Arrivals(), batch: new Arrivals() };
@@ -227,39 +238,38 @@ export class MemoryFlows {
   /** Gives out slots until the batch is full, has grown as far as its deadlines allow, or nothing that waits fits in. */
   #fill(batch: Batch, flows: readonly Flow[], figuresOf: (job: MemoryJob) => ClaimFigures, late: Late): void {
     const weights = flowWeights(flows);
-    const lanes = new Map(flows.map((flow, at) => [flow.name, { flow, weight: weights[at] as number, at: 0, served: 0 }]));
-    for (const { flow, weight } of lanes.values()) flow.finish = startTag({ finish: flow.finish, weight }, this.#virtual, batch.maxItems);
+    const lanes = new Map(flows.map((flow, at) => [flow.name, { flow, weight: weights[at] as number, at: 0, served: 0, last: 0 }]));
+    const mostItems = Math.max(batch.maxItems, this.#largest);
+    for (const { flow, weight } of lanes.values()) flow.finish = startTag({ finish: flow.finish, weight }, this.#virtual, mostItems);
     const starts = new Map(flows.map(({ name, finish }) => [name, finish]));
     for (let round = 0, room = maxRoom(batch); round < mostRounds && room > 0 && !batch.closed; round++, room = maxRoom(batch)) {
       const backlog = [...lanes.values()].map(({ flow, weight, at, served }) => ({
-        ...{ name: flow.name, weight, waiting: at < lookAhead ? flow.jobs.length - at : 0 },
+        ...{ name: flow.name, weight, waiting: at < lookAhead ? itemsFrom(flow.jobs, at) : 0 },
         finish: (starts.get(flow.name) as number) + served / weight,
       }));
       const before = batch.items;
       for (const { name, slots } of allot(backlog, room, this.#virtual)) {
-        const lane = lanes.get(name) as { flow: Flow; at: number; served: number };
+        const lane = lanes.get(name) as Lane;
         this.#serve(lane, slots, batch, figuresOf, late);
         if (batch.closed) break;
       }
       if (batch.items === before) break;
     }
     if (flows.length < 2) return;
-    for (const { flow, weight, served } of lanes.values()) {
+    const lastStarts: number[] = [];
+    for (const { flow, weight, served, last } of lanes.values()) {
       if (served === 0) continue;
-      const tags = charge({ start: starts.get(flow.name) as number, weight }, served);
+      const tags = charge({ start: starts.get(flow.name) as number, weight }, { items: served, last });
       flow.finish = tags.finish;
-      this.#virtual = Math.max(this.#virtual, tags.lastStart);
+      lastStarts.push(tags.lastStart);
+      this.#largest = Math.max(this.#largest, last);
     }
+    const tagsOfOthers = flows.filter(({ jobs }) => jobs.length > 0).map(({ finish }) => finish);
+    this.#virtual = clockAfter(this.#virtual, lastStarts, tagsOfOthers);
   }
 
-  /** Takes up to so many jobs from one flow; what does not fit in keeps its place. */
-  #serve(
-    lane: { flow: Flow; at: number; served: number },
-    slots: number,
-    batch: Batch,
-    figuresOf: (job: MemoryJob) => ClaimFigures,
-    { dropped, isKept }: Late,
-  ): void {
+  /** Takes jobs of one flow until it has got so many items, or more by a part of the last job; what does not fit in keeps its place. */
+  #serve(lane: Lane, slots: number, batch: Batch, figuresOf: (job: MemoryJob) => ClaimFigures, { dropped, isKept }: Late): void {
     const { flow } = lane;
     for (let left = slots; left > 0 && maxRoom(batch) > 0 && lane.at < flow.jobs.length && lane.at < lookAhead; ) {
       const job = flow.jobs.at(lane.at) as MemoryJob;
@@ -282,10 +292,16 @@ export class MemoryFlows {
         this.remove(job);
         batch.add(job);
         lane.served += job.items;
-        left--;
+        lane.last = job.items;
+        left -= job.items;
       }
     }
   }
+}
+
+/** Items of all jobs but the first so many, by their mean. */
+function itemsFrom(jobs: OrderedJobs<MemoryJob>, at: number): number {
+  return at === 0 ? jobs.items : Math.ceil((jobs.items * (jobs.length - at)) / jobs.length);
 }
 
 function headOf({ jobs }: Flow): MemoryJob {

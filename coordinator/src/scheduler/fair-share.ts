@@ -20,7 +20,7 @@ export function flowWeights(flows: readonly FlowShare[]): number[] {
 export interface Backlog {
   name: string;
   weight: number;
-  /** Jobs that wait. */
+  /** Items that wait. */
   waiting: number;
   /** The flow's finish tag. */
   finish: number;
@@ -36,10 +36,11 @@ export interface Allotment {
 
 /**
  * Where a flow starts: at the clock if it was idle, since it has saved nothing. Its tag was charged by the share that it had then; if that has
- * grown since, because others have left, the flow is ahead by a full batch at most. The caller keeps what is answered as the flow's tag.
+ * grown since, because others have left, the flow is ahead by a full batch at most, or by one job that is larger. The caller keeps what is answered as the
+ * flow's tag.
  */
-export function startTag({ finish, weight }: Pick<Backlog, "finish" | "weight">, virtual: number, maxItems: number): number {
-  return Math.max(virtual, Math.min(finish, virtual + maxItems / weight));
+export function startTag({ finish, weight }: Pick<Backlog, "finish" | "weight">, virtual: number, mostItems: number): number {
+  return Math.max(virtual, Math.min(finish, virtual + mostItems / weight));
 }
 
 /**
@@ -78,9 +79,21 @@ function goesBefore(a: Lane, b: Lane): boolean {
   return a.given.name < b.given.name;
 }
 
-/** The flow's finish tag, and the start tag of its last item, after it was served so many. The clock is the largest of the latter. */
-export function charge({ start, weight }: Pick<Allotment, "start" | "weight">, items: number): { finish: number; lastStart: number } {
-  return { finish: start + items / weight, lastStart: start + Math.max(0, items - 1) / weight };
+/** The flow's finish tag, and the start tag of its last job, after it was served so many items, of which the last job has some. */
+export function charge(
+  { start, weight }: Pick<Allotment, "start" | "weight">,
+  { items, last }: { items: number; last: number },
+): { finish: number; lastStart: number } {
+  return { finish: start + items / weight, lastStart: start + Math.max(0, items - last) / weight };
+}
+
+/**
+ * Where the clock stands after a batch: at the latest start tag of a job that was served, but behind no flow that waited beside it. Flows whose jobs are large, or
+ * did not fit in, keep what they are owed; who comes later starts level with them.
+ */
+export function clockAfter(virtual: number, lastStarts: readonly number[], waitingTags: readonly number[]): number {
+  if (lastStarts.length === 0) return virtual;
+  return Math.max(virtual, Math.min(Math.max(...lastStarts), ...waitingTags));
 }
 
 const trace = 1e-6;

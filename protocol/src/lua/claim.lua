@@ -286,17 +286,18 @@ local function readWaiting(text)
   return read
 end
 
--- Takes at most `slots` jobs of one flow; answers how many items it has taken.
+-- Takes jobs of one flow until it has got `slots` items, or more by a part of the last job; answers how many, and those of the last job.
 local function serve(flow, slots)
-  local order, served, count, skipped = base .. 'order:' .. flow.name, 0, 0, {}
+  local order, served, last, skipped = base .. 'order:' .. flow.name, 0, 1, {}
   local function skip(score, id)
     skipped[#skipped + 1] = score
     skipped[#skipped + 1] = id
   end
-  while count < slots and items < maxItems and not isFull and #taken < mostJobs and dropped < mostDropped and #skipped / 2 < lookAhead do
-    local asked = math.min(slots - count, 64)
+  while served < slots and items < maxItems and not isFull and #taken < mostJobs and dropped < mostDropped and #skipped / 2 < lookAhead do
+    local asked = math.min(math.ceil((slots - served) / last), 64)
     local heads = redis.call('ZPOPMIN', order, asked)
     if #heads == 0 then break end
+    flow.left = flow.left - #heads / 2
     local ids = {}
     for at = 1, #heads, 2 do ids[#ids + 1] = heads[at] end
     local texts, names = recordTexts(base, ids)
@@ -318,7 +319,7 @@ local function serve(flow, slots)
         elseif isAhead and job.isSuspect then
           isFull = true -- its host must die of nothing else: it is claimed when the device is free
           skip(heads[2 * at], id)
-        elseif isFull or (items > 0 and (jobShape ~= shape or apart or isAlone or items + own > maxItems)) then
+        elseif isFull or served >= slots or (items > 0 and (jobShape ~= shape or apart or isAlone or items + own > maxItems)) then
           skip(heads[2 * at], id)
         else
           local first = firstDeadline and math.min(firstDeadline, deadline) or deadline
@@ -327,7 +328,7 @@ local function serve(flow, slots)
             skip(heads[2 * at], id)
           else
             firstItems = firstItems or own
-            firstDeadline, shape, items, served, count = first, jobShape, items + own, served + own, count + 1
+            firstDeadline, shape, items, served, last = first, jobShape, items + own, served + own, own
             apart = isAlone
             local most = #running
             running[most + 1], running[most + 2] = names[at], job.running
@@ -342,7 +343,8 @@ local function serve(flow, slots)
     if #heads < 2 * asked then break end
   end
   if #skipped > 0 then redis.call('ZADD', order, unpack(skipped)) end
-  return served
+  flow.left = flow.left + #skipped / 2
+  return served, last
 end
 
 local rounds = 0
@@ -351,19 +353,32 @@ if #flows == 1 then
 elseif #flows > 1 then
   -- @include lib-shares.lua
 
+  local mean = math.max(1, meanItems(base))
+  local unfit = {} -- flows of which nothing fits into this batch
+
   -- One round of turns; answers whether anything came of it.
   local function serveFairly()
-    local virtual, changed = readTags(base, flows, mostItems)
-    local before, droppedBefore = items, dropped
-    for _, flow in ipairs(allot(flows, math.min(maxItems - items, mostJobs, waiting))) do
-      local served = serve(flow, flow.slots)
+    local virtual, largest, changed = readTags(base, flows, mostItems)
+    local before, droppedBefore, lastStart, largestBefore = items, dropped, nil, largest
+    local fit, isOneLess = {}, false
+    for _, flow in ipairs(flows) do
+      if not unfit[flow.name] then fit[#fit + 1] = flow end
+    end
+    for _, flow in ipairs(allot(fit, math.min(maxItems - items, math.ceil(waiting * mean)), mean)) do
+      local served, last = serve(flow, flow.slots)
       if served > 0 then
-        virtual = math.max(virtual, flow.start + (served - 1) / flow.share)
-        changeTag(changed, flow.name, flow.start + served / flow.share)
+        lastStart = math.max(lastStart or 0, flow.start + (served - last) / flow.share)
+        largest = math.max(largest, last)
+        flow.start = flow.start + served / flow.share
+        changeTag(changed, flow.name, flow.start)
+      elseif flow.left > 0 then
+        unfit[flow.name], isOneLess = true, true
       end
     end
+    if lastStart then virtual = clockAfter(virtual, lastStart, flows) end
+    if largest > largestBefore and largest > mostItems then changeTag(changed, 'largest', largest) end
     storeTags(base, virtual, changed)
-    return items > before or dropped > droppedBefore
+    return items > before or dropped > droppedBefore or isOneLess
   end
 
   while rounds < mostRounds and #flows > 1 and items < maxItems and not isFull and not apart and dropped < mostDropped and #taken < mostJobs

@@ -1,6 +1,6 @@
--- Fragment: start-time fair queueing (Goyal et al.) over the flows of a queue: each slot of a batch goes to the flow with the smallest start tag.
--- Included, after lib-flows, by claim. The hash `shares` holds the virtual clock and each flow's finish tag. With one flow there is nothing to
--- share, and its tags stand still; a flow that comes later starts level with it.
+-- Fragment: start-time fair queueing (Goyal et al.) over the flows of a queue: each slot of a batch, an item, goes to the flow with the smallest start tag.
+-- Included, after lib-flows, by claim. The hash `shares` holds the virtual clock, each flow's finish tag, and the items of the largest job that was served.
+-- With one flow there is nothing to share, and its tags stand still; a flow that comes later starts level with it.
 
 local tagsInPart = 1000 -- a call takes only so many arguments
 
@@ -15,11 +15,13 @@ local function changeTag(changed, name, tag)
   changed[#changed + 1] = string.format('%.17g', tag)
 end
 
--- Gives each flow its share and its start tag; answers the clock, and the tags to store. A tag was charged by the share of its time: a flow whose
--- share has grown since is ahead by a batch at most.
+-- Gives each flow its share and its start tag; answers the clock, the largest job, and the tags to store. A tag was charged by the share of its time: a flow
+-- whose share has grown since is ahead by a batch at most, or by one job that is larger.
 local function readTags(base, flows, mostItems)
   setShares(flows)
-  local virtual = tonumber(redis.call('HGET', base .. 'shares', 'virtual')) or 0
+  local clock = redis.call('HMGET', base .. 'shares', 'virtual', 'largest')
+  local virtual, largest = tonumber(clock[1]) or 0, tonumber(clock[2]) or 0
+  mostItems = math.max(mostItems, largest)
   local changed = {}
   for from = 1, #flows, tagsInPart do
     local names = {}
@@ -32,7 +34,17 @@ local function readTags(base, flows, mostItems)
       flow.tag, flow.slots = flow.start, 0
     end
   end
-  return virtual, changed
+  return virtual, largest, changed
+end
+
+-- Where the clock stands after a turn: at the start tag of the last job that was served, but behind none that waited beside it. Flows whose jobs are large,
+-- or did not fit in, keep what they are owed; who comes later starts level with them.
+local function clockAfter(virtual, lastStart, flows)
+  local least = lastStart
+  for _, flow in ipairs(flows) do
+    if flow.left > 0 then least = math.min(least, flow.start) end
+  end
+  return math.max(virtual, least)
 end
 
 local function storeTags(base, virtual, changed)
@@ -59,13 +71,13 @@ local function firstFlows(flows, slots)
   return first
 end
 
--- Divides slots; answers the flows that got any, in the order of their first.
-local function allot(flows, slots)
+-- Divides slots; answers the flows that got any, in the order of their first. `mean`: items of a job.
+local function allot(flows, slots, mean)
   local turns, first = {}, firstFlows(flows, slots)
   for _ = 1, slots do
     local best
     for _, flow in ipairs(first) do
-      if flow.slots < flow.waiting and (not best or goesBefore(flow, best)) then best = flow end
+      if flow.slots < flow.waiting * mean and (not best or goesBefore(flow, best)) then best = flow end
     end
     if not best then break end
     if best.slots == 0 then turns[#turns + 1] = best end
