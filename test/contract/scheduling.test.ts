@@ -421,6 +421,33 @@ function sentences(open: () => JobRig): void {
     assert.equal((await rig.record(short)).state, "expired");
   });
 
+  test("a claim that is repeated with its jobs holds the ticket as busy again: others are asked for what comes", async () => {
+    const rig = open();
+    await rig.admit({ timeoutMs: 3_600_000 }, 2, 1);
+    const { host, ticket } = await rig.hostWithTicket();
+    const [first] = await host.batch(ticket, { busyMs: 60_000 });
+    assert.equal(await host.take(ticket), "held", "its lease was renewed meanwhile");
+    const again = await host.batch(ticket, { sequence: 1, busyMs: 60_000 });
+    assert.deepEqual(
+      again.map(({ id }) => id),
+      [first!.id],
+    );
+    assert.equal((await rig.audit()).tickets.find(({ id }) => id === ticket)?.state, "busy");
+    await rig.admit({ timeoutMs: 3_600_000 }, 2, 1);
+    assert.equal(rig.offered.length, 2);
+  });
+
+  test("after hundreds that came too late a claim looks again in the place of retiring", async () => {
+    const rig = open();
+    await admitAll(rig, 600, { timeoutMs: 5_000 });
+    const kept = [await rig.admit({ timeoutMs: 3_600_000, latestStartMs: 2_000_000 }, 1, 8)];
+    const { host, ticket } = await rig.hostWithTicket();
+    const first = await host.claim(ticket, { ...foreseen, maxItems: 8, lingerMs: 0 });
+    assert.equal(first.kind, "defer");
+    const batches = await drain(host, ticket, { ...foreseen, maxItems: 8, lingerMs: 0 });
+    assert.deepEqual(batches.flat(), kept);
+  });
+
   test("a job that its host has no time left to run is expired, without a run", async () => {
     const rig = open();
     const id = await rig.admit();
@@ -504,6 +531,22 @@ describe("the Redis store", () => {
     await rigs.redis.eval(seed, 1, keys.base(rig.tag));
     const batches = await drain(host, ticket, { maxItems: 8 }, 1);
     assert.deepEqual(batches, [[ids[0]]], "a turn of each, and the records of the others are gone");
+  });
+
+  test("of a long list of kept jobs what is gone leaves it by thousands in a sweep, and what lives on stays", async () => {
+    const rig = rigs.rig();
+    const index = `${keys.base(rig.tag)}index`;
+    const seed = `for at = 1, 9000 do redis.call('ZADD', KEYS[1], at, 'gone-' .. at) end`;
+    await rigs.redis.eval(seed, 1, index);
+    const [id] = await admitAll(rig, 1, { listed: true });
+    await rigs.redis.zadd(index, 4_500.5, id as string);
+    for (let sweep = 0; sweep < 4; sweep++) await rig.store.sweep(rig.tag, 1, 1);
+    assert.deepEqual(await rigs.redis.zrange(index, 0, -1), [id]);
+    // one that lives on stands first: what is gone behind it is found all the same
+    await rigs.redis.eval(seed, 1, index);
+    await rigs.redis.zadd(index, 0, id as string);
+    for (let sweep = 0; sweep < 4; sweep++) await rig.store.sweep(rig.tag, 1, 1);
+    assert.deepEqual(await rigs.redis.zrange(index, 0, -1), [id]);
   });
 
   test("a ticket that cannot be read is lost, and another is issued for it", async () => {

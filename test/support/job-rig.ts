@@ -68,8 +68,8 @@ export interface CommitStep {
 
 /** What a store answers to hosts; every call may be repeated. */
 export interface HostSide {
-  take(step: { tag: string; incarnation: string; ticketId: string }): Promise<string>;
-  renew(step: { tag: string; incarnation: string; ticketId: string }): Promise<string>;
+  take(step: { tag: string; incarnation: string; ticketId: string; how?: "occupied" | "" }): Promise<string>;
+  renew(step: { tag: string; incarnation: string; ticketId: string; how?: "occupied" | "leaving" | "" }): Promise<string>;
   claim(step: ClaimStep): Promise<HostClaim>;
   /** Writes the outputs first, then the outcomes. */
   commit(step: CommitStep): Promise<string[]>;
@@ -119,12 +119,12 @@ export class TestHost {
     return { tag: this.tag, incarnation: this.incarnation, ticketId };
   }
 
-  take(ticketId: string): Promise<string> {
-    return this.#side.take(this.#step(ticketId));
+  take(ticketId: string, how: "occupied" | "" = ""): Promise<string> {
+    return this.#side.take({ ...this.#step(ticketId), how });
   }
 
-  renew(ticketId: string): Promise<string> {
-    return this.#side.renew(this.#step(ticketId));
+  renew(ticketId: string, how: "occupied" | "leaving" | "" = ""): Promise<string> {
+    return this.#side.renew({ ...this.#step(ticketId), how });
   }
 
   /** Claims with the next sequence, or the one that is given. */

@@ -97,8 +97,8 @@ export class RedisRigs {
     const answerOf = async (name: ScriptName, tag: string, args: readonly (string | number)[]): Promise<string> =>
       String(await this.script(name, keys.base(tag), args));
     return {
-      take: ({ tag, incarnation, ticketId }) => answerOf("take", tag, [incarnation, ticketId]),
-      renew: ({ tag, incarnation, ticketId }) => answerOf("renew", tag, [incarnation, ticketId]),
+      take: ({ tag, incarnation, ticketId, how = "" }) => answerOf("take", tag, [incarnation, ticketId, how]),
+      renew: ({ tag, incarnation, ticketId, how = "" }) => answerOf("renew", tag, [incarnation, ticketId, how]),
       claim: async (step) => {
         const { tag, incarnation, sequence, ticketId, hostId, maxItems, busyMs, lingerMs, overheadMs, delayMs, isAhead, follows, ladders } =
           step;

@@ -81,3 +81,30 @@ test("a host without room says so for a second each time, and holds no attempt a
   pass(500);
   assert.ok(!held.isBackingOff(tag));
 });
+
+test("other models are held up by a load that takes long, and by none that was answered or is long lost", () => {
+  const { held, pass } = rig();
+  const other = "bbbbbbbbbb";
+  assert.ok(!held.isHeldUp(other));
+  void held.load(version, new AbortController().signal);
+  pass(249);
+  assert.ok(!held.isHeldUp(other), "most loads are over sooner");
+  pass(1);
+  assert.ok(held.isHeldUp(other));
+  assert.ok(!held.isHeldUp(tag), "its own is what it waits for");
+  held.failed(tag, "no such file");
+  assert.ok(!held.isHeldUp(other));
+  void held.load(version, new AbortController().signal);
+  pass(600_000);
+  assert.ok(!held.isHeldUp(other), "it was answered otherwise");
+});
+
+test("what a run usually takes is the mean of those since the model was loaded", () => {
+  const { held } = rig();
+  assert.equal(held.usualRunMs(tag), 0);
+  held.ran(tag, { items: 8, runMs: 100 });
+  held.ran(tag, { items: 1, runMs: 50 });
+  assert.equal(held.usualRunMs(tag), 75);
+  held.evicted(tag);
+  assert.equal(held.usualRunMs(tag), 0);
+});

@@ -24,13 +24,20 @@ interface Wishes {
   end?: "retired" | "release" | "lost";
   /** Until then the runner serves. */
   served?: Promise<void>;
+  /** The queue for which the device is at something else. */
+  occupied?: string;
 }
 
-function rig({ rests = false, fits = true, config = {}, backsOff = false, waitsForRoom = false, end = "retired", served }: Wishes) {
+function rig(wishes: Wishes) {
+  const { rests = false, fits = true, config = {}, backsOff = false, waitsForRoom = false, end = "retired", served, occupied } = wishes;
   const events: string[] = [];
   const version = { model: "digits", version: 1, tag, config } as ModelVersion;
   const evalsha = async (_sha: string, _keys: number, _base: string, ...args: unknown[]): Promise<unknown> => {
     if (args.length === 2) return "held"; // take
+    if (args[2] === "occupied") {
+      events.push("take, occupied");
+      return "held";
+    }
     events.push(`release ${args.slice(2).join(" ")}`);
     return [];
   };
@@ -49,6 +56,7 @@ function rig({ rests = false, fits = true, config = {}, backsOff = false, waitsF
     } as unknown as RunnerHandle,
     stop: new AbortController().signal,
     rests: () => rests,
+    isOccupied: (one) => one === occupied,
     fits: () => fits,
     offer: async () => {},
     subscribe: async (one) => {
@@ -80,6 +88,13 @@ test("a second ticket of a queue that this host serves is set aside for others; 
   await Promise.all([first, other]);
   await desk.onTicket(tag, `${tag}-t3`, false);
   assert.deepEqual(events.toSorted(), [`release ${tag}-t2 0 aside`, "serve or leave", "serve or leave", "serve or leave"]);
+});
+
+test("a ticket that is taken while the device is at another queue's run is told to be so", async () => {
+  const { desk, events } = rig({ occupied: tag });
+  await desk.onTicket(tag, ticketId, false);
+  await desk.onTicket("bbbbbbbbbb", "bbbbbbbbbb-t1", false);
+  assert.deepEqual(events, ["take, occupied", "serve or leave", "serve or leave"]);
 });
 
 test("a ticket whose model was here and is gone when the runner looks is offered to all hosts again", async () => {

@@ -36,6 +36,8 @@ const unregisteredMs = 1_000;
 /** How long a host whose process is about to be killed tries to say goodbye. */
 const farewellMs = 1_000;
 const silentMs = 5_000;
+/** A run of another queue that usually takes as long keeps a ticket from acting: another host is asked as well. */
+const longRunMs = 100;
 /** Changes that come together are told by one beat. */
 const beatSoonMs = 20;
 /** What was counted is told after this time, so that statistics follow what clients have seen; always with the next beat. */
@@ -76,6 +78,8 @@ export class Host {
   #registered = false;
   #beatPlanned = false;
   #tellPlanned = false;
+  /** What the runner had in hand when tickets were renewed the last time. */
+  #claimsBefore: ReadonlySet<string> = new Set();
   /** Set once: drained or given up, whichever came first. */
   #ending: Promise<void> | undefined;
   #runnerEnded = false;
@@ -97,6 +101,7 @@ export class Host {
       runner: this.#runner,
       stop: this.#stop.signal,
       rests: () => this.#requestedDrain.rests(),
+      isOccupied: (tag) => this.#isOccupied(tag),
       fits: (version) => this.#fits(version),
       offer: (ticketIds) => this.#intake.offerCold(ticketIds),
       subscribe: (tag) => this.#subscribe(tag),
@@ -373,7 +378,7 @@ export class Host {
         this.#parts.onFollowed?.(message, this.#known.byTag(message.tag));
         return;
       case "trouble":
-        log("runner_trouble", { tag: message.tag, message: message.message });
+        log("runner_trouble", { ...(message.tag !== undefined && { tag: message.tag }), message: message.message });
         return;
       case "barred":
         this.#giveUp("the cluster barred this host");
@@ -391,10 +396,35 @@ export class Host {
     const { clock, facts, redis } = this.#parts;
     while (!this.#stop.signal.aborted) {
       await clock.sleep(renewEveryMs, this.#stop.signal);
+      const claims = this.#claims();
       for (const ticketId of this.#desk.held()) {
-        await runScript(redis, "renew", keys.base(tagOf(ticketId)), [facts.incarnation, ticketId]).catch(() => {});
+        const tag = tagOf(ticketId);
+        const how = this.#isOccupied(tag) ? ["occupied"] : [];
+        await runScript(redis, "renew", keys.base(tag), [facts.incarnation, ticketId, ...how]).catch(() => {});
       }
+      this.#claimsBefore = new Set(claims);
     }
+  }
+
+  /** `<tag>=<sequence>` of what the runner has in hand. */
+  #claims(): string[] {
+    return this.#runner.knownClaim().split(" ").filter(Boolean);
+  }
+
+  /** A ticket that waits for the end of another queue's run, or load, is not one that can act. */
+  #isOccupied(tag: string): boolean {
+    const runsLong = this.#claims().some((claim) => {
+      const [other = ""] = claim.split("=");
+      return other !== tag && (this.#claimsBefore.has(claim) || this.#held.usualRunMs(other) >= longRunMs);
+    });
+    return runsLong || this.#held.isHeldUp(tag);
+  }
+
+  /** Nobody counts this host among those that could take jobs from now on, so its tickets must not stand for any of them. */
+  async #leaveTickets(): Promise<void> {
+    const { facts, redis } = this.#parts;
+    const leave = (ticketId: string) => runScript(redis, "renew", keys.base(tagOf(ticketId)), [facts.incarnation, ticketId, "leaving"]);
+    await Promise.all(this.#desk.held().map((ticketId) => leave(ticketId).catch(() => {})));
   }
 
   /** Why nobody should count on this host; nothing while it is part of the cluster, with a store that answers and the devices it should have. */
@@ -442,6 +472,7 @@ export class Host {
     this.#stop.abort();
     await this.#presence?.beatNow().catch(() => {});
     void this.#intake.pause();
+    void this.#leaveTickets();
     this.#runner.drain();
     await this.#runner.ended();
     await this.#desk.settled();

@@ -28,6 +28,8 @@ interface Parts {
   stop: AbortSignal;
   /** Whether it takes none for now. */
   rests: () => boolean;
+  /** Whether the device is at something long of another queue, so that this one's jobs had better be offered to another host, too. */
+  isOccupied: (tag: string) => boolean;
   /** Whether this host has all that the queue's jobs require. */
   fits: (version: ModelVersion) => boolean;
   /** To any host that may be asked. */
@@ -71,7 +73,8 @@ export class TicketDesk {
   async #serve(tag: string, ticketId: string): Promise<void> {
     const { incarnation, onBarred, redis, runner, stop } = this.#parts;
     const version = await this.#version(tag);
-    const taken = await runScript(redis, "take", keys.base(tag), [incarnation, ticketId]);
+    const how = this.#parts.isOccupied(tag) ? ["occupied"] : [];
+    const taken = await runScript(redis, "take", keys.base(tag), [incarnation, ticketId, ...how]);
     if (taken === "barred") return onBarred();
     if (taken !== "held") return;
     // one device, one ticket of a queue: another host shall have this one, or nobody

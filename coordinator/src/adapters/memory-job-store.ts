@@ -307,12 +307,17 @@ export class MemoryJobStore implements JobStore {
   }
 
   /** A host received a ticket: `held`, `gone` or `barred`. The last taker wins. */
-  async take({ tag, ticketId, incarnation }: HostStep): Promise<"held" | "gone" | "barred"> {
-    return this.queue(tag).take(ticketId, incarnation, this.nowMs());
+  async take({ tag, ticketId, incarnation, how }: HostStep & { how?: "occupied" | "" }): Promise<"held" | "gone" | "barred"> {
+    return this.queue(tag).take(ticketId, incarnation, this.nowMs(), how);
   }
 
-  async renew({ tag, ticketId, incarnation }: HostStep): Promise<"renewed" | "not_yours" | "barred"> {
-    return this.queue(tag).renew(ticketId, incarnation, this.nowMs());
+  async renew({
+    tag,
+    ticketId,
+    incarnation,
+    how,
+  }: HostStep & { how?: "occupied" | "leaving" | "" }): Promise<"renewed" | "not_yours" | "barred"> {
+    return this.queue(tag).renew(ticketId, incarnation, this.nowMs(), how);
   }
 
   async claim(step: ClaimStep & { tag: string }): Promise<ClaimAnswer> {

@@ -5,7 +5,7 @@
 
 import { isTerminal, type JobClass, type JobError, type JobState, type Ladder, sizeOf } from "@switchyard/protocol";
 import type { EndedAttempt, JobRecord, NewJob, TombState } from "../ports/job-store.ts";
-import { MemoryFlows, type MemoryJob } from "./memory-flows.ts";
+import { MemoryFlows, type MemoryJob, mostDropped } from "./memory-flows.ts";
 import { heldMarginMs, MemoryTickets } from "./memory-tickets.ts";
 
 const poisonHosts = 3;
@@ -250,17 +250,17 @@ export class MemoryQueue {
     }
   }
 
-  take(ticketId: string, incarnation: string, nowMs: number): "held" | "gone" | "barred" {
+  take(ticketId: string, incarnation: string, nowMs: number, how: "occupied" | "" = ""): "held" | "gone" | "barred" {
     if (this.barred.has(incarnation)) return "barred";
     if (!this.tickets.all.has(ticketId)) return "gone";
-    this.tickets.hold(ticketId, incarnation, nowMs);
+    this.tickets.hold(ticketId, incarnation, nowMs, how);
     return "held";
   }
 
-  renew(ticketId: string, incarnation: string, nowMs: number): "renewed" | "not_yours" | "barred" {
+  renew(ticketId: string, incarnation: string, nowMs: number, how: "occupied" | "leaving" | "" = ""): "renewed" | "not_yours" | "barred" {
     if (this.barred.has(incarnation)) return "barred";
     if (!this.tickets.holds(ticketId, incarnation)) return "not_yours";
-    this.tickets.renew(ticketId, nowMs);
+    this.tickets.renew(ticketId, nowMs, how);
     return "renewed";
   }
 
@@ -287,7 +287,12 @@ export class MemoryQueue {
     if (last?.sequence === sequence) {
       const jobs = [...last.fences.keys()].map((id) => this.#claimed(id));
       const left = jobs.filter(({ deadlineMs }) => deadlineMs > nowMs); // its host must not start one that is over by now
-      if (left.length > 0) return { kind: "batch", nowMs, jobs: left };
+      if (left.length > 0) {
+        // it was claimed for this host, which has not heard, or hears of it here and now
+        if (this.tickets.all.get(ticketId)?.state === "held")
+          this.tickets.set(ticketId, "busy", incarnation, Math.floor(nowMs + step.busyMs));
+        return { kind: "batch", nowMs, jobs: left };
+      }
       if (last.told) return { kind: "stale_sequence" };
       for (const { id } of jobs) this.expire(id, nowMs);
     } else if (last && last.fences.size > 0) {
@@ -318,6 +323,7 @@ export class MemoryQueue {
       this.tickets.set(ticketId, "deferring", incarnation, deferUntilMs);
       return { kind: "defer", untilMs: deferUntilMs };
     }
+    if (dropped.length >= mostDropped) return { kind: "defer", untilMs: nowMs }; // others may be left: another look is due
     if (step.lingerMs > 0) {
       this.tickets.set(ticketId, "lingering", incarnation, Math.floor(nowMs + step.lingerMs));
       return { kind: "empty" };

@@ -7,7 +7,7 @@ const deferMarginMs = 10;
 const forgetUntakenMs = 30_000;
 
 export interface Ticket {
-  state: "issued" | "held" | "busy" | "lingering" | "deferring";
+  state: "issued" | "held" | "busy" | "lingering" | "deferring" | "leaving";
   /** Empty while nobody took it. */
   incarnation: string;
   untilMs: number;
@@ -48,14 +48,18 @@ export class MemoryTickets {
     this.all.set(ticketId, { state, incarnation, untilMs });
   }
 
-  hold(ticketId: string, incarnation: string, nowMs: number): void {
-    this.set(ticketId, "held", incarnation, nowMs + heldMarginMs);
+  hold(ticketId: string, incarnation: string, nowMs: number, how: "occupied" | "" = ""): void {
+    this.set(ticketId, how === "occupied" ? "busy" : "held", incarnation, nowMs + heldMarginMs);
   }
 
-  /** Keeps a held or busy ticket counted; lingering and deferring are bounded and never prolonged. */
-  renew(ticketId: string, nowMs: number): void {
+  /** Keeps a held or busy ticket counted; lingering and deferring are bounded and never prolonged, but that a holder leaves. */
+  renew(ticketId: string, nowMs: number, how: "occupied" | "leaving" | "" = ""): void {
     const ticket = this.all.get(ticketId);
-    if (ticket && (ticket.state === "held" || ticket.state === "busy")) ticket.untilMs = Math.max(ticket.untilMs, nowMs + heldMarginMs);
+    if (!ticket) return;
+    if (how === "leaving") ticket.state = "leaving";
+    else if (ticket.state === "lingering" || ticket.state === "deferring") return;
+    else if (how === "occupied" && ticket.state === "held") ticket.state = "busy";
+    ticket.untilMs = Math.max(ticket.untilMs, nowMs + heldMarginMs);
   }
 
   dropHolder(incarnation: string): void {
@@ -68,7 +72,7 @@ export class MemoryTickets {
     const busy = new Set<string>();
     const free = new Set<string>();
     for (const { state, incarnation, untilMs } of this.all.values())
-      if (untilMs > nowMs && state !== "issued") (state === "busy" ? busy : free).add(incarnation);
+      if (untilMs > nowMs && state !== "issued" && state !== "leaving") (state === "busy" ? busy : free).add(incarnation);
     count.busy = busy.size;
     count.free = free.difference(busy).size;
     const mayDefer = ({ untilMs }: Ticket): boolean => waitingItems < batchItems && urgentMs > untilMs + deferMarginMs;

@@ -1,6 +1,6 @@
 -- Fragment: which tickets live, and how many are missing. Included by admit, cache-settle, sweep, take, renew, take-back and release. A ticket is issued, held,
--- busy, lingering (its queue was empty), deferring (it waits for a fuller batch) or handed (a job was claimed for it while it lingered, see
--- lib-handing).
+-- busy (with a batch of this queue, or its holder with one of another), lingering (its queue was empty), deferring (it waits for a fuller batch), handed (a job
+-- was claimed for it while it lingered, see lib-handing) or leaving (its holder ends after the run at hand).
 -- An entry: "<state> <incarnation> <till ms>"; of one that lingers may follow what stands for its next claim, of a handed one that claim's sequence.
 -- Keeps: a waiting queue has a ticket that can act, or one is issued here; a ticket id is never used twice; tickets that nobody
 -- fetched never exceed matching hosts + 1.
@@ -14,7 +14,7 @@ local unheardMs = 1500        -- after this a host that had heard of a ticket wh
 local deferMarginMs = 10      -- a job that must start sooner after a deferral's end wakes its host at once
 
 -- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
--- the ids among them that a host should have taken by now. A host that holds several (it took them from queues of different reach, or kept one
+-- the ids among them that a host should have taken by now. Leaving ones are none of these: nobody counts their holder among the matching hosts. A host that holds several (it took them from queues of different reach, or kept one
 -- that a store without its last second forgot) has one device all the same: it counts once, and as busy while one of them is.
 -- An issued one that has been locked for long was fetched by a host that never heard of it: BullMQ gives it back when the lock has ended,
 -- many seconds from now, and until then to offer it again does nothing. It is forgotten here; whoever takes it later is told that it is gone.
@@ -41,7 +41,7 @@ local function countTickets(base, tag, now, repair)
     if till > now then
       if state == 'issued' then
         count.free = count.free + 1
-      else
+      elseif state ~= 'leaving' then
         if holders[incarnation] ~= 'busy' then holders[incarnation] = state end
         if state == 'lingering' or state == 'deferring' then sleepers[#sleepers + 1] = { entries[index], incarnation, till, state } end
       end

@@ -1,6 +1,7 @@
 -- The holder's main loop lives on while its runner is busy: keep the ticket counted.
 -- KEYS  1 base of the queue's keys
--- ARGV  1 incarnation  2 ticket id
+-- ARGV  1 incarnation  2 ticket id  3 "occupied": its device is at something long of another queue, so that a held ticket cannot act; "leaving": its holder
+--       ends after the run at hand, and this ticket keeps nobody else from being asked; or nothing
 -- Answers  "renewed", "not_yours", "barred".
 -- Keeps: a busy or held ticket counts as long as its holder renews it; lingering, deferring and handed are bounded and never prolonged.
 -- Flags: allow-oom
@@ -9,7 +10,17 @@ local base, incarnation, ticketId = KEYS[1], ARGV[1], ARGV[2]
 if redis.call('ZSCORE', base .. 'barred', incarnation) then return 'barred' end
 local state, holder, till = string.match(redis.call('HGET', base .. 'tickets', ticketId) or '', '^(%a+) (%S+) (%d+)')
 if holder ~= incarnation then return 'not_yours' end
-if state == 'lingering' or state == 'deferring' or state == 'handed' then return 'renewed' end
+if state == 'handed' then return 'renewed' end
 local renewed = nowMs() + heldMarginMs
-if tonumber(till) < renewed then redis.call('HSET', base .. 'tickets', ticketId, state .. ' ' .. holder .. ' ' .. renewed) end
+local wanted = state
+if ARGV[3] == 'leaving' then
+  wanted = 'leaving'
+elseif state == 'lingering' or state == 'deferring' then
+  return 'renewed'
+elseif ARGV[3] == 'occupied' and state == 'held' then
+  wanted = 'busy'
+end
+if wanted ~= state or tonumber(till) < renewed then
+  redis.call('HSET', base .. 'tickets', ticketId, wanted .. ' ' .. holder .. ' ' .. math.max(tonumber(till), renewed))
+end
 return 'renewed'

@@ -39,16 +39,27 @@ if tonumber(ARGV[4]) > 0 then
 end
 redis.call('ZREMRANGEBYSCORE', base .. 'recent', '-inf', now - 120000)
 redis.call('ZREMRANGEBYRANK', base .. 'recent', 0, -10001)
--- The list of kept jobs is looked through in parts, over and over: one long job must not keep what ended behind it.
-local listed = 500
-local from = tonumber(redis.call('HGET', base .. 'clock', 'trimmed')) or 0
-local part = redis.call('ZRANGE', base .. 'index', from, from + listed - 1)
-local gone = {}
-for _, id in ipairs(part) do
-  if redis.call('EXISTS', base .. 'job:' .. id) == 0 then gone[#gone + 1] = id end
+-- The list of kept jobs is looked through in parts, over and over: one long job must not keep what ended behind it. Where nearly all of a part is gone the next
+-- ones are looked at, too, and where the first of all are, it begins there: thousands may end in a second.
+local listed, mostParts, firstLook = 500, 8, 8
+local function goneOf(part)
+  local gone = {}
+  for _, id in ipairs(part) do
+    if redis.call('EXISTS', base .. 'job:' .. id) == 0 then gone[#gone + 1] = id end
+  end
+  return gone
 end
-if #gone > 0 then redis.call('ZREM', base .. 'index', unpack(gone)) end
-if #part > 0 or from > 0 then redis.call('HSET', base .. 'clock', 'trimmed', #part < listed and 0 or from + listed - #gone) end
+local trimmed = tonumber(redis.call('HGET', base .. 'clock', 'trimmed')) or 0
+local first = redis.call('ZRANGE', base .. 'index', 0, firstLook - 1)
+local from = #first == firstLook and #goneOf(first) == firstLook and 0 or trimmed
+for _ = 1, mostParts do
+  local part = redis.call('ZRANGE', base .. 'index', from, from + listed - 1)
+  local gone = goneOf(part)
+  if #gone > 0 then redis.call('ZREM', base .. 'index', unpack(gone)) end
+  from = #part < listed and 0 or from + listed - #gone
+  if #part < listed or #gone < 0.9 * listed then break end
+end
+if from ~= trimmed then redis.call('HSET', base .. 'clock', 'trimmed', from) end
 
 local flows, waiting = waitingFlows(base)
 if waiting == 0 then redis.call('UNLINK', base .. 'shares') end -- nobody is ahead of anybody in an empty queue

@@ -16,6 +16,9 @@ const toldMarginMs = 5_000;
 const noRoomBackOffMs = 1_000;
 /** A load that says nothing for this long is left to the runner, which loads the model at its own turn. */
 const silentLoadMs = 10_000;
+/** A load that takes longer is one that others are held up by; one that said nothing for so long was answered otherwise. */
+const longLoadMs = 250;
+const lostLoadMs = 600_000;
 
 interface Failure {
   reason: string;
@@ -47,6 +50,8 @@ export class HeldModels {
   readonly #batches = new Map<string, [runs: number, items: number]>();
   readonly #failures = new Map<string, Failure>();
   readonly #loads = new Map<string, PromiseWithResolvers<void>>();
+  /** Since when loads that the runner was asked for are without an answer. */
+  readonly #asked = new Map<string, number>();
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -55,6 +60,7 @@ export class HeldModels {
   loaded(tag: string, model: Loaded): void {
     this.#loaded.set(tag, model);
     this.#failures.delete(tag);
+    this.#asked.delete(tag);
     this.#settle(tag);
   }
 
@@ -63,6 +69,7 @@ export class HeldModels {
     const attempts = (this.#failures.get(tag)?.attempts ?? 0) + (noRoom ? 0 : 1);
     const backOffMs = noRoom ? noRoomBackOffMs : Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
     this.#failures.set(tag, { reason, attempts, retryAtMs: this.#parts.clock.monotonicMs() + backOffMs });
+    this.#asked.delete(tag);
     this.#settle(tag);
   }
 
@@ -81,6 +88,18 @@ export class HeldModels {
     this.#usedMs.set(tag, (this.#usedMs.get(tag) ?? 0) + runMs);
     const [runs, before] = this.#batches.get(tag) ?? [0, 0];
     this.#batches.set(tag, [runs + 1, before + items]);
+  }
+
+  /** What a run of this queue takes on average, in ms; 0 where none was seen. */
+  usualRunMs(tag: string): number {
+    const [runs = 0] = this.#batches.get(tag) ?? [];
+    return runs === 0 ? 0 : (this.#usedMs.get(tag) ?? 0) / runs;
+  }
+
+  /** Whether the load of another model has been under way for long: loads are made one after another, and some keep the runner's thread. */
+  isHeldUp(tag: string): boolean {
+    const nowMs = this.#parts.clock.monotonicMs();
+    return [...this.#asked].some(([other, sinceMs]) => other !== tag && nowMs - sinceMs >= longLoadMs && nowMs - sinceMs < lostLoadMs);
   }
 
   #settle(tag: string): void {
@@ -142,6 +161,7 @@ export class HeldModels {
     if (!load) {
       load = Promise.withResolvers<void>();
       this.#loads.set(tag, load);
+      this.#asked.set(tag, this.#parts.clock.monotonicMs());
       this.#parts.load(version);
     }
     const silence = new AbortController();
