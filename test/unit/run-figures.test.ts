@@ -92,9 +92,29 @@ test("a claim costs what was measured beside its runs, and a guess before", () =
   const figures = figuresOf();
   const guess = figures.overheadMs("a");
   assert.ok(guess > 0);
-  for (let at = 0; at < 5; at++) figures.claimTook("a", { overheadMs: 2 });
+  for (let at = 0; at < 5; at++) figures.claimTook("a", { overheadMs: 2, atMs: at });
   assert.equal(figures.overheadMs("a"), 2);
   assert.equal(figures.overheadMs("b"), guess, "queues do not share it");
+});
+
+test("what a bad minute made a claim cost is forgotten by the few that come through afterwards", () => {
+  const figures = figuresOf();
+  for (let at = 0; at < 60; at++) figures.claimTook("a", { overheadMs: 300, atMs: 1_000 * at });
+  assert.ok(figures.overheadMs("a") >= 290);
+  figures.claimTook("a", { overheadMs: 3, atMs: 60_000 });
+  assert.ok(figures.overheadMs("a") > 200, "one that was quicker says little while others come");
+  let lookups = 0;
+  for (; figures.overheadMs("a") > 20; lookups++)
+    figures.claimTook("a", { overheadMs: 3, atMs: 60_000 + (lookups + 1) * (staleAfterMs + 1) });
+  assert.ok(lookups <= 4, `${lookups} jobs, one each time that the promise had kept the others away`);
+});
+
+test("a clock that was set back keeps no run from being heard", () => {
+  const hour = 3_600_000;
+  const figures = figuresOf(...Array.from({ length: 40 }, (_, at) => ({ runMs: 200, atMs: hour + 10 * at })));
+  assert.equal(figures.ladders("a", hour - 600_000).size, 0, "what is dated ahead binds nobody");
+  for (let at = 0; at < 40; at++) figures.ran("a", seen({ runMs: 20, atMs: hour - 600_000 + 200 * at }));
+  assert.equal(runMs(figures.ladders("a", hour - 592_000).get(0), 1), 20);
 });
 
 test("a claim holds at least one item, however large", () => {

@@ -140,10 +140,11 @@ export function runMs(ladder: Ladder | undefined, items: number): number {
 
 /**
  * Whether nothing has run lately. Refusing and dropping by a stale estimate would keep it stale for ever, so it binds nobody: jobs are admitted,
- * and a claim sends no ladder, until a run confirms it or shows how things are now. A warm-up that no run has confirmed is stale.
+ * and a claim sends no ladder, until a run confirms it or shows how things are now. A warm-up that no run has confirmed is stale, and so is what a clock that
+ * has been set back since has dated far ahead.
  */
 export function isStale(estimate: Pick<RunEstimate, "newestMs">, nowMs: number): boolean {
-  return estimate.newestMs === undefined || nowMs - estimate.newestMs > staleAfterMs;
+  return estimate.newestMs === undefined || Math.abs(nowMs - estimate.newestMs) > staleAfterMs;
 }
 
 function rungsTo(maxItems: number): number[] {

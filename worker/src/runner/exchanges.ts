@@ -85,7 +85,7 @@ export class Exchanges {
     const nowMs = clock.monotonicMs();
     // where nothing ran, what was waited for says nothing of others
     if (failures === 0 && open.runs.length > 0)
-      figures.claimTook(commit.tag, { overheadMs: Math.max(0, nowMs - open.claimedMs - commit.runMs) });
+      figures.claimTook(commit.tag, { overheadMs: Math.max(0, nowMs - open.claimedMs - commit.runMs), atMs: nowMs });
     const { committed, commitRefused } = answer;
     if (committed?.[0] === "barred") tell({ kind: "barred" });
     const givenUp = commitRefused

@@ -7,6 +7,7 @@ import {
   bucketOf,
   estimateRuns,
   factorAfter,
+  halved,
   isStale,
   type Ladder,
   noOverhead,
@@ -16,6 +17,7 @@ import {
   type RunSample,
   type RunWindow,
   runMs,
+  staleAfterMs,
   withOverhead,
   withRun,
 } from "@switchyard/protocol";
@@ -57,6 +59,8 @@ interface QueueFigures {
   runMs: number;
   itemBytes: number;
   overhead: Overhead;
+  /** When the last of it was measured; monotonic. */
+  overheadAtMs: number;
   /** From a claim to when its inputs are there and laid side by side. */
   readyMs: number;
   warmUp: Ladder;
@@ -78,13 +82,24 @@ export interface RunSeen {
   isSample: boolean;
 }
 
+/** The store's clock was set back: runs that it dated ahead would keep what comes from being heard until it gets there. */
+function forgetAhead(seen: SizeFigures, nowMs: number): void {
+  seen.estimate = undefined;
+  for (const [bucket, { runs, ...window }] of seen.windows) {
+    const kept = runs.filter(({ atMs }) => atMs <= nowMs);
+    if (kept.length > 0) seen.windows.set(bucket, { ...window, runs: kept });
+    else seen.windows.delete(bucket);
+  }
+}
+
 export class RunFigures {
   readonly #queues = new Map<string, QueueFigures>();
 
   #of(tag: string): QueueFigures {
     let figures = this.#queues.get(tag);
     if (!figures) {
-      figures = { runMs: 0, itemBytes: 0, overhead: noOverhead, readyMs: 0, warmUp: [], maxItems: 1, sizes: new Map(), aloneInARow: 0 };
+      const none = { runMs: 0, itemBytes: 0, overhead: noOverhead, overheadAtMs: 0, readyMs: 0 };
+      figures = { ...none, warmUp: [], maxItems: 1, sizes: new Map(), aloneInARow: 0 };
       this.#queues.set(tag, figures);
     }
     return figures;
@@ -112,20 +127,29 @@ export class RunFigures {
     if (seen.estimate && isStale(seen.estimate, run.atMs))
       seen.factor = 1; // what was missed then says nothing of now
     else if (seen.estimate) seen.factor = factorAfter(seen.factor, seen.factor * runMs(seen.estimate.ladder, run.items), run.runMs);
+    const newestMs = seen.estimate?.newestMs ?? 0;
+    if (newestMs - run.atMs > staleAfterMs) forgetAhead(seen, run.atMs);
     const bucket = bucketOf(run.items);
     const usualMs = seen.usualMs.get(bucket) ?? run.runMs;
     seen.usualMs.set(bucket, usualMs + newest * (run.runMs - usualMs));
     seen.windows.set(bucket, withRun(seen.windows.get(bucket), run));
     seen.runs += 1;
-    const isYoung = run.atMs - (seen.estimate?.newestMs ?? 0) < estimateMs;
+    const isYoung = Math.abs(run.atMs - (seen.estimate?.newestMs ?? 0)) < estimateMs;
     if (seen.estimate && isYoung && seen.runs > fewRuns) return;
     seen.estimate = estimateRuns([...seen.windows.values()], figures.warmUp, figures.maxItems);
   }
 
-  /** The time that a claim took beside its run. */
-  claimTook(tag: string, beside: { overheadMs: number }): void {
+  /**
+   * The time that a claim took beside its run. Where what was promised keeps jobs away, one comes through now and then: what it shows counts as much as all
+   * that was seen before, or a minute of trouble would be held against minutes of jobs.
+   *
+   * @param atMs monotonic
+   */
+  claimTook(tag: string, { atMs, overheadMs: tookMs }: { overheadMs: number; atMs: number }): void {
     const figures = this.#of(tag);
-    figures.overhead = withOverhead(figures.overhead, beside.overheadMs);
+    const before = atMs - figures.overheadAtMs > staleAfterMs ? halved(figures.overhead) : figures.overhead;
+    figures.overhead = withOverhead(before, tookMs);
+    figures.overheadAtMs = atMs;
   }
 
   /** A batch was ready that long after its claim was sent. */
