@@ -13,9 +13,12 @@ export interface TimeLimit {
   release(): void;
 }
 
+/** The longest that runtimes' timers hold; they take more for next to nothing. It is 24.8 days, and who waits longer is not ended by us. */
+const longestTimerMs = 2 ** 31 - 1;
+
 /** @param limitMs undefined means no limit */
 export function timeLimit(clock: Clock, limitMs: number | undefined, caller: AbortSignal | undefined): TimeLimit {
-  if (limitMs === undefined) return { signal: caller, isOver: () => false, restart() {}, release() {} };
+  if (limitMs === undefined || limitMs > longestTimerMs) return { signal: caller, isOver: () => false, restart() {}, release() {} };
   const own = new AbortController();
   const start = (): (() => void) => clock.after(Math.max(0, limitMs), () => own.abort());
   let stop = start();

@@ -67,7 +67,8 @@ export function errorFromAnswer(status: number, headers: Headers, body: string):
   const details: ErrorDetails = { status };
   const retryAfterMs = numberIn(parsed, "retry_after_ms") ?? (wait !== null && /^\d+$/.test(wait) ? Number(wait) * 1000 : undefined);
   if (retryAfterMs !== undefined) details.retryAfterMs = retryAfterMs;
-  if (typeof parsed?.job_id === "string") details.jobId = parsed.job_id;
+  const jobId = parsed?.job_id ?? headers.get("x-switchyard-job");
+  if (typeof jobId === "string") details.jobId = jobId;
 
   if (parsed !== undefined && typeof parsed.code === "string") return errorFromProblem(parsed as unknown as Problem, details);
   const code = headers.get("x-switchyard-error") ?? codeOfStatus(status);

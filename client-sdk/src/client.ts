@@ -218,13 +218,13 @@ export class Switchyard {
     return this.#all<ModelView>("/v1/models", "a list of models", options);
   }
 
-  /** One model; its highest version that can be served, unless one is named. Throws ClientError `model_not_found` or `version_not_found`. */
+  /** One model; the version that calls without one get (of several most of them), unless one is named. Throws ClientError `model_not_found` or `version_not_found`. */
   async model(model: string, options: CallOptions & { version?: number | undefined } = {}): Promise<ModelView> {
     const { version } = options;
     const versions = await this.modelVersions(model, options);
     const wanted =
       version === undefined
-        ? (versions.find((view) => view.state !== "failed") ?? versions[0])
+        ? (versions.find((view) => view.default) ?? versions.find((view) => view.state !== "failed") ?? versions[0])
         : versions.find((view) => view.version === version);
     if (wanted !== undefined) return wanted;
     const why = version === undefined ? "no versions" : `no version ${version}; it has ${versions.map((view) => view.version).join(", ")}`;

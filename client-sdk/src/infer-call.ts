@@ -17,7 +17,7 @@ import { ClientError } from "./client-errors.ts";
 import { type Inputs, tensorsOf } from "./inputs.ts";
 
 export interface InferOptions {
-  /** Default: the highest that can be served. */
+  /** Default: what the alias `default` stands for, else the highest that can be served. */
   version?: number | undefined;
   /** Deadline from now, everything included; default: the model's, else the class's (5 s, 60 s, 24 h). */
   timeoutMs?: number | undefined;

@@ -28,9 +28,12 @@ export function mayRetry(error: unknown): error is ClientError {
 /** How often `infer` hands a job in again that failed with all its attempts used, while the failure calls itself retryable. */
 export const furtherJobs = 2;
 
-/** Whether the refusal is a job's own end: its key finds that same job for ever, so another try is another job. */
+/**
+ * Whether the refusal is a job's own end: its key finds that same job for ever, so another try is another job. A model that is not ready may also be what a coordinator
+ * says that has just started, or of one that is about to go: then there is no job.
+ */
 export function isFailedJob(error: ClientError): boolean {
-  return error.code === "model_not_ready" || error.code === "run_failed" || error.code === "input_lost";
+  return error.code === "run_failed" || error.code === "input_lost" || (error.code === "model_not_ready" && error.jobId !== undefined);
 }
 
 /**

@@ -27,7 +27,7 @@ export interface Call {
   headers?: Record<string, string>;
   body?: Uint8Array | Blob | string;
   signal?: AbortSignal | undefined;
-  /** How long one try may take; when it is over, the server counts as away. */
+  /** How long one try may take until its answer begins, and then without another piece of it; when it is over, the server counts as away. */
   tryMs?: number;
   /** Names the span of the call; absent: it has none. */
   span?: { name: string; facts: Record<string, string | number | boolean> };
@@ -81,7 +81,7 @@ export class Transport {
     const url = this.url;
     try {
       const response = await this.#fetch(url, call, limit.signal);
-      const bytes = new Uint8Array(await response.arrayBuffer());
+      const bytes = await bytesOf(response, limit.restart);
       const text = (): string => new TextDecoder().decode(bytes);
       if (response.status >= 400) throw this.#refused(url, errorFromAnswer(response.status, response.headers, text()));
       return { status: response.status, headers: response.headers, bytes, text };
@@ -193,6 +193,24 @@ export class Transport {
   #leave(url: string): void {
     if (url === this.url) this.#current = (this.#current + 1) % this.#options.urls.length;
   }
+}
+
+/** The whole body. A large one on a slow line takes as long as it takes, while pieces of it come. */
+async function bytesOf({ body }: Response, onPiece: () => void): Promise<Uint8Array> {
+  if (body === null) return new Uint8Array();
+  const pieces: Uint8Array[] = [];
+  const reader = body.getReader();
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {
+    onPiece();
+    pieces.push(piece.value);
+  }
+  const bytes = new Uint8Array(pieces.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
 }
 
 /** fetch says only "fetch failed"; what helps is in its causes. */

@@ -8,6 +8,7 @@ import { ClientError, ConnectionError, Switchyard, TimeoutError } from "switchya
 import { systemClock } from "../../client-sdk/src/clock.ts";
 import { jobView } from "../support/job-views.ts";
 import { answerJson, type SeenRequest, startScriptedServer } from "../support/scripted-server.ts";
+import { until } from "../support/until.ts";
 
 const quick = { minDelayMs: 1, maxDelayMs: 10, giveUpAfterMs: 30_000 };
 const inputs = { x: { data: Float32Array.of(1, 2), shape: [1, 2] } };
@@ -200,14 +201,32 @@ test("an infer that turns out to be long is begun again once, under a key", asyn
 
 test("a job that failed for now is handed in twice more, as other jobs; a model that does not load is asked for once", async () => {
   let code = "model_not_ready";
-  await using server = await startScriptedServer((_, response) => busy(response, { "x-switchyard-error": code }));
+  await using server = await startScriptedServer((_, response) => {
+    busy(response, { "x-switchyard-error": code, "x-switchyard-job": "abc" });
+  });
   const client = new Switchyard({ url: server.url, retry: quick });
-  await assert.rejects(client.infer("m", inputs, { timeoutMs: 60_000 }), { code });
+  await assert.rejects(client.infer("m", inputs, { timeoutMs: 60_000 }), { code, jobId: "abc" });
   assert.equal(server.seen.length, 3);
   assert.equal(new Set(server.seen.map(keyOf)).size, 3, "the key of a failed job would find that job again");
   code = "model_failed";
   await assert.rejects(client.infer("m", inputs, { timeoutMs: 60_000 }), { code, retryable: false });
   assert.equal(server.seen.length, 4);
+});
+
+test("a coordinator that does not know its models yet is asked until it does, as one request", async () => {
+  const code = "model_not_ready";
+  await using server = await startScriptedServer((request, response, count) => {
+    const refusal = { code, detail: "this coordinator has just started", status: 503, retryable: true };
+    if (count % 6 !== 0) return answerJson(response, 503, refusal, { "x-switchyard-error": code });
+    if (request.url.startsWith("/v2")) answerTensors(response);
+    else answerJson(response, 202, jobView("queued"));
+  });
+  const client = new Switchyard({ url: server.url, retry: quick });
+  await client.infer("m", inputs, { timeoutMs: 60_000 });
+  await client.submit("m", inputs);
+  assert.equal(server.seen.length, 12);
+  assert.equal(new Set(server.seen.slice(1, 6).map(keyOf)).size, 1, "nothing was admitted: it is the same request");
+  assert.equal(new Set(server.seen.slice(6).map(keyOf)).size, 1);
 });
 
 test("a client that tries once still gives its whole deadline to that try", async () => {
@@ -301,6 +320,54 @@ test("result outlives a restart of the server", async () => {
   const last = server.seen.at(-1);
   assert.equal(last?.url, "/v1/jobs/abc/result");
   assert.equal(last.headers.accept, "application/octet-stream");
+});
+
+test("a large result takes as long as pieces of it come; silence in it is another try", async () => {
+  let say: (part: "next" | "nothing more") => void = () => {};
+  const limits: (() => void)[] = [];
+  await using server = await startScriptedServer((request, response, count) => {
+    if (!request.url.includes("/result")) return answerJson(response, 200, jobView("succeeded"));
+    const outputs = [tensor("y", Float32Array.of(3, 4), [1, 2])];
+    const { contentType, headerLength, parts } = encodeInferResponse({
+      response: { modelName: "m", modelVersion: "3", outputs },
+      wishes: { binaryDefault: true },
+    });
+    const body = Buffer.concat(parts);
+    response.writeHead(200, { "content-type": contentType, "inference-header-content-length": String(headerLength) });
+    if (count > 2) return void response.end(body);
+    response.write(body.subarray(0, 5));
+    say = (part) => {
+      if (part === "next") response.write(body.subarray(5, 10));
+    };
+  });
+  const clock = {
+    ...systemClock,
+    after(ms: number, run: () => void) {
+      if (ms !== 10_000) return systemClock.after(ms, run);
+      limits.push(run);
+      return () => void limits.splice(limits.indexOf(run), 1);
+    },
+  };
+  const result = new Switchyard({ url: server.url, clock, retry: quick }).job("abc").result();
+  await server.request(2);
+  await until("the answer to begin", async () => limits.length === 1);
+  const [first] = limits;
+  say("next");
+  await until("a piece to start the time again", async () => limits.length === 1 && limits[0] !== first);
+  limits[0]!();
+  const answer = await result;
+  assert.deepEqual(answer.outputs.y?.data, Float32Array.of(3, 4));
+  assert.equal(server.seen.length, 3, "the job, the result that fell silent, and once more");
+});
+
+test("a wait that is longer than a timer can be is not over at once", async () => {
+  await using server = await startScriptedServer((_, response, count) => {
+    if (count < 2) answerJson(response, 200, jobView("running"));
+    else answerJson(response, 200, jobView("succeeded"));
+  });
+  const job = new Switchyard({ url: server.url, retry: quick }).job("abc");
+  assert.equal((await job.finished({ timeoutMs: Number.POSITIVE_INFINITY })).state, "succeeded");
+  assert.equal((await job.finished({ timeoutMs: 30 * 24 * 3_600_000 })).state, "succeeded");
 });
 
 test("a server that stays away ends the wait for a result", async () => {

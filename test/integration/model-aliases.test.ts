@@ -4,8 +4,10 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GraphBuilder } from "@switchyard/protocol/onnx";
+import { Switchyard } from "switchyard";
 import { adder, notRunnable, zeroRequest } from "../support/adder-models.ts";
 import { type Answer, call, jobView } from "../support/calls.ts";
+import { startCommandHost } from "../support/command-host.ts";
 import { ask } from "../support/mcp-client.ts";
 import { type Processes, startProcesses } from "../support/processes.ts";
 import { emptyRepository, type Repository } from "../support/timed-models.ts";
@@ -94,6 +96,7 @@ test("what an alias cannot stand for is refused with the reason", async () => {
     ["one", "Stable", { version: 1 }, 400, /small letter/],
     ["one", "stable", {}, 400, /exactly one of version, split and alias/],
     ["one", "stable", { version: "1" }, 400, /version/],
+    ["one", "stable", Object.fromEntries(Array.from({ length: 5_000 }, (_, at) => [`k${at}`, 1])), 400, /k19: .*and 4981 more/],
     ["one", "stable", { version: 9 }, 404, /version 9 is not found/],
     ["nobody", "stable", { version: 1 }, 404, /nobody/],
     ["one", "stable", { alias: "canary" }, 400, /a version or a split/],
@@ -108,10 +111,62 @@ test("what an alias cannot stand for is refused with the reason", async () => {
     assert.equal(answer.status, status, `${JSON.stringify(target)}: ${answer.bytes}`);
     assert.match(answer.json().detail, detail);
   }
+  const deep = `{"version":${"[".repeat(30_000)}${"]".repeat(30_000)}}`;
+  const tooDeep = await fetch(aliasAt("one", "stable"), { method: "PUT", body: deep });
+  assert.equal(tooDeep.status, 400, await tooDeep.text());
   const job = await call(`${cluster.url}/v1/jobs`, { body: { model: "one", version: "No Such", ...zeroRequest } });
   assert.deepEqual([job.status, job.json().errors[0].pointer], [400, "/version"]);
   assert.equal((await call(`${cluster.url}/v1/jobs`, { body: { model: "one", version: "nope", ...zeroRequest } })).status, 404);
   assert.equal((await call(`${aliasAt("one", "nope")}/rollback`, { method: "POST" })).status, 404);
+});
+
+test("the command line and the SDK take the version that requests without one get, though a higher one has other inputs", async () => {
+  await set("one", "default", { version: 2 });
+  const items = async (url: string) => (await call(url)).json().items as { model: string; version: number; default?: boolean }[];
+  const marked = (views: { model: string; version: number; default?: boolean }[]) =>
+    views.filter((view) => view.default && view.model === "one").map(({ version }) => version);
+  assert.deepEqual(marked(await items(`${cluster.url}/v1/models/one`)), [2]);
+  assert.deepEqual(marked(await items(`${cluster.url}/v1/models`)), [2]);
+  assert.equal((await new Switchyard({ url: cluster.url }).model("one")).version, 2);
+
+  const commands = startCommandHost({ SWITCHYARD_URL: cluster.url, COLUMNS: "120" });
+  try {
+    const inferred = await commands.run(["infer", "one", "--input", "x=[[0]]", "--json"]);
+    assert.deepEqual([inferred.code, JSON.parse(inferred.out || "{}").model_version], [0, "2"], inferred.err);
+    const measured = await commands.run(["bench", "one", "--concurrency", "1", "--seconds", "0.2", "--warmup", "0", "--json"]);
+    const report = JSON.parse(measured.out || "{}");
+    assert.deepEqual([measured.code, report.version, report.points[0].failed], [0, 2, 0], measured.err);
+    assert.equal((await call(`${cluster.url}/v2/models/one/versions/4/stats`)).json().model_stats[0].inference_count, 0);
+  } finally {
+    await commands.stop();
+    await call(aliasAt("one", "default"), { method: "DELETE" });
+  }
+  assert.deepEqual(marked(await items(`${cluster.url}/v1/models/one`)), [4]);
+});
+
+test("whoever looks at a model without naming a version sees the one with the largest share, whichever a request gets", async () => {
+  await set("split", "default", { split: { 1: 45, 2: 55 } });
+  await set("split", "canary", { split: { 1: 55, 3: 45 } });
+  const seen = async (path: string, pick: (body: Record<string, unknown>) => unknown): Promise<unknown[]> => {
+    const answers = await Promise.all(Array.from({ length: 12 }, () => call(`${cluster.url}${path}`)));
+    return [...new Set(answers.map((answer) => JSON.stringify(pick(answer.json()))))];
+  };
+  assert.deepEqual(await seen("/v1/models/split/estimates", ({ version }) => version), ["2"]);
+  assert.deepEqual(await seen("/v1/models/split/versions/canary/estimates", ({ version }) => version), ["1"]);
+  assert.deepEqual(await seen("/v1/models/split/versions/canary", ({ version }) => version), ["1"]);
+  assert.deepEqual(await seen("/v2/models/split/config", ({ version_policy: policy }) => policy), ['{"specific":{"versions":[2]}}']);
+  assert.equal(
+    (
+      await seen("/v2/models/split/versions/canary/stats", (body) =>
+        (body.model_stats as { version: string }[]).map(({ version }) => version),
+      )
+    ).length,
+    1,
+  );
+  const drawn = new Set<number>();
+  while (drawn.size < 2) drawn.add(await versionOf("split"));
+  await call(aliasAt("split", "canary"), { method: "DELETE" });
+  await call(aliasAt("split", "default"), { method: "DELETE" });
 });
 
 test("a model's tool is that of the version with the largest share, whichever version a call gets", async () => {

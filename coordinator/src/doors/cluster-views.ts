@@ -3,7 +3,7 @@
 import { type EstimatesView, type HostView, type ModelView, SwitchyardError } from "@switchyard/protocol";
 import type { Caller } from "../application/caller.ts";
 import type { ModelEstimates } from "../application/job-service.ts";
-import type { ModelStatus } from "../ports/model-registry.ts";
+import type { ModelRegistry, ModelStatus } from "../ports/model-registry.ts";
 import type { DoorContext } from "./door-context.ts";
 import { tensorView } from "./model-views.ts";
 
@@ -33,6 +33,25 @@ export function toModelView(status: ModelStatus, caller: Caller): ModelView {
   if (status.batching !== undefined) view.batching = { max_items: status.batching.maxItems, reason: status.batching.reason };
   if (version.labels !== undefined) view.labels = version.labels;
   return view;
+}
+
+/** As /v1 lists them: of each model the version that requests without one get is marked. */
+export function toModelViews(models: Pick<ModelRegistry, "usual">, listed: readonly ModelStatus[], caller: Caller): ModelView[] {
+  const usual = new Map<string, number | undefined>();
+  for (const { version } of listed) if (!usual.has(version.model)) usual.set(version.model, usualVersion(models, version.model));
+  return listed.map((status) => {
+    const view = toModelView(status, caller);
+    return usual.get(view.model) === view.version ? { ...view, default: true } : view;
+  });
+}
+
+function usualVersion(models: Pick<ModelRegistry, "usual">, model: string): number | undefined {
+  try {
+    return models.usual(model).version.version;
+  } catch (error) {
+    if (error instanceof SwitchyardError) return undefined; // the alias stands for a version that is not there
+    throw error;
+  }
 }
 
 export function toEstimatesView({ model, version, networkMs, devices }: ModelEstimates): EstimatesView {

@@ -115,6 +115,8 @@ export type HostView = z.infer<typeof hostViewSchema>;
 export const modelViewSchema = z.object({
   model: z.string(),
   version: z.number().int(),
+  /** Requests that name no version get this one, or most of them where the alias `default` shares them out. Absent of the others. */
+  default: z.literal(true).optional(),
   digest: z.string(),
   size_bytes: z.number(),
   /** `ready`: loaded on a host. `available`: loads on first demand. `failed`: cannot be served, see `reason`. `unloaded`: by request. `leaving`: is being removed. */

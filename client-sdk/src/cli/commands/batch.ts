@@ -52,7 +52,7 @@ export function registerBatch(program: Command, cli: Cli): void {
     .requiredOption("--model <model>", "the model")
     .requiredOption("--output <file>", "the file of answers; its journal lies beside it")
     .option("--concurrency <n>", `items under way at once, ${mostAtOnce} at most`, positiveWhole, 1_000)
-    .option("--version <n>", "model version; default: the highest", positiveWhole)
+    .option("--version <n>", "model version; default: the one that requests without a version get when it begins", positiveWhole)
     .option("--class <class>", jobClasses.join(", "), oneOf(...jobClasses), "batch")
     .option("--timeout <time>", "deadline of each item from when it is submitted; default: the class's", duration)
     .option("--outputs <names>", "outputs wanted, by comma; default: all", commaList)

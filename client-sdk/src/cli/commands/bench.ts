@@ -46,7 +46,7 @@ export function registerBench(program: Command, cli: Cli): void {
     .option("--deadline <time>", "deadline of every job, such as 100ms: later answers are late, and the server may refuse", duration)
     .option("--seconds <n>", "measured time of a point", seconds, 3)
     .option("--warmup <n>", "seconds of load before each point that do not count", warmup, 1)
-    .option("--version <n>", "model version; default: the highest", positiveWhole)
+    .option("--version <n>", "model version; default: the one that requests without a version get when it begins", positiveWhole)
     .option("--class <class>", `${jobClasses.join(", ")}; default: the model's`, oneOf(...jobClasses))
     .option("--svg <file>", "also draw the sweep into a file")
     .addHelpText(
@@ -80,11 +80,12 @@ function warmup(text: string): number {
   return value;
 }
 
-async function bench(cli: Cli, command: Command, model: string, options: BenchOptions): Promise<void> {
-  if (options.svg !== undefined && options.rate !== undefined && options.concurrency !== undefined)
+async function bench(cli: Cli, command: Command, model: string, wished: BenchOptions): Promise<void> {
+  if (wished.svg !== undefined && wished.rate !== undefined && wished.concurrency !== undefined)
     throw new UsageError("--svg draws one sweep: give --concurrency or --rate with it, not both");
   const client = cli.hastyClient(command);
-  const view = await client.model(model, { version: options.version });
+  const view = await client.model(model, { version: wished.version });
+  const options = { ...wished, version: view.version }; // whatever an alias comes to stand for meanwhile: the figures are of one version
   const inputs = await inputsOf(cli, options, view);
   // What cannot work at all is said before anything is measured.
   await client.infer(model, inputs[0]!, { version: options.version, class: options.class });

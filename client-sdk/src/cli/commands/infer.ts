@@ -2,7 +2,9 @@
 
 import { defaultTimeoutMs } from "@switchyard/protocol";
 import type { Command } from "commander";
+import type { Switchyard } from "../../client.ts";
 import type { InferResult } from "../../infer-answer.ts";
+import type { ModelView } from "../../job-records.ts";
 import { answerText } from "../answer-text.ts";
 import type { Cli } from "../cli.ts";
 import { UsageError } from "../exit-codes.ts";
@@ -39,10 +41,15 @@ async function infer(cli: Cli, command: Command, model: string, options: InferCo
     const result = await client.infer(model, inputs, call);
     progress.stop();
     if (options.raw !== undefined) return await cli.printBytes(bytesOf(result, options.raw === true ? undefined : String(options.raw)));
-    cli.print(answerText(result, view.labels));
+    cli.print(answerText(result, await labelsOf(client, view, result.version)));
   } finally {
     progress.stop();
   }
+}
+
+/** Of the version that answered, which is another one where the alias `default` shares the requests out. */
+export async function labelsOf(client: Switchyard, view: ModelView, version: number): Promise<ModelView["labels"]> {
+  return version === view.version ? view.labels : (await client.model(view.model, { version })).labels;
 }
 
 /** The output as it came; strings one a line. */

@@ -71,7 +71,7 @@ async function retryDead(cli: Cli, command: Command, options: RetryOptions): Pro
   const client = cli.client(command);
   const isJson = cli.wantsJson(command);
   let left = options.limit ?? Number.POSITIVE_INFINITY;
-  let [requeued, refused, mayPass] = [0, 0, true];
+  let [requeued, refused, mayPass, isHeldUp] = [0, 0, true, false];
   let cursor: string | undefined;
   do {
     const page = await client.deadLetters.requeue({ ...filterOf(options), limit: Math.min(left, largestPage), cursor });
@@ -84,9 +84,11 @@ async function retryDead(cli: Cli, command: Command, options: RetryOptions): Pro
     requeued += page.requeued;
     refused += page.refused;
     left -= page.items.length;
-    // refused to the last: what holds one up now holds the others up too
-    cursor = page.refused > 0 && page.requeued === 0 ? undefined : page.cursor;
-  } while (cursor !== undefined && left > 0);
-  if (!isJson) cli.note(`${requeued} submitted again${refused > 0 ? `, ${refused} refused` : ""}`);
+    // refused to the last, for now: what holds these up now holds the others up too
+    isHeldUp = page.requeued === 0 && page.items.some(({ error }) => error?.retryable);
+    cursor = page.cursor;
+  } while (cursor !== undefined && left > 0 && !isHeldUp);
+  const older = isHeldUp && cursor !== undefined ? "; others are left, which what holds these up would hold up too: try again later" : "";
+  if (!isJson) cli.note(`${requeued} submitted again${refused > 0 ? `, ${refused} refused` : ""}${older}`);
   if (refused > 0) cli.exitCode = mayPass ? exitCodes.refused : exitCodes.jobFailed;
 }

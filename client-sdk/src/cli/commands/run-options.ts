@@ -13,7 +13,7 @@ export interface RunOptions extends InputOptions {
 
 export function addRunOptions(command: Command): Command {
   return addInputOptions(command)
-    .option("--version <n>", "model version; default: the highest", positiveWhole)
+    .option("--version <n>", "model version; default: what the alias default stands for, else the highest", positiveWhole)
     .option("--timeout <time>", "deadline from now, such as 500ms, 5s or 2m", duration)
     .option("--class <class>", `${jobClasses.join(", ")}; default: the model's`, oneOf(...jobClasses));
 }

@@ -8,6 +8,7 @@ import type { Cli } from "../cli.ts";
 import { readInputs } from "../model-inputs.ts";
 import { oneOf, positiveWhole, requirement, tag } from "../option-values.ts";
 import { showProgress } from "../progress.ts";
+import { labelsOf } from "./infer.ts";
 import { addRunOptions, type RunOptions } from "./run-options.ts";
 
 interface SubmitCommandOptions extends RunOptions {
@@ -74,7 +75,9 @@ async function submit(cli: Cli, command: Command, model: string, options: Submit
   try {
     const ended = await job.finished();
     if (ended.state !== "succeeded") throw outcomeError(ended);
-    const text = cli.wantsJson(command) ? await job.resultText() : answerText(await job.result(), view.labels);
+    const text = cli.wantsJson(command)
+      ? await job.resultText()
+      : answerText(await job.result(), await labelsOf(client, view, ended.version));
     progress.stop();
     cli.print(text);
   } finally {
