@@ -3,16 +3,20 @@
  * whether the server answers, so that the page can say so.
  */
 
-import { signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import type { Problem } from "@switchyard/protocol";
 import { createParser } from "eventsource-parser";
-import { sleep } from "./clock.ts";
+import { sleep, timeLimit } from "./clock.ts";
 
 const keyName = "switchyard-api-key";
 
 export const apiKey = signal(sessionStorage.getItem(keyName) ?? "");
-/** Whether the last call was answered. */
-export const isAway = signal(false);
+/** Whether the last call got no answer. */
+const isUnanswered = signal(false);
+/** Streams that were lost, or whose last connection brought nothing, and that have brought nothing since. */
+const lostStreams = signal(0);
+/** Whether what is shown may be old. A stream must bring something to be back: its connection is answered before anybody knows whether there are events. */
+export const isAway = computed(() => isUnanswered.value || lostStreams.value > 0);
 
 export function useKey(key: string): void {
   if (key === "") sessionStorage.removeItem(keyName);
@@ -56,10 +60,10 @@ async function answerTo(path: string, { body, headers, method = "GET", signal: s
     answer = await fetch(path, init);
   } catch (error) {
     if (stop?.aborted) throw error;
-    isAway.value = true;
+    isUnanswered.value = true;
     throw new Away("The server does not answer");
   }
-  isAway.value = false;
+  isUnanswered.value = false;
   if (answer.ok) return answer;
   const text = await answer.text().catch(() => "");
   throw new Refusal(answer.status, problemIn(text, answer));
@@ -86,38 +90,76 @@ export interface ServerEvent {
 }
 
 const pausesMs = { first: 500, longest: 5_000 };
+/** The server sends a comment every 15 s; three missed ones mean that the line is dead. */
+const silenceMs = 45_000;
+
+interface Listening {
+  signal: AbortSignal;
+  onEvent: (event: ServerEvent) => void;
+  /** A connection was lost, or ended without having brought anything: then there is no error, as a stream that has begun cannot say why. */
+  onLost?: (error: Error | undefined) => void;
+}
 
 /**
  * Server-sent events until the signal aborts, through lost connections: by fetch, as EventSource can send no key. Ends by itself only when the
  * server refuses (the refusal is thrown) or has nothing more to say.
  */
-export async function listen(path: string, how: { signal: AbortSignal; onEvent: (event: ServerEvent) => void }): Promise<void> {
-  const { onEvent, signal: stop } = how;
+export async function listen(path: string, { onEvent, onLost, signal: stop }: Listening): Promise<void> {
   let lastId = "";
   let pauseMs = pausesMs.first;
+  let hasBrought = false; // the connection that is open, or was last
+  let isLost = false;
+  const lost = (is: boolean): void => {
+    if (is !== isLost) lostStreams.value += is ? 1 : -1;
+    isLost = is;
+  };
+  const heard = (): void => {
+    hasBrought = true;
+    lost(false);
+  };
   const parser = createParser({
+    onComment: heard,
     onEvent: ({ data, event = "message", id }) => {
       if (id !== undefined) lastId = id;
       pauseMs = pausesMs.first;
+      heard();
       onEvent({ event, data });
     },
   });
-  while (!stop.aborted) {
-    try {
-      const headers: Record<string, string> = { accept: "text/event-stream" };
-      if (lastId !== "") headers["last-event-id"] = lastId;
-      const answer = await answerTo(path, { headers, signal: stop });
-      if (answer.status === 204 || answer.body === null) return;
-      parser.reset();
-      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (let part = await reader.read(); !part.done; part = await reader.read()) parser.feed(part.value);
-    } catch (error) {
+  try {
+    while (!stop.aborted) {
+      const silence = timeLimit(silenceMs, stop);
+      let error: Error | undefined;
+      hasBrought = false;
+      try {
+        const headers: Record<string, string> = { accept: "text/event-stream" };
+        if (lastId !== "") headers["last-event-id"] = lastId;
+        const answer = await answerTo(path, { headers, signal: silence.signal });
+        if (answer.status === 204 || answer.body === null) return;
+        parser.reset();
+        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let part = await reader.read(); !part.done; part = await reader.read()) {
+          silence.restart();
+          parser.feed(part.value);
+        }
+      } catch (fault) {
+        if (stop.aborted) return;
+        // too many streams may be fewer soon
+        if (fault instanceof Refusal && fault.status < 500 && fault.status !== 429) throw fault;
+        const why = silence.isOver() ? `The server has sent nothing for ${silenceMs / 1_000} s` : "The connection was lost";
+        error = fault instanceof Refusal || fault instanceof Away ? fault : new Away(why);
+      } finally {
+        silence.release();
+      }
       if (stop.aborted) return;
-      // too many streams may be fewer soon
-      if (error instanceof Refusal && error.status < 500 && error.status !== 429) throw error;
-      if (!(error instanceof Refusal)) isAway.value = true;
+      if (error !== undefined || !hasBrought) {
+        lost(true);
+        onLost?.(error);
+      }
+      await sleep(pauseMs, stop);
+      pauseMs = Math.min(2 * pauseMs, pausesMs.longest);
     }
-    await sleep(pauseMs, stop);
-    pauseMs = Math.min(2 * pauseMs, pausesMs.longest);
+  } finally {
+    lost(false);
   }
 }

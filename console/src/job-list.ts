@@ -28,6 +28,14 @@ const ended = new Set(["succeeded", "failed", "cancelled", "expired"]);
 
 export const hasEnded = ({ state }: Pick<JobView, "state">): boolean => ended.has(state);
 
+/**
+ * Whether its inputs were kept at its end, without which a retry can only be refused: those of dead letters are, of jobs whose last failure
+ * was one that another attempt may not meet, or that took too many hosts down.
+ */
+export function mayRetry({ error, state }: Pick<JobView, "error" | "state">): boolean {
+  return state === "failed" && (error?.retryable === true || error?.code === "poison");
+}
+
 export class JobList {
   readonly jobs = signal<readonly JobView[]>([]);
   readonly error = signal<Error | undefined>(undefined);

@@ -5,18 +5,23 @@
 
 import { type Signal, signal } from "@preact/signals";
 import type { OverviewView } from "@switchyard/protocol";
-import { useEffect, useState } from "preact/hooks";
-import { apiKey, ask, isAway, listen, Refusal } from "./api.ts";
-import { nowMs, sleep } from "./clock.ts";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { Away, apiKey, ask, isAway, listen, Refusal } from "./api.ts";
+import { nowMs, sleep, timeLimit } from "./clock.ts";
+import { oneAtATime } from "./one-at-a-time.ts";
 import { look } from "./session.ts";
 
 export const overview = signal<OverviewView | undefined>(undefined);
+/** Why it is not there, or not current. */
+export const overviewFault = signal<Error | undefined>(undefined);
 /** Rises when pages should look again. */
 export const beat = signal(0);
 
 /** Points of the series that are kept: five minutes. */
 const mostPoints = 150;
 const beatMs = 2_000;
+/** Beats wait for an answer that is on its way, so one that will never come must end. */
+const longestAnswerMs = 45_000;
 
 let beatenMs = 0;
 function tell(): void {
@@ -30,15 +35,31 @@ function take(next: OverviewView): void {
   const known = new Set(before.map(({ at }) => at));
   const series = [...before, ...next.series.filter(({ at }) => !known.has(at))].slice(-mostPoints);
   overview.value = { ...next, series };
+  overviewFault.value = undefined;
+}
+
+/** Why the stream brings nothing. One that has begun cannot say it, but the page of the same figures can. */
+async function explain(error: Error | undefined, stop: AbortSignal): Promise<void> {
+  const before = overview.value;
+  const isOld = (): boolean => stop.aborted || overview.value !== before; // there was an event meanwhile
+  try {
+    if (error !== undefined) throw error;
+    const next = await ask<OverviewView>("/v1/overview", { signal: stop });
+    if (!isOld()) take(next);
+  } catch (why) {
+    if (!isOld()) overviewFault.value = why as Error;
+  }
 }
 
 /** Until the signal aborts; begun anew with each key. */
 export async function stayCurrent(stop: AbortSignal): Promise<void> {
   overview.value = undefined;
+  overviewFault.value = undefined;
   try {
     while (await hear(stop));
   } catch (error) {
     if (!(error instanceof Refusal)) throw error;
+    overviewFault.value = error;
     lookAfter(error);
   }
   while (!stop.aborted) {
@@ -58,8 +79,13 @@ async function hear(stop: AbortSignal): Promise<boolean> {
     take(JSON.parse(data) as OverviewView);
     tell();
   };
+  // without it pages ask all the same: they may have answers, or reasons
+  const onLost = (error: Error | undefined): void => {
+    void explain(error, unseen.signal);
+    tell();
+  };
   try {
-    await listen("/v1/overview/events", { signal: unseen.signal, onEvent });
+    await listen("/v1/overview/events", { signal: unseen.signal, onEvent, onLost });
     return unseen.signal.aborted;
   } finally {
     heard.abort();
@@ -93,7 +119,10 @@ export interface Resource<T> {
   again: () => void;
 }
 
-/** What a path answers, looked at again with every beat; nothing is asked while there is no path. */
+/**
+ * What a path answers, looked at again with every beat; nothing is asked while there is no path. An answer that takes longer than a beat is
+ * waited for, and looked at once more if there was a beat meanwhile.
+ */
 export function useResource<T>(path: string | undefined, how: { once?: boolean } = {}): Resource<T> {
   const [state, setState] = useState<{ path: string | undefined; value: T | undefined; error: Error | undefined }>({
     path,
@@ -101,20 +130,37 @@ export function useResource<T>(path: string | undefined, how: { once?: boolean }
     error: undefined,
   });
   const [asked, setAsked] = useState(0);
+  const lookAgain = useRef((): void => {});
   const turn = how.once ? 0 : beat.value;
-  // asked anew with each beat, key and wish, and when the server is back
+  const lastTurn = useRef(turn);
+  // asked anew, whatever is on its way, with each path, key and wish, and when the server is back
   useEffect(() => {
+    lastTurn.current = turn;
     if (path === undefined) return;
     const stop = new AbortController();
-    ask<T>(path, { signal: stop.signal })
-      .then((value) => setState({ path, value, error: undefined }))
-      .catch((error: Error) => {
+    const askOnce = async (): Promise<void> => {
+      const limit = timeLimit(longestAnswerMs, stop.signal);
+      try {
+        // what is asked for once may be large
+        const value = await ask<T>(path, { signal: how.once ? stop.signal : limit.signal });
+        if (!stop.signal.aborted) setState({ path, value, error: undefined });
+      } catch (fault) {
         if (stop.signal.aborted) return;
+        const error = limit.isOver() && !how.once ? new Away(`No answer came in ${longestAnswerMs / 1_000} s`) : (fault as Error);
         lookAfter(error);
         setState((before) => ({ path, value: before.path === path ? before.value : undefined, error }));
-      });
+      } finally {
+        limit.release();
+      }
+    };
+    lookAgain.current = oneAtATime(askOnce, stop.signal);
+    lookAgain.current();
     return () => stop.abort();
-  }, [path, turn, asked, apiKey.value, isAway.value]);
+  }, [path, asked, apiKey.value, isAway.value]);
+  useEffect(() => {
+    if (turn !== lastTurn.current) lookAgain.current();
+    lastTurn.current = turn;
+  }, [turn]);
   return {
     value: state.path === path ? state.value : undefined,
     error: state.path === path ? state.error : undefined,

@@ -3,8 +3,8 @@
 import { effect } from "@preact/signals";
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { apiKey, isAway, useKey } from "./api.ts";
-import { stayCurrent } from "./live.ts";
+import { apiKey, isAway, Refusal, useKey } from "./api.ts";
+import { overviewFault, stayCurrent } from "./live.ts";
 import { DeadLettersPage } from "./pages/dead-letters.tsx";
 import { HostsPage } from "./pages/hosts.tsx";
 import { JobsPage } from "./pages/jobs.tsx";
@@ -68,7 +68,7 @@ function App() {
         </span>
       </header>
       <p class={isAway.value ? "away" : "away hidden"} role="status">
-        {isAway.value ? "Connection lost: trying again. What is shown is not current." : ""}
+        {isAway.value ? awayText(overviewFault.value) : ""}
       </p>
       <main id="main" tabIndex={-1}>
         {caller.value === undefined ? (
@@ -85,6 +85,12 @@ function App() {
       </main>
     </>
   );
+}
+
+/** A server that refuses answers, and says why there is nothing new. */
+function awayText(why: Error | undefined): string {
+  if (why instanceof Refusal) return `What is shown is not current: ${why.message}. The console tries again.`;
+  return "Connection lost: trying again. What is shown is not current.";
 }
 
 /** Before anything is shown: the key, where one is asked for. */

@@ -1,10 +1,11 @@
 /** A tensor as somebody can look at it: a picture where its shape is one's, bars where its values have names, else its first numbers. */
 
 import type { ModelView } from "@switchyard/protocol";
+import { Fragment } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { number, percent, size } from "./format.ts";
 import { useResource } from "./live.ts";
-import { type ImagePlane, planeOf, rankedOf } from "./tensor-shape.ts";
+import { type Classes, classesOf, type ImagePlane, type Named, planeOf } from "./tensor-shape.ts";
 import { Bar } from "./widgets.tsx";
 
 export interface ShownTensor {
@@ -17,6 +18,7 @@ export interface ShownTensor {
 
 const mostNumbers = 128;
 const mostRanked = 10;
+const mostItems = 4;
 const leastPicturePx = 96;
 
 export function TensorPreview({ tensor, model, version }: { tensor: ShownTensor; model: string; version: number }) {
@@ -24,7 +26,7 @@ export function TensorPreview({ tensor, model, version }: { tensor: ShownTensor;
   const values = tensor.data?.flat(8) ?? [];
   const isInput = known.value?.inputs.some(({ name }) => name === tensor.name) ?? false;
   const plane = planeOf(tensor, isInput ? known.value : undefined);
-  const labels = known.value?.labels?.[tensor.name];
+  const classes = classesOf(tensor, known.value?.labels?.[tensor.name] ?? []);
   return (
     <figure class="tensor">
       <figcaption>
@@ -35,8 +37,8 @@ export function TensorPreview({ tensor, model, version }: { tensor: ShownTensor;
         <p class="quiet">Too large to be shown here.</p>
       ) : plane ? (
         <Picture plane={plane} label={`${tensor.name} as a picture`} />
-      ) : labels ? (
-        <Ranked values={values.map(Number)} labels={labels} />
+      ) : classes ? (
+        <NamedItems classes={classes} />
       ) : (
         <p class="numbers">
           {values
@@ -70,13 +72,39 @@ function Picture({ plane, label }: { plane: ImagePlane; label: string }) {
   );
 }
 
-export function Ranked({ values, labels }: { values: readonly number[]; labels: readonly string[] }) {
-  const ranked = rankedOf(values.slice(0, labels.length), labels).slice(0, mostRanked);
-  const isShare = values.every((value) => value >= 0 && value <= 1);
+/** Each item by itself: the scores of one say nothing about another. */
+function NamedItems({ classes: { items, kind } }: { classes: Classes }) {
+  const most = kind === "scores" ? mostItems : mostRanked;
+  return (
+    <>
+      {kind === "scores" ? (
+        items.slice(0, most).map((ranked, at) => (
+          <Fragment key={at}>
+            {items.length > 1 && <p class="quiet">Item {at}</p>}
+            <Ranked ranked={ranked} />
+          </Fragment>
+        ))
+      ) : (
+        <ol class="ranked">
+          {items.slice(0, most).map(([one], at) => (
+            <li key={at}>
+              <span>{one?.label}</span>
+              <code>{one?.value}</code>
+            </li>
+          ))}
+        </ol>
+      )}
+      {items.length > most && <p class="quiet">… and {number(items.length - most)} more</p>}
+    </>
+  );
+}
+
+function Ranked({ ranked }: { ranked: readonly Named[] }) {
+  const isShare = ranked.every(({ value }) => value >= 0 && value <= 1);
   return (
     <ol class="ranked">
-      {ranked.map(({ label, value }) => (
-        <li key={label}>
+      {ranked.slice(0, mostRanked).map(({ label, value }, at) => (
+        <li key={at}>
           <span>{label}</span>
           <Bar share={isShare ? value : 0} label={isShare ? percent(value) : number(value)} />
         </li>

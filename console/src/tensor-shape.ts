@@ -63,7 +63,43 @@ export function planeOf(
   return { width, height, rgba };
 }
 
+export interface Named {
+  label: string;
+  value: number;
+}
+
 /** Named values, the largest first. */
-export function rankedOf(values: readonly number[], labels: readonly string[]): { label: string; value: number }[] {
+export function rankedOf(values: readonly number[], labels: readonly string[]): Named[] {
   return values.map((value, at) => ({ label: labels[at] ?? String(at), value })).sort((one, other) => other.value - one.value);
+}
+
+/** What an output says of the classes that labels name. */
+export interface Classes {
+  /** `scores`: one of each class. `indexes`: of those classes that it is. */
+  kind: "scores" | "indexes";
+  /** By item, the best first; of indexes each stands alone. */
+  items: Named[][];
+}
+
+const floats = /^(FP|BF)\d/;
+/** Types of one byte or two also have the scores of quantized models. */
+const narrow = /^(U?INT(8|16)|BOOL)$/;
+const wholes = /^(U?INT\d|BOOL)/;
+
+/** Undefined when the output looks neither like scores of all classes nor like indexes of some. */
+export function classesOf(
+  { data, datatype, shape }: { data?: unknown[] | undefined; datatype: string; shape: readonly number[] },
+  labels: readonly string[],
+): Classes | undefined {
+  const values = (data?.flat(8) ?? []).map(Number);
+  const count = labels.length;
+  if (values.length === 0 || count === 0) return undefined;
+  const perItem = shape.length > 1 ? values.length / (shape[0] as number) : values.length;
+  const isOneEach = shape.at(-1) === count || perItem === count;
+  if (isOneEach && (floats.test(datatype) || (narrow.test(datatype) && shape.length > 1))) {
+    const items = Array.from({ length: values.length / count }, (_, item) => values.slice(item * count, (item + 1) * count));
+    return { kind: "scores", items: items.map((scores) => rankedOf(scores, labels)) };
+  }
+  if (!wholes.test(datatype) || values.some((value) => labels[value] === undefined)) return undefined;
+  return { kind: "indexes", items: values.map((value) => [{ label: labels[value] as string, value }]) };
 }

@@ -4,16 +4,18 @@ import type { JobView, ModelView } from "@switchyard/protocol";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type ImageConfig, imageTensor } from "switchyard/image-tensor";
 import { ask } from "./api.ts";
-import { duration } from "./format.ts";
+import { duration, number } from "./format.ts";
 import { hashOf } from "./route.ts";
 import { type ShownTensor, TensorPreview } from "./tensor-preview.tsx";
-import { rankedOf } from "./tensor-shape.ts";
+import { classesOf } from "./tensor-shape.ts";
 import { Action, Fault } from "./widgets.tsx";
 
 const boardPx = 224;
 const brushPx = 28;
 /** A tensor of a text box begins with so many zeros at most. */
 const mostZeros = 4_096;
+/** Items whose class is told. */
+const mostTold = 4;
 
 type Result = JobView & { result?: { outputs: ShownTensor[] } };
 
@@ -43,14 +45,16 @@ export function TryIt({ model }: { model: ModelView }) {
 
 function Answer({ answer, model }: { answer: Result; model: ModelView }) {
   const outputs = answer.result?.outputs ?? [];
-  const named = outputs.find(({ name }) => model.labels?.[name] !== undefined);
-  const [best] = named ? rankedOf((named.data?.flat(8) ?? []).map(Number), model.labels?.[named.name] ?? []) : [];
+  const named = outputs.map((output) => classesOf(output, model.labels?.[output.name] ?? [])).find((classes) => classes !== undefined);
+  const best = named?.items.map(([first]) => first?.label) ?? [];
   return (
     <div>
       <p role="status" class="answer">
-        {best ? (
+        {best.length > 0 ? (
           <>
-            It is <b data-testid="class">{best.label}</b>
+            {best.length === 1 ? "It is " : "They are "}
+            <b data-testid="class">{best.slice(0, mostTold).join(", ")}</b>
+            {best.length > mostTold && ` and ${number(best.length - mostTold)} more`}
           </>
         ) : (
           answer.state

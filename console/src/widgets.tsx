@@ -28,16 +28,25 @@ export function Bar({ share, label }: { share: number; label: string }) {
   );
 }
 
-/** What was asked for, or why it is not there. */
-export function Loaded<T>({ from, children }: { from: Resource<T>; children: (value: T) => ComponentChildren }) {
-  if (from.value !== undefined) return <>{children(from.value)}</>;
-  if (from.error !== undefined) return <Fault error={from.error} />;
-  return <p class="quiet">…</p>;
+type Answer<T> = Pick<Resource<T>, "value" | "error">;
+
+/** What was asked for, or why it is not there; where only an earlier answer is, both. */
+export function Loaded<T>({ from: { error, value }, children }: { from: Answer<T>; children: (value: T) => ComponentChildren }) {
+  if (value !== undefined) {
+    return (
+      <>
+        {error && <Fault error={error} says="What is shown is not current" />}
+        {children(value)}
+      </>
+    );
+  }
+  return error ? <Fault error={error} /> : <p class="quiet">…</p>;
 }
 
-export function Fault({ error }: { error: Error }) {
+export function Fault({ error, says }: { error: Error; says?: string }) {
   return (
     <p class="fault" role="alert">
+      {says !== undefined && `${says}: `}
       {error.message}
       {error instanceof Refusal && <code> {error.code}</code>}
     </p>

@@ -6,7 +6,7 @@ import type { JobView } from "@switchyard/protocol";
 import { lendGlobal } from "../support/lent-global.ts";
 
 const takeStorage = lendGlobal("sessionStorage", { getItem: () => null }); // read once, when the modules are loaded
-const { JobList } = await import("../../console/src/job-list.ts");
+const { JobList, mayRetry } = await import("../../console/src/job-list.ts");
 takeStorage();
 
 interface Answer {
@@ -114,4 +114,14 @@ test("when more jobs came than a page holds, the list begins anew, with none lef
     list.jobs.value.map(({ id }) => id),
     [7, 6, 5, 4, 3, 2, 1].map((at) => `job-${at}`),
   );
+});
+
+test("a retry is offered for jobs whose inputs outlive them, which are dead letters alone", () => {
+  const error = (code: string, retryable: boolean) => ({ code, retryable, detail: "" });
+  assert.ok(mayRetry({ state: "failed", error: error("run_failed", true) }));
+  assert.ok(mayRetry({ state: "failed", error: error("poison", false) }));
+  assert.ok(!mayRetry({ state: "failed", error: error("run_failed", false) }), "the model refuses these inputs");
+  assert.ok(!mayRetry({ state: "cancelled", error: error("cancelled", false) }));
+  assert.ok(!mayRetry({ state: "expired", error: error("expired", false) }));
+  for (const state of ["queued", "running", "succeeded", "failed"] as const) assert.ok(!mayRetry({ state }));
 });

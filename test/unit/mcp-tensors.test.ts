@@ -137,6 +137,26 @@ test("an answer has the outputs as they are nested, the class of each item, and 
   });
 });
 
+test("an output that is class indexes has the class that each one names, and none where one names no class", () => {
+  const labels = { label: ["a", "b", "c", "d"] };
+  const classes = (datatype: "INT64" | "INT32" | "UINT8", shape: number[], bytes: ArrayBufferLike) => {
+    const outputs = [{ name: "label", datatype, shape, bytes: new Uint8Array(bytes) }];
+    return (answerOf({ model: "m", version: 1, outputs, labels }).structured.classes as Record<string, unknown> | undefined)?.label;
+  };
+  assert.deepEqual(classes("INT64", [2], BigInt64Array.of(3n, 1n).buffer), [
+    { class: "d", index: 3, value: 3 },
+    { class: "b", index: 1, value: 1 },
+  ]);
+  assert.deepEqual(classes("INT32", [1, 1], Int32Array.of(2).buffer), [{ class: "c", index: 2, value: 2 }]);
+  assert.deepEqual(classes("UINT8", [1], Uint8Array.of(3).buffer), [{ class: "d", index: 3, value: 3 }]);
+  assert.equal(classes("INT64", [2], BigInt64Array.of(0n, 4n).buffer), undefined);
+  assert.deepEqual(
+    classes("UINT8", [1, 4], Uint8Array.of(1, 2, 200, 3).buffer),
+    [{ class: "c", index: 2, value: 200 }],
+    "scores of a quantized model",
+  );
+});
+
 test("outputs that are too large are linked to", () => {
   const large = { name: "scores", datatype: "UINT8" as const, shape: [70_000], bytes: new Uint8Array(70_000) };
   const { isWhole, structured } = answerOf({ model: "m", version: 1, outputs: [large], labels: undefined, jobId: "j" });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { planeOf, rankedOf } from "../../console/src/tensor-shape.ts";
+import { classesOf, planeOf, rankedOf } from "../../console/src/tensor-shape.ts";
 
 const digits = { config: { image: { size: [8, 8] } } };
 const count = (length: number): number[] => Array.from({ length }, (_, at) => at);
@@ -36,4 +36,36 @@ test("named values are ranked, the largest first", () => {
     { label: "2", value: 0.2 },
     { label: "a", value: 0.1 },
   ]);
+});
+
+const names = ["a", "b", "c", "d"];
+const labelsOf = (tensor: { datatype: string; shape: number[]; data?: unknown[] }) => {
+  const classes = classesOf(tensor, names);
+  return classes && [classes.kind, ...classes.items.map(([best]) => best?.label)];
+};
+
+test("a whole number is the index of a class, and a row of scores is ranked by itself", () => {
+  assert.deepEqual(labelsOf({ datatype: "INT64", shape: [1], data: [3] }), ["indexes", "d"]);
+  assert.deepEqual(labelsOf({ datatype: "INT64", shape: [4], data: [3, 0, 0, 1] }), ["indexes", "d", "a", "a", "b"]);
+  assert.deepEqual(labelsOf({ datatype: "INT32", shape: [2, 1], data: [[1], [2]] }), ["indexes", "b", "c"]);
+  assert.deepEqual(labelsOf({ datatype: "FP32", shape: [4], data: [1, 2, 9, 3] }), ["scores", "c"]);
+  assert.deepEqual(labelsOf({ datatype: "FP32", shape: [2, 4], data: [0.7, 0.1, 0.1, 0.1, 0, 0.1, 0.9, 0] }), ["scores", "a", "c"]);
+  assert.deepEqual(labelsOf({ datatype: "FP16", shape: [1, 4, 1, 1], data: [1, 2, 3, 9] }), ["scores", "d"]);
+  assert.deepEqual(labelsOf({ datatype: "UINT8", shape: [1, 4], data: [1, 200, 3, 9] }), ["scores", "b"], "of a quantized model");
+  assert.deepEqual(labelsOf({ datatype: "BOOL", shape: [2], data: [true, false] }), ["indexes", "b", "a"]);
+});
+
+test("what is neither is shown as it is", () => {
+  for (const tensor of [
+    { datatype: "INT64", shape: [1], data: [4] },
+    { datatype: "INT64", shape: [1], data: [-1] },
+    { datatype: "FP32", shape: [1, 3], data: [1, 2, 3] },
+    { datatype: "FP32", shape: [1], data: [3] },
+    { datatype: "BYTES", shape: [1], data: ["1"] },
+    { datatype: "FP32", shape: [0, 4], data: [] },
+    { datatype: "FP32", shape: [1, 4] },
+  ]) {
+    assert.equal(labelsOf(tensor), undefined, JSON.stringify(tensor));
+  }
+  assert.equal(classesOf({ datatype: "INT64", shape: [1], data: [0] }, []), undefined);
 });

@@ -3,10 +3,11 @@
 import type { DeadLetterView, JobView } from "@switchyard/protocol";
 import { useState } from "preact/hooks";
 import { ask } from "../api.ts";
-import { type Bulk, BulkDialog, bulkRequeue } from "../bulk.tsx";
+import { BulkDialog } from "../bulk.tsx";
 import { time } from "../format.ts";
 import type { Page } from "../job-list.ts";
 import { beat, useResource } from "../live.ts";
+import { type Bulk, bulkRequeue } from "../many-jobs.ts";
 import { go, hashOf, route } from "../route.ts";
 import { may } from "../session.ts";
 import { Action, Loaded, Table, TextFilter } from "../widgets.tsx";

@@ -2,15 +2,14 @@
 
 import type { InputsView, JobLogView, JobView, SizesView, TimelineView } from "@switchyard/protocol";
 import { useEffect, useState } from "preact/hooks";
-import { ask, listen } from "../api.ts";
+import { ask, listen, Refusal } from "../api.ts";
 import { duration, number, plural, size, time } from "../format.ts";
-import { hasEnded } from "../job-list.ts";
+import { hasEnded, mayRetry } from "../job-list.ts";
 import { beat, useResource } from "../live.ts";
 import { go, hashOf } from "../route.ts";
 import { may } from "../session.ts";
 import { type ShownTensor, TensorPreview } from "../tensor-preview.tsx";
 import { Action, Fault, Loaded, State } from "../widgets.tsx";
-import { mayRetry } from "./jobs.tsx";
 
 interface Props {
   id: string;
@@ -24,14 +23,18 @@ export function JobDetail({ id, listed, onClose }: Props) {
   const [error, setError] = useState<Error | undefined>(undefined);
   useEffect(() => {
     const stop = new AbortController();
+    let isKnown = false;
     listen(`/v1/jobs/${encodeURIComponent(id)}/events`, {
       signal: stop.signal,
       onEvent: ({ data }) => {
         const view = JSON.parse(data) as JobView;
+        isKnown = true;
         setJob(view);
         setError(undefined);
         if (hasEnded(view)) stop.abort();
       },
+      // later the line at the top says it: a stream that is back brings no event until something changes
+      onLost: (why) => why && !isKnown && setError(why),
     }).catch(setError);
     return () => stop.abort();
   }, [id]);
@@ -45,13 +48,21 @@ export function JobDetail({ id, listed, onClose }: Props) {
         </button>
       </header>
       {shown === undefined && (error ? <Fault error={error} /> : <p class="quiet">…</p>)}
+      {job && error && <Fault error={error} says="What is shown is not current" />}
       {shown && <Facts job={shown} />}
       {job && <Changes job={job} />}
-      {shown && (job ? <Timeline job={job} /> : error && <p class="quiet">Only this much of another tenant's job is shown.</p>)}
+      {job && <Timeline job={job} />}
+      {!job && listed && error && <Unheard error={error} />}
       {job && <Log job={job} />}
       {job && <Tensors job={job} />}
     </article>
   );
+}
+
+/** Why no more is known of a job than the list says. */
+function Unheard({ error }: { error: Error }) {
+  const isForeign = error instanceof Refusal && error.code === "job_not_found";
+  return isForeign ? <p class="quiet">Only this much of another tenant's job is shown.</p> : <Fault error={error} />;
 }
 
 function Facts({ job }: { job: JobView }) {

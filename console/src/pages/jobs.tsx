@@ -3,11 +3,12 @@
 import type { JobView, ModelView } from "@switchyard/protocol";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { ask } from "../api.ts";
-import { type Bulk, BulkDialog, bulkCancel } from "../bulk.tsx";
+import { BulkDialog } from "../bulk.tsx";
 import { number, plural } from "../format.ts";
 import { JobGrid } from "../job-grid.tsx";
-import { hasEnded, JobList } from "../job-list.ts";
+import { hasEnded, JobList, mayRetry } from "../job-list.ts";
 import { beat, useResource } from "../live.ts";
+import { type Bulk, bulkCancel, changeEach, outcomeText } from "../many-jobs.ts";
 import { go, refine, route } from "../route.ts";
 import { may } from "../session.ts";
 import { Action, Fault, TextFilter } from "../widgets.tsx";
@@ -23,16 +24,23 @@ export function JobsPage() {
   const list = useMemo(() => new JobList(query), [filters]);
   const [bulk, setBulk] = useState<Bulk | undefined>(undefined);
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
+  const [outcome, setOutcome] = useState("");
+  const choose = (ids: ReadonlySet<string>): void => {
+    setChosen(ids);
+    setOutcome("");
+  };
   useEffect(() => {
-    setChosen(new Set());
+    choose(new Set());
     return () => list.close();
   }, [list]);
   const [id] = rest;
   const jobs = list.jobs.value;
   const selected = jobs.filter((job) => chosen.has(job.id));
-  const onSelected = async (run: (job: JobView) => Promise<unknown>, which: (job: JobView) => boolean): Promise<void> => {
-    for (const job of selected.filter(which)) await run(job);
-    setChosen(new Set());
+  const onSelected = async (which: (job: JobView) => boolean, change: (id: string) => Promise<unknown>): Promise<void> => {
+    const ids = selected.filter(which).map((job) => job.id);
+    const changed = await changeEach(ids, change);
+    choose(new Set(changed.refused.keys()));
+    setOutcome(outcomeText(changed));
     beat.value += 1;
   };
   return (
@@ -56,8 +64,8 @@ export function JobsPage() {
             danger
             run={() =>
               onSelected(
-                (job) => ask(`/v1/jobs/${job.id}`, { method: "DELETE" }),
                 (job) => !hasEnded(job),
+                (id) => ask(`/v1/jobs/${id}`, { method: "DELETE" }),
               )
             }
           />
@@ -65,7 +73,7 @@ export function JobsPage() {
         {may("submit") && selected.some(mayRetry) && (
           <Action
             label={`Retry ${selected.filter(mayRetry).length} selected`}
-            run={() => onSelected((job) => ask(`/v1/jobs/${job.id}/retry`, { method: "POST" }), mayRetry)}
+            run={() => onSelected(mayRetry, (id) => ask(`/v1/jobs/${id}/retry`, { method: "POST" }))}
           />
         )}
         {may("submit") && (
@@ -73,10 +81,11 @@ export function JobsPage() {
             Cancel all that match …
           </button>
         )}
+        <span>{outcome}</span>
       </p>
       {list.error.value && <Fault error={list.error.value} />}
       <div class={id === undefined ? "split" : "split open"}>
-        <JobGrid list={list} chosen={chosen} onChoose={setChosen} openId={id} />
+        <JobGrid list={list} chosen={chosen} onChoose={choose} openId={id} />
         {id !== undefined && (
           <JobDetail key={id} id={id} listed={jobs.find((job) => job.id === id)} onClose={() => go("jobs", [], query)} />
         )}
@@ -84,10 +93,6 @@ export function JobsPage() {
       {bulk && <BulkDialog bulk={bulk} onClose={() => setBulk(undefined)} />}
     </>
   );
-}
-
-export function mayRetry({ state }: JobView): boolean {
-  return state === "failed" || state === "expired" || state === "cancelled";
 }
 
 function Filters() {

@@ -1,18 +1,22 @@
 /** The first look: what is slow, what is refused, what waits. */
 
+import type { OverviewView } from "@switchyard/protocol";
 import { Chart } from "../chart.tsx";
 import { duration, number, percent, plural } from "../format.ts";
-import { overview } from "../live.ts";
+import { overview, overviewFault } from "../live.ts";
 import { hashOf } from "../route.ts";
-import { may } from "../session.ts";
-import { Stat, Table } from "../widgets.tsx";
+import { Loaded, Stat, Table } from "../widgets.tsx";
 
 export function OverviewPage() {
-  const { value } = overview;
-  if (value === undefined) {
-    return <p class="quiet">{may("read", "operate") ? "…" : "This key may neither read nor operate, so there is nothing to show here."}</p>;
-  }
-  const { now, recent, series, slot_s: slot, window_s: window } = value;
+  return (
+    <>
+      <h1>Overview</h1>
+      <Loaded from={{ value: overview.value, error: overviewFault.value }}>{(view) => <Figures of={view} />}</Loaded>
+    </>
+  );
+}
+
+function Figures({ of: { now, recent, series, slot_s: slot, window_s: window } }: { of: OverviewView }) {
   const perSecond = (count: number, seconds: number): number => count / seconds;
   const ended = recent.succeeded + recent.failed + recent.cancelled + recent.expired;
   const missed = ended === 0 ? 0 : recent.expired / ended;
@@ -21,7 +25,6 @@ export function OverviewPage() {
   const hosts = now.hosts;
   return (
     <>
-      <h1>Overview</h1>
       <dl class="stats">
         <Stat label="Offered" value={`${number(perSecond(recent.offered, window))}/s`} hint="Jobs that came in the last minute" />
         <Stat

@@ -67,13 +67,18 @@ export function linkTo(jobId: string): ContentBlock {
   };
 }
 
-/** The label with the largest value, for each item of each output that has labels. */
+/** For each item of each output that has labels the one with the largest value; of outputs that are classes already, those. */
 function classesOf(outputs: readonly Tensor[], labels: ModelVersion["labels"]): Structured | undefined {
   const found: [string, unknown][] = [];
   for (const output of outputs) {
     const names = labels?.[output.name];
     if (names === undefined || output.datatype === "BYTES") continue;
     const values = flatOf(output);
+    if (isIndex(output, names.length)) {
+      const indexed = indexedOf(values, names);
+      if (indexed.length > 0) found.push([output.name, indexed]);
+      continue;
+    }
     const rows = output.shape.length > 1 ? output.shape[0]! : 1;
     const columns = rows === 0 ? 0 : values.length / rows;
     if (columns === 0) continue;
@@ -88,6 +93,19 @@ function classesOf(outputs: readonly Tensor[], labels: ModelVersion["labels"]): 
     found.push([output.name, best]);
   }
   return found.length === 0 ? undefined : Object.fromEntries(found);
+}
+
+/** Whole numbers are indexes of classes, but for those of a byte or two that have one for each class: the scores of a quantized model. */
+function isIndex({ datatype, shape }: Tensor, classes: number): boolean {
+  if (/^U?INT(32|64)$/.test(datatype)) return true;
+  return /^(U?INT(8|16)|BOOL)$/.test(datatype) && !(shape.length > 1 && shape.at(-1) === classes);
+}
+
+/** One class for each value, in their order; none where one of them is the index of no class, and so none is. */
+function indexedOf(values: readonly unknown[], names: readonly string[]): Structured[] {
+  const indexes = values.map(Number);
+  if (indexes.some((index) => names[index] === undefined)) return [];
+  return indexes.slice(0, mostClassRows).map((index) => ({ class: names[index], index, value: index }));
 }
 
 function nestedOf(tensor: Tensor): unknown {
