@@ -542,6 +542,12 @@ describe("the Redis store", () => {
     await rigs.redis.zadd(index, 4_500.5, id as string);
     for (let sweep = 0; sweep < 4; sweep++) await rig.store.sweep(rig.tag, 1, 1);
     assert.deepEqual(await rigs.redis.zrange(index, "0", "-1"), [id]);
+    // what came first goes first, wherever the look had come to
+    await rigs.redis.eval(seed.replace("9000", "8000"), 1, index);
+    await rigs.redis.zrem(index, id as string);
+    await rigs.redis.hset(`${keys.base(rig.tag)}clock`, "trimmed", 400);
+    for (let sweep = 0; sweep < 2; sweep++) await rig.store.sweep(rig.tag, 1, 1);
+    assert.equal(await rigs.redis.zcard(index), 0);
     // one that lives on stands first: what is gone behind it is found all the same
     await rigs.redis.eval(seed, 1, index);
     await rigs.redis.zadd(index, 0, id as string);

@@ -12,6 +12,8 @@ const rigs = await redisRigs();
 /** A flow that always has jobs waiting. */
 interface Sender extends Partial<NewJob> {
   items: number;
+  /** How many; default 12. */
+  most?: number;
 }
 
 /** Items of each sender that were served in so many batches, while all of them always had some waiting. */
@@ -21,8 +23,8 @@ async function served(rig: JobRig, senders: readonly Sender[], { batches, maxIte
   const items = senders.map(() => 0);
   const counts: number[] = [];
   const fill = async (): Promise<void> => {
-    for (const [at, sender] of senders.entries()) {
-      for (; waiting[at]! < 12; waiting[at]! += 1) ids.set(await rig.admit({ timeoutMs: 3_600_000, ...sender }, 1, 8), at);
+    for (const [at, { most = 12, ...job }] of senders.entries()) {
+      for (; waiting[at]! < most; waiting[at]! += 1) ids.set(await rig.admit({ timeoutMs: 3_600_000, ...job }, 1, 8), at);
     }
   };
   await fill();
@@ -65,6 +67,16 @@ function sentences(open: () => JobRig): void {
     );
   });
 
+  test("jobs as large as a batch are not passed over for ever by a few small ones that always come before them", async () => {
+    const senders: Sender[] = [
+      { class: "interactive", items: 1, most: 4 },
+      { class: "batch", items: 16 },
+    ];
+    const { items } = await served(open(), senders, { batches: 40, maxItems: 16 });
+    assert.ok(items[1]! >= 8 * 16, `${items}: what the small ones leave of a batch counts for the large ones`);
+    assert.ok(items[0]! >= 20 * 4, `${items}: and the small ones go before them most of the time`);
+  });
+
   test("tenants share items by their weights, though the jobs of one are larger", async () => {
     const senders: Sender[] = [
       { tenant: "small", tenantWeight: 3, items: 1 },
@@ -72,6 +84,23 @@ function sentences(open: () => JobRig): void {
     ];
     const { items } = await served(open(), senders, { batches: 60, maxItems: 8 });
     assertShares(items, [3, 1]);
+  });
+
+  test("each batch is shared by items, not by jobs", async () => {
+    const rig = open();
+    const senders = ["one", "other"];
+    for (let at = 0; at < 8; at++)
+      for (const tenant of senders) await rig.admit({ timeoutMs: 3_600_000, tenant, items: 2, latestStartMs: 1_000_000 + at }, 1, 8);
+    const { host, ticket } = await rig.hostWithTicket();
+    for (let batch = 0; batch < 3; batch++) {
+      const jobs = await host.batch(ticket, { maxItems: 8 });
+      const tenants = await Promise.all(jobs.map(async ({ id }) => (await rig.record(id)).tenant));
+      assert.deepEqual(tenants.sort(), ["one", "one", "other", "other"]);
+      await host.commit(
+        ticket,
+        jobs.map((job) => succeeded(job)),
+      );
+    }
   });
 
   test("a tenant whose jobs are larger than a batch owes what they take", async () => {

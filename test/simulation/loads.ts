@@ -13,9 +13,11 @@ export interface Arrival {
   items: number;
 }
 
-/** What one kind of client sends; `share` of all arrivals. */
+/** What one kind of client sends; `share` of all items. */
 export interface Sender {
   share: number;
+  /** Of each job; default 1. */
+  items?: number;
   class: JobClass;
   tenant: string;
   tenantWeight?: number;
@@ -25,7 +27,7 @@ export interface Sender {
 export interface Load {
   seed: number;
   untilMs: number;
-  /** Arrivals in a millisecond, at a moment. */
+  /** Items that arrive in a millisecond, at a moment. */
   rate: Rate;
   models: readonly string[];
   /** Zipf's exponent over the models; 0: all alike. */
@@ -69,12 +71,15 @@ export const between =
 export function arrivalsOf({ seed, untilMs, rate, models, zipf, senders }: Load): Arrival[] {
   const random = seededRandom(seed);
   const pickModel = weighted(models.map((_one, at) => 1 / (at + 1) ** zipf));
-  const pickSender = weighted(senders.map(({ share }) => share));
+  const shares = senders.map(({ items = 1, share }) => share / items);
+  const pickSender = weighted(shares);
+  const sumOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
+  const jobsPerItem = sumOf(shares) / sumOf(senders.map(({ share }) => share));
   const arrivals: Arrival[] = [];
   let now = 0;
   let phase = rate(0, random);
   for (;;) {
-    now -= Math.log(1 - random.next()) / phase.perMs;
+    now -= Math.log(1 - random.next()) / (phase.perMs * jobsPerItem);
     if (now >= phase.untilMs) {
       // the exponential has no memory: what was drawn beyond the phase is drawn again in the next one
       now = phase.untilMs;
@@ -84,9 +89,9 @@ export function arrivalsOf({ seed, untilMs, rate, models, zipf, senders }: Load)
     }
     if (now >= untilMs) return arrivals;
     const sender = senders[pickSender(random)] as Sender;
-    const { class: one, tenant, tenantWeight = 1 } = sender;
+    const { class: one, items = 1, tenant, tenantWeight = 1 } = sender;
     const model = models[pickModel(random)] as string;
-    arrivals.push({ atMs: now, model, class: one, tenant, tenantWeight, timeoutMs: sender.timeoutMs(random), items: 1 });
+    arrivals.push({ atMs: now, model, class: one, tenant, tenantWeight, timeoutMs: sender.timeoutMs(random), items });
   }
 }
 

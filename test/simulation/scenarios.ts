@@ -91,6 +91,13 @@ export const scenarios = {
     policies: ["edf-drop", "admission", "fair"],
     build: (seed, load, forMs) => trial(seed, load, { senders: classSenders, forMs }),
   },
+  sizes: {
+    title: "three classes that each ask for a third of the load, the class batch in jobs as large as a full batch",
+    loads: [0.8, 1.2, 2.0],
+    policies: ["edf-drop", "admission", "fair"],
+    build: (seed, load, forMs) =>
+      trial(seed, load, { senders: classSenders.map((one) => (one.class === "batch" ? { ...one, items: 16 } : one)), forMs }),
+  },
   backfill: {
     title: "interactive jobs for two fifths of the hosts' time, the class batch asks for the rest of the load",
     loads: [0.8, 1.0, 1.5, 2.0],

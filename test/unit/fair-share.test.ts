@@ -8,6 +8,7 @@ import {
   type Backlog,
   charge,
   clockAfter,
+  credited,
   flowWeights,
   type Rival,
   startTag,
@@ -295,4 +296,9 @@ test("the clock follows the jobs that were served, and overtakes nobody who wait
   assert.equal(clockAfter(5, [7, 6], [6.5, 9]), 6.5);
   assert.equal(clockAfter(5, [7, 6], [4]), 5, "it never goes back");
   assert.equal(clockAfter(5, [], [9]), 5, "nothing was served");
+});
+
+test("slots that nobody could use pay what a flow owes, and nothing is saved", () => {
+  assert.equal(credited({ finish: 10, weight: 4 }, 5, 8), 8);
+  assert.equal(credited({ finish: 10, weight: 4 }, 9, 8), 9);
 });

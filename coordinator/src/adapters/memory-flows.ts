@@ -7,7 +7,7 @@ import { classWeights, type JobClass, jobClasses } from "@switchyard/protocol";
 import type { EndedAttempt, JobRecord } from "../ports/job-store.ts";
 import { Arrivals, leastPassing, sharedEveryMs, sharedForMs } from "../scheduler/arrivals.ts";
 import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
-import { aheadOf, allot, charge, clockAfter, flowWeights, type Rival, startTag } from "../scheduler/fair-share.ts";
+import { aheadOf, allot, charge, clockAfter, credited, flowWeights, isBefore, type Rival, startTag } from "../scheduler/fair-share.ts";
 import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
@@ -61,6 +61,7 @@ const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs ||
 /** A flow's part of a batch: jobs that were looked at and left, items taken, and those of the last job. */
 interface Lane {
   flow: Flow;
+  weight: number;
   at: number;
   served: number;
   last: number;
@@ -264,8 +265,14 @@ export class MemoryFlows {
       lastStarts.push(tags.lastStart);
       this.#largest = Math.max(this.#largest, last);
     }
-    const tagsOfOthers = flows.filter(({ jobs }) => jobs.length > 0).map(({ finish }) => finish);
-    this.#virtual = clockAfter(this.#virtual, lastStarts, tagsOfOthers);
+    const left = flows.filter(({ jobs }) => jobs.length > 0);
+    const tags = left.map(({ finish }) => finish);
+    this.#virtual = clockAfter(this.#virtual, lastStarts, tags);
+    const unused = maxRoom(batch);
+    const [first] = batch.jobs;
+    if (!first || unused <= 0 || batch.closed || runsAlone(first)) return;
+    const owed = firstOf(left.map((flow) => lanes.get(flow.name) as Lane));
+    if (owed) owed.flow.finish = credited({ finish: owed.flow.finish, weight: owed.weight }, this.#virtual, unused);
   }
 
   /** Takes jobs of one flow until it has got so many items, or more by a part of the last job; what does not fit in keeps its place. */
@@ -297,6 +304,12 @@ export class MemoryFlows {
       }
     }
   }
+}
+
+/** The lane that would get the next slot. */
+function firstOf(lanes: readonly Lane[]): Lane | undefined {
+  const claimOf = ({ flow: { finish, name }, weight }: Lane) => ({ start: finish, weight, name });
+  return lanes.reduce<Lane | undefined>((first, lane) => (first && !isBefore(claimOf(lane), claimOf(first)) ? first : lane), undefined);
 }
 
 /** Items of all jobs but the first so many, by their mean. */

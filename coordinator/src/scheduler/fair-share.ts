@@ -74,9 +74,22 @@ export function allot(flows: readonly Backlog[], slots: number, virtual: number)
 type Lane = { next: number; given: Allotment };
 
 function goesBefore(a: Lane, b: Lane): boolean {
-  if (a.next !== b.next) return a.next < b.next;
-  if (a.given.weight !== b.given.weight) return a.given.weight > b.given.weight;
-  return a.given.name < b.given.name;
+  return isBefore({ ...a.given, start: a.next }, { ...b.given, start: b.next });
+}
+
+/** Which of two flows gets the next slot: decided alike by every reader. */
+export function isBefore(a: Omit<Allotment, "slots">, b: Omit<Allotment, "slots">): boolean {
+  if (a.start !== b.start) return a.start < b.start;
+  if (a.weight !== b.weight) return a.weight > b.weight;
+  return a.name < b.name;
+}
+
+/**
+ * A flow's tag after a batch that had so many slots which nobody could use, because its jobs did not fit in: they are credited to the first that waits. Else those of
+ * which few come at a time would go before it for long, in small batches that take the time of all.
+ */
+export function credited({ finish, weight }: Pick<Backlog, "finish" | "weight">, virtual: number, unused: number): number {
+  return Math.max(virtual, finish - unused / weight);
 }
 
 /** The flow's finish tag, and the start tag of its last job, after it was served so many items, of which the last job has some. */

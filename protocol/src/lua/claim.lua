@@ -388,6 +388,7 @@ elseif #flows > 1 then
   end
   -- the shares' owners had nothing that fits, or only one flow is left
   if #flows == 1 and items < maxItems and not isFull and not apart then serve(flows[1], maxItems - items) end
+  if items > 0 and items < maxItems and not isFull and not apart and #taken < mostJobs then creditFirst(base, flows, mostItems, maxItems - items) end
 end
 
 if #ended > 1 then

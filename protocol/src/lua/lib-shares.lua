@@ -86,3 +86,16 @@ local function allot(flows, slots, mean)
   end
   return turns
 end
+
+-- Slots that nobody could use are credited to the first flow that waits all the same, because its jobs do not fit in: else those of which few come at a time
+-- would go before it for long, in small batches that take the time of all.
+local function creditFirst(base, flows, mostItems, unused)
+  local virtual, _, changed = readTags(base, flows, mostItems)
+  local first
+  for _, flow in ipairs(flows) do
+    if flow.left > 0 and (not first or goesBefore(flow, first)) then first = flow end
+  end
+  if not first then return end
+  changeTag(changed, first.name, math.max(virtual, first.start - unused / first.share))
+  storeTags(base, virtual, changed)
+end
