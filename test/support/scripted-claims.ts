@@ -63,6 +63,8 @@ export class RunnerRig {
   onOutputs: () => Promise<void> = async () => {};
   /** A claim that the store has and the runner has not; answers how many jobs went back, and may throw. */
   onGiveBack: (tag: string, sequence: number) => Promise<number> = async () => 0;
+  /** The same of the claim that got no answer. */
+  onGiveBackUnheard: (tag: string) => Promise<number> = async () => 0;
   /** Whether a job that was handed over is what the next claim would have answered. */
   onHanded: (handed: Handed) => boolean = () => true;
   /** Called for each run of a model; may throw, and let time pass. */
@@ -91,6 +93,7 @@ export class RunnerRig {
           return reply.promise;
         },
         giveBack: (tag, sequence) => this.onGiveBack(tag, sequence),
+        giveBackUnheard: (tag) => this.onGiveBackUnheard(tag),
         accepts: (handed) => this.onHanded(handed),
         inputs: async (_tag, jobs) => {
           this.onInputs();
@@ -120,6 +123,7 @@ export class RunnerRig {
       },
       clock: {
         monotonicMs: () => this.#nowMs,
+        nowMs: () => this.#nowMs,
         sleep: async (ms) => {
           this.slept.push(ms);
           this.#nowMs += ms;

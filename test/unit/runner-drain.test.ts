@@ -25,12 +25,38 @@ test("a drain in the midst of an exchange runs what it claimed, commits it and r
 
 test("a drain without Redis ends when there is nothing to commit", async () => {
   const rig = new RunnerRig();
+  let asked = 0;
+  rig.onGiveBackUnheard = () => {
+    asked += 1;
+    return Promise.reject(new Error("Connection is closed."));
+  };
   rig.serve("a1");
   const look = await rig.exchange();
   rig.runner.drain();
   look.fail();
   await rig.ended;
   assert.deepEqual(rig.ends(), [["a1", true]]);
+  assert.equal(asked, 3, "it waits no longer for a store that is away");
+});
+
+test("what a claim without an answer may have taken goes back before the host ends, at no cost of an attempt", async () => {
+  const rig = new RunnerRig();
+  const given: string[] = [];
+  rig.onGiveBackUnheard = async (tag) => given.push(tag);
+  rig.serve("a1");
+  const look = await rig.exchange();
+  rig.runner.drain();
+  look.fail();
+  await rig.ended;
+  assert.deepEqual([given, rig.ends()], [["a"], [["a1", true]]]);
+  const heard = new RunnerRig();
+  heard.onGiveBackUnheard = async (tag) => given.push(tag);
+  heard.serve("a1");
+  const answered = await heard.exchange();
+  heard.runner.drain();
+  answered.answer({ claim: { kind: "empty", nowMs: 1 } });
+  await heard.ended;
+  assert.equal(given.length, 1, "one that was answered is not given back");
 });
 
 test("jobs whose inputs cannot be read before the host ends go back with their attempts", async () => {

@@ -239,6 +239,11 @@ export class Claims {
     return Number(reply);
   }
 
+  /** The claim that was sent last, if it was made: no answer to it has come. */
+  giveBackUnheard(tag: string): Promise<number> {
+    return this.giveBack(tag, this.#nextSequence(tag));
+  }
+
   /** The framed inputs of claimed jobs, in order; null where they are gone. */
   async inputs(tag: string, jobs: readonly ClaimedJob[]): Promise<(Buffer | null)[]> {
     const [values] = await sendTogether(this.#redis, [["mget", ...jobs.map((job) => keys.input(tag, job.id))]]);

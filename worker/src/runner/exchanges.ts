@@ -16,8 +16,10 @@ import type { StoreClock } from "./store-clock.ts";
 /** What a look came to; `refused`: the store answered with an error. */
 export type Answer = Batch | Exclude<ClaimAnswer, { kind: "batch" }> | { kind: "refused" };
 
+const triesToGiveBack = 3;
+
 interface Parts {
-  claims: Pick<Claims, "exchange">;
+  claims: Pick<Claims, "exchange" | "giveBackUnheard">;
   clock: Pick<Clock, "monotonicMs" | "sleep">;
   commits: OpenCommits;
   figures: RunFigures;
@@ -70,7 +72,21 @@ export class Exchanges {
       isRepeat = true;
       if (commit || wish) await clock.sleep(retryExchangeMs);
     }
+    if (wish && isEnding()) await this.#giveBackUnheard(wish.tag);
     return claimed;
+  }
+
+  /** What a host that ends may have claimed without hearing of it: its goodbye would be taken for its death, which costs these jobs an attempt. */
+  async #giveBackUnheard(tag: string): Promise<void> {
+    const { claims, clock } = this.#parts;
+    for (let tries = 0; tries < triesToGiveBack; tries++) {
+      if (tries > 0) await clock.sleep(retryExchangeMs);
+      const isHeard = await claims.giveBackUnheard(tag).then(
+        () => true,
+        () => false,
+      );
+      if (isHeard) return;
+    }
   }
 
   #timed(claim: ClaimAnswer, sentMs: number): Answer {

@@ -35,10 +35,10 @@ const leastPatienceMs = 250;
 const mostWaitingBytes = 256 * 1024 * 1024;
 
 export interface RunnerParts {
-  claims: Pick<Claims, "accepts" | "exchange" | "giveBack" | "inputs">;
+  claims: Pick<Claims, "accepts" | "exchange" | "giveBack" | "giveBackUnheard" | "inputs">;
   largeValues: Pick<LargeValues, "fetched" | "stored">;
   models: ModelSource;
-  clock: Pick<Clock, "monotonicMs" | "sleep" | "after" | "turn">;
+  clock: Pick<Clock, "monotonicMs" | "nowMs" | "sleep" | "after" | "turn">;
   lingerMs: number;
   board: Pick<ClaimBoard, "write">;
   tell: (message: FromRunner) => void;
@@ -151,6 +151,11 @@ export class Runner {
     if (!isNew) this.#figures.wasLate(tag);
     if (ticket && isNew && isShort && isHere && models.isLoaded(ticket.version) && claims.accepts(handed)) ticket.handed = batch;
     this.wake(tag);
+  }
+
+  /** By the store's clock, from when on the host's outputs are to be kept. */
+  keepingFromMs(): number {
+    return this.#storeClock.keepingFromMs();
   }
 
   drain(): void {
