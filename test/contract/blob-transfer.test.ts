@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { mkdtemp, readdir, readFile, rm, symlink } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, test } from "node:test";
@@ -48,10 +48,39 @@ test("a coordinator that is gone or turns a host away is an unavailable store, n
   await assert.rejects(new HttpBlobs(url, noToken).put(content(10), { keepMs: 0 }), codeOf("store_unavailable"));
 });
 
+test("what goes wrong between a host and a coordinator is told without the coordinator's address, which the log has", async () => {
+  await using broken = await startScriptedServer((_request, response) => {
+    response.writeHead(503).end("the disk at /data/blobs is full");
+  });
+  await using lying = await startScriptedServer((_request, response) => void response.end(content(9)));
+  const reference = { sha256: digestOf(content()), sizeBytes: 10 };
+  const folder = await mkdtemp(path.join(tmpdir(), "switchyard-download-"));
+  const file = path.join(folder, "file");
+  for (const [at, act, detail, whole] of [
+    ["http://127.0.0.1:2", "get", "a coordinator does not hand over large values: ECONNREFUSED", /127\.0\.0\.1:2 .*ECONNREFUSED/],
+    ["http://nobody.invalid:80", "put", /^a coordinator does not hand over large values: (ENOTFOUND|EAI_AGAIN)$/, /nobody\.invalid/],
+    ["no address", "get", "a coordinator does not hand over large values: ERR_INVALID_URL", /no address/],
+    [broken.url, "get", "a coordinator answered 503 for a large value", /127\.0\.0\.1.*503.*\/data\/blobs/],
+    [broken.url, "put", "a coordinator answered 503 for a large value", /127\.0\.0\.1.*503.*\/data\/blobs/],
+    [lying.url, "download", /^a coordinator handed over other bytes than those of [0-9a-f]{64}$/, /127\.0\.0\.1.*other bytes/],
+  ] as const) {
+    const logged: string[] = [];
+    const blobs = new HttpBlobs(at, noToken, { trouble: (message) => logged.push(message) });
+    const acts = {
+      get: () => blobs.get(reference),
+      put: () => blobs.put(content(10), { keepMs }),
+      download: () => blobs.download({ sha256: digestOf(content()), sizeBytes: 9 }, file),
+    };
+    await assert.rejects(acts[act](), { code: "store_unavailable", message: detail });
+    assert.match(logged.join("\n"), whole);
+  }
+  await rm(folder, { recursive: true });
+});
+
 test("a coordinator that says nothing is given up by the host's clock", async () => {
   await using silent = await startScriptedServer(() => {});
   const hasty = { ...systemClock, after: (_ms: number, run: () => void) => systemClock.after(50, run) };
-  const away = new HttpBlobs(silent.url, noToken, hasty);
+  const away = new HttpBlobs(silent.url, noToken, { clock: hasty });
   await assert.rejects(away.get({ sha256: digestOf(content()), sizeBytes: 10 }), codeOf("store_unavailable"));
 });
 
@@ -83,9 +112,47 @@ test("a download that is cut off again and again goes on where it stopped, and o
   await assert.rejects(new HttpBlobs(lying.url, noToken).download(reference, other), codeOf("store_unavailable"));
   assert.ok(!(await readdir(folder)).includes("other"));
   const hasty = { ...systemClock, sleep: async () => {} };
-  await assert.rejects(new HttpBlobs("http://127.0.0.1:1", noToken, hasty).download(reference, other), codeOf("store_unavailable"));
+  await assert.rejects(
+    new HttpBlobs("http://127.0.0.1:1", noToken, { clock: hasty }).download(reference, other),
+    codeOf("store_unavailable"),
+  );
   await rm(folder, { recursive: true });
 });
+
+const pages: [what: string, page: { bytes: (count: number) => number; isTold: boolean }][] = [
+  ["pages that are too short", { bytes: () => 20, isTold: true }],
+  ["pages that end too early, without their size", { bytes: () => 20, isTold: false }],
+  ["empty pages", { bytes: () => 0, isTold: false }],
+  ["a long and a short page in turn", { bytes: (count: number) => 20 + (count % 2), isTold: false }],
+  ["pages that are too long", { bytes: () => 200, isTold: true }],
+];
+for (const [what, page] of pages) {
+  test(`a download for which a server answers with ${what} is given up after some pauses, and what was there stays`, async (t) => {
+    const bytes = content(100);
+    await using server = await startScriptedServer((_request, response, count) => {
+      if (page.isTold) response.writeHead(200, { "content-length": page.bytes(count) });
+      response.write("");
+      response.end("x".repeat(page.bytes(count)));
+    });
+    const folder = await mkdtemp(path.join(tmpdir(), "switchyard-download-"));
+    t.after(() => rm(folder, { recursive: true }));
+    const file = path.join(folder, "file");
+    if (page.isTold) await writeFile(file, bytes.subarray(0, 60));
+    const slept: number[] = [];
+    const sleep = async (ms: number): Promise<void> => {
+      slept.push(ms);
+      if (slept.length > 20) throw new Error("it is asked for ever");
+    };
+    const blobs = new HttpBlobs(server.url, noToken, { clock: { ...systemClock, sleep } });
+    await assert.rejects(blobs.download({ sha256: digestOf(bytes), sizeBytes: bytes.length }, file), {
+      code: "store_unavailable",
+      message: /sent another size than 100 bytes/,
+    });
+    assert.equal(server.seen.length, slept.length + 1);
+    assert.deepEqual(slept.slice(-3), [200, 400, 800]);
+    if (page.isTold) assert.deepEqual(new Uint8Array(await readFile(file)), bytes.subarray(0, 60));
+  });
+}
 
 test("a download that a full disk cuts off is told as that, at once, and as no fault of the coordinator", {
   skip: fs.existsSync("/dev/full") ? false : "this system has no /dev/full",

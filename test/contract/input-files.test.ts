@@ -12,7 +12,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, afterEach, before, type TestContext, test } from "node:test";
-import { type InputFileReference, inputFileThresholdBytes, isLocalDisk, joinParts, type SwitchyardError } from "@switchyard/protocol";
+import { type InputFileReference, inputFileThresholdBytes, isLocalDisk, joinParts, SwitchyardError } from "@switchyard/protocol";
 import { keys } from "@switchyard/protocol/redis";
 import type { Redis } from "ioredis";
 import { FilesystemBlobs } from "../../coordinator/src/adapters/filesystem-blobs.ts";
@@ -142,8 +142,9 @@ async function goes(rig: JobRig): Promise<void> {
 }
 
 /** Of a host whose folder is `blobsFolder`. */
-const valuesOf = (blobsFolder = root): LargeValues =>
+const valuesOf = (blobsFolder = root, trouble: (message: string) => void = () => {}): LargeValues =>
   new LargeValues({
+    trouble,
     redis: wire,
     files: new InputFiles(blobsFolder),
     folder: new SharedFolder({ root: blobsFolder, clock: hostClock }),
@@ -181,6 +182,27 @@ test("an input of 64 KiB and more is a file while its job is open, and Redis hol
   assert.ok(same(await store.inputs(id), frame));
   assert.ok(same(await store.inputsBeginning(id, 1_000), frame.subarray(0, 1_000)));
   assert.equal((await store.sizes(id, 0)).inputs, frame.length);
+  await runAll(rig);
+  await goes(rig);
+});
+
+test("a file that a host cannot read is told without its path, which the log has", async () => {
+  const rig = rigs.rig(store);
+  const { id } = await rig.admitted(rig.job(large()));
+  const stored = await storedFor(id);
+  const [file] = await filesOf(rig);
+  const other = await mkdtemp(path.join(tmpdir(), "switchyard-input-"));
+  await cp(root, other, { recursive: true });
+  const copy = path.join(other, path.relative(root, file!));
+  await rm(copy);
+  await symlink(copy, copy);
+  const logged: string[] = [];
+  const values = valuesOf(other, (message) => logged.push(message));
+  const [frame] = await values.fetched([id], [stored], { again: async () => [], memory: new FrameMemory() });
+  assert.ok(frame instanceof SwitchyardError);
+  assert.deepEqual([frame.code, frame.message], ["store_unavailable", "large values cannot be reached: ELOOP at open"]);
+  assert.match(logged.join(), new RegExp(`ELOOP.*${copy}`));
+  await rm(other, { recursive: true });
   await runAll(rig);
   await goes(rig);
 });

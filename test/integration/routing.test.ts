@@ -309,6 +309,9 @@ describe("routing", { concurrency: 3 }, () => {
     await hostsOf(url, anywhere);
     const { items } = (await call(`${url}/v1/jobs?model=plain&tag=site:south&limit=200`)).json() as { items: JobView[] };
     assert.equal(items.length, 20, "they are listed with their model's jobs");
+    const { metrics, batches } = await hostOf(url, north!.name);
+    const page = await (await fetch(`http://${metrics}/metrics`)).text();
+    assert.equal(/^switchyard_host_models (\d+)$/m.exec(page)?.[1], "1", `the model that its queues share: ${JSON.stringify(batches)}`);
 
     const refused = await call(`${url}/v1/jobs`, { body: { model: "plain", inputs, require: { labels: { site: "east" } } } });
     assert.deepEqual([refused.status, refused.json().missing], [503, ["label site=east"]]);

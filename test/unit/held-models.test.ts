@@ -1,4 +1,4 @@
-/** A host's picture of its models: how long a failed load is held against one. */
+/** A host's picture of its models: how long a failed load is held against one, and what those that it holds take. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,6 +8,7 @@ import { HeldModels } from "../../worker/src/models/held-models.ts";
 
 const version = { model: "digits", version: 1, tag: "aaaaaaaaaa" } as ModelVersion;
 const { tag } = version;
+const loaded = { version, maxItems: 8, reason: "measured", sizeBytes: 10, loadMs: 20.4, config: "mark" };
 
 function rig() {
   let nowMs = 1_000;
@@ -37,7 +38,7 @@ test("a failure is told while it counts and while the host may try again by itse
   pass(1);
   assert.deepEqual(held.tellFailures(), {});
   held.failed(tag, "no such file");
-  held.loaded(tag, { maxItems: 8, reason: "measured", sizeBytes: 10, loadMs: 20.4, config: "mark" });
+  held.loaded(tag, loaded);
   assert.deepEqual([held.tellFailures(), held.isBackingOff(tag)], [{}, false]);
   assert.deepEqual(held.tellLoaded(), { [tag]: { maxItems: 8, reason: "measured", loadMs: 20, config: "mark" } });
 });
@@ -107,4 +108,33 @@ test("what a run usually takes is the mean of those since the model was loaded",
   assert.equal(held.usualRunMs(tag), 75);
   held.evicted(tag);
   assert.equal(held.usualRunMs(tag), 0);
+});
+
+test("a model that several queues share counts once, and one that runs on another provider, or has other content, by itself", () => {
+  const { held } = rig();
+  const of = (one: string, more: Partial<ModelVersion>): void =>
+    held.loaded(one, { ...loaded, version: { ...version, digest: "d", config: {}, tag: one, ...more } });
+  of("plain", {});
+  of("labelled", { require: { labels: { site: "north" } } });
+  of("large", { require: { gpu_memory_mb: 1_000 } });
+  assert.deepEqual([held.count(), held.sizeBytes(), held.tags()], [1, 10, ["plain", "labelled", "large"]]);
+  of("on the GPU", { require: { providers: ["cuda"] } });
+  of("newer", { version: 2, digest: "e" });
+  assert.deepEqual([held.count(), held.sizeBytes()], [3, 30]);
+  held.evicted("plain");
+  assert.equal(held.count(), 3, "others share it yet");
+  held.evicted("labelled");
+  held.evicted("large");
+  assert.deepEqual([held.count(), held.sizeBytes()], [2, 20]);
+});
+
+test("there is room for a model beside those that are held, each counted once, and for one that is held for another queue", () => {
+  const { held } = rig();
+  const held1 = { ...version, digest: "d", config: {}, sizeBytes: 10 };
+  for (const one of ["plain", "labelled", "large"]) held.loaded(one, { ...loaded, version: { ...held1, tag: one } });
+  const another = { ...held1, model: "other", tag: "other" };
+  assert.ok(held.hasRoomFor(another, { models: 2, bytes: 40 }));
+  assert.ok(!held.hasRoomFor(another, { models: 1, bytes: 40 }));
+  assert.ok(!held.hasRoomFor(another, { models: 2, bytes: 39 }));
+  assert.ok(held.hasRoomFor({ ...held1, tag: "one more" }, { models: 1, bytes: 20 }));
 });

@@ -181,3 +181,23 @@ test("a model that is to be kept is not let go, be it asked for", async () => {
   cache.keep([]);
   assert.equal(await cache.evict(version("a")), true);
 });
+
+test("whoever marks loads hears of each before it begins and when it is over, and may forbid it with a reason", async () => {
+  const told: string[] = [];
+  const marks: NonNullable<ModelCacheOptions["marks"]> = {
+    async begin({ model }) {
+      told.push(`begin ${model}`);
+      if (model === "forbidden") throw new Error("three hosts died of it");
+    },
+    async end({ model }, { isLoaded }) {
+      told.push(`end ${model} ${isLoaded}`);
+    },
+  };
+  const { cache, broken, events } = rig({ marks });
+  await cache.ensure(version("a"));
+  broken.add("b");
+  await assert.rejects(cache.ensure(version("b")), { message: "no good" });
+  await assert.rejects(cache.ensure(version("forbidden")), { message: "three hosts died of it", code: "model_not_ready" });
+  assert.deepEqual(told, ["begin a", "end a true", "begin b", "end b false", "begin forbidden"]);
+  assert.deepEqual(events.slice(-1), ["failed forbidden: three hosts died of it"]);
+});

@@ -11,7 +11,7 @@ import { PlacementOrders } from "../../worker/src/models/placement-orders.ts";
 
 const tag = "aaaaaaaaaa";
 const version = { model: "digits", version: 1, tag } as ModelVersion;
-const model = { maxItems: 8, reason: "", sizeBytes: 1, loadMs: 1, config: "" };
+const model = { version, maxItems: 8, reason: "", sizeBytes: 1, loadMs: 1, config: "" };
 
 function rig() {
   const events: string[] = [];

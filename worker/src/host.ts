@@ -196,11 +196,11 @@ export class Host {
         message: `models that require no provider run on the CPU; SWITCHYARD_PROVIDERS=${unasked[0]} gives them the GPU`,
       });
     metrics.registered(facts, () => ({
-      models: this.#held.tags().length,
+      models: this.#held.count(),
       modelBytes: this.#held.sizeBytes(),
       tickets: this.#desk.held().length,
     }));
-    log("registered", { host: id, incarnation, device, providers, warm: this.#held.tags().length });
+    log("registered", { host: id, incarnation, device, providers, warm: this.#held.count() });
   }
 
   async #subscribeHeld(): Promise<void> {
@@ -297,13 +297,7 @@ export class Host {
     const { cacheBytes, cacheModels } = this.#parts.runner;
     if (this.#stop.signal.aborted || this.#held.isLoading()) return;
     const version = this.#held.retryDue((tag) => this.#known.byTag(tag));
-    if (
-      !version ||
-      !this.#fits(version) ||
-      this.#held.tags().length >= cacheModels ||
-      2 * (this.#held.sizeBytes() + version.sizeBytes) > cacheBytes
-    )
-      return;
+    if (!version || !this.#fits(version) || !this.#held.hasRoomFor(version, { models: cacheModels, bytes: cacheBytes })) return;
     void this.#held.load(version, this.#stop.signal);
   }
 
@@ -478,7 +472,16 @@ export class Host {
     await this.#desk.settled();
     for (let flush = 0; flush < 2; flush++) await this.#tell().catch(() => {}); // the first may have been under way
     await this.#intake.close(2_000);
+    await this.#forgetLoads();
     await this.#presence?.deregister();
+  }
+
+  /** Of a load that the process does not outlive because it was asked to end the model is not to blame, see runner/load-marks. */
+  async #forgetLoads(): Promise<void> {
+    const { facts, redis } = this.#parts;
+    await Promise.all(
+      this.#held.asked().map((tag) => redis.hdel(keys.loadMarks(tag), facts.incarnation).catch(() => {})), // then it counts as one of several
+    );
   }
 
   /** Nobody has given it a job, so nobody waits; its runner may be in the middle of a load. */
@@ -488,7 +491,8 @@ export class Host {
     this.#runner.drain();
     this.#ending = Promise.race([this.#runner.ended().then(() => {}), this.#parts.clock.sleep(unregisteredMs)]);
     await this.#ending;
-    await Promise.race([this.#presence?.deregister().catch(() => {}), this.#parts.clock.sleep(farewellMs)]);
+    const leave = Promise.all([this.#forgetLoads(), this.#presence?.deregister().catch(() => {})]);
+    await Promise.race([leave, this.#parts.clock.sleep(farewellMs)]);
     return { quiet: this.#runnerEnded || !loads };
   }
 
@@ -502,6 +506,7 @@ export class Host {
         if (tag && sequence) await runScript(redis, "return-claim", keys.base(tag), [facts.incarnation, sequence]);
       }
       await Promise.all(this.#desk.held().map((ticketId) => this.#desk.release(tagOf(ticketId), ticketId, "unbegun")));
+      await this.#forgetLoads();
       await this.#presence?.deregister();
     };
     await Promise.race([farewell().catch(() => {}), clock.sleep(farewellMs)]);

@@ -66,6 +66,12 @@ export const keys = {
    */
   input: (tag: string, id: string): string => `${prefix}:{${tag}}:in:${id}`,
 
+  /**
+   * hash incarnation → `<since ms> <host id>`, hosts that load this queue's model, or died of it. Written by hosts; an entry goes when its load is over, all of
+   * them when one succeeds; lives an hour.
+   */
+  loadMarks: (tag: string): string => `${prefix}:{${tag}}:load-marks`,
+
   /** list of the ids of a host's last batch, for the command behind its claim that reads their inputs. Written by claim; lives a minute. (lua) */
   batch: (tag: string, incarnation: string): string => `${prefix}:{${tag}}:batch:${incarnation}`,
 

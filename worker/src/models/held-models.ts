@@ -35,12 +35,19 @@ interface Parts {
 }
 
 export interface Loaded {
+  /** As it was loaded for this queue. */
+  version: ModelVersion;
   maxItems: number;
   reason: string;
   sizeBytes: number;
   loadMs: number;
   /** Stands for the settings that it was loaded with. */
   config: string;
+}
+
+/** As the runner's cache tells models apart: by content, settings, and providers that jobs insist on. */
+function modelKey({ config, digest, model, require, version }: ModelVersion): string {
+  return JSON.stringify([model, version, digest, config, require?.providers]);
 }
 
 export class HeldModels {
@@ -90,6 +97,11 @@ export class HeldModels {
     this.#batches.set(tag, [runs + 1, before + items]);
   }
 
+  /** Queues whose models the runner was asked to load, without an answer yet. */
+  asked(): string[] {
+    return [...this.#asked.keys()];
+  }
+
   /** What a run of this queue takes on average, in ms; 0 where none was seen. */
   usualRunMs(tag: string): number {
     const [runs = 0] = this.#batches.get(tag) ?? [];
@@ -119,13 +131,30 @@ export class HeldModels {
     });
   }
 
+  /** Queues whose model is held; several may share one. */
   tags(): string[] {
     return [...this.#loaded.keys()];
   }
 
+  /** Each once, for however many queues: jobs with requirements of their own have another queue, and often the same model. */
+  #models(): ReadonlyMap<string, Loaded> {
+    return new Map([...this.#loaded.values()].map((one) => [modelKey(one.version), one]));
+  }
+
+  count(): number {
+    return this.#models().size;
+  }
+
   /** The files of all models held, together. */
   sizeBytes(): number {
-    return [...this.#loaded.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    return [...this.#models().values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  }
+
+  /** Whether it could be loaded and push out no other, as far as the sizes of files tell; what is held for another queue takes no room. */
+  hasRoomFor(version: ModelVersion, most: { models: number; bytes: number }): boolean {
+    const models = this.#models();
+    if (models.has(modelKey(version))) return true;
+    return models.size < most.models && 2 * (this.sizeBytes() + version.sizeBytes) <= most.bytes;
   }
 
   isLoading(tag?: string): boolean {

@@ -22,10 +22,18 @@ export class LargeValues {
   readonly #files: InputFiles;
   readonly #folder: FilesystemBlobs;
   readonly #remote: Blobs | undefined;
+  readonly #trouble: (message: string) => void;
   #chosen: Blobs | undefined;
 
-  /** `remote` is asked where the folder is not the cluster's. */
-  constructor(parts: { redis: RedisWire; files: InputFiles; folder: FilesystemBlobs; remote?: Blobs | undefined }) {
+  /** `remote` is asked where the folder is not the cluster's. `trouble` hears all that is known of a failure, for the log: those who wait for a job read its error. */
+  constructor(parts: {
+    redis: RedisWire;
+    files: InputFiles;
+    folder: FilesystemBlobs;
+    remote?: Blobs | undefined;
+    trouble?: (message: string) => void;
+  }) {
+    this.#trouble = parts.trouble ?? (() => {});
     this.#redis = parts.redis;
     this.#files = parts.files;
     this.#folder = parts.folder;
@@ -70,7 +78,7 @@ export class LargeValues {
       if (!place) throw noPlace();
       return (await place.get(reference)) ?? null;
     } catch (error) {
-      return asFailure(error);
+      return this.#failure(error);
     }
   }
 
@@ -84,7 +92,7 @@ export class LargeValues {
         try {
           answers.push({ ...result, outputs: await this.#store(result.outputs, result.ttlMs) });
         } catch (error) {
-          answers.push(failed(result, asFailure(error)));
+          answers.push(failed(result, this.#failure(error)));
         }
       }
     }
@@ -104,14 +112,18 @@ export class LargeValues {
     if (told !== null && told === found) this.#chosen = this.#folder;
     return this.#chosen ?? this.#remote;
   }
+
+  /** What the system says of a file has its path. */
+  #failure(error: unknown): SwitchyardError {
+    if (error instanceof SwitchyardError) return error;
+    const { code, message, syscall } = error as NodeJS.ErrnoException;
+    this.#trouble(`large values cannot be reached: ${message}`);
+    const why = code === undefined ? "the host's log has the cause" : `${code}${syscall === undefined ? "" : ` at ${syscall}`}`;
+    return new SwitchyardError("store_unavailable", `large values cannot be reached: ${why}`);
+  }
 }
 
 function noPlace(): SwitchyardError {
   const remedy = "set SWITCHYARD_BLOBS to the coordinators' folder, or SWITCHYARD_URL to a coordinator's address";
   return new SwitchyardError("store_unavailable", `this host has no way to large values: ${remedy}`);
-}
-
-function asFailure(error: unknown): SwitchyardError {
-  if (error instanceof SwitchyardError) return error;
-  return new SwitchyardError("store_unavailable", `large values cannot be reached: ${(error as Error).message}`);
 }

@@ -131,7 +131,7 @@ export type FromRunner =
   /** What was said in the last moment, in order: every message wakes the main loop, and runs of light models are many. */
   | { kind: "together"; messages: FromRunner[] }
   /** Something that an operator should read; the runner goes on. */
-  | { kind: "trouble"; tag: string; message: string }
+  | { kind: "trouble"; tag?: string; message: string }
   | { kind: "barred" }
   | { kind: "drained" };
 

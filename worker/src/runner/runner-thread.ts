@@ -4,7 +4,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { channels, configMark, keys } from "@switchyard/protocol/redis";
 import { systemClock } from "../clock.ts";
-import { endWhenSilent, hostSubscription, silenceLimits, wireConnection } from "../redis-connection.ts";
+import { endWhenSilent, hostSubscription, sendTogether, silenceLimits, wireConnection } from "../redis-connection.ts";
 import { FetchedModels } from "../runtime/fetched-models.ts";
 import { ModelCache } from "../runtime/model-cache.ts";
 import { supportedProviders } from "../runtime/onnx-runtime.ts";
@@ -14,6 +14,7 @@ import { FilesystemBlobs } from "./filesystem-blobs.ts";
 import { HttpBlobs } from "./http-blobs.ts";
 import { InputFiles } from "./input-files.ts";
 import { LargeValues } from "./large-values.ts";
+import { LoadMarks } from "./load-marks.ts";
 import { ClaimBoard, type FromRunner, type RunnerOptions, type ToRunner } from "./messages.ts";
 import { ModelFileSource } from "./model-file-source.ts";
 import { RunTallies } from "./run-tallies.ts";
@@ -57,6 +58,16 @@ function flush(): void {
   waiting = [];
 }
 
+/** Of large values: all jobs of a batch may say the same. */
+const troubleEveryMs = 10_000;
+let lastTrouble = { message: "", atMs: Number.NEGATIVE_INFINITY };
+function trouble(message: string): void {
+  const atMs = systemClock.monotonicMs();
+  if (message === lastTrouble.message && atMs - lastTrouble.atMs < troubleEveryMs) return;
+  lastTrouble = { message, atMs };
+  tell({ kind: "trouble", message });
+}
+
 // no socketTimeout: a reply may be due while the thread is blocked in a run; the watch knows the difference
 const redis = wireConnection(options.redisUrl, `switchyard-runner-${options.hostId}`);
 const listener = hostSubscription(options.redisUrl, `switchyard-runner-wake-${options.hostId}`);
@@ -65,9 +76,10 @@ const stopWatches = [
   endWhenSilent(listener, systemClock, silenceLimits(options.redisUrl)),
 ];
 
-const blobFolder = new FilesystemBlobs({ root: options.blobsFolder, clock: systemClock });
+// coordinators let go by the store's clock what is named here
+const blobFolder = new FilesystemBlobs({ root: options.blobsFolder, clock: { nowMs: () => runner.keepingFromMs() } });
 const { coordinatorUrl } = options;
-const remote = coordinatorUrl === undefined ? undefined : new HttpBlobs(coordinatorUrl, () => redis.get(keys.hostToken));
+const remote = coordinatorUrl === undefined ? undefined : new HttpBlobs(coordinatorUrl, () => redis.get(keys.hostToken), { trouble });
 
 /** Once it has been given a ticket, a load may stand in the way of runs. */
 let serves = false;
@@ -87,6 +99,12 @@ const models = new ModelCache({
     source: new ModelFileSource({ redis, folder: blobFolder, remote }),
     clock: systemClock,
   }),
+  marks: new LoadMarks({
+    send: (commands) => sendTogether(redis, commands),
+    hostId: options.hostId,
+    incarnation: options.incarnation,
+    nowMs: () => systemClock.nowMs(),
+  }),
   isBusy: () => serves,
   onLoaded: (model, version) => {
     const { tag } = version;
@@ -105,6 +123,7 @@ const largeValues = new LargeValues({
   files: new InputFiles(options.blobsFolder),
   folder: blobFolder,
   remote,
+  trouble,
 });
 
 const runner = new Runner({

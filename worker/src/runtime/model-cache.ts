@@ -31,6 +31,8 @@ export interface ModelCacheOptions {
   isBusy?: () => boolean;
   /** Brings the files of uploaded versions here; absent: there are none. */
   fetched?: Pick<FetchedModels, "folderOf" | "discard" | "keep">;
+  /** Told of each load before it begins, which may forbid it by throwing the reason, and when it is over. */
+  marks?: { begin(version: ModelVersion): Promise<void>; end(version: ModelVersion, how: { isLoaded: boolean }): Promise<void> };
   /** How a version becomes a model; reads it from `root`, or from the folder to which it was fetched, by default. */
   load?: (version: ModelVersion, folder?: string) => Promise<LoadedModel>;
   /** Bytes of memory that this process occupies. */
@@ -253,10 +255,18 @@ export class ModelCache {
     await this.#makeRoom(version, costBytes);
     const residentBytes = this.#options.residentBytes ?? process.memoryUsage.rss;
     const beforeBytes = residentBytes();
+    const { marks } = this.#options;
     let model: LoadedModel;
     try {
       if (folder instanceof Error) throw folder;
-      model = await (this.#options.load ?? this.#read)(version, folder);
+      await marks?.begin(version);
+      try {
+        model = await (this.#options.load ?? this.#read)(version, folder);
+      } catch (error) {
+        void marks?.end(version, { isLoaded: false });
+        throw error;
+      }
+      void marks?.end(version, { isLoaded: true });
     } catch (error) {
       if (error instanceof DamagedFiles && (await fetchAnew?.().catch(() => false))) return undefined;
       const reason = error instanceof Error ? error.message : String(error);
