@@ -5,7 +5,7 @@ import { cp, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { JobView } from "@switchyard/protocol";
+import type { HostView, JobView } from "@switchyard/protocol";
 import { keys, tagOf } from "@switchyard/protocol/redis";
 import { Redis } from "ioredis";
 import { generateBenchModels } from "../../scripts/generate-bench-models.ts";
@@ -254,6 +254,13 @@ describe("models that a worker cannot have", { concurrency: 3 }, () => {
       assert.deepEqual([state, attempt, host], ["succeeded", 1, cluster.workers[0]!.name], JSON.stringify(error));
     }
   });
+});
+
+test("a worker in a container lends models half of what the container may use, not of what the machine has", async () => {
+  const limit = encodeURIComponent(`process.constrainedMemory = () => ${256 * 2 ** 20};`);
+  await using cluster = await startProcesses({ workerEnv: { NODE_OPTIONS: `--import=data:text/javascript,${limit}` } });
+  const [host] = (await call(`${cluster.url}/v1/hosts`)).json().items as HostView[];
+  assert.deepEqual([host?.memory_mb, host?.model_memory_mb?.lent], [256, 128]);
 });
 
 test("a host that is full of what it must keep leaves cold models to another, and none of their jobs fails", async () => {

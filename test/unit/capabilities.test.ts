@@ -7,6 +7,7 @@ import {
   type Capabilities,
   canonicalRequirement,
   contradictedLabel,
+  memoryBytesOf,
   missingOf,
   missingOfAll,
   preferenceOf,
@@ -155,4 +156,11 @@ test("models may fill the GPU where they are run on it, and half of the machine'
   assert.equal(modelMemoryMb({ providers: ["cuda", "cpu"], gpus, memoryMb: 128_000 }), 81_559);
   assert.equal(modelMemoryMb({ providers: ["cpu", "cuda"], gpus, memoryMb: 128_000 }), 64_000);
   assert.equal(modelMemoryMb({ providers: ["cuda"], gpus: [], memoryMb: 128_000 }), 64_000);
+});
+
+test("the memory of a machine counts as far as a container may use it", () => {
+  const machineBytes = 64_000;
+  assert.equal(memoryBytesOf({ limitBytes: 0, machineBytes }), 64_000, "no limit is known");
+  assert.equal(memoryBytesOf({ limitBytes: 2_000, machineBytes }), 2_000);
+  assert.equal(memoryBytesOf({ limitBytes: 2 ** 63, machineBytes }), 64_000, "what a system says where there is none");
 });

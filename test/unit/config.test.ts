@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import path from "node:path";
 import { test } from "node:test";
-import { blobSettings, type Config, ConfigError, coordinatorMetrics, readConfig } from "../../coordinator/src/config.ts";
+import {
+  blobSettings,
+  type Config,
+  ConfigError,
+  coordinatorMetrics,
+  flagOf,
+  readConfig,
+  type SettingName,
+  settingNames,
+} from "../../coordinator/src/config.ts";
+import { childEnv } from "../../coordinator/src/embedded/child-env.ts";
 
 const folder = path.resolve("some-folder");
 const read = (argv: string[], env: Record<string, string> = {}): Config => readConfig({ argv, env, folder });
@@ -167,6 +177,37 @@ test("what `up` tells its processes of large values is what it was told", () => 
     const told = Object.entries(blobSettings(blobs)).filter((setting): setting is [string, string] => setting[1] !== undefined);
     assert.deepEqual(read([], Object.fromEntries(told)).blobs, blobs);
   }
+});
+
+test("each setting that `up` is told is told its processes", () => {
+  /** None is the default, and each as it is told again. */
+  const given: Record<SettingName, string> = {
+    ...{ HTTP: "127.0.0.1:9000", GRPC: "127.0.0.1:9001", METRICS: "127.0.0.1:9002" },
+    ...{ REDIS_URL: "rediss://store:7000", REDIS_CA: "/tls/ca.pem", REDIS_CERT: "/tls/cert.pem", REDIS_KEY: "/tls/key.pem" },
+    ...{
+      MODELS: "/other/models",
+      DATA: "/other/data",
+      CACHE: "/other/cache",
+      API_KEYS: "/other/keys.yaml",
+      MCP_SERVERS: "/other/mcp.json",
+    },
+    ...{ BLOBS: "s3://values/some", S3_ENDPOINT: "http://10.0.0.7:9000", S3_REGION: "local", S3_PATH_STYLE: "no", INPUT_FILES: "no" },
+    ...{ COORDINATORS: "2", WORKERS: "3", BIND_CORES: "no", EXPECTED_HOSTS: "4" },
+    ...{ MAX_BODY: "33554432", MAX_JSON: "1048576", MAX_MODEL: "16777216", MAX_QUEUE_JOBS: "1000", MAX_QUEUE_BYTES: "2000" },
+    ...{ RESULT_TTL: "7200000ms", MCP_MODEL_TOOLS: "7", CORS_ORIGINS: "https://a.example", LOG_LEVEL: "debug" },
+  };
+  const notTold: SettingName[] = [
+    "BIND_CORES", // it is `up` that binds them
+    "EXPECTED_HOSTS", // of a coordinator under `up`: its workers
+  ];
+  assert.deepEqual(Object.keys(given).sort(), [...settingNames].sort());
+  const { REDIS_CA, REDIS_CERT, REDIS_KEY, ...others } = given;
+  const config = read(Object.entries(others).map(([name, value]) => `${flagOf(name)}=${value}`));
+  // which would have to be there to be read
+  const whole = { ...config, redisFiles: { REDIS_CA, REDIS_CERT, REDIS_KEY } };
+  const env = childEnv(whole, { redisUrl: given.REDIS_URL, env: {} });
+  const told = Object.fromEntries(settingNames.map((name) => [name, env[`SWITCHYARD_${name}`]]));
+  assert.deepEqual(told, { ...given, ...Object.fromEntries(notTold.map((name) => [name, undefined])) });
 });
 
 test("a bucket that cannot be meant is refused with all other mistakes, and no secret in it is repeated", () => {

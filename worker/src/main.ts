@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { availableParallelism, totalmem } from "node:os";
 import { resolve } from "node:path";
+import { memoryBytesOf } from "@switchyard/protocol";
 import { TurnTimes } from "@switchyard/protocol/event-loop";
 import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { keys, newIncarnation, type RedisTarget, shownAddress, storeFormat } from "@switchyard/protocol/redis";
@@ -182,7 +183,7 @@ health.serve({
 const { gpus, problem } = await finding;
 if (problem !== undefined) log("gpus_unknown", { problem });
 
-const memoryMb = Math.round(totalmem() / 1024 / 1024);
+const memoryMb = Math.round(memoryBytesOf({ limitBytes: process.constrainedMemory(), machineBytes: totalmem() }) / 1024 / 1024);
 const cacheBytes = config.cacheBytes ?? modelMemoryMb({ providers: config.providers, gpus, memoryMb }) * 1024 * 1024;
 host = new Host({
   redis,

@@ -1,13 +1,15 @@
 /**
  * The logs of the processes that `up` started. They write to files by themselves, so that a killed `up` breaks no pipe of theirs;
- * this follows the files and passes on what a person at the terminal should see.
+ * this follows the files, passes on what a person at the terminal should see, and keeps them from growing for ever.
  */
 
-import { closeSync, mkdirSync, openSync, readSync, renameSync, statSync } from "node:fs";
+import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { StringDecoder } from "node:string_decoder";
 
+/** A larger file begins anew, and the one before it is kept beside it: twice that of each process, and a little more. */
 const keepBytes = 16 * 2 ** 20;
+const pieceBytes = 2 ** 20;
 
 export class LogTail {
   readonly file: string;
@@ -16,6 +18,8 @@ export class LogTail {
   readonly #say: (line: string) => void;
   readonly #decoder = new StringDecoder();
   #readBytes: number;
+  /** Beyond which it begins anew. */
+  #mostBytes = keepBytes;
   #rest = "";
   #last: string[] = [];
 
@@ -42,13 +46,65 @@ export class LogTail {
   /** Shows what was written since the last call. */
   read(): void {
     const sizeBytes = statSync(this.file, { throwIfNoEntry: false })?.size ?? 0;
-    if (sizeBytes <= this.#readBytes) return;
-    const chunk = Buffer.alloc(Math.min(sizeBytes - this.#readBytes, 2 ** 20));
+    if (sizeBytes > this.#mostBytes) this.#beginAnew();
+    else if (sizeBytes > this.#readBytes) this.#readOn(sizeBytes);
+  }
+
+  #readOn(sizeBytes: number): void {
+    const chunk = Buffer.alloc(Math.min(sizeBytes - this.#readBytes, pieceBytes));
     const descriptor = openSync(this.file, "r");
     const count = readSync(descriptor, chunk, 0, chunk.length, this.#readBytes);
     closeSync(descriptor);
     this.#readBytes += count;
-    const lines = (this.#rest + this.#decoder.write(chunk.subarray(0, count))).split("\n");
+    this.#split(chunk.subarray(0, count));
+  }
+
+  /**
+   * The process holds the file itself, and so cannot be given another: what is there is copied, and the file emptied. It appends, and goes on at the new
+   * end. What it writes between the last look and the emptying, some microseconds, is lost.
+   */
+  #beginAnew(): void {
+    const before = `${this.file}.1`;
+    try {
+      const from = openSync(this.file, "r+");
+      try {
+        drop(before); // its room may be needed
+        this.#copy(from, before);
+        ftruncateSync(from);
+      } finally {
+        closeSync(from);
+      }
+      this.#readBytes = 0;
+      this.#mostBytes = keepBytes;
+    } catch {
+      // the disk is full, say: half a copy is of no use there, and the next try is not to come at once
+      drop(before);
+      this.#mostBytes += keepBytes;
+    }
+  }
+
+  /** All that is there, and what comes meanwhile; what was not read yet is. */
+  #copy(from: number, before: string): void {
+    const to = openSync(before, "w", 0o600);
+    try {
+      const piece = Buffer.alloc(pieceBytes);
+      for (let at = 0; ; ) {
+        const count = readSync(from, piece, 0, piece.length, at);
+        if (count === 0) return;
+        writeFileSync(to, piece.subarray(0, count));
+        at += count;
+        if (at <= this.#readBytes) continue;
+        const fresh = piece.subarray(Math.max(0, count - (at - this.#readBytes)), count);
+        this.#readBytes = at;
+        this.#split(fresh);
+      }
+    } finally {
+      closeSync(to);
+    }
+  }
+
+  #split(bytes: Uint8Array): void {
+    const lines = (this.#rest + this.#decoder.write(bytes)).split("\n");
     this.#rest = lines.pop() ?? "";
     for (const line of lines) this.#take(line);
   }
@@ -63,6 +119,14 @@ export class LogTail {
     if (line.trim() === "") return;
     this.#last = [...this.#last.slice(-11), line];
     if (this.#show === "all" || (this.#show === "warnings" && isLoud(line))) this.#say(`${this.#name}: ${readable(line)}`);
+  }
+}
+
+function drop(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // whoever writes there is told why it cannot be
   }
 }
 

@@ -14,6 +14,7 @@ import { totalmem } from "node:os";
 import path from "node:path";
 import type { Writable } from "node:stream";
 import { promisify } from "node:util";
+import { memoryBytesOf } from "@switchyard/protocol";
 import { systemClock } from "../clock.ts";
 import { leastRewriteBytes } from "./calm-rewrites.ts";
 import { canFetchDebianPackages, fetchDebianPackages, packagesFolder } from "./debian-packages.ts";
@@ -163,8 +164,7 @@ export class DataFolderInUse extends Error {
 }
 
 export function defaultMaxMemoryBytes(): number {
-  const limit = process.constrainedMemory();
-  const bytes = limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+  const bytes = memoryBytesOf({ limitBytes: process.constrainedMemory(), machineBytes: totalmem() });
   return Math.min(Math.floor(bytes / 4), 4 * 1024 ** 3);
 }
 

@@ -9,15 +9,16 @@ import { closeSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { serverNodeFlags } from "@switchyard/protocol/node-flags";
-import { type RedisTarget, redisFileNames, shownAddress } from "@switchyard/protocol/redis";
+import { type RedisTarget, shownAddress } from "@switchyard/protocol/redis";
 import { keyFileMistakes } from "../adapters/key-file.ts";
 import { RedisConnection } from "../adapters/redis-connection.ts";
 import { toolServerMistakes } from "../adapters/tool-server-file.ts";
 import { systemClock } from "../clock.ts";
-import { blobSettings, type Config, ConfigError, readConfig } from "../config.ts";
+import { type Config, ConfigError, readConfig } from "../config.ts";
 import { asksForHelp, helpText } from "../config-help.ts";
 import { SiblingDoors } from "../doors/sibling-doors.ts";
 import { askForRewrite, CalmRewrites } from "./calm-rewrites.ts";
+import { childEnv } from "./child-env.ts";
 import { CorePair } from "./core-pair.ts";
 import { KeptProcess, type RunningProcess } from "./kept-process.ts";
 import { LogTail } from "./log-tail.ts";
@@ -162,39 +163,6 @@ function asRunning(pid: number, exited: RunningProcess["exited"]): RunningProces
   };
 }
 
-/** The variables that say to a child what this process was told, flags included. */
-function childEnv(config: Config, redisUrl: string): Record<string, string | undefined> {
-  return {
-    NODE_COMPILE_CACHE: path.join(config.data, "compiled"), // the next start takes a quarter less time and 15 MB less in each process
-    ...process.env,
-    SWITCHYARD_HTTP: shown(config.http),
-    SWITCHYARD_GRPC: config.grpc ? shown(config.grpc) : "off",
-    SWITCHYARD_METRICS: shown(config.metrics),
-    SWITCHYARD_REDIS_URL: redisUrl,
-    ...Object.fromEntries(redisFileNames.map((name) => [`SWITCHYARD_${name}`, config.redisFiles[name]])),
-    SWITCHYARD_MODELS: config.models,
-    SWITCHYARD_DATA: config.data,
-    ...blobSettings(config.blobs),
-    SWITCHYARD_INPUT_FILES: config.inputFiles,
-    SWITCHYARD_COORDINATORS: String(config.coordinators),
-    SWITCHYARD_WORKERS: String(config.workers),
-    SWITCHYARD_API_KEYS: config.apiKeys,
-    SWITCHYARD_MCP_SERVERS: config.mcpServers,
-    SWITCHYARD_MAX_BODY: String(config.maxBodyBytes),
-    SWITCHYARD_MAX_JSON: String(config.maxJsonBytes),
-    SWITCHYARD_MAX_MODEL: String(config.maxModelBytes),
-    SWITCHYARD_MAX_QUEUE_JOBS: String(config.maxQueueJobs),
-    SWITCHYARD_MAX_QUEUE_BYTES: String(config.maxQueueBytes),
-    SWITCHYARD_RESULT_TTL: `${config.resultTtlMs}ms`,
-    SWITCHYARD_CORS_ORIGINS: config.corsOrigins.join(","),
-    SWITCHYARD_CACHE: config.cache,
-    // the command line's address means something else to a worker: who hands out large values, where there is no folder to see
-    SWITCHYARD_URL: "folder" in config.blobs ? undefined : `http://${shown(config.http)}`,
-    SWITCHYARD_LOG_LEVEL: config.logLevel,
-    SWITCHYARD_PARENT_PIPE: "3",
-  };
-}
-
 /** One of our own programs as a child: descriptor 3 tells it that we are gone, 4 keeps Redis alive for it. */
 function keepProgram(
   house: House,
@@ -309,7 +277,7 @@ async function open(house: House, started: KeptProcess[]): Promise<void> {
     terminal.wait("Redis: connecting");
     await mustAnswer({ url, tls: config.redisTls });
   }
-  const env = childEnv(config, url);
+  const env = childEnv(config, { redisUrl: url, env: process.env });
   for (const [at, metrics] of config.coordinatorMetrics.entries()) {
     const name = at === 0 ? "coordinator" : `coordinator-${at + 1}`;
     const own = { ...env, SWITCHYARD_METRICS: shown(metrics), SWITCHYARD_EXPECTED_HOSTS: String(config.workers) };
