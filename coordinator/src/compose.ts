@@ -174,7 +174,8 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
   const models = new RedisModels(redis, hosts, { uploads: uploadStore, aliases: aliasStore, states: stateStore, chance });
   hosts.knowQueues((tag) => models.versionOf(tag));
   const tickets = new BullmqTickets({ url: redisUrl, routeOf: (tag, reach) => hosts.route(tag, reach), metrics });
-  const { blobs, sweepMs } = await openBlobs(options);
+  const storeClock = { nowMs: () => redis.nowMs(), after: (ms: number, run: () => void) => clock.after(ms, run) };
+  const { blobs, sweepMs } = await openBlobs({ ...options, clock: storeClock });
   const tellsTraces = tracing !== undefined || journal !== undefined;
   const files = "folder" in options.blobs ? new LocalInputFiles({ blobsFolder: options.blobs.folder, clock }) : undefined;
   const store = new RedisJobStore({ redis, subscription, tickets, coordinator, blobs, files, tellsTraces });
@@ -285,11 +286,13 @@ export async function startCoordinator(options: CoordinatorOptions): Promise<Coo
     const other = await store.announceBlobs();
     if (other !== undefined)
       log.warn("blob_folder_differs", { folder: shownPlace(options.blobs), detail: "coordinators must share one folder" });
-    await uploads.keepFiles();
-    await blobs.sweep();
+    // one time for both: what is swept has been kept on as of then, whatever became of clocks and machines in between
+    const nowMs = await redis.askedNowMs();
+    await uploads.keepFiles(nowMs);
+    await blobs.sweep(nowMs);
   }
   const uploads = new ModelUploads({
-    ...{ store: uploadStore, blobs, inspector: new GraphProcess(clock), models, takeOver: lookForUploads, readYaml, clock, log },
+    ...{ store: uploadStore, blobs, inspector: new GraphProcess(clock), models, takeOver: lookForUploads, readYaml, log },
   });
 
   const hostToken = new RedisHostToken(redis);

@@ -15,7 +15,8 @@ const sweepBucketMs = 600_000;
 interface Parts {
   blobs: BlobPlace;
   dataFolder: string;
-  clock: Clock;
+  /** Its time is the one that all who use the place share. */
+  clock: Pick<Clock, "after" | "nowMs">;
   log: Log;
 }
 

@@ -37,7 +37,7 @@ for (const [moment, isHeld, copies] of [
     const sweeper = inBucket({ ...s3, endpoint: gate.url }).open(clock);
     const reference = await open(clock).put(bytes, { keepMs });
     time.nowMs += 10 * keepMs;
-    const sweep = sweeper.sweep();
+    const sweep = sweeper.sweep(time.nowMs);
     await held.promise;
     await owner.put(bytes, { keepMs });
     free.resolve();
@@ -46,8 +46,8 @@ for (const [moment, isHeld, copies] of [
     assert.equal((await files(reference.sha256)).length, copies);
     // and it was swept in earnest: what nobody keeps goes, marks and all
     time.nowMs += 200 * 60_000;
-    await owner.sweep();
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
+    await owner.sweep(time.nowMs);
     const left = await readdir(path.join(s3.folder, "some/where/blobs", reference.sha256)).catch(() => []);
     assert.deepEqual(left, []);
   });
@@ -67,7 +67,7 @@ test("a bucket that is away is an unavailable store, told once with what to do, 
   for (const use of [
     () => away.get(reference),
     () => away.put(content(10), { keepMs }),
-    () => away.sweep(),
+    () => away.sweep(time.nowMs),
     () => away.open(reference.sha256),
   ]) {
     await assert.rejects(use(), (error: SwitchyardError) => codeOf("store_unavailable")(error) && !error.message.includes("127.0.0.1"));
@@ -141,7 +141,7 @@ test("a file that is sent again takes the place of what is damaged in a bucket, 
     const left = await files(reference.sha256);
     assert.equal(left.length, 1);
     time.nowMs += 9 * keepMs;
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
     assert.ok(same(await readFile(left[0]!), bytes));
     await owner.receive(Readable.from([bytes]), { keepMs });
     assert.deepEqual(await files(reference.sha256), left, "what is whole stays as it is");
@@ -155,14 +155,14 @@ test("a file that takes hours to reach a bucket is not taken for abandoned, and 
   await using gate = await startGate(s3.endpoint, async (method, key) => {
     if (method !== "PUT" || !/partNumber=2\b/.test(key)) return;
     passedMs += 5 * 3_600_000;
-    await sweeper.sweep();
+    await sweeper.sweep(late.nowMs());
   });
   const bytes = content(17 << 20);
   const reference = await inBucket({ ...s3, endpoint: gate.url })
     .open(late)
     .receive(Readable.from([bytes]), { keepMs });
   assert.ok(passedMs > 0);
-  await sweeper.sweep();
+  await sweeper.sweep(late.nowMs());
   assert.ok(same(await sweeper.get(reference), bytes));
 });
 

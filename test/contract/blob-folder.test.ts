@@ -39,7 +39,7 @@ for (const [how, again] of [
       assert.equal(left.length, 1);
       assert.ok(same(await readFile(left[0]!), bytes));
       time.nowMs += 9 * keepMs;
-      await owner.sweep();
+      await owner.sweep(time.nowMs);
       assert.ok(same(await owner.get(reference), bytes));
     });
   }
@@ -62,7 +62,7 @@ for (const [code, outcome] of [
     assert.equal(link.mock.callCount(), 1);
     if (outcome === "it is gone") return;
     time.nowMs += 5 * keepMs;
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
     assert.ok(await owner.get(reference));
     assert.deepEqual(await readdir(path.join(root, "unfinished")), []);
   });
@@ -105,10 +105,10 @@ test("a sweep removes files that nobody finished, and folders that hold nothing"
   const [stale, fresh] = [path.join(unfinished, "stale"), path.join(unfinished, "fresh")];
   await writeFile(stale, "x");
   await writeFile(fresh, "x");
-  await utimes(stale, 0, (time.nowMs - 3_700_000) / 1_000);
-  await utimes(fresh, 0, time.nowMs / 1_000);
+  await utimes(stale, 0, (Date.now() - 3_700_000) / 1_000);
+  await utimes(fresh, 0, (Date.now() - 3_500_000) / 1_000);
   time.nowMs += keepMs + 180_000;
-  await owner.sweep();
+  await owner.sweep(time.nowMs);
   assert.deepEqual(await readdir(unfinished), ["fresh"]);
   await assert.rejects(stat(path.join(root, blobFolder(reference.sha256))), { code: "ENOENT" });
   await rm(fresh);

@@ -90,14 +90,14 @@ for (const [who, { open: openAt, place: found }] of Object.entries(ways)) {
     const reference = await open().put(bytes, { keepMs: 10 * keepMs });
     await open().put(bytes, { keepMs });
     time.nowMs += 9 * keepMs;
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
     assert.ok(same(await open().get(reference), bytes), "shortened");
     await open().put(bytes, { keepMs: 10 * keepMs });
     time.nowMs += 9 * keepMs;
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
     assert.ok(same(await open().get(reference), bytes), "not prolonged");
     time.nowMs += 5 * keepMs;
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
     assert.ok((await open().get(reference)) === undefined);
   });
 
@@ -109,7 +109,7 @@ for (const [who, { open: openAt, place: found }] of Object.entries(ways)) {
     let [sweeping, deleted] = [true, 0];
     const sweeps = sweepers.map(async (sweeper) => {
       while (sweeping) {
-        const swept = await sweeper.sweep();
+        const swept = await sweeper.sweep(Date.now());
         deleted += swept.deleted;
       }
     });
@@ -139,10 +139,10 @@ for (const [where, found] of Object.entries(places)) {
     const reference = await owner.put(content(), { keepMs });
     assert.equal(await owner.keep(reference, { keepMs: 10 * keepMs }), true);
     time.nowMs += 5 * keepMs;
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
     assert.ok(await owner.get(reference));
     time.nowMs += 10 * keepMs;
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
     assert.equal(await owner.keep(reference, { keepMs }), false);
   });
 
@@ -189,6 +189,20 @@ for (const [where, found] of Object.entries(places)) {
 }
 
 for (const [where, found] of Object.entries(places)) {
+  test(`a sweep goes by the time that it is told, not by its machine's (${where})`, { skip: found ? false : skip }, async () => {
+    const { open, owner } = found!;
+    const reference = await owner.put(content(1_000), { keepMs });
+    const ahead = open({ ...systemClock, nowMs: () => time.nowMs + 100 * keepMs });
+    const behind = open({ ...systemClock, nowMs: () => time.nowMs - 100 * keepMs });
+    await ahead.sweep(time.nowMs);
+    assert.ok(await owner.get(reference));
+    time.nowMs += 4 * keepMs;
+    await behind.sweep(time.nowMs);
+    assert.equal(await owner.get(reference), undefined);
+  });
+}
+
+for (const [where, found] of Object.entries(places)) {
   test(`a stream that comes for longer than it is kept is kept from its end on (${where})`, { skip: found ? false : skip }, async () => {
     const { owner } = found!;
     const bytes = content(1_000);
@@ -198,7 +212,7 @@ for (const [where, found] of Object.entries(places)) {
       yield bytes.subarray(500);
     }
     const reference = await owner.receive(slowly(), { keepMs });
-    await owner.sweep();
+    await owner.sweep(time.nowMs);
     assert.ok(same(await owner.get(reference), bytes));
   });
 }

@@ -3,6 +3,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { keys, newIncarnation, type ScriptName } from "@switchyard/protocol/redis";
+import { RedisConnection } from "../../coordinator/src/adapters/redis-connection.ts";
+import { RedisHosts } from "../../coordinator/src/adapters/redis-hosts.ts";
+import { systemClock } from "../../coordinator/src/clock.ts";
 import { redisRigs } from "../support/file-rigs.ts";
 import { clockPasses, eventually, type HostJob, lingeringHost, succeeded, ticketEndMs } from "../support/job-rig.ts";
 
@@ -143,5 +146,33 @@ describe("loss of presence", () => {
     assert.equal(await script("lose", host(incarnation), [40]), "lost");
     assert.equal(((await script("heartbeat", host(incarnation), ["{}", "", "{}"])) as [number, string])[1], "lost");
     assert.ok((await rigs.redis.pttl(host(incarnation))) > 0);
+  });
+
+  test("one that said goodbye, and is listed for a moment yet, is told from one that fell silent, and the time of each is known", async (t) => {
+    const connection = new RedisConnection(rigs.url, "hosts", systemClock);
+    t.after(() => connection.close());
+    await connection.open();
+    const hosts = new RedisHosts(connection);
+    const begunMs = connection.nowMs();
+    const [left, silent] = [newIncarnation(), newIncarnation()];
+    for (const incarnation of [left, silent]) {
+      const changing = JSON.stringify({ warm: [], loaded: {}, failures: {} });
+      const facts = JSON.stringify({ id: incarnation, providers: [], cores: 1, memoryMb: 1, labels: {}, version: "0" });
+      await script("heartbeat", host(incarnation), [changing, "", facts]);
+      await rigs.redis.zadd(keys.hosts, begunMs, incarnation);
+    }
+    assert.equal(await script("lose", host(left), [-1]), "lost");
+    await rigs.redis.hset(host(silent), "beat", begunMs - 3_500);
+    assert.equal(await script("lose", host(silent), [3_000]), "lost");
+    await hosts.refresh();
+    const seen = new Map(hosts.snapshots().map((one) => [one.incarnation, one]));
+    assert.deepEqual(
+      [left, silent].map((one) => [seen.get(one)?.view.state, seen.get(one)?.hasLeft]),
+      [
+        ["lost", true],
+        ["lost", false],
+      ],
+    );
+    for (const one of [left, silent]) assert.ok(Math.abs(seen.get(one)!.lostMs! - begunMs) < 60_000);
   });
 });

@@ -302,7 +302,7 @@ test("large inputs, which are not in Redis, are kept on as long", async (t) => {
   await dieWithAll(rig);
   await store.sweep(rig.tag, 1, 1);
   laterMs = dayMs - 60_000;
-  await blobs.sweep();
+  await blobs.sweep(systemClock.nowMs() + laterMs);
   assert.equal((await store.inputs(dead))?.length, large.length + 1);
   assert.equal(await store.inputs(open), undefined, "others are not");
 });

@@ -1,17 +1,17 @@
 /** Jobs whose tensors are too large for Redis, through real processes: with the coordinators' folder, without it, and when bytes are gone. */
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import type { InputsView, SizesView } from "@switchyard/protocol";
-import type { Redis } from "ioredis";
+import { blobFileName, blobFolder, type InputsView, type SizesView } from "@switchyard/protocol";
+import { Redis } from "ioredis";
 import { type Answer, binaryInference, binaryOutputs, call, jobView } from "../support/calls.ts";
 import { whileDrained } from "../support/drained-host.ts";
 import { type NegatingCluster, startNegatingCluster } from "../support/negating-cluster.ts";
-import type { Processes, WorkerProcess } from "../support/processes.ts";
+import { type Processes, startProcesses, type WorkerProcess } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 const shape = [3072, 1024];
@@ -39,12 +39,12 @@ function infer(seed: number): Promise<Answer> {
   return call(`${cluster.url}/v2/models/negative/infer`, binaryInference("x", shape, tensorOf(seed)));
 }
 
-async function submit(seed: number, more: object = {}): Promise<string> {
+async function submit(seed: number, more: object = {}, url = cluster.url): Promise<string> {
   const bytes = Buffer.from(tensorOf(seed).buffer);
   const x = { name: "x", datatype: "FP32", shape, parameters: { binary_data_size: bytes.length } };
   const json = Buffer.from(JSON.stringify({ model: "negative", inputs: [x], ...more }));
   const headers = { "content-type": "application/octet-stream", "inference-header-content-length": String(json.length) };
-  const answer = await call(`${cluster.url}/v1/jobs`, { body: Buffer.concat([json, bytes]), headers });
+  const answer = await call(`${url}/v1/jobs`, { body: Buffer.concat([json, bytes]), headers });
   assert.equal(answer.status, 202, answer.bytes.subarray(0, 500).toString());
   return answer.json().id;
 }
@@ -163,4 +163,48 @@ test("a host with no way to large values says what to set, and loses neither its
   assert.match(answer.bytes.toString(), /SWITCHYARD_BLOBS.*SWITCHYARD_URL/);
   assert.equal((await call(`${cluster.url}/readyz`)).status, 200);
   await rm(elsewhere, { recursive: true });
+});
+
+/** A variable by which the system's clock, as a process reads it, is off by so much. */
+const clockOff = (ms: number): Record<string, string> => {
+  const module = `const now = Date.now; Date.now = () => now() + ${ms};`;
+  return { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(module)}` };
+};
+
+test("coordinators and hosts whose clocks are far apart take no large value from a job or its result", async (t) => {
+  const data = await mkdtemp(path.join(tmpdir(), "switchyard-clocks-"));
+  const offMs = 30 * 60_000;
+  const others = await startProcesses({
+    coordinators: 2,
+    models: negating!.models,
+    env: { SWITCHYARD_DATA: data, SWITCHYARD_RESULT_TTL: "60s" },
+    envOf: (name) => clockOff(name === "coordinator-2" ? offMs : -offMs),
+  });
+  const client = new Redis(others.redis.url);
+  t.after(async () => {
+    client.disconnect();
+    await others.stop();
+    await rm(data, { recursive: true, force: true });
+  });
+  const [first, ahead] = others.coordinators;
+  /** A coordinator sweeps when it starts: over when what nobody keeps is gone. */
+  const sweepAhead = async (): Promise<void> => {
+    await ahead!.kill();
+    const over = { sha256: "0".repeat(64), expiresMs: Date.now() - 3_600_000 };
+    const folderOf = path.join(data, "blobs", blobFolder(over.sha256));
+    await mkdir(folderOf, { recursive: true });
+    await writeFile(path.join(folderOf, blobFileName(over)), "");
+    await ahead!.respawn();
+    await until("what is over to be swept", async () => !(await blobsIn(data)).some((file) => file.includes(over.sha256)));
+  };
+  const id = await whileDrained(others.url, others.workers[0]!.hostId, async () => {
+    const submitted = await submit(50, { timeout_ms: 120_000 }, first!.url);
+    await until("the input to be stored", async () => (await client.keys("sy:*:in:*")).length === 1);
+    await sweepAhead();
+    return submitted;
+  });
+  assert.equal((await jobView(first!.url, id, 60)).state, "succeeded", others.log());
+  await sweepAhead();
+  const answer = await call(`${first!.url}/v1/jobs/${id}/result`, { headers: { accept: "application/octet-stream" } });
+  assertRight(answer, 50);
 });

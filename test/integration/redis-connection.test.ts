@@ -46,6 +46,16 @@ test("commands in flight when Redis freezes are refused within 2.5 s, and the co
   await connection.close();
 });
 
+test("the store's time that is asked for is right when this machine's clock has just been set", async (t) => {
+  let offMs = 0;
+  const connection = new RedisConnection(redis.url, "set", { ...systemClock, nowMs: () => systemClock.nowMs() + offMs });
+  t.after(() => connection.close());
+  await connection.open();
+  offMs = 86_400_000;
+  const askedMs = await connection.askedNowMs();
+  assert.ok(Math.abs(askedMs - systemClock.nowMs()) < busyMs, `${askedMs}`);
+});
+
 test("a ticket queue whose first offer failed is offered to once Redis is back", async () => {
   const offered: boolean[] = [];
   const metrics = { ...prometheusMetrics({ version: "0", processMetrics: false }), ticketOffered: (ok: boolean) => void offered.push(ok) };

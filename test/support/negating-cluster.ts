@@ -10,6 +10,8 @@ import { emptyRepository } from "./timed-models.ts";
 
 export interface NegatingCluster {
   cluster: Processes;
+  /** The repository. */
+  models: string;
   /** SWITCHYARD_DATA of all processes. */
   folder: string;
   redis: Redis;
@@ -33,5 +35,5 @@ export async function startNegatingCluster(shape: number[]): Promise<NegatingClu
     await models.remove();
     await rm(folder, { recursive: true, force: true });
   };
-  return { cluster, folder, redis, close };
+  return { cluster, models: models.folder, folder, redis, close };
 }

@@ -5,7 +5,8 @@ import { test } from "node:test";
 import { StoreClock } from "../../worker/src/runner/store-clock.ts";
 
 let localMs = 0;
-const clock = { monotonicMs: () => localMs };
+let wallMs = 0;
+const clock = { monotonicMs: () => localMs, nowMs: () => wallMs };
 
 test("before anything was heard the store may be later than any time", () => {
   const store = new StoreClock(clock);
@@ -32,4 +33,21 @@ test("where the store is behind what was known, that gives way", () => {
   localMs = 2_000;
   store.heard(5_900, 1_990);
   assert.deepEqual([store.nowMs(), store.latestNowMs()], [5_910, 5_910]);
+});
+
+test("what is kept from now on is kept by the store's clock, whatever this machine's shows, and not for less where it has slept", () => {
+  const store = new StoreClock(clock);
+  wallMs = 777;
+  assert.equal(store.keepingFromMs(), 777, "nothing was heard yet");
+  localMs = 1_010;
+  wallMs = 90_000_000; // far ahead of the store
+  store.heard(5_000, 1_000);
+  assert.equal(store.keepingFromMs(), 5_010);
+  // asleep for an hour, which only the machine's own clock has counted
+  localMs += 20;
+  wallMs += 3_600_000;
+  assert.equal(store.keepingFromMs(), 3_605_000);
+  // and set back, which only the other has not
+  wallMs -= 7_200_000;
+  assert.equal(store.keepingFromMs(), 5_030);
 });

@@ -4,11 +4,16 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Sweeper } from "../../coordinator/src/application/sweeper.ts";
 
+/** When the sweepers begin, by the store's clock. */
+const begunMs = 1_000_000;
+
 /** A store that asks before it answers a sweep, and a registry that forgets versions when the test says so. */
 function rig(tags: readonly string[]) {
   const known = new Set(tags);
   const told: string[] = [];
+  const lost: string[] = [];
   let waiting = 3;
+  let isIndexed = true;
   let onSweep = (_tag: string): void => {};
   const asked: string[][] = [];
   let served: string[] = [];
@@ -33,6 +38,7 @@ function rig(tags: readonly string[]) {
       },
     },
     store: {
+      nowMs: () => begunMs,
       rememberQueue: async (tag: string) => void remembered.add(tag),
       openQueues: async (some: string[]) => {
         asked.push([...some]);
@@ -75,17 +81,17 @@ function rig(tags: readonly string[]) {
       byTag: (tag: string) => (known.has(tag) ? { version: versionOf(tag) } : undefined),
       tags: () => [...known],
       abandoned: () => [],
-      indexed: () => true,
+      indexed: () => isIndexed,
       forgetChoosy: async () => false,
     } as never,
     tickets: {} as never,
     metrics: {
       queueFigures: ({ tag }: { tag: string }) => void told.push(`figures ${tag}`),
       queueGone: (tag: string) => void told.push(`gone ${tag}`),
-      hostLost: () => {},
+      hostLost: () => void lost.push("counted"),
       jobsReturned: (why: string, jobs: number) => void told.push(`${jobs} returned, ${why}`),
     } as never,
-    log: { warn: () => {} } as never,
+    log: { warn: (_event: string, { incarnation }: { incarnation: string }) => void lost.push(incarnation) } as never,
     onOver: (tag) => void over.push(tag),
   });
   return {
@@ -103,6 +109,14 @@ function rig(tags: readonly string[]) {
     takenBack,
     sweeper,
     told: () => told.splice(0),
+    lost: () => lost.splice(0),
+    index: (tags: readonly string[]) => {
+      isIndexed = true;
+      for (const tag of tags) known.add(tag);
+    },
+    unindexed: () => {
+      isIndexed = false;
+    },
     asked: () => asked.splice(0).filter((some) => some.length > 0),
     serve: (some: string[]) => {
       served = some;
@@ -167,6 +181,40 @@ test("what a dead host had in hand goes back while a queue of another cannot be 
   hosts.push({ incarnation: "dead", claims: [], subscribed: ["one"], loaded: {}, view: { state: "lost", models: [] } });
   await assert.rejects(sweeper.round(), /not served/);
   assert.deepEqual(takenBack, ["dead"]);
+});
+
+test("hosts that were lost before a coordinator began are repaired and not counted again, and neither are those that said goodbye", async () => {
+  const { hosts, lost, sweeper, takenBack } = rig(["one"]);
+  const lostHost = (incarnation: string, more: object) =>
+    hosts.push({ incarnation, claims: ["one=1"], subscribed: [], loaded: {}, view: { state: "lost", id: "h" }, hasLeft: false, ...more });
+  lostHost("before", { lostMs: begunMs - 1 });
+  lostHost("since", { lostMs: begunMs });
+  lostHost("by this look", { lostMs: undefined });
+  lostHost("left", { lostMs: begunMs + 1, hasLeft: true });
+  await sweeper.round();
+  assert.deepEqual(takenBack, ["before", "since", "by this look", "left"]);
+  assert.deepEqual(lost(), ["counted", "since", "counted", "by this look"]);
+  lostHost("later", { lostMs: begunMs + 5_000 });
+  await sweeper.round();
+  await sweeper.round();
+  assert.deepEqual([takenBack.length, lost()], [5, ["counted", "later"]]);
+});
+
+test("figures that could not be told, because no version was known yet, are told in the first round that knows them", async () => {
+  const { empty, index, sweeper, told, unindexed } = rig([]);
+  unindexed();
+  empty(); // of open jobs: its dead letters stay
+  sweeper.noteOpen("one");
+  sweeper.noteOpen("of a model that is gone");
+  await sweeper.round();
+  assert.deepEqual([told(), sweeper.openTags()], [[], []]);
+  await sweeper.round();
+  assert.deepEqual(told(), []);
+  index(["one"]);
+  await sweeper.round();
+  assert.deepEqual(told(), ["figures one"]);
+  await sweeper.round();
+  assert.deepEqual([told(), sweeper.openTags()], [[], []], "and then as ever");
 });
 
 test("a claim whose host does not tell of it for three seconds goes back, however many others come and go meanwhile", async () => {

@@ -22,16 +22,17 @@ import type { Clock } from "../clock.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import { asStoreFault, checkReceived, digestOf, entries, orGone, pieces, UnfinishedFiles } from "./unfinished-files.ts";
 
-/** Names live this much longer: clocks of machines that share the folder differ. */
+/** Names live this much longer: what each machine knows of the shared clock is a little off, more so while its owner is away. */
 const clockMarginMs = 60_000;
 const finishAttempts = 20;
 
 export class FilesystemBlobs implements BlobStore {
   readonly #root: string;
   readonly #unfinished: UnfinishedFiles;
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, "nowMs">;
 
-  constructor(parts: { root: string; clock: Clock }) {
+  /** `clock`: the one that all who write to the folder share. */
+  constructor(parts: { root: string; clock: Pick<Clock, "nowMs"> }) {
     this.#root = parts.root;
     this.#unfinished = new UnfinishedFiles(path.join(parts.root, blobUnfinishedFolder));
     this.#clock = parts.clock;
@@ -112,9 +113,8 @@ export class FilesystemBlobs implements BlobStore {
     });
   }
 
-  sweep(): Promise<{ deleted: number }> {
+  sweep(nowMs: number): Promise<{ deleted: number }> {
     return this.#translated(async () => {
-      const nowMs = this.#clock.nowMs();
       let deleted = 0;
       for (const outer of await entries(this.#root)) {
         if (!/^[0-9a-f]{2}$/.test(outer)) continue;
@@ -130,7 +130,7 @@ export class FilesystemBlobs implements BlobStore {
         }
         await rmdir(path.join(this.#root, outer)).catch(() => {});
       }
-      return { deleted: deleted + (await this.#unfinished.sweep(nowMs)) };
+      return { deleted: deleted + (await this.#unfinished.sweep()) };
     });
   }
 

@@ -205,6 +205,20 @@ export class RedisConnection {
     return Math.floor(this.#clock.nowMs() + (this.#links.list()[0]?.offsetMs ?? 0));
   }
 
+  /**
+   * The store's clock, asked for: of nothing that depends on this machine's, which may just have been set. In a cluster the earliest of its masters',
+   * for what must not be deleted too early.
+   */
+  async askedNowMs(): Promise<number> {
+    const times = (await this.askEach(["time"])).map(({ reply }) => {
+      if (reply instanceof Error) throw translate(reply);
+      const [seconds, microseconds] = reply as [string, string];
+      return Number(seconds) * 1_000 + Math.floor(Number(microseconds) / 1_000);
+    });
+    if (times.length < this.#links.expected()) throw translate(new Error("not all masters can be asked"));
+    return Math.min(...times);
+  }
+
   /** Sends commands in one write and answers their replies in order, texts as strings. */
   async send(commands: readonly RedisCommand[]): Promise<(RedisReply | Error)[]> {
     const replies = await this.#sendRaw(commands);

@@ -151,6 +151,8 @@ export class RedisHosts implements HostDirectory {
       failures: changing.failures,
       claims: (row[5] ?? "").split(" ").filter((claim) => claim !== ""),
       lostMs: row[6] ? Number(row[6]) : undefined,
+      // it was still beating: only the host itself may say then that it is over (lua/lose.lua), shortly before it takes itself off the list
+      hasLeft: row[0] === "lost" && Number(row[6]) - Number(row[1]) <= presenceWindowMs,
     };
   }
 

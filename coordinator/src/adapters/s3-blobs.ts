@@ -23,12 +23,12 @@ import type { Log } from "../ports/log.ts";
 import { type BucketEntry, type BucketFault, type BucketPlace, S3Bucket } from "./s3-bucket.ts";
 import { asStoreFault, checkReceived, digestOf, orGone, UnfinishedFiles, unfinishedMs } from "./unfinished-files.ts";
 
-/** Bytes live this much longer: clocks of machines that share the bucket differ. */
+/** Bytes live this much longer: what each machine knows of the shared clock is a little off, more so while its owner is away. */
 const clockMarginMs = 60_000;
 const minuteMs = 60_000;
 /** What is kept again and again gets no mark each time: ends are rounded up by at most this share of the time. */
 const roundingShare = 1 / 16;
-/** A large file may be on its way for hours, and the server's clock says since when. */
+/** A large file may be on its way for hours, and the bucket's own clock says since when. */
 const abandonedMs = 86_400_000;
 const sweptTogether = 16;
 const blobsFolder = "blobs/";
@@ -59,12 +59,12 @@ export class S3Blobs implements BlobStore {
   readonly #bucket: S3Bucket;
   readonly #unfinished: UnfinishedFiles;
   readonly #folder: string;
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, "nowMs">;
   readonly #log: Log;
   #fault: BucketFault | undefined;
 
-  /** `folder`: on this machine, for files while they come. */
-  constructor(parts: { place: BucketPlace; folder: string; clock: Clock; log: Log }) {
+  /** `folder`: on this machine, for files while they come. `clock`: its time is the one that all who write to the bucket share. */
+  constructor(parts: { place: BucketPlace; folder: string; clock: Pick<Clock, "after" | "nowMs">; log: Log }) {
     this.#clock = parts.clock;
     this.#log = parts.log;
     this.#folder = parts.folder;
@@ -174,13 +174,12 @@ export class S3Blobs implements BlobStore {
     return Promise.resolve();
   }
 
-  async sweep(): Promise<{ deleted: number }> {
-    const nowMs = this.#clock.nowMs();
-    let deleted = await this.#unfinished.sweep(nowMs);
+  async sweep(nowMs: number): Promise<{ deleted: number }> {
+    let deleted = await this.#unfinished.sweep();
     deleted += await this.#bucket.abandonUploads(blobsFolder, nowMs - abandonedMs);
     let together: Holding[] = [];
     const sweepThem = async (): Promise<void> => {
-      for (const count of await Promise.all(together.map((holding) => this.#sweepOne(holding)))) deleted += count;
+      for (const count of await Promise.all(together.map((holding) => this.#sweepOne(holding, nowMs)))) deleted += count;
       together = [];
     };
     for await (const holding of this.#holdings()) {
@@ -208,9 +207,9 @@ export class S3Blobs implements BlobStore {
   }
 
   /** Answers how many writings it deleted. */
-  async #sweepOne(seen: Holding): Promise<number> {
+  async #sweepOne(seen: Holding, nowMs: number): Promise<number> {
     const { sha256 } = seen;
-    const isOver = (expiresMs: number): boolean => expiresMs + clockMarginMs <= this.#clock.nowMs();
+    const isOver = (expiresMs: number): boolean => expiresMs + clockMarginMs <= nowMs;
     if (!isOver(seen.expiresMs)) {
       for (const { expiresMs, key } of seen.marks) if (isOver(expiresMs)) await this.#bucket.delete(key);
       return 0;
@@ -230,7 +229,7 @@ export class S3Blobs implements BlobStore {
     for (const { key } of now.marks) await this.#bucket.delete(key);
     // later: who looks while this goes on may see the bytes still
     for (const { id, key, modifiedMs } of seen.leaving) {
-      if (!leaving.has(id) && modifiedMs + unfinishedMs < this.#clock.nowMs()) await this.#bucket.delete(key);
+      if (!leaving.has(id) && modifiedMs + unfinishedMs < nowMs) await this.#bucket.delete(key);
     }
     return deleted;
   }

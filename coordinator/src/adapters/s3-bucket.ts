@@ -81,12 +81,12 @@ export interface BucketFault {
 
 export class S3Bucket {
   readonly #place: BucketPlace;
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, "after">;
   readonly #client: S3Client;
   /** Called with the fault when a request fails, with undefined when one succeeds. */
   readonly #onAnswer: (fault: BucketFault | undefined) => void;
 
-  constructor(parts: { place: BucketPlace; clock: Clock; onAnswer: (fault: BucketFault | undefined) => void }) {
+  constructor(parts: { place: BucketPlace; clock: Pick<Clock, "after">; onAnswer: (fault: BucketFault | undefined) => void }) {
     const { endpoint, pathStyle, region } = parts.place;
     this.#place = parts.place;
     this.#clock = parts.clock;

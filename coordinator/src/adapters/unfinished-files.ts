@@ -1,7 +1,7 @@
 /** Files that are still being written, each under a name of its own in one folder, and what both blob stores do with bytes and files. */
 
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, open, readdir, stat, unlink } from "node:fs/promises";
+import { mkdir, open, readdir, stat, unlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { SwitchyardError } from "@switchyard/protocol";
 
@@ -52,9 +52,12 @@ export class UnfinishedFiles {
   }
 
   /** Removes what processes that died have left; answers how many. */
-  async sweep(nowMs: number): Promise<number> {
+  async sweep(): Promise<number> {
+    const names = await entries(this.#folder);
+    if (names.length === 0) return 0;
+    const nowMs = await this.#diskMs();
     let deleted = 0;
-    for (const name of await entries(this.#folder)) {
+    for (const name of names) {
       const file = path.join(this.#folder, name);
       const facts = await orGone(stat(file));
       if (!facts || facts.mtimeMs + unfinishedMs > nowMs) continue;
@@ -62,6 +65,17 @@ export class UnfinishedFiles {
       deleted++;
     }
     return deleted;
+  }
+
+  /** The time by which the disk dates its files, which may be another machine's. */
+  async #diskMs(): Promise<number> {
+    const file = await this.newName();
+    try {
+      await writeFile(file, "", { flag: "wx" });
+      return (await stat(file)).mtimeMs;
+    } finally {
+      await orGone(unlink(file));
+    }
   }
 }
 

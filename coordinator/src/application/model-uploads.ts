@@ -15,7 +15,6 @@ import {
   type UploadedVersion,
 } from "@switchyard/protocol";
 import { checkModelConfig } from "@switchyard/protocol/schemas";
-import type { Clock } from "../clock.ts";
 import type { BlobStore, UnfinishedBlob } from "../ports/blob-store.ts";
 import type { GraphInspector, InspectedGraph } from "../ports/graph-inspector.ts";
 import type { Log } from "../ports/log.ts";
@@ -25,7 +24,7 @@ import { beingRemoved } from "./version-removal.ts";
 
 /** What was sent ahead, and what an upload has not finished, is kept for so long. */
 const unfinishedMs = 3_600_000;
-/** Files of versions are kept for so long at a time; every coordinator prolongs that twice a day, before it deletes anything. */
+/** Files of versions are kept for so long at a time; every coordinator prolongs that twice a day, by the clock of its sweeps, before it deletes anything. */
 const keptMs = 8 * 86_400_000;
 const prolongEveryMs = 12 * 3_600_000;
 /** Versions and files sent ahead that one model may have. */
@@ -40,7 +39,6 @@ export interface ModelUploadsParts {
   /** Reads the store again and publishes what came. */
   takeOver: () => Promise<void>;
   readYaml: (text: string) => { value: unknown } | { problem: string };
-  clock: Clock;
   log: Log;
 }
 
@@ -59,7 +57,7 @@ interface Standing {
 
 export class ModelUploads {
   readonly #parts: ModelUploadsParts;
-  /** When its files were last prolonged here, by SHA-256; by this machine's clock. */
+  /** When each file was last prolonged here, by SHA-256; by the store's clock. */
   readonly #prolonged = new Map<string, number>();
 
   constructor(parts: ModelUploadsParts) {
@@ -232,14 +230,16 @@ export class ModelUploads {
     });
   }
 
-  /** Before blobs are swept: what versions consist of stays. Throws when some could not be kept, after the others were: then nothing may be swept. */
-  async keepFiles(): Promise<void> {
-    const { blobs, clock, log, store } = this.#parts;
-    const nowMs = clock.monotonicMs();
+  /**
+   * Before blobs are swept: what versions consist of stays. `nowMs`: that of the sweep, for a clock of its own would not notice that the other had leapt.
+   * Throws when some could not be kept, after the others were: then nothing may be swept.
+   */
+  async keepFiles(nowMs: number): Promise<void> {
+    const { blobs, log, store } = this.#parts;
     const failures: string[] = [];
     for (const { files, model, version } of (await store.uploads()).values()) {
       for (const file of files) {
-        if (nowMs - (this.#prolonged.get(file.sha256) ?? Number.NEGATIVE_INFINITY) < prolongEveryMs) continue;
+        if (Math.abs(nowMs - (this.#prolonged.get(file.sha256) ?? Number.NEGATIVE_INFINITY)) < prolongEveryMs) continue;
         try {
           if (await blobs.keep(file, { keepMs: keptMs })) this.#prolonged.set(file.sha256, nowMs);
           else log.warn("version_file_lost", { model, version, file: file.name, sha256: file.sha256 });

@@ -46,6 +46,8 @@ export class Sweeper {
   readonly #remembered = new Set<string>();
   /** Queues whose figures were told. */
   readonly #shown = new Set<string>();
+  /** Queues whose figures could not be told, because no version was known yet. */
+  readonly #untold = new Set<string>();
   /** Lost incarnations whose claims were taken back in every queue that they could have reached. */
   readonly #buried = new Set<string>();
   /**
@@ -54,9 +56,12 @@ export class Sweeper {
    */
   readonly #unknown = new Map<string, ReadonlyMap<string, number>>();
   #rounds = 0;
+  /** By the store's clock. */
+  readonly #begunMs: number;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#begunMs = parts.store.nowMs();
   }
 
   /** A queue has work: sweep it often until it is empty. */
@@ -99,6 +104,7 @@ export class Sweeper {
     }
     // one that has just started knows of no model yet, and would forget what all of them took
     if (all && models.indexed()) await this.#forgetGone(known);
+    this.#openUntold();
     const sweeps = await Promise.allSettled([...this.#open].map((tag) => this.#sweep(tag)));
     this.#dropGone();
     failures.push(...sweeps.flatMap((sweep) => (sweep.status === "rejected" ? [sweep.reason] : [])));
@@ -126,6 +132,13 @@ export class Sweeper {
       await store.forgetQueue(tag);
       this.#remembered.delete(tag);
     }
+  }
+
+  /** What holds nothing but dead letters is looked at only in a full round, and without its figures their number would seem to have grown from none by then. */
+  #openUntold(): void {
+    if (!this.#parts.models.indexed()) return;
+    for (const tag of this.#untold) this.#open.add(tag);
+    this.#untold.clear();
   }
 
   /** Nobody tells the figures of a queue again whose version is gone: the last ones would stand for as long as the model does. */
@@ -158,7 +171,7 @@ export class Sweeper {
     if (version) {
       metrics.queueFigures({ model: version.model, version: version.version, tag }, figures);
       this.#shown.add(tag);
-    }
+    } else if (!models.indexed()) this.#untold.add(tag);
     const spare = hosts.spare(tag).length > 0;
     const spills = spare && oldestMs > spillAfterMs;
     if (answer.tickets.length === 0 && waiting > 0) {
@@ -217,7 +230,10 @@ export class Sweeper {
     else this.#unknown.delete(tag);
   }
 
-  /** A host that was lost is barred in every queue that it served, and its claims go back. Answers what failed; the next round tries again. */
+  /**
+   * A host that was lost is barred in every queue that it served, and its claims go back. Answers what failed; the next round tries again. It is counted and
+   * logged once by each coordinator that was there when it was lost: those lost before stay listed for an hour, and one that starts in it has not lost them.
+   */
   async #buryLost(): Promise<unknown[]> {
     const { hosts, log, metrics } = this.#parts;
     const failures: unknown[] = [];
@@ -228,6 +244,7 @@ export class Sweeper {
       failures.push(...failed);
       if (failed.length > 0) continue;
       this.#buried.add(host.incarnation);
+      if (host.hasLeft || (host.lostMs !== undefined && host.lostMs < this.#begunMs)) continue;
       metrics.hostLost();
       log.warn("host_lost", { host: host.view.id, incarnation: host.incarnation });
     }

@@ -1,6 +1,7 @@
 /**
  * Where values live that are too large for Redis, named by their SHA-256. Coordinators of one cluster share one store. Values never change
- * and are never deleted before the time for which they were last put; putting the same bytes again only ever prolongs that time.
+ * and are never deleted before the time for which they were last put; putting the same bytes again only ever prolongs that time. All who share
+ * a store name and compare such times by one clock, that of Redis: clocks of their machines need not agree.
  * Failures: `store_full` when there is no room, `store_unavailable` when the store cannot be used.
  */
 
@@ -30,8 +31,11 @@ export interface BlobStore {
   open(sha256: string, skipBytes?: number): Promise<{ sizeBytes: number; stream: AsyncIterable<Uint8Array> } | undefined>;
   /** Resolves when the bytes and their name are on the disk, whoever put them. */
   sync(reference: BlobReference): Promise<void>;
-  /** Deletes what has expired and what was never finished. */
-  sweep(): Promise<{ deleted: number }>;
+  /**
+   * Deletes what had expired at `nowMs`, and what was never finished. By the shared clock, as its owner was asked: what is told from this machine's
+   * would be wrong just after that one was set.
+   */
+  sweep(nowMs: number): Promise<{ deleted: number }>;
   /** The same for all who share the store, and for nobody else. */
   id(): Promise<string>;
 }

@@ -21,7 +21,10 @@ export interface HostSnapshot {
   failures: Record<string, string>;
   /** Claims that it knows of, `<tag>=<sequence>`. */
   claims: string[];
+  /** Not known yet where this look has decided the loss. */
   lostMs: number | undefined;
+  /** It said goodbye, and will not be listed by the next look: that is no loss. */
+  hasLeft: boolean;
 }
 
 export interface HostRegistry {

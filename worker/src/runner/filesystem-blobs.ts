@@ -23,9 +23,10 @@ const finishAttempts = 20;
 
 export class FilesystemBlobs implements Blobs {
   readonly #root: string;
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, "nowMs">;
 
-  constructor(parts: { root: string; clock: Clock }) {
+  /** `clock`: that of the store, by which the coordinators delete. */
+  constructor(parts: { root: string; clock: Pick<Clock, "nowMs"> }) {
     this.#root = parts.root;
     this.#clock = parts.clock;
   }
