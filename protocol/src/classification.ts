@@ -10,10 +10,7 @@ import { floatFromHalf, toTypedArray } from "./typed-tensors.ts";
  * first. Descending, ties by index, NaN last. Throws `invalid_request` when the output holds no numbers.
  */
 export function classify(output: Tensor, k: number, source: { at: string; labels?: readonly string[] | undefined }): Tensor {
-  if (output.datatype === "BYTES") {
-    const detail = `Output '${shown(output.name)}' is BYTES and cannot be classified`;
-    throw refuse({ at: source.at, expected: "an output of numbers", got: told("BYTES"), detail });
-  }
+  requireNumbers(output, source.at);
   const values = toTypedArray(output);
   const isBatched = output.shape.length > 1;
   const rows = isBatched ? output.shape[0]! : 1;
@@ -29,6 +26,13 @@ export function classify(output: Tensor, k: number, source: { at: string; labels
     }
   }
   return { name: output.name, datatype: "BYTES", shape: isBatched ? [rows, kept] : [kept], bytes: encodeBytesElements(elements) };
+}
+
+/** Throws `invalid_request` for an output that `classify` would refuse whatever is in it. */
+export function requireNumbers({ datatype, name }: Pick<Tensor, "datatype" | "name">, at: string): void {
+  if (datatype !== "BYTES") return;
+  const detail = `Output '${shown(name)}' is BYTES and cannot be classified`;
+  throw refuse({ at, expected: "an output of numbers", got: told("BYTES"), detail });
 }
 
 function numberAt(output: Tensor, value: number | bigint): number | bigint {

@@ -7,6 +7,12 @@ import type { Datatype } from "./tensors.ts";
 
 export const modelNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
+/** The number that a text is; undefined for what is no version. Above 2^53 two texts would be one number. */
+export function versionNumberIn(text: string): number | undefined {
+  const number = /^[1-9]\d{0,15}$/.test(text) ? Number(text) : 0;
+  return number > 0 && Number.isSafeInteger(number) ? number : undefined;
+}
+
 export interface TensorSignature {
   name: string;
   datatype: Datatype;

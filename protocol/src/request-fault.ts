@@ -46,6 +46,27 @@ export function describe(value: unknown): string {
   return shown(String(value));
 }
 
+const quotedChars = 80;
+
+/**
+ * The beginning of a value as JSON; no part of it is looked at that would not be shown, so that a large one costs no more, nor one that stands within
+ * itself, as YAML can write it.
+ */
+export function quoted(value: unknown, mostChars: number = quotedChars): string {
+  if (value === undefined) return "nothing";
+  if (typeof value === "string") return JSON.stringify(value.slice(0, mostChars));
+  if (typeof value !== "object" || value === null) return String(value);
+  const isList = Array.isArray(value);
+  let text = isList ? "[" : "{";
+  for (const key of isList ? value.keys() : Object.keys(value)) {
+    if (text.length > mostChars) return text;
+    if (text.length > 1) text += ",";
+    if (!isList) text += `${quoted(key, Math.max(0, mostChars - text.length))}:`;
+    text += quoted((value as Record<PropertyKey, unknown>)[key], Math.max(0, mostChars - text.length));
+  }
+  return text + (isList ? "]" : "}");
+}
+
 /** One segment of a JSON pointer (RFC 6901). */
 export function pointerSegment(key: string): string {
   return shown(key).replaceAll("~", "~0").replaceAll("/", "~1");

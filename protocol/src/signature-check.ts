@@ -3,6 +3,7 @@
  * `signature_mismatch`, whose fields say what was expected and what came. Cheap: one pass, no allocation per axis.
  */
 
+import { requireNumbers } from "./classification.ts";
 import type { RequestedOutput } from "./infer-request.ts";
 import type { ModelSignature, TensorSignature } from "./model.ts";
 import { refuse, shown, told } from "./request-fault.ts";
@@ -108,19 +109,27 @@ function checkSharedAxes(
   }
 }
 
-/** Names of the outputs to compute, in the order asked, else the model's. Throws `signature_mismatch` for unknown and repeated ones. */
-export function checkOutputs(asked: readonly Pick<RequestedOutput, "name">[] | undefined, signature: ModelSignature): string[] {
+/**
+ * Names of the outputs to compute, in the order asked, else the model's. Throws `signature_mismatch` for unknown and repeated ones, and
+ * `invalid_request` for those that cannot be answered as it was asked: after the run that would be too late.
+ */
+export function checkOutputs(
+  asked: readonly Pick<RequestedOutput, "name" | "classification">[] | undefined,
+  signature: ModelSignature,
+): string[] {
   const known = signature.outputs.map((output) => output.name);
   if (asked === undefined || asked.length === 0) return known;
   const names: string[] = [];
-  for (const [index, { name }] of asked.entries()) {
+  for (const [index, { classification, name }] of asked.entries()) {
     const pointer = `/outputs/${index}/name`;
-    if (!known.includes(name)) {
+    const output = signature.outputs.find((one) => one.name === name);
+    if (output === undefined) {
       const detail = `The model has no output '${shown(name)}', its outputs are ${known.join(", ")}`;
       throw mismatch(pointer, known.join(", "), JSON.stringify(shown(name)), detail);
     }
     if (names.includes(name))
       throw mismatch(pointer, "each output once", JSON.stringify(name), `Output '${name}' already exists in request`);
+    if (classification !== undefined) requireNumbers(output, `/outputs/${index}/parameters/classification`);
     names.push(name);
   }
   return names;

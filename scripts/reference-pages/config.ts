@@ -153,7 +153,11 @@ ${markdownTable(
       code("http://127.0.0.1:8000"),
       "where coordinators listen, several separated by commas; to a worker it means something else, see above",
     ],
-    [code("SWITCHYARD_API_KEY"), code("unset"), "sent as a bearer token; servers of this version do not ask for one"],
+    [
+      code("SWITCHYARD_API_KEY"),
+      code("unset"),
+      "sent as a bearer token; needed where coordinators have a file of keys ([access](../access.md))",
+    ],
     [code("TRACEPARENT"), code("unset"), "the trace that the command line's calls belong to; `TRACESTATE` goes along"],
   ],
 )}`;

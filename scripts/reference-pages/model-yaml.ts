@@ -23,7 +23,7 @@ const notYet = "Checked, but not acted on yet: ";
 const meanings: Readonly<Record<string, string>> = {
   max_batch_items: "Most items in one run, and in one job. Allows batching along the first axis without asking the warm-up's proof.",
   batch_axis: "The axis along which items are stacked.",
-  max_delay_ms: `${notYet}how long a run may wait for more items.`,
+  max_delay_ms: "How long a job may wait for others to fill its batch, where its deadline allows that. Without it a run waits for nothing.",
   default_timeout_ms: "Deadline of jobs whose client names none.",
   class: "Class of jobs whose client names none.",
   isolation: `${notYet}whether runs happen in a process of their own.`,

@@ -531,6 +531,12 @@ function sentences(open: () => JobRig): void {
     assert.deepEqual(await idsOf({ tenant: "mine" }), [mine]);
     assert.equal((await idsOf({ tag: "team:a" })).length, 2);
     assert.deepEqual(await idsOf({ tag: "constructor" }), [mine]);
+    const odd = await rig.admit({ tenant: "mine", tags: { "env:prod": "x", "a=b": "c:d", env: "a=b:c" } });
+    for (const tag of ["env:prod=x", "env:prod:x", "env:prod", "a=b", "a=b:c:d", "a=b=c:d", "env", "env=a=b:c", "env:a=b:c"]) {
+      assert.deepEqual(await idsOf({ tag }), [odd], tag);
+    }
+    for (const tag of ["env:prod=", "env:prod=y", "env=prod=x", "en", "env:", "a=b:c", "a"])
+      assert.deepEqual(await idsOf({ tag }), [], tag);
     for (const tag of ["toString", "__proto__", "hasOwnProperty"]) assert.deepEqual(await idsOf({ tag }), [], tag);
   });
 

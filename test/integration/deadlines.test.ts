@@ -35,6 +35,8 @@ test("without any worker a job is told as expired right after its deadline, at b
     for (const answer of answers.slice(0, 5)) {
       assert.equal(answer.status, 504, answer.bytes.toString());
       assert.equal(typeof answer.json().error, "string");
+      const id = answer.headers["x-switchyard-job"] as string;
+      assert.equal((await jobView(cluster.url, id)).state, "expired", "it tells a job's end from a refusal");
     }
     for (const answer of answers.slice(5)) {
       assert.equal(answer.status, 200, answer.bytes.toString());

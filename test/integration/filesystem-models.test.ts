@@ -90,6 +90,9 @@ test("a faulty model.yaml fails every version of its model, names file, field an
     "broken/model.yaml": "image: [1, 2\nclass: batch\n",
     "misnamed/1/model.onnx": adder(1),
     "misnamed/model.yaml": "outputs: { z: {} }\n",
+    "circular/1/model.onnx": adder(1),
+    "circular/model.yaml": "class: &a [*a]\n",
+    "elsewhere/1/remote.yaml": "framework: &a [*a]\n",
     "good/1/model.onnx": adder(1),
     "good/model.yaml": "# nothing set\n",
   });
@@ -107,6 +110,9 @@ test("a faulty model.yaml fails every version of its model, names file, field an
   assert.equal(failures["bad/2"], bad);
   assert.match(failures["broken/1"]!, /^model\.yaml: not valid YAML: .* at line [12], column \d+$/);
   assert.equal(failures["misnamed/1"], "model.yaml: outputs.z: expected an output of the model (y)");
+  const circular = "expected at most 64 levels, and no alias inside of what it stands for";
+  assert.equal(failures["circular/1"], `model.yaml: ${circular}`);
+  assert.equal(failures["elsewhere/1"], `1/remote.yaml: ${circular}`);
   assert.ok("good/1" in failures);
   assert.equal(failures["good/1"], undefined);
 });

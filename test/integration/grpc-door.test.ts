@@ -12,6 +12,7 @@ import { KeyedAccess } from "../../coordinator/src/application/access.ts";
 import { systemClock } from "../../coordinator/src/clock.ts";
 import { createGrpcServer } from "../../coordinator/src/doors/grpc-server.ts";
 import type { ApiKey } from "../../coordinator/src/ports/key-ring.ts";
+import { fakeModels } from "../support/fake-job-service.ts";
 import { collect, GrpcClient, healthService, inferenceService, methodOf } from "../support/grpc-client.ts";
 import { floats, tinyScores } from "../support/open-door.ts";
 import { type OpenGrpc, openGrpc, tinyMessage } from "../support/open-grpc.ts";
@@ -250,6 +251,48 @@ test("server and models are told as over HTTP", async (t) => {
     assert.deepEqual(await ask("ModelReady", request), { ready }, JSON.stringify(request));
   door.jobs.problems.push({ check: "store", detail: "away" });
   assert.deepEqual(await ask("ServerReady"), { ready: false });
+});
+
+test("a version that is numbered by a clock is found through every door, and one that no double can hold through none", async (t) => {
+  const door = await openGrpc(t);
+  const [known] = door.models.versions("tiny");
+  const numbered = fakeModels([{ model: "dated", version: 1_732_752_000_000_000, signature: known!.version.signature }]);
+  Object.assign(door.models, numbered);
+  door.jobs.run = tinyScores;
+  const version = "1732752000000000";
+  for (const path of ["/v2/models/dated/versions/V", "/v2/models/dated/versions/V/ready", "/v1/models/dated/versions/V"]) {
+    assert.equal((await fetch(door.url + path.replace("V", version))).status, 200, path);
+    for (const other of ["9007199254740993", "17327520000000000"]) {
+      assert.equal((await fetch(door.url + path.replace("V", other))).status, 404, path);
+    }
+  }
+  assert.equal((await door.client.call("ModelMetadata", { name: "dated", version })).code, "OK");
+  assert.deepEqual((await door.client.call("ModelReady", { name: "dated", version })).message, { ready: true });
+  const { code, message } = await door.client.call("ModelInfer", tinyMessage({ model_name: "dated", model_version: version }));
+  assert.deepEqual([code, message?.model_version], ["OK", version]);
+});
+
+test("whoever looks at a model sees the version that most requests get, each time the same", async (t) => {
+  const door = await openGrpc(t);
+  const [second, first] = door.models.versions("tiny");
+  let draws = 0;
+  door.models.resolve = () => (++draws % 2 === 0 ? first! : second!); // of a split
+  door.models.usual = () => first!;
+  for (const path of ["/v2/models/tiny", "/v2/models/tiny/config", "/v2/models/tiny/versions/canary", "/v1/models/tiny/versions/canary"]) {
+    const seen = new Set<string>();
+    for (let looks = 0; looks < 4; looks++) seen.add(await (await fetch(door.url + path)).text());
+    assert.equal(seen.size, 1, path);
+  }
+  for (const method of ["ModelMetadata", "ModelConfig"]) {
+    const seen = new Set<string>();
+    for (let looks = 0; looks < 4; looks++) seen.add(JSON.stringify((await door.client.call(method, { name: "tiny" })).message));
+    assert.equal(seen.size, 1, method);
+  }
+  first!.state = "failed";
+  for (let looks = 0; looks < 4; looks++) {
+    assert.equal((await fetch(`${door.url}/v2/models/tiny/ready`)).status, 400);
+    assert.deepEqual((await door.client.call("ModelReady", { name: "tiny" })).message, { ready: false });
+  }
 });
 
 const everything = new Set<Scope>(scopes);

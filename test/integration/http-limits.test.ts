@@ -3,11 +3,13 @@ import { spawnSync } from "node:child_process";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
-import type { IncomingMessage } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { connect, createServer, type Socket } from "node:net";
 import { test } from "node:test";
 import { deflateSync, gzipSync } from "node:zlib";
 import { SwitchyardError } from "@switchyard/protocol";
+import { problemSchema } from "@switchyard/protocol/schemas";
+import { refuseMalformed } from "../../coordinator/src/doors/malformed-requests.ts";
 import { createMetricsServer } from "../../coordinator/src/doors/metrics-server.ts";
 import { garbageCollector } from "../support/garbage-collector.ts";
 import { openDoor, tinyRequest, tinyScores } from "../support/open-door.ts";
@@ -83,8 +85,11 @@ test("JSON beyond its own limit is refused before it is parsed, and the refusal 
       [Buffer.concat([Buffer.from(json), Buffer.alloc(16)]), { "inference-header-content-length": String(json.length) }],
     ] as const) {
       const answer = await send(path, body, headers);
+      const text = await answer.text();
       assert.equal(answer.status, 413, path);
-      assert.match(await answer.text(), /at most 100000[^0-9].*in binary form.*Inference-Header-Content-Length/);
+      assert.match(text, /at most 100000[^0-9].*in binary form.*Inference-Header-Content-Length/);
+      // of a binary body it is the JSON part alone that may not be so long
+      assert.match(text, "inference-header-content-length" in headers ? /The JSON part of the body must not/ : /The body must not/);
     }
   }
   const head = JSON.stringify({
@@ -94,6 +99,109 @@ test("JSON beyond its own limit is refused before it is parsed, and the refusal 
     "inference-header-content-length": String(head.length),
   });
   assert.equal(binary.status, 200, await binary.text());
+});
+
+test("a JSON part that is said to be longer than its body is a mistake in the header, however long that is", async (t) => {
+  const door = await openDoor(t, { maxBodyBytes: 10 * limit, maxJsonBytes: limit });
+  const json = JSON.stringify(tinyRequest({ model: "tiny" }));
+  for (const path of ["/v1/jobs", "/v2/models/tiny/infer"]) {
+    for (const length of [json.length + 1, limit + 1, 99_999_999]) {
+      for (const [body, more] of [
+        [json, {}],
+        [gzipSync(json), { "content-encoding": "gzip" }],
+      ] as const) {
+        const headers = { "content-type": "application/json", "inference-header-content-length": String(length), ...more };
+        const answer = await fetch(door.url + path, { method: "POST", body, headers });
+        assert.equal(answer.status, 400, `${path} ${length}`);
+        assert.match(await answer.text(), new RegExp(`from 1 to ${json.length}, the size of the body`));
+      }
+    }
+  }
+});
+
+test("small JSON bodies that are deeper than anything asks for are refused, whatever would become of them", async (t) => {
+  const door = await openDoor(t);
+  const deep = `${"[".repeat(32_000)}${"]".repeat(32_000)}`;
+  const consent = "/v1/mcp/servers/a/tools/b/consent";
+  for (const [method, path, body] of [
+    ["POST", "/v2/repository/models/tiny/load", `{"parameters":${deep}}`],
+    ["POST", "/v2/repository/models/tiny/load", `{"parameters":{"config":${deep}}}`],
+    ["POST", "/v2/repository/models/tiny/unload", `{"parameters":{"unload_dependents":${deep}}}`],
+    ["POST", "/v2/repository/index", `{"ready":${deep}}`],
+    ["POST", "/v1/models/tiny/aliases/stable/promote", `{"version":${deep}}`],
+    ["PUT", consent, `{"decision":${deep}}`],
+    ["PUT", consent, `{"decision":"allow","pin":${deep}}`],
+  ] as const) {
+    const answer = await fetch(door.url + path, { method, body, headers: { "content-type": "application/json" } });
+    const text = await answer.text();
+    assert.equal(answer.status, 400, `${path}: ${text}`);
+    assert.match(text, /depth/);
+    assert.ok(text.length < 1_000, `${text.length} bytes`);
+  }
+  const shallow = await fetch(`${door.url}/v1/models/tiny/aliases/stable/promote`, {
+    method: "POST",
+    body: JSON.stringify({ version: Array.from({ length: 10_000 }, () => [1]) }),
+  });
+  const refusal = await shallow.text();
+  assert.equal(shallow.status, 400);
+  assert.ok(refusal.length < 1_000, "what is quoted has an end");
+});
+
+test("the coding of a body is understood in capitals, too", async (t) => {
+  const door = await openDoor(t);
+  door.jobs.run = tinyScores;
+  const json = JSON.stringify(tinyRequest());
+  for (const [coding, body] of [
+    ["IDENTITY", json],
+    ["Identity", json],
+    ["GZIP", gzipSync(json)],
+    ["Deflate", deflateSync(json)],
+  ] as const) {
+    const answer = await fetch(`${door.url}/v2/models/tiny/infer`, { method: "POST", body, headers: { "content-encoding": coding } });
+    assert.equal(answer.status, 200, `${coding}: ${await answer.text()}`);
+  }
+});
+
+test("what is no request, or one that is too long, is refused in the form of all failures", async (t) => {
+  const door = await openDoor(t);
+  for (const [request, status, title] of [
+    ["BAD\r\n\r\n", 400, "Bad Request"],
+    ["GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n", 400, "Bad Request"],
+    [`GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ${"x".repeat(40_000)}\r\n\r\n`, 431, "Request Header Fields Too Large"],
+  ] as const) {
+    const answer = await door.raw(request);
+    const [head = "", body = ""] = answer.split("\r\n\r\n");
+    assert.ok(head.startsWith(`HTTP/1.1 ${status} ${title}\r\n`), answer);
+    assert.match(head, /\r\ncontent-type: application\/problem\+json\r\n/);
+    assert.match(head, /\r\nconnection: close/);
+    assert.equal(Number(/content-length: (\d+)/.exec(head)?.[1]), body.length);
+    const problem = JSON.parse(body);
+    assert.ok(problemSchema.safeParse(problem).success, body);
+    assert.deepEqual([problem.status, problem.code, problem.retryable], [status, "invalid_request", false]);
+    assert.equal(problem.trace_id, /x-request-id: (\S+)/.exec(head)?.[1]);
+  }
+  assert.equal((await fetch(`${door.url}/livez`)).status, 200);
+});
+
+test("a request that does not come in time is told so, but not in the midst of another one's answer", () => {
+  const told = (error: string, answering?: { headersSent: boolean }): { text: string; destroyed: boolean } => {
+    const written: string[] = [];
+    let destroyed = false;
+    const socket = { writable: true, destroyed: false, _httpMessage: answering, write: (text: string) => written.push(text) };
+    const destroy = (): void => {
+      destroyed = true;
+    };
+    refuseMalformed(() => "id-1")(Object.assign(new Error("no"), { code: error }), { ...socket, destroy } as unknown as Socket);
+    return { text: written.join(""), destroyed };
+  };
+  const late = told("ERR_HTTP_REQUEST_TIMEOUT");
+  assert.match(late.text, /^HTTP\/1\.1 408 Request Timeout\r\n/);
+  const problem = JSON.parse(late.text.split("\r\n\r\n")[1]!);
+  assert.deepEqual([problem.status, problem.retryable, problem.trace_id], [408, true, "id-1"]);
+  assert.equal(late.destroyed, true);
+  assert.deepEqual(told("HPE_INVALID_METHOD", { headersSent: true }), { text: "", destroyed: true });
+  assert.match(told("HPE_INVALID_METHOD", { headersSent: false }).text, /^HTTP\/1\.1 400 /);
+  assert.deepEqual(told("ECONNRESET"), { text: "", destroyed: false });
 });
 
 test("bodies that come slowly hold four times the limit at most; then large ones are told to come back, and small ones pass", async (t) => {
@@ -159,6 +267,14 @@ test("unknown paths are 404, wrong methods 405 with Allow, HEAD and OPTIONS work
   for (const path of ["/v1/pipelines", "/v1/pipelines/a/runs", "/v1/training"]) {
     const response = await fetch(door.url + path, { method: "POST", body: "{}" });
     assert.deepEqual([response.status, (await response.json()).code], [501, "unsupported"], path);
+    const asked = await fetch(door.url + path, { method: "OPTIONS" });
+    assert.deepEqual([asked.status, asked.headers.get("allow")], [204, "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS"], path);
+  }
+  for (const method of ["TRACE", "QUERY"]) {
+    const sent = request(`${door.url}/v1/models`, { method }).end();
+    const [answer] = (await once(sent, "response")) as [IncomingMessage];
+    assert.deepEqual([answer.statusCode, answer.headers.allow], [405, "GET, HEAD, OPTIONS"], method);
+    answer.resume();
   }
   const malformed = await fetch(`${door.url}/v1/jobs/%zz`);
   assert.deepEqual([malformed.status, (await malformed.json()).code], [400, "invalid_request"]);
@@ -211,6 +327,8 @@ test("hosts, models, probes and the description are served", async (t) => {
   assert.equal((await get("/v1/models/none"))[0], 404);
   assert.deepEqual(await get("/livez"), [200, { live: true }]);
   assert.deepEqual(await get("/readyz"), [200, { ready: true }]);
+  const passed = ["draining", "store", "models", "hosts"].map((check) => ({ check, state: "passed" }));
+  assert.deepEqual(await get("/readyz?verbose"), [200, { ready: true, failed: [], checks: passed }]);
   const [, description] = await get("/openapi.json");
   assert.equal(description.openapi, "3.1.0");
   for (const [path, operations] of Object.entries(description.paths as Record<string, object>)) {
@@ -225,6 +343,11 @@ test("hosts, models, probes and the description are served", async (t) => {
   door.jobs.problems = [{ check: "store", detail: "does not answer" }];
   const [status, problem] = await get("/readyz?verbose");
   assert.deepEqual([status, problem.failed], [503, door.jobs.problems]);
+  const away = { check: "store", state: "failed", details: ["does not answer"] };
+  assert.deepEqual(
+    problem.checks,
+    passed.map((one) => (one.check === "store" ? away : one)),
+  );
   assert.deepEqual(await get("/livez"), [200, { live: true }]);
 });
 

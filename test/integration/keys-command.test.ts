@@ -187,6 +187,16 @@ describe("switchyard keys", { concurrency: 3 }, () => {
       err,
     );
     assert.equal(await readFile(file, "utf8"), "- id: one\n");
+    const levels = Array.from(
+      { length: 9 },
+      (_, level) =>
+        `  - &a${level + 1} [${Array(9)
+          .fill(level === 0 ? "x" : `*a${level}`)
+          .join(", ")}]`,
+    );
+    await writeFile(file, `- id:\n${levels.join("\n")}\n`);
+    const bomb = await keys(["list", "--file", file]);
+    assert.deepEqual([bomb.code, /broken\.yaml refers to itself more often/.test(bomb.err)], [2, true], bomb.err);
     assert.match((await keys(["list", "--file", at("none.yaml")])).err, /cannot read .*none\.yaml/);
     assert.match((await keys(["list"])).err, /give --file, or set SWITCHYARD_API_KEYS/);
   });

@@ -216,6 +216,9 @@ test("an answer to questions that this server did not ask is passed over, and a 
   const { inputRequests, requestState } = first.result;
   assert.deepEqual(Object.keys(inputRequests), ["missing"]);
   const inputResponses = { missing: { action: "accept", content: { image: "[[1,2,3,4]]" } } };
+  const deep = { missing: { action: "accept", content: { image: `${"[".repeat(30_000)}${"]".repeat(30_000)}` } } };
+  const tooDeep = await ask(door.url, { method: "tools/call", params: { ...params, inputResponses: deep, requestState }, capabilities });
+  assert.match(tooDeep.result.content[0].text, /as nested JSON arrays/);
   const without = await ask(door.url, { method: "tools/call", params: { ...params, inputResponses }, capabilities });
   assert.equal(without.result.resultType, "input_required");
   const forged = `${requestState.slice(0, -4)}AAAA`;
@@ -658,4 +661,16 @@ test("a call belongs to the trace that its message names, and its job to the cal
   await callTool(door.url, "infer_tiny", { inputs: { image } });
   const [request, plain] = begun.slice(-2);
   assert.deepEqual([request!.name, plain!.parent], ["POST /mcp", request!.context.spanId]);
+});
+
+test("a request whose Host header is no host is answered like any other", async (t) => {
+  const door = await openDoor(t);
+  const clientInfo = { name: "odd", version: "1" };
+  const params = { protocolVersion: "2025-06-18", capabilities: {}, clientInfo };
+  const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "initialize", params });
+  for (const host of ["a b", "[", "a:b:c", "a/b?c", "a?b#c"]) {
+    const lines = ["Content-Type: application/json", "Accept: application/json, text/event-stream", `Content-Length: ${body.length}`];
+    const head = `POST /mcp HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n${lines.join("\r\n")}`;
+    assert.match(await door.raw(`${head}\r\n\r\n${body}`, /"serverInfo"|error/), /^HTTP\/1\.1 200 [\s\S]*"serverInfo"/, host);
+  }
 });

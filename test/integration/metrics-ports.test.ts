@@ -49,6 +49,14 @@ for (const [name, start] of Object.entries(servers)) {
     assert.equal((await ask(port, "/livez", "probe.example")).status, 200, "a probe tells nothing");
   });
 
+  test(`a ${name} that is asked for what is no address says that it is not there, and goes on`, async (t) => {
+    const port = await start(t, "127.0.0.1");
+    for (const path of ["//", "///", "//[", "/\\\\[", "http://[", "/__proto__", "/constructor"]) {
+      assert.match(String((await ask(port, path, "localhost")).status), /^40[04]$/, path);
+    }
+    assert.equal((await ask(port, "/livez", "localhost")).status, 200);
+  });
+
   test(`a ${name} that listens beyond loopback is read by any name`, async (t) => {
     const port = await start(t, "0.0.0.0");
     assert.deepEqual(await ask(port, "/metrics", "switchyard.cluster.example"), { status: 200, text: figures });

@@ -228,6 +228,14 @@ test("the configuration of an uploaded model is checked, taken and removed; a mo
   const wrong = await put("tuned/config", Buffer.from("max_batch_itmes: 4"));
   assert.equal(wrong.status, 400);
   assert.match(wrong.json().detail, /max_batch_itmes/);
+  for (const text of ["class: &a [*a]", `class: ${"[".repeat(20_000)}${"]".repeat(20_000)}`, "a: &b {c: *b}"]) {
+    const refused = await put("tuned/config", Buffer.from(text));
+    assert.deepEqual([refused.status, refused.json().code], [400, "invalid_request"], `${refused.bytes}`);
+    assert.match(refused.json().detail, /expected at most 64 levels/);
+  }
+  const many = await put("tuned/config", Buffer.from(Array.from({ length: 2_000 }, (_, at) => `k${at}: 1\n`).join("")));
+  assert.equal(many.status, 400);
+  assert.ok(many.bytes.length < 10_000, `${many.bytes.length} bytes`);
   const taken = await put("tuned/config", Buffer.from("max_batch_items: 4\nclass: batch\n"));
   assert.deepEqual([taken.status, taken.json()], [200, { max_batch_items: 4, class: "batch" }]);
   assert.deepEqual(await config(), { max_batch_items: 4, class: "batch" });

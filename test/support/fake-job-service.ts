@@ -315,7 +315,7 @@ export function fakeModels(
     list: () => statuses,
     versions: (model) => statuses.filter((status) => status.version.model === model).reverse(),
     resolve,
-    usual: (model) => resolve(model),
+    usual: resolve,
     aliases: () => undefined,
     promised: () => [],
     shadowOf: () => undefined,

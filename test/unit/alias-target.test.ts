@@ -20,6 +20,12 @@ test("a form that is opened and sent again changes nothing", () => {
   assert.deepEqual(targetFrom(fieldsOf(undefined, "4")), { version: 4 }, "a new alias begins with the first version");
 });
 
+test("any version may have a share, also one that is numbered by a clock, and what is no version has none", () => {
+  const isRight = (version: string): boolean => aliasTargetSchema.safeParse({ split: { [version]: 1 } }).success;
+  for (const version of ["1", "1732752000000000", "9007199254740991"]) assert.ok(isRight(version), version);
+  for (const version of ["0", "01", "9007199254740992", "10000000000000000", "1.5", "x"]) assert.ok(!isRight(version), version);
+});
+
 test("what an alias stands for is said in words", () => {
   assert.deepEqual(targets.map(standsFor), [
     "version 2",

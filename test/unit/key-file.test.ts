@@ -48,6 +48,19 @@ describe("the key file", () => {
     assert.ok("mistakes" in missing && /expected a readable file, got ENOENT/.test(missing.mistakes[0]!));
     const broken = readKeyFile(await fileWith("- id: [\n"));
     assert.ok("mistakes" in broken && /not valid YAML: .* at line \d/.test(broken.mistakes[0]!));
+    for (const text of [
+      ...["- &a [*a]\n", "&a [*a]", "- &a {id: *a}\n", `- id: ${"[".repeat(100)}${"]".repeat(100)}\n`],
+      ...[`${"[".repeat(50_000)}${"]".repeat(50_000)}`, `${"- ".repeat(50_000)}x`],
+    ]) {
+      const read = readKeyFile(await fileWith(text));
+      assert.ok("mistakes" in read, text.slice(0, 20));
+      assert.match(read.mistakes.join(), /: expected at most 64 levels, and no alias inside of what it stands for$/);
+    }
+    const laughs = Array.from({ length: 9 }, (_, at) => `- &l${at + 1} [${`*l${at},`.repeat(9)}]\n`).join("");
+    const bomb = readKeyFile(await fileWith(`- &l0 [lol]\n${laughs}`));
+    assert.ok("mistakes" in bomb && /not valid YAML: Excessive alias count/.test(bomb.mistakes[0]!));
+    const shared = await fileWith(`${entry("one", "  models: &m [digits]\n")}${entry("two", "  models: *m\n")}`);
+    assert.ok("entries" in readKeyFile(shared), "an alias that leads elsewhere is one");
     const twice = readKeyFile(await fileWith(`${entry("one")}  weight: 2\n`));
     assert.ok("mistakes" in twice && /not valid YAML: Map keys must be unique/.test(twice.mistakes[0]!));
   });

@@ -50,3 +50,17 @@ test("an unknown key in model.yaml is an error that lists the known ones of its 
 test("every fault of a model.yaml is told at once", () => {
   assert.equal(problem({ pin: 1, max_delay_ms: -1 }).split("; ").length, 2);
 });
+
+test("what is wrong is quoted to an end, however large it is, or however often it stands within itself", () => {
+  const circular: unknown[] = [];
+  circular.push(circular, circular);
+  const large = Array.from({ length: 1_000_000 }, () => "x");
+  for (const value of [circular, large, { a: circular }, "y".repeat(1_000_000)]) {
+    const text = problem({ class: value });
+    assert.match(text, /^class: expected one of interactive, standard, batch, got .{77}\.\.\.$/);
+  }
+  assert.equal(problem({ class: { a: [1, "b", null, true] } }).split("got ")[1], '{"a":[1,"b",null,true]}');
+  const many = problem(Object.fromEntries(Array.from({ length: 1_000 }, (_, at) => [`k${at}${"z".repeat(1_000)}`, 1])));
+  assert.match(many, /; and 980 more$/);
+  assert.ok(many.length < 20_000);
+});

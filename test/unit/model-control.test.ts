@@ -42,3 +42,17 @@ test("a load that fails does not undo another one that asked for the same and su
   await assert.rejects(third, { code: "load_failed" });
   assert.deepEqual([entry?.state, entry?.requestId === wanted], ["loaded", false], "as it was before");
 });
+
+test("a configuration that is deeper than any is refused, and what is refused of one is quoted to an end", async () => {
+  const parts = { models: {}, store: {}, log: { info() {}, warn() {}, error() {} } } as unknown as ModelControlParts;
+  const load = (config: string): Promise<void> => new ModelControl(parts).load("m", { config }, localCaller, new AbortController().signal);
+  const deep = `${"[".repeat(32_000)}${"]".repeat(32_000)}`;
+  for (const config of [`{"max_batch_size":${deep}}`, `{"name":${deep}}`, "no json"]) {
+    await assert.rejects(load(config), { code: "load_failed", message: "failed to load 'm': config is no JSON of at most 64 levels" });
+  }
+  const long = JSON.stringify({ max_batch_size: Array.from({ length: 100_000 }, () => 1) });
+  await assert.rejects(
+    load(long),
+    (error: Error) => /max_batch_size: expected .*, got \[1,1,1/.test(error.message) && error.message.length < 300,
+  );
+});

@@ -120,3 +120,24 @@ test("outputs are those asked for, in that order, or all", () => {
     got: '"y"',
   });
 });
+
+test("outputs of texts are not classified, and that is said before anything runs", () => {
+  const texts: ModelSignature = {
+    inputs: [image],
+    outputs: [
+      { name: "words", datatype: "BYTES", shape: [-1] },
+      { name: "y", datatype: "FP16", shape: [-1, 4] },
+    ],
+  };
+  assert.deepEqual(checkOutputs([{ name: "words" }, { name: "y", classification: 2 }], texts), ["words", "y"]);
+  assert.throws(
+    () => checkOutputs([{ name: "y" }, { name: "words", classification: 1 }], texts),
+    (error: SwitchyardError) => {
+      assert.equal(error.code, "invalid_request");
+      assert.match(error.message, /Output 'words' is BYTES and cannot be classified/);
+      const field = { pointer: "/outputs/1/parameters/classification", expected: "an output of numbers", got: "BYTES" };
+      assert.deepEqual(error.facts.fields, [field]);
+      return true;
+    },
+  );
+});

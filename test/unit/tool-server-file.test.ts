@@ -35,6 +35,8 @@ describe("the file of MCP servers", () => {
     const file = path.join(folder, "broken.json");
     await writeFile(file, '{\n  "mcpServers": {\n    "a": { "env": { "TOKEN": "s3cret" "x" } }\n}}');
     assert.deepEqual(toolServerMistakes(file, {}), [`${file}: expected JSON: line 3 is wrong`]);
+    await writeFile(file, `{"mcpServers": {"a": {"env": ${"[".repeat(30_000)}${"]".repeat(30_000)}}}}`);
+    assert.deepEqual(toolServerMistakes(file, {}), [`${file}: expected JSON: it has more than 64 levels`]);
     await writeFile(file, '{"mcpServers": {"a": ');
     assert.match(toolServerMistakes(file, {})[0]!, /expected JSON: (it ends too early|line 1 is wrong)$/);
     assert.match(toolServerMistakes(path.join(folder, "none.json"), {})[0]!, /expected a readable file, got ENOENT/);

@@ -36,13 +36,14 @@ export async function openHealthServer(
   { inTurn = 1 }: { inTurn?: number } = {},
 ): Promise<HealthServer> {
   let parts: Parts | undefined;
-  const checks: Record<string, () => string | undefined> = {
-    "/livez": () => undefined,
-    "/readyz": () => (parts ? parts.unready() : "the worker has not begun"),
-    "/startupz": () => (parts?.started() ? undefined : "the worker has not registered yet"),
-  };
+  const checks = new Map<string | undefined, () => string | undefined>([
+    ["/livez", () => undefined],
+    ["/readyz", () => (parts ? parts.unready() : "the worker has not begun")],
+    ["/startupz", () => (parts?.started() ? undefined : "the worker has not registered yet")],
+  ]);
   const server = createServer((request, response) => {
-    const path = new URL(request.url ?? "/", "http://host").pathname;
+    // some targets are no addresses, such as "//"; nobody catches what is thrown here, and the process would end
+    const path = URL.parse(request.url ?? "/", "http://host")?.pathname;
     const answer = (status: number, text = STATUS_CODES[status]): void =>
       void response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(`${text}\n`);
     if (path === "/metrics") {
@@ -58,8 +59,9 @@ export async function openHealthServer(
       );
       return;
     }
-    const why = checks[path]?.();
-    answer(checks[path] ? (why === undefined ? 200 : 503) : 404, why);
+    const check = checks.get(path);
+    const why = check?.();
+    answer(check ? (why === undefined ? 200 : 503) : 404, why);
   });
   const listen = (on: number): Promise<void> =>
     new Promise((resolve, reject) => {

@@ -73,9 +73,17 @@ function parse(text: string, path: string): { document: Document; entries: ApiKe
   const document = parseDocument(text);
   const faults = document.errors.map(({ message }) => message.split("\n")[0]!);
   if (faults.length > 0) throw new UsageError(`${path} is not valid YAML: ${faults.join("; ")}`);
-  const checked = checkKeyFile(document.toJS());
+  const checked = checkKeyFile(plain(document, path));
   if ("entries" in checked) return { document, entries: checked.entries };
   throw new UsageError(`${path} has mistakes:\n${checked.mistakes.map((mistake) => `  ${mistake.text}`).join("\n")}`);
+}
+
+function plain(document: Document, path: string): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    throw new UsageError(`${path} refers to itself more often than a file of keys does: ${(error as Error).message}`);
+  }
 }
 
 async function textOf(path: string): Promise<string> {

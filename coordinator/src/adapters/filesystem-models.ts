@@ -5,7 +5,7 @@
 
 import { readdir, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type ModelVersion, modelNamePattern } from "@switchyard/protocol";
+import { type ModelVersion, modelNamePattern, versionNumberIn } from "@switchyard/protocol";
 import { queueTag } from "@switchyard/protocol/redis";
 import { type Clock, systemClock } from "../clock.ts";
 import { type Fingerprint, filesHold, fingerprintOf, isInside, type ModelFile, readModelFile, sameFingerprint } from "./model-file.ts";
@@ -173,7 +173,7 @@ export class FilesystemModels {
     for (const entry of entries.sort((one, other) => compareText(one.name, other.name))) {
       if (entry.name === "model.yaml") listing.hasSettings = true;
       if (entry.name.startsWith(".") || entry.isFile()) continue;
-      const number = versionNumber(entry.name);
+      const number = versionNumberIn(entry.name);
       if (number !== undefined) listing.versions.push(number);
       else if (entry.isDirectory()) listing.problems.push({ path: `${name}/${entry.name}`, problem: badVersion(entry.name) });
     }
@@ -278,12 +278,6 @@ function unknownOutputs({ config }: ModelSettings, { signature }: ModelFile): st
   return Object.keys(config.outputs ?? {})
     .filter((name) => !outputs.includes(name))
     .map((name) => `model.yaml: outputs.${name}: expected an output of the model (${outputs.join(", ")})`);
-}
-
-function versionNumber(name: string): number | undefined {
-  if (!/^[1-9][0-9]*$/.test(name)) return undefined;
-  const number = Number(name);
-  return Number.isSafeInteger(number) ? number : undefined;
 }
 
 function badVersion(name: string): string {

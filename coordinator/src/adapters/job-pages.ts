@@ -24,10 +24,16 @@ export function matches(record: JobRecord, filter: JobListFilter): boolean {
   if (filter.createdAfterMs !== undefined && record.createdMs <= filter.createdAfterMs) return false;
   if (filter.createdBeforeMs !== undefined && record.createdMs >= filter.createdBeforeMs) return false;
   if (filter.code !== undefined && record.error?.code !== filter.code) return false;
-  if (!filter.tag) return true;
-  const [name, value] = filter.tag.split(/[:=](.*)/s) as [string, string?];
-  if (!record.tags || !Object.hasOwn(record.tags, name)) return false; // `constructor` is a name like any other
-  return value === undefined || record.tags[name] === value;
+  return !filter.tag || hasTag(record.tags, filter.tag);
+}
+
+/** `asked`: a key, or a key and its value behind ":" or "=". Either may stand in keys and values too, so each tag is held against the whole. */
+function hasTag(tags: JobRecord["tags"] = {}, asked: string): boolean {
+  return Object.entries(tags).some(([key, value]) => {
+    if (!asked.startsWith(key)) return false;
+    const rest = asked.slice(key.length);
+    return rest === "" || rest === `:${value}` || rest === `=${value}`;
+  });
 }
 
 /** Behind which a page begins; nothing for the first page. Throws `invalid_request`. */

@@ -15,6 +15,7 @@ import {
   SwitchyardError,
   type UploadedVersion,
 } from "@switchyard/protocol";
+import { giveBackMemory } from "@switchyard/protocol/garbage";
 import { keys, queueTag, tagOf } from "@switchyard/protocol/redis";
 import type { AliasStore, AllAliases } from "../ports/alias-store.ts";
 import type { HostDirectory } from "../ports/host-registry.ts";
@@ -37,6 +38,7 @@ export interface Changed {
 
 const unchanged: Changed = { added: [], removed: [] };
 const noConfig: ModelConfig = {};
+const manyVersions = 500;
 /** More than a repository is meant to have, so that all of it may go at once. */
 const mostDeparted = 10_000;
 
@@ -164,6 +166,7 @@ export class RedisModels implements ModelRegistry {
     const mayRemove = [...found, ...this.#own.values()].some(({ files }) => files === undefined);
     const versions = await this.#standing.publish(found, { revision, mayRemove });
     this.#scanned = scanned;
+    if (!this.#indexed && versions.length >= manyVersions) giveBackMemory(); // nobody is served yet, and at rest nothing collects what the scan left
     return this.#takeOver(versions, read);
   }
 
@@ -295,7 +298,8 @@ export class RedisModels implements ModelRegistry {
       const isStuck = failing.length === able.length && !failing.some((host) => isNoRoom(host.failures[version.tag] as string));
       const isFailed = holding.length === 0 && isStuck;
       if (isFailed) status.state = "failed";
-      status.reason = isFailed ? why : `host ${failing[0].view.id} could not load it: ${why}`;
+      // which host it was is for operators, who find it among its failures
+      status.reason = isFailed ? why : `a host could not load it: ${why}`;
     }
     if (status.state === "available" && this.#taken.states.get(version.model)?.state === "loaded") {
       if (this.promised(version.model).some(({ tag }) => tag === version.tag)) status.loading = true;
@@ -344,17 +348,24 @@ export class RedisModels implements ModelRegistry {
   }
 
   resolve(model: string, named?: number | string): ModelStatus {
+    return this.#named(model, named, (shares) => chooseVersion(shares, this.#chance()));
+  }
+
+  usual(model: string, named?: number | string): ModelStatus {
+    return this.#named(model, named, mainVersion);
+  }
+
+  #named(
+    model: string,
+    named: number | string | undefined,
+    choose: (shares: ReadonlyMap<number, number>) => number | undefined,
+  ): ModelStatus {
     const alias = typeof named === "number" ? undefined : (named ?? defaultAlias);
     const target = alias === undefined ? undefined : this.#targetOf(model, alias);
-    if (target) return this.#resolved(model, chooseVersion(this.#sharesOf(model, target), this.#chance()));
+    if (target) return this.#resolved(model, choose(this.#sharesOf(model, target)));
     if (typeof named !== "string") return this.#resolved(model, named);
     this.#resolved(model, undefined); // of a model that is not there its aliases say nothing
     throw new SwitchyardError("version_not_found", `Request for unknown model: '${model}' has no version or alias '${named.slice(0, 64)}'`);
-  }
-
-  usual(model: string): ModelStatus {
-    const target = this.#targetOf(model, defaultAlias);
-    return this.#resolved(model, target && mainVersion(this.#sharesOf(model, target)));
   }
 
   #sharesOf(model: string, target: AliasTarget): Map<number, number> {

@@ -5,12 +5,15 @@
 
 import { readFileSync } from "node:fs";
 import path from "node:path";
+import { parseJson } from "@switchyard/protocol";
 import type { Log } from "../ports/log.ts";
 import type { ToolServerSettings } from "../ports/tool-servers.ts";
 import { type Fingerprint, fingerprintOf, sameFingerprint } from "./model-file.ts";
 import { type CheckedToolServers, checkToolServers } from "./tool-server-settings.ts";
 
 const largestBytes = 1 << 20;
+/** Far more than it has: what looks through it calls itself for each level. */
+const mostDepth = 64;
 
 type Variables = Readonly<Record<string, string | undefined>>;
 
@@ -26,7 +29,7 @@ export function readToolServerFile(file: string, env: Variables): CheckedToolSer
   }
   let document: unknown;
   try {
-    document = JSON.parse(text);
+    document = parseJson(Buffer.from(text), mostDepth).value;
   } catch (error) {
     return broken(`expected JSON: ${placeIn(text, (error as Error).message)}`);
   }
@@ -38,6 +41,7 @@ export function readToolServerFile(file: string, env: Variables): CheckedToolSer
 /** A parser's message, without the secrets around the place, and with its line. */
 function placeIn(text: string, message: string): string {
   const at = /position (\d+)/.exec(message)?.[1];
+  if (at === undefined && /nesting depth/.test(message)) return `it has more than ${mostDepth} levels`;
   if (at === undefined) return /end of JSON/i.test(message) ? "it ends too early" : "it is none";
   return `line ${text.slice(0, Number(at)).split("\n").length} is wrong`;
 }

@@ -273,7 +273,7 @@ export class Jobs implements JobService {
 
   async estimates(model: string, version: number | string | undefined): Promise<ModelEstimates> {
     const { forecasts, models } = this.#parts;
-    const { version: found } = models.resolve(model, version);
+    const { version: found } = models.usual(model, version);
     return { model, version: found.version, networkMs: forecasts.networkMs(), devices: await forecasts.estimates(found.tag) };
   }
 

@@ -3,7 +3,15 @@
  * waits for a load or fails for one.
  */
 
-import { type AliasTarget, aliasPattern, defaultAlias, type ModelAlias, type ModelVersion, SwitchyardError } from "@switchyard/protocol";
+import {
+  type AliasTarget,
+  aliasPattern,
+  defaultAlias,
+  type ModelAlias,
+  type ModelVersion,
+  quoted,
+  SwitchyardError,
+} from "@switchyard/protocol";
 import { aliasTargetSchema, faultsOf } from "@switchyard/protocol/schemas";
 import type { Clock } from "../clock.ts";
 import type { AliasStore } from "../ports/alias-store.ts";
@@ -57,7 +65,7 @@ export class ModelAliases {
   /** `body`: an AliasTarget, unchecked. Throws `invalid_request`, `version_not_found`. Waits for no load. */
   async put(of: AliasName, body: unknown): Promise<ModelAlias> {
     const parsed = aliasTargetSchema.safeParse(body);
-    if (!parsed.success) throw refused("body", faultsOf(parsed.error, aliasTargetSchema, body), JSON.stringify(body) ?? "nothing");
+    if (!parsed.success) throw refused("body", faultsOf(parsed.error, aliasTargetSchema, body), quoted(body));
     this.#checkName(of);
     const versions = await this.#checkTarget(of, parsed.data);
     return this.#set(of, versions, () => parsed.data);

@@ -10,7 +10,10 @@ import {
   type ModelVersion,
   modelNamePattern,
   onnxFileName,
+  parseJson,
+  quoted,
   SwitchyardError,
+  versionNumberIn,
 } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
 import type { Log } from "../ports/log.ts";
@@ -25,6 +28,8 @@ const agreedMs = 1_200;
 const pieceBytes = 1 << 20;
 const largestBatch = 65_536;
 const mostAttempts = 20;
+/** Of a configuration. */
+const mostDepth = 64;
 
 /** What a load may bring along. */
 export interface LoadRequest {
@@ -122,10 +127,11 @@ export class ModelControl {
   async #takeFiles(model: string, { config, files = new Map() }: LoadRequest): Promise<number[]> {
     if (files.size > 0 && config === undefined) throw failed(model, "files need a config as well");
     const parsed = [...files].map(([path, bytes]) => {
-      const [, version, name] = /^([1-9]\d{0,14})\/(.+)$/.exec(path) ?? [];
+      const [, folder = "", name] = /^(\d+)\/(.+)$/.exec(path) ?? [];
+      const version = versionNumberIn(folder);
       if (version === undefined || name === undefined)
         throw failed(model, `file:${path.slice(0, 100)}: expected file:<version>/${onnxFileName}`);
-      return { version: Number(version), name, bytes };
+      return { version, name, bytes };
     });
     const graphs = parsed.filter(({ name }) => name === onnxFileName);
     for (const { bytes, name, version } of parsed) {
@@ -152,9 +158,9 @@ function overrideIn(model: string, { config }: LoadRequest): ModelConfig | undef
   if (config === undefined) return undefined;
   let parsed: unknown;
   try {
-    parsed = JSON.parse(config);
+    parsed = parseJson(Buffer.from(config), mostDepth).value;
   } catch {
-    throw failed(model, "config is no JSON");
+    throw failed(model, `config is no JSON of at most ${mostDepth} levels`);
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) throw failed(model, "config must be a JSON object");
   const override: ModelConfig = {};
@@ -163,7 +169,7 @@ function overrideIn(model: string, { config }: LoadRequest): ModelConfig | undef
       // clients of protobuf write numbers as texts
       const number = wholeNumber(value);
       if (number === undefined || number > largestBatch) {
-        throw failed(model, `config: max_batch_size: expected a whole number from 0 to ${largestBatch}, got ${shown(value)}`);
+        throw failed(model, `config: max_batch_size: expected a whole number from 0 to ${largestBatch}, got ${quoted(value)}`);
       }
       override.max_batch_items = Math.max(1, number); // 0: no batch axis, and so one item
     } else if (key === "dynamic_batching") {
@@ -173,14 +179,14 @@ function overrideIn(model: string, { config }: LoadRequest): ModelConfig | undef
       if (us === undefined || us > 10_000_000) {
         throw failed(
           model,
-          `config: dynamic_batching.max_queue_delay_microseconds: expected a whole number up to 10000000, got ${shown(delay)}`,
+          `config: dynamic_batching.max_queue_delay_microseconds: expected a whole number up to 10000000, got ${quoted(delay)}`,
         );
       }
       override.max_delay_ms = us / 1_000;
     } else if (key === "name" && value !== model && value !== "") {
-      throw failed(model, `config: name: expected ${JSON.stringify(model)} or nothing, got ${shown(value)}`);
+      throw failed(model, `config: name: expected ${JSON.stringify(model)} or nothing, got ${quoted(value)}`);
     } else if (!decidedElsewhere.has(key)) {
-      throw failed(model, `config: unknown field ${shown(key)}; max_batch_size and dynamic_batching can be set`);
+      throw failed(model, `config: unknown field ${quoted(key)}; max_batch_size and dynamic_batching can be set`);
     }
   }
   return override;
@@ -190,8 +196,6 @@ function wholeNumber(value: unknown): number | undefined {
   const number = typeof value === "string" && /^\d{1,15}$/.test(value) ? Number(value) : value;
   return Number.isSafeInteger(number) && (number as number) >= 0 ? (number as number) : undefined;
 }
-
-const shown = (value: unknown): string => (JSON.stringify(value) ?? String(value)).slice(0, 100);
 
 const sha256Of = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 

@@ -4,6 +4,9 @@ import type { HostRegistry } from "../ports/host-registry.ts";
 import type { JobStore } from "../ports/job-store.ts";
 import type { ModelRegistry } from "../ports/model-registry.ts";
 
+/** Of `unready`. */
+export const readinessChecks = ["store", "models", "hosts"] as const;
+
 export interface ReadinessParts {
   store: Pick<JobStore, "health">;
   models: Pick<ModelRegistry, "indexed">;
@@ -23,7 +26,7 @@ export class Readiness {
   /** Empty when it is ready. */
   unready(): { check: string; detail: string }[] {
     const { expectedHosts, hosts, models, store } = this.#parts;
-    const failed: { check: string; detail: string }[] = [];
+    const failed: { check: (typeof readinessChecks)[number]; detail: string }[] = [];
     if (!store.health().answering) failed.push({ check: "store", detail: "Redis does not answer" });
     if (!models.indexed()) failed.push({ check: "models", detail: "the model repository is not indexed yet" });
     const ready = hosts.list().filter((host) => host.state === "ready").length;

@@ -25,7 +25,7 @@ export interface StatisticsService {
 
 interface Parts {
   statistics: Pick<ModelStatistics, "read">;
-  models: Pick<ModelRegistry, "list" | "resolve" | "versions" | "queuesOf" | "versionOf">;
+  models: Pick<ModelRegistry, "list" | "usual" | "versions" | "queuesOf" | "versionOf">;
   clock: Pick<Clock, "sleep">;
 }
 
@@ -61,7 +61,7 @@ export class StatisticsOfVersions implements StatisticsService {
     if (model === undefined) found = models.list().filter((status) => mayUse(caller, status.version.model));
     else {
       requireModel(caller, model);
-      const resolved = models.resolve(model, version);
+      const resolved = models.usual(model, version);
       if (resolved.state === "failed") {
         const why = `'${model}' version ${resolved.version.version} failed to load: ${resolved.reason ?? "no reason known"}`;
         throw new SwitchyardError("model_failed", why);

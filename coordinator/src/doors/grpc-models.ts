@@ -64,13 +64,13 @@ export function readFields(method: string, messages: Messages, message: Buffer):
   }
 }
 
-/** The version that was named, or the newest. Throws `model_not_found`, `version_not_found`, and what `mustBeServed` throws. */
+/** The version that was named, or the one that most requests without a name get. Throws `model_not_found`, `version_not_found`, and what `mustBeServed` throws. */
 const statusOf = (context: DoorContext, request: Fields, call: GrpcCall): ModelStatus => mustBeServed(resolved(context, request, call));
 
 function resolved(context: DoorContext, { name, version }: Fields, call: GrpcCall): ModelStatus {
   const model = String(name);
   call.callerFor(model);
-  return context.models.resolve(model, versionIn(version === "" ? { model } : { model, version: String(version) }));
+  return context.models.usual(model, versionIn(version === "" ? { model } : { model, version: String(version) }));
 }
 
 /** Clients take a model that is not there for one that is not ready, and no error for an answer. */

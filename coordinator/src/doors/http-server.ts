@@ -14,6 +14,7 @@ import { type DoorContext, type DoorParts, doorContext } from "./door-context.ts
 import { refuseForeignPages } from "./foreign-pages.ts";
 import { addGuards } from "./guard.ts";
 import { cannotListen, listenOptions, type Place, type Where } from "./listening.ts";
+import { refuseMalformed } from "./malformed-requests.ts";
 import { addMcp } from "./mcp/serving.ts";
 import { wrongMediaType } from "./media-type.ts";
 import { OwnDoor } from "./own-door.ts";
@@ -67,6 +68,7 @@ export function createHttpServer(parts: DoorParts): HttpServer {
   const { clock } = parts;
   const requests = { lastMs: 0 };
   const context = doorContext(parts, () => closing);
+  const newId = requestIds();
   const app = Fastify({
     logger: false,
     bodyLimit: context.config.maxBodyBytes,
@@ -76,7 +78,8 @@ export function createHttpServer(parts: DoorParts): HttpServer {
     return503OnClosing: false,
     exposeHeadRoutes: false,
     requestIdHeader: false,
-    genReqId: requestIds(),
+    genReqId: newId,
+    clientErrorHandler: refuseMalformed(() => newId({ headers: {} })),
     http: { headersTimeout: headersTimeoutMs },
     schemaController: withoutSchemas,
     routerOptions: { ignoreTrailingSlash: true, maxParamLength: maxPathPartChars },
@@ -214,7 +217,7 @@ function addEveryRequest(app: FastifyInstance, context: DoorContext, requests: {
 }
 
 const readableHeaders =
-  "WWW-Authenticate, ETag, Location, Retry-After, Preference-Applied, Idempotent-Replayed, Cache-Status, Inference-Header-Content-Length, Mcp-Session-Id, X-Request-Id, x-switchyard-error";
+  "WWW-Authenticate, ETag, Location, Retry-After, Preference-Applied, Idempotent-Replayed, Cache-Status, Inference-Header-Content-Length, Mcp-Session-Id, X-Request-Id, x-switchyard-error, x-switchyard-job";
 
 function addCors(app: FastifyInstance, origins: readonly string[]): void {
   app.addHook("onRequest", (request, reply, done) => {

@@ -22,18 +22,23 @@ export async function withInferenceBody<T>(
 ): Promise<T> {
   const { maxBodyBytes, maxJsonBytes } = context.config;
   const headerLength = headerLengthOf(request.headers);
-  if (headerLength !== undefined && headerLength > maxJsonBytes) {
-    request.raw.resume();
-    const detail = `The JSON part of the body must not exceed maximum size: at most ${maxJsonBytes} bytes, got ${headerLength}. ${advice}`;
-    const field = { pointer: "Inference-Header-Content-Length", expected: `at most ${maxJsonBytes}`, got: String(headerLength) };
-    throw new SwitchyardError("payload_too_large", detail, { fields: [field] });
-  }
+  const isLong = headerLength !== undefined && headerLength > maxJsonBytes;
+  const isJson = headerLength === undefined && maxJsonBytes < maxBodyBytes;
   const held = context.bodies.body();
   try {
-    const isJson = headerLength === undefined && maxJsonBytes < maxBodyBytes;
-    const limit = isJson ? { maxBytes: maxJsonBytes, advice } : { maxBytes: maxBodyBytes };
+    // a body that is shorter than it says that its JSON part is says something wrong, and is not too large
+    const limit = isJson || isLong ? { maxBytes: Math.min(maxJsonBytes, maxBodyBytes), advice } : { maxBytes: maxBodyBytes };
     return decode(await readBody(request.raw, { ...limit, held }), headerLength);
+  } catch (error) {
+    const isTooLong = isLong && error instanceof SwitchyardError && error.code === "payload_too_large";
+    throw isTooLong ? tooLong(headerLength, maxJsonBytes) : error;
   } finally {
     held.leave();
   }
+}
+
+function tooLong(headerLength: number, maxJsonBytes: number): SwitchyardError {
+  const detail = `The JSON part of the body must not exceed maximum size: at most ${maxJsonBytes} bytes, got ${headerLength}. ${advice}`;
+  const field = { pointer: "Inference-Header-Content-Length", expected: `at most ${maxJsonBytes}`, got: String(headerLength) };
+  return new SwitchyardError("payload_too_large", detail, { fields: [field] });
 }

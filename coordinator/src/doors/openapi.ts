@@ -391,7 +391,9 @@ function makeDocument(version: string): unknown {
           responses: { 200: json("The alias", ref("Alias")), default: problem },
         },
       },
-      "/v1/models/{model}/estimates": { get: get("What runs of the newest version take", "Estimates", [model]) },
+      "/v1/models/{model}/estimates": {
+        get: get("What runs take of the version that most requests without one get", "Estimates", [model]),
+      },
       "/v1/models/{model}/versions/{version}/estimates": {
         get: get("What runs of one model version take", "Estimates", [model, parameter("version", "path")]),
       },

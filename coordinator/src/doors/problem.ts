@@ -72,8 +72,11 @@ export function sendError(thrown: unknown, request: FastifyRequest, reply: Fasti
   if (error.facts.replayed === true) reply.header("idempotent-replayed", "true");
   reply.removeHeader("etag").removeHeader("content-encoding");
   reply.code(status);
-  if (v2) reply.header("x-switchyard-error", error.code); // the body of /v2 has no place for it
-  if (v2) return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify({ error: v2Text(error) })));
+  if (v2) {
+    reply.header("x-switchyard-error", error.code); // the body of /v2 has no place for it, nor for the job
+    if (error.facts.jobId !== undefined) reply.header("x-switchyard-job", error.facts.jobId);
+    return reply.header("content-type", "application/json").send(Buffer.from(JSON.stringify({ error: v2Text(error) })));
+  }
   const problem = toProblem(error, { instance: request.url, traceId: traceIdOf(request), retryAfterMs: waitMs });
   return reply
     .header("content-type", "application/problem+json")

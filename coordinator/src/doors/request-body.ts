@@ -4,7 +4,7 @@
  * request's time limit bounds that.
  */
 
-import type { IncomingMessage } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage } from "node:http";
 import { createGunzip, createInflate, type Gunzip, type Inflate } from "node:zlib";
 import { SwitchyardError } from "@switchyard/protocol";
 import type { HeldBody } from "./body-budget.ts";
@@ -36,13 +36,18 @@ export function readBody(raw: IncomingMessage, reading: Reading): Promise<Buffer
     raw.resume();
     return Promise.reject(tooLarge(reading, `a body of ${headers["content-length"]} bytes`));
   }
-  const encoding = headers["content-encoding"];
-  if (encoding === undefined || encoding === "identity") {
+  const encoding = encodingOf(headers);
+  if (encoding === "identity") {
     const promised = Number(headers["content-length"]);
     if (promised < fillFromBytes) return come(raw, promised).then((body) => body ?? collect(raw, reading));
     return promised <= fillToBytes ? fill(raw, promised, reading) : collect(raw, reading);
   }
-  return inflate(raw, encoding.trim().toLowerCase(), reading);
+  return inflate(raw, encoding, reading);
+}
+
+/** The body's coding, however it is spelled. */
+export function encodingOf(headers: IncomingHttpHeaders): string {
+  return headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
 }
 
 interface PiecesReading extends Omit<Reading, "held"> {
@@ -60,7 +65,7 @@ export function bodyPieces(raw: IncomingMessage, reading: PiecesReading): AsyncI
     raw.resume();
     throw tooLarge(reading, `a body of ${headers["content-length"]} bytes`);
   }
-  const encoding = headers["content-encoding"]?.trim().toLowerCase() ?? "identity";
+  const encoding = encodingOf(headers);
   const stream = encoding === "identity" ? undefined : inflater(encoding);
   if (stream === undefined && encoding !== "identity") {
     raw.resume();

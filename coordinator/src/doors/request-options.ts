@@ -123,7 +123,7 @@ export interface Preference {
 export function preferenceOf(headers: IncomingHttpHeaders): Preference {
   const preference: Preference = { respondAsync: false };
   for (const part of (headerOf(headers, "prefer") ?? "").split(",")) {
-    const wait = /^\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?$/i.exec(part);
+    const wait = /^\s*wait\s*=\s*"?(\d+)"?\s*(?:;.*)?$/i.exec(part);
     if (wait !== null) preference.waitSeconds ??= Math.min(Number(wait[1]), maxWaitSeconds);
     else if (/^\s*respond-async\s*(?:;.*)?$/i.test(part)) preference.respondAsync = true;
   }

@@ -1,6 +1,6 @@
 /** Aliases of models: names that requests may use for versions. Promoting waits until the version is loaded. */
 
-import { type AliasView, type ModelAlias, SwitchyardError } from "@switchyard/protocol";
+import { type AliasView, type ModelAlias, quoted, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { AliasName, ModelAliases } from "../application/model-aliases.ts";
 import { sendJson } from "./answers.ts";
@@ -53,7 +53,7 @@ function promotionIn(body: Record<string, unknown>): { version?: number; from?: 
   if (unknown !== undefined) throw badRequest(`/${unknown}`, "absent: known are version and from", unknown);
   if (typeof from === "string" && version === undefined) return { from };
   if (Number.isSafeInteger(version) && (version as number) > 0 && from === undefined) return { version: version as number };
-  throw badRequest("body", 'an object with either "version", a whole number, or "from", an alias', JSON.stringify(body));
+  throw badRequest("body", 'an object with either "version", a whole number, or "from", an alias', quoted(body));
 }
 
 function answer(request: FastifyRequest, reply: FastifyReply, entry: ModelAlias): FastifyReply | Promise<FastifyReply> {

@@ -3,8 +3,9 @@
 import { errors, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { mayUse } from "../application/caller.ts";
+import { readinessChecks } from "../application/readiness.ts";
 import { sendJson } from "./answers.ts";
-import { hostOf, toEstimatesView, toModelView } from "./cluster-views.ts";
+import { hostOf, toEstimatesView, toModelView, toModelViews } from "./cluster-views.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -27,7 +28,7 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
     GET: (request, reply) => {
       const caller = callerOf(request);
       const listed = context.models.list().filter(({ version }) => mayUse(caller, version.model));
-      return sendJson(request, reply, { items: listed.map((status) => toModelView(status, caller)), links: {} });
+      return sendJson(request, reply, { items: toModelViews(context.models, listed, caller), links: {} });
     },
   });
   addRoute(app, "/v1/models/:model", {
@@ -35,7 +36,7 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
       const { model } = request.params as ModelPath;
       context.models.resolve(model);
       return sendJson(request, reply, {
-        items: context.models.versions(model).map((status) => toModelView(status, callerOf(request))),
+        items: toModelViews(context.models, context.models.versions(model), callerOf(request)),
         links: {},
       });
     },
@@ -43,7 +44,7 @@ export function addCluster(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/v1/models/:model/versions/:version", {
     GET: (request, reply) => {
       const path = request.params as ModelPath;
-      return sendJson(request, reply, toModelView(context.models.resolve(path.model, versionIn(path)), callerOf(request)));
+      return sendJson(request, reply, toModelView(context.models.usual(path.model, versionIn(path)), callerOf(request)));
     },
     PUT: putVersion(context),
     DELETE: removeVersion(context),
@@ -102,9 +103,14 @@ function answerReady(context: DoorContext, request: FastifyRequest, reply: Fasti
   if (context.leaving()) failed.unshift({ check: "draining", detail: errors.draining.title });
   reply.header("cache-control", "no-store");
   const isVerbose = (request.query as Record<string, unknown>).verbose !== undefined;
-  if (failed.length === 0) return sendJson(request, reply, isVerbose ? { ready: true, failed } : { ready: true });
+  const more = isVerbose && { checks: ["draining", ...readinessChecks, ...(context.tools ? ["mcp_servers"] : [])].map(stateOf) };
+  function stateOf(check: string): { check: string; state: "passed" | "failed"; details?: string[] } {
+    const details = failed.flatMap((one) => (one.check === check ? one.detail : []));
+    return details.length === 0 ? { check, state: "passed" } : { check, state: "failed", details };
+  }
+  if (failed.length === 0) return sendJson(request, reply, more ? { ready: true, failed, ...more } : { ready: true });
   const detail = failed.map((one) => `${one.check}: ${one.detail}`).join("; ");
   throw new SwitchyardError(context.leaving() ? "draining" : "model_not_ready", `Not ready. ${detail}`, {
-    extra: { ready: false, failed },
+    extra: { ready: false, failed, ...more },
   });
 }

@@ -1,13 +1,13 @@
 /** Versions that come by the interface: the ONNX file as a streamed body, weights in files of their own ahead of it, and the configuration. */
 
-import { modelNamePattern, SwitchyardError } from "@switchyard/protocol";
+import { modelNamePattern, SwitchyardError, versionNumberIn } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { IncomingFile, ModelUploads } from "../application/model-uploads.ts";
 import type { VersionName } from "../ports/upload-store.ts";
 import { sendJson } from "./answers.ts";
 import { digestOf } from "./body-digest.ts";
 import type { DoorContext } from "./door-context.ts";
-import { bodyPieces, readBody } from "./request-body.ts";
+import { bodyPieces, encodingOf, readBody } from "./request-body.ts";
 import { addRoute, type Handler } from "./routes.ts";
 import type { ModelPath } from "./v2-inference.ts";
 
@@ -59,7 +59,7 @@ async function stageFile(context: DoorContext, request: FastifyRequest, reply: F
 async function taken<T>(context: DoorContext, { raw }: FastifyRequest, take: (file: IncomingFile) => Promise<T>): Promise<T> {
   try {
     if (context.draining()) throw new SwitchyardError("draining", "This coordinator is shutting down; ask another one");
-    const encoding = raw.headers["content-encoding"] ?? "identity";
+    const encoding = encodingOf(raw.headers);
     if (encoding !== "identity") {
       const fields = [{ pointer: "Content-Encoding", expected: "identity", got: encoding.slice(0, 64) }];
       throw new SwitchyardError("unsupported_encoding", "Files of models come as they are, without Content-Encoding", { fields });
@@ -95,7 +95,7 @@ function modelIn(request: FastifyRequest): string {
 function versionNameIn(request: FastifyRequest): VersionName {
   const model = modelIn(request);
   const { version } = request.params as ModelPath;
-  const number = /^[1-9]\d{0,14}$/.test(version ?? "") ? Number(version) : undefined;
+  const number = versionNumberIn(version ?? "");
   if (number === undefined) {
     const fields = [{ pointer: "version", expected: "a whole number, such as 1", got: version!.slice(0, 64) }];
     throw new SwitchyardError("invalid_request", "A version is a whole number, such as 1", { fields });

@@ -1,6 +1,6 @@
 /** /v1/mcp: the MCP servers whose tools this cluster uses: list them, call a tool, consent to it, read the audit trail. */
 
-import { parseJson, SwitchyardError, type ToolCallView } from "@switchyard/protocol";
+import { parseJson, quoted, SwitchyardError, type ToolCallView } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { boundArguments } from "../application/bound-arguments.ts";
 import { requireScope } from "../application/caller.ts";
@@ -111,7 +111,7 @@ async function readCall(context: DoorContext, { raw }: FastifyRequest): Promise<
   try {
     const body = await readBody(raw, { maxBytes: mostCallBytes, held });
     const value = body.length === 0 ? {} : parseJson(body, mostDepth).value;
-    if (!isObject(value)) throw badRequest("body", 'an object such as {"arguments": {}}', JSON.stringify(value));
+    if (!isObject(value)) throw badRequest("body", 'an object such as {"arguments": {}}', quoted(value));
     return callIn(value);
   } finally {
     held.leave();
@@ -128,13 +128,13 @@ function callIn(body: Record<string, unknown>): AskedCall {
   const { arguments: args = {}, bindings = {}, timeout_ms: timeoutMs, ...others } = body;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) throw badRequest(`/${unknown.slice(0, 64)}`, "absent: known are arguments, bindings and timeout_ms", unknown);
-  if (!isObject(args)) throw badRequest("/arguments", "an object", JSON.stringify(args));
-  if (!isObject(bindings)) throw badRequest("/bindings", "an object of sources by JSON pointer", JSON.stringify(bindings));
+  if (!isObject(args)) throw badRequest("/arguments", "an object", quoted(args));
+  if (!isObject(bindings)) throw badRequest("/bindings", "an object of sources by JSON pointer", quoted(bindings));
   if (
     timeoutMs !== undefined &&
     !(Number.isSafeInteger(timeoutMs) && (timeoutMs as number) >= 1 && (timeoutMs as number) <= mostTimeoutMs)
   ) {
-    throw badRequest("/timeout_ms", `a whole number of milliseconds from 1 to ${mostTimeoutMs}`, JSON.stringify(timeoutMs));
+    throw badRequest("/timeout_ms", `a whole number of milliseconds from 1 to ${mostTimeoutMs}`, quoted(timeoutMs));
   }
   const entries = Object.entries(bindings);
   if (entries.length > mostBindings) throw badRequest("/bindings", `at most ${mostBindings} bindings`, entries.length);
@@ -147,12 +147,12 @@ function callIn(body: Record<string, unknown>): AskedCall {
 
 function sourceIn(target: string, source: unknown): Source {
   const at = `/bindings/${escaped(target.slice(0, 64))}`;
-  if (!isObject(source)) throw badRequest(at, 'an object such as {"job": "…", "pointer": "/outputs/label/0"}', JSON.stringify(source));
+  if (!isObject(source)) throw badRequest(at, 'an object such as {"job": "…", "pointer": "/outputs/label/0"}', quoted(source));
   const { job, pointer, ...others } = source;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) throw badRequest(`${at}/${escaped(unknown.slice(0, 64))}`, "absent: known are job and pointer", unknown);
-  if (typeof job !== "string") throw badRequest(`${at}/job`, "the id of a job", JSON.stringify(job));
-  if (typeof pointer !== "string") throw badRequest(`${at}/pointer`, "a JSON pointer into the job", JSON.stringify(pointer));
+  if (typeof job !== "string") throw badRequest(`${at}/job`, "the id of a job", quoted(job));
+  if (typeof pointer !== "string") throw badRequest(`${at}/pointer`, "a JSON pointer into the job", quoted(pointer));
   return { document: job, pointer };
 }
 
@@ -160,9 +160,9 @@ function decisionIn(body: Record<string, unknown>): { decision: "allow" | "deny"
   const { decision, pin, ...others } = body;
   const [unknown] = Object.keys(others);
   if (unknown !== undefined) throw badRequest(`/${unknown.slice(0, 64)}`, "absent: known are decision and pin", unknown);
-  if (decision !== "allow" && decision !== "deny") throw badRequest("/decision", '"allow" or "deny"', JSON.stringify(decision));
+  if (decision !== "allow" && decision !== "deny") throw badRequest("/decision", '"allow" or "deny"', quoted(decision));
   if (pin !== undefined && !(typeof pin === "string" && /^[0-9a-f]{64}$/.test(pin))) {
-    throw badRequest("/pin", "the pin of the definition that was looked at, 64 hexadecimal digits", JSON.stringify(pin));
+    throw badRequest("/pin", "the pin of the definition that was looked at, 64 hexadecimal digits", quoted(pin));
   }
   return { decision, pin };
 }

@@ -7,6 +7,7 @@ import {
   encodeInferResponse,
   type InferRequest,
   SwitchyardError,
+  versionNumberIn,
 } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Submission } from "../application/job-service.ts";
@@ -32,7 +33,8 @@ export interface ModelPath {
 /** Versions in paths are digits or aliases; anything else names no version. */
 export function versionIn(path: ModelPath): number | string | undefined {
   if (path.version === undefined) return undefined;
-  if (/^[1-9]\d{0,14}$/.test(path.version)) return Number(path.version);
+  const number = versionNumberIn(path.version);
+  if (number !== undefined) return number;
   if (aliasPattern.test(path.version)) return path.version;
   throw new SwitchyardError(
     "version_not_found",

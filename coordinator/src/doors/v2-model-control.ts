@@ -1,6 +1,6 @@
 /** The repository extension's load and unload. */
 
-import { SwitchyardError } from "@switchyard/protocol";
+import { quoted, SwitchyardError } from "@switchyard/protocol";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { LoadRequest, ModelControl } from "../application/model-control.ts";
 import { sendJson } from "./answers.ts";
@@ -46,20 +46,19 @@ async function answerUnload(context: DoorContext, request: FastifyRequest, reply
 
 function parametersIn({ parameters = {} }: Record<string, unknown>): Record<string, unknown> {
   if (typeof parameters === "object" && parameters !== null && !Array.isArray(parameters)) return parameters as Record<string, unknown>;
-  throw badRequest("/parameters", "an object", JSON.stringify(parameters));
+  throw badRequest("/parameters", "an object", quoted(parameters));
 }
 
 /** Throws `invalid_request`, naming the parameter. There are no dependents, so none to spare. */
 export function checkUnload({ unload_dependents: dependents = false, ...others }: Record<string, unknown>): void {
-  if (typeof dependents !== "boolean") throw badRequest("/parameters/unload_dependents", "true or false", JSON.stringify(dependents));
+  if (typeof dependents !== "boolean") throw badRequest("/parameters/unload_dependents", "true or false", quoted(dependents));
   refuseOthers(others, "unload_dependents");
 }
 
 /** Files are base64 text, or bytes where the protocol has them. Throws `invalid_request`, naming the parameter. */
 export function loadRequestIn(parameters: Record<string, unknown>): LoadRequest {
   const { config, ...others } = parameters;
-  if (config !== undefined && typeof config !== "string")
-    throw badRequest("/parameters/config", "JSON as a string", JSON.stringify(config));
+  if (config !== undefined && typeof config !== "string") throw badRequest("/parameters/config", "JSON as a string", quoted(config));
   const files = new Map<string, Uint8Array>();
   for (const [name, value] of Object.entries(others)) {
     if (!name.startsWith(filePrefix)) continue;

@@ -6,6 +6,7 @@ import type { ModelStatus } from "../ports/model-registry.ts";
 import { sendPlainJson } from "./answers.ts";
 import type { DoorContext } from "./door-context.ts";
 import { callerOf } from "./guard.ts";
+import { jsonBody } from "./json-body.ts";
 import {
   canServe,
   isReady,
@@ -16,12 +17,9 @@ import {
   repositoryIndex,
   serverMetadata,
 } from "./model-views.ts";
-import { readBody } from "./request-body.ts";
 import { addRoute, type Handler } from "./routes.ts";
 import { type ModelPath, versionIn } from "./v2-inference.ts";
 import { addModelControl } from "./v2-model-control.ts";
-
-const maxIndexBodyBytes = 65_536;
 
 export function addModels(app: FastifyInstance, context: DoorContext): void {
   addRoute(app, "/v2", { GET: (_request, reply) => sendPlainJson(reply, serverMetadata(context)) });
@@ -59,7 +57,7 @@ function addModelRoute(
 ): void {
   const handler: Handler = (request, reply) => {
     const path = request.params as ModelPath;
-    const status = mustBeServed(context.models.resolve(path.model, versionIn(path)));
+    const status = mustBeServed(context.models.usual(path.model, versionIn(path)));
     return sendPlainJson(reply, answer(status, request));
   };
   addRoute(app, `/v2/models/:model${suffix}`, { GET: handler });
@@ -69,7 +67,7 @@ function addModelRoute(
 function addReadiness(app: FastifyInstance, context: DoorContext): void {
   const handler: Handler = (request, reply) => {
     const path = request.params as ModelPath;
-    const status = context.models.resolve(path.model, versionIn(path));
+    const status = context.models.usual(path.model, versionIn(path));
     const ready = !context.leaving() && canServe(status, context);
     return sendPlainJson(reply.code(ready ? 200 : 400), { name: path.model, ready });
   };
@@ -78,21 +76,11 @@ function addReadiness(app: FastifyInstance, context: DoorContext): void {
 }
 
 async function answerIndex(context: DoorContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
-  const onlyReady = readyFlag(await readBody(request.raw, { maxBytes: maxIndexBodyBytes }));
+  const onlyReady = readyFlag(await jsonBody(request));
   return sendPlainJson(reply, repositoryIndex(context, callerOf(request), onlyReady));
 }
 
-function readyFlag(body: Buffer): boolean {
-  if (body.length === 0) return false;
-  let value: unknown;
-  try {
-    value = JSON.parse(body.toString("utf8"));
-  } catch {
-    throw new SwitchyardError("invalid_request", "The body is not valid JSON");
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new SwitchyardError("invalid_request", "The body must be a JSON object");
-  const { ready = false } = value as { ready?: unknown };
+function readyFlag({ ready = false }: Record<string, unknown>): boolean {
   if (typeof ready !== "boolean") throw new SwitchyardError("invalid_request", "Invalid value for 'ready': it must be true or false");
   return ready;
 }

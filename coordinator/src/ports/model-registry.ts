@@ -34,8 +34,11 @@ export interface ModelRegistry {
    * for, or the highest that is not failed. Throws model_not_found or version_not_found.
    */
   resolve(model: string, named?: number | string): ModelStatus;
-  /** As `resolve` without a name, but of several that share the requests always the one with the largest share. Throws as that does. */
-  usual(model: string): ModelStatus;
+  /**
+   * As `resolve`, for whoever only looks: of several that share the requests always the one with the largest share, so that the answer does not
+   * change from one look to the next. Throws as that does.
+   */
+  usual(model: string, named?: number | string): ModelStatus;
   /** Of one model, by name; undefined where it has none. */
   aliases(model: string): ReadonlyMap<string, ModelAlias> | undefined;
   /** What also gets a share of the requests that go through an alias. */

@@ -1,17 +1,23 @@
 /** What stands behind a name for versions of a model, as clients write and read it. */
 
 import { z } from "zod";
+import { versionNumberIn } from "../model.ts";
 import { aliasPattern } from "../model-alias.ts";
 
 const version = z.number().int().positive();
 const mostInSplit = 16;
+/** As a key. The pattern is for readers of the schema. */
+const versionText = z
+  .string()
+  .regex(/^[1-9]\d{0,15}$/)
+  .refine((text) => versionNumberIn(text) !== undefined);
 
 /** What an alias stands for: one version, several by weight, or (only of `default`) another alias. */
 export const aliasTargetSchema = z
   .strictObject({
     version: version.optional(),
     /** Weights by version, of any sum. */
-    split: z.record(z.string().regex(/^[1-9]\d{0,14}$/), z.number().min(0).max(1_000_000)).optional(),
+    split: z.record(versionText, z.number().min(0).max(1_000_000)).optional(),
     alias: z.string().regex(aliasPattern).optional(),
     /** This share of requests runs on that version as well; what comes of it is counted and dropped. */
     shadow: z.strictObject({ version, share: z.number().gt(0).max(1) }).optional(),

@@ -50,9 +50,14 @@ export function checkModelConfig(document: unknown): CheckedModelConfig {
   return { problem: faultsOf(parsed.error, modelConfigSchema, document) };
 }
 
-/** Every fault of a document that a schema refused, separated by "; ". */
+/** A document can have as many as it has keys, each of any length. */
+const mostFaults = 20;
+const mostFaultChars = 600;
+
+/** The faults of a document that a schema refused, separated by "; ". */
 export function faultsOf(error: z.ZodError, schema: z.core.$ZodType, document: unknown): string {
-  return schemaFaults(schema, error.issues, document)
-    .map(({ path, text }) => `${pathText(path)}: ${text}`)
-    .join("; ");
+  const faults = schemaFaults(schema, error.issues, document);
+  const told = faults.slice(0, mostFaults).map(({ path, text }) => `${pathText(path)}: ${text}`.slice(0, mostFaultChars));
+  if (faults.length > mostFaults) told.push(`and ${faults.length - mostFaults} more`);
+  return told.join("; ");
 }

@@ -1,6 +1,7 @@
 /** Puts what a schema finds wrong with a document that people wrote into words: where it is, what was expected, what came. */
 
 import { z } from "zod";
+import { quoted } from "../request-fault.ts";
 
 export interface SchemaFault {
   path: PropertyKey[];
@@ -81,9 +82,7 @@ function valueAt(document: unknown, path: readonly PropertyKey[]): unknown {
 }
 
 export function valueInWords(value: unknown): string {
-  if (value === undefined) return "nothing";
-  if (typeof value === "number" || typeof value === "bigint") return String(value);
-  const text = JSON.stringify(value);
+  const text = quoted(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 }
 

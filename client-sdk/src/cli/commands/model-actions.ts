@@ -3,7 +3,7 @@
 import { createHash } from "node:crypto";
 import { createReadStream, openAsBlob } from "node:fs";
 import { basename } from "node:path";
-import type { AliasTarget, AliasView } from "@switchyard/protocol";
+import { type AliasTarget, type AliasView, versionNumberIn } from "@switchyard/protocol";
 import { type Command, InvalidArgumentError } from "commander";
 import type { Cli } from "../cli.ts";
 import { UsageError } from "../exit-codes.ts";
@@ -166,15 +166,16 @@ function targetText({ alias, shadow, split, version }: AliasView["target"]): str
 }
 
 function versionOf(text: string): number {
-  if (/^[1-9]\d{0,14}$/.test(text)) return Number(text);
+  const version = versionNumberIn(text);
+  if (version !== undefined) return version;
   throw new UsageError(`a version is a whole number, such as 2, not ${text}`);
 }
 
 function weights(text: string): Record<string, number> {
   const found: Record<string, number> = {};
   for (const part of text.split(",")) {
-    const [, version, weight] = /^([1-9]\d{0,14})=(\d+(?:\.\d+)?)$/.exec(part.trim()) ?? [];
-    if (version === undefined) throw new InvalidArgumentError("Give versions with numbers, such as 1=90,2=10.");
+    const [, version = "", weight] = /^(\d+)=(\d+(?:\.\d+)?)$/.exec(part.trim()) ?? [];
+    if (versionNumberIn(version) === undefined) throw new InvalidArgumentError("Give versions with numbers, such as 1=90,2=10.");
     found[version] = Number(weight);
   }
   return found;

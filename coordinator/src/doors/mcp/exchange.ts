@@ -97,9 +97,9 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
     reply.raw.setHeader("cache-control", "no-store").setHeader("x-content-type-options", "nosniff");
     for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) reply.raw.setHeader(name, value);
     try {
-      // the body has been read: what is handed on is the request without it
+      // the body has been read: what is handed on is the request without it, and without its Host, which the library would make an address of
       await toNodeHandler({ fetch }, { ...limit, onerror: (error) => failed(request, error) })(
-        { method, url: request.url, headers: withoutLength(raw.headers), [Symbol.asyncIterator]: noBody },
+        { method, url: request.url, headers: handedOn(raw.headers), [Symbol.asyncIterator]: noBody },
         reply.raw,
       );
     } finally {
@@ -127,7 +127,7 @@ export function openExchange(context: DoorContext, served: Served): Exchange {
 
 async function* noBody(): AsyncGenerator<never> {}
 
-function withoutLength({ "content-length": _length, "content-encoding": _encoding, ...headers }: FastifyRequest["headers"]) {
+function handedOn({ "content-length": _length, "content-encoding": _encoding, host: _host, ...headers }: FastifyRequest["headers"]) {
   return headers;
 }
 

@@ -1,12 +1,15 @@
 /** Inputs that a call lacks, asked of the user one by one, and the answers as arguments. Forms have texts, numbers and switches, so tensors come as JSON. */
 
 import type { InputRequiredResult } from "@modelcontextprotocol/server";
-import { type ModelVersion, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
+import { type ModelVersion, parseJson, SwitchyardError, type TensorSignature } from "@switchyard/protocol";
 import { badRequest } from "../request-options.ts";
 import type { Question } from "./questions.ts";
 import { type GivenInputs, missingInputs } from "./tensor-arguments.ts";
 import { takesImage, typeOf } from "./tensor-schemas.ts";
 import type { ToolCall } from "./tool.ts";
+
+/** Axes of a tensor that somebody writes by hand. */
+const mostDepth = 64;
 
 /** The inputs with what the user added, or the question that is to be asked. Throws `signature_mismatch` where nobody can be asked. */
 export async function completeInputs(
@@ -57,7 +60,7 @@ function argumentOf(answer: unknown, input: TensorSignature, at: string): unknow
   const text = String(answer).trim();
   if (text.startsWith("data:")) return { uri: text };
   try {
-    return JSON.parse(text);
+    return parseJson(Buffer.from(text), mostDepth).value;
   } catch {
     throw badRequest(at, `${typeOf(input)} as nested JSON arrays`, text);
   }

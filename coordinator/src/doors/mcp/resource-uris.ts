@@ -1,5 +1,6 @@
 /** The addresses of resources, and who may read what they name. Every kind has a twin among the routes of /v1, whose scopes open it. */
 
+import { versionNumberIn } from "@switchyard/protocol";
 import type { Scope } from "@switchyard/protocol/api-keys";
 import { type Caller, requireScope } from "../../application/caller.ts";
 import { accessOf } from "../route-access.ts";
@@ -58,7 +59,8 @@ export function placeIn(uri: string): ResourcePlace | undefined {
   }
   if (id === "") return undefined;
   if (first === "models" && next === "versions" && last !== undefined) {
-    return /^[1-9]\d{0,15}$/.test(last) ? { kind: "version", model: id, version: Number(last) } : undefined;
+    const version = versionNumberIn(last);
+    return version === undefined ? undefined : { kind: "version", model: id, version };
   }
   if (last !== undefined) return undefined;
   if (first === "jobs" && next === "output") return { kind: "output", id };

@@ -117,7 +117,7 @@ export function resultSchema(version?: ModelVersion): Schema {
       ...((version === undefined || labelled.length > 0) && {
         classes: {
           ...named(() => ({ type: "array", items: classSchema }), labelled),
-          description: "for each item the class with the largest value, by output",
+          description: "for each item the class with the largest value, or that the output names by its index, by output",
         },
       }),
       output_uri: { type: "string", description: "in the place of outputs that are too large for this answer" },
