@@ -12,6 +12,8 @@ export interface ErrorDetails {
   /** RFC 9457 body, as it came. */
   problem?: Problem;
   jobId?: string;
+  /** The answer is that of an earlier request with the same key. */
+  isReplay?: boolean;
   /** How long the server asks to wait before another try. */
   retryAfterMs?: number;
   cause?: unknown;
@@ -26,6 +28,7 @@ export class ClientError extends Error {
   readonly status: number | undefined;
   readonly problem: Problem | undefined;
   readonly jobId: string | undefined;
+  readonly isReplay: boolean;
   readonly retryAfterMs: number | undefined;
 
   constructor(code: string, message: string, details: ErrorDetails = {}) {
@@ -35,6 +38,7 @@ export class ClientError extends Error {
     this.status = details.status;
     this.problem = details.problem;
     this.jobId = details.jobId;
+    this.isReplay = details.isReplay ?? false;
     this.retryAfterMs = details.retryAfterMs;
   }
 }
@@ -67,6 +71,7 @@ export function errorFromAnswer(status: number, headers: Headers, body: string):
   const details: ErrorDetails = { status };
   const retryAfterMs = numberIn(parsed, "retry_after_ms") ?? (wait !== null && /^\d+$/.test(wait) ? Number(wait) * 1000 : undefined);
   if (retryAfterMs !== undefined) details.retryAfterMs = retryAfterMs;
+  if (headers.get("idempotent-replayed") === "true") details.isReplay = true;
   const jobId = parsed?.job_id ?? headers.get("x-switchyard-job");
   if (typeof jobId === "string") details.jobId = jobId;
 

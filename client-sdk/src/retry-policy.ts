@@ -30,10 +30,11 @@ export const furtherJobs = 2;
 
 /**
  * Whether the refusal is a job's own end: its key finds that same job for ever, so another try is another job. A model that is not ready may also be what a coordinator
- * says that has just started, or of one that is about to go: then there is no job.
+ * says that has just started, or of one that is about to go: then there is no job. Servers of the release before name none, but say when they answer for an earlier request.
  */
-export function isFailedJob(error: ClientError): boolean {
-  return error.code === "run_failed" || error.code === "input_lost" || (error.code === "model_not_ready" && error.jobId !== undefined);
+export function isFailedJob({ code, isReplay, jobId }: ClientError): boolean {
+  if (code === "model_not_ready") return jobId !== undefined || isReplay;
+  return code === "run_failed" || code === "input_lost";
 }
 
 /**

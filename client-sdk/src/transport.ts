@@ -196,8 +196,10 @@ export class Transport {
 }
 
 /** The whole body. A large one on a slow line takes as long as it takes, while pieces of it come. */
-async function bytesOf({ body }: Response, onPiece: () => void): Promise<Uint8Array> {
-  if (body === null) return new Uint8Array();
+async function bytesOf(response: Response, onPiece: () => void): Promise<Uint8Array> {
+  const { body } = response;
+  // some runtimes' fetch has no streams
+  if (typeof body?.getReader !== "function") return new Uint8Array(await response.arrayBuffer());
   const pieces: Uint8Array[] = [];
   const reader = body.getReader();
   for (let piece = await reader.read(); !piece.done; piece = await reader.read()) {

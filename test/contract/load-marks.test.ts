@@ -59,7 +59,28 @@ test("after three hosts that died of it a model is left alone for a minute, afte
   nowMs += 30 * minute - 1;
   await assert.rejects(marksOf("j").begin(version), /^Error: 9 hosts died/);
   nowMs += 1;
+  await redis.del(keys.loadTrial(version.tag));
   await assert.doesNotReject(marksOf("j").begin(version));
+});
+
+test("when the pause is over one host tries, and no other while that one lives", async () => {
+  const version = newVersion();
+  await die(version, ["aa", "ab", "ac"]);
+  nowMs += minute + 1;
+  const tries = await Promise.allSettled(["ad", "ae", "af"].map((name) => marksOf(name).begin(version)));
+  assert.equal(tries.filter(({ status }) => status === "fulfilled").length, 1);
+  await redis.del(keys.loadTrial(version.tag)); // it lapses while the load goes on
+  await assert.rejects(marksOf("ag").begin(version), /^Error: 3 hosts died/);
+});
+
+test("the pause begins with the death, however long the load had taken by then", async () => {
+  const version = newVersion();
+  await die(version, ["ba", "bb", "bc"]);
+  nowMs += 20 * minute;
+  for (const name of ["ba", "bb", "bc"]) await redis.hset(keys.host(name), { beat: nowMs - 3_000, lost: nowMs });
+  await assert.rejects(marksOf("bd").begin(version), /^Error: 3 hosts died/);
+  nowMs += minute;
+  await assert.doesNotReject(marksOf("bd").begin(version));
 });
 
 test("a load that succeeds anywhere takes all of it back, and one that fails by itself is no death", async () => {

@@ -60,6 +60,7 @@ function sentences(open: () => JobRig): void {
       jobs.map(() => "committed"),
       "what it runs is its own until the end",
     );
+    assert.equal((await rig.audit()).tickets.find(({ id }) => id === ticket)?.state, "leaving", "and its commit brings it back to nobody");
   });
 }
 

@@ -213,6 +213,30 @@ test("a job that failed for now is handed in twice more, as other jobs; a model 
   assert.equal(server.seen.length, 4);
 });
 
+test("a server that names no job in such an answer, but says that it is an earlier one's, is handed another job as well", async () => {
+  const known = new Set<string>();
+  await using server = await startScriptedServer((request, response) => {
+    const key = keyOf(request) ?? "none";
+    busy(response, { "x-switchyard-error": "model_not_ready", ...(known.has(key) && { "idempotent-replayed": "true" }) });
+    if (key !== "none") known.add(key);
+  });
+  const client = new Switchyard({ url: server.url, retry: quick });
+  await assert.rejects(client.infer("m", inputs, { timeoutMs: 60_000 }), { code: "model_not_ready" });
+  assert.deepEqual(
+    server.seen.map((request) => [...new Set(server.seen.map(keyOf))].indexOf(keyOf(request))),
+    [0, 1, 1, 2, 2, 3, 3],
+  );
+});
+
+test("a fetch whose answers are no streams will do", async () => {
+  await using server = await startScriptedServer((_, response) => answerTensors(response));
+  const plain: typeof fetch = async (...given) => {
+    const answer = await fetch(...given);
+    return Object.defineProperty(answer, "body", { value: undefined });
+  };
+  assert.equal((await new Switchyard({ url: server.url, fetch: plain }).infer("m", inputs)).version, 3);
+});
+
 test("a coordinator that does not know its models yet is asked until it does, as one request", async () => {
   const code = "model_not_ready";
   await using server = await startScriptedServer((request, response, count) => {

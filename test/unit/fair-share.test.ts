@@ -8,7 +8,6 @@ import {
   type Backlog,
   charge,
   clockAfter,
-  credited,
   flowWeights,
   type Rival,
   startTag,
@@ -298,7 +297,6 @@ test("the clock follows the jobs that were served, and overtakes nobody who wait
   assert.equal(clockAfter(5, [], [9]), 5, "nothing was served");
 });
 
-test("slots that nobody could use pay what a flow owes, and nothing is saved", () => {
-  assert.equal(credited({ finish: 10, weight: 4 }, 5, 8), 8);
-  assert.equal(credited({ finish: 10, weight: 4 }, 9, 8), 9);
+test("slots that nobody could use are charged to those who were served, by their items, and set no clock", () => {
+  assert.deepEqual(charge({ start: 10, weight: 4 }, { items: 4, last: 4, waste: 3 }), { finish: 14, lastStart: 10 });
 });

@@ -193,11 +193,16 @@ test("whoever marks loads hears of each before it begins and when it is over, an
       told.push(`end ${model} ${isLoaded}`);
     },
   };
-  const { cache, broken, events } = rig({ marks });
+  const { cache, broken, events, names } = rig({ marks, maxModels: 1 });
   await cache.ensure(version("a"));
+  await assert.rejects(cache.ensure(version("forbidden")), { message: "three hosts died of it", code: "model_not_ready" });
+  assert.deepEqual(names(), ["a"], "what may not be loaded pushes nothing out");
+  assert.deepEqual(events.slice(-1), ["failed forbidden: three hosts died of it"]);
   broken.add("b");
   await assert.rejects(cache.ensure(version("b")), { message: "no good" });
-  await assert.rejects(cache.ensure(version("forbidden")), { message: "three hosts died of it", code: "model_not_ready" });
-  assert.deepEqual(told, ["begin a", "end a true", "begin b", "end b false", "begin forbidden"]);
-  assert.deepEqual(events.slice(-1), ["failed forbidden: three hosts died of it"]);
+  cache.keep(["c"]);
+  await cache.ensure(version("c"));
+  await assert.rejects(cache.ensure(version("d")), { code: "model_not_ready" });
+  const ends = ["begin b", "end b false", "begin c", "end c true", "begin d", "end d false"];
+  assert.deepEqual(told, ["begin a", "end a true", "begin forbidden", ...ends]);
 });

@@ -78,8 +78,8 @@ export class Host {
   #registered = false;
   #beatPlanned = false;
   #tellPlanned = false;
-  /** What the runner had in hand when tickets were renewed the last time. */
-  #claimsBefore: ReadonlySet<string> = new Set();
+  /** What the runner had in hand when tickets were renewed the last time, and since which of these times. */
+  #claimsSince: ReadonlyMap<string, number> = new Map();
   /** Set once: drained or given up, whichever came first. */
   #ending: Promise<void> | undefined;
   #runnerEnded = false;
@@ -396,7 +396,8 @@ export class Host {
         const how = this.#isOccupied(tag) ? ["occupied"] : [];
         await runScript(redis, "renew", keys.base(tag), [facts.incarnation, ticketId, ...how]).catch(() => {});
       }
-      this.#claimsBefore = new Set(claims);
+      const nowMs = clock.monotonicMs();
+      this.#claimsSince = new Map(claims.map((claim) => [claim, this.#claimsSince.get(claim) ?? nowMs]));
     }
   }
 
@@ -407,9 +408,11 @@ export class Host {
 
   /** A ticket that waits for the end of another queue's run, or load, is not one that can act. */
   #isOccupied(tag: string): boolean {
+    const nowMs = this.#parts.clock.monotonicMs();
     const runsLong = this.#claims().some((claim) => {
       const [other = ""] = claim.split("=");
-      return other !== tag && (this.#claimsBefore.has(claim) || this.#held.usualRunMs(other) >= longRunMs);
+      const sinceMs = this.#claimsSince.get(claim) ?? nowMs;
+      return other !== tag && (nowMs - sinceMs >= longRunMs || this.#held.usualRunMs(other) >= longRunMs);
     });
     return runsLong || this.#held.isHeldUp(tag);
   }
@@ -479,9 +482,8 @@ export class Host {
   /** Of a load that the process does not outlive because it was asked to end the model is not to blame, see runner/load-marks. */
   async #forgetLoads(): Promise<void> {
     const { facts, redis } = this.#parts;
-    await Promise.all(
-      this.#held.asked().map((tag) => redis.hdel(keys.loadMarks(tag), facts.incarnation).catch(() => {})), // then it counts as one of several
-    );
+    const tags = new Set([...this.#held.asked(), ...this.#desk.held().map(tagOf)]);
+    await Promise.all([...tags].map((tag) => redis.hdel(keys.loadMarks(tag), facts.incarnation).catch(() => {}))); // then it counts as one of several
   }
 
   /** Nobody has given it a job, so nobody waits; its runner may be in the middle of a load. */

@@ -7,7 +7,7 @@ import { classWeights, type JobClass, jobClasses } from "@switchyard/protocol";
 import type { EndedAttempt, JobRecord } from "../ports/job-store.ts";
 import { Arrivals, leastPassing, sharedEveryMs, sharedForMs } from "../scheduler/arrivals.ts";
 import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
-import { aheadOf, allot, charge, clockAfter, credited, flowWeights, isBefore, type Rival, startTag } from "../scheduler/fair-share.ts";
+import { aheadOf, allot, type Backlog, charge, clockAfter, flowWeights, type Rival, startTag } from "../scheduler/fair-share.ts";
 import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
@@ -41,6 +41,8 @@ interface Flow {
   tenantWeight: number;
   jobs: OrderedJobs<MemoryJob>;
   finish: number;
+  /** Items of the largest job that was charged last. */
+  largest: number;
   /** Of the time in which the queue is shared. */
   arrivals: Arrivals;
 }
@@ -58,13 +60,16 @@ export interface Takings {
 
 const inOrder = (a: MemoryJob, b: MemoryJob): number => a.orderMs - b.orderMs || (a.record.id < b.record.id ? -1 : 1);
 
-/** A flow's part of a batch: jobs that were looked at and left, items taken, and those of the last job. */
+/** A flow's part of a batch: jobs that were looked at and left, items taken, and those of the last job and of the largest. */
 interface Lane {
   flow: Flow;
   weight: number;
+  /** The start tag of its first item. */
+  start: number;
   at: number;
   served: number;
   last: number;
+  largest: number;
 }
 
 interface Late {
@@ -76,8 +81,6 @@ interface Late {
 export class MemoryFlows {
   readonly #flows = new Map<string, Flow>();
   #virtual = 0;
-  /** Items of the largest job that was served beside others. */
-  #largest = 0;
   /** Arrivals count while flows wait beside each other, and for a while after that. */
   #sharedUntilMs = 0;
   readonly #arrivals = { interactive: new Arrivals(), standard: new Arrivals(), batch: new Arrivals() };
@@ -113,7 +116,7 @@ export class MemoryFlows {
     const name = `${record.class} ${record.tenant}`;
     let flow = this.#flows.get(name);
     if (!flow) {
-      flow = { name, class: record.class, tenantWeight, jobs: new OrderedJobs(inOrder), finish: 0, arrivals: new Arrivals() };
+      flow = { name, class: record.class, tenantWeight, jobs: new OrderedJobs(inOrder), finish: 0, largest: 0, arrivals: new Arrivals() };
       this.#flows.set(name, flow);
     }
     flow.tenantWeight = tenantWeight;
@@ -239,40 +242,45 @@ export class MemoryFlows {
   /** Gives out slots until the batch is full, has grown as far as its deadlines allow, or nothing that waits fits in. */
   #fill(batch: Batch, flows: readonly Flow[], figuresOf: (job: MemoryJob) => ClaimFigures, late: Late): void {
     const weights = flowWeights(flows);
-    const lanes = new Map(flows.map((flow, at) => [flow.name, { flow, weight: weights[at] as number, at: 0, served: 0, last: 0 }]));
-    const mostItems = Math.max(batch.maxItems, this.#largest);
-    for (const { flow, weight } of lanes.values()) flow.finish = startTag({ finish: flow.finish, weight }, this.#virtual, mostItems);
-    const starts = new Map(flows.map(({ name, finish }) => [name, finish]));
+    const lanes = new Map<string, Lane>();
+    for (const [at, flow] of flows.entries()) {
+      const weight = weights[at] as number;
+      const start = startTag({ finish: flow.finish, weight }, this.#virtual, Math.max(batch.maxItems, flow.largest));
+      flow.finish = start;
+      lanes.set(flow.name, { flow, weight, start, at: 0, served: 0, last: 0, largest: 0 });
+    }
+    const fit = (): Backlog[] =>
+      [...lanes.values()].flatMap(({ at, flow, served, start, weight }) =>
+        at < lookAhead && at < flow.jobs.length
+          ? [{ name: flow.name, weight, waiting: itemsFrom(flow.jobs, at), finish: start + served / weight }]
+          : [],
+      );
+    const looked = (): number => [...lanes.values()].reduce((sum, { at }) => sum + at, batch.items + late.dropped.length);
     for (let round = 0, room = maxRoom(batch); round < mostRounds && room > 0 && !batch.closed; round++, room = maxRoom(batch)) {
-      const backlog = [...lanes.values()].map(({ flow, weight, at, served }) => ({
-        ...{ name: flow.name, weight, waiting: at < lookAhead ? itemsFrom(flow.jobs, at) : 0 },
-        finish: (starts.get(flow.name) as number) + served / weight,
-      }));
-      const before = batch.items;
-      for (const { name, slots } of allot(backlog, room, this.#virtual)) {
-        const lane = lanes.get(name) as Lane;
-        this.#serve(lane, slots, batch, figuresOf, late);
+      const before = looked();
+      for (const { name, slots } of allot(fit(), room, this.#virtual)) {
+        this.#serve(lanes.get(name) as Lane, slots, batch, figuresOf, late);
         if (batch.closed) break;
       }
-      if (batch.items === before) break;
+      if (looked() === before) break;
     }
     if (flows.length < 2) return;
-    const lastStarts: number[] = [];
-    for (const { flow, weight, served, last } of lanes.values()) {
-      if (served === 0) continue;
-      const tags = charge({ start: starts.get(flow.name) as number, weight }, { items: served, last });
-      flow.finish = tags.finish;
-      lastStarts.push(tags.lastStart);
-      this.#largest = Math.max(this.#largest, last);
-    }
-    const left = flows.filter(({ jobs }) => jobs.length > 0);
-    const tags = left.map(({ finish }) => finish);
-    this.#virtual = clockAfter(this.#virtual, lastStarts, tags);
-    const unused = maxRoom(batch);
     const [first] = batch.jobs;
-    if (!first || unused <= 0 || batch.closed || runsAlone(first)) return;
-    const owed = firstOf(left.map((flow) => lanes.get(flow.name) as Lane));
-    if (owed) owed.flow.finish = credited({ finish: owed.flow.finish, weight: owed.weight }, this.#virtual, unused);
+    const isWaste = first && !runsAlone(first) && !batch.closed && maxRoom(batch) > 0 && fit().length === 0;
+    this.#charge([...lanes.values()], isWaste && flows.some(({ jobs }) => jobs.length > 0) ? maxRoom(batch) / batch.items : 0);
+  }
+
+  #charge(lanes: readonly Lane[], waste: number): void {
+    const lastStarts: number[] = [];
+    for (const { flow, largest, last, served, start, weight } of lanes) {
+      if (served === 0) continue;
+      const tags = charge({ start, weight }, { items: served, last, waste });
+      flow.finish = tags.finish;
+      flow.largest = largest;
+      lastStarts.push(tags.lastStart);
+    }
+    const waitingTags = lanes.filter(({ flow }) => flow.jobs.length > 0).map(({ flow }) => flow.finish);
+    this.#virtual = clockAfter(this.#virtual, lastStarts, waitingTags);
   }
 
   /** Takes jobs of one flow until it has got so many items, or more by a part of the last job; what does not fit in keeps its place. */
@@ -300,16 +308,11 @@ export class MemoryFlows {
         batch.add(job);
         lane.served += job.items;
         lane.last = job.items;
+        lane.largest = Math.max(lane.largest, job.items);
         left -= job.items;
       }
     }
   }
-}
-
-/** The lane that would get the next slot. */
-function firstOf(lanes: readonly Lane[]): Lane | undefined {
-  const claimOf = ({ flow: { finish, name }, weight }: Lane) => ({ start: finish, weight, name });
-  return lanes.reduce<Lane | undefined>((first, lane) => (first && !isBefore(claimOf(lane), claimOf(first)) ? first : lane), undefined);
 }
 
 /** Items of all jobs but the first so many, by their mean. */

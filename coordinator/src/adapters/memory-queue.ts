@@ -363,7 +363,7 @@ export class MemoryQueue {
       if (answer !== "no_output") own.fences.delete(outcome.id);
       return answer;
     });
-    if (this.tickets.holds(ticketId, incarnation)) {
+    if (this.tickets.holds(ticketId, incarnation) && this.tickets.all.get(ticketId)?.state !== "leaving") {
       // of two claims the other one has the device, or will have it at once
       if (earlier && claim && claim.fences.size + earlier.fences.size > 0)
         this.tickets.set(ticketId, "busy", incarnation, Math.max(nowMs + heldMarginMs, claim.freeAtMs));

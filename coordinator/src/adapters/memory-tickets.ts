@@ -56,8 +56,12 @@ export class MemoryTickets {
   renew(ticketId: string, nowMs: number, how: "occupied" | "leaving" | "" = ""): void {
     const ticket = this.all.get(ticketId);
     if (!ticket) return;
-    if (how === "leaving") ticket.state = "leaving";
-    else if (ticket.state === "lingering" || ticket.state === "deferring") return;
+    if (how === "leaving") {
+      ticket.state = "leaving";
+      ticket.untilMs = nowMs + heldMarginMs;
+      return;
+    }
+    if (ticket.state === "lingering" || ticket.state === "deferring") return;
     else if (how === "occupied" && ticket.state === "held") ticket.state = "busy";
     ticket.untilMs = Math.max(ticket.untilMs, nowMs + heldMarginMs);
   }

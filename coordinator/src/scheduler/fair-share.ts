@@ -36,8 +36,8 @@ export interface Allotment {
 
 /**
  * Where a flow starts: at the clock if it was idle, since it has saved nothing. Its tag was charged by the share that it had then; if that has
- * grown since, because others have left, the flow is ahead by a full batch at most, or by one job that is larger. The caller keeps what is answered as the
- * flow's tag.
+ * grown since, because others have left, the flow is ahead by a full batch at most, or by its last job, if that is larger. The caller keeps what is answered as
+ * the flow's tag.
  */
 export function startTag({ finish, weight }: Pick<Backlog, "finish" | "weight">, virtual: number, mostItems: number): number {
   return Math.max(virtual, Math.min(finish, virtual + mostItems / weight));
@@ -74,30 +74,21 @@ export function allot(flows: readonly Backlog[], slots: number, virtual: number)
 type Lane = { next: number; given: Allotment };
 
 function goesBefore(a: Lane, b: Lane): boolean {
-  return isBefore({ ...a.given, start: a.next }, { ...b.given, start: b.next });
-}
-
-/** Which of two flows gets the next slot: decided alike by every reader. */
-export function isBefore(a: Omit<Allotment, "slots">, b: Omit<Allotment, "slots">): boolean {
-  if (a.start !== b.start) return a.start < b.start;
-  if (a.weight !== b.weight) return a.weight > b.weight;
-  return a.name < b.name;
+  if (a.next !== b.next) return a.next < b.next;
+  if (a.given.weight !== b.given.weight) return a.given.weight > b.given.weight;
+  return a.given.name < b.given.name;
 }
 
 /**
- * A flow's tag after a batch that had so many slots which nobody could use, because its jobs did not fit in: they are credited to the first that waits. Else those of
- * which few come at a time would go before it for long, in small batches that take the time of all.
+ * The flow's finish tag, and the start tag of its last job, after it was served so many items, of which the last job has some. `waste`: slots of the batch that nobody
+ * could use while somebody waited, for each item in it. They are charged to those who were served: who can only be served in small batches takes the
+ * device's time all the same.
  */
-export function credited({ finish, weight }: Pick<Backlog, "finish" | "weight">, virtual: number, unused: number): number {
-  return Math.max(virtual, finish - unused / weight);
-}
-
-/** The flow's finish tag, and the start tag of its last job, after it was served so many items, of which the last job has some. */
 export function charge(
   { start, weight }: Pick<Allotment, "start" | "weight">,
-  { items, last }: { items: number; last: number },
+  { items, last, waste = 0 }: { items: number; last: number; waste?: number },
 ): { finish: number; lastStart: number } {
-  return { finish: start + items / weight, lastStart: start + Math.max(0, items - last) / weight };
+  return { finish: start + (items * (1 + waste)) / weight, lastStart: start + Math.max(0, items - last) / weight };
 }
 
 /**

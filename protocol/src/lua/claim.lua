@@ -286,15 +286,16 @@ local function readWaiting(text)
   return read
 end
 
--- Takes jobs of one flow until it has got `slots` items, or more by a part of the last job; answers how many, and those of the last job.
+-- Takes jobs of one flow until it has got `slots` items, or more by a part of the last job; answers how many, those of the last job, and
+-- those of the largest.
 local function serve(flow, slots)
-  local order, served, last, skipped = base .. 'order:' .. flow.name, 0, 1, {}
+  local order, served, last, largest, skipped, misfits = base .. 'order:' .. flow.name, 0, 1, 0, {}, 0
   local function skip(score, id)
     skipped[#skipped + 1] = score
     skipped[#skipped + 1] = id
   end
   while served < slots and items < maxItems and not isFull and #taken < mostJobs and dropped < mostDropped and #skipped / 2 < lookAhead do
-    local asked = math.min(math.ceil((slots - served) / last), 64)
+    local asked = math.min(math.ceil((slots - served) / last), 64, mostJobs - #taken)
     local heads = redis.call('ZPOPMIN', order, asked)
     if #heads == 0 then break end
     flow.left = flow.left - #heads / 2
@@ -309,6 +310,7 @@ local function serve(flow, slots)
         if not isSampled then see(jobShape) end
         if job.isLate == nil then job.isLate = cannotFinish(deadline, job.size, own, jobShape, isAlone, texts, at) end
         if job.isLate and isAhead and deadline > now then
+          misfits = misfits + 1
           skip(heads[2 * at], id) -- after the run at hand it would be late, and another host may be free sooner
         elseif job.isLate then
           ended[#ended + 1] = id
@@ -319,7 +321,10 @@ local function serve(flow, slots)
         elseif isAhead and job.isSuspect then
           isFull = true -- its host must die of nothing else: it is claimed when the device is free
           skip(heads[2 * at], id)
-        elseif isFull or served >= slots or (items > 0 and (jobShape ~= shape or apart or isAlone or items + own > maxItems)) then
+        elseif isFull or served >= slots then
+          skip(heads[2 * at], id)
+        elseif items > 0 and (jobShape ~= shape or apart or isAlone or items + own > maxItems) then
+          misfits = misfits + 1
           skip(heads[2 * at], id)
         else
           local first = firstDeadline and math.min(firstDeadline, deadline) or deadline
@@ -329,7 +334,7 @@ local function serve(flow, slots)
           else
             firstItems = firstItems or own
             firstDeadline, shape, items, served, last = first, jobShape, items + own, served + own, own
-            apart = isAlone
+            apart, largest = isAlone, math.max(largest, own)
             local most = #running
             running[most + 1], running[most + 2] = names[at], job.running
             taken[#taken + 1] = id
@@ -344,7 +349,8 @@ local function serve(flow, slots)
   end
   if #skipped > 0 then redis.call('ZADD', order, unpack(skipped)) end
   flow.left = flow.left + #skipped / 2
-  return served, last
+  flow.fresh = misfits < lookAhead and flow.left - misfits or 0
+  return served, last, largest
 end
 
 local rounds = 0
@@ -354,41 +360,27 @@ elseif #flows > 1 then
   -- @include lib-shares.lua
 
   local mean = math.max(1, meanItems(base))
-  local unfit = {} -- flows of which nothing fits into this batch
-
-  -- One round of turns; answers whether anything came of it.
-  local function serveFairly()
-    local virtual, largest, changed = readTags(base, flows, mostItems)
-    local before, droppedBefore, lastStart, largestBefore = items, dropped, nil, largest
-    local fit, isOneLess = {}, false
-    for _, flow in ipairs(flows) do
-      if not unfit[flow.name] then fit[#fit + 1] = flow end
-    end
-    for _, flow in ipairs(allot(fit, math.min(maxItems - items, math.ceil(waiting * mean)), mean)) do
-      local served, last = serve(flow, flow.slots)
-      if served > 0 then
-        lastStart = math.max(lastStart or 0, flow.start + (served - last) / flow.share)
-        largest = math.max(largest, last)
-        flow.start = flow.start + served / flow.share
-        changeTag(changed, flow.name, flow.start)
-      elseif flow.left > 0 then
-        unfit[flow.name], isOneLess = true, true
-      end
-    end
-    if lastStart then virtual = clockAfter(virtual, lastStart, flows) end
-    if largest > largestBefore and largest > mostItems then changeTag(changed, 'largest', largest) end
-    storeTags(base, virtual, changed)
-    return items > before or dropped > droppedBefore or isOneLess
-  end
-
-  while rounds < mostRounds and #flows > 1 and items < maxItems and not isFull and not apart and dropped < mostDropped and #taken < mostJobs
-    and serveFairly() do
+  local virtual, changed = readTags(base, flows, mostItems)
+  local fit = flows -- of which something may fit into this batch
+  while rounds < mostRounds and #fit > 0 and items < maxItems and not isFull and not apart and dropped < mostDropped and #taken < mostJobs do
     rounds = rounds + 1
-    flows, waiting = waitingFlows(base)
+    local before, droppedBefore, others = items, dropped, {}
+    local slots = math.min(maxItems - items, math.ceil(math.min(mostJobs - #taken, waiting) * mean))
+    for _, flow in ipairs(allot(fit, slots, mean)) do
+      local served, last, largest = serve(flow, flow.slots)
+      if served > 0 then flow.served, flow.last, flow.largest = flow.served + served, last, math.max(flow.largest, largest) end
+    end
+    waiting = 0
+    for _, flow in ipairs(flows) do waiting = waiting + flow.left end
+    for _, flow in ipairs(fit) do
+      if flow.fresh > 0 then others[#others + 1] = flow end
+    end
+    if items == before and dropped == droppedBefore and #others == #fit then break end
+    fit = others
   end
-  -- the shares' owners had nothing that fits, or only one flow is left
-  if #flows == 1 and items < maxItems and not isFull and not apart then serve(flows[1], maxItems - items) end
-  if items > 0 and items < maxItems and not isFull and not apart and #taken < mostJobs then creditFirst(base, flows, mostItems, maxItems - items) end
+  local isWaste = #fit == 0 and waiting > 0 and items < maxItems and not isFull and not apart and #taken < mostJobs
+  virtual = charge(flows, virtual, changed, { items = items, mostItems = mostItems, unused = isWaste and maxItems - items or 0 })
+  storeTags(base, virtual, changed)
 end
 
 if #ended > 1 then

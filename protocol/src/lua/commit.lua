@@ -215,7 +215,7 @@ if ticket and string.match(ticket, '^%a+ (%S+)') == incarnation then
   end
   if string.find(ticket, '^handed .* leaving') then
     redis.call('HDEL', base .. 'tickets', ticketId) -- see release
-  else
+  elseif string.sub(ticket, 1, 8) ~= 'leaving ' then
     redis.call('HSET', base .. 'tickets', ticketId, state .. incarnation .. ' ' .. int(till) .. standing)
   end
 end

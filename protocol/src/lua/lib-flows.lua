@@ -11,7 +11,7 @@ local function waitingFlows(base)
     local waiting = redis.call('ZCARD', base .. 'order:' .. named[at])
     weights[named[at]] = named[at + 1]
     if waiting > 0 then
-      flows[#flows + 1] = { name = named[at], weight = tonumber(named[at + 1]), waiting = waiting, left = waiting }
+      flows[#flows + 1] = { name = named[at], weight = tonumber(named[at + 1]), waiting = waiting, left = waiting, fresh = waiting }
       total = total + waiting
     elseif #named > 2 then
       redis.call('HDEL', base .. 'flows', named[at])

@@ -20,7 +20,12 @@ elseif state == 'lingering' or state == 'deferring' then
 elseif ARGV[3] == 'occupied' and state == 'held' then
   wanted = 'busy'
 end
-if wanted ~= state or tonumber(till) < renewed then
-  redis.call('HSET', base .. 'tickets', ticketId, wanted .. ' ' .. holder .. ' ' .. math.max(tonumber(till), renewed))
+if wanted == 'leaving' then
+  till = renewed -- coordinators of the release before take it for one that can act, and may do so no longer
+elseif tonumber(till) < renewed then
+  till = renewed
+elseif wanted == state then
+  return 'renewed'
 end
+redis.call('HSET', base .. 'tickets', ticketId, wanted .. ' ' .. holder .. ' ' .. till)
 return 'renewed'

@@ -72,6 +72,9 @@ export const keys = {
    */
   loadMarks: (tag: string): string => `${prefix}:{${tag}}:load-marks`,
 
+  /** string, the host that tries to load a model which others died of. Written by hosts; lives ten seconds. */
+  loadTrial: (tag: string): string => `${prefix}:{${tag}}:load-trial`,
+
   /** list of the ids of a host's last batch, for the command behind its claim that reads their inputs. Written by claim; lives a minute. (lua) */
   batch: (tag: string, incarnation: string): string => `${prefix}:{${tag}}:batch:${incarnation}`,
 

@@ -13,6 +13,8 @@ const mostDeaths = 3;
 const firstPauseMs = 60_000;
 const longestPauseMs = 1_800_000;
 const markLivesMs = 2 * longestPauseMs;
+/** Longer than it takes from here to the mark, by which everybody else sees that somebody tries. */
+const trialMs = 10_000;
 /** A host loads models before it registers, and until then nobody knows whether it lives. */
 const unregisteredMs = 120_000;
 
@@ -32,38 +34,48 @@ export class LoadMarks {
     this.#parts = parts;
   }
 
-  /** Throws, with the reason, where too many hosts have died of it and it is too early for another try. */
+  /**
+   * Throws, with the reason, where too many hosts have died of it and it is too early for another try. Then one host tries, and nobody else meanwhile: those that
+   * are refused all wait for the same moment.
+   */
   async begin({ tag }: ModelVersion): Promise<void> {
     const { hostId, incarnation } = this.#parts;
     const nowMs = this.#parts.nowMs();
-    const deaths = await this.#deaths(tag, nowMs);
+    const key = keys.loadMarks(tag);
+    const others = await this.#others(tag, nowMs);
+    const deaths = others.flatMap(({ diedMs }) => (diedMs === undefined ? [] : [diedMs]));
     if (deaths.length >= mostDeaths) {
       const pauseMs = Math.min(longestPauseMs, firstPauseMs * 2 ** (deaths.length - mostDeaths));
-      if (nowMs < Math.max(...deaths) + pauseMs) throw new Error(reasonFor(deaths.length));
+      const isTried = deaths.length < others.length || nowMs < Math.max(...deaths) + pauseMs;
+      if (isTried || !(await this.#isFirst(tag))) throw new Error(reasonFor(deaths.length));
     }
-    const key = keys.loadMarks(tag);
     await this.#send(["hset", key, incarnation, `${nowMs} ${hostId}`], ["pexpire", key, markLivesMs]);
   }
 
-  /** When hosts began loads that they did not outlive. */
-  async #deaths(tag: string, nowMs: number): Promise<number[]> {
-    const { hostId, incarnation } = this.#parts;
-    const [row] = await this.#send(["hgetall", keys.loadMarks(tag)]);
-    if (!Array.isArray(row)) return [];
-    const deaths: number[] = [];
-    for (let at = 0; at < row.length; at += 2) {
-      const [other, mark] = [String(row[at]), String(row[at + 1])];
-      const [, begun = "0", id] = /^(\d+) (.*)$/.exec(mark) ?? [];
-      const begunMs = Math.min(Number(begun), nowMs);
-      // whoever has this host's name and is not this process is gone
-      if (other !== incarnation && (id === hostId || (await this.#isGone(other, nowMs - begunMs)))) deaths.push(begunMs);
-    }
-    return deaths;
+  /** Whether nobody else begins to try in this moment. */
+  async #isFirst(tag: string): Promise<boolean> {
+    const [answer] = await this.#send(["set", keys.loadTrial(tag), this.#parts.incarnation, "NX", "PX", trialMs]);
+    return answer === "OK";
   }
 
-  async #isGone(incarnation: string, ageMs: number): Promise<boolean> {
-    const [state] = await this.#send(["hget", keys.host(incarnation), "state"]);
-    return state === "lost" || (state === null && ageMs > unregisteredMs);
+  /** Marks of other processes, and when those died that have. */
+  async #others(tag: string, nowMs: number): Promise<{ diedMs: number | undefined }[]> {
+    const { hostId, incarnation } = this.#parts;
+    const [row] = await this.#send(["hgetall", keys.loadMarks(tag)]);
+    const marks = (Array.isArray(row) ? row : []).flatMap((value, at, all) => (at % 2 === 0 ? [[String(value), String(all[at + 1])]] : []));
+    const others = marks.filter(([other]) => other !== incarnation) as [string, string][];
+    if (others.length < mostDeaths) return [];
+    const hosts = await this.#send(...others.map(([other]): RedisCommand => ["hmget", keys.host(other), "state", "beat", "lost"]));
+    return others.map(([, mark], at) => {
+      const [, begun = "0", id] = /^(\d+) (.*)$/.exec(mark) ?? [];
+      const host = hosts[at];
+      if (!Array.isArray(host)) return { diedMs: undefined };
+      const [state, beat, lost] = host as (string | null)[];
+      const seenMs = Math.min(nowMs, Math.max(Number(begun), Number(beat), Number(lost)));
+      // whoever has this host's name and is not this process is gone
+      const isGone = id === hostId || state === "lost" || (state === null && nowMs - Number(begun) > unregisteredMs);
+      return { diedMs: isGone ? seenMs : undefined };
+    });
   }
 
   /** The process has outlived it. */

@@ -251,31 +251,36 @@ export class ModelCache {
     const failure = this.#failures.get(key);
     const waitMs = failure ? failure.retryAtMs - clock.monotonicMs() : 0;
     if (failure && waitMs > 0) throw notReady(failure.reason, waitMs);
-    const costBytes = estimatedModelBytes(version.sizeBytes);
-    await this.#makeRoom(version, costBytes);
-    const residentBytes = this.#options.residentBytes ?? process.memoryUsage.rss;
-    const beforeBytes = residentBytes();
-    const { marks } = this.#options;
-    let model: LoadedModel;
-    try {
-      if (folder instanceof Error) throw folder;
-      await marks?.begin(version);
-      try {
-        model = await (this.#options.load ?? this.#read)(version, folder);
-      } catch (error) {
-        void marks?.end(version, { isLoaded: false });
-        throw error;
-      }
-      void marks?.end(version, { isLoaded: true });
-    } catch (error) {
-      if (error instanceof DamagedFiles && (await fetchAnew?.().catch(() => false))) return undefined;
+    const hasFailed = (error: unknown): SwitchyardError => {
       const reason = error instanceof Error ? error.message : String(error);
       const attempts = (failure?.attempts ?? 0) + 1;
       const backOffMs = Math.min(longestBackOffMs, firstBackOffMs * 2 ** (attempts - 1));
       this.#failures.set(key, { version, reason, attempts, retryAtMs: clock.monotonicMs() + backOffMs });
       onFailed?.(version, reason);
-      throw notReady(reason, backOffMs);
+      return notReady(reason, backOffMs);
+    };
+    const costBytes = estimatedModelBytes(version.sizeBytes);
+    const { marks } = this.#options;
+    // what may not be loaded pushes nothing out
+    if (marks)
+      await marks.begin(version).catch((error: unknown) => {
+        throw hasFailed(error);
+      });
+    const residentBytes = this.#options.residentBytes ?? process.memoryUsage.rss;
+    let model: LoadedModel | undefined;
+    let beforeBytes = 0;
+    try {
+      await this.#makeRoom(version, costBytes);
+      beforeBytes = residentBytes();
+      if (folder instanceof Error) throw hasFailed(folder);
+      model = await (this.#options.load ?? this.#read)(version, folder).catch(async (error: unknown) => {
+        if (error instanceof DamagedFiles && (await fetchAnew?.().catch(() => false))) return undefined;
+        throw hasFailed(error);
+      });
+    } finally {
+      void marks?.end(version, { isLoaded: model !== undefined });
     }
+    if (!model) return undefined;
     this.#failures.delete(key);
     // A small file may unfold into large weights and activations: what the process has grown by is the better figure then.
     const grownBytes = residentBytes() - beforeBytes;
