@@ -44,7 +44,12 @@ export interface Call {
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal;
+  /** What is asked for may be large: it takes its time. */
+  mayBeLong?: boolean;
 }
+
+/** Pages wait for an answer that is on its way before they ask again, so one that will never come must end. */
+const longestAnswerMs = 45_000;
 
 async function answerTo(path: string, { body, headers, method = "GET", signal: stop }: Call): Promise<Response> {
   const all: Record<string, string> = { accept: "application/json", ...headers };
@@ -80,8 +85,16 @@ function problemIn(text: string, { status, statusText }: Response): Pick<Problem
 
 /** The answer's JSON. Throws Refusal or Away. */
 export async function ask<T>(path: string, call: Call = {}): Promise<T> {
-  const answer = await answerTo(path, call);
-  return (answer.status === 204 ? undefined : await answer.json()) as T;
+  const { mayBeLong, method = "GET", signal: stop = new AbortController().signal } = call;
+  const limit = method === "GET" && !mayBeLong ? timeLimit(longestAnswerMs, stop) : undefined;
+  try {
+    const answer = await answerTo(path, { ...call, signal: limit?.signal ?? stop });
+    return (answer.status === 204 ? undefined : await answer.json()) as T;
+  } catch (error) {
+    throw limit?.isOver() && !stop.aborted ? new Away(`No answer came in ${longestAnswerMs / 1_000} s`) : error;
+  } finally {
+    limit?.release();
+  }
 }
 
 export interface ServerEvent {
@@ -98,13 +111,15 @@ interface Listening {
   onEvent: (event: ServerEvent) => void;
   /** A connection was lost, or ended without having brought anything: then there is no error, as a stream that has begun cannot say why. */
   onLost?: (error: Error | undefined) => void;
+  /** What the whole console shows comes by it: also while it is refused, nothing is current. */
+  isMain?: boolean;
 }
 
 /**
  * Server-sent events until the signal aborts, through lost connections: by fetch, as EventSource can send no key. Ends by itself only when the
  * server refuses (the refusal is thrown) or has nothing more to say.
  */
-export async function listen(path: string, { onEvent, onLost, signal: stop }: Listening): Promise<void> {
+export async function listen(path: string, { isMain = false, onEvent, onLost, signal: stop }: Listening): Promise<void> {
   let lastId = "";
   let pauseMs = pausesMs.first;
   let hasBrought = false; // the connection that is open, or was last
@@ -153,7 +168,7 @@ export async function listen(path: string, { onEvent, onLost, signal: stop }: Li
       }
       if (stop.aborted) return;
       if (error !== undefined || !hasBrought) {
-        lost(true);
+        if (isMain || !(error instanceof Refusal)) lost(true);
         onLost?.(error);
       }
       await sleep(pauseMs, stop);

@@ -6,8 +6,8 @@
 import { type Signal, signal } from "@preact/signals";
 import type { OverviewView } from "@switchyard/protocol";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { Away, apiKey, ask, isAway, listen, Refusal } from "./api.ts";
-import { nowMs, sleep, timeLimit } from "./clock.ts";
+import { apiKey, ask, isAway, listen, Refusal } from "./api.ts";
+import { nowMs, sleep } from "./clock.ts";
 import { oneAtATime } from "./one-at-a-time.ts";
 import { look } from "./session.ts";
 
@@ -20,8 +20,6 @@ export const beat = signal(0);
 /** Points of the series that are kept: five minutes. */
 const mostPoints = 150;
 const beatMs = 2_000;
-/** Beats wait for an answer that is on its way, so one that will never come must end. */
-const longestAnswerMs = 45_000;
 
 let beatenMs = 0;
 function tell(): void {
@@ -85,7 +83,7 @@ async function hear(stop: AbortSignal): Promise<boolean> {
     tell();
   };
   try {
-    await listen("/v1/overview/events", { signal: unseen.signal, onEvent, onLost });
+    await listen("/v1/overview/events", { isMain: true, signal: unseen.signal, onEvent, onLost });
     return unseen.signal.aborted;
   } finally {
     heard.abort();
@@ -139,18 +137,14 @@ export function useResource<T>(path: string | undefined, how: { once?: boolean }
     if (path === undefined) return;
     const stop = new AbortController();
     const askOnce = async (): Promise<void> => {
-      const limit = timeLimit(longestAnswerMs, stop.signal);
       try {
-        // what is asked for once may be large
-        const value = await ask<T>(path, { signal: how.once ? stop.signal : limit.signal });
+        const value = await ask<T>(path, { signal: stop.signal, mayBeLong: how.once ?? false });
         if (!stop.signal.aborted) setState({ path, value, error: undefined });
       } catch (fault) {
         if (stop.signal.aborted) return;
-        const error = limit.isOver() && !how.once ? new Away(`No answer came in ${longestAnswerMs / 1_000} s`) : (fault as Error);
+        const error = fault as Error;
         lookAfter(error);
         setState((before) => ({ path, value: before.path === path ? before.value : undefined, error }));
-      } finally {
-        limit.release();
       }
     };
     lookAgain.current = oneAtATime(askOnce, stop.signal);

@@ -24,16 +24,28 @@ export function outcomeText({ done, isCut, refused }: Outcome): string {
 
 const reason = ({ code, detail }: { code: string; detail: string }): string => `${detail} [${code}]`;
 
-export async function changeEach(ids: readonly string[], change: (id: string) => Promise<unknown>): Promise<Outcome> {
+/** Of a server that is away, full, busy or asks for another key the others would only hear the same. */
+const holdsAllUp = (error: unknown): boolean => !(error instanceof Refusal) || [401, 403, 429, 502, 503].includes(error.status);
+
+/** `stop`: whoever asked for it has gone, or asks for something else. */
+export async function changeEach(
+  ids: readonly string[],
+  change: (id: string) => Promise<unknown>,
+  stop: AbortSignal = new AbortController().signal,
+): Promise<Outcome> {
   const refused = new Map<string, string>();
+  let done = 0;
   for (const id of ids) {
+    if (stop.aborted) return { done, refused, isCut: true };
     try {
       await change(id);
+      done += 1;
     } catch (error) {
       refused.set(id, error instanceof Refusal ? reason({ code: error.code, detail: error.message }) : (error as Error).message);
+      if (holdsAllUp(error)) return { done, refused, isCut: done + refused.size < ids.length };
     }
   }
-  return { done: ids.length - refused.size, refused };
+  return { done, refused };
 }
 
 /** Of a page: how many were changed or, in a dry run, would be; of which it is known what became of each, those; where the next page is. */
@@ -105,7 +117,7 @@ export async function changeAll(bulk: Bulk, how: { signal: AbortSignal; onPage: 
     }
     const mayPass = page.items.some(({ error }) => error?.retryable);
     const isCut = page.next !== undefined && page.count === 0 && (mayPass || page.next === next);
-    onPage({ done, refused: new Map(refused), isCut });
+    onPage({ done, refused, isCut });
     next = isCut ? undefined : page.next;
   } while (next !== undefined);
 }

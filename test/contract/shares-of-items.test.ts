@@ -170,6 +170,11 @@ test("both stores take the same batches of many flows, shapes and weights", asyn
     ...{ class: classes[at % 3]!, tenant: `tenant-${at}`, tenantWeight: 1 + (at % 4), items: 1, most: 1 + 3 * at },
     ...(at % 2 === 0 && { shapeOf: sometimesAlike }),
   }));
+  const many: Sender[] = ["a", "b", "c", "d"].map((tenant) => ({ tenant, items: 1, most: 70 }));
+  const wide = { batches: 2, maxItems: 400 };
+  const batches = (await served(rigs.rig(), many, wide)).batchesOf;
+  assert.deepEqual(batches, (await served(memoryRig(), many, wide)).batchesOf);
+  assert.equal(batches[0]!.length, 128, "as many jobs as a claim takes");
   for (const maxItems of [3, 8, 200]) {
     const wish = { batches: 40, maxItems };
     assert.deepEqual(

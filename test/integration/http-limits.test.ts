@@ -184,7 +184,7 @@ test("what is no request, or one that is too long, is refused in the form of all
 });
 
 test("a request that does not come in time is told so, but not in the midst of another one's answer", () => {
-  const told = (error: string, answering?: { headersSent: boolean }): { text: string; destroyed: boolean } => {
+  const told = (error: string, answering?: { headersSent: boolean; req: { complete: boolean } }): { text: string; destroyed: boolean } => {
     const written: string[] = [];
     let destroyed = false;
     const socket = { writable: true, destroyed: false, _httpMessage: answering, write: (text: string) => written.push(text) };
@@ -199,8 +199,11 @@ test("a request that does not come in time is told so, but not in the midst of a
   const problem = JSON.parse(late.text.split("\r\n\r\n")[1]!);
   assert.deepEqual([problem.status, problem.retryable, problem.trace_id], [408, true, "id-1"]);
   assert.equal(late.destroyed, true);
-  assert.deepEqual(told("HPE_INVALID_METHOD", { headersSent: true }), { text: "", destroyed: true });
-  assert.match(told("HPE_INVALID_METHOD", { headersSent: false }).text, /^HTTP\/1\.1 400 /);
+  const silent = { text: "", destroyed: true };
+  assert.deepEqual(told("HPE_INVALID_METHOD", { headersSent: true, req: { complete: false } }), silent);
+  const unanswered = { headersSent: false, req: { complete: true } };
+  assert.deepEqual(told("HPE_INVALID_METHOD", unanswered), silent, "whoever sent that request would take it for its answer");
+  assert.match(told("HPE_INVALID_METHOD", { headersSent: false, req: { complete: false } }).text, /^HTTP\/1\.1 400 /);
   assert.deepEqual(told("ECONNRESET"), { text: "", destroyed: false });
 });
 

@@ -6,7 +6,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { lendGlobal } from "../support/lent-global.ts";
 
 const takeStorage = lendGlobal("sessionStorage", { getItem: () => null }); // read once, when the modules are loaded
-const { isAway, listen } = await import("../../console/src/api.ts");
+const { ask, isAway, listen } = await import("../../console/src/api.ts");
 const { beat, overview, overviewFault, stayCurrent } = await import("../../console/src/live.ts");
 const { caller, keyFault } = await import("../../console/src/session.ts");
 takeStorage();
@@ -180,6 +180,42 @@ describe("what keeps the console current", () => {
     assert.deepEqual([isAway.value, streams.open, streams.begun, overviewFault.value], [false, 1, 2, undefined]);
     stop.abort();
     await over;
+  });
+
+  test("a job's stream that is refused is no lost connection of the whole console", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const problem = { code: "rate_limited", detail: "too many streams" };
+    t.mock.method(globalThis, "fetch", async () => Response.json(problem, { status: 429 }));
+    const stop = new AbortController();
+    t.after(() => stop.abort());
+    const told: (string | undefined)[] = [];
+    const onLost = (error: Error | undefined): void => void told.push(error?.message);
+    const over = listen("/v1/jobs/one/events", { signal: stop.signal, onEvent: () => assert.fail("there is none"), onLost });
+    await settle();
+    assert.deepEqual([isAway.value, told], [false, ["too many streams"]]);
+    stop.abort();
+    await over;
+  });
+
+  test("an answer that never comes is given up, unless it may be long", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    t.mock.method(
+      globalThis,
+      "fetch",
+      (_path: string, { signal }: RequestInit) =>
+        new Promise((_, reject) => signal!.addEventListener("abort", () => reject(new DOMException("it was aborted", "AbortError")))),
+    );
+    const given = assert.rejects(ask("/v1/queues"), /^Error: No answer came in 45 s$/);
+    let isOver = false;
+    const stop = new AbortController();
+    const long = ask("/v1/models/one/graph", { mayBeLong: true, signal: stop.signal }).catch(() => {
+      isOver = true;
+    });
+    await wait(t, 45_000);
+    await given;
+    assert.equal(isOver, false);
+    stop.abort();
+    await long;
   });
 
   test("a stream that is back is known by a keep-alive, where nothing has changed meanwhile", async (t) => {

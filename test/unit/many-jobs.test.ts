@@ -110,3 +110,26 @@ test("a job of a selection that is refused does not keep the others from their t
   assert.deepEqual([...outcome.refused.keys()], ["b"]);
   assert.equal(outcomeText(outcome), "Done: 2. Refused: 1; the first, because: The job has already ended: succeeded [job_already_ended].");
 });
+
+test("what holds one job up holds all up, and who has left changes nothing more", async (t) => {
+  const asked: string[] = [];
+  t.mock.method(globalThis, "fetch", async (path: string) => {
+    asked.push(path);
+    if (path.endsWith("/a")) return Response.json({});
+    return Response.json({ code: "store_unavailable", detail: "the store does not answer" }, { status: 503 });
+  });
+  const change = (id: string) => ask(`/v1/jobs/${id}`, { method: "DELETE" });
+  const held = await changeEach(["a", "b", "c", "d"], change);
+  assert.equal(
+    outcomeText(held),
+    "Done: 1. Refused: 1; the first, because: the store does not answer [store_unavailable]. The rest was left as it was; try again later.",
+  );
+  assert.equal(asked.length, 2);
+  const left = new AbortController();
+  const leave = (id: string) => {
+    left.abort();
+    return change(id);
+  };
+  const cut = await changeEach(["a", "a", "a"], leave, left.signal);
+  assert.deepEqual([cut.done, cut.isCut, asked.length], [1, true, 3]);
+});

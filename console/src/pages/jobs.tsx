@@ -1,8 +1,8 @@
 /** All jobs, by filters that the address holds; one is opened beside the list. */
 
 import type { JobView, ModelView } from "@switchyard/protocol";
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { ask } from "../api.ts";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { apiKey, ask } from "../api.ts";
 import { BulkDialog } from "../bulk.tsx";
 import { number, plural } from "../format.ts";
 import { JobGrid } from "../job-grid.tsx";
@@ -29,16 +29,23 @@ export function JobsPage() {
     setChosen(ids);
     setOutcome("");
   };
+  const leaving = useRef(new AbortController());
   useEffect(() => {
     choose(new Set());
-    return () => list.close();
-  }, [list]);
+    leaving.current = new AbortController();
+    return () => {
+      list.close();
+      leaving.current.abort();
+    };
+  }, [list, apiKey.value]);
   const [id] = rest;
   const jobs = list.jobs.value;
   const selected = jobs.filter((job) => chosen.has(job.id));
   const onSelected = async (which: (job: JobView) => boolean, change: (id: string) => Promise<unknown>): Promise<void> => {
     const ids = selected.filter(which).map((job) => job.id);
-    const changed = await changeEach(ids, change);
+    const { signal } = leaving.current;
+    const changed = await changeEach(ids, change, signal);
+    if (signal.aborted) return;
     choose(new Set(changed.refused.keys()));
     setOutcome(outcomeText(changed));
     beat.value += 1;

@@ -49,8 +49,8 @@ export class FilesystemBlobs implements BlobStore {
     });
   }
 
-  keep(reference: BlobReference, how: { keepMs: number }): Promise<boolean> {
-    return this.#translated(() => this.#prolong(reference, this.#clock.nowMs() + how.keepMs));
+  keep(reference: BlobReference, { fromMs = 0, keepMs }: { keepMs: number; fromMs?: number }): Promise<boolean> {
+    return this.#translated(() => this.#prolong(reference, Math.max(fromMs, this.#clock.nowMs()) + keepMs));
   }
 
   receive(stream: AsyncIterable<Uint8Array>, how: Parameters<BlobStore["receive"]>[1]): Promise<BlobReference> {

@@ -3,7 +3,8 @@
 import type { Candidate } from "../scheduler/batch-plan.ts";
 import type { MemoryJob } from "./memory-flows.ts";
 
-const mostJobs = 128;
+/** In one claim. */
+export const mostJobs = 128;
 
 /** Inputs without a common axis 0 cannot be stacked; and a job that may be what its host died of is kept apart from others. */
 export const runsAlone = (job: MemoryJob): boolean => job.record.deaths > 0 || job.shapeClass.startsWith("=");

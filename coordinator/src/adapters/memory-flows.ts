@@ -8,7 +8,7 @@ import type { EndedAttempt, JobRecord } from "../ports/job-store.ts";
 import { Arrivals, leastPassing, sharedEveryMs, sharedForMs } from "../scheduler/arrivals.ts";
 import { type ClaimFigures, cannotFinish, deferUntil, mayJoin, waitingAlike } from "../scheduler/batch-plan.ts";
 import { aheadOf, allot, type Backlog, charge, clockAfter, flowWeights, type Rival, startTag } from "../scheduler/fair-share.ts";
-import { Batch, candidateOf, maxRoom, runsAlone } from "./memory-batch.ts";
+import { Batch, candidateOf, maxRoom, mostJobs, runsAlone } from "./memory-batch.ts";
 import { OrderedJobs } from "./ordered-jobs.ts";
 
 const lookAhead = 32;
@@ -255,11 +255,14 @@ export class MemoryFlows {
           ? [{ name: flow.name, weight, waiting: itemsFrom(flow.jobs, at), finish: start + served / weight }]
           : [],
       );
+    const meanItems = this.waitingItems / this.waitingJobs;
     const looked = (): number => [...lanes.values()].reduce((sum, { at }) => sum + at, batch.items + late.dropped.length);
     for (let round = 0, room = maxRoom(batch); round < mostRounds && room > 0 && !batch.closed; round++, room = maxRoom(batch)) {
       const before = looked();
-      for (const { name, slots } of allot(fit(), room, this.#virtual)) {
-        this.#serve(lanes.get(name) as Lane, slots, batch, figuresOf, late);
+      // of a claim that takes no more jobs than that each flow gets its part
+      const slots = Math.min(room, Math.ceil((mostJobs - batch.jobs.length) * meanItems));
+      for (const { name, slots: own } of allot(fit(), slots, this.#virtual)) {
+        this.#serve(lanes.get(name) as Lane, own, batch, figuresOf, late);
         if (batch.closed) break;
       }
       if (looked() === before) break;

@@ -96,9 +96,9 @@ export class S3Blobs implements BlobStore {
     });
   }
 
-  keep(reference: BlobReference, how: { keepMs: number }): Promise<boolean> {
+  keep(reference: BlobReference, { fromMs, keepMs }: { keepMs: number; fromMs?: number }): Promise<boolean> {
     return this.#translated(async () => {
-      const expiresMs = this.#endOf(how.keepMs);
+      const expiresMs = this.#endOf(keepMs, fromMs);
       if (await this.#prolong(reference, expiresMs)) return true;
       for (const writing of rightWritings(await this.#look(reference.sha256), reference)) {
         if (await this.#bucket.copy(writing, newWriting(reference.sha256, expiresMs))) return true;
@@ -253,9 +253,9 @@ export class S3Blobs implements BlobStore {
     this.#bucket.close();
   }
 
-  #endOf(keepMs: number): number {
+  #endOf(keepMs: number, fromMs = 0): number {
     const grainMs = Math.max(minuteMs, 2 ** Math.floor(Math.log2(Math.max(1, (keepMs * roundingShare) / minuteMs))) * minuteMs);
-    return Math.ceil((this.#clock.nowMs() + keepMs) / grainMs) * grainMs;
+    return Math.ceil((Math.max(fromMs, this.#clock.nowMs()) + keepMs) / grainMs) * grainMs;
   }
 
   async #look(sha256: string): Promise<Holding> {

@@ -241,7 +241,7 @@ export class ModelUploads {
       for (const file of files) {
         if (Math.abs(nowMs - (this.#prolonged.get(file.sha256) ?? Number.NEGATIVE_INFINITY)) < prolongEveryMs) continue;
         try {
-          if (await blobs.keep(file, { keepMs: keptMs })) this.#prolonged.set(file.sha256, nowMs);
+          if (await blobs.keep(file, { keepMs: keptMs, fromMs: nowMs })) this.#prolonged.set(file.sha256, nowMs);
           else log.warn("version_file_lost", { model, version, file: file.name, sha256: file.sha256 });
         } catch (error) {
           failures.push(`${file.name} of version ${version} of ${model}: ${(error as Error).message}`);

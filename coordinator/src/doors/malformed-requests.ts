@@ -18,9 +18,10 @@ export function refuseMalformed(newId: () => string): (error: NodeJS.ErrnoExcept
   };
 }
 
-/** Whether an answer to an earlier request is on its way there: whoever reads it would take this for a part of it. Node looks at the same member. */
+/** Whether a request that came whole is still to be answered, or its answer has begun: whoever reads this would take it for that answer, or a part of it. Node looks at the same member. */
 function isAnswering(socket: Socket): boolean {
-  return (socket as { _httpMessage?: ServerResponse | null })._httpMessage?.headersSent === true;
+  const earlier = (socket as { _httpMessage?: ServerResponse | null })._httpMessage;
+  return earlier?.headersSent === true || earlier?.req.complete === true;
 }
 
 function answerTo({ code }: NodeJS.ErrnoException, id: string): string {

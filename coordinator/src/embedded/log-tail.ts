@@ -46,6 +46,7 @@ export class LogTail {
   /** Shows what was written since the last call. */
   read(): void {
     const sizeBytes = statSync(this.file, { throwIfNoEntry: false })?.size ?? 0;
+    if (sizeBytes < this.#readBytes) this.#readBytes = 0; // somebody else has emptied it
     if (sizeBytes > this.#mostBytes) this.#beginAnew();
     else if (sizeBytes > this.#readBytes) this.#readOn(sizeBytes);
   }

@@ -16,7 +16,7 @@ export interface UnfinishedBlob extends BlobReference {
 export interface BlobStore {
   put(bytes: Uint8Array, how: { keepMs: number }): Promise<BlobReference>;
   /** As `put`, of bytes that are there; false when they are gone. */
-  keep(reference: BlobReference, how: { keepMs: number }): Promise<boolean>;
+  keep(reference: BlobReference, how: { keepMs: number; fromMs?: number }): Promise<boolean>;
   /**
    * As `put`, from a stream that is never held whole. Throws `invalid_request` when the bytes have another digest than the one that is given,
    * and what `inspect` throws, which may look at them as a file before they are kept; then nothing is kept.

@@ -115,7 +115,7 @@ export type HostView = z.infer<typeof hostViewSchema>;
 export const modelViewSchema = z.object({
   model: z.string(),
   version: z.number().int(),
-  /** Requests that name no version get this one, or most of them where the alias `default` shares them out. Absent of the others. */
+  /** Requests that name no version get this one, or most of them where the alias `default` shares them out. In lists of /v1; absent of the others. */
   default: z.literal(true).optional(),
   digest: z.string(),
   size_bytes: z.number(),

@@ -47,9 +47,16 @@ async function infer(cli: Cli, command: Command, model: string, options: InferCo
   }
 }
 
-/** Of the version that answered, which is another one where the alias `default` shares the requests out. */
+/**
+ * Of the version that answered, which is another one where the alias `default` shares the requests out. Without them the outputs are shown as numbers: the answer
+ * is there, and what fails now is not to lose it.
+ */
 export async function labelsOf(client: Switchyard, view: ModelView, version: number): Promise<ModelView["labels"]> {
-  return version === view.version ? view.labels : (await client.model(view.model, { version })).labels;
+  if (version === view.version) return view.labels;
+  return client.model(view.model, { version }).then(
+    ({ labels }) => labels,
+    () => undefined,
+  );
 }
 
 /** The output as it came; strings one a line. */
