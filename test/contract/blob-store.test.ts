@@ -146,15 +146,19 @@ for (const [where, found] of Object.entries(places)) {
     assert.equal(await owner.keep(reference, { keepMs }), false);
   });
 
-  test(`what is kept on from a time on outlives a sweep of that time, also where the clock has not heard of it (${where})`, how, async () => {
-    const leapMs = time.nowMs + 100 * keepMs;
-    const [told, untold] = [await owner.put(content(), { keepMs }), await owner.put(content(), { keepMs })];
-    assert.equal(await owner.keep(told, { keepMs, fromMs: leapMs }), true);
-    assert.equal(await owner.keep(untold, { keepMs }), true);
-    await owner.sweep(leapMs);
-    assert.ok(await owner.get(told));
-    assert.equal(await owner.get(untold), undefined);
-  });
+  test(
+    `what is kept on from a time on outlives a sweep of that time, also where the clock has not heard of it (${where})`,
+    how,
+    async () => {
+      const leapMs = time.nowMs + 100 * keepMs;
+      const [told, untold] = [await owner.put(content(), { keepMs }), await owner.put(content(), { keepMs })];
+      assert.equal(await owner.keep(told, { keepMs, fromMs: leapMs }), true);
+      assert.equal(await owner.keep(untold, { keepMs }), true);
+      await owner.sweep(leapMs);
+      assert.ok(await owner.get(told));
+      assert.equal(await owner.get(untold), undefined);
+    },
+  );
 
   test(`what is synced is what was put by anyone, and what is gone meanwhile is no fault (${where})`, how, async () => {
     const bytes = content(20_000);

@@ -9,6 +9,7 @@ import { Redis } from "ioredis";
 import { sendTogether, wireConnection } from "../../worker/src/redis-connection.ts";
 import { LoadMarks } from "../../worker/src/runner/load-marks.ts";
 import { startTestRedis, type TestRedis } from "../support/redis.ts";
+import { until } from "../support/until.ts";
 
 let server: TestRedis;
 let redis: Redis;
@@ -17,7 +18,11 @@ before(async () => {
   server = await startTestRedis();
   redis = new Redis(server.url);
   wire = wireConnection(server.url, "marks");
-  await redis.ping();
+  // it waits for nothing, and what is not heard of is no mark
+  await until("the connection", async () => {
+    const [reply] = await sendTogether(wire, [["ping"]]).catch(() => []);
+    return reply !== undefined;
+  });
 });
 after(async () => {
   redis?.disconnect();
