@@ -14,8 +14,9 @@ local unheardMs = 1500        -- after this a host that had heard of a ticket wh
 local deferMarginMs = 10      -- a job that must start sooner after a deferral's end wakes its host at once
 
 -- Counts tickets: `free` can act now (issued, held, lingering), `busy` hold a device until freeAt, `untaken` were issued, `stale` are
--- the ids among them that a host should have taken by now. Leaving ones are none of these: nobody counts their holder among the matching hosts. A host that holds several (it took them from queues of different reach, or kept one
--- that a store without its last second forgot) has one device all the same: it counts once, and as busy while one of them is.
+-- the ids among them that a host should have taken by now. Leaving ones are none of these: nobody counts their holder among the
+-- matching hosts. A host that holds several (it took them from queues of different reach, or kept one that a store without its last
+-- second forgot) has one device all the same: it counts once, and as busy while one of them is.
 -- An issued one that has been locked for long was fetched by a host that never heard of it: BullMQ gives it back when the lock has ended,
 -- many seconds from now, and until then to offer it again does nothing. It is forgotten here; whoever takes it later is told that it is gone.
 -- Only what was offered in the queue of this tag shows: the locks of others may lie in other slots.

@@ -1,7 +1,7 @@
 /**
- * What the runner's model cache holds and what it could not load, as its messages say; the main loop's picture of it. A failed load is held
- * against a model only for its back-off: 0.5 s, doubling to 30 s, by the clock; where there was no room, always a second. After that it may be tried again, by the host itself while
- * there is room, or for the next request.
+ * What the runner's model cache holds and what it could not load, as its messages say; the main loop's picture of it. A failed load is
+ * held against a model only for its back-off: 0.5 s, doubling to 30 s, by the clock; where there was no room, always a second. After that
+ * it may be tried again, by the host itself while there is room, or for the next request.
  */
 
 import { type ChangingFacts, isNoRoom, isRoomAwaited, type ModelVersion } from "@switchyard/protocol";
