@@ -7,6 +7,7 @@
 import { type ChangingFacts, isNoRoom, isRoomAwaited, type ModelVersion } from "@switchyard/protocol";
 import { configMark } from "@switchyard/protocol/redis";
 import type { Clock } from "../clock.ts";
+import { loadedKey } from "./loaded-key.ts";
 
 const firstBackOffMs = 500;
 const longestBackOffMs = 30_000;
@@ -43,11 +44,6 @@ export interface Loaded {
   loadMs: number;
   /** Stands for the settings that it was loaded with. */
   config: string;
-}
-
-/** As the runner's cache tells models apart: by content, settings, and providers that jobs insist on. */
-function modelKey({ config, digest, model, require, version }: ModelVersion): string {
-  return JSON.stringify([model, version, digest, config, require?.providers]);
 }
 
 export class HeldModels {
@@ -138,7 +134,7 @@ export class HeldModels {
 
   /** Each once, for however many queues: jobs with requirements of their own have another queue, and often the same model. */
   #models(): ReadonlyMap<string, Loaded> {
-    return new Map([...this.#loaded.values()].map((one) => [modelKey(one.version), one]));
+    return new Map([...this.#loaded.values()].map((one) => [loadedKey(one.version), one]));
   }
 
   count(): number {
@@ -153,7 +149,7 @@ export class HeldModels {
   /** Whether it could be loaded and push out no other, as far as the sizes of files tell; what is held for another queue takes no room. */
   hasRoomFor(version: ModelVersion, most: { models: number; bytes: number }): boolean {
     const models = this.#models();
-    if (models.has(modelKey(version))) return true;
+    if (models.has(loadedKey(version))) return true;
     return models.size < most.models && 2 * (this.sizeBytes() + version.sizeBytes) <= most.bytes;
   }
 

@@ -5,6 +5,7 @@
 
 import { estimatedModelBytes, type ModelVersion, noRoomFor, requirementsOf, SwitchyardError } from "@switchyard/protocol";
 import type { Clock } from "../clock.ts";
+import { loadedKey } from "../models/loaded-key.ts";
 import type { FetchedModels } from "./fetched-models.ts";
 import { type LoadedModel, loadModel, smallModelBytes } from "./loaded-model.ts";
 import { DamagedFiles } from "./model-files.ts";
@@ -94,12 +95,12 @@ export class ModelCache {
 
   /** Whether `ensure` would answer at once. */
   isLoaded(version: ModelVersion): boolean {
-    return this.#entries.has(keyOf(version));
+    return this.#entries.has(loadedKey(version));
   }
 
   /** Whether its runs leave this thread free; false for what is not loaded. */
   runsBeside(version: ModelVersion): boolean {
-    return this.#entries.get(keyOf(version))?.model.isBeside ?? false;
+    return this.#entries.get(loadedKey(version))?.model.isBeside ?? false;
   }
 
   /** Versions that did not load when last tried. */
@@ -114,7 +115,7 @@ export class ModelCache {
   ensure(version: ModelVersion): Promise<LoadedModel> {
     const held = this.#held(version);
     if (held) return Promise.resolve(this.#serveAlso(version, held));
-    const key = keyOf(version);
+    const key = loadedKey(version);
     const loading = this.#loading.get(key);
     if (loading) return loading.then(() => this.ensure(version));
     const { fetched } = this.#options;
@@ -151,7 +152,7 @@ export class ModelCache {
 
   /** Where an uploaded version's files are, or why they are not. A load that would be refused fetches nothing. */
   async #fetch(version: ModelVersion, fetched: NonNullable<ModelCacheOptions["fetched"]>): Promise<string | Error | undefined> {
-    const failure = this.#failures.get(keyOf(version));
+    const failure = this.#failures.get(loadedKey(version));
     if (failure && failure.retryAtMs > this.#options.clock.monotonicMs()) return undefined;
     return fetched.folderOf(version).catch((error: Error) => error);
   }
@@ -161,7 +162,7 @@ export class ModelCache {
     for (;;) {
       const model = await this.ensure(version);
       // Another load may have taken its room between the answer and this line.
-      if (this.#entries.get(keyOf(version))?.model !== model) continue;
+      if (this.#entries.get(loadedKey(version))?.model !== model) continue;
       const unpin = this.pin(version);
       try {
         return await act(model);
@@ -198,7 +199,7 @@ export class ModelCache {
    * be kept.
    */
   evict(version: ModelVersion): Promise<boolean> {
-    return this.#inTurn(() => this.#leave(keyOf(version), version.tag));
+    return this.#inTurn(() => this.#leave(loadedKey(version), version.tag));
   }
 
   async #leave(key: string, tag: string): Promise<boolean> {
@@ -224,7 +225,7 @@ export class ModelCache {
   }
 
   #held(version: ModelVersion): Entry | undefined {
-    const key = keyOf(version);
+    const key = loadedKey(version);
     const entry = this.#entries.get(key);
     if (!entry) return undefined;
     this.#entries.delete(key);
@@ -247,7 +248,7 @@ export class ModelCache {
     fetchAnew?: () => Promise<boolean>,
   ): Promise<LoadedModel | undefined> {
     const { clock, onLoaded, onFailed } = this.#options;
-    const key = keyOf(version);
+    const key = loadedKey(version);
     const failure = this.#failures.get(key);
     const waitMs = failure ? failure.retryAtMs - clock.monotonicMs() : 0;
     if (failure && waitMs > 0) throw notReady(failure.reason, waitMs);
@@ -340,18 +341,6 @@ export class ModelCache {
 function runsElsewhere(version: ModelVersion, own: readonly string[]): boolean {
   const required = requirementsOf(version).flatMap(({ providers = [] }) => providers);
   return required.length > 0 ? required.some((provider) => provider !== "cpu") : own[0] !== "cpu";
-}
-
-const keyCache = new WeakMap<ModelVersion, string>();
-
-/** What is loaded depends on the content, on model.yaml, and on the providers that jobs insist on. */
-function keyOf(version: ModelVersion): string {
-  let key = keyCache.get(version);
-  if (key === undefined) {
-    key = JSON.stringify([version.model, version.version, version.digest, version.config, version.require?.providers]);
-    keyCache.set(version, key);
-  }
-  return key;
 }
 
 function isReplacedBy(left: ModelVersion, right: ModelVersion): boolean {
